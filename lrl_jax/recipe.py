@@ -1,0 +1,516 @@
+"""The recipe: one frozen description of a whole adaptation, in pipeline order.
+
+    recipe = load("configs/quickstart.yaml", ["train.batch_size=8"])
+
+Every number a run depends on is a field here; `docs/recipe.schema.json` is generated from it.
+YAML is read as 1.2 (ruamel), where the Norwegian code `no` is a string and `1e-4` a number.
+"""
+
+from collections.abc import Iterator, Sequence
+import difflib
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from etils import epath
+import pydantic
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
+LANGUAGE = r"^[a-z]{3}_[A-Z][a-z]{3}$"
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+Language = Annotated[str, Field(pattern=LANGUAGE, description="FLORES code, such as kor_Hang")]
+Name = Annotated[str, Field(pattern=NAME)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Part(pydantic.BaseModel):
+    """A frozen part of a recipe; unknown keys are refused."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+# ---------------------------------------------------------------------------- base
+class Pretrained(Part):
+    """Adapt an existing model: a Hugging Face folder (local or gs://) or a hub id."""
+
+    model: str
+    revision: str = "main"
+    license: str = "unknown"
+
+
+class Shape(Part):
+    """The shape of a Llama trained from scratch; names are Hugging Face's."""
+
+    hidden_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    intermediate_size: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt
+    max_position_embeddings: PositiveInt = 2048
+    rms_norm_eps: PositiveFloat = 1e-5
+    rope_theta: PositiveFloat = 10_000.0
+    tie_word_embeddings: bool = False
+
+
+class Scratch(Part):
+    """Train a Llama from random weights; its tokenizer is learnt, or given as a .model file."""
+
+    shape: Shape
+    tokenizer: str = ""
+    license: str = "unknown"
+
+
+def _base_kind(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+    return "scratch" if "shape" in keys else "pretrained"
+
+
+Base = Annotated[
+    Annotated[Pretrained, pydantic.Tag("pretrained")]
+    | Annotated[Scratch, pydantic.Tag("scratch")],
+    pydantic.Discriminator(_base_kind),
+]
+
+
+# ---------------------------------------------------------------------------- vocab
+class Report(Part):
+    """What the fertility report reads: text of the same content in several languages."""
+
+    texts: dict[Language, str] = {}
+
+
+class Keep(Part):
+    """Use the base tokenizer as it is."""
+
+    method: Literal["keep"]
+    report: Report = Report()
+
+
+class TrainVocab(Part):
+    """Learn a SentencePiece BPE tokenizer with byte fallback from raw text (scratch bases)."""
+
+    method: Literal["train"]
+    text: tuple[str, ...] = Field(min_length=1)
+    size: PositiveInt
+    character_coverage: Share = 0.9995
+    report: Report = Report()
+
+
+class Extend(Part):
+    """Learn pieces of the new language and splice them into the base tokenizer.
+
+    Attributes:
+      text: raw text of the new language the pieces are learnt from.
+      pieces: how many new pieces at most.
+      scripts: keep only pieces written in these scripts (ISO 15924, such as Hang).
+      min_count: drop pieces the spliced tokenizer emits fewer times than this on `text`.
+      prove_on: text of the base language whose ids must not change.
+    """
+
+    method: Literal["extend"]
+    text: tuple[str, ...] = Field(min_length=1)
+    pieces: PositiveInt
+    scripts: tuple[str, ...] = Field(min_length=1)
+    min_count: PositiveInt = 2
+    character_coverage: Share = 0.9995
+    prove_on: tuple[str, ...] = Field(min_length=1)
+    report: Report = Report()
+
+
+Vocab = Annotated[Keep | TrainVocab | Extend, Field(discriminator="method")]
+
+
+# ---------------------------------------------------------------------------- init
+Rows = Literal["subword_mean", "mean", "random"]
+
+
+class Init(Part):
+    """Starting rows of new tokens, for the input and the output matrix separately."""
+
+    input_rows: Rows = "subword_mean"
+    output_rows: Rows = "subword_mean"
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+# ---------------------------------------------------------------------------- data
+class Text(Part):
+    """Plain text, one document a line (or a blank-line separated paragraph a document)."""
+
+    kind: Literal["text"]
+    path: tuple[str, ...] = Field(min_length=1)
+    language: Language
+    documents: Literal["lines", "paragraphs"] = "lines"
+
+
+class Jsonl(Part):
+    """JSON objects, one a line; `field` holds the text."""
+
+    kind: Literal["jsonl"]
+    path: tuple[str, ...] = Field(min_length=1)
+    language: Language
+    field: str = "text"
+
+
+class Parallel(Part):
+    """Two text files aligned by line: translation pairs.
+
+    `direction` says which way the pair is learnt; `both` makes two examples of each pair.
+    `template` is a key of `data.templates.TEMPLATES`: `translation` asks for a translation,
+    `pair` writes source and target after one another as one document of plain text.
+    """
+
+    kind: Literal["parallel"]
+    source: str
+    target: str
+    source_language: Language
+    target_language: Language
+    direction: Literal["forward", "backward", "both"] = "forward"
+    template: str = "translation"
+
+
+class Instructions(Part):
+    """Alpaca rows {instruction, input, output}, as a JSON list or JSON lines."""
+
+    kind: Literal["instructions"]
+    path: tuple[str, ...] = Field(min_length=1)
+    language: Language
+    template: str = "alpaca"
+
+
+Dataset = Annotated[Text | Jsonl | Parallel | Instructions, Field(discriminator="kind")]
+
+
+class Data(Part):
+    """Named datasets, packed into rows of `sequence_length` tokens."""
+
+    sequence_length: PositiveInt
+    datasets: dict[Name, Dataset] = Field(min_length=1)
+    backend: Literal["packed", "seqio"] = "packed"
+    pack_window: PositiveInt = 8192
+    workers: PositiveInt = 2
+
+
+# ---------------------------------------------------------------------------- train
+class Schedule(Part):
+    """Learning rate over a stage: linear warm-up, then `kind` down to `final` x `peak`."""
+
+    peak: PositiveFloat
+    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: NonNegativeInt = 0
+    final: Share = 0.1
+
+
+class Rule(Part):
+    """Parameters whose path matches the regular expression `match` learn like this.
+
+    `rows: new` lets only the rows of new tokens move, in embed_VD and unembed_DV.
+    The first rule that matches a parameter decides it.
+    """
+
+    match: str
+    schedule: Schedule | Literal["frozen"]
+    rows: Literal["all", "new"] = "all"
+
+
+class Stage(Part):
+    """A stretch of training on one mixture.
+
+    Neighbouring stages with equal `learn` tables share one optimizer and one schedule over
+    their joint length; a new table starts a new optimizer.
+
+    Attributes:
+      mixture: dataset name -> weight, in shares of training tokens.
+    """
+
+    name: Name
+    steps: PositiveInt
+    mixture: dict[Name, NonNegativeFloat] = Field(min_length=1)
+    learn: tuple[Rule, ...] = Field(min_length=1)
+
+
+class Optimizer(Part):
+    """AdamW. Weight decay spares norms (one-dimensional parameters)."""
+
+    b1: Share = 0.9
+    b2: Share = 0.95
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.0
+    clip: PositiveFloat = 1.0
+
+
+class Save(Part):
+    """When to save: every `minutes` and every `steps` (0: never by that clock)."""
+
+    minutes: NonNegativeFloat = 10.0
+    steps: NonNegativeInt = 0
+    keep: PositiveInt = 2
+
+
+class Mesh(Part):
+    """Devices along each axis; one of them may be -1, for all that is left."""
+
+    data: int = 1
+    fsdp: int = -1
+    tensor: int = 1
+
+
+class Prompt(Part):
+    """A fixed prompt whose continuation is shown while training."""
+
+    template: str = "plain"
+    text: str
+    source_language: Language = "eng_Latn"
+    target_language: Language = "eng_Latn"
+
+
+class Train(Part):
+    """How to learn: stages, batch, optimizer, precision, memory, saving, logging."""
+
+    batch_size: PositiveInt
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    optimizer: Optimizer = Optimizer()
+    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    remat: Literal["nothing", "dots", "full"] = "nothing"
+    loss_blocks: PositiveInt = 1
+    mesh: Mesh = Mesh()
+    save: Save = Save()
+    log_every: PositiveInt = 10
+    max_skipped: PositiveInt = 5
+    sample_every: NonNegativeInt = 0
+    sample_tokens: PositiveInt = 48
+    samples: tuple[Prompt, ...] = ()
+    tensorboard: bool = True
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+
+# ---------------------------------------------------------------------------- evaluate
+class Translation(Part):
+    """Translate a held-out parallel file greedily; chrF and BLEU (sacrebleu)."""
+
+    source: str
+    target: str
+    source_language: Language
+    target_language: Language
+    template: str = "translation"
+    limit: PositiveInt = 200
+    max_new_tokens: PositiveInt = 128
+
+
+class Evaluate(Part):
+    """What is measured, on the base before and on the trained model after.
+
+    `baselines` names languages for which smoothed character n-gram models, fitted on
+    `baseline_text`, are scored on the same text, so that a number has something beside it.
+    """
+
+    bits_per_byte: dict[Name, str] = {}
+    translation: dict[Name, Translation] = {}
+    batch_size: PositiveInt = 8
+    max_lines: PositiveInt = 2000
+    baseline_text: dict[Name, tuple[str, ...]] = {}
+
+
+# ---------------------------------------------------------------------------- export
+class Export(Part):
+    """A Hugging Face folder, gated by reloading it: tokens and logits must match."""
+
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    max_shard_bytes: PositiveInt = 5_000_000_000
+    gate_lines: PositiveInt = 200
+    gate_on: tuple[str, ...] = ()
+    title: str = ""
+    license: str = "other"
+
+
+# ---------------------------------------------------------------------------- recipe
+class Recipe(Part):
+    """One adaptation, in pipeline order: vocab, init, data, train, evaluate, export."""
+
+    name: Name
+    folder: str = "runs"
+    seed: NonNegativeInt = 0
+    base: Base
+    vocab: Vocab
+    init: Init = Init()
+    data: Data
+    train: Train
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+
+    @pydantic.model_validator(mode="after")
+    def _mixtures_name_datasets(self) -> "Recipe":
+        known = list(self.data.datasets)
+        for stage in self.train.stages:
+            for name in stage.mixture:
+                if name not in known:
+                    raise ValueError(
+                        f"stage {stage.name!r} mixes {name!r}, which is not in data.datasets "
+                        f"({', '.join(known)}){_did_you_mean(name, known)}"
+                    )
+            if not sum(stage.mixture.values()) > 0:
+                raise ValueError(f"the weights of stage {stage.name!r} sum to zero")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _vocabulary_fits_base(self) -> "Recipe":
+        scratch = isinstance(self.base, Scratch)
+        if scratch and not self.base.tokenizer and not isinstance(self.vocab, TrainVocab):
+            raise ValueError(
+                "base.shape without base.tokenizer needs vocab.method: train; "
+                f"got vocab.method: {self.vocab.method}"
+            )
+        if not scratch and isinstance(self.vocab, TrainVocab):
+            raise ValueError(
+                "vocab.method: train makes an unrelated vocabulary, which base.model's "
+                "embeddings do not fit; use extend or keep"
+            )
+        return self
+
+    @property
+    def run_folder(self) -> epath.Path:
+        return epath.Path(self.folder) / self.name
+
+
+# ---------------------------------------------------------------------------- reading
+def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe and applies `a.b=c` overrides.
+
+    Raises:
+      ValueError: what is wrong, with the file and the key, one problem a line.
+    """
+    tree = _read_yaml(epath.Path(path))
+    for override in overrides:
+        _apply(tree, override)
+    return parse(tree, path)
+
+
+def parse(tree: dict, where: str = "recipe") -> Recipe:
+    """Validates a recipe given as plain data.
+
+    >>> parse({"nmae": "x"}, "a.yaml")
+    Traceback (most recent call last):
+        ...
+    ValueError: a.yaml: 5 problems
+      nmae: unknown key; did you mean 'name'?
+      name: missing
+      vocab: missing
+      data: missing
+      train: missing
+    """
+    try:
+        return Recipe.model_validate(tree)
+    except pydantic.ValidationError as e:
+        lines = [line for error in e.errors() for line in _explain(error)]
+        lines.sort(key=lambda line: "unknown key" not in line)
+        plural = "" if len(lines) == 1 else "s"
+        text = "\n  ".join([f"{where}: {len(lines)} problem{plural}", *lines])
+        raise ValueError(text) from None
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML; `load` of it gives an equal recipe."""
+    import io
+
+    out = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.dump(json.loads(recipe.model_dump_json()), out)
+    return out.getvalue()
+
+
+def schema() -> str:
+    """JSON Schema of a recipe, for editors; docs/recipe.schema.json holds it."""
+    return json.dumps(Recipe.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def _read_yaml(path: epath.Path) -> dict:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such recipe") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: is a folder; a recipe is a YAML file") from None
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{path}: {len(data)} bytes; a recipe has at most {MAX_BYTES}")
+    if re.search(rb"(?m)^[^#'\"\n]*[:\-\[,]\s*[&*][A-Za-z0-9_]+", data):
+        raise ValueError(f"{path}: YAML anchors and aliases are not used in recipes")
+    try:
+        tree = YAML(typ="safe", pure=True).load(data.decode("utf-8"))
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path}: not UTF-8 at byte {e.start}") from None
+    except YAMLError as e:
+        raise ValueError(f"{path}: not YAML 1.2: {e}") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: a recipe is a mapping; got {type(tree).__name__}")
+    return tree
+
+
+def _apply(tree: dict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"override {override!r}: want key.path=value, such as train.batch_size=8")
+    try:
+        value = YAML(typ="safe", pure=True).load(text) if text else ""
+    except YAMLError as e:
+        raise ValueError(f"override {override!r}: {e}") from None
+    *parents, last = key.split(".")
+    node: Any = tree
+    for name in parents:
+        node = node[_index(node, name, override)] if isinstance(node, list) else _child(node, name)
+    if isinstance(node, list):
+        node[_index(node, last, override)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise ValueError(f"override {override!r}: {'.'.join(parents)} is not a mapping")
+
+
+def _child(node: Any, name: str) -> Any:
+    return node.setdefault(name, {}) if isinstance(node, dict) else {}
+
+
+def _index(node: list, name: str, override: str) -> int:
+    if not name.isdigit() or int(name) >= len(node):
+        raise ValueError(f"override {override!r}: want an index below {len(node)}, got {name!r}")
+    return int(name)
+
+
+def _explain(error: Any) -> Iterator[str]:
+    parts = [str(part) for part in error["loc"]]
+    where = ".".join(_without_tags(parts)) or "recipe"
+    if error["type"] == "extra_forbidden":
+        yield f"{where}: unknown key{_did_you_mean(parts[-1], _known_keys())}"
+    elif error["type"] == "missing":
+        yield f"{where}: missing"
+    elif error["type"] == "literal_error" and not isinstance(error["input"], str | bool | int):
+        return  # the other half of `Schedule | "frozen"`, which has its own line
+    elif error["type"] == "value_error":
+        message = str(error["ctx"]["error"])
+        yield f"{where}: {message}" if parts else message
+    else:
+        yield f"{where}: {error['msg']}; got {str(error['input'])[:80]!r}"
+
+
+def _without_tags(parts: list[str]) -> list[str]:
+    """Drops what pydantic adds to a path for the chosen member of a union."""
+    unions = {"base": 1, "vocab": 1, "data": 3}  # top key -> where its tag stands in the path
+    tag = unions.get(parts[0], -1) if parts else -1
+    return [
+        part for i, part in enumerate(parts) if i != tag and part not in ("Schedule", "literal")
+    ]
+
+
+def _known_keys() -> list[str]:
+    return sorted({name for part in Part.__subclasses__() for name in part.model_fields})
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
