@@ -7,15 +7,22 @@ that names file and line; nothing is skipped or replaced in silence.
 """
 
 from collections.abc import Iterable, Iterator
+import contextlib
 import gzip
 import hashlib
-import io
 
 from etils import epath
 
 SAMPLE = "sample:"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+BOM = b"\xef\xbb\xbf"
 BLOCK = 1 << 20
+
+
+class DataError(ValueError):
+    """Input data that cannot be used; the message names file and line."""
+
+    exit_code = 3
 
 
 def lines(uri: str) -> Iterator[str]:
@@ -25,7 +32,7 @@ def lines(uri: str) -> Iterator[str]:
       uri: a path, a glob, a gs:// address, or `sample:NAME` (lrl_jax.sample.world.NAMES).
 
     Raises:
-      ValueError: missing or empty file, a git-lfs pointer, bytes that are not UTF-8, a NUL.
+      DataError: missing or empty file, a git-lfs pointer, bytes that are not UTF-8, a NUL.
     """
     if uri.startswith(SAMPLE):
         yield from _sample(uri)
@@ -44,7 +51,7 @@ def paths(uri: str) -> list[epath.Path]:
     """The files `uri` names, sorted; a glob matches at least one.
 
     Raises:
-      ValueError: nothing there, a folder, or an empty file.
+      DataError: nothing there, a folder, or an empty file.
     """
     path = epath.Path(uri)
     if any(c in uri for c in "*?["):
@@ -52,7 +59,7 @@ def paths(uri: str) -> list[epath.Path]:
         first = next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))
         found = sorted(epath.Path("/".join(parts[:first]) or ".").glob("/".join(parts[first:])))
         if not found:
-            raise ValueError(f"{uri}: no file matches")
+            raise DataError(f"{uri}: no file matches")
     else:
         found = [path]
     for one in found:
@@ -79,37 +86,42 @@ def _sample(uri: str) -> Iterator[str]:
 
     name = uri.removeprefix(SAMPLE)
     if name not in world.NAMES:
-        raise ValueError(f"{uri}: no such sample; there are {', '.join(world.NAMES)}")
+        raise DataError(f"{uri}: no such sample; there are {', '.join(world.NAMES)}")
     yield from world.lines(name)
 
 
 def _check(path: epath.Path) -> None:
     if not path.exists():
-        raise ValueError(f"{path}: no such file")
+        raise DataError(f"{path}: no such file")
     if path.is_dir():
-        raise ValueError(f"{path}: is a folder; name a file, or a glob such as {path}/*.txt")
+        raise DataError(f"{path}: is a folder; name a file, or a glob such as {path}/*.txt")
     with path.open("rb") as f:
         head = f.read(len(LFS_POINTER))
     if not head:
-        raise ValueError(f"{path}: is empty")
+        raise DataError(f"{path}: is empty")
     if head == LFS_POINTER:
-        raise ValueError(f"{path}: is a git-lfs pointer, not the file; run `git lfs pull`")
+        raise DataError(f"{path}: is a git-lfs pointer, not the file; run `git lfs pull`")
 
 
 def _file_lines(path: epath.Path) -> Iterator[str]:
-    with path.open("rb") as raw:
-        stream = gzip.open(raw) if path.suffix == ".gz" else raw
-        for number, data in enumerate(io.BufferedReader(stream), start=1):  # type: ignore
-            if number == 1:
-                data = data.removeprefix(b"\xef\xbb\xbf")
-            try:
-                line = data.decode("utf-8")
-            except UnicodeDecodeError as e:
-                raise ValueError(
-                    f"{path}:{number}: not UTF-8 at byte {e.start} of the line "
-                    f"(0x{data[e.start]:02x}); convert the file, "
-                    "such as `iconv -f cp949 -t utf-8`"
-                ) from None
-            if "\0" in line:
-                raise ValueError(f"{path}:{number}: holds a NUL; this is not a text file")
-            yield line.removesuffix("\n").removesuffix("\r")
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(path.open("rb"))
+        if path.suffix == ".gz":
+            stream = stack.enter_context(gzip.open(stream))
+        for number, data in enumerate(stream, start=1):
+            yield _decode(data, number, path)
+
+
+def _decode(data: bytes, number: int, path: epath.Path) -> str:
+    if number == 1:
+        data = data.removeprefix(BOM)
+    try:
+        line = data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise DataError(
+            f"{path}:{number}: not UTF-8 at byte {e.start} of the line (0x{data[e.start]:02x}); "
+            "convert the file, such as `iconv -f cp949 -t utf-8`"
+        ) from None
+    if "\0" in line:
+        raise DataError(f"{path}:{number}: holds a NUL; this is not a text file")
+    return line.removesuffix("\n").removesuffix("\r")

@@ -1,0 +1,123 @@
+"""`lrl`: one verb for each word of the pipeline, and a few to look around.
+
+Exit codes: 0 done, 2 recipe or argument, 3 data, 4 artefacts that do not fit together,
+5 verification failed, 75 preempted and saved (run the same command again), 130 interrupted.
+"""
+
+import argparse
+from collections.abc import Sequence
+import sys
+import traceback
+
+EPILOG = """\
+The order of words is the order of work: vocab, init, data, train, evaluate, export.
+`lrl run` does what of it is due. Overrides are typed: lrl train r.yaml train.batch_size=8
+
+  lrl new tamil.yaml --language tam_Taml --base meta-llama/Llama-2-7b-hf
+  lrl check tamil.yaml
+  lrl run tamil.yaml
+"""
+WORDS = {
+    "vocab": "learn pieces of the new language, splice, prove, report fertility",
+    "init": "bring the base weights in, with rows for the new tokens",
+    "data": "tokenise and pack every dataset; print the plan",
+    "train": "train the stages; resumes where it was cut short",
+    "evaluate": "bits per byte and translation, before and after",
+    "export": "write the Hugging Face folder and prove that it is the model",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit code."""
+    parser = _parser()
+    args, rest = parser.parse_known_args(argv)
+    args.overrides = [word for word in rest if "=" in word and not word.startswith("-")]
+    if unknown := [word for word in rest if word not in args.overrides]:
+        parser.error(f"unknown argument: {' '.join(unknown)}")
+    try:
+        from lrl_jax import verbs
+
+        return getattr(verbs, args.verb)(args) or 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as e:
+        if args.debug or not _is_users(e):
+            traceback.print_exc()
+        print(f"lrl {args.verb}: {_message(e)}", file=sys.stderr)
+        return getattr(e, "exit_code", 2 if _is_users(e) else 1)
+
+
+def _is_users(e: Exception) -> bool:
+    return isinstance(e, ValueError | OSError) or hasattr(e, "exit_code")
+
+
+def _message(e: Exception) -> str:
+    import errno
+
+    if isinstance(e, OSError) and e.errno == errno.ENOSPC:
+        where = e.filename or "the run folder's disk"
+        return f"disk full while writing {where}; free some space and run the same command again"
+    return str(e) or type(e).__name__
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lrl",
+        description="Bring a Llama to your language, and take it back to Hugging Face.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    new = _verb(verbs, "new", "write a commented recipe for your language")
+    new.add_argument("path", help="the recipe to write, such as tamil.yaml")
+    new.add_argument("--language", required=True, help="FLORES code, such as tam_Taml")
+    new.add_argument("--base", required=True, help="Hugging Face folder or hub id")
+    new.add_argument("--text", default="corpus/*.txt", help="raw text of the language")
+    new.add_argument("--english", default="english/*.txt", help="raw English text, for replay")
+
+    _with_recipe(_verb(verbs, "check", "validate a recipe in seconds and print the plan"))
+    for word, what in WORDS.items():
+        verb = _with_recipe(_verb(verbs, word, what))
+        verb.add_argument("--redo", action="store_true", help="make this step anew")
+        _with_processes(verb)
+    run = _with_recipe(_verb(verbs, "run", "all steps that are due, in order, and the report"))
+    run.add_argument("--redo", action="store_true", help="make steps anew whose inputs changed")
+    _with_processes(run)
+
+    show = _with_recipe(_verb(verbs, "show", "print packed rows as the model sees them"))
+    show.add_argument("--dataset", default="", help="name in data.datasets (default: the first)")
+    show.add_argument("--row", type=int, default=0, help="first row")
+    show.add_argument("--rows", type=int, default=1, help="how many")
+    _with_recipe(_verb(verbs, "report", "write report/index.html from what a run has left"))
+    return parser
+
+
+def _verb(verbs, name: str, what: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=what, description=what)
+    verb.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    return verb
+
+
+def _with_recipe(verb: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    verb.add_argument("recipe", help="a recipe file, or the name of one that ships (quickstart)")
+    verb.epilog = "Typed overrides may follow the recipe: train.batch_size=8"
+    return verb
+
+
+def _with_processes(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("several hosts (found by themselves on TPU pods)")
+    group.add_argument("--coordinator", default="", help="host:port of process 0")
+    group.add_argument("--processes", type=int, default=0, help="how many processes")
+    group.add_argument("--process-id", type=int, default=0, help="which of them this is")
+
+
+def _version() -> str:
+    from lrl_jax import __version__
+
+    return f"lrl_jax {__version__}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

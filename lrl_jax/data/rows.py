@@ -1,0 +1,191 @@
+"""Packed rows: the bytes of one row, the five arrays made of it, and the manifest of a dataset.
+
+A row is little endian: version u8, flags u8, segments u16, tokens u32; then segment lengths u32;
+then, if a token is not trained on, one loss bit per token; then tokens u16, or u32 if wide.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import json
+import struct
+
+from etils import epath
+import numpy as np
+
+HEADER = struct.Struct("<BBHI")
+VERSION = 1
+WIDE, MASKED = 1, 2  # flags
+MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row as stored: its documents one after another, without padding.
+
+    Attributes:
+      tokens: targets; each document ends in eos unless it was split here.
+      trained: whether the loss counts that token.
+      lengths: how many tokens each document (segment) has.
+    """
+
+    tokens: np.ndarray
+    trained: np.ndarray
+    lengths: np.ndarray
+
+
+def encode(documents: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
+    """The bytes of a row that holds these (tokens, trained) documents, in this order."""
+    lengths = np.array([len(tokens) for tokens, _ in documents], "<u4")
+    tokens = np.concatenate([tokens for tokens, _ in documents])
+    trained = np.concatenate([trained for _, trained in documents])
+    assert 0 < len(lengths) < 1 << 16 and lengths.all()
+    wide, masked = bool(tokens.max() > 0xFFFF), not trained.all()
+    flags = WIDE * wide | MASKED * masked
+    return b"".join(
+        [
+            HEADER.pack(VERSION, flags, len(lengths), len(tokens)),
+            lengths.tobytes(),
+            np.packbits(trained).tobytes() if masked else b"",
+            tokens.astype("<u4" if wide else "<u2").tobytes(),
+        ]
+    )
+
+
+def decode(data: bytes) -> Row:
+    """Undoes `encode`.
+
+    Raises:
+      ValueError: another version's row, or one whose size does not fit its header.
+    """
+    if len(data) < HEADER.size:
+        raise ValueError(f"a row of {len(data)} bytes is cut short; want at least {HEADER.size}")
+    version, flags, segments, count = HEADER.unpack_from(data)
+    if version != VERSION:
+        raise ValueError(f"a row of version {version}; this reader knows {VERSION}")
+    bits = (count + 7) // 8 if flags & MASKED else 0
+    dtype = np.dtype("<u4" if flags & WIDE else "<u2")
+    want = HEADER.size + 4 * segments + bits + dtype.itemsize * count
+    if len(data) != want:
+        raise ValueError(f"a row of {len(data)} bytes is damaged; its header says {want}")
+    at = HEADER.size
+    lengths = np.frombuffer(data, "<u4", segments, at)
+    at += 4 * segments
+    trained = np.ones(count, bool)
+    if flags & MASKED:
+        trained = np.unpackbits(np.frombuffer(data, np.uint8, bits, at), count=count) > 0
+    tokens = np.frombuffer(data, dtype, count, at + bits).astype(np.int32)
+    if lengths.sum() != count:
+        raise ValueError(f"a row is damaged: segments of {lengths.sum()} tokens, {count} stored")
+    return Row(tokens, trained, lengths.astype(np.int64))
+
+
+def features(rows: Sequence[Row], length: int, bos_id: int, pad_id: int) -> dict[str, np.ndarray]:
+    """Five int32 arrays [B, T] with seqio's names; T is `length`.
+
+    Each document's input starts with bos and runs one behind its targets. Padding has segment 0
+    and loss weight 0. No id is special: padding is known by its segment, not by its token.
+
+    >>> row = Row(np.array([7, 8, 2, 9, 2]), np.array([0, 1, 1, 1, 1]), np.array([3, 2]))
+    >>> for name, array_BT in features([row], length=6, bos_id=1, pad_id=0).items():
+    ...     print(f"{name:21}", array_BT[0])
+    decoder_target_tokens [7 8 2 9 2 0]
+    decoder_input_tokens  [1 7 8 1 9 0]
+    decoder_loss_weights  [0 1 1 1 1 0]
+    decoder_segment_ids   [1 1 1 2 2 0]
+    decoder_positions     [0 1 2 0 1 0]
+    """
+    shape = (len(rows), length)
+    targets_BT = np.full(shape, pad_id, np.int32)
+    inputs_BT = np.full(shape, pad_id, np.int32)
+    weights_BT, segments_BT, positions_BT = (np.zeros(shape, np.int32) for _ in range(3))
+    for b, row in enumerate(rows):
+        n = len(row.tokens)
+        if n > length:
+            raise ValueError(f"a row of {n} tokens does not fit a sequence length of {length}")
+        starts = np.cumsum(row.lengths) - row.lengths
+        targets_BT[b, :n] = row.tokens
+        inputs_BT[b, 1:n] = row.tokens[:-1]
+        inputs_BT[b, starts] = bos_id
+        weights_BT[b, :n] = row.trained
+        segments_BT[b, :n] = np.repeat(np.arange(1, len(starts) + 1), row.lengths)
+        positions_BT[b, :n] = np.arange(n) - np.repeat(starts, row.lengths)
+    return {
+        "decoder_target_tokens": targets_BT,
+        "decoder_input_tokens": inputs_BT,
+        "decoder_loss_weights": weights_BT,
+        "decoder_segment_ids": segments_BT,
+        "decoder_positions": positions_BT,
+    }
+
+
+# ---------------------------------------------------------------------------- manifest
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One file of rows."""
+
+    file: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a packed dataset is made of; it is written last, so its presence means complete.
+
+    Attributes:
+      fingerprint: changes when the text, the tokenizer, the template or the packing does.
+      language: FLORES code, or two joined by `-` for pairs.
+      docs: documents packed; `skipped` ones had no text to learn.
+      bytes: UTF-8 bytes of the text that is trained on (no prompts).
+      tokens: all tokens, eos included; `loss_tokens` are those trained on.
+    """
+
+    name: str
+    fingerprint: str
+    language: str
+    template: str
+    sequence_length: int
+    bos_id: int
+    eos_id: int
+    pad_id: int
+    tokenizer: str
+    docs: int
+    skipped: int
+    bytes: int
+    tokens: int
+    loss_tokens: int
+    rows: int
+    shards: tuple[Shard, ...]
+
+    @property
+    def fill(self) -> float:
+        """The share of a row that is tokens, not padding."""
+        return self.tokens / (self.rows * self.sequence_length)
+
+
+def write_manifest(manifest: Manifest, folder: epath.Path) -> None:
+    """Writes `manifest.json`, whole or not at all."""
+    text = json.dumps(dataclasses.asdict(manifest), indent=1) + "\n"
+    part = folder / f"{MANIFEST}.tmp"
+    part.write_text(text)
+    part.rename(folder / MANIFEST)
+
+
+def read_manifest(folder: epath.PathLike) -> Manifest:
+    """Reads `manifest.json`.
+
+    Raises:
+      ValueError: there is none, or it is not one this version wrote.
+    """
+    path = epath.Path(folder) / MANIFEST
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; run `lrl data` to pack this dataset")
+    try:
+        fields = json.loads(path.read_text())
+        shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
+        return Manifest(**fields, shards=shards)
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
+        raise ValueError(
+            f"{path}: is not a manifest of this version ({e}); run `lrl data` again"
+        ) from None

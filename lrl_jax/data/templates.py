@@ -1,0 +1,111 @@
+"""Templates: one table from a record to the text a model reads, and which of it is learnt.
+
+    TEMPLATES["translation"](record) == [Part(prompt, trained=False), Part(target, trained=True)]
+
+Training and generation share the table: `prompt(name, record)` is the document with its answer
+still open. Each part is tokenised by itself, so the ids of that prompt are exactly the ids the
+model was trained to answer after. With a SentencePiece dummy prefix the answer therefore starts
+with its own word mark (`### Response:` then `_Paris`): a space in the running text, which
+`decode` of the answer alone leaves out again.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import hashlib
+import json
+
+from lrl_jax.data.languages import english_name
+
+Record = Mapping[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A stretch of a document; the loss counts it if `trained`."""
+
+    text: str
+    trained: bool
+
+
+def plain(record: Record) -> list[Part]:
+    """{text}: every token is learnt."""
+    return [Part(record["text"], True)]
+
+
+def pair(record: Record) -> list[Part]:
+    """{source, target}: a sentence and its translation as one text, all of it learnt."""
+    return [Part(record["source"] + "\n", True), Part(record["target"], True)]
+
+
+def translation(record: Record) -> list[Part]:
+    """{source, target, source_language, target_language}: asks for the target, which is learnt."""
+    source = english_name(record["source_language"])
+    target = english_name(record["target_language"])
+    request = f"Translate the following sentence from {source} to {target}."
+    return [Part(f"{request}\n{record['source']}\n", False), Part(record["target"], True)]
+
+
+def alpaca(record: Record) -> list[Part]:
+    """{instruction, input, output}: Stanford Alpaca's prompt, word for word; the output is learnt.
+
+    The output follows `### Response:` without a newline, as x-LLaMA trained it
+    (arXiv 2308.04948).
+    """
+    about, block = "", ""
+    if record["input"]:
+        about = ", paired with an input that provides further context"
+        block = f"### Input:\n{record['input']}\n\n"
+    prompt = (
+        f"Below is an instruction that describes a task{about}. "
+        "Write a response that appropriately completes the request.\n\n"
+        f"### Instruction:\n{record['instruction']}\n\n{block}### Response:"
+    )
+    return [Part(prompt, False), Part(record["output"], True)]
+
+
+Template = Callable[[Record], list[Part]]
+TEMPLATES: dict[str, Template] = {f.__name__: f for f in (plain, pair, translation, alpaca)}
+ANSWERS = {"target": "", "output": ""}  # the fields a model is to produce, still open
+
+
+def parts(name: str, record: Record) -> list[Part]:
+    """The parts of `record` by the template `name`.
+
+    Raises:
+      ValueError: no such template, or a field it needs is missing.
+    """
+    if name not in TEMPLATES:
+        raise ValueError(f"no template {name!r}; there are {', '.join(TEMPLATES)}")
+    try:
+        return TEMPLATES[name](record)
+    except KeyError as e:
+        raise ValueError(
+            f"template {name!r} needs the field {e}; the record has {', '.join(record) or 'none'}"
+        ) from None
+
+
+def prompt(name: str, record: Record) -> str:
+    """What generation starts from: the document of `record` up to where its answer begins.
+
+    >>> prompt("pair", {"source": "Good morning.", "target": "..."})
+    'Good morning.\\n'
+    """
+    return "".join(part.text for part in parts(name, {"input": "", **record, **ANSWERS}))
+
+
+def fingerprint(name: str) -> str:
+    """Changes when what the template writes does: a digest of it on a fixed record."""
+    record = {
+        "text": "text",
+        "source": "source",
+        "target": "target",
+        "source_language": "eng_Latn",
+        "target_language": "kor_Hang",
+        "instruction": "instruction",
+        "output": "output",
+    }
+    written = [
+        [dataclasses.astuple(part) for part in parts(name, record | {"input": value})]
+        for value in ("", "input")
+    ]
+    return hashlib.sha256(json.dumps(written).encode()).hexdigest()

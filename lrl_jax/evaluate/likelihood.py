@@ -1,0 +1,194 @@
+"""Bits per byte of text under a model: the one loss that two vocabularies share.
+
+    score = bits_per_byte(cfg, params, tokenizer, lines, mesh, batch_size=8, length=512)
+    score.bits_per_byte
+
+What is scored. A line is a document: its own tokens, each predicted from bos and what precedes
+it in the line. Bytes are the UTF-8 bytes of exactly that text. Neither the newline nor eos is
+counted: many base models never saw an eos, so counting it would credit training with learning
+one token a line. This is also what `bits_per_byte` means in EleutherAI/lm-evaluation-harness.
+
+Long lines. A line longer than `length` is read in windows that overlap by half; every window
+starts with bos, and a token is scored in the one window where it has the most context, so only
+the first `length // 2` tokens of a line are predicted from fewer than that.
+"""
+
+import bisect
+from collections.abc import Iterator, Sequence
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrl_jax.model import llama
+from lrl_jax.train import loss
+from lrl_jax.vocab.tokenizer import Tokenizer
+
+ROWS = ("inputs", "targets", "weights", "segments", "positions")
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """How well a model predicts a text.
+
+    Attributes:
+      bits_per_byte: bits the model needs for one UTF-8 byte; independent of the tokenizer.
+      nats_per_token: the training loss of the same text; comparable within one tokenizer only.
+      tokens: tokens scored (no bos, no eos).
+      bytes: UTF-8 bytes of the scored lines.
+      lines: lines scored; empty ones are not.
+    """
+
+    bits_per_byte: float
+    nats_per_token: float
+    tokens: int
+    bytes: int
+    lines: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """A stretch of one line: which tokens the model reads, and which of them are scored."""
+
+    inputs: tuple[int, ...]
+    targets: tuple[int, ...]
+    first: int  # targets before this one were scored by the window before
+
+
+def bits_per_byte(
+    cfg: llama.LlamaConfig,
+    params: dict[str, jax.Array],
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    mesh: jax.sharding.Mesh,
+    batch_size: int,
+    length: int,
+    loss_blocks: int = 1,
+) -> Score:
+    """Scores lines of text; any text works, an unseen script through byte fallback.
+
+    Args:
+      params: the flat parameters, sharded on `mesh`.
+      texts: one line each; the order and the packing do not change the score.
+      batch_size: rows a step, rounded up to a multiple of the devices that share a batch.
+      length: tokens a row.
+      loss_blocks: vocabulary blocks of the loss, to save memory.
+
+    Raises:
+      ValueError: there is no text to score, or `length` is too short to score in.
+    """
+    if length < 2:
+        raise ValueError(f"length: {length}; a window needs at least 2 tokens")
+    lines = [text for text in texts if text]
+    if not lines:
+        raise ValueError(f"no text to score: {len(texts)} lines, all of them empty")
+    documents = tokenizer.encode_batch(lines)
+    found = [window for ids in documents for window in windows(ids, tokenizer.bos_id, length)]
+    rows = fill(found, pack([len(window.targets) for window in found], length), length)
+    nats = _total(cfg, params, rows, mesh, batch_size, loss_blocks)
+    tokens = sum(map(len, documents))
+    size = sum(len(line.encode()) for line in lines)
+    return Score(nats / math.log(2) / size, nats / tokens, tokens, size, len(lines))
+
+
+def windows(ids: Sequence[int], bos: int, length: int) -> Iterator[Window]:
+    """The windows that score every token of a line exactly once.
+
+    >>> for w in windows([5, 6, 7, 8, 9], bos=1, length=4): print(w)
+    Window(inputs=(1, 5, 6, 7), targets=(5, 6, 7, 8), first=0)
+    Window(inputs=(1, 7, 8), targets=(7, 8, 9), first=2)
+    """
+    half = length // 2
+    for start in range(0, max(len(ids) - half, 1), half):
+        targets = tuple(ids[start : start + length])
+        yield Window((bos, *targets[:-1]), targets, length - half if start else 0)
+        if start + length >= len(ids):
+            return
+
+
+def pack(lengths: Sequence[int], length: int) -> list[list[int]]:
+    """Groups windows into rows of `length` tokens: best fit, the longest first.
+
+    >>> pack([3, 6, 4, 1], length=8)
+    [[1, 3], [2, 0]]
+    """
+    rows: list[list[int]] = []
+    space: list[tuple[int, int]] = []  # (free tokens, row), sorted
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        at = bisect.bisect_left(space, (lengths[i], -1))
+        free, row = space.pop(at) if at < len(space) else (length, len(rows))
+        if row == len(rows):
+            rows.append([])
+        rows[row].append(i)
+        bisect.insort(space, (free - lengths[i], row))
+    return rows
+
+
+def fill(found: Sequence[Window], rows: Sequence[Sequence[int]], length: int) -> dict:
+    """Writes packed windows as int32 [rows, length] arrays; segment 0 is padding."""
+    arrays = {name: np.zeros((len(rows), length), np.int32) for name in ROWS}
+    for r, members in enumerate(rows):
+        start = 0
+        for segment, i in enumerate(members, start=1):
+            window = found[i]
+            n = len(window.targets)
+            span = np.s_[r, start : start + n]
+            arrays["inputs"][span] = window.inputs
+            arrays["targets"][span] = window.targets
+            arrays["weights"][span] = np.arange(n) >= window.first
+            arrays["segments"][span] = segment
+            arrays["positions"][span] = np.arange(n)
+            start += n
+    return arrays
+
+
+def _total(
+    cfg: llama.LlamaConfig,
+    params: dict[str, jax.Array],
+    rows: dict[str, np.ndarray],
+    mesh: jax.sharding.Mesh,
+    batch_size: int,
+    loss_blocks: int,
+) -> float:
+    """The sum of the scored tokens' losses in nats; one shape, so one compilation."""
+    axes = ("data", "fsdp")
+    ways = math.prod(mesh.shape[axis] for axis in axes)
+    batch_size = math.ceil(batch_size / ways) * ways
+    sharding = jax.NamedSharding(mesh, jax.P(axes))
+    count = len(rows["inputs"])
+    rows = {k: np.pad(v, ((0, -count % batch_size), (0, 0))) for k, v in rows.items()}
+    sums = []
+    with jax.set_mesh(mesh):
+        for start in range(0, count, batch_size):
+            batch = {k: v[start : start + batch_size] for k, v in rows.items()}
+            sums.append(_batch_nats(cfg, loss_blocks, params, _put(batch, sharding)))
+            if len(sums) > 1:  # one step behind, so that the device never waits for the host
+                sums[-2] = float(sums[-2])
+    return math.fsum(map(float, sums))
+
+
+def _put(batch: dict[str, np.ndarray], sharding: jax.NamedSharding) -> dict[str, jax.Array]:
+    """Every process has the whole batch and hands its devices their rows."""
+    return {
+        k: jax.make_array_from_callback(v.shape, sharding, functools.partial(_part, v))
+        for k, v in batch.items()
+    }
+
+
+def _part(array: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
+    return array[index]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _batch_nats(
+    cfg: llama.LlamaConfig, blocks: int, params: dict[str, jax.Array], batch: dict[str, jax.Array]
+) -> jax.Array:
+    model = llama.bind(cfg, params)
+    hidden_BTD = model.hidden(batch["inputs"], batch["segments"], batch["positions"])
+    nll_BT = loss.token_loss(
+        hidden_BTD, model.unembedding(), batch["targets"], cfg.vocab_size, blocks
+    )
+    return jnp.sum(jnp.where(batch["weights"] > 0, nll_BT, 0.0))

@@ -1,0 +1,131 @@
+"""Causal attention that cannot see across packed documents, by the means each backend has."""
+
+from collections.abc import Callable
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from lrl_jax.model import sharding
+
+RESIDUALS = "attention_residuals"  # name under which checkpoint policies keep splash's residuals
+BLOCKS = (1024, 512, 256, 128)  # splash block sizes; 1,024 is best where the length allows it
+
+
+def attention(q_BTNH, k_BSKH, v_BSKH, segments_BT, implementation: str = "auto") -> jax.Array:
+    """Attention within segments, causal; returns [B, T, N, H].
+
+    Args:
+      segments_BT: document of each token; tokens see earlier tokens of the same number.
+      implementation: a key of IMPLEMENTATIONS, or "auto": what `jax.default_backend()` has.
+    """
+    if implementation == "auto":
+        implementation = BY_BACKEND.get(jax.default_backend(), "einsum")
+    if implementation not in IMPLEMENTATIONS:
+        allowed = ", ".join(["auto", *IMPLEMENTATIONS])
+        raise ValueError(f"attention={implementation!r}; want one of {allowed}")
+    return IMPLEMENTATIONS[implementation](q_BTNH, k_BSKH, v_BSKH, segments_BT)
+
+
+def attention_mask(segments_BT) -> jax.Array:
+    """Causal, and blind across packed documents. Segment 0 is padding.
+
+    >>> attention_mask(jnp.array([[1, 1, 2, 0]]))[0].astype(int)
+    Array([[1, 0, 0, 0],
+           [1, 1, 0, 0],
+           [0, 0, 1, 0],
+           [0, 0, 0, 1]], dtype=int32)
+    """
+    same_BTS = segments_BT[:, :, None] == segments_BT[:, None, :]
+    causal_TS = jnp.tril(jnp.ones(same_BTS.shape[1:], bool))
+    return same_BTS & causal_TS[None]
+
+
+def masked(q_BTNH, k_BSKH, v_BSKH, mask_BTS) -> jax.Array:
+    """Attention under any mask; every token must see something. Returns [B, T, N, H]."""
+    B, T, N, H = q_BTNH.shape
+    K = k_BSKH.shape[2]
+    q_BTKGH = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
+    # Scores and softmax stay in float32: bfloat16 loses rank order in long rows.
+    scores_BKGTS = jnp.einsum(
+        "btkgh,bskh->bkgts", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
+    )
+    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS, -1e30)
+    probs_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BSKH.dtype)
+    return jnp.einsum("bkgts,bskh->btkgh", probs_BKGTS, v_BSKH).reshape(B, T, N, H)
+
+
+def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
+    return masked(q_BTNH, k_BSKH, v_BSKH, attention_mask(segments_BT))
+
+
+def _xla(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
+    """What `jax.nn` compiles to on a GPU; its cuDNN kernel has no argument for segments."""
+    mask_B1TS = attention_mask(segments_BT)[:, None]
+    return jax.nn.dot_product_attention(
+        q_BTNH, k_BSKH, v_BSKH, mask=mask_B1TS, implementation="xla"
+    )
+
+
+def _splash(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
+    """Splash attention, the TPU kernel, on each device's rows and heads."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return _splash_local(q_BTNH, k_BSKH, v_BSKH, segments_BT)
+    heads = P(sharding.BATCH, None, "tensor", None)
+    return jax.shard_map(
+        _splash_local,
+        in_specs=(heads, heads, heads, P(sharding.BATCH, None)),
+        out_specs=heads,
+        check_vma=False,  # Pallas calls do not say over which axes they vary
+    )(q_BTNH, k_BSKH, v_BSKH, segments_BT)
+
+
+def _splash_local(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel as kernel,
+    )
+
+    _, T, N, H = q_BTNH.shape
+    attend = _splash_kernel(T, N)
+
+    def one(q_NTH, k_KSH, v_KSH, segments_T):
+        ids = kernel.SegmentIds(q=segments_T, kv=segments_T)
+        return attend(q_NTH, k_KSH, v_KSH, segment_ids=ids)
+
+    swap = functools.partial(jnp.swapaxes, axis1=1, axis2=2)
+    out_BNTH = jax.vmap(one)(swap(q_BTNH * H**-0.5), swap(k_BSKH), swap(v_BSKH), segments_BT)
+    return swap(out_BNTH)
+
+
+def _splash_kernel(length: int, num_heads: int) -> Callable[..., jax.Array]:
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
+        splash_attention_kernel as kernel,
+        splash_attention_mask as masks,
+    )
+
+    block = next((b for b in BLOCKS if length % b == 0), None)
+    if block is None:
+        raise ValueError(
+            f"rows of {length} tokens; splash attention needs a multiple of {BLOCKS[-1]}: "
+            "change data.sequence_length"
+        )
+    sizes = kernel.BlockSizes(
+        block_q=block, block_kv=block, block_kv_compute=block, block_q_dkv=block,
+        block_kv_dkv=block, block_kv_dkv_compute=block, use_fused_bwd_kernel=True,
+    )  # fmt: skip
+    return kernel.make_splash_mha(
+        masks.MultiHeadMask([masks.CausalMask((length, length))] * num_heads),
+        head_shards=1,
+        q_seq_shards=1,
+        block_sizes=sizes,
+        residual_checkpoint_name=RESIDUALS,
+    )
+
+
+IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
+    "einsum": _einsum,
+    "xla": _xla,
+    "splash": _splash,
+}
+BY_BACKEND = {"cpu": "einsum", "gpu": "xla", "tpu": "splash"}

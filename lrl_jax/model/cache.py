@@ -1,0 +1,58 @@
+"""Keys and values of tokens already read, so that decoding reads each token once.
+
+Slot s of a row holds position s. Rows may have different lengths: slots a row has not written
+lie beyond its position, where `visible` hides them until they are overwritten.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+
+from lrl_jax.model import sharding
+
+if TYPE_CHECKING:
+    from lrl_jax.model.llama import LlamaConfig
+
+SPEC = P(None, sharding.BATCH, None, "tensor", None)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """Rotated keys and values of every layer, in the compute dtype."""
+
+    k_LBSKH: jax.Array
+    v_LBSKH: jax.Array
+
+    def write(self, l, positions_BT, k_BTKH, v_BTKH) -> "Cache":
+        """Stores the tokens of layer `l` at their positions, which are consecutive in a row."""
+        starts_B = positions_BT[:, 0]
+
+        def put(old_LBSKH, new_BTKH):
+            old_BSKH = jax.lax.dynamic_index_in_dim(old_LBSKH, l, keepdims=False)
+            row = lambda old, new, start: jax.lax.dynamic_update_slice(old, new, (start, 0, 0))  # noqa: E731
+            new_BSKH = jax.vmap(row)(old_BSKH, new_BTKH.astype(old_BSKH.dtype), starts_B)
+            out_LBSKH = jax.lax.dynamic_update_index_in_dim(old_LBSKH, new_BSKH, l, 0)
+            return sharding.constrain(out_LBSKH, SPEC)
+
+        return Cache(put(self.k_LBSKH, k_BTKH), put(self.v_LBSKH, v_BTKH))
+
+    def read(self, l) -> tuple[jax.Array, jax.Array]:
+        """Keys and values of layer `l`, [B, S, K, H]."""
+        pick = lambda w: jax.lax.dynamic_index_in_dim(w, l, keepdims=False)  # noqa: E731
+        return pick(self.k_LBSKH), pick(self.v_LBSKH)
+
+    def visible(self, positions_BT) -> jax.Array:
+        """Which slots a token at each position may see, [B, T, S]."""
+        slots_S = jnp.arange(self.k_LBSKH.shape[2])
+        return slots_S[None, None] <= positions_BT[..., None]
+
+
+def empty(cfg: "LlamaConfig", batch: int, length: int) -> Cache:
+    """A cache of `length` slots for `batch` rows, in which nothing is visible yet."""
+    shape = (cfg.depth, batch, length, cfg.num_kv_heads, cfg.head_width)
+    make = lambda: sharding.constrain(jnp.zeros(shape, cfg.dtype), SPEC)  # noqa: E731
+    return Cache(make(), make())

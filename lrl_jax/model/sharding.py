@@ -1,0 +1,69 @@
+"""Where each dimension lives on the mesh, said once: for parameters and for activations.
+
+Parameters are placed by `spec` of their name. Activations are constrained by shape; weights
+(but `rows`) never are: constraining one to its gathered form turns the reduce-scatter of its
+gradient into an all-reduce.
+"""
+
+import jax
+from jax.sharding import PartitionSpec as P
+
+AXES = ("data", "fsdp", "tensor")
+BATCH = ("data", "fsdp")
+
+# Dimension letter -> mesh axis; letters not listed are not split.
+DIMENSIONS = {"D": "fsdp", "V": "tensor", "F": "tensor", "N": "tensor", "K": "tensor"}
+
+
+def letters(name: str) -> str:
+    """Dimension letters of a parameter, the stacked layer axis included.
+
+    >>> letters("layers/q_DNH"), letters("embed_VD")
+    ('LDNH', 'VD')
+    """
+    own = name.rpartition("_")[2]
+    return "L" + own if name.startswith("layers/") else own
+
+
+def spec(name: str) -> P:
+    """How a parameter is split over the mesh; norms are replicated.
+
+    >>> spec("layers/o_NHD")
+    PartitionSpec(None, 'tensor', None, 'fsdp')
+    >>> spec("layers/attn_norm_D")
+    PartitionSpec()
+    """
+    if letters(name).removeprefix("L") == "D":
+        return P()
+    return P(*(DIMENSIONS.get(letter) for letter in letters(name)))
+
+
+def stream(x_BTD: jax.Array) -> jax.Array:
+    """The residual stream: rows of the batch are split, the rest is whole."""
+    return constrain(x_BTD, P(BATCH, None, None))
+
+
+def inner(x_BTF: jax.Array) -> jax.Array:
+    """Feed-forward activations and logits: the last dimension is split too."""
+    return constrain(x_BTF, P(BATCH, None, "tensor"))
+
+
+def heads(x_BTNH: jax.Array) -> jax.Array:
+    """Queries, keys, values: heads are split too."""
+    return constrain(x_BTNH, P(BATCH, None, "tensor", None))
+
+
+def rows(table_VD: jax.Array) -> jax.Array:
+    """The table a lookup reads: whole rows, the one weight that is constrained.
+
+    Left alone, the compiler gathers the *result* split along D on every device and replicates
+    it to split it by rows ("involuntary full rematerialization").
+    """
+    return constrain(table_VD, P("tensor", None))
+
+
+def constrain(x: jax.Array, to: P) -> jax.Array:
+    """A hint to the compiler under `jax.set_mesh`; without a mesh, nothing."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return x
+    return jax.lax.with_sharding_constraint(x, to)

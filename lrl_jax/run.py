@@ -1,0 +1,249 @@
+"""The run folder: which step is due, what it was made from, and what it left behind.
+
+    runs/<name>/recipe.yaml          the recipe as resolved
+    runs/<name>/<word>/step.json     what the step was made from, and whether it finished
+    runs/<name>/<word>/...           what the step left
+
+A step is skipped when its inputs are those of the finished one, taken up again when it was cut
+short, and refused when its inputs changed under it.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from typing import Any
+
+from etils import epath
+
+from lrl_jax import __version__, text
+from lrl_jax.recipe import Extend, Instructions, Pretrained, Recipe, Text, TrainVocab
+from lrl_jax.recipe_file import dump
+
+WORDS = ("vocab", "init", "data", "train", "evaluate", "export")
+
+
+class MismatchError(ValueError):
+    """What lies in the run folder was made from something else than the recipe says now."""
+
+    exit_code = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A recipe and the folder it fills."""
+
+    recipe: Recipe
+
+    @property
+    def folder(self) -> epath.Path:
+        return self.recipe.run_folder
+
+    def at(self, word: str) -> epath.Path:
+        """The folder of one word of the pipeline."""
+        return self.folder / word
+
+    def base_folder(self) -> epath.Path:
+        """The Hugging Face folder the recipe adapts; downloads a hub id."""
+        from lrl_jax.hf import load
+
+        assert isinstance(self.recipe.base, Pretrained)
+        return load.resolve(self.recipe.base)
+
+
+def perform(run: Run, word: str, work: Callable[[Run], Any], *, redo: bool = False) -> bool:
+    """Does the step if it is due; returns whether it was done now.
+
+    Raises:
+      MismatchError: the folder holds this step made from other inputs (and not `redo`).
+    """
+    want = inputs(run, word)
+    note = run.at(word) / "step.json"
+    have = json.loads(note.read_text()) if note.exists() else None
+    if have is not None and have["inputs"] != want:
+        if not redo:
+            raise MismatchError(_what_changed(run, word, have["inputs"], want))
+        run.at(word).rmtree()
+    elif have is not None and have["finished"] and not redo:
+        return False
+    elif have is not None and redo:
+        run.at(word).rmtree()
+    run.at(word).mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    record = {"inputs": want, "finished": False, "version": __version__}
+    write_json(note, record)
+    work(run)
+    write_json(note, record | {"finished": True, "seconds": round(time.time() - started, 1)})
+    return True
+
+
+def inputs(run: Run, word: str) -> dict[str, str]:
+    """Everything the step depends on, each as a short fingerprint."""
+    recipe = run.recipe
+    parts = {
+        "vocab": lambda: _vocab_inputs(run),
+        "init": lambda: {
+            "init": _hash(recipe.init.model_dump_json()),
+            "base": _base_fingerprint(run),
+            "seed": str(recipe.seed),
+            "vocab": _fingerprint_of(run, "vocab"),
+        },
+        "data": lambda: {
+            "vocab": _fingerprint_of(run, "vocab"),
+            "seed": str(recipe.seed),
+            **_data_inputs(recipe),
+        },
+        # The train part itself may change while a run goes on: lrl_jax.train checks what may.
+        "train": lambda: {w: _fingerprint_of(run, w) for w in ("init", "data")},
+        "evaluate": lambda: {
+            "train": _fingerprint_of(run, "train"),
+            "steps": str(recipe.train.steps),
+            "evaluate": _hash(recipe.evaluate.model_dump_json()),
+            **_texts(_evaluate_uris(recipe)),
+        },
+        "export": lambda: {
+            "train": _fingerprint_of(run, "train"),
+            "steps": str(recipe.train.steps),
+            "export": _hash(recipe.export.model_dump_json()),
+        },
+    }
+    return parts[word]()
+
+
+@contextlib.contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Holds the run folder for this process; a second run on it is refused.
+
+    Raises:
+      MismatchError: another living process of this host, or another host, holds it.
+    """
+    lock = run.folder / "lock.json"
+    run.folder.mkdir(parents=True, exist_ok=True)
+    me = {"host": socket.gethostname(), "pid": os.getpid()}
+    if lock.exists():
+        holder = json.loads(lock.read_text() or "{}")
+        same_host = holder.get("host") == me["host"]
+        if not same_host or _alive(holder.get("pid", 0)):
+            raise MismatchError(
+                f"{run.folder} is in use by process {holder.get('pid')} on {holder.get('host')}; "
+                f"wait for it, or remove {lock} if that process is gone"
+            )
+    write_json(lock, me)
+    (run.folder / "recipe.yaml").write_text(dump(run.recipe))
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+
+
+def write_json(path: epath.Path, value: Any) -> None:
+    """Writes whole or not at all: a temporary file, then a rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    temporary.replace(path)
+
+
+def free_bytes(folder: epath.Path) -> int | None:
+    """Free space where `folder` is or will be; None when the storage does not say (gs://)."""
+    path = os.fspath(folder)
+    if "://" in path:
+        return None
+    while not os.path.exists(path):
+        path = os.path.dirname(path) or "."
+    return shutil.disk_usage(path).free
+
+
+# ---------------------------------------------------------------------------- fingerprints
+def _fingerprint_of(run: Run, word: str) -> str:
+    """What an earlier step was made from, as one hash; the step must have finished."""
+    note = run.at(word) / "step.json"
+    have = json.loads(note.read_text()) if note.exists() else {"finished": False}
+    if not have["finished"]:
+        raise MismatchError(
+            f"{run.at(word)} is not finished; run `lrl {word}` first, or `lrl run` for all steps"
+        )
+    return _hash(json.dumps(have["inputs"], sort_keys=True))
+
+
+def _vocab_inputs(run: Run) -> dict[str, str]:
+    recipe = run.recipe
+    vocab = recipe.vocab
+    uris = list(vocab.report.texts.values())
+    if isinstance(vocab, TrainVocab | Extend):
+        uris += vocab.text
+    if isinstance(vocab, Extend):
+        uris += vocab.prove_on
+    base = ""
+    if isinstance(recipe.base, Pretrained):
+        base = file_sha256(run.base_folder() / "tokenizer.model")
+    elif recipe.base.tokenizer:
+        base = file_sha256(epath.Path(recipe.base.tokenizer))
+    return {"vocab": _hash(vocab.model_dump_json()), "base tokenizer": base, **_texts(uris)}
+
+
+def _base_fingerprint(run: Run) -> str:
+    if not isinstance(run.recipe.base, Pretrained):
+        return _hash(run.recipe.base.model_dump_json())
+    folder = run.base_folder()
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json"))
+    return _hash(" ".join(f"{p.name}:{file_sha256(p)}" for p in files))
+
+
+def _data_inputs(recipe: Recipe) -> dict[str, str]:
+    uris: list[str] = []
+    for dataset in recipe.data.datasets.values():
+        if isinstance(dataset, Text | Instructions) or dataset.kind == "jsonl":
+            uris += dataset.path
+        else:
+            uris += [dataset.source, dataset.target]
+    shape = recipe.data.model_dump_json(exclude={"workers"})
+    return {"data": _hash(shape), **_texts(uris)}
+
+
+def _evaluate_uris(recipe: Recipe) -> list[str]:
+    part = recipe.evaluate
+    uris = [*part.bits_per_byte.values()]
+    uris += [uri for t in part.translation.values() for uri in (t.source, t.target)]
+    return uris + [uri for many in part.baseline_text.values() for uri in many]
+
+
+def _texts(uris: list[str]) -> dict[str, str]:
+    return {uri: text.fingerprint(uri)[:16] for uri in sorted(set(uris))}
+
+
+def file_sha256(path: epath.Path) -> str:
+    """SHA-256 of a file, read in blocks; a missing file is an error that names it."""
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
+    digest = hashlib.sha256()
+    with path.open("rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _hash(data: str) -> str:
+    return hashlib.sha256(data.encode()).hexdigest()[:16]
+
+
+def _what_changed(run: Run, word: str, have: dict, want: dict) -> str:
+    names = [k for k in {**have, **want} if have.get(k) != want.get(k)]
+    return (
+        f"{run.at(word)} was made from other inputs; changed: {', '.join(names)}. "
+        f"Give the recipe another name, or make it anew with --redo"
+    )
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()

@@ -1,0 +1,100 @@
+"""Cross-entropy per token, over the vocabulary at once or in blocks that never hold all logits."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from lrl_jax.model import sharding
+
+
+def token_loss(
+    hidden_BTD: jax.Array,
+    unembed_DV: jax.Array,
+    targets_BT: jax.Array,
+    vocab_size: int,
+    blocks: int = 1,
+) -> jax.Array:
+    """Negative log-likelihood in nats of each target, float32 [B, T].
+
+    Columns of `unembed_DV` from `vocab_size` on are padding and get no probability.
+    With `blocks` > 1 the vocabulary is read in that many slices with an online log-sum-exp and
+    the slices are computed again for the gradient: memory for logits falls to
+    [B, T, V / blocks], and so does the gathered part of a sharded head.
+    A target outside [0, vocab_size) gives an infinite loss.
+
+    >>> hidden, head = jnp.zeros((1, 2, 3)), jnp.ones((3, 8))
+    >>> jnp.exp(-token_loss(hidden, head, jnp.array([[0, 3]]), vocab_size=4))
+    Array([[0.25, 0.25]], dtype=float32)
+
+    Raises:
+      ValueError: `blocks` does not divide V.
+    """
+    V = unembed_DV.shape[1]
+    if V % blocks:
+        raise ValueError(
+            f"loss_blocks={blocks} must divide the padded vocabulary of {V} pieces; "
+            f"use one of {', '.join(str(n) for n in (1, 2, 4, 8, 16) if V % n == 0)}"
+        )
+    compute = _whole if blocks == 1 else functools.partial(_blocked, blocks=blocks)
+    nll_BT = compute(hidden_BTD, unembed_DV, targets_BT, vocab_size)
+    return jnp.where((targets_BT >= 0) & (targets_BT < vocab_size), nll_BT, jnp.inf)
+
+
+def mean(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
+    """Token-weighted mean over the global batch; 0 where no token counts.
+
+    >>> mean(jnp.array([[1.0, 2.0], [6.0, jnp.inf]]), jnp.array([[1.0, 1.0], [1.0, 0.0]]))
+    Array(3., dtype=float32)
+    """
+    return jnp.sum(weigh(nll_BT, weights_BT)) / jnp.maximum(jnp.sum(weights_BT), 1.0)
+
+
+def weigh(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
+    """Loss times weight; 0 where the weight is 0, whatever the loss."""
+    return jnp.where(weights_BT > 0, nll_BT * weights_BT, 0.0)
+
+
+def _whole(hidden_BTD, unembed_DV, targets_BT, vocab_size: int) -> jax.Array:
+    index_V = jnp.arange(unembed_DV.shape[1], dtype=jnp.int32)
+    logits_BTV = _logits(hidden_BTD, unembed_DV, index_V, vocab_size)
+    return jax.nn.logsumexp(logits_BTV, axis=-1) - _pick(logits_BTV, index_V, targets_BT)
+
+
+def _blocked(hidden_BTD, unembed_DV, targets_BT, vocab_size: int, blocks: int) -> jax.Array:
+    D, V = unembed_DV.shape
+    # Block i holds columns i, i + blocks, ...: each block then takes its share of every shard
+    # of V, so a head split over V stays where it is.
+    w_WDV = jnp.moveaxis(unembed_DV.reshape(D, V // blocks, blocks), 2, 0)
+    index_WV = jnp.arange(V, dtype=jnp.int32).reshape(V // blocks, blocks).T
+
+    @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.nothing_saveable)
+    def step(carry, block):
+        peak_BT, total_BT, label_BT = carry
+        w_DV, index_V = block
+        logits_BTV = _logits(hidden_BTD, w_DV, index_V, vocab_size)
+        # The peak cancels out of the result, so no gradient need pass through it.
+        higher_BT = jnp.maximum(peak_BT, jax.lax.stop_gradient(jnp.max(logits_BTV, axis=-1)))
+        total_BT = total_BT * jnp.exp(peak_BT - higher_BT)
+        total_BT += jnp.sum(jnp.exp(logits_BTV - higher_BT[..., None]), axis=-1)
+        label_BT += _pick(logits_BTV, index_V, targets_BT)
+        return (higher_BT, total_BT, label_BT), None
+
+    zero_BT = jnp.zeros(targets_BT.shape, jnp.float32)
+    start = (zero_BT - 1e30, zero_BT, zero_BT)  # finite: -inf - -inf would be NaN
+    (peak_BT, total_BT, label_BT), _ = jax.lax.scan(step, start, (w_WDV, index_WV))
+    return jnp.log(total_BT) + peak_BT - label_BT
+
+
+def _logits(hidden_BTD, w_DV, index_V, vocab_size: int) -> jax.Array:
+    """float32: bfloat16 would lose the tail of a sum over the vocabulary."""
+    logits_BTV = sharding.inner(
+        jnp.einsum("btd,dv->btv", hidden_BTD, w_DV, preferred_element_type=jnp.float32)
+    )
+    return jnp.where(index_V[None, None] < vocab_size, logits_BTV, -jnp.inf)
+
+
+def _pick(logits_BTV, index_V, targets_BT) -> jax.Array:
+    """The logit of each target, 0 where the target is not among `index_V`."""
+    hit_BTV = index_V[None, None] == targets_BT[..., None]
+    return jnp.sum(jnp.where(hit_BTV, logits_BTV, 0.0), axis=-1)

@@ -1,0 +1,129 @@
+"""What each verb of `lrl` does; libraries are imported by the verb that needs them."""
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+import importlib.resources
+import multiprocessing
+from pathlib import Path
+import sys
+
+from etils import epath
+
+from lrl_jax import recipe_file
+from lrl_jax.recipe import Recipe
+from lrl_jax.run import WORDS, Run, locked, perform
+
+
+def new(args: argparse.Namespace) -> None:
+    """Writes a commented recipe; never over an existing file."""
+    from lrl_jax.new import recipe_text
+
+    path = epath.Path(args.path)
+    if path.exists():
+        raise ValueError(f"{path}: exists already; name another file")
+    text = recipe_text(
+        args.path, language=args.language, base=args.base, text=args.text, english=args.english
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    print(f"wrote {path}; read it, then: lrl check {path}")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Everything that can be known without heavy work."""
+    from lrl_jax import check as checks
+
+    checks.check(Run(_recipe(args)))
+
+
+def vocab(args: argparse.Namespace) -> None:
+    """One word of the pipeline, on this process alone."""
+    _word(args)
+
+
+def data(args: argparse.Namespace) -> None:
+    """One word of the pipeline, on this process alone."""
+    _word(args)
+
+
+def init(args: argparse.Namespace) -> None:
+    """One word of the pipeline, on all processes."""
+    _start(args)
+    _word(args)
+
+
+train = evaluate = export = init
+
+
+def run(args: argparse.Namespace) -> None:
+    """All words that are due, then the report and the summary."""
+    _start(args)
+    this = Run(_recipe(args))
+    with locked(this):
+        for word in WORDS:
+            _perform(this, word, redo=args.redo)
+        _report(this)
+
+
+def show(args: argparse.Namespace) -> None:
+    """Prints packed rows of one dataset, masked tokens dimmed."""
+    from lrl_jax import steps
+
+    steps.show(Run(_recipe(args)), args.dataset, args.row, args.rows)
+
+
+def report(args: argparse.Namespace) -> None:
+    """Writes report/index.html from what the run has left so far."""
+    _report(Run(_recipe(args)))
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    """Reads the recipe, or the one that ships under this name."""
+    path = args.recipe
+    if not epath.Path(path).exists() and "/" not in path:
+        shipped = importlib.resources.files("lrl_jax") / "configs" / f"{path}.yaml"
+        checkout = Path(__file__).parents[1] / "configs" / f"{path}.yaml"
+        path = next((str(p) for p in (shipped, checkout) if p.is_file()), path)
+    return recipe_file.load(path, args.overrides)
+
+
+def _start(args: argparse.Namespace) -> None:
+    from lrl_jax import mesh
+
+    mesh.start(args.coordinator, args.processes, args.process_id)
+
+
+def _word(args: argparse.Namespace) -> None:
+    this = Run(_recipe(args))
+    with locked(this):
+        _perform(this, args.verb, redo=args.redo)
+
+
+def _perform(this: Run, word: str, *, redo: bool) -> None:
+    from lrl_jax import steps
+
+    work = steps.STEPS[word]
+    if word == "data":
+        work = _in_child
+    if perform(this, word, work, redo=redo):
+        return
+    _say(f"{word}: done already, inputs unchanged ({this.at(word)})")
+
+
+def _in_child(this: Run) -> None:
+    """Runs the data step in a process of its own: TensorFlow never enters this one."""
+    from lrl_jax import steps
+
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        pool.submit(steps.data, this).result()
+
+
+def _report(this: Run) -> None:
+    from lrl_jax import steps
+
+    steps.report(this)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

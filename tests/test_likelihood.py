@@ -1,0 +1,148 @@
+"""Bits per byte: literal scores, and that packing, windows and devices do not change them."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrl_jax.evaluate import likelihood
+from lrl_jax.model import llama
+
+
+@dataclasses.dataclass(frozen=True)
+class Bytes:
+    """A tokenizer of bytes: id = byte + 3, after <unk>, bos and eos."""
+
+    bos_id = 1
+    size = 259
+
+    def encode_batch(self, texts):
+        return [[b + 3 for b in text.encode()] for text in texts]
+
+
+@pytest.fixture(scope="module")
+def cfg():
+    return llama.LlamaConfig(
+        vocab_size=259,
+        width=32,
+        depth=2,
+        mlp_width=48,
+        num_heads=4,
+        num_kv_heads=2,
+        head_width=8,
+        norm_eps=0.1,
+        rope_theta=100.0,
+        dtype="float32",
+    )
+
+
+@pytest.fixture(scope="module")
+def params(cfg):
+    return {k: 3 * v for k, v in llama.init(cfg, jax.random.key(0)).items()}
+
+
+def mesh(data=1, fsdp=1):
+    return jax.make_mesh(
+        (data, fsdp, 1),
+        ("data", "fsdp", "tensor"),
+        axis_types=(jax.sharding.AxisType.Auto,) * 3,
+        devices=jax.devices()[: data * fsdp],
+    )
+
+
+def score(cfg, params, texts, *, on=None, batch_size=2, length=32):
+    on = on or mesh()
+    params = jax.device_put(params, jax.NamedSharding(on, jax.P()))
+    return likelihood.bits_per_byte(cfg, params, Bytes(), texts, on, batch_size, length)
+
+
+LINES = ["a", "나무 아래", "one two three", "", "그는 책을 읽었다", "zz", "the end."]
+
+
+def test_a_uniform_model_needs_log2_v_bits_a_token(cfg, params):
+    flat = params | {"unembed_DV": jnp.zeros_like(params["unembed_DV"])}
+    got = score(cfg, flat, ["abc", "", "나"])
+    assert (got.tokens, got.bytes, got.lines) == (6, 6, 2)
+    assert got.bits_per_byte == pytest.approx(math.log2(259) * 6 / 6, rel=1e-6)
+    assert got.nats_per_token == pytest.approx(math.log(259), rel=1e-6)
+
+
+def test_bytes_are_the_texts_not_the_tokens(cfg, params):
+    class Pairs(Bytes):
+        def encode_batch(self, texts):  # one token for two bytes
+            return [ids[::2] for ids in super().encode_batch(texts)]
+
+    flat = params | {"unembed_DV": jnp.zeros_like(params["unembed_DV"])}
+    got = likelihood.bits_per_byte(cfg, flat, Pairs(), ["abcdef"], mesh(), 1, 8)
+    assert got.bits_per_byte == pytest.approx(math.log2(259) / 2, rel=1e-6)
+
+
+def test_packing_and_padding_do_not_change_the_score(cfg, params):
+    nats = 0.0
+    for line in filter(None, LINES):  # one line a batch, in a row of its own length
+        ids = np.array([[1, *Bytes().encode_batch([line])[0]]])
+        model = llama.bind(cfg, params)
+        n = ids.shape[1] - 1
+        with jax.set_mesh(mesh()):
+            logits = model(ids[:, :-1], np.ones((1, n), np.int32), np.arange(n)[None])
+        nats -= np.take_along_axis(
+            np.array(jax.nn.log_softmax(logits))[0], ids[0, 1:, None], 1
+        ).sum()
+    want = nats / math.log(2) / sum(len(line.encode()) for line in LINES)
+    for batch_size, length in [(1, 32), (3, 32), (2, 41), (8, 100)]:
+        got = score(cfg, params, LINES, batch_size=batch_size, length=length)
+        assert got.bits_per_byte == pytest.approx(want, rel=1e-5)
+
+
+def test_the_order_of_lines_does_not_change_the_score(cfg, params):
+    got, want = score(cfg, params, LINES[::-1]), score(cfg, params, LINES)
+    assert got.bits_per_byte == pytest.approx(want.bits_per_byte, rel=1e-6)
+
+
+def test_the_mesh_does_not_change_the_score(cfg, params):
+    want = score(cfg, params, LINES).bits_per_byte
+    for data, fsdp in [(2, 1), (1, 4), (2, 4)]:
+        got = score(cfg, params, LINES, on=mesh(data, fsdp), batch_size=3)
+        assert got.bits_per_byte == pytest.approx(want, rel=1e-5)
+
+
+@pytest.mark.parametrize("length", [2, 3, 4, 7, 32])
+@pytest.mark.parametrize("size", [1, 2, 6, 7, 8, 31, 40])
+def test_windows_score_every_token_once_with_half_a_window_before_it(length, size):
+    ids = list(range(10, 10 + size))
+    scored = []
+    for window in likelihood.windows(ids, bos=1, length=length):
+        assert window.inputs[0] == 1
+        assert window.inputs[1:] == window.targets[:-1]
+        assert len(window.targets) <= length
+        assert window.first >= (length // 2 if scored else 0)
+        scored += window.targets[window.first :]
+    assert scored == ids
+
+
+def test_lines_longer_than_a_row_are_scored_to_their_end(cfg, params):
+    flat = params | {"unembed_DV": jnp.zeros_like(params["unembed_DV"])}
+    got = score(cfg, flat, ["x" * 100], length=16)
+    assert (got.tokens, got.lines) == (100, 1)
+    assert got.nats_per_token == pytest.approx(math.log(259), rel=1e-6)
+
+
+def test_rows_are_packed_tight_and_hold_every_window():
+    lengths = [5, 3, 8, 2, 6, 4, 4]
+    rows = likelihood.pack(lengths, 8)
+    assert rows == [[2], [4, 3], [0, 1], [5, 6]]
+
+
+def test_one_shape_is_compiled_once(cfg, params):
+    likelihood._batch_nats.clear_cache()
+    score(cfg, params, LINES)
+    score(cfg, params, LINES[:3] * 9)
+    assert likelihood._batch_nats._cache_size() == 1
+
+
+def test_text_without_a_character_is_refused(cfg, params):
+    with pytest.raises(ValueError, match="2 lines, all of them empty"):
+        score(cfg, params, ["", ""])

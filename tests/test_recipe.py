@@ -1,0 +1,124 @@
+"""A recipe is read whole, typed, or refused with the key and the nearest known name."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from lrl_jax import recipe_file
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+MINIMAL = """
+name: q
+base: {model: x}
+vocab: {method: extend, text: [a], pieces: 10, scripts: [Hang], prove_on: [b]}
+data:
+  sequence_length: 128
+  datasets:
+    ko: {kind: text, path: [a], language: kor_Hang}
+train:
+  batch_size: 4
+  stages:
+    - name: a
+      steps: 5
+      mixture: {ko: 1}
+      learn:
+        - {match: "embed", schedule: {peak: 1e-3}, rows: new}
+        - {match: ".*", schedule: frozen}
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(MINIMAL)
+    return str(path)
+
+
+def test_a_dumped_recipe_loads_equal(path, tmp_path):
+    want = recipe_file.load(path)
+    (tmp_path / "again.yaml").write_text(recipe_file.dump(want))
+    assert recipe_file.load(str(tmp_path / "again.yaml")) == want
+
+
+def test_numbers_in_yaml_12_are_numbers_and_norwegian_is_a_name(path):
+    got = recipe_file.load(path, ["train.stages.0.learn.0.schedule.peak=1e-4", "name=no"])
+    assert got.train.stages[0].learn[0].schedule.peak == 0.0001
+    assert got.name == "no"
+
+
+def test_an_override_is_typed(path):
+    assert recipe_file.load(path, ["train.batch_size=8"]).train.batch_size == 8
+    assert recipe_file.load(path, ["train.mesh={data: 2, fsdp: 1}"]).train.mesh.data == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.batchsize=8", "train.batchsize: unknown key; did you mean 'batch_size'?"),
+        ("vocab.piecs=2", "vocab.piecs: unknown key; did you mean 'pieces'?"),
+        ("data.datasets.ko.pth=2", "data.datasets.ko.pth: unknown key; did you mean 'path'?"),
+        ("train.stages.0.learn.0.schedule.peek=3", "unknown key; did you mean 'peak'?"),
+        ("train.stages.0.learn.1.schedule=frzen", "Input should be 'frozen'; got 'frzen'"),
+        ("train.stages.0.mixture.kp=1", "mixes 'kp', which is not in data.datasets (ko)"),
+        ("train.stages.0.mixture={ko: 0}", "the weights of stage 'a' sum to zero"),
+        ("train.batch_size=many", "train.batch_size: Input should be a valid integer"),
+        ("train.batch_size=-1", "train.batch_size: Input should be greater than 0; got '-1'"),
+        ("data.datasets.ko.language=kr", "data.datasets.ko.language: String should match"),
+        ("vocab={method: train, text: [a], size: 9}", "base.model's embeddings do not fit"),
+        ("train.stages.7.name=b", "want an index below 1, got '7'"),
+        ("train.batch_size", "want key.path=value"),
+    ],
+)
+def test_what_is_wrong_is_named(path, override, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011 the message is compared below
+        recipe_file.load(path, [override])
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nname: b\n", "duplicate key"),
+        ("a: &x [1]\nb: *x\n", "anchors and aliases"),
+        ("- a\n", "a recipe is a mapping; got list"),
+        ("a: [\n", "not YAML 1.2"),
+        ("a: !!python/object:os.system {}\n", "r.yaml"),
+    ],
+)
+def test_yaml_that_is_no_recipe_is_refused(tmp_path, text, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        recipe_file.load(str(path))
+
+
+def test_bytes_that_are_not_utf8_and_missing_files_are_named(tmp_path):
+    (tmp_path / "r.yaml").write_bytes(b"name: \xff\n")
+    with pytest.raises(ValueError, match="not UTF-8 at byte 6"):
+        recipe_file.load(str(tmp_path / "r.yaml"))
+    with pytest.raises(ValueError, match="no such recipe"):
+        recipe_file.load(str(tmp_path / "no.yaml"))
+
+
+def test_a_recipe_is_frozen(path):
+    with pytest.raises(ValueError, match="frozen"):
+        recipe_file.load(path).name = "other"
+
+
+def test_the_schema_file_is_the_schema_of_the_code():
+    want = recipe_file.schema()
+    assert (ROOT / "docs/recipe.schema.json").read_text() == want, (
+        "run: python -c 'from lrl_jax import recipe_file; print(recipe_file.schema(), end=\"\")' "
+        "> docs/recipe.schema.json"
+    )
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_a_shipped_recipe_is_valid_by_code_and_by_schema(path):
+    recipe_file.load(str(path))
+    tree = YAML(typ="safe", pure=True).load(path)
+    jsonschema.validate(tree, json.loads(recipe_file.schema()))
