@@ -1,8 +1,8 @@
 """Devices: starting the processes that share them, and the mesh that names them.
 
-    start()
-    mesh = make(recipe.train.mesh)
-    with jax.set_mesh(mesh): ...
+start()
+mesh = make(recipe.train.mesh)
+with jax.set_mesh(mesh): ...
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ import socket
 import warnings
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from lrl_jax import recipe
 from lrl_jax.model import llama, sharding

@@ -16,8 +16,8 @@ def english_name(code: str) -> str:
         near = difflib.get_close_matches(code, NAMES, n=3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(
-            f"no English name for the language {code!r}{hint} "
-            "Add a line to lrl_jax/data/languages.py for a language outside FLORES-200."
+            f"no English name for the language {code!r}{hint or ';'} "
+            "a language outside FLORES-200 needs a line in lrl_jax/data/languages.py"
         )
     return NAMES[code]
 

@@ -1,6 +1,6 @@
 """Packed rows: the bytes of one row, the five arrays made of it, and the manifest of a dataset.
 
-A row is little endian: version u8, flags u8, segments u16, tokens u32; then segment lengths u32;
+A row is little endian: version u8, flags u8, segments u32, tokens u32; then segment lengths u32;
 then, if a token is not trained on, one loss bit per token; then tokens u16, or u32 if wide.
 """
 
@@ -12,7 +12,7 @@ import struct
 from etils import epath
 import numpy as np
 
-HEADER = struct.Struct("<BBHI")
+HEADER = struct.Struct("<BBII")
 VERSION = 1
 WIDE, MASKED = 1, 2  # flags
 MANIFEST = "manifest.json"
@@ -38,7 +38,7 @@ def encode(documents: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
     lengths = np.array([len(tokens) for tokens, _ in documents], "<u4")
     tokens = np.concatenate([tokens for tokens, _ in documents])
     trained = np.concatenate([trained for _, trained in documents])
-    assert 0 < len(lengths) < 1 << 16 and lengths.all()
+    assert lengths.all()
     wide, masked = bool(tokens.max() > 0xFFFF), not trained.all()
     flags = WIDE * wide | MASKED * masked
     return b"".join(

@@ -9,7 +9,7 @@ with its own word mark (`### Response:` then `_Paris`): a space in the running t
 `decode` of the answer alone leaves out again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import hashlib
 import json
@@ -93,14 +93,18 @@ def prompt(name: str, record: Record) -> str:
     return "".join(part.text for part in parts(name, {"input": "", **record, **ANSWERS}))
 
 
-def fingerprint(name: str) -> str:
-    """Changes when what the template writes does: a digest of it on a fixed record."""
+def fingerprint(name: str, languages: Sequence[str]) -> str:
+    """Changes when what the template writes does: a digest of it on a fixed record.
+
+    Args:
+      languages: FLORES codes of source and target, or of a single text.
+    """
     record = {
         "text": "text",
         "source": "source",
         "target": "target",
-        "source_language": "eng_Latn",
-        "target_language": "kor_Hang",
+        "source_language": languages[0],
+        "target_language": languages[-1],
         "instruction": "instruction",
         "output": "output",
     }

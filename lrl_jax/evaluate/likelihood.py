@@ -13,7 +13,6 @@ starts with bos, and a token is scored in the one window where it has the most c
 the first `length // 2` tokens of a line are predicted from fewer than that.
 """
 
-import bisect
 from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
@@ -23,11 +22,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lrl_jax.data import pack, rows
 from lrl_jax.model import llama
 from lrl_jax.train import loss
 from lrl_jax.vocab.tokenizer import Tokenizer
 
-ROWS = ("inputs", "targets", "weights", "segments", "positions")
+Window = tuple[np.ndarray, np.ndarray]  # tokens, and which of them are scored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Score:
       nats_per_token: the training loss of the same text; comparable within one tokenizer only.
       tokens: tokens scored (no bos, no eos).
       bytes: UTF-8 bytes of the scored lines.
-      lines: lines scored; empty ones are not.
+      lines: lines scored; blank ones are not.
     """
 
     bits_per_byte: float
@@ -47,15 +47,6 @@ class Score:
     tokens: int
     bytes: int
     lines: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Window:
-    """A stretch of one line: which tokens the model reads, and which of them are scored."""
-
-    inputs: tuple[int, ...]
-    targets: tuple[int, ...]
-    first: int  # targets before this one were scored by the window before
 
 
 def bits_per_byte(
@@ -82,73 +73,43 @@ def bits_per_byte(
     """
     if length < 2:
         raise ValueError(f"length: {length}; a window needs at least 2 tokens")
-    lines = [text for text in texts if text]
+    lines = [text for text in texts if text.strip()]
     if not lines:
-        raise ValueError(f"no text to score: {len(texts)} lines, all of them empty")
+        raise ValueError(f"no text to score: {len(texts)} lines, all of them blank")
     documents = tokenizer.encode_batch(lines)
-    found = [window for ids in documents for window in windows(ids, tokenizer.bos_id, length)]
-    rows = fill(found, pack([len(window.targets) for window in found], length), length)
-    nats = _total(cfg, params, rows, mesh, batch_size, loss_blocks)
+    found = [window for ids in documents if ids for window in windows(ids, length)]
+    packed = [
+        rows.Row(
+            np.concatenate([found[i][0] for i in row]),
+            np.concatenate([found[i][1] for i in row]),
+            np.array([len(found[i][0]) for i in row]),
+        )
+        for row in pack.best_fit([len(ids) for ids, _ in found], length)
+    ]
+    batch = rows.features(packed, length, tokenizer.bos_id, tokenizer.pad_id)
+    nats = _total(cfg, params, batch, mesh, batch_size, loss_blocks)
     tokens = sum(map(len, documents))
     size = sum(len(line.encode()) for line in lines)
     return Score(nats / math.log(2) / size, nats / tokens, tokens, size, len(lines))
 
 
-def windows(ids: Sequence[int], bos: int, length: int) -> Iterator[Window]:
+def windows(ids: Sequence[int], length: int) -> Iterator[Window]:
     """The windows that score every token of a line exactly once.
 
-    >>> for w in windows([5, 6, 7, 8, 9], bos=1, length=4): print(w)
-    Window(inputs=(1, 5, 6, 7), targets=(5, 6, 7, 8), first=0)
-    Window(inputs=(1, 7, 8), targets=(7, 8, 9), first=2)
+    >>> for tokens, scored in windows([5, 6, 7, 8, 9], length=4): print(tokens, scored * 1)
+    [5 6 7 8] [1 1 1 1]
+    [7 8 9] [0 0 1]
     """
-    half = length // 2
-    for start in range(0, max(len(ids) - half, 1), half):
-        targets = tuple(ids[start : start + length])
-        yield Window((bos, *targets[:-1]), targets, length - half if start else 0)
-        if start + length >= len(ids):
-            return
-
-
-def pack(lengths: Sequence[int], length: int) -> list[list[int]]:
-    """Groups windows into rows of `length` tokens: best fit, the longest first.
-
-    >>> pack([3, 6, 4, 1], length=8)
-    [[1, 3], [2, 0]]
-    """
-    rows: list[list[int]] = []
-    space: list[tuple[int, int]] = []  # (free tokens, row), sorted
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        at = bisect.bisect_left(space, (lengths[i], -1))
-        free, row = space.pop(at) if at < len(space) else (length, len(rows))
-        if row == len(rows):
-            rows.append([])
-        rows[row].append(i)
-        bisect.insort(space, (free - lengths[i], row))
-    return rows
-
-
-def fill(found: Sequence[Window], rows: Sequence[Sequence[int]], length: int) -> dict:
-    """Writes packed windows as int32 [rows, length] arrays; segment 0 is padding."""
-    arrays = {name: np.zeros((len(rows), length), np.int32) for name in ROWS}
-    for r, members in enumerate(rows):
-        start = 0
-        for segment, i in enumerate(members, start=1):
-            window = found[i]
-            n = len(window.targets)
-            span = np.s_[r, start : start + n]
-            arrays["inputs"][span] = window.inputs
-            arrays["targets"][span] = window.targets
-            arrays["weights"][span] = np.arange(n) >= window.first
-            arrays["segments"][span] = segment
-            arrays["positions"][span] = np.arange(n)
-            start += n
-    return arrays
+    fresh = length // 2  # of a later window; what stands before is context
+    for start in range(0, max(len(ids) - length, 0) + fresh, fresh):
+        tokens = np.asarray(ids[start : start + length], np.int32)
+        yield tokens, np.arange(len(tokens)) >= (length - fresh if start else 0)
 
 
 def _total(
     cfg: llama.LlamaConfig,
     params: dict[str, jax.Array],
-    rows: dict[str, np.ndarray],
+    arrays: dict[str, np.ndarray],
     mesh: jax.sharding.Mesh,
     batch_size: int,
     loss_blocks: int,
@@ -158,12 +119,12 @@ def _total(
     ways = math.prod(mesh.shape[axis] for axis in axes)
     batch_size = math.ceil(batch_size / ways) * ways
     sharding = jax.NamedSharding(mesh, jax.P(axes))
-    count = len(rows["inputs"])
-    rows = {k: np.pad(v, ((0, -count % batch_size), (0, 0))) for k, v in rows.items()}
+    count = len(arrays["decoder_target_tokens"])
+    arrays = {k: np.pad(v, ((0, -count % batch_size), (0, 0))) for k, v in arrays.items()}
     sums = []
     with jax.set_mesh(mesh):
         for start in range(0, count, batch_size):
-            batch = {k: v[start : start + batch_size] for k, v in rows.items()}
+            batch = {k: v[start : start + batch_size] for k, v in arrays.items()}
             sums.append(_batch_nats(cfg, loss_blocks, params, _put(batch, sharding)))
             if len(sums) > 1:  # one step behind, so that the device never waits for the host
                 sums[-2] = float(sums[-2])
@@ -186,9 +147,11 @@ def _part(array: np.ndarray, index: tuple[slice, ...]) -> np.ndarray:
 def _batch_nats(
     cfg: llama.LlamaConfig, blocks: int, params: dict[str, jax.Array], batch: dict[str, jax.Array]
 ) -> jax.Array:
-    model = llama.bind(cfg, params)
-    hidden_BTD = model.hidden(batch["inputs"], batch["segments"], batch["positions"])
-    nll_BT = loss.token_loss(
-        hidden_BTD, model.unembedding(), batch["targets"], cfg.vocab_size, blocks
+    tokens_BT, targets_BT, weights_BT, segments_BT, positions_BT = (
+        batch[f"decoder_{name}"]
+        for name in ("input_tokens", "target_tokens", "loss_weights", "segment_ids", "positions")
     )
-    return jnp.sum(jnp.where(batch["weights"] > 0, nll_BT, 0.0))
+    model = llama.bind(cfg, params)
+    hidden_BTD = model.hidden(tokens_BT, segments_BT, positions_BT)
+    nll_BT = loss.token_loss(hidden_BTD, model.unembedding(), targets_BT, cfg.vocab_size, blocks)
+    return jnp.sum(loss.weigh(nll_BT, weights_BT.astype(jnp.float32)))

@@ -1,7 +1,7 @@
 """The figures of the report, as SVG that takes its colours and letters from the page around it.
 
 Each function draws one figure from plain numbers and returns one `<svg>` string. Colours are CSS
-variables (--ink, --muted, --grid, --accent), so that a figure follows the page into dark mode.
+variables (--ink, --muted, --grid, --accent, --page), so a figure follows the page into dark mode.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,12 +12,12 @@ import re
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 
 POINTS = 400  # a curve is at most this many bins wide: what a screen can show
 WIDTH = 9.0  # inches of 72 units; the page scales it
-INK, MUTED, GRID, ACCENT = "#010101", "#020202", "#030303", "#040404"
-VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", ACCENT: "--accent"}
+INK, MUTED, GRID, ACCENT, PAGE = "#010101", "#020202", "#030303", "#040404", "#050505"
+VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", ACCENT: "--accent", PAGE: "--page"}
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lrl",
@@ -63,6 +63,7 @@ def dumbbells(
         figure, ax = _figure(0.7 + 0.62 * len(names))
         if max(values) > 8 * max(min(values), 1e-9):
             ax.set_xscale("log")
+        _span(ax, values)
         for y, name in enumerate(names):
             old, new = before.get(name), after.get(name)
             if old is not None and new is not None:
@@ -70,10 +71,10 @@ def dumbbells(
             for label, value in references.get(name, {}).items():
                 ax.plot([value], [y], "|", color=MUTED, ms=13, mew=1.5)
                 ax.annotate(label, (value, y), (0, -15), **_OFFSET, color=MUTED, size=8.5)
-            for value, fill in ((old, "none"), (new, ACCENT)):
-                if value is not None:
-                    ax.plot([value], [y], "o", ms=9, mec=ACCENT, mfc=fill, mew=1.8)
-                    ax.annotate(f"{value:.3g}", (value, y), (0, 10), **_OFFSET, color=INK, size=10)
+            ends = [(v, fill) for v, fill in ((old, PAGE), (new, ACCENT)) if v is not None]
+            for value, fill in ends:
+                ax.plot([value], [y], "o", ms=9, mec=ACCENT, mfc=fill, mew=1.8)
+            _label_ends(ax, y, [value for value, _ in ends])
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.4, -0.6)
         ax.set_xlabel(unit)
@@ -120,12 +121,12 @@ def curve(
             ax.plot(x, y, color=ACCENT, alpha=0.25, lw=1)
         ax.plot(x, smooth(y), color=ACCENT, lw=2)
         ax.annotate(
-            f"{smooth(y)[-1]:.4g}", (x[-1], smooth(y)[-1]), (6, 0), **_RIGHT, color=INK, size=10
+            short(smooth(y)[-1]), (x[-1], smooth(y)[-1]), (6, 0), **_RIGHT, color=INK, size=10
         )
         _stages(ax, marks)
         _limits(ax, [smooth(y), y[len(y) // 20 :]], zero=zero)
         _axes(ax, x_unit, y_unit)
-        return _svg(figure, f"{y_unit} over {x_unit}, ending at {smooth(y)[-1]:.4g}")
+        return _svg(figure, f"{y_unit} over {x_unit}, ending at {short(smooth(y)[-1])}")
 
 
 def panels(
@@ -150,7 +151,7 @@ def panels(
             ax.set_title(name, color=INK)
             _stages(ax, [(at, "") for at, _ in marks])
             ax.grid(axis="y")
-            ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+            ax.xaxis.set_major_formatter(lambda value, _: short(value))
             ax.xaxis.set_major_locator(MaxNLocator(4))
         _limits(grid[0, 0], [y[len(y) // 20 :] for _, y in smoothed.values()])
         figure.supxlabel(x_unit, color=MUTED, size=11)
@@ -159,9 +160,7 @@ def panels(
         return _svg(figure, f"{y_unit} over {x_unit}, ending at: {ends}")
 
 
-def lines(
-    curves: Mapping[str, Curve], x_unit: str, y_unit: str, marks: Sequence[Mark] = ()
-) -> str:
+def lines(curves: Mapping[str, Curve], x_unit: str, y_unit: str, marks: Sequence[Mark] = ()) -> str:
     """Several curves in one figure, each named at its end; equal ends share a label."""
     with matplotlib.rc_context(STYLE):
         figure, ax = _figure(2.6)
@@ -171,7 +170,7 @@ def lines(
             ax.plot(x, y, color=ACCENT, lw=2, alpha=1 - 0.6 * i / max(len(curves), 1))
             ends.setdefault((x[-1], float(f"{y[-1]:.3g}")), []).append(name)
         for (x_end, y_end), names in ends.items():
-            label = f"{', '.join(names)} {y_end:.3g}"
+            label = f"{', '.join(names)} {short(y_end)}"
             ax.annotate(label, (x_end, y_end), (6, 0), **_RIGHT, color=INK, size=9)
         _stages(ax, marks)
         _limits(ax, [thin(data)[1] for data in curves.values()], zero=True)
@@ -192,14 +191,26 @@ def thin(data: Curve, points: int = POINTS) -> tuple[list[float], list[float]]:
 
 
 def smooth(y: Sequence[float], share: float = 0.04) -> list[float]:
-    """A centred running mean over `share` of the curve, narrower towards the ends.
+    """A running mean over `share` of the curve; it starts where the curve starts.
 
-    >>> smooth([0.0, 3.0, 6.0, 0.0], share=0.8)
-    [0.0, 3.0, 3.0, 0.0]
+    >>> smooth([0.0, 3.0, 6.0, 0.0], share=0.5)
+    [0.0, 3.0, 3.0, 3.0]
     """
     half = int(len(y) * share / 2)
-    reach = [min(half, i, len(y) - 1 - i) for i in range(len(y))]
+    reach = [min(half, i) for i in range(len(y))]
     return [_mean(y[i - r : i + r + 1]) for i, r in enumerate(reach)]
+
+
+def short(value: float) -> str:
+    """Three digits and a unit, as a reader says it.
+
+    >>> short(1234567.0), short(950.0), short(0.0005)
+    ('1.23M', '950', '0.0005')
+    """
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
 
 
 _OFFSET = {"textcoords": "offset points", "ha": "center", "va": "center"}
@@ -219,8 +230,33 @@ def _axes(ax: Axes, x_unit: str, y_unit: str) -> None:
     ax.set_xlabel(x_unit)
     ax.set_ylabel(y_unit)
     ax.grid(axis="y")
-    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    ax.xaxis.set_major_formatter(lambda value, _: short(value))
+    ax.yaxis.set_major_formatter(lambda value, _: short(value))
     ax.margins(x=0.01)
+
+
+def _span(ax: Axes, values: Sequence[float]) -> None:
+    """Gives the x axis the values with some room on both sides, on whichever scale it has."""
+    low, high = min(values), max(values)
+    if ax.get_xscale() == "log":
+        room = (high / low) ** 0.08
+        ax.set_xlim(low / room, high * room)
+    else:
+        room = 0.08 * (high - low) or 0.5
+        ax.set_xlim(low - room, high + room)
+
+
+def _label_ends(ax: Axes, y: int, ends: Sequence[float]) -> None:
+    """Writes the numbers above a dumbbell, in one label when two would touch."""
+    shares = [
+        float(ax.transAxes.inverted().transform(ax.transData.transform((v, y)))[0]) for v in ends
+    ]
+    if len(ends) == 2 and abs(shares[0] - shares[1]) < 0.08:
+        text = " \N{RIGHTWARDS ARROW} ".join(f"{v:.3g}" for v in ends)
+        ax.annotate(text, (sum(ends) / 2, y), (0, 11), **_OFFSET, color=INK, size=10)
+        return
+    for value in ends:
+        ax.annotate(f"{value:.3g}", (value, y), (0, 11), **_OFFSET, color=INK, size=10)
 
 
 def _limits(ax: Axes, curves: Sequence[Sequence[float]], *, zero: bool = False) -> None:

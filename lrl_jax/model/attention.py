@@ -101,6 +101,8 @@ def _splash_local(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
 def _splash_kernel(length: int, num_heads: int) -> Callable[..., jax.Array]:
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernel,
+    )
+    from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_mask as masks,
     )
 

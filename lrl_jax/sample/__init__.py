@@ -1,0 +1,1 @@
+"""A small English-Korean sample world, written for this project: everything runs offline."""

@@ -188,7 +188,9 @@ class Learner:
                 if decays(path):
                     move += self.adam.weight_decay * old.astype(jnp.float32)
                 new = (old.astype(jnp.float32) - rates[group.name] * move).astype(old.dtype)
-                out[path] = jnp.where(self._row_mask(path), new, old) if group.new_rows_only else new
+                out[path] = (
+                    jnp.where(self._row_mask(path), new, old) if group.new_rows_only else new
+                )
         return out, state, rates
 
     def _transform(self) -> optax.GradientTransformation:

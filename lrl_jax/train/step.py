@@ -1,15 +1,16 @@
 """One training step: loss, gradients of what learns, AdamW, and nothing at all if not finite."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+import numpy as np
 
-from lrl_jax.model import llama, sharding
+from lrl_jax.mesh import batch_sharding, batch_shards, replicated
+from lrl_jax.model import llama
 from lrl_jax.train import loss
 from lrl_jax.train.optimizer import Learner, Params
 
@@ -22,6 +23,8 @@ Metrics = dict[str, Any]
 class Step:
     """The compiled step of one phase, and where its state lies.
 
+    Call `run` and `begin` under `jax.set_mesh`, which the model's sharding hints look for.
+
     Attributes:
       run: (state, batch, asked_B) -> (state, metrics); consumes the state it is given.
       begin: (params, done, skipped) -> the state of a fresh optimizer; consumes the parameters.
@@ -29,8 +32,8 @@ class Step:
       abstract: shapes, dtypes and shardings of the state, for restoring one.
     """
 
-    run: Callable[[State, Batch, jax.Array], tuple[State, Metrics]]
-    begin: Callable[[Params, jax.Array, jax.Array], State]
+    run: jax.stages.Wrapped
+    begin: jax.stages.Wrapped
     shardings: State
     abstract: State
 
@@ -54,7 +57,7 @@ def make_step(
       params: names, shapes and dtypes.
       placed: where each parameter lies.
     """
-    everywhere = NamedSharding(mesh, P())
+    everywhere = replicated(mesh)
     names = set(learner.trainable)
 
     def begin(params: Params, done: jax.Array, skipped: jax.Array) -> State:
@@ -101,31 +104,43 @@ def make_step(
         shardings,
     )
     return Step(
-        run=_under(mesh, jax.jit(run, donate_argnums=0, out_shardings=(shardings, everywhere))),
-        begin=_under(mesh, jax.jit(begin, donate_argnums=0, out_shardings=shardings)),
+        run=jax.jit(run, donate_argnums=0, out_shardings=(shardings, everywhere)),
+        begin=jax.jit(begin, donate_argnums=0, out_shardings=shardings),
         shardings=shardings,
         abstract=abstract,
     )
 
 
-def place_rows(mesh: Mesh, rows: Any, batch_size: int) -> jax.Array:
-    """This process's rows of a global batch, as one global array split over the batch axes.
+def place(rows: np.ndarray, mesh: Mesh, batch_size: int) -> jax.Array:
+    """This process's rows as its part of one global array of `batch_size` rows.
 
-    Processes hold contiguous rows in order of their index.
+    Process p of n holds the p-th n-th of the rows.
+    """
+    shape = (batch_size, *rows.shape[1:])
+    return jax.make_array_from_process_local_data(batch_sharding(mesh), rows, shape)
+
+
+def check_batch(mesh: Mesh, batch_size: int) -> None:
+    """Refuses a batch that the mesh cannot split, or not by process.
 
     Raises:
-      ValueError: the mesh does not split `batch_size` rows so.
+      ValueError: says which sizes fit.
     """
-    sharding_B = NamedSharding(mesh, P(sharding.BATCH))
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    ways = batch_shards(mesh)
     if batch_size % ways:
         raise ValueError(
-            f"batch_size={batch_size} rows cannot be split over data x fsdp = {ways} devices; "
-            f"use a multiple of {ways}, or move devices to the tensor axis"
+            f"batch_size={batch_size} cannot be split over data x fsdp = {ways} devices; use a "
+            f"multiple of {ways}, or move devices to the tensor axis"
         )
-    return jax.make_array_from_process_local_data(
-        sharding_B, rows, global_shape=(batch_size, *rows.shape[1:])
-    )
+    share = batch_size // jax.process_count()
+    first = jax.process_index() * share
+    slices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    held = {row for (rows,) in slices for row in range(*rows.indices(batch_size))}
+    if held != set(range(first, first + share)):
+        raise ValueError(
+            f"mesh {dict(mesh.shape)} spreads rows so that process {jax.process_index()} does not "
+            f"hold rows {first} to {first + share - 1}; keep the tensor axis within one process"
+        )
 
 
 def _losses(cfg, params: Params, batch: Batch, blocks: int) -> tuple[jax.Array, jax.Array]:
@@ -151,19 +166,3 @@ def _counts(batch: Batch, nll_BT: jax.Array, weights_BT: jax.Array) -> Metrics:
         weight_B=jnp.sum(weights_BT, axis=1),
         tokens=jnp.sum((batch["decoder_segment_ids"] > 0).astype(jnp.int32)),
     )
-
-
-def _under(mesh: Mesh, function: Callable) -> Callable:
-    """Calls with the mesh in context, which sharding hints inside the model need."""
-
-    def call(*args):
-        with jax.set_mesh(mesh):
-            return function(*args)
-
-    call.lower = lambda *args: _lower(mesh, function, args)  # type: ignore[attr-defined]
-    return call
-
-
-def _lower(mesh: Mesh, function: Callable, args: tuple) -> Any:
-    with jax.set_mesh(mesh):
-        return function.lower(*args)

@@ -1,0 +1,137 @@
+"""The gate of an export: what was written is read back and compared with what was trained."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import importlib.util
+
+from etils import epath
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrl_jax.hf import load
+from lrl_jax.model import llama
+from lrl_jax.vocab.tokenizer import Tokenizer
+
+TOLERANCE = 1e-4  # of float32 logits, for each unit of the largest one (at least 1)
+LOGIT_TEXTS, LOGIT_TOKENS = 8, 128  # what logits are compared on; tokens are compared on all texts
+
+
+@dataclasses.dataclass(frozen=True)
+class Gate:
+    """What `check` found.
+
+    Attributes:
+      texts: how many texts were tokenised by both tokenizer forms.
+      reload_error: largest difference of logits, trained against reloaded by us.
+      transformers_error: the same against transformers; None when torch is not installed.
+      problems: what is wrong, a sentence each; empty when the gate is passed.
+    """
+
+    texts: int
+    tokens: int
+    reload_error: float
+    transformers_error: float | None
+    problems: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.problems
+
+
+def check(
+    folder: epath.PathLike,
+    cfg: llama.LlamaConfig,
+    params: llama.Params,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    dtype: str,
+) -> Gate:
+    """Compares an exported folder with the model and the tokenizer it came from.
+
+    The trained parameters are rounded to the export's `dtype` first: logits must then agree
+    to float32 arithmetic, so a tensor in the wrong place cannot hide behind rounding.
+
+    Args:
+      texts: at least one; a sample of what the model will read.
+    """
+    if not texts:
+        raise ValueError("the export gate needs texts; name some in export.gate_on")
+    folder = epath.Path(folder)
+    problems = _token_problems(folder, tokenizer, texts)
+    exact = dataclasses.replace(cfg, dtype="float32")
+    batch_BT = _batch(tokenizer, texts)
+    shardings = {name: w.sharding for name, w in params.items()}
+    rounded = jax.tree.map(lambda w: w.astype(dtype).astype("float32"), params)
+    want_BTV = _logits(exact, rounded, batch_BT)
+    del rounded
+    got_BTV = _logits(exact, load.load(folder, exact, shardings, "float32"), batch_BT)
+    bound = TOLERANCE * max(1.0, float(np.abs(want_BTV).max()))
+    reload_error = float(np.abs(got_BTV - want_BTV).max())
+    if not reload_error <= bound:
+        problems.append(f"reloaded logits differ by {reload_error:.2g} (at most {bound:.2g})")
+    error = _transformers_error(folder, batch_BT, want_BTV)
+    if error is not None and not error <= bound:
+        problems.append(f"transformers' logits differ by {error:.2g} (at most {bound:.2g})")
+    tokens = sum(len(ids) for ids in tokenizer.encode_batch(texts))
+    return Gate(len(texts), tokens, reload_error, error, tuple(problems))
+
+
+def _token_problems(folder: epath.Path, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
+    """Whether `AutoTokenizer` of the folder gives the ids of training, bos and eos included."""
+    import transformers
+
+    auto = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    problems = []
+    want = tokenizer.encode_batch(texts)
+    got = auto(list(texts), add_special_tokens=False)["input_ids"]
+    wrong = [i for i, (g, w) in enumerate(zip(got, want, strict=True)) if list(g) != list(w)]
+    if wrong:
+        problems.append(
+            f"AutoTokenizer and tokenizer.model differ on {len(wrong)} of {len(texts)} texts, "
+            f"first {texts[wrong[0]][:60]!r}"
+        )
+    if len(auto) != tokenizer.size:
+        problems.append(f"AutoTokenizer has {len(auto)} pieces, tokenizer.model {tokenizer.size}")
+    for name in ("bos", "eos"):
+        auto_id, own_id = getattr(auto, f"{name}_token_id"), getattr(tokenizer, f"{name}_id")
+        if auto_id != own_id:
+            problems.append(f"AutoTokenizer's {name} is {auto_id}, tokenizer.model's {own_id}")
+    return problems
+
+
+def _batch(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
+    """The longest texts as rows of equal length, so that nothing is padding."""
+    longest = sorted(texts, key=len, reverse=True)[:LOGIT_TEXTS]
+    rows = [[tokenizer.bos_id, *tokenizer.encode(text)][:LOGIT_TOKENS] for text in longest]
+    length = max(map(len, rows))
+    return np.array([(row * length)[:length] for row in rows], np.int32)
+
+
+def _logits(
+    cfg: llama.LlamaConfig, params: Mapping[str, jax.Array], batch_BT: np.ndarray
+) -> np.ndarray:
+    """Float32 logits of whole rows, one row at a time to stay small."""
+
+    @jax.jit
+    def run(params, tokens_BT):
+        ones_BT, positions_T = jnp.ones_like(tokens_BT), jnp.arange(tokens_BT.shape[1])
+        with jax.default_matmul_precision("float32"):
+            return llama.bind(cfg, params)(tokens_BT, ones_BT, positions_T[None])
+
+    return np.concatenate([np.asarray(run(params, row_T[None])) for row_T in batch_BT])
+
+
+def _transformers_error(folder: epath.Path, batch_BT, want_BTV) -> float | None:
+    """Largest difference from transformers' float32 logits; None without torch."""
+    if importlib.util.find_spec("torch") is None or "://" in str(folder):
+        return None
+    import torch
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        str(folder), dtype=torch.float32, local_files_only=True
+    ).eval()
+    with torch.no_grad():
+        rows = [model(torch.tensor(row_T[None].astype(np.int64))).logits for row_T in batch_BT]
+    return float(np.abs(torch.cat(rows).numpy() - want_BTV).max())

@@ -1,0 +1,417 @@
+"""The six words of the pipeline, each a function of the run: reads what stands before, writes its own.
+
+vocab, init, data, train, evaluate, export. `run.perform` decides which of them is due.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import json
+import logging
+import tempfile
+import time
+from typing import Any
+
+from etils import epath
+import jax
+import numpy as np
+from rich.console import Console
+
+from lrl_jax import mesh as meshes
+from lrl_jax import text
+from lrl_jax.data import pack, plan, rows, stream, templates
+from lrl_jax.data import show as showing
+from lrl_jax.embeddings import STRATEGIES
+from lrl_jax.evaluate import generate, likelihood, metrics
+from lrl_jax.evaluate import report as reporting
+from lrl_jax.hf import card, gate, layout, load, save
+from lrl_jax.model import llama
+from lrl_jax.recipe import Extend, Pretrained, Prompt, Scratch, TrainVocab, Translation
+from lrl_jax.run import Run, write_json
+from lrl_jax.train import loop
+from lrl_jax.train.checkpoint import Checkpoints, VerificationError
+from lrl_jax.vocab import fertility, learn, prove, splice
+from lrl_jax.vocab import tokenizer as tokenizers
+
+log = logging.getLogger(__name__)
+Params = llama.Params
+
+
+# ---------------------------------------------------------------------------- vocab
+def vocab(run: Run) -> None:
+    """Learns, splices, proves and reports; leaves both tokenizer forms and splice.json."""
+    part, out = run.recipe.vocab, run.at("vocab")
+    base = _base_tokenizer(run)
+    new_texts = part.text if isinstance(part, TrainVocab | Extend) else ()
+    base_texts = part.prove_on if isinstance(part, Extend) else new_texts
+    if isinstance(part, TrainVocab):
+        base = model = learn.train(text.read_many(part.text), part.size, part.character_coverage)
+        relation = splice.identity(model)
+    elif isinstance(part, Extend):
+        model, relation = _extend(part, base)
+    else:
+        model, relation = base, splice.identity(base)
+    with tempfile.TemporaryDirectory() as local:  # transformers reads local folders only
+        splice.write_forms(model, local, _base_tokenizer_config(run))
+        proof = prove.prove(local, base, text.read_many(base_texts), text.read_many(new_texts))
+        for path in epath.Path(local).iterdir():
+            (out / path.name).write_bytes(path.read_bytes())
+    relation.write(out / "splice.json")
+    write_json(out / "proof.json", proof.record())
+    _fertility(run, base)
+    _say(f"vocab: {tokenizers.load(out).size:,} pieces, {len(relation.added):,} of them new")
+    if not proof.ok:
+        raise VerificationError(f"{out}: the new tokenizer is not lossless:\n{proof}")
+    _say(f"vocab: proved {proof}")
+
+
+def _extend(part: Extend, base: bytes) -> tuple[bytes, splice.Splice]:
+    found = learn.pieces(
+        text.read_many(part.text), part.pieces, part.scripts, part.character_coverage, base
+    )
+    kept = splice.prune(
+        base, found, text.read_many(part.text), part.min_count, text.read_many(part.prove_on)
+    )
+    if not kept:
+        raise ValueError(
+            f"vocab: none of {len(found)} pieces is seen {part.min_count} times in "
+            f"{', '.join(part.text)}; give more text, or lower vocab.min_count"
+        )
+    return splice.splice(base, kept)
+
+
+def _fertility(run: Run, base: bytes) -> None:
+    texts = {code: list(text.lines(uri)) for code, uri in run.recipe.vocab.report.texts.items()}
+    if not texts:
+        return
+    known = {"new": tokenizers.load(run.at("vocab"))}
+    if isinstance(run.recipe.vocab, Extend):
+        known = {"base": tokenizers.from_bytes(base), **known}
+    found = fertility.report(known, texts)
+    fertility.write(found, run.at("vocab"))
+    _print(fertility.table(found))
+
+
+def _base_tokenizer(run: Run) -> bytes:
+    base = run.recipe.base
+    if isinstance(base, Pretrained):
+        return tokenizers.read_model(run.base_folder())
+    return tokenizers.read_model(base.tokenizer) if base.tokenizer else b""
+
+
+def _base_tokenizer_config(run: Run) -> dict[str, Any]:
+    if not isinstance(run.recipe.base, Pretrained):
+        return {}
+    path = run.base_folder() / "tokenizer_config.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+# ---------------------------------------------------------------------------- init
+def init(run: Run) -> None:
+    """Brings the weights in, with rows for new tokens, as the checkpoint of step 0."""
+    recipe, out = run.recipe, run.at("init")
+    tokenizer = tokenizers.load(run.at("vocab"))
+    if isinstance(recipe.base, Scratch):
+        config = _scratch_config(recipe.base, tokenizer)
+    else:
+        config = load.read_config(run.base_folder())
+    cfg = dataclasses.replace(layout.config_from_hf(config), vocab_size=tokenizer.size)
+    mesh = meshes.make(recipe.train.mesh)
+    places = meshes.param_shardings(cfg, mesh)
+    if isinstance(recipe.base, Scratch):
+        make = jax.jit(
+            lambda key: llama.init(cfg, key, recipe.init.param_dtype), out_shardings=places
+        )
+        params = make(jax.random.key(recipe.seed))
+    else:
+        params = _adapted(run, cfg, places)
+    with Checkpoints(out / "checkpoint") as checkpoints:
+        checkpoints.save(0, params, {"base": recipe.base.model_dump(mode="json")})
+    if meshes.lead():
+        write_json(out / "config.json", layout.config_to_hf(config, cfg, recipe.init.param_dtype))
+    count = sum(np.prod(a.shape) for a in jax.tree.leaves(params))
+    _say(f"init: {count:,} parameters in {recipe.init.param_dtype}")
+
+
+def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> Params:
+    part, folder = run.recipe.init, run.base_folder()
+    relation = splice.read(run.at("vocab") / "splice.json")
+    load.verify(folder)
+    _say(f"init: {folder}: {load.source_note(folder)}")
+    grow = {}
+    if relation.added:
+        ways = {"embed_VD": part.input_rows, "unembed_DV": part.output_rows}
+        for index, (name, way) in enumerate(ways.items()):
+            rng = np.random.default_rng([run.recipe.seed, index])
+            grow[name] = lambda old_VD, way=way, rng=rng: STRATEGIES[way](old_VD, relation, rng)
+    rows_before = len(relation.kept)
+    return load.load(folder, cfg, places, part.param_dtype, grow, rows_before)
+
+
+def _scratch_config(base: Scratch, tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+    shape = base.shape.model_dump()
+    theta = shape.pop("rope_theta")
+    return shape | {
+        "model_type": "llama",
+        "vocab_size": tokenizer.size,
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+    }
+
+
+# ---------------------------------------------------------------------------- data
+def data(run: Run) -> None:
+    """Packs every dataset and prints the plan; the one step that may import TensorFlow."""
+    recipe, out = run.recipe, run.at("data")
+    tokenizer = tokenizers.load(run.at("vocab"))
+    manifests = pack.prepare_all(recipe.data, tokenizer, out, _shards)
+    order = plan.from_recipe(recipe.train.stages, recipe.train.batch_size, manifests, recipe.seed)
+    _print(showing.datasets(manifests))
+    _print(showing.plan_table(order, manifests))
+
+
+def _shards(name: str, done: int, total: int) -> None:
+    _say(f"data: {name}: {done} of {total} shards")
+
+
+def show(run: Run, dataset: str, first: int, count: int) -> None:
+    """Prints rows `first` to `first + count` of a dataset as the model sees them."""
+    name = dataset or next(iter(run.recipe.data.datasets))
+    if name not in run.recipe.data.datasets:
+        raise ValueError(f"--dataset {name}: there are {', '.join(run.recipe.data.datasets)}")
+    tokenizer = tokenizers.load(run.at("vocab"))
+    for one in showing.show(run.at("data") / name, tokenizer, range(first, first + count)):
+        _print(one)
+
+
+# ---------------------------------------------------------------------------- train
+def train(run: Run) -> None:
+    """Trains the stages, from the newest verified checkpoint if there is one."""
+    recipe = run.recipe
+    cfg, tokenizer = _config(run), tokenizers.load(run.at("vocab"))
+    mesh = meshes.make(recipe.train.mesh)
+    batches = _stream(run)
+    relation = splice.read(run.at("vocab") / "splice.json")
+    is_new = np.zeros(cfg.padded_vocab_size, bool)
+    is_new[list(relation.added)] = True
+    loop.train(
+        recipe.train,
+        cfg,
+        lambda: _initial(run, cfg, mesh),
+        mesh,
+        batches,
+        run.at("train"),
+        param_dtype=recipe.init.param_dtype,
+        new_rows=is_new,
+        bytes_per_token={
+            name: m.bytes / m.loss_tokens for name, m in batches.manifests.items()
+        },
+        sample=_sampler(run, cfg, tokenizer, mesh),
+    )
+
+
+def _stream(run: Run) -> stream.Stream:
+    recipe = run.recipe
+    folders = {name: run.at("data") / name for name in recipe.data.datasets}
+    manifests = {name: rows.read_manifest(folder) for name, folder in folders.items()}
+    order = plan.from_recipe(recipe.train.stages, recipe.train.batch_size, manifests, recipe.seed)
+    return stream.Stream(
+        folders, order, recipe.train.batch_size, jax.process_index(), jax.process_count()
+    )
+
+
+def _sampler(
+    run: Run, cfg: llama.LlamaConfig, tokenizer: tokenizers.Tokenizer, mesh: jax.sharding.Mesh
+) -> Callable[[Params, int], Sequence[Mapping[str, Any]]] | None:
+    settings = run.recipe.train
+    if not settings.samples:
+        return None
+    prompts = [_prompt(prompt) for prompt in settings.samples]
+
+    def sample(params: Params, step: int) -> list[dict[str, Any]]:
+        texts = generate.generate(
+            cfg, params, tokenizer, prompts, settings.sample_tokens, mesh, len(prompts)
+        )
+        return [{"prompt": p, "text": t} for p, t in zip(prompts, texts, strict=True)]
+
+    return sample
+
+
+def _prompt(prompt: Prompt) -> str:
+    if prompt.template == "plain":
+        return prompt.text
+    record = {
+        "source": prompt.text,
+        "instruction": prompt.text,
+        "input": "",
+        "source_language": prompt.source_language,
+        "target_language": prompt.target_language,
+    }
+    return templates.prompt(prompt.template, record)
+
+
+# ---------------------------------------------------------------------------- evaluate
+def evaluate(run: Run) -> None:
+    """Measures the base before and the trained model after, on the same text."""
+    recipe, out = run.recipe, run.at("evaluate")
+    mesh = meshes.make(recipe.train.mesh)
+    baselines = _baselines(run)
+    before: dict[str, Any] = {}
+    if isinstance(recipe.base, Pretrained):
+        folder = run.base_folder()
+        tokenizer = tokenizers.load(folder)
+        cfg = _compute(run, load.read_config(folder))
+        cfg = dataclasses.replace(cfg, vocab_size=tokenizer.size)
+        params = load.load(
+            folder, cfg, meshes.param_shardings(cfg, mesh), recipe.init.param_dtype
+        )
+        before = _measure(run, cfg, params, tokenizer, mesh) | {"baselines": baselines}
+        _write(out / "before.json", before)
+        del params
+    cfg = _config(run)
+    params = _trained(run, cfg, mesh)
+    after = _measure(run, cfg, params, tokenizers.load(run.at("vocab")), mesh)
+    _write(out / "after.json", after | {"baselines": baselines})
+    _print(reporting.summary_table(before, after))
+
+
+def _measure(
+    run: Run,
+    cfg: llama.LlamaConfig,
+    params: Params,
+    tokenizer: tokenizers.Tokenizer,
+    mesh: jax.sharding.Mesh,
+) -> dict[str, Any]:
+    part, length = run.recipe.evaluate, run.recipe.data.sequence_length
+    started = time.time()
+    bits = {}
+    for name, uri in part.bits_per_byte.items():
+        lines = list(text.lines(uri))[: part.max_lines]
+        score = likelihood.bits_per_byte(
+            cfg, params, tokenizer, lines, mesh, part.batch_size, length,
+            run.recipe.train.loss_blocks,
+        )  # fmt: skip
+        bits[name] = dataclasses.asdict(score)
+    translated = {
+        name: _translate(one, cfg, params, tokenizer, mesh, part.batch_size)
+        for name, one in part.translation.items()
+    }
+    facts = reporting.facts() | {"seconds": round(time.time() - started, 1)}
+    return {"bits_per_byte": bits, "translation": translated, "facts": facts}
+
+
+def _translate(
+    part: Translation,
+    cfg: llama.LlamaConfig,
+    params: Params,
+    tokenizer: tokenizers.Tokenizer,
+    mesh: jax.sharding.Mesh,
+    batch_size: int,
+) -> dict[str, Any]:
+    sources = list(text.lines(part.source))[: part.limit]
+    references = list(text.lines(part.target))[: part.limit]
+    languages = dict(source_language=part.source_language, target_language=part.target_language)
+    prompts = [templates.prompt(part.template, {"source": s, **languages}) for s in sources]
+    found = generate.generate(
+        cfg, params, tokenizer, prompts, part.max_new_tokens, mesh, batch_size
+    )
+    keys = ("source", "reference", "hypothesis")
+    triples = list(zip(sources, references, found, strict=True))
+    examples = [dict(zip(keys, triple, strict=True)) for triple in triples[:20]]
+    return metrics.translation(found, references, part.target_language) | {"examples": examples}
+
+
+def _baselines(run: Run) -> dict[str, dict[str, float]]:
+    part = run.recipe.evaluate
+    return {
+        name: {
+            kind: metrics.ngram_bits_per_byte(
+                text.read_many(uris), text.lines(part.bits_per_byte[name]), order
+            )
+            for order, kind in ((1, "unigram"), (2, "bigram"))
+        }
+        for name, uris in part.baseline_text.items()
+    }
+
+
+# ---------------------------------------------------------------------------- export
+def export(run: Run) -> None:
+    """Writes the Hugging Face folder beside its place, proves it, and renames it there."""
+    recipe, final = run.recipe, run.at("export")
+    mesh = meshes.make(recipe.train.mesh)
+    cfg = dataclasses.replace(_config(run), dtype="float32")
+    params = _trained(run, cfg, mesh)
+    tokenizer = tokenizers.load(run.at("vocab"))
+    config = json.loads((run.at("init") / "config.json").read_text())
+    staged = final.with_name("export.unproved")
+    save.save(
+        staged, params, cfg, config, recipe.export.dtype, recipe.export.max_shard_bytes,
+    )  # fmt: skip
+    for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json"):
+        (staged / name).write_bytes((run.at("vocab") / name).read_bytes())
+    lines = [line for line in text.read_many(recipe.export.gate_on) if line.strip()]
+    result = gate.check(staged, cfg, params, tokenizer, lines[: recipe.export.gate_lines])
+    del card, result
+
+
+# ---------------------------------------------------------------------------- shared
+def report(run: Run) -> None:
+    """Writes report/index.html and prints where it is."""
+    path = reporting.write(run.folder)
+    _say(f"report: {path}")
+
+
+def _config(run: Run) -> llama.LlamaConfig:
+    return _compute(run, json.loads((run.at("init") / "config.json").read_text()))
+
+
+def _compute(run: Run, config: Mapping[str, Any]) -> llama.LlamaConfig:
+    settings = run.recipe.train
+    return layout.config_from_hf(config, settings.compute_dtype, settings.remat)
+
+
+def _abstract(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> dict[str, Any]:
+    shapes = llama.abstract(cfg, run.recipe.init.param_dtype)
+    places = meshes.param_shardings(cfg, mesh)
+    return {
+        name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=places[name])
+        for name, a in shapes.items()
+    }
+
+
+def _initial(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
+    return _restored(run.at("init") / "checkpoint", _abstract(run, cfg, mesh))
+
+
+def _trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
+    target = {"params": _abstract(run, cfg, mesh)}
+    return _restored(run.at("train") / "checkpoints", target)["params"]
+
+
+def _restored(folder: epath.Path, target: Any) -> Any:
+    with Checkpoints(folder) as checkpoints:
+        found = checkpoints.restore(target, partial=True)
+    if found is None:
+        raise VerificationError(f"{folder}: holds no checkpoint; run the step that writes it again")
+    return found.state
+
+
+def _write(path: epath.Path, value: Any) -> None:
+    if meshes.lead():
+        write_json(path, value)
+
+
+def _print(what: Any) -> None:
+    if meshes.lead():
+        Console().print(what)
+
+
+def _say(line: str) -> None:
+    if meshes.lead():
+        Console(stderr=True, highlight=False).print(line, soft_wrap=True)
+
+
+STEPS: Mapping[str, Callable[[Run], None]] = {
+    "vocab": vocab, "init": init, "data": data,
+    "train": train, "evaluate": evaluate, "export": export,
+}  # fmt: skip

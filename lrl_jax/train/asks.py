@@ -1,0 +1,78 @@
+"""What asks a run to save or to stop: signals, the file RUN/SAVE, the clock."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+from etils import epath
+import jax
+
+NOTHING, SAVE, STOP = 0, 1, 2  # what a process asks of all; the largest wins
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+LOOK_SECONDS = 10.0  # between looks for RUN/SAVE on an object store
+
+
+class Asks:
+    """What signals, the file RUN/SAVE and the clock ask of this process; a context manager.
+
+    Processes agree on a step because what each asks travels through the training step itself:
+    all read the same maximum of the same step.
+    """
+
+    def __init__(self, file: epath.Path, minutes: float):
+        self._file, self._seconds = file, 60 * minutes
+        self._stop = self._asked = False
+        self._saved = self._looked = time.monotonic()
+
+    def __enter__(self) -> "Asks":
+        self._inbox, self._outbox = socket.socketpair()
+        self._outbox.setblocking(False)
+        # Python's handlers wait for the main thread, which may be inside a compile or a hung
+        # collective; the byte on this socket does not.
+        self._before = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
+        self._wakeup = signal.set_wakeup_fd(self._outbox.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, daemon=True, name="signals").start()
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._outbox.close()
+
+    def now(self) -> int:
+        """NOTHING, SAVE or STOP; SAVE once, until `saved` is called."""
+        if self._stop:
+            return STOP
+        if jax.process_index() or self._asked:
+            return NOTHING
+        due = 0 < self._seconds < time.monotonic() - self._saved
+        self._asked = due or self._found()
+        return SAVE if self._asked else NOTHING
+
+    def saved(self) -> None:
+        """A save has begun: the clock starts again, and the file goes."""
+        if jax.process_index() == 0:
+            self._file.unlink(missing_ok=True)
+        self._asked, self._saved = False, time.monotonic()
+
+    def _found(self) -> bool:
+        remote = "://" in str(self._file)
+        if remote and time.monotonic() - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = time.monotonic()
+        return self._file.exists()
+
+    def _watch(self) -> None:
+        with self._inbox:
+            while data := self._inbox.recv(1):
+                if data[0] not in SIGNALS:
+                    continue
+                if self._stop:
+                    os._exit(128 + data[0])
+                self._stop = True
+                name = signal.Signals(data[0]).name
+                sys.stderr.write(f"{name}: saving, then stopping; once more stops at once\n")

@@ -1,0 +1,383 @@
+"""Checkpoints that are verified, not trusted: digests of every leaf, saved in the same step.
+
+    checkpoints = Checkpoints(folder / "checkpoints", keep=2)
+    checkpoints.save(step, state, {"next_row": 320})   # returns while the files are written
+    checkpoints.poll()                                 # raises if that failed; call every step
+    restored = checkpoints.restore(abstract_state)     # newest step that verifies, or None
+
+The only door to Orbax, which does not notice a flipped bit.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import errno
+import functools
+import hashlib
+import json
+import logging
+import os
+import shutil
+import sys
+from typing import Any
+
+from etils import epath
+import jax
+from jax.experimental import multihost_utils
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import orbax.checkpoint as ocp
+
+VERSION = 1
+UNVERIFIED = ".unverified"  # what the name of a step gets when it does not verify
+log = logging.getLogger(__name__)
+
+Tree = Any
+Abstract = Tree | Callable[[dict], Tree]
+
+
+class VerificationError(ValueError):
+    """Checkpoints exist, but none of them is what was saved."""
+
+    exit_code = 5
+
+
+class CheckpointMismatchError(ValueError):
+    """A sound checkpoint that does not fit what it should be used for."""
+
+    exit_code = 4
+
+
+class SaveError(OSError):
+    """A checkpoint could not be written."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A verified step: its arrays, and what was saved beside them."""
+
+    step: int
+    state: Tree
+    meta: dict
+
+
+class Checkpoints:
+    """The steps in one folder (local or gs://); a context manager that waits at its end.
+
+    Every process calls every method, in the same order. Close it before the program ends.
+    """
+
+    def __init__(self, folder: epath.PathLike, keep: int = 1):
+        self.folder = epath.Path(folder)
+        self._keep = keep
+        self._writing: int | None = None
+        self._bytes = 0
+        self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            self.close()
+        except SaveError:
+            if error is None:
+                raise
+            log.exception("the last save failed too")
+
+    def steps(self) -> list[int]:
+        """Committed steps, oldest first, read from storage."""
+        if not self.folder.exists():
+            return []
+        return sorted(int(p.name) for p in self.folder.iterdir() if _committed(p))
+
+    def save(self, step: int, state: Tree, meta: Mapping[str, Any]) -> None:
+        """Starts to save; the arrays may be donated as soon as this returns.
+
+        A save in flight is waited for first, and steps beyond `keep` are removed.
+
+        Raises:
+          SaveError: the disk is too full, or the save before this one failed.
+        """
+        self.wait()
+        leaves = describe(state)
+        self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        path = self.folder / str(step)
+        if jax.process_index() == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            self._refuse_if_full(path)
+        body = {"version": VERSION, "step": step, "leaves": leaves, "meta": dict(meta)}
+        args = ocp.args.Composite(
+            state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(_sealed(body))
+        )
+        self._writing = step
+        try:
+            self._orbax.save(path, args=args)
+        except Exception as e:  # Orbax raises what its storage does: OSError, JaxRuntimeError, ...
+            raise self._failed(e) from e
+
+    def poll(self) -> None:
+        """Raises SaveError if the save in flight has failed."""
+        try:
+            self._orbax.check_for_errors()
+        except Exception as e:
+            raise self._failed(e) from e
+
+    def wait(self) -> None:
+        """Waits for the save in flight, and removes steps beyond `keep` once it is committed."""
+        try:
+            self._orbax.wait_until_finished()
+        except Exception as e:
+            raise self._failed(e) from e
+        if self._writing is not None:
+            self._writing = None
+            self._prune()
+
+    def close(self) -> None:
+        self.wait()
+        self._orbax.close()
+
+    def restore(self, abstract: Abstract, partial: bool = False) -> Restored | None:
+        """The newest step that is committed and verifies; None when no step was ever committed.
+
+        Steps that do not verify are passed over with a warning and left where they are; a run
+        that goes on from an older one calls `put_aside`.
+
+        Args:
+          abstract: ShapeDtypeStructs with shardings, like the state; or a function of the saved
+            meta that gives them. The mesh may differ from the one that saved.
+          partial: `abstract` names only some leaves of what was saved.
+
+        Raises:
+          VerificationError: there are steps, and none verifies.
+          CheckpointMismatchError: a sound step holds other leaves, shapes or dtypes than
+            `abstract` asks for.
+        """
+        self.wait()
+        problems = []
+        for step in reversed(self.steps()):
+            try:
+                return self._read(step, abstract, partial)
+            except _DamagedError as e:
+                problems.append(f"step {step}: {e}")
+                log.warning("%s: step %d does not verify: %s", self.folder, step, e)
+        if problems:
+            raise VerificationError(
+                f"{self.folder}: none of its checkpoints is what was saved\n  "
+                + "\n  ".join(problems)
+                + "\nRestore the folder from a copy, or remove it to start over."
+            )
+        return None
+
+    def put_aside(self, after: int) -> None:
+        """Renames what stands beyond step `after`, so that those steps can be saved again."""
+        if jax.process_index() == 0 and self.folder.exists():
+            for path in list(self.folder.iterdir()):
+                if path.name.isdigit() and int(path.name) > after:
+                    log.warning("%s: put aside as %s%s", path, path.name, UNVERIFIED)
+                    _rename(path, self.folder / (path.name + UNVERIFIED))
+        _meet("put_aside")
+
+    def _read(self, step: int, abstract: Abstract, partial: bool) -> Restored:
+        path = self.folder / str(step)
+        body = _unsealed(self._load(path, meta=ocp.args.JsonRestore()).meta)
+        target = abstract(body["meta"]) if callable(abstract) else abstract
+        _check_leaves(path, body["leaves"], leaf_table(target), partial)
+        args = ocp.args.PyTreeRestore(
+            target,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(target),
+            partial_restore=partial,
+        )
+        state = self._load(path, state=args).state
+        bad = [k for k, v in describe(state).items() if v != body["leaves"][k]]
+        if bad:
+            raise _DamagedError(f"values changed since they were saved: {', '.join(bad)}")
+        return Restored(step, state, body["meta"])
+
+    def _load(self, path: epath.Path, **items) -> Any:
+        """Reads items of a step; every process fails if one does."""
+        out, problem = None, ""
+        try:
+            out = self._orbax.handler.restore(path, args=ocp.args.Composite(**items))
+        except (
+            Exception
+        ) as e:  # damaged files raise anything: ValueError, KeyError, JaxRuntimeError
+            problem = f"cannot be read: {_first_line(e)}"
+        if not _all_agree(not problem):
+            raise _DamagedError(problem or "another process cannot read its part")
+        return out
+
+    def _failed(self, error: Exception) -> SaveError:
+        step, self._writing = self._writing, None
+        if jax.process_index() == 0 and self.folder.exists():
+            self._sweep()
+        kept = ", ".join(map(str, self.steps())) or "none"
+        return SaveError(
+            f"{self.folder}: checkpoint {step} was not written: {_first_line(error)}. It needs "
+            f"{self._bytes:,} bytes, {_free(self.folder):,} are free. Steps kept: {kept}. Make "
+            "room and run again: it resumes from the newest"
+        )
+
+    def _refuse_if_full(self, path: epath.Path) -> None:
+        free = _free(self.folder)
+        if free < self._bytes:
+            self._writing = int(path.name)
+            raise self._failed(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    def _sweep(self) -> None:
+        """Removes what saves that were cut short left behind."""
+        for path in list(self.folder.iterdir()):
+            if ocp.utils.is_tmp_checkpoint(path):
+                path.rmtree(missing_ok=True)
+
+    def _prune(self) -> None:
+        if jax.process_index() == 0:
+            for step in self.steps()[: -self._keep]:
+                (self.folder / str(step)).rmtree(missing_ok=True)
+
+
+class _DamagedError(Exception):
+    """This step cannot be read, or reads as something else than was saved."""
+
+
+def describe(tree: Tree) -> dict[str, dict]:
+    """Path -> shape, dtype and digest of every array; the same on any mesh.
+
+    A digest is two sums of integers modulo 2**32, so neither the order of addition nor the
+    sharding changes it. The first weighs each element's bits by an odd number, which no single
+    flipped bit survives; the second hashes them with their position.
+
+    >>> describe({"a": jnp.array([1.0, 2.0])})
+    {'a': {'shape': [2], 'dtype': 'float32', 'digest': 'ff80000082b7f0a1'}}
+    """
+    leaves = {path: jnp.asarray(leaf) for path, leaf in _paths(tree).items()}
+    sums = np.asarray(jax.device_get(_digests(_everywhere(leaves))(list(leaves.values()))))
+    table = leaf_table(tree)
+    return {
+        path: {**table[path], "digest": f"{a:08x}{b:08x}"}
+        for path, (a, b) in zip(leaves, sums, strict=True)
+    }
+
+
+def leaf_table(tree: Tree) -> dict[str, dict]:
+    """Path -> shape and dtype of every array or ShapeDtypeStruct."""
+    return {
+        path: {"shape": list(leaf.shape), "dtype": jnp.dtype(leaf.dtype).name}
+        for path, leaf in _paths(tree).items()
+    }
+
+
+def _paths(tree: Tree) -> dict[str, Any]:
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
+
+
+def _everywhere(leaves: Mapping[str, jax.Array]) -> jax.sharding.Sharding | None:
+    for leaf in leaves.values():
+        if isinstance(leaf.sharding, NamedSharding):
+            return NamedSharding(leaf.sharding.mesh, P())
+    return None
+
+
+@functools.cache
+def _digests(place: jax.sharding.Sharding | None) -> Callable[[list[jax.Array]], jax.Array]:
+    return jax.jit(lambda leaves: jnp.stack([_digest(x) for x in leaves]), out_shardings=place)
+
+
+def _digest(x: jax.Array) -> jax.Array:
+    """uint32 [2]."""
+    x = x.astype(jnp.uint8) if x.dtype == jnp.bool_ else x
+    width = min(x.dtype.itemsize, 4)  # 64-bit elements become pairs
+    bits = jax.lax.bitcast_convert_type(x, f"uint{8 * width}").astype(jnp.uint32)
+    index = jnp.zeros(bits.shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(bits.ndim)):  # iota, not ravel: a sharded array stays sharded
+        step = jnp.uint32(stride % 2**32)
+        index += jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * step
+        stride *= bits.shape[axis]
+    odd = jnp.sum(bits * (index * jnp.uint32(2) + jnp.uint32(1)), dtype=jnp.uint32)
+    return jnp.stack([odd, jnp.sum(_mix(bits ^ _mix(index)), dtype=jnp.uint32)])
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """MurmurHash3's 32-bit finaliser."""
+    x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x85EBCA6B)
+    x = (x ^ (x >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE35)
+    return x ^ (x >> jnp.uint32(16))
+
+
+def _check_leaves(path: epath.Path, saved: dict, wanted: dict, partial: bool) -> None:
+    missing = sorted(set(wanted) - set(saved))
+    extra = [] if partial else sorted(set(saved) - set(wanted))
+    changed = [
+        f"{k} is {saved[k]['dtype']}{saved[k]['shape']}, this run wants {v['dtype']}{v['shape']}"
+        for k, v in wanted.items()
+        if k in saved and any(saved[k][what] != v[what] for what in ("shape", "dtype"))
+    ]
+    notes = changed + [f"{k} is not in it" for k in missing] + [f"{k} is not wanted" for k in extra]
+    if notes:
+        more = f"\n  and {len(notes) - 8} more" if len(notes) > 8 else ""
+        raise CheckpointMismatchError(
+            f"{path} does not fit this run:\n  " + "\n  ".join(notes[:8]) + more + "\n"
+            "The model, the vocabulary or the learn table changed since: use another run folder, "
+            "or undo the change."
+        )
+
+
+def _sealed(body: dict) -> dict:
+    text = json.dumps(body, sort_keys=True)
+    return {"body": json.loads(text), "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def _unsealed(sealed: Any) -> dict:
+    try:
+        text = json.dumps(sealed["body"], sort_keys=True)
+        if hashlib.sha256(text.encode()).hexdigest() == sealed["sha256"]:
+            return sealed["body"]
+    except (KeyError, TypeError):
+        pass
+    raise _DamagedError("its meta changed since it was saved")
+
+
+def _committed(path: epath.Path) -> bool:
+    if not path.name.isdigit() or not path.is_dir():
+        return False
+    whole = any(path.iterdir()) and ocp.utils.is_checkpoint_finalized(path)
+    if not whole:
+        log.warning("%s: empty or never committed; ignored", path)
+    return whole
+
+
+def _rename(path: epath.Path, target: epath.Path) -> None:
+    number = 1
+    while target.exists():
+        number += 1
+        target = target.parent / f"{path.name}{UNVERIFIED}{number}"
+    path.rename(target)
+
+
+def _free(folder: epath.Path) -> int:
+    """Bytes free on a local disk; object stores have no end."""
+    if "://" in str(folder):
+        return sys.maxsize
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__
+
+
+def _all_agree(fine: bool) -> bool:
+    if jax.process_count() == 1:
+        return fine
+    return bool(multihost_utils.process_allgather(np.array(fine)).all())
+
+
+def _meet(name: str) -> None:
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -1,0 +1,311 @@
+"""Metrics of a run: one JSON object a step in metrics.jsonl, TensorBoard, and a line to watch."""
+
+import collections
+from collections.abc import Mapping
+import dataclasses
+import datetime
+import json
+import logging
+import math
+import sys
+import time
+from typing import Any
+
+from etils import epath
+import jax
+import numpy as np
+
+from lrl_jax import recipe
+from lrl_jax.data.plan import Plan
+from lrl_jax.model import llama
+
+log = logging.getLogger(__name__)
+
+FILES = ("metrics.jsonl", "samples.jsonl", "evaluations.jsonl")
+
+# Dense bfloat16 FLOP/s of one device, by `device_kind`: cloud.google.com/tpu/docs/v4 (v5e, v5p,
+# v6e likewise) and NVIDIA's datasheets of the A100, H100 SXM and H200.
+PEAK_FLOPS = {
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+    "NVIDIA A100-SXM4-40GB": 312e12,
+    "NVIDIA A100-SXM4-80GB": 312e12,
+    "NVIDIA H100 80GB HBM3": 989e12,
+    "NVIDIA H200": 989e12,
+}
+
+
+class Log:
+    """Where metrics go; a context manager. Only process 0 writes.
+
+    On a resume, lines of steps after `done` are dropped: they will be made again, equal. A line
+    cut short by a crash is dropped too. Trackers may fail; training goes on without them.
+
+    Args:
+      folder: gets FILES and tensorboard/.
+      done: steps done so far.
+      total: steps of the whole run.
+      every: a line on a plain terminal each so many steps.
+    """
+
+    def __init__(
+        self, folder: epath.PathLike, done: int, total: int, every: int, tensorboard: bool
+    ):
+        self.folder = epath.Path(folder)
+        self._writes = jax.process_index() == 0
+        self._every, self._total = every, total
+        self._pending: dict[str, list[str]] = {}
+        self._board = self._progress = None
+        if self._writes:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name in FILES:
+                _drop_after(self.folder / name, done)
+            self._board = _board(self.folder / "tensorboard", done) if tensorboard else None
+            self._progress = _progress(done, total) if sys.stderr.isatty() else None
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.flush()
+        if self._progress is not None:
+            self._progress.stop()
+        if self._board is not None:
+            self._board.close()
+
+    def step(self, record: Mapping[str, Any], line: str) -> None:
+        """Writes the metrics of one step; `line` says them in words."""
+        if not self._writes:
+            return
+        self.write("metrics.jsonl", record)
+        self._to_board(record)
+        step = record["step"]
+        if self._progress is not None:
+            self._progress.update(self._progress.task_ids[0], completed=step, description=line)
+        if step % self._every == 0 or step == self._total:
+            self.flush()
+            if self._progress is None:
+                self.say(line)
+
+    def write(self, name: str, record: Mapping[str, Any]) -> None:
+        """Adds a record, which has a `step`, to one of FILES."""
+        assert name in FILES, name
+        if self._writes:
+            self._pending.setdefault(name, []).append(_dump(record))
+
+    def say(self, text: str) -> None:
+        """Shows a line to whoever watches."""
+        if not self._writes:
+            return
+        if self._progress is not None:
+            self._progress.console.print(text, markup=False, highlight=False)
+        else:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+    def flush(self) -> None:
+        """Puts every line given so far on disk."""
+        for name, lines in self._pending.items():
+            _append(self.folder / name, "".join(lines))
+        self._pending.clear()
+
+    def _to_board(self, record: Mapping[str, Any]) -> None:
+        if self._board is None:
+            return
+        try:
+            for name, value in _flat(record):
+                self._board.add_scalar(name, value, record["step"])
+        except Exception as e:  # a tracker of any make must not end a run
+            log.warning("TensorBoard is off from here: %s", e)
+            self._board = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Dispatched:
+    """A step given to the devices.
+
+    Attributes:
+      row: its first global row.
+      dataset_ids: place in the plan's names of each of its rows.
+      waited: seconds spent waiting for its rows.
+    """
+
+    step: int
+    row: int
+    dataset_ids: np.ndarray
+    stage: str
+    waited: float
+
+
+class Report:
+    """Turns the device's metrics of a step into the record that is logged, and a line of words.
+
+    Args:
+      bytes_per_token: of each dataset, bytes of text per loss token.
+    """
+
+    def __init__(
+        self,
+        settings: recipe.Train,
+        cfg: llama.LlamaConfig,
+        plan: Plan,
+        length: int,
+        bytes_per_token: Mapping[str, float],
+    ):
+        self._settings, self._plan, self._bytes = settings, plan, bytes_per_token
+        self._flops = flops_per_token(cfg, length)
+        self._peak = peak_flops(jax.devices()[0])
+        self._last = time.perf_counter()
+        self._seconds: collections.deque[float] = collections.deque(maxlen=50)
+
+    def __call__(self, at: Dispatched, metrics: Mapping[str, Any]) -> tuple[dict, str]:
+        names = self._plan.names
+        nll = np.bincount(at.dataset_ids, metrics["nll_B"], len(names))
+        weight = np.bincount(at.dataset_ids, metrics["weight_B"], len(names))
+        losses = {n: nll[i] / weight[i] for i, n in enumerate(names) if weight[i] > 0}
+        record = {
+            "step": at.step,
+            "stage": at.stage,
+            "loss": float(metrics["loss"]),
+            "losses": losses,
+            "bits_per_byte": {
+                n: x / math.log(2) / self._bytes[n] for n, x in losses.items() if n in self._bytes
+            },
+            "grad_norm": float(metrics["grad_norm"]),
+            "lr": {group: float(value) for group, value in metrics["lr"].items()},
+            "applied": bool(metrics["applied"]),
+            "skipped": int(metrics["skipped"]),
+            "tokens": int(metrics["tokens"]),
+            "rows": at.row + len(at.dataset_ids),
+            "epochs": self._plan.epochs(at.row + len(at.dataset_ids)),
+        }
+        return record | self._speed(at, record["tokens"]), self._line(record)
+
+    def _speed(self, at: Dispatched, tokens: int) -> dict[str, Any]:
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        self._seconds.append(seconds)
+        chips = jax.device_count()
+        rate = tokens / seconds
+        peak = self._peak and self._flops * rate / (self._peak * chips)
+        stats = jax.local_devices()[0].memory_stats() or {}
+        return {
+            "seconds": seconds,
+            "data_wait": at.waited,
+            "tokens_per_second": rate,
+            "tokens_per_second_per_chip": rate / chips,
+            "mfu": peak,
+            "hbm_bytes": stats.get("peak_bytes_in_use"),
+        }
+
+    def _line(self, record: Mapping[str, Any]) -> str:
+        total = self._settings.steps
+        usual = float(np.median(self._seconds))  # the first step compiles; a median forgets it
+        left = datetime.timedelta(seconds=round(usual * (total - record["step"])))
+        words = [f"step {record['step']}/{total}", record["stage"], f"loss {record['loss']:.4f}"]
+        words += [f"{name} {x:.3f} bits/byte" for name, x in record["bits_per_byte"].items()]
+        words += [f"lr {max(record['lr'].values()):.3g}"]
+        words += [f"{record['tokens'] / usual:,.0f} tokens/s", f"{left} left"]
+        if not record["applied"]:
+            words.append(f"SKIPPED: not finite ({record['skipped']} in a row)")
+        return "  ".join(words)
+
+
+def flops_per_token(cfg: llama.LlamaConfig, length: int) -> float:
+    """FLOPs of forward and backward of a token in rows of `length`, as MFU counts them.
+
+    6 for each weight of a matrix product, and causal attention over half the row (PaLM,
+    arXiv 2204.02311, appendix B); recomputation is not counted, nor what is saved on frozen
+    parameters.
+    """
+    sizes = {name: math.prod(leaf.shape) for name, leaf in llama.abstract(cfg).items()}
+    looked_up = {"embed_VD"} if not cfg.tie_embeddings else set()
+    weights = sum(n for name, n in sizes.items() if name not in looked_up and "norm" not in name)
+    return 6 * weights + 6 * cfg.depth * length * cfg.num_heads * cfg.head_width
+
+
+def read(path: epath.PathLike) -> list[dict]:
+    """The records of a JSON-lines file, but for a line that was cut short."""
+    path = epath.Path(path)
+    out = []
+    for line in path.read_bytes().split(b"\n") if path.exists() else []:
+        try:
+            out += [json.loads(line)] if line else []
+        except ValueError:  # half an object, or half a character
+            log.warning("%s: dropped a line that was cut short", path)
+    return out
+
+
+def peak_flops(device: jax.Device) -> float | None:
+    """Dense bfloat16 FLOP/s of a device, None where it is not known (a CPU, say)."""
+    return PEAK_FLOPS.get(device.device_kind)
+
+
+def _drop_after(path: epath.Path, done: int) -> None:
+    if not path.exists():
+        return
+    kept = [_dump(record) for record in read(path) if record["step"] <= done]
+    temporary = path.parent / (path.name + ".tmp")
+    temporary.write_text("".join(kept))
+    temporary.replace(path)
+
+
+def _append(path: epath.Path, text: str) -> None:
+    if "://" in str(path):  # object stores cannot append
+        path.write_text((path.read_text() if path.exists() else "") + text)
+        return
+    with open(path, "a", encoding="utf-8") as f:
+        f.write(text)
+
+
+def _dump(record: Mapping[str, Any]) -> str:
+    return json.dumps(_plain(record), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: null stands for it."""
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _flat(record: Mapping[str, Any], prefix: str = ""):
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float):
+            yield prefix + name, value
+
+
+def _board(folder: epath.Path, done: int) -> Any:
+    try:
+        import tensorboardX
+
+        return tensorboardX.SummaryWriter(str(folder), purge_step=done + 1)
+    except Exception as e:  # a tracker of any make must not end a run
+        log.warning("no TensorBoard: %s", e)
+        return None
+
+
+def _progress(done: int, total: int) -> Any:
+    from rich import progress
+
+    bar = progress.Progress(
+        progress.TextColumn("train"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.description}", markup=False),
+        console=_stderr(),
+    )
+    bar.add_task("starting", total=total, completed=done)
+    bar.start()
+    return bar
+
+
+def _stderr() -> Any:
+    from rich.console import Console
+
+    return Console(stderr=True)

@@ -1,0 +1,289 @@
+"""The training loop: dispatch a step, read the one before, save when asked, resume exactly.
+
+    state = train(recipe.train, cfg, params, mesh, stream, run / "train")
+
+Killed at any moment and run again, it ends with the same bits as if it had never been killed.
+"""
+
+import bisect
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import dataclasses
+import functools
+import itertools
+import logging
+from typing import Any, Protocol
+
+from etils import epath
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrl_jax import recipe
+from lrl_jax.data.plan import Plan, compatible
+from lrl_jax.data.stream import Prefetch
+from lrl_jax.mesh import param_shardings
+from lrl_jax.model import llama
+from lrl_jax.train import optimizer
+from lrl_jax.train.asks import NOTHING, STOP, Asks
+from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints
+from lrl_jax.train.log import Dispatched, Log, Report
+from lrl_jax.train.optimizer import Params
+from lrl_jax.train.step import Metrics, State, Step, check_batch, make_step, place
+
+log = logging.getLogger(__name__)
+
+Sample = Callable[[Params, int], Sequence[Mapping[str, Any]]]
+Evaluator = Callable[[Params, int], Mapping[str, float]]
+
+
+class Preempted(Exception):  # noqa: N818 (nothing went wrong)
+    """Asked to stop; everything is saved. The command line exits 75: run it again to go on."""
+
+    exit_code = 75
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped as asked; step {step} is saved: run again to go on")
+        self.step = step
+
+
+class DivergedError(RuntimeError):
+    """Too many steps in a row gave no finite loss or gradient."""
+
+
+class Stream(Protocol):
+    """Batches by position: `data.stream.Stream`, or what a test makes of a few arrays."""
+
+    batch_size: int
+    sequence_length: int
+    plan: Plan
+
+    def prefetch(self, start_row: int) -> Prefetch:
+        """From a global row on: (row, this process's rows of the batch that starts there)."""
+        ...
+
+    def dataset_ids(self, g: int) -> np.ndarray:
+        """Place in `plan.names` of each row of the global batch at `g`, [batch_size]."""
+        ...
+
+
+def train(
+    settings: recipe.Train,
+    cfg: llama.LlamaConfig,
+    params: Callable[[], Params],
+    mesh: jax.sharding.Mesh,
+    stream: Stream,
+    folder: epath.PathLike,
+    *,
+    param_dtype: str = "float32",
+    new_rows: np.ndarray | None = None,
+    bytes_per_token: Mapping[str, float] | None = None,
+    sample: Sample | None = None,
+    evaluators: Sequence[Evaluator] = (),
+) -> State:
+    """Trains from the newest verified checkpoint in `folder`, or from `params()` if there is none.
+
+    Call it in the main thread: SIGTERM, SIGINT and SIGUSR1 (and a file SAVE beside `folder`) save
+    the same step in every process; a second signal ends the process at once.
+
+    Args:
+      params: makes the starting parameters, placed by `mesh.param_shardings`.
+      folder: the run's train/ folder; gets checkpoints/, metrics.jsonl, samples.jsonl,
+        evaluations.jsonl and tensorboard/.
+      new_rows: bool [padded vocabulary], true for rows of new tokens.
+      bytes_per_token: of each dataset, bytes of text per loss token, for bits per byte.
+      sample: every `sample_every` steps, records {prompt, text} to show.
+      evaluators: called at the end of each stage.
+
+    Returns:
+      The last state.
+
+    Raises:
+      Preempted: stopped as asked, and saved.
+      DivergedError: `max_skipped` steps in a row were not finite.
+      ValueError: recipe, checkpoint and data do not fit each other.
+    """
+    folder = epath.Path(folder)
+    check_batch(mesh, stream.batch_size)
+    table = optimizer.phases(settings.stages)
+    steps = _steps(settings, cfg, mesh, table, param_dtype, new_rows)
+    report = Report(settings, cfg, stream.plan, stream.sequence_length, bytes_per_token or {})
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(jax.set_mesh(mesh))
+        asks = stack.enter_context(Asks(folder.parent / "SAVE", settings.save.minutes))
+        checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", settings.save.keep))
+        state, done, row = _resume(checkpoints, table, steps, stream, settings)
+        if state is None:
+            state = steps(0).begin(params(), jnp.int32(0), jnp.int32(0))
+        out = Log(folder, done, settings.steps, settings.log_every, settings.tensorboard)
+        stack.enter_context(out)
+        batches = stack.enter_context(stream.prefetch(row))
+        run = _Run(settings, mesh, stream, checkpoints, asks, out, report, sample, evaluators)
+        run.state, run.done, run.row = state, done, row
+        for i, phase in enumerate(table):
+            if run.done < phase.end:
+                run.phase(phase, steps(i), batches)
+        return run.state
+
+
+def _steps(settings, cfg, mesh, table, param_dtype, new_rows) -> Callable[[int], Step]:
+    """The step of each phase, made when it is first wanted; learn tables are checked now."""
+    params = llama.abstract(cfg, param_dtype)
+    placed = param_shardings(cfg, mesh)
+    if new_rows is None:
+        new_rows = np.zeros(cfg.padded_vocab_size, bool)
+    learners = [optimizer.learner(p, settings.optimizer, [*params], new_rows) for p in table]
+
+    @functools.cache
+    def step(i: int) -> Step:
+        return make_step(cfg, learners[i], params, placed, mesh, settings.loss_blocks)
+
+    return step
+
+
+def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, int, int]:
+    """The newest verified state, the steps done and the next row; (None, 0, 0) for a new run."""
+
+    def abstract(meta: Mapping[str, Any]) -> State:
+        return steps(optimizer.phase_at(table, meta["step"])).abstract
+
+    found = checkpoints.restore(abstract)
+    if found is None:
+        checkpoints.put_aside(after=-1)
+        return None, 0, 0
+    if found.step > settings.steps:
+        raise CheckpointMismatchError(
+            f"{checkpoints.folder} stands at step {found.step}, the recipe ends at "
+            f"{settings.steps}: give the recipe another name, or add steps"
+        )
+    data = found.meta["data"]
+    fits, why = compatible(Plan.from_json(data["plan"]), stream.plan, data["next_row"])
+    if not fits:
+        raise CheckpointMismatchError(
+            f"{checkpoints.folder}, step {found.step}: the data changed under the run: {why}"
+        )
+    checkpoints.put_aside(after=found.step)
+    now = settings.model_dump(mode="json")
+    for key in [k for k in now if now[k] != found.meta["train"].get(k)]:
+        log.warning("train.%s was %s, is %s", key, found.meta["train"].get(key), now[key])
+    log.info("resuming from step %d, row %d", found.step, data["next_row"])
+    return found.state, found.step, data["next_row"]
+
+
+@dataclasses.dataclass
+class _Run:
+    """What a run carries from step to step."""
+
+    settings: recipe.Train
+    mesh: jax.sharding.Mesh
+    stream: Stream
+    checkpoints: Checkpoints
+    asks: Asks
+    log: Log
+    report: Report
+    sample: Sample | None
+    evaluators: Sequence[Evaluator]
+    state: State = dataclasses.field(default_factory=dict)
+    done: int = 0
+    row: int = 0
+    unread: tuple[Dispatched, Metrics] | None = None
+
+    def phase(self, phase: optimizer.Phase, step: Step, batches: Prefetch) -> None:
+        """Runs the rest of a phase; with a fresh optimizer if it has not begun."""
+        if self.done == phase.start > 0:
+            self.state = step.begin(self.state["params"], self.state["step"], self.state["skipped"])
+        while self.done < phase.end:
+            self.checkpoints.poll()
+            row, rows = next(batches)
+            assert row == self.row, (row, self.row)
+            metrics = self.dispatch(step, rows)
+            asked = self.read()  # of the step before: the devices already have the next one
+            dispatched = Dispatched(
+                self.done, row, self.stream.dataset_ids(row), self._stage(), batches.waited
+            )
+            self.unread = dispatched, metrics
+            self.look()
+            self.save_if(asked)
+
+    def dispatch(self, step: Step, rows: Mapping[str, np.ndarray]) -> Metrics:
+        size = self.stream.batch_size
+        batch = {name: place(part, self.mesh, size) for name, part in rows.items()}
+        asked = np.full(size // jax.process_count(), self.asks.now(), np.int32)
+        self.state, metrics = step.run(self.state, batch, place(asked, self.mesh, size))
+        self.done, self.row = self.done + 1, self.row + size
+        return metrics
+
+    def read(self) -> int:
+        """Logs the unread step, and returns what was asked in it."""
+        if self.unread is None:
+            return NOTHING
+        (dispatched, metrics), self.unread = self.unread, None
+        metrics = jax.device_get(metrics)
+        self.log.step(*self.report(dispatched, metrics))
+        if metrics["skipped"] >= self.settings.max_skipped:
+            raise DivergedError(self._diverged(dispatched, metrics))
+        return int(metrics["asked"])
+
+    def look(self) -> None:
+        """Samples and evaluates, when it is time."""
+        every = self.settings.sample_every
+        last = self.done == self.settings.steps
+        if self.sample is not None and every and (self.done % every == 0 or last):
+            self._guarded("samples.jsonl", self.sample)
+        if self.done in self._ends():
+            for evaluator in self.evaluators:
+                self._guarded("evaluations.jsonl", lambda *now, e=evaluator: [e(*now)])
+
+    def save_if(self, asked: int) -> None:
+        """Saves when asked, when it is time, and at the end; stops if that was asked.
+
+        Raises:
+          Preempted: stopped.
+        """
+        every = self.settings.save.steps
+        last = self.done == self.settings.steps
+        if not (asked or last or (every and self.done % every == 0)):
+            return
+        asked = max(asked, self.read())
+        self.log.flush()
+        meta = {
+            "step": self.done,
+            "data": {"next_row": self.row, "plan": self.stream.plan.to_json()},
+            "train": self.settings.model_dump(mode="json"),
+        }
+        self.checkpoints.save(self.done, self.state, meta)
+        self.asks.saved()
+        if last or asked == STOP:
+            self.checkpoints.wait()
+        if asked == STOP and not last:
+            raise Preempted(self.done)
+
+    def _guarded(self, name: str, callback: Callable) -> None:
+        """A sample or an evaluation that fails is a pity, not the end of a run."""
+        try:
+            for record in callback(self.state["params"], self.done):
+                self.log.write(name, {"step": self.done, **record})
+                words = "  ".join(f"{key}: {value}" for key, value in record.items())
+                self.log.say(f"step {self.done}  {words}")
+        except Exception:
+            log.exception("step %d: nothing for %s; training goes on", self.done, name)
+
+    def _ends(self) -> list[int]:
+        return list(itertools.accumulate(stage.steps for stage in self.settings.stages))
+
+    def _stage(self) -> str:
+        return self.settings.stages[bisect.bisect_left(self._ends(), self.done)].name
+
+    def _diverged(self, at: Dispatched, metrics: Metrics) -> str:
+        bad, size = int(metrics["skipped"]), self.stream.batch_size
+        names = [self.stream.plan.names[i] for i in at.dataset_ids]
+        worst = np.flatnonzero(~np.isfinite(metrics["nll_B"]))
+        rows = ", ".join(f"{at.row + i} ({names[i]})" for i in worst)
+        kept = ", ".join(map(str, self.checkpoints.steps())) or "none"
+        return (
+            f"{bad} steps in a row had a loss or a gradient that is not finite: steps "
+            f"{at.step - bad + 1} to {at.step}, global rows {at.row - (bad - 1) * size} to "
+            f"{at.row + size - 1}. Last good step: {at.step - bad}; steps saved: {kept}. Rows of "
+            f"the last one that are not finite themselves: {rows or 'none'}. Look at the data, or "
+            "lower the learning rate, and run again"
+        )

@@ -1,0 +1,164 @@
+"""The learn table decides what moves and how fast, and AdamW is AdamW."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrl_jax import recipe
+from lrl_jax.train import optimizer
+
+PATHS = ("embed_VD", "layers/attn_norm_D", "layers/q_DNH", "norm_D", "unembed_DV")
+FLAT = recipe.Schedule(peak=0.5, kind="constant")
+NONE = np.zeros(4, bool)
+
+
+def rule(match, schedule=FLAT, rows="all"):
+    return recipe.Rule(match=match, schedule=schedule, rows=rows)
+
+
+def stage(name, steps, *learn):
+    return recipe.Stage(name=name, steps=steps, mixture={"kor": 1.0}, learn=learn)
+
+
+def phase(*learn, steps=10, start=0):
+    return optimizer.Phase("p", start, steps, learn)
+
+
+def test_neighbours_with_equal_tables_are_one_phase():
+    a, b = rule(".*"), rule("embed")
+    got = optimizer.phases([stage("x", 3, a), stage("y", 4, a), stage("z", 5, b), stage("w", 6, a)])
+    want = [("x+y", 0, 7), ("z", 7, 5), ("w", 12, 6)]
+    assert [(p.name, p.start, p.steps) for p in got] == want
+
+
+@pytest.mark.parametrize(("step", "want"), [(0, 0), (1, 0), (7, 0), (8, 1), (12, 1), (13, 2)])
+def test_a_step_belongs_to_the_phase_that_made_it(step, want):
+    table = [phase(steps=7), phase(steps=5, start=7), phase(steps=6, start=12)]
+    assert optimizer.phase_at(table, step) == want
+
+
+@pytest.mark.parametrize(
+    ("kind", "want"),
+    [
+        ("constant", [1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0]),
+        ("linear", [1.0, 2.0, 3.0, 2.4, 1.8, 1.2, 0.6]),
+        ("cosine", [1.0, 2.0, 3.0, 2.648528, 1.8, 0.951472, 0.6]),
+    ],
+)
+def test_rates_rise_to_the_peak_and_fall_to_the_final_share(kind, want):
+    schedule = recipe.Schedule(peak=3.0, kind=kind, warmup=2, final=0.2)
+    got = [float(optimizer.rate(schedule, 6, jnp.int32(done))) for done in range(7)]
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_the_first_rule_that_matches_decides():
+    got = optimizer.groups([rule("norm", "frozen"), rule("^layers"), rule(".*")], PATHS)
+    want = [("^layers", ("layers/q_DNH",)), (".*", ("embed_VD", "unembed_DV"))]
+    assert [(g.name, g.paths) for g in got] == want
+
+
+@pytest.mark.parametrize(
+    ("learn", "match"),
+    [
+        ([rule("embed")], r"no rule .* layers/attn_norm_D, layers/q_DNH, norm_D; end the table"),
+        ([rule("lora"), rule(".*")], r"decide no parameter: 'lora'"),
+        ([rule(".*"), rule("norm")], r"decide no parameter: 'norm'"),
+        ([rule(".*", "frozen")], r"nothing would learn"),
+        ([rule("[")], r"'\[' is not a regular expression"),
+        ([rule(".*", rows="new")], r"rows: new.*decides layers/attn_norm_D.*their own rule"),
+    ],
+)
+def test_a_table_that_cannot_be_honoured_is_refused(learn, match):
+    with pytest.raises(ValueError, match=match):
+        optimizer.groups(learn, PATHS)
+
+
+def test_new_rows_without_an_extended_vocabulary_are_refused():
+    table = phase(rule("embed", rows="new"), rule(".*", "frozen"))
+    with pytest.raises(ValueError, match="vocabulary was not extended; use `rows: all`"):
+        optimizer.learner(table, recipe.Optimizer(), PATHS, NONE)
+
+
+def test_a_warm_up_that_never_ends_is_refused():
+    table = phase(rule(".*", recipe.Schedule(peak=1.0, warmup=10)))
+    with pytest.raises(ValueError, match="warms up for 10 steps, but stages p have 10"):
+        optimizer.learner(table, recipe.Optimizer(), PATHS, NONE)
+
+
+def adamw(w, grads, *, lr, decay, b1, b2, eps):
+    """AdamW by the paper (arXiv 1711.05101, algorithm 2), in float64."""
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(grads, start=1):
+        m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g * g
+        w = w - lr * (m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + eps) + decay * w)
+    return w
+
+
+@pytest.mark.parametrize(("path", "decay"), [("layers/q_DNH", 0.3), ("layers/attn_norm_D", 0.0)])
+def test_updates_are_adamw_and_norms_are_spared_decay(path, decay):
+    adam = recipe.Optimizer(b1=0.5, b2=0.75, eps=0.25, weight_decay=0.3, clip=1e9)
+    learner = optimizer.learner(phase(rule(".*")), adam, [path], NONE)
+    params = {path: jnp.array([[1.0, -2.0]])}
+    state = learner.init(params)
+    grads = [np.array([[0.5, 3.0]]), np.array([[-1.0, 2.0]]), np.array([[0.25, 0.0]])]
+    for i, g in enumerate(grads):
+        given = {path: jnp.asarray(g, jnp.float32)}
+        params, state, _ = learner.update(params, given, jnp.float32(1), state, jnp.int32(i))
+    want = adamw(np.array([[1.0, -2.0]]), grads, lr=0.5, decay=decay, b1=0.5, b2=0.75, eps=0.25)
+    np.testing.assert_allclose(params[path], want, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("norm", "want"), [(8.0, [0.5, 1.0]), (2.0, [1.0, 2.0])])
+def test_gradients_longer_than_clip_are_shortened_to_it(norm, want):
+    adam = recipe.Optimizer(b1=0.0, b2=0.0, eps=1.0, clip=4.0)  # a move of g / (|g| + 1)
+    learner = optimizer.learner(phase(rule(".*")), adam, ["q_DN"], NONE)
+    params = {"q_DN": jnp.zeros((1, 2))}
+    grads = {"q_DN": jnp.array([[1.0, 2.0]])}
+    new, _, _ = learner.update(params, grads, jnp.float32(norm), learner.init(params), jnp.int32(0))
+    want = np.array([want])
+    np.testing.assert_allclose(new["q_DN"], -0.5 * want / (want + 1), rtol=1e-6)
+
+
+def test_each_group_has_its_own_rate():
+    table = phase(rule("embed", recipe.Schedule(peak=2.0, kind="constant")), rule(".*"))
+    learner = optimizer.learner(table, recipe.Optimizer(), ["embed_VD", "norm_D"], NONE)
+    params = {"embed_VD": jnp.zeros((4, 1)), "norm_D": jnp.zeros(1)}
+    grads = jax.tree.map(jnp.ones_like, params)
+    new, _, rates = learner.update(
+        params, grads, jnp.float32(1), learner.init(params), jnp.int32(0)
+    )
+    assert {k: float(v) for k, v in rates.items()} == {"embed": 2.0, ".*": 0.5}
+    np.testing.assert_allclose(new["embed_VD"], np.full((4, 1), -2.0), rtol=1e-5)
+    np.testing.assert_allclose(new["norm_D"], np.full(1, -0.5), rtol=1e-5)
+
+
+def test_moments_are_float32_and_only_of_what_learns():
+    table = phase(rule("embed"), rule(".*", "frozen"))
+    learner = optimizer.learner(table, recipe.Optimizer(), ["embed_VD", "norm_D"], NONE)
+    params = {"embed_VD": jnp.ones((4, 2), jnp.bfloat16), "norm_D": jnp.ones(2, jnp.bfloat16)}
+    state = learner.init(params)
+    got = {(leaf.shape, leaf.dtype.name) for leaf in jax.tree.leaves(state)}
+    assert got == {((), "int32"), ((4, 2), "float32")}
+    grads = {"embed_VD": jnp.ones((4, 2), jnp.bfloat16)}
+    new, _, _ = learner.update(params, grads, jnp.float32(1), state, jnp.int32(0))
+    assert new["embed_VD"].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(("path", "axis"), [("embed_VD", 0), ("unembed_DV", 1)])
+def test_only_new_rows_move_and_only_they_count_in_the_norm(path, axis):
+    new_rows = np.array([False, True, False, True])
+    table = phase(rule("embed", rows="new"))
+    adam = recipe.Optimizer(weight_decay=0.5)
+    learner = optimizer.learner(table, adam, [path], new_rows)
+    params = {path: jnp.full((4, 4), 0.1)}
+    grads = learner.mask(
+        {path: jnp.full((4, 4), jnp.nan).at[new_rows if axis == 0 else ...].set(2)}
+    )
+    if axis == 1:
+        grads = learner.mask({path: jnp.full((4, 4), 2.0)})
+    assert float(jnp.sum(jnp.abs(grads[path]))) == 16.0
+    new, _, _ = learner.update(params, grads, jnp.float32(1), learner.init(params), jnp.int32(0))
+    moved = np.asarray(new[path] != params[path])
+    want = np.broadcast_to(np.expand_dims(new_rows, 1 - axis), (4, 4))
+    np.testing.assert_array_equal(moved, want)

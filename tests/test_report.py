@@ -1,0 +1,244 @@
+"""The report: the table's numbers, the page's safety, and that any piece may be missing."""
+
+import html.parser
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+import rich.console
+
+from lrl_jax.evaluate import page, plots, report
+
+EVIL = "<script>alert('x')</script>&\"'"
+SCORE = {"bits_per_byte": 2.0, "nats_per_token": 1.0, "tokens": 600, "bytes": 900, "lines": 10}
+BEFORE = {
+    "bits_per_byte": {"korean": SCORE, "english": {**SCORE, "tokens": 200}},
+    "translation": {"en_to_ko": {"chrf": 1.0, "bleu": 0.0, "lines": 10}},
+    "baselines": {"korean": {"unigram": 3.15, "bigram": 2.376}},
+}
+AFTER = {
+    "bits_per_byte": {
+        "korean": {**SCORE, "bits_per_byte": 1.1, "tokens": 200},
+        "english": {**SCORE, "bits_per_byte": 2.1, "tokens": 200},
+    },
+    "translation": {
+        "en_to_ko": {
+            "chrf": 61.25,
+            "bleu": 30.0,
+            "bleu_tokenizer": "13a",
+            "lines": 10,
+            "examples": [{"source": EVIL, "reference": EVIL, "hypothesis": EVIL}],
+        }
+    },
+    "facts": {"devices": EVIL},
+}
+STEPS = [
+    {"step": 1, "stage": "align", "loss": 5.0, "tokens": 100, "bytes": 300, "epochs": {"ko": 0.1}},
+    {"step": 2, "stage": "align", "loss": None, "tokens": 200, "bytes": 600, "epochs": {"ko": 0.2}},
+    {
+        "step": 3,
+        "stage": EVIL,
+        "loss": 4.0,
+        "bits_per_byte": {"ko": 2.0, EVIL: 1.0},
+        "lr": {"embed": 1e-3},
+        "tokens_per_second": 1000.0,
+        "tokens": 300,
+        "bytes": 900,
+        "epochs": {"ko": 0.3, "en": 0.3},
+    },
+]
+RECIPE = """
+name: run
+train:
+  stages:
+  - {name: align, steps: 2, mixture: {ko: 1}}
+  - {name: "<script>alert('x')</script>&\\"'", steps: 1, mixture: {ko: 1, en: 3}}
+"""
+PIECES = {
+    "recipe.yaml": RECIPE,
+    "train/step.json": {"seconds": 75.0},
+    "vocab/fertility.json": [
+        {"tokenizer": "base", "language": "kor_Hang", "tokens_per_line": 60.0},
+        {"tokenizer": EVIL, "language": "kor_Hang", "tokens_per_line": 20.0},
+    ],
+    "vocab/proof.json": {"forms_differ": 0, "worst": EVIL, "more": {"a": [EVIL]}},
+    "data/ko/manifest.json": {"tokens": 1000},
+    "data/en/manifest.json": {"tokens": 1000},
+    "train/metrics.jsonl": "".join(json.dumps(step) + "\n" for step in STEPS),
+    "train/samples.jsonl": json.dumps({"step": 3, "prompt": EVIL, "text": EVIL}) + "\n",
+    "evaluate/before.json": BEFORE,
+    "evaluate/after.json": AFTER,
+    "export/gate.json": {"passed": True, "files": 3, "note": EVIL},
+}
+
+
+def write_pieces(folder, names=tuple(PIECES)):
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        piece = PIECES[name]
+        path.write_text(piece if isinstance(piece, str) else json.dumps(piece))
+    return folder
+
+
+class Tags(html.parser.HTMLParser):
+    """Every tag and attribute of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag not in ("meta", "input"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_table_says_how_each_number_changed():
+    got = {(r.measure, r.name): (r.before, r.after, r.change, r.verdict, r.note)
+           for r in report.rows(BEFORE, AFTER, {"passed": True})}  # fmt: skip
+    assert got == {
+        ("tokens per line", "korean"): ("60.0", "20.0", "3.00x fewer", "better", ""),
+        ("tokens per line", "english"): ("20.0", "20.0", "+0.0 %", "", ""),
+        ("bits per byte", "korean"): (
+            "2.000", "1.100", "-45.0 %", "better", "unigram 3.15, bigram 2.38"),
+        ("bits per byte", "english"): ("2.000", "2.100", "+5.0 %", "worse", ""),
+        ("chrF", "en_to_ko"): ("1.0", "61.2", "+60.2", "better", "10 lines"),
+        ("BLEU", "en_to_ko"): ("0.0", "30.0", "+30.0", "better", "10 lines, tokenized by 13a"),
+        ("export gate", ""): ("", "passed", "", "", ""),
+    }  # fmt: skip
+
+
+def test_what_was_not_measured_says_so():
+    (row, bits) = report.rows({}, {"bits_per_byte": {"ko": {"bits_per_byte": 1.5}}})
+    assert (row.before, row.after, row.change) == ("not measured", "not measured", "")
+    assert (bits.before, bits.after, bits.change, bits.verdict) == ("not measured", "1.500", "", "")
+
+
+def test_a_failed_gate_is_loud():
+    (row,) = report.rows({}, {}, {"passed": False})
+    assert (row.after, row.verdict) == ("FAILED", "worse")
+
+
+def test_summary_table_prints_the_same_lines():
+    console = rich.console.Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    evil = {"bits_per_byte": {"[red]x": SCORE}}
+    console.print(report.summary_table({**BEFORE, **evil}, {**AFTER, **evil}, {"passed": True}))
+    text = console.export_text()
+    for want in ("3.00x fewer", "+60.2", "[red]x", "passed", "tokenized by 13a"):
+        assert want in text
+
+
+def test_page_is_well_formed_and_runs_nothing(tmp_path):
+    text = report.write(write_pieces(tmp_path)).read_text()
+    got = Tags(text)
+    assert got.open == []
+    assert "script" not in got.tags
+    assert EVIL not in text
+    assert not [name for name, _ in got.attributes if name.startswith("on")]
+
+
+def test_page_fetches_nothing(tmp_path):
+    text = report.write(write_pieces(tmp_path)).read_text()
+    got = Tags(text)
+    assert not {"link", "img", "iframe", "object", "embed", "base"} & set(got.tags)
+    links = [v for name, v in got.attributes if name in ("src", "href", "xlink:href", "action")]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert not re.findall(r"url\((?!#)|@import", text)
+    assert "default-src &#x27;none&#x27;" in text
+
+
+@pytest.mark.parametrize("missing", sorted(PIECES))
+def test_any_piece_may_be_missing(tmp_path, missing):
+    folder = write_pieces(tmp_path, [name for name in PIECES if name != missing])
+    assert report.write(folder).read_text().endswith("</html>\n")
+
+
+@pytest.mark.parametrize("only", sorted(PIECES))
+def test_any_piece_may_be_alone(tmp_path, only):
+    text = report.write(write_pieces(tmp_path, [only])).read_text()
+    assert "Nothing yet for:" in text
+
+
+def test_an_empty_run_has_a_report(tmp_path):
+    text = report.write(tmp_path).read_text()
+    assert "not trained yet" in text
+    assert "Nothing yet for: Results, Vocabulary, Training" in text
+
+
+def test_a_step_logged_twice_counts_once_and_a_torn_line_is_left_out(tmp_path):
+    write_pieces(tmp_path)
+    path = tmp_path / "train" / "metrics.jsonl"
+    path.write_text(path.read_text() + '{"step": 3, "loss": 3.5}\n{"step": 4, "lo')
+    got = report.read(tmp_path).metrics
+    assert [(record["step"], record["loss"]) for record in got] == [(1, 5.0), (2, None), (3, 3.5)]
+
+
+def test_a_damaged_piece_is_named(tmp_path):
+    write_pieces(tmp_path)
+    (tmp_path / "export" / "gate.json").write_text("{")
+    with pytest.raises(ValueError, match=r"export/gate\.json: not JSON"):
+        report.write(tmp_path)
+    (tmp_path / "export" / "gate.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"export/gate\.json: want an object, got list"):
+        report.write(tmp_path)
+
+
+def test_realised_mixture_is_counted_in_tokens(tmp_path):
+    write_pieces(tmp_path)
+    (tmp_path / "data" / "en" / "manifest.json").write_text('{"tokens": 2000}')
+    text = report.write(tmp_path).read_text()
+    got = re.findall(r">([\d.]+ %)<", text[text.index('id="mixture"') :])
+    # align: all ko; then 0.1 of 1000 ko tokens beside 0.3 of 2000 en tokens
+    assert got == ["100.0 %", "100.0 %", "25.0 %", "14.3 %", "75.0 %", "85.7 %"]
+
+
+def test_curves_can_be_read_by_tokens_and_by_bytes(tmp_path):
+    p = report.read(write_pieces(tmp_path))
+    assert page._points(p, "tokens", "loss") == ([100.0, 300.0], [5.0, 4.0])
+    assert page._points(p, "bytes", "loss") == ([300.0, 900.0], [5.0, 4.0])
+    assert page._marks(p, "bytes") == [(300.0, "align"), (900.0, EVIL)]
+
+
+def test_a_report_of_the_same_run_has_the_same_bytes(tmp_path):
+    write_pieces(tmp_path)
+    assert report.write(tmp_path).read_bytes() == report.write(tmp_path).read_bytes()
+
+
+FIGURES = {
+    "dumbbells": lambda: plots.dumbbells(
+        {"a": 1.0, EVIL: 30.0}, {"a": 1.0}, "bits", {"a": {EVIL: 2.0}}
+    ),
+    "bars": lambda: plots.bars({"base": {"a": 2.0, EVIL: 0.0}, EVIL: {"a": 1.0}}, "tokens"),
+    "curve": lambda: plots.curve(([1], [2.0]), "steps", EVIL, [(1, EVIL)]),
+    "panels": lambda: plots.panels({EVIL: ([1, 2], [2.0, 2.0]), "b": ([1], [0.0])}, "x", "y"),
+    "lines": lambda: plots.lines({"a": ([1, 2], [0.0, 0.0]), EVIL: ([1], [3.0])}, "x", "y"),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_xml_in_the_pages_colours(name):
+    svg = FIGURES[name]()
+    root = ET.fromstring(svg.replace("<svg", '<svg xmlns:xlink="http://www.w3.org/1999/xlink"', 1))
+    assert root.attrib["aria-label"]
+    assert EVIL not in svg
+    assert "var(--accent)" in svg
+    assert not re.findall(r"#[0-9a-f]{6}\b", svg.replace("#ffffff", ""))
+
+
+def test_a_long_curve_is_thinned_to_its_means():
+    x, y = plots.thin((list(range(100_000)), [float(i % 2) for i in range(100_000)]), points=100)
+    assert len(x) == 100
+    assert set(y) == {0.5}
+    assert x[0] == 499.5

@@ -1,0 +1,136 @@
+"""A tiny training run, for tests in this process and in others they start and kill.
+
+python worker_train.py FOLDER '{"devices": 2, "steps": 8}'
+"""
+
+from collections.abc import Collection
+import dataclasses
+import json
+from pathlib import Path
+import sys
+import time
+
+import jax
+import numpy as np
+
+from lrl_jax import mesh as meshes
+from lrl_jax import recipe
+from lrl_jax.data.plan import Plan, Stage
+from lrl_jax.data.stream import Prefetch
+from lrl_jax.model import llama
+from lrl_jax.train import loop
+from lrl_jax.train.log import read
+
+CFG = llama.LlamaConfig(
+    vocab_size=50, width=16, depth=2, mlp_width=32, num_heads=4, num_kv_heads=4, head_width=4,
+    norm_eps=0.1, rope_theta=100.0, dtype="float32",
+)  # fmt: skip
+ALL = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.01, warmup=2))
+LENGTH = 12
+
+
+@dataclasses.dataclass
+class MemoryStream:
+    """Two datasets of made-up rows: row k of a dataset is a pure function of both.
+
+    Attributes:
+      bad: global rows whose targets are out of range, which makes the loss infinite.
+      slow: seconds each batch takes.
+    """
+
+    plan: Plan
+    batch_size: int
+    bad: Collection[int] = ()
+    slow: float = 0.0
+    sequence_length: int = LENGTH
+
+    def batch_at(self, g: int) -> dict[str, np.ndarray]:
+        time.sleep(self.slow)
+        share = self.batch_size // jax.process_count()
+        mine = g + jax.process_index() * share + np.arange(share)
+        rows = [self._row(int(i), *pair) for i, *pair in zip(mine, *self.plan(mine), strict=True)]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+    def _row(self, g: int, dataset: int, k: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng([dataset, k])
+        cut = int(rng.integers(3, LENGTH - 2))  # two documents, then two tokens of padding
+        tokens = rng.integers(3, 25 * (dataset + 1), LENGTH).astype(np.int32)
+        segments = np.array([1] * cut + [2] * (LENGTH - 2 - cut) + [0, 0], np.int32)
+        positions = np.array([*range(cut), *range(LENGTH - 2 - cut), 0, 0], np.int32)
+        inputs = np.where(positions == 0, 1, np.roll(tokens, 1)).astype(np.int32)
+        targets = np.full_like(tokens, 1000) if g in self.bad else tokens
+        return dict(
+            decoder_input_tokens=inputs, decoder_target_tokens=targets,
+            decoder_loss_weights=(segments > 0).astype(np.int32),
+            decoder_segment_ids=segments, decoder_positions=positions,
+        )  # fmt: skip
+
+    def dataset_ids(self, g: int) -> np.ndarray:
+        return self.plan.order(g + np.arange(self.batch_size))[0]
+
+    def prefetch(self, start_row: int) -> Prefetch:
+        return Prefetch(self, start_row, 2)
+
+
+def stage(name: str, steps: int, learn=(ALL,), kor: float = 0.5) -> recipe.Stage:
+    return recipe.Stage(name=name, steps=steps, mixture={"kor": kor, "eng": 1 - kor}, learn=learn)
+
+
+def settings(stages=None, *, steps: int = 8, **fields) -> recipe.Train:
+    fields = {"batch_size": 8, "log_every": 1, "tensorboard": False, **fields}
+    fields["optimizer"] = recipe.Optimizer(weight_decay=0.1, **fields.get("optimizer", {}))
+    fields["save"] = recipe.Save(**{"minutes": 0, **fields.get("save", {})})
+    stages = stages or (stage("one", steps // 2), stage("two", steps - steps // 2, kor=0.9))
+    return recipe.Train(stages=stages, **fields)
+
+
+def stream(train: recipe.Train, seed: int = 3, **fields) -> MemoryStream:
+    stages = tuple(Stage(s.name, s.steps * train.batch_size, dict(s.mixture)) for s in train.stages)
+    return MemoryStream(Plan({"kor": 37, "eng": 23}, stages, seed), train.batch_size, **fields)
+
+
+def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> jax.sharding.Mesh:
+    devices = jax.devices()[: data * fsdp * tensor]
+    return meshes.make(recipe.Mesh(data=data, fsdp=fsdp, tensor=tensor), devices)
+
+
+def params(on: jax.sharding.Mesh, cfg: llama.LlamaConfig = CFG) -> dict[str, jax.Array]:
+    make = jax.jit(llama.init, static_argnums=(0,), out_shardings=meshes.param_shardings(cfg, on))
+    return make(cfg, jax.random.key(0))
+
+
+def train(folder, train: recipe.Train, on: jax.sharding.Mesh, rows=None, **fields):
+    """Trains the tiny model in `folder`; the state, and the metrics that were written."""
+    rows = rows or stream(train)
+    state = loop.train(train, CFG, lambda: params(on), on, rows, Path(folder) / "train", **fields)
+    return state, read(Path(folder) / "train" / "metrics.jsonl")
+
+
+def same(record: dict) -> dict:
+    """What of a record must not depend on the clock."""
+    keys = ("step", "stage", "loss", "losses", "grad_norm", "lr", "tokens", "rows", "epochs")
+    return {key: record[key] for key in keys}
+
+
+def main(folder: str, options: dict) -> int:
+    """Runs in a process of its own; exits as `lrl train` would."""
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", options.get("devices", 1))
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+    meshes.start(
+        options.get("coordinator", ""), options.get("processes", 0), options.get("process_id", 0)
+    )
+    on = meshes.make(recipe.Mesh(**options.get("mesh", {})))
+    chosen = settings(steps=options.get("steps", 8), save=options.get("save", {}))
+    rows = stream(chosen, slow=options.get("slow", 0.0))
+    try:
+        train(folder, chosen, on, rows)
+    except loop.Preempted as e:
+        sys.stderr.write(f"{e}\n")
+        return e.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], json.loads(sys.argv[2])))
