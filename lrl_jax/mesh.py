@@ -11,6 +11,7 @@ import socket
 import warnings
 
 import jax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -75,7 +76,8 @@ def _start_alone() -> None:
 
 
 def _initialize(*args, **kwargs) -> None:
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")  # CPU processes need one
+    alone = args[1:2] == (1,)  # then CPU devices need no network between them
+    jax.config.update("jax_cpu_collectives_implementation", None if alone else "gloo")
     jax.distributed.initialize(*args, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, **kwargs)
 
 
@@ -147,3 +149,14 @@ def batch_shards(mesh: Mesh) -> int:
 def replicated(mesh: Mesh) -> NamedSharding:
     """A whole copy on every device."""
     return NamedSharding(mesh, P())
+
+
+def lead() -> bool:
+    """Whether this process writes what only one may write."""
+    return jax.process_index() == 0
+
+
+def meet(name: str) -> None:
+    """Waits until every process has come here; at once when there is only one."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -1,8 +1,8 @@
 """The run folder: which step is due, what it was made from, and what it left behind.
 
     runs/<name>/recipe.yaml          the recipe as resolved
-    runs/<name>/<word>/step.json     what the step was made from, and whether it finished
     runs/<name>/<word>/...           what the step left
+    runs/<name>/steps/<word>.json    what it was made from, and whether it finished
 
 A step is skipped when its inputs are those of the finished one, taken up again when it was cut
 short, and refused when its inputs changed under it.
@@ -63,7 +63,7 @@ def perform(run: Run, word: str, work: Callable[[Run], Any], *, redo: bool = Fal
       MismatchError: the folder holds this step made from other inputs (and not `redo`).
     """
     want = inputs(run, word)
-    note = run.at(word) / "step.json"
+    note = _note(run, word)
     have = json.loads(note.read_text()) if note.exists() else None
     if have is not None and have["inputs"] != want:
         if not redo:
@@ -74,12 +74,17 @@ def perform(run: Run, word: str, work: Callable[[Run], Any], *, redo: bool = Fal
     elif have is not None and redo:
         run.at(word).rmtree()
     run.at(word).mkdir(parents=True, exist_ok=True)
+    note.parent.mkdir(parents=True, exist_ok=True)
     started = time.time()
     record = {"inputs": want, "finished": False, "version": __version__}
     write_json(note, record)
     work(run)
     write_json(note, record | {"finished": True, "seconds": round(time.time() - started, 1)})
     return True
+
+
+def _note(run: Run, word: str) -> epath.Path:
+    return run.folder / "steps" / f"{word}.json"
 
 
 def inputs(run: Run, word: str) -> dict[str, str]:
@@ -161,7 +166,7 @@ def free_bytes(folder: epath.Path) -> int | None:
 # ---------------------------------------------------------------------------- fingerprints
 def _fingerprint_of(run: Run, word: str) -> str:
     """What an earlier step was made from, as one hash; the step must have finished."""
-    note = run.at(word) / "step.json"
+    note = _note(run, word)
     have = json.loads(note.read_text()) if note.exists() else {"finished": False}
     if not have["finished"]:
         raise MismatchError(

@@ -1,14 +1,13 @@
-"""The six words of the pipeline, each a function of the run: reads what stands before, writes its own.
+"""The six words of the pipeline: vocab, init, data, train, evaluate, export.
 
-vocab, init, data, train, evaluate, export. `run.perform` decides which of them is due.
+Each is a function of the run, reads what the words before it left, and leaves its own folder.
+`run.perform` decides which of them is due.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
-import logging
 import tempfile
-import time
 from typing import Any
 
 from etils import epath
@@ -18,21 +17,20 @@ from rich.console import Console
 
 from lrl_jax import mesh as meshes
 from lrl_jax import text
-from lrl_jax.data import pack, plan, rows, stream, templates
+from lrl_jax.data import pack, plan, records, rows, stream, templates
 from lrl_jax.data import show as showing
 from lrl_jax.embeddings import STRATEGIES
-from lrl_jax.evaluate import generate, likelihood, metrics
+from lrl_jax.evaluate import generate, measure
 from lrl_jax.evaluate import report as reporting
 from lrl_jax.hf import card, gate, layout, load, save
 from lrl_jax.model import llama
-from lrl_jax.recipe import Extend, Pretrained, Prompt, Scratch, TrainVocab, Translation
+from lrl_jax.recipe import Extend, Pretrained, Prompt, Scratch, TrainVocab
 from lrl_jax.run import Run, write_json
 from lrl_jax.train import loop
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
 from lrl_jax.vocab import fertility, learn, prove, splice
 from lrl_jax.vocab import tokenizer as tokenizers
 
-log = logging.getLogger(__name__)
 Params = llama.Params
 
 
@@ -56,12 +54,12 @@ def vocab(run: Run) -> None:
         for path in epath.Path(local).iterdir():
             (out / path.name).write_bytes(path.read_bytes())
     relation.write(out / "splice.json")
-    write_json(out / "proof.json", proof.record())
+    proof.write(out / "proof.json")
     _fertility(run, base)
     _say(f"vocab: {tokenizers.load(out).size:,} pieces, {len(relation.added):,} of them new")
     if not proof.ok:
-        raise VerificationError(f"{out}: the new tokenizer is not lossless:\n{proof}")
-    _say(f"vocab: proved {proof}")
+        raise VerificationError(f"{out}: the tokenizer is not lossless:\n{proof.summary}")
+    _say(f"vocab: {proof.summary}")
 
 
 def _extend(part: Extend, base: bytes) -> tuple[bytes, splice.Splice]:
@@ -94,8 +92,8 @@ def _fertility(run: Run, base: bytes) -> None:
 def _base_tokenizer(run: Run) -> bytes:
     base = run.recipe.base
     if isinstance(base, Pretrained):
-        return tokenizers.read_model(run.base_folder())
-    return tokenizers.read_model(base.tokenizer) if base.tokenizer else b""
+        return tokenizers.read(run.base_folder())
+    return tokenizers.read(base.tokenizer) if base.tokenizer else b""
 
 
 def _base_tokenizer_config(run: Run) -> dict[str, Any]:
@@ -180,8 +178,7 @@ def show(run: Run, dataset: str, first: int, count: int) -> None:
     if name not in run.recipe.data.datasets:
         raise ValueError(f"--dataset {name}: there are {', '.join(run.recipe.data.datasets)}")
     tokenizer = tokenizers.load(run.at("vocab"))
-    for one in showing.show(run.at("data") / name, tokenizer, range(first, first + count)):
-        _print(one)
+    showing.show(run.at("data") / name, tokenizer, count, first)
 
 
 # ---------------------------------------------------------------------------- train
@@ -203,9 +200,7 @@ def train(run: Run) -> None:
         run.at("train"),
         param_dtype=recipe.init.param_dtype,
         new_rows=is_new,
-        bytes_per_token={
-            name: m.bytes / m.loss_tokens for name, m in batches.manifests.items()
-        },
+        bytes_per_token={name: m.bytes / m.loss_tokens for name, m in batches.manifests.items()},
         sample=_sampler(run, cfg, tokenizer, mesh),
     )
 
@@ -255,83 +250,24 @@ def evaluate(run: Run) -> None:
     """Measures the base before and the trained model after, on the same text."""
     recipe, out = run.recipe, run.at("evaluate")
     mesh = meshes.make(recipe.train.mesh)
-    baselines = _baselines(run)
+    length, blocks = recipe.data.sequence_length, recipe.train.loss_blocks
+    baselines = {"baselines": measure.baselines(recipe.evaluate)}
     before: dict[str, Any] = {}
     if isinstance(recipe.base, Pretrained):
         folder = run.base_folder()
         tokenizer = tokenizers.load(folder)
         cfg = _compute(run, load.read_config(folder))
         cfg = dataclasses.replace(cfg, vocab_size=tokenizer.size)
-        params = load.load(
-            folder, cfg, meshes.param_shardings(cfg, mesh), recipe.init.param_dtype
-        )
-        before = _measure(run, cfg, params, tokenizer, mesh) | {"baselines": baselines}
-        _write(out / "before.json", before)
+        params = load.load(folder, cfg, meshes.param_shardings(cfg, mesh), recipe.init.param_dtype)
+        before = measure.measure(recipe.evaluate, cfg, params, tokenizer, mesh, length, blocks)
+        _write(out / "before.json", before | baselines)
         del params
     cfg = _config(run)
     params = _trained(run, cfg, mesh)
-    after = _measure(run, cfg, params, tokenizers.load(run.at("vocab")), mesh)
-    _write(out / "after.json", after | {"baselines": baselines})
-    _print(reporting.summary_table(before, after))
-
-
-def _measure(
-    run: Run,
-    cfg: llama.LlamaConfig,
-    params: Params,
-    tokenizer: tokenizers.Tokenizer,
-    mesh: jax.sharding.Mesh,
-) -> dict[str, Any]:
-    part, length = run.recipe.evaluate, run.recipe.data.sequence_length
-    started = time.time()
-    bits = {}
-    for name, uri in part.bits_per_byte.items():
-        lines = list(text.lines(uri))[: part.max_lines]
-        score = likelihood.bits_per_byte(
-            cfg, params, tokenizer, lines, mesh, part.batch_size, length,
-            run.recipe.train.loss_blocks,
-        )  # fmt: skip
-        bits[name] = dataclasses.asdict(score)
-    translated = {
-        name: _translate(one, cfg, params, tokenizer, mesh, part.batch_size)
-        for name, one in part.translation.items()
-    }
-    facts = reporting.facts() | {"seconds": round(time.time() - started, 1)}
-    return {"bits_per_byte": bits, "translation": translated, "facts": facts}
-
-
-def _translate(
-    part: Translation,
-    cfg: llama.LlamaConfig,
-    params: Params,
-    tokenizer: tokenizers.Tokenizer,
-    mesh: jax.sharding.Mesh,
-    batch_size: int,
-) -> dict[str, Any]:
-    sources = list(text.lines(part.source))[: part.limit]
-    references = list(text.lines(part.target))[: part.limit]
-    languages = dict(source_language=part.source_language, target_language=part.target_language)
-    prompts = [templates.prompt(part.template, {"source": s, **languages}) for s in sources]
-    found = generate.generate(
-        cfg, params, tokenizer, prompts, part.max_new_tokens, mesh, batch_size
-    )
-    keys = ("source", "reference", "hypothesis")
-    triples = list(zip(sources, references, found, strict=True))
-    examples = [dict(zip(keys, triple, strict=True)) for triple in triples[:20]]
-    return metrics.translation(found, references, part.target_language) | {"examples": examples}
-
-
-def _baselines(run: Run) -> dict[str, dict[str, float]]:
-    part = run.recipe.evaluate
-    return {
-        name: {
-            kind: metrics.ngram_bits_per_byte(
-                text.read_many(uris), text.lines(part.bits_per_byte[name]), order
-            )
-            for order, kind in ((1, "unigram"), (2, "bigram"))
-        }
-        for name, uris in part.baseline_text.items()
-    }
+    tokenizer = tokenizers.load(run.at("vocab"))
+    after = measure.measure(recipe.evaluate, cfg, params, tokenizer, mesh, length, blocks)
+    _write(out / "after.json", after | baselines)
+    _print(reporting.summary_table(before | baselines, after | baselines))
 
 
 # ---------------------------------------------------------------------------- export
@@ -343,15 +279,63 @@ def export(run: Run) -> None:
     params = _trained(run, cfg, mesh)
     tokenizer = tokenizers.load(run.at("vocab"))
     config = json.loads((run.at("init") / "config.json").read_text())
+    lines = [line for line in text.read_many(_gate_texts(run)) if line.strip()]
     staged = final.with_name("export.unproved")
-    save.save(
-        staged, params, cfg, config, recipe.export.dtype, recipe.export.max_shard_bytes,
-    )  # fmt: skip
-    for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json"):
-        (staged / name).write_bytes((run.at("vocab") / name).read_bytes())
-    lines = [line for line in text.read_many(recipe.export.gate_on) if line.strip()]
-    result = gate.check(staged, cfg, params, tokenizer, lines[: recipe.export.gate_lines])
-    del card, result
+    if meshes.lead() and staged.exists():
+        staged.rmtree()
+    meshes.meet("export is clear")
+    part = recipe.export
+    save.save(staged, params, cfg, config, part.dtype, part.max_shard_bytes)
+    if meshes.lead():
+        for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json"):
+            (staged / name).write_bytes((run.at("vocab") / name).read_bytes())
+        (staged / "README.md").write_text(_card(run))
+    meshes.meet("export is written")
+    found = gate.check(staged, cfg, params, tokenizer, lines[: part.gate_lines], part.dtype)
+    if not found.passed:
+        raise VerificationError(
+            f"{staged}: the export is not the model: {'; '.join(found.problems)}. "
+            f"Nothing was put at {final}"
+        )
+    if meshes.lead():
+        write_json(staged / "gate.json", {"passed": True} | dataclasses.asdict(found))
+        save.finish(staged, final)
+    _say(f"export: {final}: same tokens on {found.texts} texts, {_differences(found)}")
+
+
+def _gate_texts(run: Run) -> Sequence[str]:
+    """What the recipe names; else the texts that are evaluated."""
+    return run.recipe.export.gate_on or tuple(run.recipe.evaluate.bits_per_byte.values())
+
+
+def _differences(found: gate.Gate) -> str:
+    words = f"logits reloaded within {found.reload_error:.1e}"
+    if found.transformers_error is None:
+        return f"{words} (transformers: not compared, torch is not installed)"
+    return f"{words}, transformers' within {found.transformers_error:.1e}"
+
+
+def _card(run: Run) -> str:
+    recipe, base = run.recipe, run.recipe.base
+    old, new = (_bits_per_byte(run, when) for when in ("before", "after"))
+    return card.card(
+        title=recipe.export.title or recipe.name,
+        base_model=base.model if isinstance(base, Pretrained) else "",
+        base_license=base.license,
+        license=recipe.export.license,
+        languages=sorted({records.language(d) for d in recipe.data.datasets.values()}),
+        metrics=[
+            card.Metric(f"bits per byte, {name}", old.get(name), score)
+            for name, score in new.items()
+        ],
+        new_pieces=len(splice.read(run.at("vocab") / "splice.json").added),
+    )
+
+
+def _bits_per_byte(run: Run, when: str) -> dict[str, float]:
+    path = run.at("evaluate") / f"{when}.json"
+    scores = json.loads(path.read_text())["bits_per_byte"] if path.exists() else {}
+    return {name: score["bits_per_byte"] for name, score in scores.items()}
 
 
 # ---------------------------------------------------------------------------- shared

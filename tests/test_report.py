@@ -1,6 +1,7 @@
 """The report: the table's numbers, the page's safety, and that any piece may be missing."""
 
 import html.parser
+import io
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -10,7 +11,7 @@ import rich.console
 
 from lrl_jax.evaluate import page, plots, report
 
-EVIL = "<script>alert('x')</script>&\"'"
+EVIL = "<script>alert('x$y^$')</script>&\"'"
 SCORE = {"bits_per_byte": 2.0, "nats_per_token": 1.0, "tokens": 600, "bytes": 900, "lines": 10}
 BEFORE = {
     "bits_per_byte": {"korean": SCORE, "english": {**SCORE, "tokens": 200}},
@@ -34,8 +35,8 @@ AFTER = {
     "facts": {"devices": EVIL},
 }
 STEPS = [
-    {"step": 1, "stage": "align", "loss": 5.0, "tokens": 100, "bytes": 300, "epochs": {"ko": 0.1}},
-    {"step": 2, "stage": "align", "loss": None, "tokens": 200, "bytes": 600, "epochs": {"ko": 0.2}},
+    {"step": 1, "stage": "align", "loss": 5.0, "epochs": {"ko": 0.1}},
+    {"step": 2, "stage": "align", "loss": None, "epochs": {"ko": 0.2}},
     {
         "step": 3,
         "stage": EVIL,
@@ -43,8 +44,6 @@ STEPS = [
         "bits_per_byte": {"ko": 2.0, EVIL: 1.0},
         "lr": {"embed": 1e-3},
         "tokens_per_second": 1000.0,
-        "tokens": 300,
-        "bytes": 900,
         "epochs": {"ko": 0.3, "en": 0.3},
     },
 ]
@@ -53,18 +52,18 @@ name: run
 train:
   stages:
   - {name: align, steps: 2, mixture: {ko: 1}}
-  - {name: "<script>alert('x')</script>&\\"'", steps: 1, mixture: {ko: 1, en: 3}}
+  - {name: "<script>alert('x$y^$')</script>&\\"'", steps: 1, mixture: {ko: 1, en: 3}}
 """
 PIECES = {
     "recipe.yaml": RECIPE,
     "train/step.json": {"seconds": 75.0},
     "vocab/fertility.json": [
-        {"tokenizer": "base", "language": "kor_Hang", "tokens_per_line": 60.0},
-        {"tokenizer": EVIL, "language": "kor_Hang", "tokens_per_line": 20.0},
+        {"tokenizer": "base", "language": "kor_Hang", "per_line": 60.0},
+        {"tokenizer": EVIL, "language": "kor_Hang", "per_line": 20.0},
     ],
     "vocab/proof.json": {"forms_differ": 0, "worst": EVIL, "more": {"a": [EVIL]}},
-    "data/ko/manifest.json": {"tokens": 1000},
-    "data/en/manifest.json": {"tokens": 1000},
+    "data/ko/manifest.json": {"tokens": 1000, "bytes": 3000},
+    "data/en/manifest.json": {"tokens": 2000, "bytes": 8000},
     "train/metrics.jsonl": "".join(json.dumps(step) + "\n" for step in STEPS),
     "train/samples.jsonl": json.dumps({"step": 3, "prompt": EVIL, "text": EVIL}) + "\n",
     "evaluate/before.json": BEFORE,
@@ -131,12 +130,15 @@ def test_a_failed_gate_is_loud():
 
 
 def test_summary_table_prints_the_same_lines():
-    console = rich.console.Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    evil = {"bits_per_byte": {"[red]x": SCORE}}
-    console.print(report.summary_table({**BEFORE, **evil}, {**AFTER, **evil}, {"passed": True}))
-    text = console.export_text()
+    before, after = (
+        {**part, "bits_per_byte": {**part["bits_per_byte"], "[red]x": SCORE}}
+        for part in (BEFORE, AFTER)
+    )
+    console = rich.console.Console(width=120, file=io.StringIO())
+    console.print(report.summary_table(before, after, {"passed": True}))
+    got = console.file.getvalue()
     for want in ("3.00x fewer", "+60.2", "[red]x", "passed", "tokenized by 13a"):
-        assert want in text
+        assert want in got
 
 
 def test_page_is_well_formed_and_runs_nothing(tmp_path):
@@ -196,9 +198,7 @@ def test_a_damaged_piece_is_named(tmp_path):
 
 
 def test_realised_mixture_is_counted_in_tokens(tmp_path):
-    write_pieces(tmp_path)
-    (tmp_path / "data" / "en" / "manifest.json").write_text('{"tokens": 2000}')
-    text = report.write(tmp_path).read_text()
+    text = report.write(write_pieces(tmp_path)).read_text()
     got = re.findall(r">([\d.]+ %)<", text[text.index('id="mixture"') :])
     # align: all ko; then 0.1 of 1000 ko tokens beside 0.3 of 2000 en tokens
     assert got == ["100.0 %", "100.0 %", "25.0 %", "14.3 %", "75.0 %", "85.7 %"]
@@ -206,9 +206,18 @@ def test_realised_mixture_is_counted_in_tokens(tmp_path):
 
 def test_curves_can_be_read_by_tokens_and_by_bytes(tmp_path):
     p = report.read(write_pieces(tmp_path))
-    assert page._points(p, "tokens", "loss") == ([100.0, 300.0], [5.0, 4.0])
-    assert page._points(p, "bytes", "loss") == ([300.0, 900.0], [5.0, 4.0])
-    assert page._marks(p, "bytes") == [(300.0, "align"), (900.0, EVIL)]
+    # 0.1 of 1000 tokens; then 0.3 of 1000 and 0.3 of 2000
+    assert page._points(p, "tokens_read", "loss") == ([100.0, 900.0], [5.0, 4.0])
+    assert page._points(p, "bytes_read", "loss") == ([300.0, 3300.0], [5.0, 4.0])
+    assert page._marks(p, "bytes_read") == [(300.0, "align"), (3300.0, EVIL)]
+    text = report.write(tmp_path).read_text()
+    assert re.findall(r'<div class="view (\w+)">', text) == ["tokens_read", "bytes_read", "step"]
+
+
+def test_without_manifests_curves_are_read_by_steps(tmp_path):
+    names = ["train/metrics.jsonl", "data/ko/manifest.json"]  # en is in the epochs, not here
+    text = report.write(write_pieces(tmp_path, names)).read_text()
+    assert re.findall(r'<div class="view (\w+)">', text) == ["step"]
 
 
 def test_a_report_of_the_same_run_has_the_same_bytes(tmp_path):

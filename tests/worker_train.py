@@ -3,11 +3,16 @@
 python worker_train.py FOLDER '{"devices": 2, "steps": 8}'
 """
 
+import atexit
 from collections.abc import Collection
 import dataclasses
 import json
+import os
 from pathlib import Path
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 
 import jax
@@ -27,6 +32,20 @@ CFG = llama.LlamaConfig(
 )  # fmt: skip
 ALL = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.01, warmup=2))
 LENGTH = 12
+ROOT = Path(__file__).parents[1]
+
+
+def share_compilations(folder: str) -> None:
+    """Keeps compiled programs in a folder: most of these runs compile the same few."""
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+if __name__ != "__main__":
+    COMPILED = tempfile.mkdtemp(prefix="lrl_jax_compiled_")
+    atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
+    share_compilations(COMPILED)
 
 
 @dataclasses.dataclass
@@ -112,12 +131,22 @@ def same(record: dict) -> dict:
     return {key: record[key] for key in keys}
 
 
+def spawn(folder, **options) -> subprocess.Popen:
+    """Starts `main` in a process of its own."""
+    options = {"compiled": COMPILED, **options}
+    return subprocess.Popen(
+        [sys.executable, __file__, str(folder), json.dumps(options)],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
 def main(folder: str, options: dict) -> int:
     """Runs in a process of its own; exits as `lrl train` would."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", options.get("devices", 1))
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_numpy_dtype_promotion", "strict")
+    share_compilations(options["compiled"])
     meshes.start(
         options.get("coordinator", ""), options.get("processes", 0), options.get("process_id", 0)
     )

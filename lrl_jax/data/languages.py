@@ -77,6 +77,8 @@ zho_Hans Chinese (Simplified) | zho_Hant Chinese (Traditional) | zsm_Latn Standa
 zul_Latn Zulu
 """
 
-NAMES: dict[str, str] = dict(
-    entry.strip().split(" ", 1) for line in _TABLE.strip().splitlines() for entry in line.split("|")
-)
+NAMES: dict[str, str] = {
+    code: name
+    for line in _TABLE.strip().splitlines()
+    for code, _, name in (entry.strip().partition(" ") for entry in line.split("|"))
+}

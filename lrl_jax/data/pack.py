@@ -24,7 +24,7 @@ from etils import epath
 import numpy as np
 
 from lrl_jax import recipe
-from lrl_jax.data import documents, rows, sources, templates
+from lrl_jax.data import documents, records, rows, templates
 from lrl_jax.vocab.tokenizer import Tokenizer
 
 VERSION = 1  # of the packing; a new one makes every dataset be packed again
@@ -61,7 +61,7 @@ def prepare(
     if found := reusable(target, mark):
         return found
     _clear(target)
-    count = len(sources.shards(data.datasets[name]))
+    count = len(records.shards(data.datasets[name]))
     done = [pack_shard(data, name, tokenizer, str(target), i) for i in range(count)]
     return _finish(data, name, tokenizer, target, mark, done)
 
@@ -86,7 +86,7 @@ def prepare_all(
         if found := reusable(epath.Path(folder) / name, marks[name]):
             manifests[name] = found
     due = {
-        name: len(sources.shards(dataset))
+        name: len(records.shards(dataset))
         for name, dataset in data.datasets.items()
         if name not in manifests
     }
@@ -102,12 +102,12 @@ def prepare_all(
 def fingerprint(data: recipe.Data, name: str, tokenizer: Tokenizer) -> str:
     """What the rows of a dataset depend on, in one digest; reads its whole text."""
     dataset = data.datasets[name]
-    languages = sources.language(dataset).split("-")
+    written = templates.fingerprint(records.template(dataset), records.specimen(dataset))
     facts = {
         "version": [VERSION, rows.VERSION],
         "dataset": dataset.model_dump(mode="json", exclude={"path", "source", "target"}),
-        "text": sources.fingerprints(dataset),
-        "template": templates.fingerprint(sources.template(dataset), languages),
+        "text": records.fingerprints(dataset),
+        "template": written,
         "tokenizer": tokenizer.fingerprint,
         "sequence_length": data.sequence_length,
         "pack_window": data.pack_window,
@@ -135,8 +135,11 @@ def reusable(folder: epath.PathLike, mark: str) -> rows.Manifest | None:
 
 def digest(path: epath.Path) -> str:
     """SHA-256 of a file."""
+    found = hashlib.sha256()
     with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+        while block := f.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 # ---------------------------------------------------------------------------- one shard
@@ -156,12 +159,12 @@ def pack_shard(
     counts: list[Count] = []
     pieces = _pieces(tasks.examples(task, shard), tokenizer, data.sequence_length, counts)
     windows = _batched(pieces, data.pack_window)
-    count = len(sources.shards(data.datasets[name]))
+    count = len(records.shards(data.datasets[name]))
     path = epath.Path(folder) / f"rows-{shard:05}-of-{count:05}.array_record"
     written = _write(
         path, (row for window in windows for row in _rows(window, data.sequence_length))
     )
-    return written, sum(counts, Count(skipped=task.source.skipped))
+    return written, sum(counts, Count(skipped=tasks.source(task).skipped))
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
@@ -223,7 +226,7 @@ def _batched(items: Iterable, size: int) -> Iterator[list]:
         yield batch
 
 
-def _write(path: epath.Path, records: Iterable[bytes]) -> rows.Shard | None:
+def _write(path: epath.Path, found: Iterable[bytes]) -> rows.Shard | None:
     """Writes an ArrayRecord file under a temporary name, then gives it its own."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -233,7 +236,7 @@ def _write(path: epath.Path, records: Iterable[bytes]) -> rows.Shard | None:
         writer = ArrayRecordWriter(os.fspath(local), "group_size:1")
         count = 0
         try:
-            for record in records:
+            for record in found:
                 writer.write(record)
                 count += 1
         finally:
@@ -245,7 +248,7 @@ def _write(path: epath.Path, records: Iterable[bytes]) -> rows.Shard | None:
         if remote:
             local.copy(path)
         else:
-            local.rename(path)
+            local.replace(path)
         return shard
 
 
@@ -308,13 +311,13 @@ def _finish(
         )
     if not count.bytes:
         raise ValueError(
-            f"dataset {name!r}: template {sources.template(dataset)!r} trains on none of its text"
+            f"dataset {name!r}: template {records.template(dataset)!r} trains on none of its text"
         )
     manifest = rows.Manifest(
         name=name,
         fingerprint=mark,
-        language=sources.language(dataset),
-        template=sources.template(dataset),
+        language=records.language(dataset),
+        template=records.template(dataset),
         sequence_length=data.sequence_length,
         bos_id=tokenizer.bos_id,
         eos_id=tokenizer.eos_id,

@@ -75,12 +75,9 @@ class Plan:
         datasets, taken = self.order(g)
         sizes = np.array([*self.sizes.values()])[datasets]
         epochs, rows = np.divmod(taken, sizes)
-        for dataset, epoch in sorted(set(zip(datasets.tolist(), epochs.tolist(), strict=True))):
-            mine = (datasets == dataset) & (epochs == epoch)
-            name = self.names[dataset]
-            seed = epoch_seed(self.seed, name, epoch)
-            rows[mine] = permute(rows[mine], self.sizes[name], seed)
-        return datasets, rows
+        pairs, which = np.unique(np.stack([datasets, epochs]), axis=1, return_inverse=True)
+        seeds = [epoch_seed(self.seed, self.names[d], e) for d, e in pairs.T.tolist()]
+        return datasets, permute(rows, sizes, np.array(seeds, np.uint64)[which])
 
     def order(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The dataset id of each global row, and how many rows of it come before."""
@@ -100,7 +97,7 @@ class Plan:
             taken[mine] = part.before[chosen] + periods * part.counts[chosen] + part.ranks[at]
         return datasets, taken
 
-    def stage_at(self, g: np.ndarray) -> np.ndarray:
+    def stage_at(self, g: np.ndarray | int) -> np.ndarray:
         """The stage each global row belongs to."""
         return np.searchsorted([part.start for part in self._compiled], g, side="right") - 1
 
@@ -195,33 +192,40 @@ def compatible(old: Plan, new: Plan, next_row: int) -> tuple[bool, str]:
 
 
 # ---------------------------------------------------------------------------- permutations
-def permute(i: np.ndarray, n: int, seed: int) -> np.ndarray:
+def permute(i: np.ndarray, n: np.ndarray | int, seed: np.ndarray | int) -> np.ndarray:
     """A permutation of 0..n-1, chosen by `seed`, at the places `i`; nothing is stored.
 
     A balanced Feistel network on the bits of n, its round function splitmix64 (Steele et al.
-    2014), walked until the value is below n.
+    2014), walked until the value is below n. `n` and `seed` may differ from place to place.
 
     >>> permute(np.arange(10), n=10, seed=7).tolist()
     [8, 1, 2, 4, 7, 0, 5, 9, 6, 3]
     """
-    i = np.asarray(i, np.uint64)
-    half = np.uint64(max(1, ((n - 1).bit_length() + 1) // 2))
-    mask = np.uint64((1 << int(half)) - 1)
-    keys = [(seed * 0x9E3779B97F4A7C15 + k * 0xD1B54A32D192ED03) % (1 << 64) for k in range(ROUNDS)]
-    out, todo = i.copy(), np.ones(i.shape, bool)
-    while todo.any():
-        left, right = out[todo] >> half, out[todo] & mask
-        for key in keys:
-            left, right = right, left ^ (_mix(right + np.uint64(key)) & mask)
-        out[todo] = left << half | right
-        todo = out >= n
+    out, n, seed = (np.array(x, np.uint64) for x in np.broadcast_arrays(i, n, seed))
+    bits = np.array([max(2, int(size - 1).bit_length()) for size in n.tolist()], np.uint64)
+    half = (bits + np.uint64(1)) // np.uint64(2)
+    todo = np.arange(out.size)
+    while todo.size:
+        out[todo] = _feistel(out[todo], half[todo], seed[todo])
+        todo = todo[out[todo] >= n[todo]]
     return out.astype(np.int64)
 
 
+@functools.lru_cache(maxsize=4096)
 def epoch_seed(seed: int, name: str, epoch: int) -> int:
     """The permutation seed of one epoch of one dataset; other datasets do not move it."""
     digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "little")
+
+
+def _feistel(x: np.ndarray, half: np.ndarray, seed: np.ndarray) -> np.ndarray:
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    left, right = x >> half, x & mask
+    base = seed * np.uint64(0x9E3779B97F4A7C15)
+    for k in range(ROUNDS):
+        key = base + np.uint64(k * 0xD1B54A32D192ED03 % (1 << 64))
+        left, right = right, left ^ (_mix(right + key) & mask)
+    return left << half | right
 
 
 def _mix(z: np.ndarray) -> np.ndarray:

@@ -169,7 +169,7 @@ def write_manifest(manifest: Manifest, folder: epath.Path) -> None:
     text = json.dumps(dataclasses.asdict(manifest), indent=1) + "\n"
     part = folder / f"{MANIFEST}.tmp"
     part.write_text(text)
-    part.rename(folder / MANIFEST)
+    part.replace(folder / MANIFEST)
 
 
 def read_manifest(folder: epath.PathLike) -> Manifest:

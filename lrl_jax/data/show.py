@@ -1,9 +1,11 @@
 """Shows packed data as the model sees it, and a plan as what will be read."""
 
 from collections.abc import Mapping
+import itertools
 
 from etils import epath
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -56,31 +58,30 @@ def documents(row: rows.Row, tokenizer: Tokenizer) -> list[Text]:
 
 
 def datasets(manifests: Mapping[str, rows.Manifest]) -> Table:
-    """What each packed dataset holds."""
-    table = Table(title="Packed data")
-    for name in ("dataset", "language", "template"):
-        table.add_column(name, overflow="fold")
-    for name in ("documents", "left out", "tokens", "trained", "bytes/token", "rows", "fill"):
-        table.add_column(name, justify="right")
+    """What each packed dataset holds; `left out` are records with an empty half."""
+    table = Table(title="Packed data", box=box.SIMPLE_HEAD)
+    table.add_column("dataset", overflow="fold")
+    table.add_column("language", overflow="fold", max_width=9)
+    for name in ("documents", "left out", "tokens", "in loss", "bytes/token", "rows", "fill"):
+        table.add_column(name.replace(" ", "\n").replace("/", "/\n"), justify="right", no_wrap=True)
     for name, m in manifests.items():
         table.add_row(
             name,
-            m.language,
-            m.template,
+            m.language.replace("-", " "),
             f"{m.docs:,}",
             f"{m.skipped:,}",
             f"{m.tokens:,}",
             f"{m.loss_tokens / m.tokens:.0%}",
             f"{m.bytes / m.loss_tokens:.2f}",
             f"{m.rows:,}",
-            f"{m.fill:.2%}",
+            f"{m.fill:.1%}",
         )
     return table
 
 
 def plan_table(plan: Plan, manifests: Mapping[str, rows.Manifest]) -> Table:
     """What each stage reads of each dataset: share, tokens, bytes, epochs; and all of it."""
-    table = Table(title="Plan")
+    table = Table(title="Plan", box=box.SIMPLE_HEAD)
     table.add_column("stage", overflow="fold")
     table.add_column("dataset", overflow="fold")
     for name in ("share", "rows", "tokens", "trained bytes", "epochs"):
@@ -116,10 +117,10 @@ def _reading(count: int, total: int, manifest: rows.Manifest) -> list[str]:
 def _document(tokens: np.ndarray, trained: np.ndarray, tokenizer: Tokenizer) -> Text:
     text = Text("<bos>", style=MARK)
     cuts = np.flatnonzero(np.diff(trained)) + 1
-    for run in np.split(np.arange(len(tokens)), cuts):
-        style = LEARNT if trained[run[0]] else MASKED
-        body = tokens[run]
-        text.append(tokenizer.decode(body), style=style)
-        if body[-1] == tokenizer.eos_id:
-            text.append("<eos>", style=MARK)
+    for start, end in itertools.pairwise([0, *cuts, len(tokens)]):
+        before = tokenizer.decode(tokens[:start])  # in context, a word mark shows as its space
+        body = tokenizer.decode(tokens[:end])[len(before) :]
+        text.append(body, style=LEARNT if trained[start] else MASKED)
+    if tokens[-1] == tokenizer.eos_id:
+        text.append("<eos>", style=MARK)
     return text

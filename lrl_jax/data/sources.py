@@ -1,169 +1,163 @@
-"""Sources: the records of a recipe's dataset, read from text, JSON lines, pairs or instructions.
+"""A recipe's dataset as a seqio source, and our tokenizer as a seqio vocabulary.
 
-Plain Python: what a record is and what makes one bad is decided here; tasks.py hands the records
-to seqio. A record is a dict of strings, the fields its template reads.
+With tasks.py the only door to seqio and TensorFlow: they come in quietly and leave accelerators
+alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+import contextlib
 import itertools
-import json
+import os
+import sys
+import tempfile
 from typing import Any
 
-from lrl_jax import recipe, text
+import numpy as np
 
-Record = dict[str, str]
-SHARD_BYTES = 64 << 20  # files are gathered into shards of about this size, one job each
+from lrl_jax import recipe
+from lrl_jax.data import records
+from lrl_jax.vocab.tokenizer import Tokenizer
 
 
-def shards(dataset: recipe.Dataset) -> list[tuple[str, ...]]:
-    """The uris of each shard: whole files, small neighbours together; a pair is one shard.
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Holds back what native libraries print while they load; an exception brings it back."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
 
-    Depends on the files alone, so that any number of workers makes the same rows.
 
-    Raises:
-      ValueError: a file is missing or empty.
+with _quiet():
+    import seqio
+    import tensorflow as tf
+
+    for kind in ("GPU", "TPU"):  # accelerators belong to JAX
+        tf.config.set_visible_devices([], kind)
+    tf.constant(0)  # the first operation prints too
+
+SPLIT = "train"
+BLOCK = 256  # records that cross into TensorFlow and back together
+
+
+def ragged(values: tf.Tensor, lengths: tf.Tensor) -> Any:
+    """A ragged tensor of rows of these lengths."""
+    kind: Any = tf.RaggedTensor
+    return kind.from_row_lengths(tf.ensure_shape(values, [None]), tf.ensure_shape(lengths, [None]))
+
+
+class Records(seqio.DataSource):
+    """A recipe's dataset as a seqio source; its shards are those of `records.shards`.
+
+    Attributes:
+      skipped: records left out because a half of them was empty, in the runs so far.
+      error: what the last run failed with; TensorFlow would turn it into an OpError.
     """
-    if isinstance(dataset, recipe.Parallel):
-        return [(dataset.source, dataset.target)]
-    groups: list[list[str]] = []
-    room = 0
-    for uri in dataset.path:
-        for file, size in _files(uri):
-            if size > room or not groups:
-                groups.append([])
-                room = SHARD_BYTES
-            groups[-1].append(file)
-            room -= size
-    return [tuple(group) for group in groups]
+
+    def __init__(self, dataset: recipe.Dataset):
+        self.dataset = dataset
+        self.shards = records.shards(dataset)
+        self.skipped = 0
+        self.error: ValueError | None = None
+        super().__init__(splits=(SPLIT,))
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [f"{i:05}" for i in range(len(self.shards))]
+
+    def get_dataset(
+        self,
+        split: str = SPLIT,
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        **unused: Any,
+    ) -> tf.data.Dataset:
+        del split, unused
+        chosen = np.arange(len(self.shards))
+        if shard_info:
+            chosen = chosen[shard_info.index :: shard_info.num_shards]
+        if shuffle:
+            chosen = np.random.default_rng(seed).permutation(chosen)
+        fields = records.fields(self.dataset)
+        return tf.data.Dataset.from_generator(
+            lambda: self._blocks(chosen, fields),
+            output_signature={name: tf.TensorSpec((None,), tf.string) for name in fields},
+        ).unbatch()
+
+    def _blocks(self, chosen: np.ndarray, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Complete records in blocks: one at a time costs TensorFlow 20 times as long."""
+        try:
+            found = self._complete(chosen)
+            while block := list(itertools.islice(found, BLOCK)):
+                yield {name: [record[name].encode() for record in block] for name in fields}
+        except ValueError as e:
+            self.error = e
+            raise
+
+    def _complete(self, chosen: np.ndarray) -> Iterator[records.Record]:
+        for shard in chosen:
+            for record in records.read(self.dataset, self.shards[shard]):
+                if records.complete(record):
+                    yield record
+                else:
+                    self.skipped += 1
 
 
-def fingerprints(dataset: recipe.Dataset) -> list[list[str]]:
-    """What the text of each shard is, wherever it lies: a digest per file."""
-    return [[text.fingerprint(uri) for uri in shard] for shard in shards(dataset)]
+class Vocabulary(seqio.Vocabulary):
+    """Our tokenizer as a seqio vocabulary. Its pad id is no id in particular: see `Decoder`."""
 
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        super().__init__()
 
-def template(dataset: recipe.Dataset) -> str:
-    """The name of the template that writes this dataset's records."""
-    return getattr(dataset, "template", "plain")
+    bos_id = property(lambda self: self.tokenizer.bos_id)
+    eos_id = property(lambda self: self.tokenizer.eos_id)
+    pad_id = property(lambda self: self.tokenizer.pad_id)
+    unk_id = property(lambda self: None)
+    _base_vocab_size = property(lambda self: self.tokenizer.size)
 
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, Vocabulary)
+        return same and other.tokenizer.fingerprint == self.tokenizer.fingerprint
 
-def language(dataset: recipe.Dataset) -> str:
-    """The FLORES code of a dataset; of pairs, both."""
-    if isinstance(dataset, recipe.Parallel):
-        return f"{dataset.source_language}-{dataset.target_language}"
-    return dataset.language
+    def __hash__(self) -> int:
+        return hash(self.tokenizer.fingerprint)
 
+    def _encode(self, s: str) -> list[int]:
+        return self.tokenizer.encode(s)
 
-def records(dataset: recipe.Dataset, uris: tuple[str, ...]) -> Iterator[Record]:
-    """Yields the records of one shard.
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids)
 
-    Blank lines between texts are no records. A pair or an instruction with an empty half is one,
-    for the caller to leave out and count: see `complete`.
+    def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+        """Ids of a string, or a ragged tensor for a vector of strings."""
+        if s.shape.rank == 0:
+            return self._encode_tf(s[None]).values
 
-    Raises:
-      ValueError: what is wrong, as file:line where there is a line.
-    """
-    if isinstance(dataset, recipe.Parallel):
-        yield from _pairs(dataset)
-        return
-    for uri in uris:
-        if isinstance(dataset, recipe.Text):
-            yield from _texts(uri, dataset.documents)
-        elif isinstance(dataset, recipe.Jsonl):
-            for where, row in _json_lines(uri):
-                yield {"text": _field(row, dataset.field, where)}
-        else:
-            for where, row in _json_rows(uri):
-                fields = {name: _field(row, name, where) for name in ("instruction", "output")}
-                yield fields | {"input": _field({"input": "", **row}, "input", where)}
+        def encode(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            ids = self.tokenizer.encode_batch([one.decode() for one in texts])
+            flat = np.array([i for one in ids for i in one], np.int32)
+            return flat, np.array([len(one) for one in ids], np.int64)
 
+        values, lengths = tf.numpy_function(encode, [s], [tf.int32, tf.int64], stateful=False)
+        return ragged(values, lengths)
 
-def complete(record: Record) -> bool:
-    """Whether every field but `input` has text."""
-    return all(value.strip() for name, value in record.items() if name != "input")
-
-
-def _files(uri: str) -> list[tuple[str, int]]:
-    if uri.startswith(text.SAMPLE):
-        return [(uri, SHARD_BYTES)]  # the sample world has no files; each name is a shard
-    return [(str(path), path.stat().length) for path in text.paths(uri)]
-
-
-def _texts(uri: str, documents: str) -> Iterator[Record]:
-    if documents == "lines":
-        yield from ({"text": line} for line in text.lines(uri) if line.strip())
-        return
-    for has_text, group in itertools.groupby(text.lines(uri), lambda line: bool(line.strip())):
-        if has_text:
-            yield {"text": "\n".join(group)}
-
-
-def _pairs(dataset: recipe.Parallel) -> Iterator[Record]:
-    languages = dataset.source_language, dataset.target_language
-    sources, targets = text.lines(dataset.source), text.lines(dataset.target)
-    for count, (source, target) in enumerate(itertools.zip_longest(sources, targets)):
-        if source is None or target is None:
-            longer = 1 + sum(1 for _ in (sources if target is None else targets))
-            counts = [count, count + longer] if source is None else [count + longer, count]
-            raise ValueError(
-                f"{dataset.source} has {counts[0]} lines and {dataset.target} {counts[1]}; "
-                "parallel files say the same thing on the same line, so they must be equal"
-            )
-        if dataset.direction in ("forward", "both"):
-            yield _pair(source, target, *languages)
-        if dataset.direction in ("backward", "both"):
-            yield _pair(target, source, *reversed(languages))
-
-
-def _pair(source: str, target: str, source_language: str, target_language: str) -> Record:
-    return {
-        "source": source,
-        "target": target,
-        "source_language": source_language,
-        "target_language": target_language,
-    }
-
-
-def _json_lines(uri: str) -> Iterator[tuple[str, dict]]:
-    for file, _ in _files(uri):
-        for number, line in enumerate(text.lines(file), start=1):
-            if line.strip():
-                yield f"{file}:{number}", _parse(line, f"{file}:{number}")
-
-
-def _json_rows(uri: str) -> Iterator[tuple[str, dict]]:
-    """Rows of a JSON list, or of JSON lines."""
-    for file, _ in _files(uri):
-        first = next((line for line in text.lines(file) if line.strip()), "")
-        if not first.lstrip().startswith("["):
-            yield from _json_lines(file)
-            continue
-        whole = "\n".join(text.lines(file))
-        for number, row in enumerate(_parse(whole, file, list), start=1):
-            where = f"{file}: row {number}"
-            if not isinstance(row, dict):
-                raise ValueError(f"{where}: want a JSON object; got {str(row)[:60]!r}")
-            yield where, row
-
-
-def _parse(data: str, where: str, kind: type = dict) -> Any:
-    try:
-        value = json.loads(data)
-    except (json.JSONDecodeError, RecursionError) as e:
-        raise ValueError(f"{where}: not JSON ({e}); got {data[:60]!r}") from None
-    if not isinstance(value, kind):
-        raise ValueError(f"{where}: want a JSON object; got {data[:60]!r}")
-    return value
-
-
-def _field(row: dict, name: str, where: str) -> str:
-    if name not in row:
-        raise ValueError(f"{where}: has no field {name!r}; it has {', '.join(row) or 'none'}")
-    value = row[name]
-    if not isinstance(value, str):
-        raise ValueError(f"{where}: field {name!r} must be a string; got {str(value)[:60]!r}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{where}: field {name!r} holds half a surrogate pair") from None
-    return value
+    def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
+        return tf.numpy_function(
+            lambda row: self.tokenizer.decode(row).encode(), [ids], tf.string, stateful=False
+        )

@@ -73,12 +73,12 @@ class Stream:
           Five int32 arrays [B, T], as `rows.features`; B is batch_size / process_count.
         """
         datasets, row_ids = self.plan(g + self._mine)
-        found: list[rows.Row | None] = [None] * len(datasets)
+        found: dict[int, rows.Row] = {}
         for dataset in np.unique(datasets):
             at = np.flatnonzero(datasets == dataset)
-            for i, row in zip(at, self._files[dataset].read(row_ids[at]), strict=True):
-                found[i] = row
-        return rows.features(found, self.sequence_length, *self._ids)
+            found |= zip(at.tolist(), self._files[dataset].read(row_ids[at]), strict=True)
+        batch = [found[i] for i in range(len(datasets))]
+        return rows.features(batch, self.sequence_length, *self._ids)
 
     def dataset_ids(self, g: int) -> np.ndarray:
         """Which dataset (place in plan.names) each row of the global batch at `g` is from."""
@@ -165,20 +165,19 @@ class Files:
 
     def read(self, row_ids: np.ndarray) -> list[rows.Row]:
         """The rows of these places, in this order."""
-        found: list[rows.Row | None] = [None] * len(row_ids)
+        found: dict[int, rows.Row] = {}
         shards = np.searchsorted(self.ends, row_ids, side="right")
         for shard in np.unique(shards):
             at = np.flatnonzero(shards == shard)
             start = self.ends[shard - 1] if shard else 0
             try:
                 records = self.readers[shard].read((row_ids[at] - start).tolist())
-                for i, record in zip(at, records, strict=True):
-                    found[i] = rows.decode(record)
+                found |= zip(at.tolist(), map(rows.decode, records), strict=True)
             except (RuntimeError, ValueError) as e:
                 raise ValueError(
                     f"{self.paths[shard]}: damaged ({e}); delete it and run `lrl data` again"
                 ) from None
-        return found
+        return [found[i] for i in range(len(row_ids))]
 
 
 def _open(path: epath.Path, shard: rows.Shard) -> ArrayRecordReader:

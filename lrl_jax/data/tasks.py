@@ -1,4 +1,4 @@
-"""seqio Tasks and Mixtures of a recipe: the only door to seqio and TensorFlow.
+"""seqio Tasks and Mixtures of a recipe, and the online route.
 
     register("korean", data, tokenizer)
     for example in examples(seqio.TaskRegistry.get(task_name("korean", "wiki"))): ...
@@ -11,167 +11,15 @@ runs the whole Task, lets seqio pack, and gives batches with the same content.
 from collections.abc import Iterator, Sequence
 import contextlib
 import functools
-import itertools
-import os
 import re
-import sys
-import tempfile
 from typing import Any
 
 import numpy as np
 
 from lrl_jax import recipe
-from lrl_jax.data import sources, templates
+from lrl_jax.data import records, templates
+from lrl_jax.data.sources import BLOCK, Records, Vocabulary, ragged, seqio, tf
 from lrl_jax.vocab.tokenizer import Tokenizer
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Holds back what native libraries print while they load; an exception brings it back."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as held:
-        stderr = os.dup(2)
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read())
-            raise
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
-
-
-with _quiet():
-    import seqio
-    import tensorflow as tf
-
-    for kind in ("GPU", "TPU"):  # accelerators belong to JAX
-        tf.config.set_visible_devices([], kind)
-    tf.constant(0)  # the first operation prints too
-
-SPLIT = "train"
-BLOCK = 256  # records that cross into TensorFlow and back together
-FIELDS = {
-    "text": ("text",),
-    "jsonl": ("text",),
-    "parallel": ("source", "target", "source_language", "target_language"),
-    "instructions": ("instruction", "input", "output"),
-}
-
-
-# ---------------------------------------------------------------------------- source
-class Records(seqio.DataSource):
-    """A recipe's dataset as a seqio source; its shards are those of `sources.shards`.
-
-    Attributes:
-      skipped: records left out because a half of them was empty, in the runs so far.
-      error: what the last run failed with; TensorFlow would turn it into an OpError.
-    """
-
-    def __init__(self, dataset: recipe.Dataset):
-        self.dataset = dataset
-        self.shards = sources.shards(dataset)
-        self.skipped = 0
-        self.error: ValueError | None = None
-        super().__init__(splits=(SPLIT,))
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return False
-
-    def list_shards(self, split: str) -> Sequence[str]:
-        return [f"{i:05}" for i in range(len(self.shards))]
-
-    def get_dataset(
-        self,
-        split: str = SPLIT,
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        **unused: Any,
-    ) -> tf.data.Dataset:
-        del split, unused
-        chosen = np.arange(len(self.shards))
-        if shard_info:
-            chosen = chosen[shard_info.index :: shard_info.num_shards]
-        if shuffle:
-            chosen = np.random.default_rng(seed).permutation(chosen)
-        fields = FIELDS[self.dataset.kind]
-        return tf.data.Dataset.from_generator(
-            lambda: self._blocks(chosen, fields),
-            output_signature={name: tf.TensorSpec((None,), tf.string) for name in fields},
-        ).unbatch()
-
-    def _blocks(self, chosen: Sequence[int], fields: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Complete records in blocks: one at a time costs TensorFlow 20 times as long."""
-        try:
-            records = self._records(chosen)
-            while block := list(itertools.islice(records, BLOCK)):
-                yield {name: [record[name].encode() for record in block] for name in fields}
-        except ValueError as e:
-            self.error = e
-            raise
-
-    def _records(self, chosen: Sequence[int]) -> Iterator[sources.Record]:
-        for shard in chosen:
-            for record in sources.records(self.dataset, self.shards[shard]):
-                if sources.complete(record):
-                    yield record
-                else:
-                    self.skipped += 1
-
-
-# ---------------------------------------------------------------------------- vocabulary
-class Vocabulary(seqio.Vocabulary):
-    """Our tokenizer as a seqio vocabulary. Its pad id is no id in particular: see `Decoder`."""
-
-    def __init__(self, tokenizer: Tokenizer):
-        self.tokenizer = tokenizer
-        super().__init__()
-
-    bos_id = property(lambda self: self.tokenizer.bos_id)
-    eos_id = property(lambda self: self.tokenizer.eos_id)
-    pad_id = property(lambda self: self.tokenizer.pad_id)
-    unk_id = property(lambda self: None)
-    _base_vocab_size = property(lambda self: self.tokenizer.size)
-
-    def __eq__(self, other: object) -> bool:
-        same = isinstance(other, Vocabulary)
-        return same and other.tokenizer.fingerprint == self.tokenizer.fingerprint
-
-    def __hash__(self) -> int:
-        return hash(self.tokenizer.fingerprint)
-
-    def _encode(self, s: str) -> list[int]:
-        return self.tokenizer.encode(s)
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        return self.tokenizer.decode(ids)
-
-    def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
-        """Ids of a string, or a ragged tensor for a vector of strings."""
-        if s.shape.rank == 0:
-            return self._encode_tf(s[None]).values
-
-        def encode(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            ids = self.tokenizer.encode_batch([one.decode() for one in texts])
-            return np.array([i for one in ids for i in one], np.int32), np.array(
-                [len(one) for one in ids], np.int64
-            )
-
-        values, lengths = tf.numpy_function(encode, [s], [tf.int32, tf.int64], stateful=False)
-        values.set_shape([None])
-        lengths.set_shape([None])
-        return tf.RaggedTensor.from_row_lengths(values, lengths)
-
-    def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
-        return tf.numpy_function(
-            lambda row: self.tokenizer.decode(row).encode(), [ids], tf.string, stateful=False
-        )
 
 
 # ---------------------------------------------------------------------------- preprocessors
@@ -179,28 +27,23 @@ def _apply(template: str) -> Any:
     """Records to {parts: strings, trained: booleans}."""
 
     def write(names: Sequence[str], *columns: np.ndarray) -> tuple[np.ndarray, ...]:
-        records = (dict(zip(names, map(bytes.decode, row), strict=True)) for row in zip(*columns))
-        written = [templates.parts(template, record) for record in records]
+        rows = zip(*columns, strict=True)
+        found = (dict(zip(names, map(bytes.decode, row), strict=True)) for row in rows)
+        written = [templates.parts(template, record) for record in found]
         return (
             np.array([part.text.encode() for parts in written for part in parts], object),
             np.array([part.trained for parts in written for part in parts]),
             np.array([len(parts) for parts in written]),
         )
 
-    def block(records: dict[str, tf.Tensor]) -> dict[str, tf.RaggedTensor]:
+    def block(columns: dict[str, tf.Tensor]) -> dict[str, Any]:
         texts, trained, counts = tf.numpy_function(
-            functools.partial(write, list(records)),
-            list(records.values()),
+            functools.partial(write, list(columns)),
+            list(columns.values()),
             (tf.string, tf.bool, tf.int64),
             stateful=False,
         )
-        columns = {"parts": texts, "trained": trained}
-        return {
-            name: tf.RaggedTensor.from_row_lengths(
-                tf.ensure_shape(column, [None]), tf.ensure_shape(counts, [None])
-            )
-            for name, column in columns.items()
-        }
+        return {"parts": ragged(texts, counts), "trained": ragged(trained, counts)}
 
     return lambda dataset: dataset.batch(BLOCK).map(block).unbatch()
 
@@ -251,7 +94,7 @@ def register(run: str, data: recipe.Data, tokenizer: Tokenizer) -> dict[str, seq
             task_name(run, name),
             source=Records(dataset),
             preprocessors=[
-                _apply(sources.template(dataset)),
+                _apply(records.template(dataset)),
                 seqio.CacheDatasetPlaceholder(),
                 _tokenize,
                 _split,
@@ -275,14 +118,20 @@ def rates(run: str, stage: recipe.Stage) -> dict[str, float]:
     return {name: weight[task_name(run, name)] for name in stage.mixture}
 
 
+def source(task: seqio.Task) -> Records:
+    """The source of a task that `register` made."""
+    assert isinstance(task.source, Records)
+    return task.source
+
+
 def examples(task: seqio.Task, shard: int) -> Iterator[list[templates.Part]]:
     """The documents of one shard as text, through the Task up to its cache boundary.
 
     Raises:
       ValueError: the source is bad, as file:line.
     """
-    count = len(task.source.shards)
-    dataset = task.source.get_dataset(shuffle=False, shard_info=seqio.ShardInfo(shard, count))
+    info = seqio.ShardInfo(shard, len(source(task).shards))
+    dataset = source(task).get_dataset(shuffle=False, shard_info=info)
     dataset = task.preprocess_precache(dataset)
     with _errors(task):
         for block in dataset.ragged_batch(BLOCK):
@@ -306,8 +155,8 @@ def _errors(*tasks: seqio.Task) -> Iterator[None]:
         yield
     except tf.errors.OpError:
         for task in tasks:
-            if task.source.error:
-                raise task.source.error from None
+            if error := source(task).error:
+                raise error from None
         raise
 
 

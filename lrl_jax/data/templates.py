@@ -9,14 +9,14 @@ with its own word mark (`### Response:` then `_Paris`): a space in the running t
 `decode` of the answer alone leaves out again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 import dataclasses
 import hashlib
 import json
 
 from lrl_jax.data.languages import english_name
 
-Record = Mapping[str, str]
+Record = dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,23 +93,12 @@ def prompt(name: str, record: Record) -> str:
     return "".join(part.text for part in parts(name, {"input": "", **record, **ANSWERS}))
 
 
-def fingerprint(name: str, languages: Sequence[str]) -> str:
-    """Changes when what the template writes does: a digest of it on a fixed record.
+def fingerprint(name: str, record: Record) -> str:
+    """Changes when what the template writes does: a digest of it on `record`, any fixed one.
 
-    Args:
-      languages: FLORES codes of source and target, or of a single text.
+    Raises:
+      ValueError: as `parts`, for a template that does not fit such records.
     """
-    record = {
-        "text": "text",
-        "source": "source",
-        "target": "target",
-        "source_language": languages[0],
-        "target_language": languages[-1],
-        "instruction": "instruction",
-        "output": "output",
-    }
-    written = [
-        [dataclasses.astuple(part) for part in parts(name, record | {"input": value})]
-        for value in ("", "input")
-    ]
+    forms = [record | {"input": ""}, record] if "input" in record else [record]
+    written = [[dataclasses.astuple(part) for part in parts(name, form)] for form in forms]
     return hashlib.sha256(json.dumps(written).encode()).hexdigest()

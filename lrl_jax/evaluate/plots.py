@@ -21,6 +21,7 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", ACCENT: "--accent",
 STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lrl",
+    "text.parse_math": False,  # a name may hold $, as regular expressions do
     "font.size": 11,
     "text.color": INK,
     "axes.edgecolor": GRID,
@@ -286,7 +287,7 @@ def _plain_numbers(ax: Axes) -> None:
 def _svg(figure: Figure, description: str) -> str:
     """The figure without what only a file of its own needs, and with the page's colours."""
     out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(out, format="svg", transparent=True)
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)

@@ -7,12 +7,12 @@ The page is drawn from whatever the run folder holds so far; nothing in it is re
 
     recipe.yaml               the recipe as resolved
     */step.json               seconds each step took
-    vocab/fertility.json      [{"tokenizer", "language", "tokens_per_line", ...}]
-    vocab/proof.json          {fact: value}
+    vocab/fertility.json      fertility.Row objects: tokenizer, language, per_line, parity, ...
+    vocab/proof.json          prove.Proof: {fact: value}
     data/*/manifest.json      what was packed (data.rows.Manifest)
     train/metrics.jsonl       one object a step: step, loss, stage, bits_per_byte {dataset: x},
-                              lr {group: x}, tokens and bytes (so far), tokens_per_second,
-                              epochs {dataset: x}; every key but step may be missing
+                              lr {group: x}, tokens_per_second, epochs {dataset: x so far};
+                              every key but step may be missing
     train/samples.jsonl       {"step", "prompt", "text"}
     evaluate/before.json      measured on the base
     evaluate/after.json       measured on the trained model
@@ -110,6 +110,7 @@ def read(folder: epath.PathLike) -> Pieces:
     recipe = folder / "recipe.yaml"
     text = recipe.read_text() if recipe.exists() else ""
     notes = {p.parent.name: _json(p, {}) for p in sorted(folder.glob("*/step.json"))}
+    manifests = {p.parent.name: _json(p, {}) for p in sorted(folder.glob("data/*/manifest.json"))}
     steps = {record["step"]: record for record in _jsonl(folder / "train" / "metrics.jsonl")}
     return Pieces(
         name=folder.name,
@@ -118,10 +119,8 @@ def read(folder: epath.PathLike) -> Pieces:
         seconds={word: note["seconds"] for word, note in notes.items() if "seconds" in note},
         fertility=_json(folder / "vocab" / "fertility.json", []),
         proof=_json(folder / "vocab" / "proof.json", {}),
-        manifests={
-            p.parent.name: _json(p, {}) for p in sorted(folder.glob("data/*/manifest.json"))
-        },
-        metrics=[steps[step] for step in sorted(steps)],
+        manifests=manifests,
+        metrics=[steps[step] | _read_so_far(steps[step], manifests) for step in sorted(steps)],
         samples=_jsonl(folder / "train" / "samples.jsonl"),
         before=_json(folder / "evaluate" / "before.json", {}),
         after=_json(folder / "evaluate" / "after.json", {}),
@@ -192,6 +191,17 @@ def tokens_per_line(score: Json) -> float | None:
     """Tokens a line of a scored text takes; None when the score does not say."""
     tokens, lines = number(score.get("tokens")), number(score.get("lines"))
     return tokens / lines if tokens and lines else None
+
+
+def _read_so_far(record: Json, manifests: Mapping[str, Json]) -> dict[str, float]:
+    """Tokens and bytes of text that training has read: epochs of each dataset times its size."""
+    epochs = {name: x for name, x in (record.get("epochs") or {}).items() if number(x)}
+    totals = {}
+    for unit in ("tokens", "bytes"):
+        sizes = {name: number(manifests.get(name, {}).get(unit)) for name in epochs}
+        if epochs and None not in sizes.values():
+            totals[f"{unit}_read"] = sum(epochs[name] * sizes[name] for name in epochs)
+    return totals
 
 
 def _text_row(measure: str, name: str, old: Json, new: Json, note: str) -> Row:

@@ -8,26 +8,11 @@ import re
 from lrl_jax.hf.load import HUB_ID
 
 # Licence ids the hub knows; another one is written as `other` with its name beside it.
-LICENSES = frozenset(
-    [
-        "apache-2.0",
-        "mit",
-        "bsd-3-clause",
-        "cc0-1.0",
-        "cc-by-4.0",
-        "cc-by-sa-4.0",
-        "cc-by-nc-4.0",
-        "gpl-3.0",
-        "openrail",
-        "llama2",
-        "llama3",
-        "llama3.1",
-        "llama3.2",
-        "llama3.3",
-        "unknown",
-        "other",
-    ]
-)
+LICENSES = (
+    "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
+    "gpl-3.0", "openrail", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "unknown",
+    "other",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)

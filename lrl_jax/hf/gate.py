@@ -49,11 +49,12 @@ def check(
 ) -> Gate:
     """Compares an exported folder with the model and the tokenizer it came from.
 
-    The trained parameters are rounded to the export's `dtype` first: logits must then agree
-    to float32 arithmetic, so a tensor in the wrong place cannot hide behind rounding.
+    The trained parameters are rounded to the export's dtype first: logits must then agree to
+    float32 arithmetic, so that a tensor in the wrong place cannot hide behind rounding.
 
     Args:
       texts: at least one; a sample of what the model will read.
+      dtype: of the tensors in the folder, as given to `save`.
     """
     if not texts:
         raise ValueError("the export gate needs texts; name some in export.gate_on")
@@ -84,7 +85,7 @@ def _token_problems(folder: epath.Path, tokenizer: Tokenizer, texts: Sequence[st
     auto = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     problems = []
     want = tokenizer.encode_batch(texts)
-    got = auto(list(texts), add_special_tokens=False)["input_ids"]
+    got = auto(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
     wrong = [i for i, (g, w) in enumerate(zip(got, want, strict=True)) if list(g) != list(w)]
     if wrong:
         problems.append(
@@ -129,6 +130,7 @@ def _transformers_error(folder: epath.Path, batch_BT, want_BTV) -> float | None:
     import torch
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     model = transformers.AutoModelForCausalLM.from_pretrained(
         str(folder), dtype=torch.float32, local_files_only=True
     ).eval()

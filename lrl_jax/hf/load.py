@@ -247,7 +247,7 @@ def _open(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
     """Every tensor of the checkpoint, by name; the index's own names are not trusted."""
     if not (folder / INDEX).exists():
         file = _open_file(folder / WEIGHTS, stack)
-        return Tensors({name: file for name in file.keys()})
+        return Tensors(dict.fromkeys(file.keys(), file))
     weight_map = _read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{folder / INDEX}: has no weight_map; copy the folder again")
@@ -257,11 +257,11 @@ def _open(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
         if not path.exists():
             raise ValueError(f"{path}: missing, but {INDEX} lists it; copy the folder again")
         files[name] = _open_file(path, stack)
-    found = {tensor: file for file in files.values() for tensor in file.keys()}
-    lost = sorted(name for name, file in weight_map.items() if name not in files[file].keys())
+    held = {name: set(file.keys()) for name, file in files.items()}
+    lost = sorted(tensor for tensor, name in weight_map.items() if tensor not in held[name])
     if lost:
         raise ValueError(f"{folder / INDEX}: lists {_some(lost)}, which its file does not hold")
-    return Tensors(found)
+    return Tensors({tensor: files[name] for name in held for tensor in held[name]})
 
 
 def _open_file(path: epath.Path, stack: contextlib.ExitStack) -> Any:

@@ -5,6 +5,7 @@ lie beyond its position, where `visible` hides them until they are overwritten.
 """
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 import jax
@@ -33,8 +34,7 @@ class Cache:
 
         def put(old_LBSKH, new_BTKH):
             old_BSKH = jax.lax.dynamic_index_in_dim(old_LBSKH, l, keepdims=False)
-            row = lambda old, new, start: jax.lax.dynamic_update_slice(old, new, (start, 0, 0))  # noqa: E731
-            new_BSKH = jax.vmap(row)(old_BSKH, new_BTKH.astype(old_BSKH.dtype), starts_B)
+            new_BSKH = jax.vmap(_put)(old_BSKH, new_BTKH.astype(old_BSKH.dtype), starts_B)
             out_LBSKH = jax.lax.dynamic_update_index_in_dim(old_LBSKH, new_BSKH, l, 0)
             return sharding.constrain(out_LBSKH, SPEC)
 
@@ -42,7 +42,7 @@ class Cache:
 
     def read(self, l) -> tuple[jax.Array, jax.Array]:
         """Keys and values of layer `l`, [B, S, K, H]."""
-        pick = lambda w: jax.lax.dynamic_index_in_dim(w, l, keepdims=False)  # noqa: E731
+        pick = functools.partial(jax.lax.dynamic_index_in_dim, index=l, keepdims=False)
         return pick(self.k_LBSKH), pick(self.v_LBSKH)
 
     def visible(self, positions_BT) -> jax.Array:
@@ -54,5 +54,9 @@ class Cache:
 def empty(cfg: "LlamaConfig", batch: int, length: int) -> Cache:
     """A cache of `length` slots for `batch` rows, in which nothing is visible yet."""
     shape = (cfg.depth, batch, length, cfg.num_kv_heads, cfg.head_width)
-    make = lambda: sharding.constrain(jnp.zeros(shape, cfg.dtype), SPEC)  # noqa: E731
-    return Cache(make(), make())
+    k_LBSKH, v_LBSKH = jnp.zeros(shape, cfg.dtype), jnp.zeros(shape, cfg.dtype)
+    return Cache(sharding.constrain(k_LBSKH, SPEC), sharding.constrain(v_LBSKH, SPEC))
+
+
+def _put(old_SKH, new_TKH, start) -> jax.Array:
+    return jax.lax.dynamic_update_slice(old_SKH, new_TKH, (start, 0, 0))

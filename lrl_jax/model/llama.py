@@ -1,6 +1,6 @@
 """Llama decoder: grouped-query attention, rotary positions, SwiGLU.
 
-    params = init(cfg, jax.random.key(0))         # a flat dict: {"embed_VD": ..., "layers/q_DNH": ...}
+    params = init(cfg, jax.random.key(0))  # {"embed_VD": ..., "layers/q_DNH": ..., ...}
     logits_BTV = bind(cfg, params)(tokens_BT, segments_BT, positions_BT)
 
 Parameters live in a flat dict, the one form that checkpoints, optimizers and sharding know;

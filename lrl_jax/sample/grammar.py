@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 # A precomposed syllable is 0xAC00 + (initial * 21 + vowel) * 28 + final (Unicode, section 3.12).
 FIRST, VOWELS, FINALS = 0xAC00, 21, 28
-A, AE, EO, E, YEO, O, WA, U, WO, EU, I = 0, 1, 4, 5, 6, 8, 9, 13, 14, 18, 20  # vowel indices
-NONE, N, D, L, B, SS, H = 0, 4, 7, 8, 17, 20, 27  # final consonant indices
-SILENT, R, VERB_HA = 11, 5, "하"  # initial ㅇ, initial ㄹ
+A, AE, YA, YAE, EO, E, YEO, O, WA, U, WO, EU, I = 0, 1, 2, 3, 4, 5, 6, 8, 9, 13, 14, 18, 20
+NONE, N, L, SS = 0, 4, 8, 20  # finals; above, vowels
+R, VERB_HA = 5, "하"  # initial ㄹ; every verb in -하다 bends the same way
 
 # After a consonant, after a vowel.
 PARTICLES = {
@@ -76,7 +76,7 @@ def infinitive(stem: Stem) -> str:
     if stem.kind in ("ㅂ", "오"):
         return head + join(initial, vowel, NONE) + ("와" if stem.kind == "오" else "워")
     if stem.kind == "ㅎ":
-        return head + join(initial, AE, NONE)
+        return head + join(initial, YAE if vowel == YA else AE, NONE)  # 하얘, 빨개
     if stem.kind == "르":
         bright = split(head[-1])[1] in (A, O)
         return with_final(head, L) + join(R, A if bright else EO, NONE)

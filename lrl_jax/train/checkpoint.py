@@ -69,7 +69,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: epath.PathLike, keep: int = 1):
-        self.folder = epath.Path(folder)
+        self.folder = _absolute(folder)
         self._keep = keep
         self._writing: int | None = None
         self._bytes = 0
@@ -356,6 +356,12 @@ def _rename(path: epath.Path, target: epath.Path) -> None:
         number += 1
         target = target.parent / f"{path.name}{UNVERIFIED}{number}"
     path.rename(target)
+
+
+def _absolute(folder: epath.PathLike) -> epath.Path:
+    """Orbax wants no relative path; an object store's has nothing to be relative to."""
+    path = os.fspath(folder)
+    return epath.Path(path if "://" in path else os.path.abspath(path))
 
 
 def _free(folder: epath.Path) -> int:

@@ -153,9 +153,11 @@ class Report:
         cfg: llama.LlamaConfig,
         plan: Plan,
         length: int,
+        chips: int,
         bytes_per_token: Mapping[str, float],
     ):
         self._settings, self._plan, self._bytes = settings, plan, bytes_per_token
+        self._chips = chips
         self._flops = flops_per_token(cfg, length)
         self._peak = peak_flops(jax.devices()[0])
         self._last = time.perf_counter()
@@ -188,22 +190,20 @@ class Report:
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
         self._seconds.append(seconds)
-        chips = jax.device_count()
         rate = tokens / seconds
-        peak = self._peak and self._flops * rate / (self._peak * chips)
         stats = jax.local_devices()[0].memory_stats() or {}
         return {
             "seconds": seconds,
             "data_wait": at.waited,
             "tokens_per_second": rate,
-            "tokens_per_second_per_chip": rate / chips,
-            "mfu": peak,
+            "tokens_per_second_per_chip": rate / self._chips,
+            "mfu": self._peak and self._flops * rate / (self._peak * self._chips),
             "hbm_bytes": stats.get("peak_bytes_in_use"),
         }
 
     def _line(self, record: Mapping[str, Any]) -> str:
         total = self._settings.steps
-        usual = float(np.median(self._seconds))  # the first step compiles; a median forgets it
+        usual = float(np.median([*self._seconds][1:] or self._seconds))  # the first one compiles
         left = datetime.timedelta(seconds=round(usual * (total - record["step"])))
         words = [f"step {record['step']}/{total}", record["stage"], f"loss {record['loss']:.4f}"]
         words += [f"{name} {x:.3f} bits/byte" for name, x in record["bits_per_byte"].items()]
@@ -217,9 +217,9 @@ class Report:
 def flops_per_token(cfg: llama.LlamaConfig, length: int) -> float:
     """FLOPs of forward and backward of a token in rows of `length`, as MFU counts them.
 
-    6 for each weight of a matrix product, and causal attention over half the row (PaLM,
-    arXiv 2204.02311, appendix B); recomputation is not counted, nor what is saved on frozen
-    parameters.
+    6 for each weight of a matrix product, and attention (PaLM, arXiv 2204.02311, appendix B) over
+    the half of the row that is not masked. Recomputation is not counted, nor what frozen
+    parameters save.
     """
     sizes = {name: math.prod(leaf.shape) for name, leaf in llama.abstract(cfg).items()}
     looked_up = {"embed_VD"} if not cfg.tie_embeddings else set()

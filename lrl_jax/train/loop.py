@@ -6,7 +6,7 @@ Killed at any moment and run again, it ends with the same bits as if it had neve
 """
 
 import bisect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -107,7 +107,8 @@ def train(
     check_batch(mesh, stream.batch_size)
     table = optimizer.phases(settings.stages)
     steps = _steps(settings, cfg, mesh, table, param_dtype, new_rows)
-    report = Report(settings, cfg, stream.plan, stream.sequence_length, bytes_per_token or {})
+    length, chips = stream.sequence_length, mesh.devices.size
+    report = Report(settings, cfg, stream.plan, length, chips, bytes_per_token or {})
     with contextlib.ExitStack() as stack:
         stack.enter_context(jax.set_mesh(mesh))
         asks = stack.enter_context(Asks(folder.parent / "SAVE", settings.save.minutes))
@@ -163,11 +164,22 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
             f"{checkpoints.folder}, step {found.step}: the data changed under the run: {why}"
         )
     checkpoints.put_aside(after=found.step)
-    now = settings.model_dump(mode="json")
-    for key in [k for k in now if now[k] != found.meta["train"].get(k)]:
-        log.warning("train.%s was %s, is %s", key, found.meta["train"].get(key), now[key])
+    for change in _changes(found.meta["train"], settings.model_dump(mode="json"), "train"):
+        log.warning("resuming with another setting: %s", change)
     log.info("resuming from step %d, row %d", found.step, data["next_row"])
     return found.state, found.step, data["next_row"]
+
+
+def _changes(old: Any, new: Any, path: str) -> Iterator[str]:
+    """What differs between two trees of plain data, a line each."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in {**old, **new}:
+            yield from _changes(old.get(key), new.get(key), f"{path}.{key}")
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for i, pair in enumerate(zip(old, new, strict=True)):
+            yield from _changes(*pair, f"{path}.{i}")
+    elif old != new:
+        yield f"{path} was {old}, is {new}"
 
 
 @dataclasses.dataclass

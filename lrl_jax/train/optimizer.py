@@ -178,7 +178,8 @@ class Learner:
         """
         scale = jnp.minimum(1.0, self.adam.clip / norm)
         clipped = {path: g.astype(jnp.float32) * scale for path, g in grads.items()}
-        moves, state = self._transform().update(clipped, state)
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+            moves, state = self._transform().update(clipped, state)
         rates, out = {}, {}
         for group in self.groups:
             rates[group.name] = rate(group.schedule, self.phase.steps, done)

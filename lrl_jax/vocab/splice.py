@@ -158,13 +158,9 @@ def prune(
         needed = {part for piece in left for part in paths[piece] or ()}
         count = dict(zip(left, _emitted(model, words)[len(known) :], strict=True))
         theirs = dict(zip(left, _emitted(model, spared)[len(known) :], strict=True))
-        gone = {
-            piece
-            for piece in left
-            if paths[piece] is None
-            or theirs[piece]
-            or (count[piece] < min_count and piece not in needed)
-        }
+        gone = {piece for piece in left if paths[piece] is None or theirs[piece]}
+        if not gone:  # rarity is judged once nothing else will move
+            gone = {p for p in left if count[p] < min_count and p not in needed}
         if not gone:
             return left
         left = [piece for piece in left if piece not in gone]

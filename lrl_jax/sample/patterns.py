@@ -1,0 +1,421 @@
+"""The sentence patterns of the sample world: each draws one English-Korean pair.
+
+Dedicated to the public domain (CC0 1.0). `PATTERNS` is the table: name, share, function.
+"""
+
+from collections.abc import Callable
+import random
+
+from lrl_jax.sample import grammar as g
+from lrl_jax.sample import lexicon as x
+from lrl_jax.sample import phrases as ph
+from lrl_jax.sample import usage as u
+from lrl_jax.sample.phrases import Deed, Pair, chance, pick
+
+Random = random.Random
+SAID, ASKED = "말했다", "물었다"
+
+
+def _deed(rng: Random, who: x.Person, tense: str, **options) -> Deed:
+    """A deed that makes sense in the tense, or for one of the flags of `usage.Frame`."""
+    has, lacks = {"past": ("", ""), "future": ("", "o"), "habit": ("h", "")}.get(tense, (tense, ""))
+    frame = pick(rng, ph.frames_for(who, has, lacks))
+    if tense == "habit":
+        frame = ph.several(frame)
+    if tense == "p":
+        frame = ph.definite(frame)
+    return ph.deed(rng, frame, who, **options)
+
+
+def _when(rng: Random, tense: str, share: float = 0.6) -> tuple[str, str]:
+    return pick(rng, x.TIMES[tense]) if chance(rng, share) else ("", "")
+
+
+def act(rng: Random) -> Pair:
+    """Minsu ate an apple in the park yesterday."""
+    who = ph.subject(rng)
+    tense = pick(rng, ("past", "past", "past", "future", "habit"))
+    d = _deed(rng, who, tense)
+    when = _when(rng, tense, 1.0 if tense == "habit" else 0.6)
+    return ph.tell(who, d, tense, when, front=chance(rng, 0.4))
+
+
+def negate(rng: Random) -> Pair:
+    """Minsu did not eat bread yesterday."""
+    who = ph.subject(rng)
+    tense = pick(rng, ("past", "past", "future", "habit"))
+    d = _deed(rng, who, "habit" if tense == "habit" else "h", extra=False, simple=True)
+    when = _when(rng, "not_habit", 0.8) if tense == "habit" else _when(rng, tense, 0.4)
+    return ph.tell(who, d, "not_" + tense, when)
+
+
+def travel(rng: Random) -> Pair:
+    """Minsu went to the park by bus on Monday."""
+    who = ph.subject(rng)
+    tense = pick(rng, ("past", "past", "past", "future", "habit"))
+    d = ph.journey(rng, tense == "habit")
+    when = _when(rng, tense, 1.0 if tense == "habit" else 0.55)
+    return ph.tell(who, d, tense, when, front=chance(rng, 0.4))
+
+
+def hand(rng: Random) -> Pair:
+    """Minsu gave a book to Jiyoung."""
+    who, tense = ph.subject(rng), pick(rng, ("past", "past", "future"))
+    return ph.tell(who, ph.gift(rng, who), tense, _when(rng, tense, 0.4), front=chance(rng, 0.4))
+
+
+def wish(rng: Random) -> Pair:
+    """Minsu can play the piano; wants to buy a hat; has to clean the room."""
+    who = ph.subject(rng)
+    tense = pick(rng, ("can", "want", "wanted", "must"))
+    if tense == "can":
+        return ph.tell(who, _deed(rng, who, "c", place="", extra=False), "can")
+    if tense == "must":
+        d = _deed(rng, who, pick(rng, "pph"), extra=False)
+        return ph.tell(who, d, tense, _when(rng, "future", 0.3))
+    d = ph.journey(rng, habit=True) if chance(rng, 0.2) else _deed(rng, who, "l")
+    return ph.tell(who, d, tense)
+
+
+def scene(rng: Random) -> Pair:
+    """There are three cats under the tree: 나무 아래에 고양이 세 마리가 있다."""
+    past = chance(rng, 0.35)
+    if chance(rng, 0.4):
+        noun, where_eng, where_kor, key = spot(rng)
+    else:
+        frame = pick(rng, u.SCENES)
+        noun = pick(rng, x.CROWD if frame.objects == "crowd" else ph.nouns_of(frame.objects))
+        key = pick(rng, frame.places.split())
+        where_eng, where_kor = x.PLACES[key].at, x.PLACES[key].kor
+    single = chance(rng, 0.3)
+    n = 1 if single else 2 + int(rng.random() * 9)
+    what = ph.plain(noun) if single else ph.counted_as(noun, min(n, x.COUNTERS[noun.counter][0]))
+    be = {(0, 0): "is", (0, 1): "are", (1, 0): "was", (1, 1): "were"}[
+        past, not single or ph.is_plural(noun)
+    ]
+    if single and ph.is_plural(noun):
+        be = "were" if past else "are"
+    verb = "있었다" if past else "있다"
+    return Pair(
+        f"There {be} {what.eng} {where_eng}.",
+        f"{where_kor}에 {g.particle(what.kor, 'subject')} {verb}.",
+        (f"there+{noun.eng}+{key}+{n}",),
+    )
+
+
+def spot(rng: Random) -> tuple[x.Noun, str, str, str]:
+    """Something found on the desk, "on the desk", 책상 위, and a key."""
+    anchor, words, classes = pick(rng, x.ANCHORS)
+    noun, word = pick(rng, ph.nouns_of(classes)), pick(rng, words)
+    return noun, f"{word} the {anchor.eng}", f"{anchor.kor} {x.SPOTS[word]}", f"{word} {anchor.eng}"
+
+
+def where(rng: Random) -> Pair:
+    """Minsu's bag is under the desk: 민수의 가방은 책상 아래에 있다."""
+    owner = pick(rng, x.NAMES + x.ROLES)
+    noun, where_eng, where_kor, key = spot(rng)
+    past = chance(rng, 0.35)
+    be = _be(past, ph.is_plural(noun))
+    thing = g.particle(f"{owner.kor}의 {noun.kor}", "topic")
+    return Pair(
+        g.capital(f"{owner.eng}'{'' if owner.eng.endswith('s') else 's'} {noun.eng} {be} ")
+        + f"{where_eng}.",
+        f"{thing} {where_kor}에 {'있었다' if past else '있다'}.",
+        (f"{ph.lemmas(owner)[0]}+{noun.eng}+{key}",),
+    )
+
+
+def _be(past: bool, plural: bool) -> str:
+    if past:
+        return "were" if plural else "was"
+    return "are" if plural else "is"
+
+
+def _is(adjective: u.Adjective, past: bool) -> str:
+    return g.past(adjective.stem) if past else adjective.stem.text + "다"
+
+
+def quality(rng: Random) -> Pair:
+    """Minsu's bag is heavy: 민수의 가방은 무겁다."""
+    owner = pick(rng, x.NAMES + x.ROLES)
+    owned = "pet clothes thing toy machine bike car furniture letter picture book"
+    noun = pick(rng, ph.nouns_of(owned))
+    adjective = pick(rng, ph.fitting(noun))
+    past, size = chance(rng, 0.35), ph.is_plural(noun)
+    apostrophe = "'" if owner.eng.endswith("s") else "'s"
+    eng = f"{owner.eng}{apostrophe} {noun.eng} {_be(past, size)} {adjective.eng}."
+    thing = g.particle(f"{owner.kor}의 {noun.kor}", "topic")
+    return Pair(
+        g.capital(eng),
+        f"{thing} {_is(adjective, past)}.",
+        (f"{ph.lemmas(owner)[0]}+{noun.eng}+{adjective.eng}",),
+    )
+
+
+def state(rng: Random) -> Pair:
+    """Minsu was happy yesterday; the library is quiet in the evening; Yuna's mother is a nurse."""
+    draw = rng.random()
+    if draw < 0.25:
+        return _job(rng)
+    past = chance(rng, 0.6)
+    when_eng, when_kor = _when(rng, "past", 0.75) if past else ("", "")
+    if draw < 0.7:
+        who = ph.subject(rng)
+        air, size = pick(rng, u.MOODS), who.pronoun == "they"
+    else:
+        place = x.PLACES[pick(rng, tuple(p for p in x.PLACES if p not in ("seoul", "busan")))]
+        who, air, size = x.Person(place.bare, place.kor), pick(rng, u.AIRS), False
+    eng = f"{who.eng} {_be(past, size)} {air.eng}{' ' if when_eng else ''}{when_eng}."
+    kor = f"{ph.topic(who)} {when_kor}{' ' if when_kor else ''}{_is(air, past)}."
+    when_key = f"+{when_eng}" if draw >= 0.7 else ""
+    return Pair(g.capital(eng), kor, tuple(f"{n}+be+{air.eng}{when_key}" for n in ph.lemmas(who)))
+
+
+def _job(rng: Random) -> Pair:
+    who = ph.relative_of(rng) if chance(rng, 0.6) else pick(rng, x.NAMES)
+    while who.kor.endswith("동생"):
+        who = ph.relative_of(rng)
+    job, past = pick(rng, x.JOBS), chance(rng, 0.3)
+    kor = g.particle(job.kor, "was" if past else "is")
+    owner = who.eng.partition("'")[0]
+    return Pair(
+        f"{who.eng} {_be(past, False)} {g.article(job.eng)}.",
+        f"{ph.topic(who)} {kor}.",
+        (f"{owner}+{ph.lemmas(who)[0]}+{job.eng}",),
+    )
+
+
+def speak(rng: Random) -> Pair:
+    """Minsu said to Jiyoung, "Let's go to the park." """
+    who = pick(rng, x.NAMES)
+    whom = ph.other(rng, who)
+    draw = rng.random()
+    if draw < 0.3:
+        eng, kor = pick(rng, x.GREETINGS)
+        key = f"say+{eng}+{whom.eng}"
+    elif draw < 0.65:
+        d = ph.journey(rng, True) if chance(rng, 0.3) else _deed(rng, who, "l", extra=False)
+        eng = f"Let's {d.verb.eng}{d.eng}."
+        kor, key = f"{d.kor}{d.verb.stem.text}자", d.key
+    else:
+        d = _deed(rng, who, "p", extra=False, simple=True)
+        eng = f"Please {d.verb.eng}{d.eng}."
+        kor, key = f"{d.kor}{g.infinitive(d.verb.stem)} 줘", d.key
+    quoted = g.particle(f'"{kor}"', "quote")
+    return Pair(
+        f'{who.eng} said to {whom.eng}, "{eng}"',
+        f"{ph.topic(who)} {whom.kor}에게 {quoted} {SAID}.",
+        (f"{who.eng}+{key}",),
+    )
+
+
+def report(rng: Random) -> Pair:
+    """Minsu said that Jiyoung bought a hat: 민수는 지영이 모자를 샀다고 말했다."""
+    teller = pick(rng, x.NAMES + x.ROLES[:6])
+    who = ph.other(rng, teller, x.NAMES + x.ROLES)
+    future = chance(rng, 0.35)
+    if chance(rng, 0.2):
+        d = ph.journey(rng)
+    else:
+        d = _deed(rng, who, "future" if future else "past", extra=False)
+    if future:
+        said = f"{d.kor}{g.coming(d.verb.stem)} {g.particle('것', 'quote')}"
+    else:
+        said = f"{d.kor}{g.past(d.verb.stem)}고"
+    verb = ph.eng_verb(d, "future" if future else "past", who.pronoun == "they")
+    return Pair(
+        g.capital(f"{teller.eng} said that {who.eng} {verb}."),
+        f"{ph.topic(teller)} {g.particle(who.kor, 'subject')} {said} {SAID}.",
+        ph.keys(who, d),
+    )
+
+
+def because(rng: Random) -> Pair:
+    """Minsu ate bread because he was hungry: 민수는 배가 고파서 빵을 먹었다."""
+    mood, tense, verbs, limit = pick(rng, u.REASONS)
+    who = ph.subject(rng)
+    d = follow(rng, who, verbs, limit)
+    moods = {a.eng: a.stem for a in u.MOODS}
+    verb = ph.eng_verb(d, tense, False)
+    if mood in u.WEATHER:
+        why = g.infinitive(u.WEATHER[mood]) + "서"
+        eng = f"Because {mood}, {who.eng} {verb}."
+        kor = f"{why} {ph.topic(who)} {ph.kor_verb(d, tense)}."
+    else:
+        why = g.infinitive(moods[mood]) + "서"
+        be = _be(True, who.pronoun == "they")
+        eng = g.capital(f"{who.eng} {verb} because {who.pronoun} {be} {mood}.")
+        kor = f"{ph.topic(who)} {why} {ph.kor_verb(d, tense)}."
+    return Pair(eng, kor, ph.keys(who, d))
+
+
+def follow(rng: Random, who: x.Person, verbs: str, limit: str) -> Deed:
+    """What someone does for a reason; limit: the places or the one class that make sense."""
+    verb = pick(rng, verbs.split()).replace("_", " ")
+    frames = [f for f in ph.ALL_DEEDS if f.verb == verb]
+    frames = [f for f in frames if who.grown or "g" not in f.flags] or frames
+    if limit in x.NOUNS:
+        frames = [f for f in frames if f.objects == limit] or frames
+    frame = pick(rng, frames)
+    places = [p for p in limit.split() if p in frame.places.split()]
+    return ph.deed(rng, frame, who, place=pick(rng, places) if places else None, extra=False)
+
+
+def together(rng: Random) -> Pair:
+    """At the library, Minsu read a book and wrote a letter: 책을 읽고 편지를 썼다."""
+    who = ph.subject(rng)
+    place = pick(rng, ("library", "home", "park", "kitchen", "cafe", "classroom", "room", "market"))
+    first, second = two_deeds(rng, who, place)
+    verbs = f"{ph.eng_verb(first, 'past', False)} and {ph.eng_verb(second, 'past', False)}"
+    at = x.PLACES[place]
+    return Pair(
+        f"{g.capital(at.at)}, {who.eng} {verbs}.",
+        f"{at.kor}에서 {ph.topic(who)} {first.kor}{first.verb.stem.text}고 "
+        f"{ph.kor_verb(second, 'past')}.",
+        ph.keys(who, first, second),
+    )
+
+
+def two_deeds(rng: Random, who: x.Person, place: str) -> tuple[Deed, Deed]:
+    """Two different things one does at one place, without naming it."""
+    frames = [
+        f
+        for f in u.FRAMES
+        if place in f.places.split() and "o" not in f.flags and (who.grown or "g" not in f.flags)
+    ]
+    one = pick(rng, frames)
+    two = pick(rng, [f for f in frames if f.verb != one.verb])
+    first, second = (ph.deed(rng, f, who, place="", simple=True, extra=False) for f in (one, two))
+    return first, second
+
+
+def order(rng: Random) -> Pair:
+    """After eating bread, Minsu read a book: 빵을 먹은 후에 민수는 책을 읽었다."""
+    who = ph.subject(rng)
+    place = pick(rng, ("library", "home", "kitchen", "cafe", "classroom", "room", "park"))
+    first, second = two_deeds(rng, who, place)
+    before = chance(rng, 0.5)
+    link = f"{first.verb.stem.text}기 전에" if before else f"{g.done(first.verb.stem)} 후에"
+    return Pair(
+        f"{'Before' if before else 'After'} {first.verb.ing}{first.eng}, "
+        f"{who.eng} {ph.eng_verb(second, 'past', False)}.",
+        f"{first.kor}{link} {ph.topic(who)} {ph.kor_verb(second, 'past')}.",
+        ph.keys(who, first, second),
+    )
+
+
+def contrast(rng: Random) -> Pair:
+    """Minsu bought a hat, but Jiyoung bought a bag: 민수는 모자를 샀지만 지영은 가방을 샀다."""
+    one = pick(rng, x.NAMES)
+    two = ph.other(rng, one)
+    frames = [f for f in u.FRAMES if f.objects not in ("person", "room") and "g" not in f.flags]
+    frame = pick(rng, [f for f in frames if len(ph.nouns_of(f.objects)) > 1])
+    first = ph.deed(rng, frame, one, place="", simple=True, extra=False)
+    second = first
+    while second.eng == first.eng:
+        second = ph.deed(rng, frame, two, place="", simple=True, extra=False)
+    return Pair(
+        f"{one.eng} {ph.eng_verb(first, 'past', False)}, "
+        f"but {two.eng} {ph.eng_verb(second, 'past', False)}.",
+        f"{ph.topic(one)} {first.kor}{g.past_root(first.verb.stem)}지만 "
+        f"{ph.topic(two)} {ph.kor_verb(second, 'past')}.",
+        ph.keys(one, first) + ph.keys(two, second),
+    )
+
+
+def like(rng: Random) -> Pair:
+    """Minsu likes cats but does not like dogs: 민수는 고양이를 좋아하지만 개는 좋아하지 않는다."""
+    who = ph.subject(rng)
+    liked = "fruit drink brew fish dish pet horse farm lesson flower"
+    noun = pick(rng, ph.nouns_of(liked))
+    several = noun.det == "a" and noun.eng != "soup"
+    stem, plural = u.VERBS["like"].stem, who.pronoun == "they"
+    likes, not_likes = "like" if plural else "likes", "do not" if plural else "does not"
+    one = ph.plain(noun, several)
+    keys = tuple(f"{n}+like+{noun.eng}" for n in ph.lemmas(who))
+    if chance(rng, 0.5):
+        yes = chance(rng, 0.6)
+        kor = g.present(stem) if yes else stem.text + "지 않는다"
+        verb = likes if yes else f"{not_likes} like"
+        return Pair(
+            g.capital(f"{who.eng} {verb} {one.eng}."),
+            f"{ph.topic(who)} {g.particle(one.kor, 'object')} {kor}.",
+            keys,
+        )
+    rest = [n for n in x.NOUNS[ph.CLASS_OF[noun.eng]] if n != noun]
+    second = pick(rng, rest or x.NOUNS["pet"])
+    two = ph.plain(second, second.det == "a")
+    return Pair(
+        g.capital(f"{who.eng} {likes} {one.eng} but {not_likes} like {two.eng}."),
+        f"{ph.topic(who)} {g.particle(one.kor, 'object')} 좋아하지만 "
+        f"{g.particle(two.kor, 'topic')} 좋아하지 않는다.",
+        keys + tuple(f"{n}+like+{second.eng}" for n in ph.lemmas(who)),
+    )
+
+
+def relative(rng: Random) -> Pair:
+    """The cake that Jiyoung baked was delicious: 지영이 구운 케이크는 맛있었다."""
+    who = ph.subject(rng)
+    makers = ("buy", "bake", "draw", "make", "borrow", "choose", "write", "read", "eat", "boil")
+    frame = pick(rng, [f for f in u.FRAMES if f.verb in makers])
+    noun = pick(rng, [n for n in ph.nouns_of(frame.objects) if ph.fitting(n)])
+    verb, past = u.VERBS[frame.verb], chance(rng, 0.6)
+    ready = [a for a in ph.fitting(noun) if frame.verb != "draw" or a.eng in ("big", "small")]
+    adjective = pick(rng, ready or ph.fitting(noun))
+    what = g.particle(f"{g.done(verb.stem)} {noun.kor}", "topic")
+    be = _be(past, ph.is_plural(noun))
+    return Pair(
+        f"The {noun.eng} that {who.eng} {verb.past} {be} {adjective.eng}.",
+        f"{g.particle(who.kor, 'subject')} {what} {_is(adjective, past)}.",
+        tuple(f"{n}+{verb.eng}+{noun.eng}" for n in ph.lemmas(who)),
+    )
+
+
+def ask(rng: Random) -> Pair:
+    """What did Minsu buy at the market? 민수는 시장에서 무엇을 샀나요?"""
+    who = ph.subject(rng)
+    draw = rng.random()
+    frames = [f for f in u.FRAMES if f.objects not in ("person", "room") and f.places]
+    frame = pick(rng, [f for f in frames if who.grown or "g" not in f.flags])
+    verb, place = u.VERBS[frame.verb], x.PLACES[pick(rng, frame.places.split())]
+    d = ph.deed(rng, frame, who, place="", simple=True, extra=False)
+    root, keys = g.past_root(verb.stem) + "나요?", ph.keys(who, d)
+    name = who.eng
+    if draw < 0.25:
+        keys = tuple(f"{n}+{verb.eng}+what+{place.bare}" for n in ph.lemmas(who))
+        eng = f"What did {name} {verb.eng} {place.at}?"
+        kor = f"{ph.topic(who)} {place.kor}에서 무엇을 {root}"
+    elif draw < 0.45:
+        eng = f"Where did {name} {verb.eng}{d.eng}?"
+        kor = f"{ph.topic(who)} 어디에서 {d.kor}{root}"
+    elif draw < 0.6:
+        eng = f"When did {name} {verb.eng}{d.eng}?"
+        kor = f"{ph.topic(who)} 언제 {d.kor}{root}"
+    elif draw < 0.75:
+        eng = f"Who {verb.past}{d.eng} {place.at}?"
+        kor = f"누가 {place.kor}에서 {d.kor}{root}"
+        keys = (f"who+{d.key}+{place.bare}",)
+    else:
+        eng = f"Did {name} {verb.eng}{d.eng} {place.at}?"
+        kor = f"{ph.topic(who)} {place.kor}에서 {d.kor}{root}"
+    return Pair(eng, kor, keys)
+
+
+PATTERNS: tuple[tuple[str, float, Callable[[Random], Pair]], ...] = (
+    ("act", 0.24, act), ("negate", 0.05, negate), ("travel", 0.10, travel), ("hand", 0.07, hand),
+    ("wish", 0.07, wish), ("scene", 0.06, scene), ("where", 0.05, where),
+    ("quality", 0.05, quality), ("state", 0.04, state), ("speak", 0.06, speak),
+    ("report", 0.05, report), ("because", 0.06, because), ("together", 0.03, together),
+    ("order", 0.03, order), ("contrast", 0.04, contrast), ("like", 0.04, like),
+    ("relative", 0.04, relative), ("ask", 0.06, ask),
+)  # fmt: skip
+
+
+def draw(rng: Random) -> Pair:
+    """One pair of a random pattern."""
+    at = rng.random() * sum(share for _, share, _ in PATTERNS)
+    for _, share, pattern in PATTERNS:
+        at -= share
+        if at < 0:
+            return pattern(rng)
+    return act(rng)

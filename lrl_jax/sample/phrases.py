@@ -1,0 +1,308 @@
+"""Phrases and deeds of the sample world, drawn in both languages at once.
+
+Dedicated to the public domain (CC0 1.0). A pair carries its combinations of content words, such as
+"Minsu+eat+apple"; held-out data is chosen by them (`lrl_jax.sample.world`).
+"""
+
+from collections.abc import Callable, Sequence
+import random
+from typing import NamedTuple, TypeVar
+
+from lrl_jax.sample import grammar as g
+from lrl_jax.sample import lexicon as x
+from lrl_jax.sample import usage as u
+from lrl_jax.sample.lexicon import Noun, Person
+from lrl_jax.sample.usage import Adjective, Frame, Verb
+
+T = TypeVar("T")
+Random = random.Random
+
+
+class Pair(NamedTuple):
+    """One sentence in both languages. combinations: subject+verb+object triples of lemmas."""
+
+    eng: str
+    kor: str
+    combinations: tuple[str, ...]
+
+
+class Phrase(NamedTuple):
+    eng: str
+    kor: str
+    key: str
+
+
+class Deed(NamedTuple):
+    """A verb with all that goes with it but its subject: " bread at home", "집에서 빵을 "."""
+
+    verb: Verb
+    eng: str
+    kor: str
+    key: str
+
+
+class Tense(NamedTuple):
+    eng: Callable[[Verb, bool], str]  # the verb and whether its subject is plural
+    kor: Callable[[g.Stem], str]
+
+
+def _does(verb: Verb, plural: bool) -> str:
+    return verb.eng if plural else g.third(verb.eng)
+
+
+TENSES = {
+    "past": Tense(lambda v, _: v.past, g.past),
+    "future": Tense(lambda v, _: f"will {v.eng}", g.future),
+    "habit": Tense(_does, g.present),
+    "not_past": Tense(lambda v, _: f"did not {v.eng}", lambda s: s.text + "지 않았다"),
+    "not_future": Tense(lambda v, _: f"will not {v.eng}", lambda s: s.text + "지 않을 것이다"),
+    "not_habit": Tense(
+        lambda v, plural: f"{'do' if plural else 'does'} not {v.eng}",
+        lambda s: s.text + "지 않는다",
+    ),
+    "could_not": Tense(lambda v, _: f"could not {v.eng}", lambda s: s.text + "지 못했다"),
+    "can": Tense(lambda v, _: f"can {v.eng}", lambda s: g.coming(s) + " 수 있다"),
+    "want": Tense(
+        lambda v, plural: f"{'want' if plural else 'wants'} to {v.eng}",
+        lambda s: s.text + "고 싶어 한다",
+    ),
+    "wanted": Tense(lambda v, _: f"wanted to {v.eng}", lambda s: s.text + "고 싶어 했다"),
+    "must": Tense(
+        lambda v, plural: f"{'have' if plural else 'has'} to {v.eng}",
+        lambda s: g.infinitive(s) + "야 한다",
+    ),
+}
+
+
+def pick(rng: Random, items: Sequence[T]) -> T:
+    """One item; only `random()` is promised to stay the same in every Python version."""
+    return items[int(rng.random() * len(items))]
+
+
+def chance(rng: Random, share: float) -> bool:
+    return rng.random() < share
+
+
+def nouns_of(classes: str) -> list[Noun]:
+    return [noun for name in classes.split() for noun in x.NOUNS[name]]
+
+
+CLASS_OF = {noun.eng: name for name, nouns in x.NOUNS.items() for noun in nouns}
+ALL_DEEDS = u.FRAMES + u.ALONE
+
+
+def many(noun: Noun) -> str:
+    return noun.plural or g.plural(noun.eng)
+
+
+def is_plural(noun: Noun) -> bool:
+    """Shoes, gloves and noodles; a sheep is one."""
+    return noun.plural == noun.eng and not noun.det
+
+
+# ---------------------------------------------------------------------------- people and things
+def lemmas(who: Person) -> tuple[str, ...]:
+    return who.lemmas or (who.eng.removeprefix("the "),)
+
+
+def couple(one: Person, two: Person) -> Person:
+    """Minsu and Jiyoung: 민수와 지영."""
+    both = lemmas(one) + lemmas(two)
+    kor = f"{g.particle(one.kor, 'with')} {two.kor}"
+    return Person(f"{one.eng} and {two.eng}", kor, "they", lemmas=both)
+
+
+def relative_of(rng: Random) -> Person:
+    """Minsu's mother: 민수의 어머니."""
+    owner, who = pick(rng, x.NAMES), pick(rng, x.FAMILY)
+    return who._replace(
+        eng=f"{owner.eng}'s {who.eng}", kor=f"{owner.kor}의 {who.kor}", lemmas=(who.eng,)
+    )
+
+
+def subject(rng: Random, grown: bool = False) -> Person:
+    draw = rng.random()
+    if draw < 0.6:
+        return pick(rng, x.NAMES)
+    if draw < 0.7:
+        one, two = pick(rng, x.NAMES), pick(rng, x.NAMES)
+        return couple(one, two) if one != two else one
+    who = pick(rng, x.ROLES) if draw < 0.9 else relative_of(rng)
+    return who if who.grown or not grown else pick(rng, x.NAMES)
+
+
+def other(rng: Random, who: Person, people: Sequence[Person] = x.NAMES) -> Person:
+    """Someone who is not the subject."""
+    while True:
+        found = pick(rng, people)
+        if found.eng not in who.eng:
+            return found
+
+
+def fitting(noun: Noun, attribute: bool = False, taste: bool = True) -> list[Adjective]:
+    """The adjectives that go with a noun."""
+    return [
+        a
+        for a in u.ADJECTIVES
+        if CLASS_OF[noun.eng] in a.fits.split()
+        and (a.attribute or not attribute)
+        and (taste or a.eng not in ("delicious", "sweet"))
+    ]
+
+
+def with_article(det: str, phrase: str) -> str:
+    if det == "a":
+        return g.article(phrase)
+    return f"{det} {phrase}" if det else phrase
+
+
+def plain(noun: Noun, several: bool = False) -> Phrase:
+    eng = many(noun) if several and noun.det == "a" else with_article(noun.det, noun.eng)
+    return Phrase(eng, noun.kor, noun.eng)
+
+
+def described(noun: Noun, adjective: Adjective, several: bool = False) -> Phrase:
+    """A red hat: 빨간 모자."""
+    several = several and noun.det == "a"
+    bare = f"{adjective.eng} {many(noun) if several else noun.eng}"
+    eng = bare if several else with_article(noun.det, bare)
+    return Phrase(eng, f"{g.done(adjective.stem)} {noun.kor}", noun.eng)
+
+
+def counted(rng: Random, noun: Noun, least: int = 1, most: int = 10) -> Phrase:
+    """Three apples: 사과 세 개; two cups of tea: 차 두 잔."""
+    limit, unit = x.COUNTERS[noun.counter]
+    n = least + int(rng.random() * (min(limit, most) - least + 1))
+    return counted_as(noun, n, unit)
+
+
+def counted_as(noun: Noun, n: int, unit: tuple[str, ...] | None = None) -> Phrase:
+    unit = x.COUNTERS[noun.counter][1] if unit is None else unit
+    eng, kor = x.NUMBERS[n - 1]
+    words = [eng, unit[n > 1]] if unit else [eng]
+    words.append(many(noun) if n > 1 and noun.det or is_plural(noun) else noun.eng)
+    return Phrase(" ".join(words), f"{noun.kor} {kor} {noun.counter}", noun.eng)
+
+
+def object_of(rng: Random, frame: Frame, who: Person, simple: bool = False) -> Phrase:
+    """What the verb is done to: plain (t: with "the"), described or counted."""
+    if frame.objects == "person":
+        whom = other(rng, who, x.NAMES if chance(rng, 0.7) else x.ROLES)
+        return Phrase(whom.eng, whom.kor, lemmas(whom)[0])
+    if frame.objects == "room":
+        room = pick(rng, x.ROOMS)
+        return Phrase(x.PLACES[room].bare, x.PLACES[room].kor, room)
+    noun = pick(rng, nouns_of(frame.objects))
+    draw = 0.0 if simple else rng.random()
+    if draw > 0.72 and noun.counter and "n" not in frame.flags:
+        return counted(rng, noun, 2 if "s" in frame.flags else 1)
+    adjectives = fitting(noun, attribute=True, taste="x" not in frame.flags)
+    if 0.45 < draw <= 0.72 and adjectives and noun.det != "the":
+        return described(noun, pick(rng, adjectives), "s" in frame.flags)
+    if "t" in frame.flags:
+        return Phrase(f"the {noun.eng}", noun.kor, noun.eng)
+    return plain(noun, "s" in frame.flags)
+
+
+# ---------------------------------------------------------------------------- deeds
+def deed(
+    rng: Random,
+    frame: Frame,
+    who: Person,
+    place: str | None = None,
+    simple: bool = False,
+    extra: bool = True,
+) -> Deed:
+    """Fills a frame. place: a PLACES key, "" for nowhere, None to draw; extra: tool, company."""
+    verb = u.VERBS[frame.verb]
+    eng, kor, key = "", "", verb.eng
+    if frame.objects:
+        what = object_of(rng, frame, who, simple)
+        eng, kor, key = " " + what.eng, g.particle(what.kor, "object") + " ", f"{verb.eng}+{what.key}"
+    if extra and frame.tools and chance(rng, 0.4):
+        with_eng, with_kor = x.TOOLS[pick(rng, frame.tools.split())]
+        eng, kor = f"{eng} {with_eng}", g.particle(with_kor, "by") + " " + kor
+    elif extra and "l" in frame.flags and who.pronoun != "they" and chance(rng, 0.12):
+        friend = other(rng, who)
+        eng, kor = f"{eng} with {friend.eng}", g.particle(friend.kor, "with") + " 함께 " + kor
+    if place is None:
+        some = frame.places and chance(rng, 0.6)
+        place = pick(rng, frame.places.split()) if some else ""
+    if place:
+        eng, kor = f"{eng} {x.PLACES[place].at}", f"{x.PLACES[place].kor}에서 {kor}"
+    if not frame.objects:
+        key += f"+{place or 'anywhere'}"
+    return Deed(verb, eng, kor, key)
+
+
+def journey(rng: Random, habit: bool = False, place: str | None = None) -> Deed:
+    """Going somewhere: go and come 에, return and walk (으)로."""
+    verb = u.VERBS[pick(rng, ("go", "go") if habit else ("go", "go", "come", "return", "walk"))]
+    place = place or pick(rng, x.NEAR if chance(rng, 0.3) else x.FAR)
+    if verb.eng == "walk" and place in ("seoul", "busan"):
+        place = "station"
+    where = x.PLACES[place]
+    to = where.kor + "에" if verb.eng in ("go", "come") else g.particle(where.kor, "by")
+    eng, kor = f" {where.to}", f"{to} "
+    if verb.eng != "walk" and place in x.FAR and chance(rng, 0.45):
+        by_eng, by_kor = pick(rng, x.VEHICLES)
+        eng, kor = f"{eng} {by_eng}", f"{g.particle(by_kor, 'by')} {kor}"
+    return Deed(verb, eng, kor, f"{verb.eng}+{place}")
+
+
+def gift(rng: Random, who: Person, simple: bool = False) -> Deed:
+    """Giving, showing, sending, lending something to someone: 지영에게."""
+    frame = pick(rng, u.GIFTS)
+    what = object_of(rng, frame, who, simple)
+    young = [p for p in x.ROLES if not p.grown]
+    whom = other(rng, who, x.NAMES if chance(rng, 0.75) else young)
+    kor = f"{whom.kor}에게 {g.particle(what.kor, 'object')} "
+    verb = u.VERBS[frame.verb]
+    return Deed(verb, f" {what.eng} to {whom.eng}", kor, f"{verb.eng}+{what.key}")
+
+
+def keys(who: Person, *deeds: Deed) -> tuple[str, ...]:
+    return tuple(f"{lemma}+{d.key}" for d in deeds for lemma in lemmas(who))
+
+
+def eng_verb(d: Deed, tense: str, plural: bool) -> str:
+    return TENSES[tense].eng(d.verb, plural) + d.eng
+
+
+def kor_verb(d: Deed, tense: str) -> str:
+    return d.kor + TENSES[tense].kor(d.verb.stem)
+
+
+def topic(who: Person) -> str:
+    return g.particle(who.kor, "topic")
+
+
+def tell(who: Person, d: Deed, tense: str, when: tuple[str, str] = ("", ""), front=False) -> Pair:
+    """Subject, deed and time as one sentence; the time stands first or where the language wants it."""
+    verb = eng_verb(d, tense, who.pronoun == "they")
+    eng_when, kor_when = when
+    if front and eng_when:
+        eng = f"{g.capital(eng_when)}, {who.eng} {verb}."
+        kor = f"{kor_when} {topic(who)} {kor_verb(d, tense)}."
+    else:
+        eng = f"{who.eng} {verb}{' ' if eng_when else ''}{eng_when}."
+        kor = f"{topic(who)} {kor_when}{' ' if kor_when else ''}{kor_verb(d, tense)}."
+    return Pair(g.capital(eng), kor, keys(who, d))
+
+
+def frames_for(who: Person, has: str = "", lacks: str = "") -> list[Frame]:
+    """The frames someone may be the subject of, by flag."""
+    if not who.grown:
+        lacks += "g"
+    return [f for f in ALL_DEEDS if has in f.flags and not set(lacks) & set(f.flags)]
+
+
+def several(frame: Frame) -> Frame:
+    """A habit is about apples, not about one apple; but one rides a bicycle."""
+    return frame if frame.verb == "ride" else frame._replace(flags=frame.flags + "s")
+
+
+def definite(frame: Frame) -> Frame:
+    """What is asked to be fixed is there already: the desk."""
+    there = frame.verb in ("wash", "cut", "fix", "move")
+    return frame._replace(flags=frame.flags + "t") if there else frame

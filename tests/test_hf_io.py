@@ -1,0 +1,425 @@
+"""Hugging Face folders in and out: shards, growing vocabularies, damage, traps, cards, the gate."""
+
+import dataclasses
+import json
+import struct
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import tiny_llama
+from tiny_llama import CFG
+
+from lrl_jax import mesh as meshes
+from lrl_jax import recipe
+from lrl_jax.hf import card, gate, layout, load, save
+from lrl_jax.model import llama
+from lrl_jax.vocab import learn, splice, tokenizer
+
+IDS = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64}
+HF = layout.config_to_hf(IDS, CFG, "float32")
+
+
+def shardings(cfg=CFG, **axes):
+    axes = axes or {"data": 1, "fsdp": 1, "tensor": 1}
+    count = np.prod(list(axes.values()))
+    return meshes.param_shardings(cfg, meshes.make(recipe.Mesh(**axes), jax.devices()[:count]))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return stripped(CFG)
+
+
+@pytest.fixture
+def folder(params, tmp_path):
+    save.save(tmp_path / "base", params, CFG, IDS, "float32", 10**9)
+    return tmp_path / "base"
+
+
+def stripped(cfg):
+    """Parameters whose padding rows are zero, as `load` makes them."""
+    params = tiny_llama.params(cfg)
+    params["embed_VD"] = params["embed_VD"].at[cfg.vocab_size :].set(0)
+    if not cfg.tie_embeddings:
+        params["unembed_DV"] = params["unembed_DV"].at[:, cfg.vocab_size :].set(0)
+    return jax.device_put(params, shardings(cfg))
+
+
+def tensors(folder):
+    found = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        found |= safetensors.numpy.load_file(path)
+    return found
+
+
+def assert_same(got, want):
+    assert got.keys() == want.keys()
+    for name in want:
+        np.testing.assert_array_equal(got[name], want[name], err_msg=name)
+
+
+# ---------------------------------------------------------------------------- in and out
+@pytest.mark.parametrize(
+    "axes",
+    [
+        dict(data=1, fsdp=8, tensor=1),
+        dict(data=2, fsdp=2, tensor=2),
+        dict(data=1, fsdp=1, tensor=2),
+    ],
+    ids=str,
+)
+def test_any_mesh_loads_the_same_parameters(params, folder, axes):
+    placed = shardings(**axes)
+    got = load.load(folder, CFG, placed, "float32")
+    assert_same(got, params)
+    assert all(got[name].sharding == placed[name] for name in got)
+
+
+def test_a_sharded_model_is_written_in_files_of_the_asked_size(params, folder, tmp_path):
+    spread = jax.device_put(params, shardings(data=2, fsdp=2, tensor=2))
+    save.save(tmp_path / "many", spread, CFG, IDS, "float32", 30_000)
+    files = sorted(path.name for path in (tmp_path / "many").glob("*.safetensors"))
+    assert files[0] == f"model-00001-of-{len(files):05}.safetensors"
+    assert len(files) > 3
+    assert all((tmp_path / "many" / name).stat().st_size < 34_000 for name in files)
+    index = json.loads((tmp_path / "many" / load.INDEX).read_text())
+    assert set(index["weight_map"].values()) == set(files)
+    assert index["metadata"]["total_size"] == sum(w.nbytes for w in tensors(folder).values())
+    assert_same(tensors(tmp_path / "many"), tensors(folder))
+    assert_same(load.load(tmp_path / "many", CFG, shardings(), "float32"), params)
+
+
+def test_padding_rows_never_leave(params, folder):
+    assert params["embed_VD"].shape == (128, 32)
+    got = tensors(folder)
+    assert got["model.embed_tokens.weight"].shape == (97, 32)
+    assert got["lm_head.weight"].shape == (97, 32)
+    assert load.read_config(folder)["vocab_size"] == 97
+
+
+def test_bfloat16_goes_out_and_comes_in_bitwise(params, tmp_path):
+    save.save(tmp_path, params, CFG, IDS, "bfloat16", 10**9)
+    got = load.load(tmp_path, CFG, shardings(), "float32")
+    want = {
+        name: np.asarray(w.astype(jnp.bfloat16).astype("float32")) for name, w in params.items()
+    }
+    assert_same(got, want)
+    assert load.read_config(tmp_path)["dtype"] == "bfloat16"
+    stored = load.load(tmp_path, CFG, shardings(), "bfloat16")
+    save.save(tmp_path / "again", stored, CFG, IDS, "bfloat16", 10**9)
+    first, second = ((p / load.WEIGHTS).read_bytes() for p in (tmp_path, tmp_path / "again"))
+    assert first == second
+
+
+@pytest.mark.parametrize("tie", [False, True])
+def test_a_grown_vocabulary_keeps_old_rows_bitwise(tmp_path, tie):
+    cfg = dataclasses.replace(CFG, tie_embeddings=tie)
+    params = tiny_llama.params(cfg)
+    save.save(tmp_path / "base", params, cfg, IDS, "bfloat16", 10**9)
+    old = load.load(tmp_path / "base", cfg, shardings(cfg), "float32")
+    grown = dataclasses.replace(cfg, vocab_size=140)
+
+    def grow(value):
+        return lambda old_VD: np.concatenate([old_VD, np.full((43, 32), value, np.float32)])
+
+    got = load.load(
+        tmp_path / "base", grown, shardings(grown, data=2, fsdp=2, tensor=2), "float32",
+        {"embed_VD": grow(5.0), "unembed_DV": grow(7.0)}, rows=97,
+    )  # fmt: skip
+    assert got["embed_VD"].shape == (256, 32)
+    np.testing.assert_array_equal(got["embed_VD"][:97], old["embed_VD"][:97])
+    assert np.all(got["embed_VD"][97:140] == 5)
+    assert np.all(got["embed_VD"][140:] == 0)
+    if not tie:
+        np.testing.assert_array_equal(got["unembed_DV"][:, :97], old["unembed_DV"][:, :97])
+        assert np.all(got["unembed_DV"][:, 97:140] == 7)
+    save.save(tmp_path / "out", got, grown, HF, "bfloat16", 10**9)
+    again = load.load(tmp_path / "out", grown, shardings(grown), "float32")
+    assert_same(again, got)
+
+
+def test_rows_beyond_the_tokenizer_are_cut(folder):
+    cut = dataclasses.replace(CFG, vocab_size=90)
+    got = load.load(folder, cut, shardings(cut), "float32")["embed_VD"]
+    want = tensors(folder)["model.embed_tokens.weight"]
+    np.testing.assert_array_equal(got[:90], want[:90])
+    assert np.all(got[90:] == 0)
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused_with_both_numbers(folder):
+    cfg = dataclasses.replace(CFG, vocab_size=120)
+    with pytest.raises(ValueError, match=r"has 97 rows, but the tokenizer has 120 pieces"):
+        load.load(folder, cfg, shardings(cfg), "float32")
+
+
+def test_growth_to_another_size_than_the_model_is_refused(folder):
+    cfg = dataclasses.replace(CFG, vocab_size=120)
+    same = {"embed_VD": lambda old_VD: old_VD, "unembed_DV": lambda old_VD: old_VD}
+    with pytest.raises(ValueError, match=r"grew to \(97, 32\).*\(120, 32\)"):
+        load.load(folder, cfg, shardings(cfg), "float32", same, rows=97)
+
+
+# ---------------------------------------------------------------------------- damage
+def rewrite(folder, change):
+    found = tensors(folder)
+    change(found)
+    safetensors.numpy.save_file(found, folder / load.WEIGHTS)
+
+
+def read(folder, cfg=CFG):
+    return load.load(folder, cfg, shardings(cfg), "float32")
+
+
+def test_a_file_cut_short_is_refused(folder):
+    data = (folder / load.WEIGHTS).read_bytes()
+    for size in (0, 4, 200, len(data) - 1):
+        (folder / load.WEIGHTS).write_bytes(data[:size])
+        with pytest.raises(ValueError, match=r"model.safetensors: damaged or cut short"):
+            read(folder)
+
+
+def test_a_header_that_lies_is_refused(folder):
+    (folder / load.WEIGHTS).write_bytes(struct.pack("<Q", 2**63) + b"{}")
+    with pytest.raises(ValueError, match=r"model.safetensors: damaged"):
+        read(folder)
+
+
+def test_a_flipped_bit_is_seen_through_the_manifest(params, tmp_path):
+    save.save(tmp_path / "temp", params, CFG, IDS, "float32", 10**9)
+    assert "unverified source" in load.source_note(tmp_path / "temp")
+    save.finish(tmp_path / "temp", tmp_path / "final")
+    assert load.source_note(tmp_path / "final") == "verified against manifest.json"
+    read(tmp_path / "final")
+    path = tmp_path / "final" / load.WEIGHTS
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"model.safetensors: content differs from manifest"):
+        read(tmp_path / "final")
+
+
+def test_missing_and_unknown_tensors_are_listed(folder):
+    def change(found):
+        found["model.layers.9.self_attn.q_proj.bias"] = found.pop("model.norm.weight")
+
+    rewrite(folder, change)
+    with pytest.raises(ValueError, match=r"misses model.norm.weight and has unknown .*q_proj.bias"):
+        read(folder)
+
+
+def test_tables_of_old_conversions_are_passed_over(params, folder):
+    name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    rewrite(folder, lambda found: found.update({name: np.ones(4, np.float32)}))
+    assert_same(read(folder), params)
+
+
+def test_a_tensor_of_another_shape_is_named(folder):
+    def change(found):
+        found["model.norm.weight"] = np.ones(33, np.float32)
+
+    rewrite(folder, change)
+    with pytest.raises(ValueError, match=r"model.norm.weight is \(33,\); config.json says \(32,\)"):
+        read(folder)
+
+
+def test_a_shard_that_is_not_there_is_named(params, tmp_path):
+    save.save(tmp_path, params, CFG, IDS, "float32", 30_000)
+    name = sorted(path.name for path in tmp_path.glob("*.safetensors"))[1]
+    (tmp_path / name).unlink()
+    with pytest.raises(ValueError, match=rf"{name}: missing, but"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "a/b", "..", "", 3])
+def test_an_index_cannot_lead_outside_its_folder(folder, name):
+    (folder / load.INDEX).write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
+    with pytest.raises(ValueError, match="want plain names of its own files"):
+        read(folder)
+
+
+# ---------------------------------------------------------------------------- folders
+def test_a_folder_is_its_own_answer(folder):
+    assert load.resolve(recipe.Pretrained(model=str(folder))) == folder
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.pkl"])
+def test_pickled_weights_are_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(ValueError, match=rf"only pickled weights \({name}\)"):
+        load.resolve(recipe.Pretrained(model=str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.model"])
+def test_a_git_lfs_pointer_is_called_by_its_name(folder, name):
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(ValueError, match=rf"{name}: is a git-lfs pointer; run `git lfs pull`"):
+        load.resolve(recipe.Pretrained(model=str(folder)))
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such folder; want a folder, gs:// or a hub id"):
+        load.resolve(recipe.Pretrained(model=str(tmp_path / "nothing")))
+
+
+def test_an_empty_folder_and_a_folder_of_something_else_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such folder, or an empty one"):
+        load.resolve(recipe.Pretrained(model=str(tmp_path)))
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(ValueError, match=r"no model.safetensors and no model.safetensors.index"):
+        load.resolve(recipe.Pretrained(model=str(tmp_path)))
+
+
+def test_a_config_that_is_not_json_is_refused(folder):
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config.json: not JSON"):
+        load.read_config(folder)
+
+
+# ---------------------------------------------------------------------------- config.json
+def test_both_spellings_of_rope_are_read():
+    llama3 = dict(
+        factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=8192,
+    )  # fmt: skip
+    plain = {k: v for k, v in HF.items() if not k.startswith("rope")}
+    new = plain | {"rope_parameters": llama3 | {"rope_type": "llama3", "rope_theta": 5e5}}
+    old = plain | {"rope_theta": 5e5, "rope_scaling": llama3 | {"rope_type": "llama3"}}
+    older = plain | {"rope_theta": 5e5, "rope_scaling": llama3 | {"type": "llama3"}}
+    got = [layout.config_from_hf(config) for config in (new, old, older)]
+    want = llama.RopeScaling(
+        factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=8192
+    )
+    assert [c.rope_scaling for c in got] == [want] * 3
+    assert [c.rope_theta for c in got] == [5e5] * 3
+    assert layout.config_from_hf(plain | {"rope_theta": 7.0, "rope_scaling": None}).rope_theta == 7
+
+
+def test_the_shape_of_a_recipe_is_a_config():
+    shape = recipe.Shape(
+        hidden_size=64, num_hidden_layers=2, intermediate_size=96, num_attention_heads=4,
+        num_key_value_heads=2, rope_theta=123.0,
+    )  # fmt: skip
+    got = layout.config_from_hf(shape.model_dump() | {"vocab_size": 300}, "float32", "full")
+    want = llama.LlamaConfig(
+        vocab_size=300, width=64, depth=2, mlp_width=96, num_heads=4, num_kv_heads=2,
+        head_width=16, norm_eps=1e-5, rope_theta=123.0, dtype="float32", remat="full",
+    )  # fmt: skip
+    assert got == want
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"model_type": "gemma"}, "model_type='gemma' is not supported; want 'llama'"),
+        ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
+        ({"attention_bias": True}, "attention_bias=True"),
+        ({"mlp_bias": True}, "mlp_bias=True"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config="),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type='yarn' is not supported"),
+        ({"rope_parameters": {"rope_type": "llama3"}}, "rope_type llama3 without 'factor'"),
+        ({"num_key_value_heads": 3}, "multiple of num_kv_heads=3"),
+    ],
+)
+def test_a_config_we_do_not_compute_is_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        layout.config_from_hf(HF | change)
+
+
+def test_a_config_without_shapes_is_refused():
+    with pytest.raises(ValueError, match=r"vocab_size, hidden_size, .* missing"):
+        layout.config_from_hf({"model_type": "llama"})
+
+
+# ---------------------------------------------------------------------------- finish, card, gate
+def test_an_export_replaces_the_one_before_it(tmp_path):
+    for text in ("first", "second"):
+        (tmp_path / "temp").mkdir()
+        (tmp_path / "temp" / "a.txt").write_text(text)
+        save.finish(tmp_path / "temp", tmp_path / "final")
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.txt", "final", "manifest.json"]
+    assert (tmp_path / "final" / "a.txt").read_text() == "second"
+    load.verify(tmp_path / "final")
+
+
+def test_a_card_has_front_matter_that_nothing_breaks():
+    from ruamel.yaml import YAML
+
+    text = card.card(
+        title='Korean: "x" | <b>\n---', base_model="org/base-7b", base_license="llama2",
+        license="my own: licence", languages=["kor_Hang", "eng_Latn"],
+        metrics=[card.Metric("bits per byte, kor|eng", 2.5, 1.25)], new_pieces=12,
+    )  # fmt: skip
+    _, front, body = text.split("---\n", 2)
+    got = YAML(typ="safe").load(front)
+    assert got == {
+        "license": "other",
+        "license_name": "my own: licence",
+        "language": ["eng", "kor"],
+        "base_model": "org/base-7b",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["lrl-jax"],
+    }
+    assert r"# Korean: \"x\" \| &lt;b&gt; ---".replace('\\"', '"') in body
+    assert r"| bits per byte, kor\|eng | 2.500 | 1.250 |" in body
+
+
+@pytest.mark.parametrize("base", ["/home/me/secret/model", "runs/base/export", "./x", "gs://b/x"])
+def test_a_card_tells_no_path(base):
+    text = card.card(
+        title="x", base_model=base, base_license="mit", license="mit", languages=["kor_Hang"]
+    )
+    assert base not in text
+    assert "base_model" not in text
+
+
+TEXTS = ["the quick brown fox", "a lazy dog sleeps here", "the dog and the fox"]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(folder, config, parameters, tokenizer) of a whole bfloat16 export."""
+    folder = tmp_path_factory.mktemp("gate")
+    model = learn.train(TEXTS * 9, 300, 1.0)
+    splice.write_forms(model, folder, {})
+    own = tokenizer.load(folder)
+    cfg = dataclasses.replace(CFG, vocab_size=own.size)
+    params = jax.device_put(tiny_llama.params(cfg), shardings(cfg))
+    save.save(folder, params, cfg, IDS, "bfloat16", 10**9)
+    return folder, cfg, params, own
+
+
+def test_the_gate_passes_what_is_right(exported):
+    got = gate.check(*exported, TEXTS, "bfloat16")
+    assert got.problems == ()
+    assert got.passed
+    assert got.texts == 3
+    assert got.reload_error == 0
+    if got.transformers_error is not None:
+        assert got.transformers_error < 1e-4
+
+
+def test_the_gate_stops_weights_that_are_not_the_trained_ones(exported):
+    folder, cfg, params, own = exported
+    other = dict(params, norm_D=params["norm_D"] * 1.5)
+    got = gate.check(folder, cfg, other, own, TEXTS, "bfloat16")
+    assert not got.passed
+    assert "reloaded logits differ" in got.problems[0]
+
+
+def test_the_gate_stops_a_tokenizer_of_another_model(exported, tmp_path):
+    folder, cfg, params, own = exported
+    for path in folder.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    other = learn.train(["zz yy xx zz yy", "yy zz xx"] * 9, 265, 1.0)
+    splice.write_forms(other, tmp_path, {})
+    got = gate.check(tmp_path, cfg, params, own, TEXTS, "bfloat16")
+    assert any("differ on 3 of 3 texts" in problem for problem in got.problems)
+    assert any("AutoTokenizer has 265 pieces" in problem for problem in got.problems)
+
+
+def test_the_gate_wants_texts(exported):
+    with pytest.raises(ValueError, match=r"name some in export.gate_on"):
+        gate.check(*exported, [], "bfloat16")

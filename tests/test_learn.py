@@ -1,0 +1,115 @@
+"""Learning vocabularies: a whole one, and the pieces a base lacks."""
+
+import pytest
+
+from lrl_jax.vocab import learn, tokenizer
+
+ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
+KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다 cat 12", "고양이와 강아지가 갑니다"] * 3
+HANGUL = ("Hang",)
+
+
+@pytest.fixture(scope="module")
+def base() -> bytes:
+    return learn.train(ENGLISH, size=290, coverage=1.0)
+
+
+def test_a_learnt_tokenizer_is_laid_out_as_llama_2_is(base):
+    proto = tokenizer.parse(base)
+    pieces = [piece.piece for piece in proto.pieces]
+    assert pieces[:4] == ["<unk>", "<s>", "</s>", "<0x00>"]
+    assert pieces[258] == "<0xFF>"
+    spec = proto.normalizer_spec
+    got = (spec.name, spec.add_dummy_prefix, spec.remove_extra_whitespaces)
+    assert got == ("identity", True, False)
+    assert len(pieces) == 290
+
+
+def test_learning_twice_gives_the_same_bytes(base):
+    assert learn.train(ENGLISH, size=290, coverage=1.0) == base
+
+
+def test_digits_are_pieces_of_their_own():
+    model = learn.train(["1234 1234 1234 ab"] * 9, size=268, coverage=1.0)
+    words = tokenizer.from_bytes(model)
+    got = [words.processor.id_to_piece(i) for i in words.encode("1234")]
+    assert got == ["▁", "1", "2", "3", "4"]
+
+
+def test_pieces_are_written_in_the_scripts_asked_for(base):
+    got = learn.pieces(KOREAN, 100, HANGUL, 1.0, base)
+    assert "▁고양이" in got
+    assert all("가" <= c <= "힣" for piece in got for c in piece.removeprefix("▁"))
+
+
+def test_pieces_leave_out_what_the_base_has(base):
+    taught = learn.train(ENGLISH + KOREAN, size=360, coverage=1.0)
+    known = {piece.piece for piece in tokenizer.parse(taught).pieces}
+    got = learn.pieces(KOREAN, 100, HANGUL, 1.0, taught)
+    assert not known & set(got)
+
+
+def test_every_beginning_of_the_list_can_be_built_from_itself(base):
+    got = learn.pieces(KOREAN, 100, HANGUL, 1.0, base)
+    have = {"▁"}
+    for piece in got:
+        cuts = range(1, len(piece))
+        assert len(piece) == 1 or any({piece[:i], piece[i:]} <= have for i in cuts)
+        have.add(piece)
+
+
+def test_no_more_pieces_than_asked_for_come_back(base):
+    assert len(learn.pieces(KOREAN, 7, HANGUL, 1.0, base)) == 7
+
+
+def test_a_long_line_is_cut_not_dropped(base):
+    short = learn.pieces(KOREAN * 200, 40, HANGUL, 1.0, base)
+    long = learn.pieces([" ".join(KOREAN * 200)], 40, HANGUL, 1.0, base)
+    assert set(short) == set(long)
+
+
+def test_a_line_without_spaces_is_cut_too():
+    text = "가나다라마바사아자차카타파하" * 1000
+    got = list(learn._cut([text]))
+    assert "".join(got) == text
+    assert max(len(line.encode()) for line in got) <= learn.LINE_BYTES
+
+
+@pytest.mark.parametrize(
+    ("piece", "scripts", "want"),
+    [
+        ("▁한국", ("Hang",), True),
+        ("한자漢字", ("Hang",), False),
+        ("한자漢字", ("Kore",), True),
+        ("क्\u200dष", ("Deva",), True),
+        ("\u200d", ("Deva",), False),
+        ("▁e\u0301", ("Latn",), True),
+        ("漢字かなカナー", ("Jpan",), True),
+        ("한▁국", ("Hang",), False),
+        ("▁", ("Hang",), False),
+        ("।", ("Deva",), True),
+        ("12", ("Latn",), False),
+    ],
+)
+def test_scripts_are_told_apart(piece, scripts, want):
+    assert learn.written_in(piece, scripts) == want
+
+
+def test_an_unknown_script_is_refused_with_the_known_ones(base):
+    with pytest.raises(ValueError, match=r"unknown script 'Korean'; there are Adlm, .*Hang"):
+        learn.pieces(KOREAN, 10, ("Korean",), 1.0, base)
+
+
+def test_text_without_the_script_is_refused(base):
+    with pytest.raises(ValueError, match="has nothing written in Thai"):
+        learn.pieces(KOREAN, 10, ("Thai",), 1.0, base)
+
+
+def test_no_text_at_all_is_refused():
+    with pytest.raises(ValueError, match="no text to learn"):
+        learn.train(["", "  "], size=300, coverage=1.0)
+
+
+def test_a_size_the_text_cannot_give_is_refused_with_one_it_can():
+    with pytest.raises(ValueError, match=r"too high \(9999\).*<= \d+: change `size`"):
+        learn.train(ENGLISH, size=9999, coverage=1.0)

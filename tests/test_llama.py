@@ -1,0 +1,149 @@
+"""The decoder: rotary tables by hand, packing, padding, remat, and the flat dict of parameters."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny_llama
+from tiny_llama import CFG, logits
+
+from lrl_jax.model import llama
+
+
+@pytest.fixture(scope="module")
+def params():
+    return tiny_llama.params()
+
+
+def test_parameters_are_a_flat_dict_whose_names_end_in_their_shapes():
+    cfg = dataclasses.replace(CFG, vocab_size=129)
+    got = {name: leaf.shape for name, leaf in llama.abstract(cfg).items()}
+    want = {
+        "embed_VD": (256, 32),
+        "norm_D": (32,),
+        "unembed_DV": (32, 256),
+        "layers/attn_norm_D": (3, 32),
+        "layers/q_DNH": (3, 32, 4, 8),
+        "layers/k_DKH": (3, 32, 2, 8),
+        "layers/v_DKH": (3, 32, 2, 8),
+        "layers/o_NHD": (3, 4, 8, 32),
+        "layers/mlp_norm_D": (3, 32),
+        "layers/gate_DF": (3, 32, 48),
+        "layers/up_DF": (3, 32, 48),
+        "layers/down_FD": (3, 48, 32),
+    }
+    assert got == want
+    made = llama.init(cfg, jax.random.key(0), "bfloat16")
+    assert {name: w.shape for name, w in made.items()} == want
+    assert {str(w.dtype) for w in made.values()} == {"bfloat16"}
+
+
+def test_a_tied_model_has_no_output_matrix_and_uses_the_input_one(params):
+    tied = dataclasses.replace(CFG, tie_embeddings=True)
+    assert "unembed_DV" not in llama.abstract(tied)
+    twin = dict(params, unembed_DV=params["embed_VD"].T)
+    batch = np.arange(6)[None], np.ones((1, 6), np.int32), np.arange(6)[None]
+    del params["unembed_DV"]
+    got = logits(params, *batch, cfg=tied)
+    np.testing.assert_allclose(got, logits(twin, *batch), rtol=1e-6)
+    params["unembed_DV"] = twin["unembed_DV"]
+
+
+def test_fresh_parameters_are_small_norms_one_and_padding_zero():
+    got = llama.init(CFG, jax.random.key(0))
+    assert np.all(got["norm_D"] == 1)
+    assert np.all(got["layers/attn_norm_D"] == 1)
+    assert 0.018 < np.std(got["layers/gate_DF"]) < 0.022
+    assert np.all(got["embed_VD"][97:] == 0)
+    assert np.all(got["unembed_DV"][:, 97:] == 0)
+    assert np.std(got["embed_VD"][:97]) > 0.018
+
+
+def test_padding_of_the_vocabulary_changes_no_logit(params):
+    batch = np.arange(6)[None], np.ones((1, 6), np.int32), np.arange(6)[None]
+    want = logits(params, *batch)
+    noisy = dict(params, embed_VD=params["embed_VD"].at[97:].set(9.0))
+    noisy["unembed_DV"] = params["unembed_DV"].at[:, 97:].set(9.0)
+    assert want.shape == (1, 6, 97)
+    np.testing.assert_array_equal(logits(noisy, *batch), want)
+
+
+def test_packed_documents_do_not_see_each_other(params):
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 97, (1, 9)), rng.integers(0, 97, (1, 7))
+    packed = np.concatenate([a, b], axis=1)
+    got = logits(params, packed, [[1] * 9 + [2] * 7], [[*range(9), *range(7)]])
+    want = logits(params, b, np.ones((1, 7), np.int32), np.arange(7)[None])
+    np.testing.assert_allclose(got[:, 9:], want, rtol=1e-5, atol=1e-5)
+
+
+def test_a_token_does_not_see_the_future(params):
+    tokens = np.random.default_rng(2).integers(0, 97, (1, 12))
+    other = tokens.copy()
+    other[0, 8] = (other[0, 8] + 1) % 97
+    ones, positions = np.ones((1, 12), np.int32), np.arange(12)[None]
+    got, want = (logits(params, t, ones, positions) for t in (other, tokens))
+    np.testing.assert_array_equal(got[:, :8], want[:, :8])
+    assert np.abs(got[:, 8:] - want[:, 8:]).max() > 1e-3
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_what_is_kept_for_the_backward_pass_changes_no_gradient(params, remat):
+    tokens = np.random.default_rng(3).integers(0, 97, (2, 8)).astype(np.int32)
+    ones, positions = np.ones_like(tokens), np.broadcast_to(np.arange(8), (2, 8))
+
+    def loss(params, cfg):
+        return jnp.mean(jnp.square(llama.bind(cfg, params)(tokens, ones, positions)))
+
+    grad = jax.jit(jax.grad(loss), static_argnums=1)
+    got = grad(params, dataclasses.replace(CFG, remat=remat))
+    want = grad(params, CFG)
+    for name in want:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_rope_turns_the_first_pair_by_the_position_and_the_last_by_almost_nothing():
+    sin_BTH, cos_BTH = llama.rope(jnp.array([[3]]), CFG)
+    # theta 100, head width 8: frequencies 100 ** -(0, 1/4, 1/2, 3/4).
+    want = 3 * np.array([1.0, 0.316228, 0.1, 0.0316228])
+    np.testing.assert_allclose(sin_BTH[0, 0], np.sin(want), rtol=1e-5)
+    np.testing.assert_allclose(cos_BTH[0, 0], np.cos(want), rtol=1e-5)
+
+
+def test_rope_scaling_slows_long_wavelengths_only():
+    scaling = llama.RopeScaling(
+        factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=100
+    )
+    # Wavelengths 10, 50, 200 against 100: kept, blended (ramp (2 - 1) / 3), divided by 8.
+    freqs_H = 2 * np.pi / jnp.array([10.0, 50.0, 200.0])
+    got = llama._scale_frequencies(freqs_H, scaling)
+    want = freqs_H * jnp.array([1.0, 1 / 3 + 2 / 3 / 8, 1 / 8])
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_bfloat16_activations_still_tell_distant_positions_apart():
+    cfg = dataclasses.replace(CFG, dtype="bfloat16")
+    sin_BTH, _ = llama.rope(jnp.array([[256, 257]]), cfg)
+    assert sin_BTH.dtype == jnp.float32
+    assert abs(float(sin_BTH[0, 0, 0] - sin_BTH[0, 1, 0])) > 0.1
+
+
+def test_rms_norm_by_hand():
+    x_BTD = jnp.array([[[3.0, 4.0]]])  # mean square 12.5, eps 0.1
+    got = llama.rms_norm(x_BTD, jnp.array([1.0, 10.0]), 0.1)
+    np.testing.assert_allclose(got, [[[3 / 12.6**0.5, 40 / 12.6**0.5]]], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_kv_heads": 3}, "multiple of num_kv_heads=3"),
+        ({"head_width": 7}, "head_width=7 must be even"),
+        ({"remat": "some"}, "nothing, dots or full"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        dataclasses.replace(CFG, **change)

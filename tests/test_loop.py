@@ -1,0 +1,183 @@
+"""The loop: stages and phases, saving when asked, stopping when asked, and when nothing learns."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+import worker_train as tiny
+
+from lrl_jax import recipe
+from lrl_jax.train import asks, loop
+from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, SaveError
+from lrl_jax.train.log import read
+
+SLOWER = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.001, kind="constant"))
+
+
+def saved(folder):
+    return Checkpoints(folder / "train" / "checkpoints").steps()
+
+
+def test_stages_phases_and_rates_follow_the_recipe(tmp_path):
+    stages = [tiny.stage("a", 2), tiny.stage("b", 2, kor=0.0), tiny.stage("c", 2, (SLOWER,))]
+    state, metrics = tiny.train(tmp_path, tiny.settings(stages), tiny.mesh(fsdp=2))
+    assert [m["step"] for m in metrics] == [1, 2, 3, 4, 5, 6]
+    assert [m["stage"] for m in metrics] == ["a", "a", "b", "b", "c", "c"]
+    want = [0.01 / 3, 0.02 / 3, 0.01, 0.0055, 0.001, 0.001]
+    np.testing.assert_allclose([m["lr"][".*"] for m in metrics], want, rtol=1e-5)
+    assert "kor" not in metrics[2]["losses"]
+    assert (int(state["step"]), int(state["opt"].count)) == (6, 2)
+    assert saved(tmp_path) == [6]
+
+
+def test_saves_come_every_so_many_steps_and_at_the_end(tmp_path):
+    train = tiny.settings(steps=5, save={"steps": 2, "keep": 9})
+    tiny.train(tmp_path, train, tiny.mesh())
+    assert saved(tmp_path) == [2, 4, 5]
+
+
+def test_touching_save_saves_once_and_goes_on(tmp_path):
+    (tmp_path / "SAVE").touch()
+    tiny.train(tmp_path, tiny.settings(steps=6, save={"keep": 9}), tiny.mesh())
+    assert not (tmp_path / "SAVE").exists()
+    assert saved(tmp_path) == [2, 6]  # asked in step 1, read while step 2 runs
+
+
+def test_the_clock_saves(tmp_path):
+    train = tiny.settings(steps=4, save={"minutes": 1e-6, "keep": 9})
+    tiny.train(tmp_path, train, tiny.mesh())
+    assert saved(tmp_path) == [2, 4]
+
+
+def kill_at(step, number):
+    """A sampler that sends this process a signal after so many steps."""
+
+    def sample(params, done):
+        if done == step:
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)
+        return []
+
+    return sample
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_saves_and_stops(tmp_path, number):
+    train = tiny.settings(steps=9, sample_every=1)
+    with pytest.raises(loop.Preempted, match="step 5 is saved: run again") as e:
+        tiny.train(tmp_path, train, tiny.mesh(), sample=kill_at(3, number))
+    assert (e.value.step, e.value.exit_code) == (5, 75)  # asked in step 4, read while 5 runs
+    assert saved(tmp_path) == [5]
+    assert [m["step"] for m in read(tmp_path / "train" / "metrics.jsonl")] == [1, 2, 3, 4, 5]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    code = (
+        "import os, signal, time\n"
+        "from lrl_jax.train.asks import STOP, Asks\n"
+        "from pathlib import Path\n"
+        "with Asks(Path('SAVE'), 0) as asks:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.2)\n"
+        "    print(asks.now() == STOP, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (130, "True\n")
+    assert "SIGTERM: saving, then stopping; once more stops at once" in done.stderr
+
+
+def test_save_is_asked_once_until_it_is_done(tmp_path):
+    (tmp_path / "SAVE").touch()
+    with asks.Asks(tmp_path / "SAVE", 0) as asked:
+        assert [asked.now(), asked.now()] == [asks.SAVE, asks.NOTHING]
+        asked.saved()
+        assert asked.now() == asks.NOTHING
+        (tmp_path / "SAVE").touch()
+        assert asked.now() == asks.SAVE
+
+
+def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path):
+    train = tiny.settings(steps=6, max_skipped=3)
+    rows = tiny.stream(train, bad=[17, 25])
+    state, metrics = tiny.train(tmp_path, train, tiny.mesh(fsdp=2), rows)
+    assert [m["skipped"] for m in metrics] == [0, 0, 1, 2, 0, 0]
+    assert metrics[2]["loss"] is None
+    assert all(np.isfinite(w).all() for w in jax.device_get(state["params"]).values())
+
+
+def test_too_many_in_a_row_stop_the_run_and_say_where(tmp_path):
+    train = tiny.settings(steps=20, max_skipped=3, save={"steps": 2})
+    rows = tiny.stream(train, bad=range(33, 160, 8))
+    want = (
+        r"3 steps in a row .*: steps 5 to 7, global rows 32 to 55\. Last good step: 4; "
+        r"steps saved: 2, 4.*not finite themselves: 49 \((kor|eng)\)\."
+    )
+    with pytest.raises(loop.DivergedError, match=want):
+        tiny.train(tmp_path, train, tiny.mesh(), rows)
+
+
+def test_a_save_that_fails_stops_the_run(tmp_path):
+    train = tiny.settings(steps=50, save={"steps": 2})
+
+    def fill(params, done):  # what comes after step 1 finds no folder to write to
+        if done == 1:
+            (tmp_path / "train" / "checkpoints").write_text("in the way")
+        return []
+
+    train = train.model_copy(update={"sample_every": 1})
+    with pytest.raises((SaveError, OSError)):
+        tiny.train(tmp_path, train, tiny.mesh(), sample=fill)
+    assert len(read(tmp_path / "train" / "metrics.jsonl")) < 5
+
+
+def test_samples_and_evaluations_are_written_with_their_step(tmp_path):
+    def sample(params, done):
+        return [{"prompt": "a", "text": str(float(params["norm_D"].shape[0]))}]
+
+    train = tiny.settings(steps=6, sample_every=2)
+    evaluators = [lambda params, done: {"kor": done / 2}]
+    tiny.train(tmp_path, train, tiny.mesh(), sample=sample, evaluators=evaluators)
+    got = read(tmp_path / "train" / "samples.jsonl")
+    assert got == [{"step": n, "prompt": "a", "text": "16.0"} for n in (2, 4, 6)]
+    got = read(tmp_path / "train" / "evaluations.jsonl")
+    assert got == [{"step": 3, "kor": 1.5}, {"step": 6, "kor": 3.0}]
+
+
+def test_a_sample_that_fails_does_not_stop_the_run(tmp_path, caplog):
+    def sample(params, done):
+        raise RuntimeError("no words")
+
+    train = tiny.settings(steps=3, sample_every=1)
+    _, metrics = tiny.train(tmp_path, train, tiny.mesh(), sample=sample)
+    assert len(metrics) == 3
+    assert "nothing for samples.jsonl; training goes on" in caplog.text
+
+
+def test_its_threads_end_with_it(tmp_path):
+    tiny.train(tmp_path, tiny.settings(steps=4), tiny.mesh())
+    time.sleep(0.05)
+    assert not {"prefetch", "signals"} & {thread.name for thread in threading.enumerate()}
+
+
+def test_a_run_that_is_finished_is_left_alone(tmp_path):
+    train = tiny.settings(steps=4)
+    _, first = tiny.train(tmp_path, train, tiny.mesh())
+    _, again = tiny.train(tmp_path, train, tiny.mesh())
+    assert again == first
+
+
+def test_a_recipe_shorter_than_its_run_is_refused(tmp_path):
+    tiny.train(tmp_path, tiny.settings([tiny.stage("a", 4)]), tiny.mesh())
+    with pytest.raises(CheckpointMismatchError, match="stands at step 4, the recipe ends at 3"):
+        tiny.train(tmp_path, tiny.settings([tiny.stage("a", 3)]), tiny.mesh())

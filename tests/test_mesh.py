@@ -1,0 +1,116 @@
+"""Meshes from a recipe, and processes that find each other."""
+
+from pathlib import Path
+import socket
+import subprocess
+import sys
+
+import jax
+from jax.sharding import PartitionSpec as P
+import pytest
+from tiny_llama import CFG
+
+from lrl_jax import mesh as meshes
+from lrl_jax import recipe
+
+
+@pytest.mark.parametrize(
+    ("axes", "want"),
+    [
+        ({}, (1, 8, 1)),
+        ({"data": 2}, (2, 4, 1)),
+        ({"data": -1, "fsdp": 2, "tensor": 2}, (2, 2, 2)),
+        ({"data": 1, "fsdp": 1, "tensor": 8}, (1, 1, 8)),
+    ],
+)
+def test_one_axis_takes_what_is_left(axes, want):
+    mesh = meshes.make(recipe.Mesh(**axes))
+    assert mesh.axis_names == ("data", "fsdp", "tensor")
+    assert tuple(mesh.shape.values()) == want
+
+
+@pytest.mark.parametrize("axes", [{"data": 3}, {"fsdp": 4}, {"fsdp": 16}])
+def test_a_mesh_that_does_not_fit_is_refused_with_ones_that_do(axes):
+    with pytest.raises(ValueError, match=r"does not fit 8 devices; try data=1, fsdp=8, tensor=1"):
+        meshes.make(recipe.Mesh(**axes))
+
+
+@pytest.mark.parametrize("axes", [{"data": -1}, {"data": 0}, {"tensor": -2}])
+def test_an_axis_that_means_nothing_is_refused(axes):
+    with pytest.raises(ValueError, match="one of them may be -1"):
+        meshes.make(recipe.Mesh(**axes))
+
+
+def test_a_mesh_that_cuts_a_head_in_two_is_refused():
+    with pytest.raises(ValueError, match=r"tensor=4 does not divide num_kv_heads .*\(2\)"):
+        meshes.param_shardings(CFG, meshes.make(recipe.Mesh(tensor=4)))
+
+
+def test_rows_are_split_over_data_and_fsdp():
+    mesh = meshes.make(recipe.Mesh(data=2, fsdp=2, tensor=2))
+    assert meshes.batch_sharding(mesh).spec == P(("data", "fsdp"))
+    assert meshes.batch_shards(mesh) == 4
+    assert meshes.param_shardings(CFG, mesh)["embed_VD"].spec == P("tensor", "fsdp")
+    assert meshes.replicated(mesh).is_fully_replicated
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nowhere", 2, 0), "want host:port"),
+        (("localhost:1", 2, 2), "ids run from 0 to processes - 1"),
+        (("", 2, 0), "needs a coordinator"),
+    ],
+)
+def test_a_start_that_cannot_work_is_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        meshes.start(*arguments)
+
+
+# ---------------------------------------------------------------------------- processes
+START = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from lrl_jax import mesh as meshes, recipe
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 2)
+coordinator, processes, process_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+meshes.start(coordinator, processes, process_id)
+meshes.start(coordinator, processes, process_id)  # does nothing
+mesh = meshes.make(recipe.Mesh())
+x = jax.make_array_from_callback((4,), meshes.batch_sharding(mesh), lambda i: np.arange(4.0)[i])
+total = jax.jit(jnp.sum, out_shardings=meshes.replicated(mesh))(x)
+result = jax.distributed.is_initialized(), jax.process_count(), len(jax.devices()), float(total)
+print()
+print("RESULT", *result, flush=True)
+"""
+
+
+def run_processes(count, coordinator):
+    command = [sys.executable, "-c", START, coordinator, str(count)]
+    root = Path(__file__).parents[1]
+    started = [
+        subprocess.Popen([*command, str(i)], cwd=root, stdout=subprocess.PIPE, text=True)
+        for i in range(count)
+    ]
+    outs = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * count
+    return [out.split("RESULT ")[1].splitlines()[0] for out in outs]
+
+
+def test_a_process_alone_is_a_group_of_one():
+    assert run_processes(1, "") == ["True 1 2 6.0"]
+
+
+@pytest.mark.slow
+def test_two_processes_make_one_mesh():
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        coordinator = f"localhost:{s.getsockname()[1]}"
+    assert run_processes(2, coordinator) == ["True 2 4 6.0"] * 2
+
+
+def test_a_process_that_used_jax_already_is_warned():
+    jax.devices()
+    with pytest.warns(UserWarning, match=r"before mesh.start"):
+        meshes.start()

@@ -1,0 +1,146 @@
+"""The proof holds for a sound tokenizer and names what is wrong with an unsound one."""
+
+import json
+
+import pytest
+from sentencepiece import sentencepiece_model_pb2 as spm
+
+from lrl_jax.vocab import learn, prove, splice, tokenizer
+
+ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
+KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다", "고양이와 강아지가 갑니다"] * 3
+
+
+@pytest.fixture(scope="module")
+def base() -> bytes:
+    return learn.train(ENGLISH, size=290, coverage=1.0)
+
+
+@pytest.fixture(scope="module")
+def extended(base) -> bytes:
+    new = splice.prune(base, learn.pieces(KOREAN, 60, ("Hang",), 1.0, base), KOREAN, 3)
+    return splice.splice(base, new)[0]
+
+
+def proof_of(model: bytes, base: bytes, folder, new_texts=KOREAN) -> prove.Proof:
+    splice.write_forms(model, folder, {})
+    return prove.prove(folder, base, iter(ENGLISH), iter(new_texts))
+
+
+def changed(model: bytes, change) -> bytes:
+    proto = tokenizer.parse(model)
+    change(proto)
+    return proto.SerializeToString()
+
+
+def test_a_spliced_tokenizer_is_proved(base, extended, tmp_path):
+    proof = proof_of(extended, base, tmp_path)
+    assert proof.broken == {}
+    assert proof.ok
+    assert (proof.base_texts, proof.new_texts) == (9, 9)
+    assert proof.new_pieces == len(tokenizer.parse(extended).pieces) - 290
+    assert proof.tokens_after * 5 < proof.tokens_before
+    assert 0 < proof.utilisation < 1
+    assert proof.summary.startswith("proved on 9 base and 9 new texts")
+
+
+def test_a_tokenizer_kept_as_it_is_is_proved(base, tmp_path):
+    proof = proof_of(base, base, tmp_path)
+    assert (proof.ok, proof.new_pieces, proof.utilisation) == (True, 0, 1.0)
+    assert proof.tokens_after == proof.tokens_before
+
+
+def test_a_piece_the_base_language_uses_is_caught(base, tmp_path):
+    model, _ = splice.splice(base, ["▁the▁cat"])
+    proof = proof_of(model, base, tmp_path)
+    assert not proof.ok
+    assert proof.base_moved.count == 6
+    assert proof.base_moved.examples[0] == "the cat sat on the mat"
+    assert "base_moved: 6, such as 'the cat sat on the mat'" in proof.summary
+
+
+def test_a_piece_no_text_reaches_is_caught(base, tmp_path):
+    model, _ = splice.splice(base, ["고", "양", "이", "고양이"])  # no 고양, no 양이
+    proof = proof_of(model, base, tmp_path)
+    assert proof.unreachable == prove.Finding(1, ("고양이",))
+
+
+def test_a_piece_that_is_never_emitted_is_counted_but_breaks_nothing(base, tmp_path):
+    model, _ = splice.splice(base, ["고", "힣"])
+    proof = proof_of(model, base, tmp_path)
+    assert (proof.silent.examples, proof.utilisation, proof.ok) == (("힣",), 0.5, True)
+
+
+def test_a_moved_base_piece_is_caught(base, extended, tmp_path):
+    def lift(proto):
+        proto.pieces[270].score += 5
+
+    proof = proof_of(changed(extended, lift), base, tmp_path)
+    assert proof.base_pieces.count == 1
+
+
+def test_another_normaliser_is_caught(base, extended, tmp_path):
+    def squeeze(proto):
+        proto.normalizer_spec.remove_extra_whitespaces = True
+
+    proof = proof_of(changed(extended, squeeze), base, tmp_path)
+    assert proof.base_pieces.examples == ("(normaliser)",)
+
+
+def test_forms_that_disagree_are_caught(base, extended, tmp_path):
+    splice.write_forms(extended, tmp_path, {})
+    form = json.loads((tmp_path / "tokenizer.json").read_text())
+    form["model"]["merges"] = form["model"]["merges"][:5]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(form))
+    proof = prove.prove(tmp_path, base, ENGLISH, KOREAN)
+    assert proof.form_ids.count > 5
+    assert len(proof.form_ids.examples) == prove.SHOWN
+
+
+def test_forms_that_decode_differently_are_caught(base, extended, tmp_path):
+    splice.write_forms(extended, tmp_path, {})
+    form = json.loads((tmp_path / "tokenizer.json").read_text())
+    form["decoder"]["decoders"].pop()  # the one that takes the first space off
+    (tmp_path / "tokenizer.json").write_text(json.dumps(form))
+    proof = prove.prove(tmp_path, base, ENGLISH, KOREAN)
+    assert set(proof.broken) == {"form_texts"}
+
+
+def test_text_that_does_not_come_back_is_caught(tmp_path):
+    proto = spm.ModelProto()
+    proto.trainer_spec.model_type = spm.TrainerSpec.BPE  # no byte fallback: 한 is unknown
+    proto.normalizer_spec.MergeFrom(spm.NormalizerSpec(remove_extra_whitespaces=False))
+    for piece, kind in (("<unk>", 2), ("<s>", 3), ("</s>", 3), ("▁", 1), ("a", 1)):
+        proto.pieces.add(piece=piece, type=kind)
+    model = proto.SerializeToString()
+    splice.write_forms(model, tmp_path, {})
+    proof = prove.prove(tmp_path, model, ["a a"], ["한"])
+    assert "한" not in tokenizer.from_bytes(model).decode([0])
+    assert proof.round_trip.count > 0
+
+
+def test_a_proof_is_written_as_json(base, extended, tmp_path):
+    proof = proof_of(extended, base, tmp_path)
+    proof.write(tmp_path / "proof.json")
+    got = json.loads((tmp_path / "proof.json").read_text())
+    assert got["ok"] is True
+    assert got["form_ids"] == {"count": 0, "examples": []}
+
+
+def test_long_offenders_are_shown_in_part():
+    got = prove.Finding().plus("x" * 1000 for _ in range(9))
+    assert got.count == 9
+    assert got.examples == ("x" * prove.SHOWN_CHARS,) * prove.SHOWN
+
+
+def test_a_folder_without_the_json_form_is_refused(base, tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(base)
+    with pytest.raises(ValueError, match=r"holds no tokenizer.json; write it with"):
+        prove.prove(tmp_path, base, ENGLISH, KOREAN)
+
+
+def test_a_damaged_json_form_is_named(base, tmp_path):
+    splice.write_forms(base, tmp_path, {})
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"tokenizer.json: transformers cannot load it"):
+        prove.prove(tmp_path, base, ENGLISH, KOREAN)

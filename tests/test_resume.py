@@ -1,0 +1,184 @@
+"""Killed at any moment and run again equals never killed: bit for bit on the same mesh."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+import worker_train as tiny
+
+from lrl_jax import recipe
+from lrl_jax.train import checkpoint
+from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, VerificationError
+from lrl_jax.train.log import read
+
+STEPS = 12
+TABLES = [tiny.stage("a", 4), tiny.stage("b", 4, kor=0.9)]
+SLOWER = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.002))
+FROZEN = recipe.Rule(match="layers", schedule="frozen")
+TABLES += [tiny.stage("c", 4, (FROZEN, SLOWER))]  # a new phase: fewer moments, a fresh optimizer
+
+
+def settings(stages=TABLES, **fields):
+    return tiny.settings(stages, **{"save": {"steps": 1, "keep": 2}, **fields})
+
+
+def stop_at(step):
+    """A sampler that ends the run as rudely as an exception can."""
+
+    def sample(params, done):
+        if done == step:
+            raise KeyboardInterrupt
+        return []
+
+    return sample
+
+
+def interrupted(folder, on, step, **fields):
+    """Trains until just after step `step` is dispatched; nothing of it is saved."""
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train(folder, settings(sample_every=1), on, sample=stop_at(step), **fields)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The digests and records of a run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    state, metrics = tiny.train(folder, settings(), tiny.mesh(fsdp=2))
+    return checkpoint.describe(state), [tiny.same(m) for m in metrics]
+
+
+@pytest.mark.parametrize("step", [1, 4, 8, 9])  # before any save, in a phase, at its end, after
+def test_a_run_cut_short_ends_with_the_same_bits(tmp_path, whole, step):
+    on = tiny.mesh(fsdp=2)
+    interrupted(tmp_path, on, step)
+    state, metrics = tiny.train(tmp_path, settings(), on)
+    assert checkpoint.describe(state) == whole[0]
+    assert [tiny.same(m) for m in metrics] == whole[1]
+
+
+@pytest.mark.slow
+def test_a_process_killed_again_and_again_ends_with_the_same_bits(tmp_path):
+    options = dict(devices=2, mesh={"fsdp": 2}, steps=STEPS, save={"steps": 2}, slow=0.05)
+    assert tiny.spawn(tmp_path / "whole", **options).wait(120) == 0
+    path = tmp_path / "killed" / "train"
+    for reach in (1, 4, 7):
+        child = tiny.spawn(tmp_path / "killed", **options)
+        while not any(m["step"] >= reach for m in read(path / "metrics.jsonl")):
+            assert child.poll() is None, child.stderr.read()
+            time.sleep(0.01)
+        child.send_signal(signal.SIGKILL)
+        assert child.wait(60) == -signal.SIGKILL
+    assert tiny.spawn(tmp_path / "killed", **options).wait(120) == 0
+    got, want = (
+        (
+            [tiny.same(m) for m in read(tmp_path / name / "train" / "metrics.jsonl")],
+            leaves(tmp_path / name),
+        )
+        for name in ("killed", "whole")
+    )
+    assert got == want
+
+
+def leaves(folder):
+    """The digests saved with the last step."""
+    path = folder / "train" / "checkpoints" / str(STEPS) / "meta" / "metadata"
+    return json.loads(path.read_text())["body"]["leaves"]
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_exits_75_and_the_next_run_goes_on(tmp_path):
+    options = dict(steps=40, slow=0.05)
+    child = tiny.spawn(tmp_path, **options)
+    while not read(tmp_path / "train" / "metrics.jsonl"):
+        assert child.poll() is None, child.stderr.read()
+        time.sleep(0.01)
+    child.terminate()
+    assert child.wait(60) == 75
+    saved = Checkpoints(tmp_path / "train" / "checkpoints").steps()
+    metrics = read(tmp_path / "train" / "metrics.jsonl")
+    assert saved == [metrics[-1]["step"]]
+    assert f"step {saved[0]} is saved: run again to go on" in child.stderr.read()
+    assert tiny.spawn(tmp_path, **options).wait(120) == 0
+    assert [m["step"] for m in read(tmp_path / "train" / "metrics.jsonl")] == [*range(1, 41)]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 1), (1, 2, 2), (2, 2, 2)])
+def test_a_run_goes_on_with_other_devices(tmp_path, whole, shape):
+    interrupted(tmp_path, tiny.mesh(fsdp=2), 6)
+    state, metrics = tiny.train(tmp_path, settings(), tiny.mesh(*shape))
+    got, want = [m["loss"] for m in metrics], [m["loss"] for m in whole[1]]
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert [m["rows"] for m in metrics] == [m["rows"] for m in whole[1]]
+    assert state["params"]["layers/q_DNH"].sharding.mesh.devices.size == np.prod(shape)
+
+
+def test_a_damaged_step_is_passed_over_and_made_again(tmp_path, whole, caplog):
+    on = tiny.mesh(fsdp=2)
+    interrupted(tmp_path, on, 7)
+    checkpoints = tmp_path / "train" / "checkpoints"
+    newest = checkpoints / "6"
+    path = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    state, metrics = tiny.train(tmp_path, settings(), on)
+    assert "step 6 does not verify" in caplog.text
+    assert checkpoint.describe(state) == whole[0]
+    assert [tiny.same(m) for m in metrics] == whole[1]
+    assert (checkpoints / "6.unverified").exists()
+
+
+def test_it_never_starts_over_when_no_step_verifies(tmp_path):
+    on = tiny.mesh(fsdp=2)
+    interrupted(tmp_path, on, 3)
+    for path in (tmp_path / "train" / "checkpoints").glob("*/meta/metadata"):
+        path.write_text("{}")
+    with pytest.raises(VerificationError):
+        tiny.train(tmp_path, settings(), on)
+
+
+def test_another_seed_of_the_data_is_refused(tmp_path):
+    interrupted(tmp_path, tiny.mesh(), 3)
+    with pytest.raises(CheckpointMismatchError, match="data changed under the run: the seed was 3"):
+        tiny.train(tmp_path, settings(), tiny.mesh(), tiny.stream(settings(), seed=4))
+
+
+def test_future_stages_may_change(tmp_path):
+    on = tiny.mesh(fsdp=2)
+    interrupted(tmp_path, on, 6)
+    longer = settings([*TABLES[:2], tiny.stage("c", 5, (FROZEN, SLOWER), kor=0.1)])
+    _, metrics = tiny.train(tmp_path, longer, on)
+    assert metrics[-1]["step"] == 13
+
+
+def test_the_past_may_not(tmp_path):
+    interrupted(tmp_path, tiny.mesh(), 3)
+    other = settings([tiny.stage("a", 4, kor=1.0), *TABLES[1:]])
+    with pytest.raises(CheckpointMismatchError, match="rows of 'kor' have been read"):
+        tiny.train(tmp_path, other, tiny.mesh())
+
+
+def test_another_learn_table_under_way_is_refused(tmp_path):
+    interrupted(tmp_path, tiny.mesh(), 3)
+    other = settings([tiny.stage("a", 4, (FROZEN, SLOWER)), *TABLES[1:]])
+    with pytest.raises(CheckpointMismatchError, match="opt/mu/layers/attn_norm_D is not wanted"):
+        tiny.train(tmp_path, other, tiny.mesh())
+
+
+def test_another_batch_size_goes_on_at_the_next_row(tmp_path):
+    stages = [tiny.stage("a", 9, kor=0.5)]
+    rude = settings(stages, sample_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        tiny.train(tmp_path, rude, tiny.mesh(), sample=stop_at(4))
+    _, metrics = tiny.train(tmp_path, settings(stages, batch_size=16), tiny.mesh())
+    assert [m["rows"] for m in metrics] == [8, 16, 24, *range(40, 24 + 6 * 16 + 1, 16)]
+
+
+def test_a_new_learning_rate_is_allowed_and_said(tmp_path, caplog):
+    interrupted(tmp_path, tiny.mesh(), 3)
+    gentle = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.005, warmup=2))
+    stages = [tiny.stage("a", 4, (gentle,)), tiny.stage("b", 4, (gentle,), kor=0.9)]
+    tiny.train(tmp_path, settings([*stages, TABLES[2]]), tiny.mesh())
+    assert "train.stages.0.learn.0.schedule.peak was 0.01, is 0.005" in caplog.text

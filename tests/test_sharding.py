@@ -1,0 +1,103 @@
+"""The same numbers on any number of devices and any shape of the mesh."""
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import pytest
+import tiny_llama
+from tiny_llama import CFG
+
+from lrl_jax import mesh as meshes
+from lrl_jax import recipe
+from lrl_jax.model import cache as caches
+from lrl_jax.model import llama, sharding
+
+SHAPES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 4, 1), (2, 1, 2), (2, 2, 2), (1, 8, 1)]
+BATCH = tuple(
+    np.asarray(x, np.int32)
+    for x in (
+        np.random.default_rng(0).integers(0, 97, (8, 12)),
+        [[1] * 5 + [2] * 6 + [0]] * 8,
+        [[*range(5), *range(6), 0]] * 8,
+    )
+)
+
+
+def loss(params, tokens_BT, segments_BT, positions_BT):
+    logits_BTV = llama.bind(CFG, params)(tokens_BT, segments_BT, positions_BT)
+    logp_BTV = jax.nn.log_softmax(logits_BTV)
+    return -jnp.mean(jnp.take_along_axis(logp_BTV, tokens_BT[..., None], axis=-1))
+
+
+def placed(shape):
+    data, fsdp, tensor = shape
+    mesh = meshes.make(
+        recipe.Mesh(data=data, fsdp=fsdp, tensor=tensor), jax.devices()[: data * fsdp * tensor]
+    )
+    params = jax.device_put(tiny_llama.params(), meshes.param_shardings(CFG, mesh))
+    return mesh, params, [jax.device_put(x, meshes.batch_sharding(mesh)) for x in BATCH]
+
+
+@pytest.fixture(scope="module")
+def alone():
+    _, params, batch = placed((1, 1, 1))
+    return jax.jit(jax.value_and_grad(loss))(params, *batch)  # and without any mesh set
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_loss_and_gradients_do_not_depend_on_the_mesh(alone, shape):
+    mesh, params, batch = placed(shape)
+    with jax.set_mesh(mesh):
+        got, grads = jax.jit(jax.value_and_grad(loss))(params, *batch)
+    want, want_grads = alone
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    for name in want_grads:
+        np.testing.assert_allclose(
+            grads[name], want_grads[name], rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
+def test_decoding_does_not_depend_on_the_mesh():
+    @jax.jit
+    def decode(params, tokens_BT, positions_BT):
+        cache = caches.empty(CFG, 8, 16)
+        return llama.bind(CFG, params).decode(tokens_BT, positions_BT, cache)
+
+    tokens_BT, positions_BT = BATCH[0], np.broadcast_to(np.arange(12), (8, 12))
+    _, params, _ = placed((1, 1, 1))
+    want, _ = decode(params, tokens_BT, positions_BT)
+    mesh, params, _ = placed((2, 2, 2))
+    with jax.set_mesh(mesh):
+        got, cache = decode(params, tokens_BT, positions_BT)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    assert cache.k_LBSKH.sharding.spec == P(None, ("data", "fsdp"), None, "tensor")
+
+
+def test_the_table_covers_every_parameter():
+    got = {name: tuple(sharding.spec(name)) for name in llama.abstract(CFG)}
+    want = {
+        "embed_VD": ("tensor", "fsdp"),
+        "norm_D": (),
+        "unembed_DV": ("fsdp", "tensor"),
+        "layers/attn_norm_D": (),
+        "layers/q_DNH": (None, "fsdp", "tensor", None),
+        "layers/k_DKH": (None, "fsdp", "tensor", None),
+        "layers/v_DKH": (None, "fsdp", "tensor", None),
+        "layers/o_NHD": (None, "tensor", None, "fsdp"),
+        "layers/mlp_norm_D": (),
+        "layers/gate_DF": (None, "fsdp", "tensor"),
+        "layers/up_DF": (None, "fsdp", "tensor"),
+        "layers/down_FD": (None, "tensor", "fsdp"),
+    }
+    assert got == want
+
+
+def test_random_parameters_do_not_depend_on_the_mesh():
+    want = jax.jit(lambda key: llama.init(CFG, key))(jax.random.key(7))
+    mesh = meshes.make(recipe.Mesh(data=2, fsdp=2, tensor=2))
+    make = jax.jit(
+        lambda key: llama.init(CFG, key), out_shardings=meshes.param_shardings(CFG, mesh)
+    )
+    for name, got in make(jax.random.key(7)).items():
+        np.testing.assert_array_equal(got, want[name], err_msg=name)
