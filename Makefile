@@ -9,8 +9,7 @@ export TF_CPP_MIN_LOG_LEVEL := 3
 .PHONY: quickstart test lint bench clean
 
 quickstart: $(VENV)/.installed
-	$(BIN)/lrl run configs/quickstart_base.yaml
-	$(BIN)/lrl run configs/quickstart.yaml
+	LRL=$(BIN)/lrl scripts/quickstart.sh
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto --dist worksteal

@@ -267,7 +267,7 @@ def evaluate(run: Run) -> None:
     tokenizer = tokenizers.load(run.at("vocab"))
     after = measure.measure(recipe.evaluate, cfg, params, tokenizer, mesh, length, blocks)
     _write(out / "after.json", after | baselines)
-    _print(reporting.summary_table(before | baselines, after | baselines))
+    _say(f"evaluate: {out}/before.json, after.json")
 
 
 # ---------------------------------------------------------------------------- export
@@ -340,8 +340,13 @@ def _bits_per_byte(run: Run, when: str) -> dict[str, float]:
 
 # ---------------------------------------------------------------------------- shared
 def report(run: Run) -> None:
-    """Writes report/index.html and prints where it is."""
+    """Writes report/index.html; prints what was measured before and after, and where it is."""
+    if not meshes.lead():
+        return
     path = reporting.write(run.folder)
+    pieces = reporting.read(run.folder)
+    if pieces.after:
+        _print(reporting.summary_table(pieces.before, pieces.after, pieces.gate))
     _say(f"report: {path}")
 
 

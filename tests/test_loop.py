@@ -17,6 +17,7 @@ from lrl_jax.train import asks, loop
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, SaveError
 from lrl_jax.train.log import read
 
+COSINE = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.01, warmup=2))
 SLOWER = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.001, kind="constant"))
 
 
@@ -25,7 +26,8 @@ def saved(folder):
 
 
 def test_stages_phases_and_rates_follow_the_recipe(tmp_path):
-    stages = [tiny.stage("a", 2), tiny.stage("b", 2, kor=0.0), tiny.stage("c", 2, (SLOWER,))]
+    stages = [tiny.stage("a", 2, (COSINE,)), tiny.stage("b", 2, (COSINE,), kor=0.0)]
+    stages += [tiny.stage("c", 2, (SLOWER,))]
     state, metrics = tiny.train(tmp_path, tiny.settings(stages), tiny.mesh(fsdp=2))
     assert [m["step"] for m in metrics] == [1, 2, 3, 4, 5, 6]
     assert [m["stage"] for m in metrics] == ["a", "a", "b", "b", "c", "c"]
@@ -110,7 +112,7 @@ def test_save_is_asked_once_until_it_is_done(tmp_path):
 def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path):
     train = tiny.settings(steps=6, max_skipped=3)
     rows = tiny.stream(train, bad=[17, 25])
-    state, metrics = tiny.train(tmp_path, train, tiny.mesh(fsdp=2), rows)
+    state, metrics = tiny.train(tmp_path, train, tiny.mesh(), rows)
     assert [m["skipped"] for m in metrics] == [0, 0, 1, 2, 0, 0]
     assert metrics[2]["loss"] is None
     assert all(np.isfinite(w).all() for w in jax.device_get(state["params"]).values())

@@ -56,7 +56,7 @@ train:
 """
 PIECES = {
     "recipe.yaml": RECIPE,
-    "train/step.json": {"seconds": 75.0},
+    "steps/train.json": {"seconds": 75.0},
     "vocab/fertility.json": [
         {"tokenizer": "base", "language": "kor_Hang", "per_line": 60.0},
         {"tokenizer": EVIL, "language": "kor_Hang", "per_line": 20.0},

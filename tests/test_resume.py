@@ -14,7 +14,8 @@ from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, Verif
 from lrl_jax.train.log import read
 
 STEPS = 12
-TABLES = [tiny.stage("a", 4), tiny.stage("b", 4, kor=0.9)]
+COSINE = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.01, warmup=2))
+TABLES = [tiny.stage("a", 4, (COSINE,)), tiny.stage("b", 4, (COSINE,), kor=0.9)]
 SLOWER = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.002))
 FROZEN = recipe.Rule(match="layers", schedule="frozen")
 TABLES += [tiny.stage("c", 4, (FROZEN, SLOWER))]  # a new phase: fewer moments, a fresh optimizer
@@ -140,9 +141,9 @@ def test_it_never_starts_over_when_no_step_verifies(tmp_path):
 
 
 def test_another_seed_of_the_data_is_refused(tmp_path):
-    interrupted(tmp_path, tiny.mesh(), 3)
+    interrupted(tmp_path, tiny.mesh(fsdp=2), 3)
     with pytest.raises(CheckpointMismatchError, match="data changed under the run: the seed was 3"):
-        tiny.train(tmp_path, settings(), tiny.mesh(), tiny.stream(settings(), seed=4))
+        tiny.train(tmp_path, settings(), tiny.mesh(fsdp=2), tiny.stream(settings(), seed=4))
 
 
 def test_future_stages_may_change(tmp_path):
@@ -154,31 +155,31 @@ def test_future_stages_may_change(tmp_path):
 
 
 def test_the_past_may_not(tmp_path):
-    interrupted(tmp_path, tiny.mesh(), 3)
-    other = settings([tiny.stage("a", 4, kor=1.0), *TABLES[1:]])
+    interrupted(tmp_path, tiny.mesh(fsdp=2), 3)
+    other = settings([tiny.stage("a", 4, (COSINE,), kor=1.0), *TABLES[1:]])
     with pytest.raises(CheckpointMismatchError, match="rows of 'kor' have been read"):
-        tiny.train(tmp_path, other, tiny.mesh())
+        tiny.train(tmp_path, other, tiny.mesh(fsdp=2))
 
 
 def test_another_learn_table_under_way_is_refused(tmp_path):
-    interrupted(tmp_path, tiny.mesh(), 3)
+    interrupted(tmp_path, tiny.mesh(fsdp=2), 3)
     other = settings([tiny.stage("a", 4, (FROZEN, SLOWER)), *TABLES[1:]])
     with pytest.raises(CheckpointMismatchError, match="opt/mu/layers/attn_norm_D is not wanted"):
-        tiny.train(tmp_path, other, tiny.mesh())
+        tiny.train(tmp_path, other, tiny.mesh(fsdp=2))
 
 
 def test_another_batch_size_goes_on_at_the_next_row(tmp_path):
     stages = [tiny.stage("a", 9, kor=0.5)]
     rude = settings(stages, sample_every=1)
     with pytest.raises(KeyboardInterrupt):
-        tiny.train(tmp_path, rude, tiny.mesh(), sample=stop_at(4))
-    _, metrics = tiny.train(tmp_path, settings(stages, batch_size=16), tiny.mesh())
+        tiny.train(tmp_path, rude, tiny.mesh(fsdp=2), sample=stop_at(4))
+    _, metrics = tiny.train(tmp_path, settings(stages, batch_size=16), tiny.mesh(fsdp=2))
     assert [m["rows"] for m in metrics] == [8, 16, 24, *range(40, 24 + 6 * 16 + 1, 16)]
 
 
 def test_a_new_learning_rate_is_allowed_and_said(tmp_path, caplog):
-    interrupted(tmp_path, tiny.mesh(), 3)
+    interrupted(tmp_path, tiny.mesh(fsdp=2), 3)
     gentle = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.005, warmup=2))
     stages = [tiny.stage("a", 4, (gentle,)), tiny.stage("b", 4, (gentle,), kor=0.9)]
-    tiny.train(tmp_path, settings([*stages, TABLES[2]]), tiny.mesh())
+    tiny.train(tmp_path, settings([*stages, TABLES[2]]), tiny.mesh(fsdp=2))
     assert "train.stages.0.learn.0.schedule.peak was 0.01, is 0.005" in caplog.text

@@ -30,7 +30,8 @@ CFG = llama.LlamaConfig(
     vocab_size=50, width=16, depth=2, mlp_width=32, num_heads=4, num_kv_heads=4, head_width=4,
     norm_eps=0.1, rope_theta=100.0, dtype="float32",
 )  # fmt: skip
-ALL = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.01, warmup=2))
+FLAT = recipe.Schedule(peak=0.01, warmup=2, kind="constant")  # one program for any length
+ALL = recipe.Rule(match=".*", schedule=FLAT)
 LENGTH = 12
 ROOT = Path(__file__).parents[1]
 

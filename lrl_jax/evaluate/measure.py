@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import itertools
 import time
 from typing import Any
 
@@ -33,8 +34,8 @@ def measure(
     """
     started = time.time()
     bits = {}
-    for name, uri in part.bits_per_byte.items():
-        lines = list(text.lines(uri))[: part.max_lines]
+    for name in part.bits_per_byte:
+        lines = _lines(part, name)
         score = likelihood.bits_per_byte(
             cfg, params, tokenizer, lines, mesh, part.batch_size, length, loss_blocks
         )
@@ -51,13 +52,15 @@ def baselines(part: Evaluate) -> Mapping[str, Mapping[str, float]]:
     """Bits per byte of n-gram models of characters, fitted on the recipe's `baseline_text`."""
     return {
         name: {
-            kind: metrics.ngram_bits_per_byte(
-                text.read_many(uris), text.lines(part.bits_per_byte[name]), order
-            )
+            kind: metrics.ngram_bits_per_byte(text.read_many(uris), _lines(part, name), order)
             for order, kind in ((1, "unigram"), (2, "bigram"))
         }
         for name, uris in part.baseline_text.items()
     }
+
+
+def _lines(part: Evaluate, name: str) -> list[str]:
+    return list(itertools.islice(text.lines(part.bits_per_byte[name]), part.max_lines))
 
 
 def _translate(

@@ -6,7 +6,7 @@
 The page is drawn from whatever the run folder holds so far; nothing in it is required:
 
     recipe.yaml               the recipe as resolved
-    */step.json               seconds each step took
+    steps/*.json              seconds each step took
     vocab/fertility.json      fertility.Row objects: tokenizer, language, per_line, parity, ...
     vocab/proof.json          prove.Proof: {fact: value}
     data/*/manifest.json      what was packed (data.rows.Manifest)
@@ -109,7 +109,7 @@ def read(folder: epath.PathLike) -> Pieces:
     folder = epath.Path(folder)
     recipe = folder / "recipe.yaml"
     text = recipe.read_text() if recipe.exists() else ""
-    notes = {p.parent.name: _json(p, {}) for p in sorted(folder.glob("*/step.json"))}
+    notes = {p.stem: _json(p, {}) for p in sorted(folder.glob("steps/*.json"))}
     manifests = {p.parent.name: _json(p, {}) for p in sorted(folder.glob("data/*/manifest.json"))}
     steps = {record["step"]: record for record in _jsonl(folder / "train" / "metrics.jsonl")}
     return Pieces(

@@ -81,10 +81,8 @@ NOUNS = {
         Noun("egg", "달걀", "개"), Noun("potato", "감자", "개", "potatoes"),
         Noun("noodles", "국수", "그릇", "noodles", ""),
     ),
-    "drink": (
-        Noun("water", "물", "잔", det=""), Noun("juice", "주스", "잔", det=""),
-        Noun("milk", "우유", "잔", det=""),
-    ),
+    "water": (Noun("water", "물", "잔", det=""),),
+    "drink": (Noun("juice", "주스", "잔", det=""), Noun("milk", "우유", "잔", det="")),
     "brew": (Noun("tea", "차", "잔", det=""), Noun("coffee", "커피", "잔", det="")),
     "pet": (
         Noun("cat", "고양이", "마리"), Noun("dog", "개", "마리"), Noun("bird", "새", "마리"),
@@ -107,7 +105,7 @@ NOUNS = {
         Noun("pencil", "연필", "자루"), Noun("pen", "펜", "자루"), Noun("notebook", "공책", "권"),
     ),
     "clothes": (
-        Noun("hat", "모자", "개"), Noun("coat", "외투", "벌"), Noun("skirt", "치마", "벌"),
+        Noun("hat", "모자", "개"), Noun("coat", "외투", "벌"), Noun("scarf", "목도리", "개", "scarves"),
         Noun("shoes", "신발", "켤레", "shoes", ""), Noun("gloves", "장갑", "켤레", "gloves", ""),
     ),
     "thing": (
@@ -191,12 +189,12 @@ PLACES = {
 ROOMS = ("kitchen", "classroom", "room", "office", "library", "garden")
 FAR = ("park", "library", "market", "station", "hospital", "museum", "zoo", "beach", "school",
        "village", "office", "theater", "farm", "seoul", "busan")  # fmt: skip
-NEAR = ("store", "cafe", "bakery", "bookstore", "restaurant", "classroom", "home", "garden",
-        "kitchen", "forest", "room")  # fmt: skip
+NEAR = ("store", "cafe", "bakery", "bookstore", "restaurant", "home", "garden", "forest")
+CITIES = ("seoul", "busan")
 VEHICLES = (
-    ("by bus", "버스"), ("by train", "기차"), ("by subway", "지하철"), ("by taxi", "택시"),
-    ("by car", "자동차"), ("by bicycle", "자전거"), ("by truck", "트럭"),
-)  # fmt: skip
+    ("by bus", "버스"), ("by train", "기차"), ("by car", "자동차"), ("by truck", "트럭"),
+    ("by subway", "지하철"), ("by taxi", "택시"), ("by bicycle", "자전거"),
+)  # the first four go from city to city # fmt: skip
 TOOLS = {
     "pencil": ("with a pencil", "연필"), "pen": ("with a pen", "펜"),
     "brush": ("with a brush", "붓"), "knife": ("with a knife", "칼"),
@@ -212,7 +210,7 @@ ANCHORS = (  # a piece of furniture or a landmark, the spots it offers, what is 
     (Noun("box", "상자"), ("in", "on", "next to", "behind"), "thing toy book pencil clothes"),
     (Noun("door", "문"), ("next to", "behind", "in front of"), "toy pet bike machine"),
     (Noun("tree", "나무"), ("under", "next to", "behind", "in front of"), "toy pet bike farm"),
-    (Noun("car", "자동차"), ("next to", "behind", "in front of", "under"), "toy pet bike"),
+    (Noun("car", "자동차"), ("next to", "behind", "in front of", "under"), "toy pet"),
 )
 
 

@@ -69,7 +69,7 @@ def wish(rng: Random) -> Pair:
     who = ph.subject(rng)
     tense = pick(rng, ("can", "want", "wanted", "must"))
     if tense == "can":
-        return ph.tell(who, _deed(rng, who, "c", place="", extra=False), "can")
+        return ph.tell(who, _deed(rng, who, "c", place="", extra=False, simple=True), "can")
     if tense == "must":
         d = _deed(rng, who, pick(rng, "pph"), extra=False)
         return ph.tell(who, d, tense, _when(rng, "future", 0.3))
@@ -81,20 +81,17 @@ def scene(rng: Random) -> Pair:
     """There are three cats under the tree: 나무 아래에 고양이 세 마리가 있다."""
     past = chance(rng, 0.35)
     if chance(rng, 0.4):
-        noun, where_eng, where_kor, key = spot(rng)
+        (noun, where_eng, where_kor, key), most = spot(rng), 4
     else:
+        most = 9
         frame = pick(rng, u.SCENES)
         noun = pick(rng, x.CROWD if frame.objects == "crowd" else ph.nouns_of(frame.objects))
         key = pick(rng, frame.places.split())
         where_eng, where_kor = x.PLACES[key].at, x.PLACES[key].kor
     single = chance(rng, 0.3)
-    n = 1 if single else 2 + int(rng.random() * 9)
+    n = 1 if single else 2 + int(rng.random() * most)
     what = ph.plain(noun) if single else ph.counted_as(noun, min(n, x.COUNTERS[noun.counter][0]))
-    be = {(0, 0): "is", (0, 1): "are", (1, 0): "was", (1, 1): "were"}[
-        past, not single or ph.is_plural(noun)
-    ]
-    if single and ph.is_plural(noun):
-        be = "were" if past else "are"
+    be = _be(past, not single or ph.is_plural(noun))
     verb = "있었다" if past else "있다"
     return Pair(
         f"There {be} {what.eng} {where_eng}.",
@@ -163,7 +160,7 @@ def state(rng: Random) -> Pair:
         who = ph.subject(rng)
         air, size = pick(rng, u.MOODS), who.pronoun == "they"
     else:
-        place = x.PLACES[pick(rng, tuple(p for p in x.PLACES if p not in ("seoul", "busan")))]
+        place = x.PLACES[pick(rng, tuple(p for p in x.PLACES if p not in x.CITIES))]
         who, air, size = x.Person(place.bare, place.kor), pick(rng, u.AIRS), False
     eng = f"{who.eng} {_be(past, size)} {air.eng}{' ' if when_eng else ''}{when_eng}."
     kor = f"{ph.topic(who)} {when_kor}{' ' if when_kor else ''}{_is(air, past)}."
@@ -254,8 +251,7 @@ def follow(rng: Random, who: x.Person, verbs: str, limit: str) -> Deed:
     verb = pick(rng, verbs.split()).replace("_", " ")
     frames = [f for f in ph.ALL_DEEDS if f.verb == verb]
     frames = [f for f in frames if who.grown or "g" not in f.flags] or frames
-    if limit in x.NOUNS:
-        frames = [f for f in frames if f.objects == limit] or frames
+    frames = [f for f in frames if f.objects == limit] or frames
     frame = pick(rng, frames)
     places = [p for p in limit.split() if p in frame.places.split()]
     return ph.deed(rng, frame, who, place=pick(rng, places) if places else None, extra=False)
@@ -312,7 +308,7 @@ def contrast(rng: Random) -> Pair:
     frame = pick(rng, [f for f in frames if len(ph.nouns_of(f.objects)) > 1])
     first = ph.deed(rng, frame, one, place="", simple=True, extra=False)
     second = first
-    while second.eng == first.eng:
+    while second.eng == first.eng or second.eng in (" a flower", " flowers"):
         second = ph.deed(rng, frame, two, place="", simple=True, extra=False)
     return Pair(
         f"{one.eng} {ph.eng_verb(first, 'past', False)}, "
@@ -333,7 +329,7 @@ def like(rng: Random) -> Pair:
     likes, not_likes = "like" if plural else "likes", "do not" if plural else "does not"
     one = ph.plain(noun, several)
     keys = tuple(f"{n}+like+{noun.eng}" for n in ph.lemmas(who))
-    if chance(rng, 0.5):
+    if noun in x.NOUNS["flower"] or chance(rng, 0.5):
         yes = chance(rng, 0.6)
         kor = g.present(stem) if yes else stem.text + "지 않는다"
         verb = likes if yes else f"{not_likes} like"

@@ -87,6 +87,7 @@ def nouns_of(classes: str) -> list[Noun]:
     return [noun for name in classes.split() for noun in x.NOUNS[name]]
 
 
+NOUN = {noun.eng: noun for nouns in x.NOUNS.values() for noun in nouns}
 CLASS_OF = {noun.eng: name for name, nouns in x.NOUNS.items() for noun in nouns}
 ALL_DEEDS = u.FRAMES + u.ALONE
 
@@ -195,7 +196,8 @@ def object_of(rng: Random, frame: Frame, who: Person, simple: bool = False) -> P
     noun = pick(rng, nouns_of(frame.objects))
     draw = 0.0 if simple else rng.random()
     if draw > 0.72 and noun.counter and "n" not in frame.flags:
-        return counted(rng, noun, 2 if "s" in frame.flags else 1)
+        most = 3 if frame.verb in ("eat", "drink") else 10
+        return counted(rng, noun, 2 if "s" in frame.flags else 1, most)
     adjectives = fitting(noun, attribute=True, taste="x" not in frame.flags)
     if 0.45 < draw <= 0.72 and adjectives and noun.det != "the":
         return described(noun, pick(rng, adjectives), "s" in frame.flags)
@@ -239,13 +241,13 @@ def journey(rng: Random, habit: bool = False, place: str | None = None) -> Deed:
     """Going somewhere: go and come 에, return and walk (으)로."""
     verb = u.VERBS[pick(rng, ("go", "go") if habit else ("go", "go", "come", "return", "walk"))]
     place = place or pick(rng, x.NEAR if chance(rng, 0.3) else x.FAR)
-    if verb.eng == "walk" and place in ("seoul", "busan"):
+    if verb.eng == "walk" and place in x.CITIES:
         place = "station"
     where = x.PLACES[place]
     to = where.kor + "에" if verb.eng in ("go", "come") else g.particle(where.kor, "by")
     eng, kor = f" {where.to}", f"{to} "
     if verb.eng != "walk" and place in x.FAR and chance(rng, 0.45):
-        by_eng, by_kor = pick(rng, x.VEHICLES)
+        by_eng, by_kor = pick(rng, x.VEHICLES[:4] if place in x.CITIES else x.VEHICLES)
         eng, kor = f"{eng} {by_eng}", f"{g.particle(by_kor, 'by')} {kor}"
     return Deed(verb, eng, kor, f"{verb.eng}+{place}")
 

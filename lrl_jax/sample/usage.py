@@ -93,7 +93,7 @@ FRAMES = (
     Frame("eat", "fruit baked", "kitchen park home garden classroom", flags="hl"),
     Frame("eat", "dish fish boiled", "restaurant kitchen home", flags="hl"),
     Frame("eat", "rice", "restaurant kitchen home", "spoon", "hl"),
-    Frame("drink", "drink", "kitchen cafe restaurant home classroom", flags="hl"),
+    Frame("drink", "water drink", "kitchen cafe restaurant home classroom", flags="hl"),
     Frame("drink", "brew", "cafe office home kitchen", flags="hlg"),
     Frame("read", "book novel letter news", "library room park cafe home", flags="hl"),
     Frame("write", "letter novel", "room library cafe home", "pencil pen", "hc"),
@@ -162,11 +162,12 @@ GIFTS = (
     Frame("lend", "thing pencil book", "", flags="n"),
 )
 SCENES = (  # what there is, and where
-    Frame("be", "pet", "park garden village room"),
+    Frame("be", "pet", "park garden village"),
     Frame("be", "farm horse", "farm village"),
     Frame("be", "wild", "zoo forest"),
     Frame("be", "crowd", "classroom park library station school"),
-    Frame("be", "flower tree", "garden park forest"),
+    Frame("be", "flower", "garden park"),
+    Frame("be", "tree", "garden park forest"),
     Frame("be", "furniture", "classroom office room library"),
 )
 
@@ -187,13 +188,13 @@ ADJECTIVES = (
     Adjective("cheap", Stem("싸"), "clothes machine bike car thing", "expensive"),
     Adjective("delicious", Stem("맛있", "있"), "fruit baked rice dish fish boiled drink brew"),
     Adjective("sweet", Stem("달"), "fruit baked"),
-    Adjective("fresh", Stem("신선하"), "fruit drink"),
+    Adjective("fresh", Stem("신선하"), "fruit"),
     Adjective("hot", Stem("뜨겁", "ㅂ"), "brew", "cold"),
-    Adjective("cold", Stem("차갑", "ㅂ"), "drink", "hot"),
+    Adjective("cold", Stem("차갑", "ㅂ"), "water drink", "hot"),
     Adjective("clean", Stem("깨끗하"), "clothes thing bike car", "dirty", False),
     Adjective("dirty", Stem("더럽", "ㅂ"), "clothes thing bike car", "clean", False),
     Adjective("interesting", Stem("재미있", "있"), "book novel movie letter", "boring"),
-    Adjective("boring", Stem("지루하"), "book novel movie", "interesting"),
+    Adjective("boring", Stem("지루하"), "book novel movie", "interesting", False),
     Adjective("difficult", Stem("어렵", "ㅂ"), "lesson", "easy", False),
     Adjective("easy", Stem("쉽", "ㅂ"), "lesson", "difficult", False),
 )  # fmt: skip
@@ -216,9 +217,9 @@ WEATHER = {
     "it was cold": Stem("날씨가 춥", "ㅂ"), "it was hot": Stem("날씨가 덥", "ㅂ"),
     "it was warm": Stem("날씨가 따뜻하"),
 }  # fmt: skip
-# What follows from a mood or the weather: tense, verbs, and the places or classes that make sense.
+# What follows from a mood or the weather: tense, verbs, and the places or the one frame that make sense.
 REASONS = (
-    ("hungry", "past", "eat", ""), ("thirsty", "past", "drink", "drink"),
+    ("hungry", "past", "eat", ""), ("thirsty", "past", "drink", "water drink"),
     ("tired", "past", "sleep rest", ""), ("bored", "past", "watch read draw play listen_to", ""),
     ("happy", "past", "sing dance laugh", ""), ("sad", "past", "cry", ""),
     ("sick", "past", "sleep rest", "home room"), ("busy", "could_not", "watch rest meet read", ""),
@@ -229,6 +230,6 @@ REASONS = (
     ("it was snowing", "past", "take have_fun take_a_walk", "park"),
     ("it was snowing", "could_not", "work ride", ""),
     ("it was cold", "past", "drink", "brew"), ("it was cold", "past", "close", ""),
-    ("it was hot", "past", "swim open", ""), ("it was hot", "past", "drink", "drink"),
+    ("it was hot", "past", "swim open", ""), ("it was hot", "past", "drink", "water drink"),
     ("it was warm", "past", "take_a_walk have_fun run", "park beach garden"),
 )  # fmt: skip

@@ -146,17 +146,17 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
     """The newest verified state, the steps done and the next row; (None, 0, 0) for a new run."""
 
     def abstract(meta: Mapping[str, Any]) -> State:
+        if meta["step"] > settings.steps:
+            raise CheckpointMismatchError(
+                f"{checkpoints.folder} stands at step {meta['step']}, the recipe ends at "
+                f"{settings.steps}: give the recipe another name, or add steps"
+            )
         return steps(optimizer.phase_at(table, meta["step"])).abstract
 
     found = checkpoints.restore(abstract)
     if found is None:
         checkpoints.put_aside(after=-1)
         return None, 0, 0
-    if found.step > settings.steps:
-        raise CheckpointMismatchError(
-            f"{checkpoints.folder} stands at step {found.step}, the recipe ends at "
-            f"{settings.steps}: give the recipe another name, or add steps"
-        )
     data = found.meta["data"]
     fits, why = compatible(Plan.from_json(data["plan"]), stream.plan, data["next_row"])
     if not fits:

@@ -1,0 +1,74 @@
+"""Two processes on loopback are one run: the same losses, and one signal stops both."""
+
+import socket
+import time
+
+import numpy as np
+import pytest
+import worker_train as tiny
+
+from lrl_jax.train.checkpoint import Checkpoints
+from lrl_jax.train.log import read
+
+pytestmark = pytest.mark.slow
+
+
+def spawn_two(folder, **options):
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        coordinator = f"localhost:{s.getsockname()[1]}"
+    options = dict(coordinator=coordinator, processes=2, devices=2, **options)
+    return [tiny.spawn(folder, process_id=i, **options) for i in range(2)]
+
+
+def ended(children):
+    """Exit codes; what was said, if they are not alike."""
+    out = [child.communicate(timeout=120)[1] for child in children]
+    codes = [child.returncode for child in children]
+    assert codes[0] == codes[1], "\n".join(out)
+    return codes[0]
+
+
+def records(folder):
+    return read(folder / "train" / "metrics.jsonl")
+
+
+def saved(folder):
+    return Checkpoints(folder / "train" / "checkpoints").steps()
+
+
+@pytest.mark.parametrize("mesh", [{"fsdp": 4}, {"data": 2, "fsdp": 1, "tensor": 2}])
+def test_two_processes_give_the_losses_of_one(tmp_path, mesh):
+    assert ended(spawn_two(tmp_path / "two", mesh=mesh, save={"steps": 4})) == 0
+    rules = tiny.settings(steps=8, save={"steps": 4})
+    _, one = tiny.train(tmp_path / "one", rules, tiny.mesh(**{"fsdp": 1, **mesh}))
+    two = records(tmp_path / "two")
+    assert [m["step"] for m in two] == [*range(1, 9)]
+    np.testing.assert_allclose([m["loss"] for m in two], [m["loss"] for m in one], rtol=1e-6)
+    assert saved(tmp_path / "two") == [4, 8]
+
+
+def test_sigterm_to_one_of_two_saves_the_same_step_in_both_and_one_process_goes_on(tmp_path):
+    children = spawn_two(tmp_path, mesh={"fsdp": 4}, steps=30, slow=0.05)
+    while len(records(tmp_path)) < 3:
+        assert all(child.poll() is None for child in children)
+        time.sleep(0.01)
+    children[1].terminate()
+    assert ended(children) == 75
+    (step,) = saved(tmp_path)
+    assert records(tmp_path)[-1]["step"] == step < 30
+    _, metrics = tiny.train(tmp_path, tiny.settings(steps=30), tiny.mesh(fsdp=2))
+    assert [m["step"] for m in metrics] == [*range(1, 31)]
+
+
+def test_a_checkpoint_of_one_process_goes_on_in_two_and_damage_is_seen_by_both(tmp_path):
+    rules = tiny.settings(steps=4, save={"steps": 2})
+    tiny.train(tmp_path, rules, tiny.mesh())
+    newest = tmp_path / "train" / "checkpoints" / "4"
+    path = max((p for p in newest.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    assert ended(spawn_two(tmp_path, mesh={"fsdp": 4}, steps=8)) == 0
+    assert [m["step"] for m in records(tmp_path)] == [*range(1, 9)]
+    assert saved(tmp_path) == [2, 8]
