@@ -1,9 +1,7 @@
 """What each verb of `lrl` does; libraries are imported by the verb that needs them."""
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor
 import importlib.resources
-import multiprocessing
 from pathlib import Path
 import sys
 
@@ -102,21 +100,8 @@ def _word(args: argparse.Namespace) -> None:
 def _perform(this: Run, word: str, *, redo: bool) -> None:
     from lrl_jax import steps
 
-    work = steps.STEPS[word]
-    if word == "data":
-        work = _in_child
-    if perform(this, word, work, redo=redo):
-        return
-    _say(f"{word}: done already, inputs unchanged ({this.at(word)})")
-
-
-def _in_child(this: Run) -> None:
-    """Runs the data step in a process of its own: TensorFlow never enters this one."""
-    from lrl_jax import steps
-
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        pool.submit(steps.data, this).result()
+    if not perform(this, word, steps.STEPS[word], redo=redo):
+        _say(f"{word}: done already, inputs unchanged ({this.at(word)})")
 
 
 def _report(this: Run) -> None:

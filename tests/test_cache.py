@@ -25,8 +25,8 @@ def test_a_token_at_a_time_equals_all_at_once(params):
     tokens_BT = np.random.default_rng(0).integers(0, 97, (2, 10)).astype(np.int32)
     cache, got = caches.empty(CFG, 2, 16), []
     for t in range(10):
-        logits, cache = decode(params, tokens_BT[:, t : t + 1], np.full((2, 1), t), cache)
-        got.append(logits)
+        one, cache = decode(params, tokens_BT[:, t : t + 1], np.full((2, 1), t), cache)
+        got.append(one)
     np.testing.assert_allclose(
         np.concatenate(got, axis=1), logits(params, tokens_BT), rtol=1e-5, atol=1e-5
     )

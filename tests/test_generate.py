@@ -61,10 +61,19 @@ def test_a_row_ends_at_eos_and_others_go_on(params):
     assert generated(params, PROMPTS, 6, eos_id=eos) == want
 
 
+def test_a_row_that_has_ended_stays_ended_so_that_the_loop_can_stop(params):
+    free = slowly(params, PROMPTS[0], 6, eos=-1)
+    end = next(i for i in range(5) if free[i] not in free[:i] and free[i + 1] != free[i])
+    tokens_BT = np.full((1, 32), 0, np.int32)
+    tokens_BT[0, :4] = [BOS, *PROMPTS[0]]
+    (got,) = generate._decode(CFG, params, tokens_BT, np.array([4]), 6, free[end])
+    np.testing.assert_array_equal(got, free[:end] + [free[end]] * (6 - end))
+
+
 def test_bos_is_put_in_front_once(params):
-    want = generated(params, [[5, 6, 7]], 4)
-    assert generated(params, [[BOS, 5, 6, 7]], 4) == want
-    assert want == [slowly(params, [5, 6, 7], 4)]
+    want = generated(params, PROMPTS, 12)
+    assert generated(params, [[BOS, *prompt] for prompt in PROMPTS], 12) == want
+    assert want == [slowly(params, prompt, 12) for prompt in PROMPTS]
 
 
 def test_no_prompts_give_no_text(params):

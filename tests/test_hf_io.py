@@ -102,10 +102,7 @@ def test_padding_rows_never_leave(params, folder):
 def test_bfloat16_goes_out_and_comes_in_bitwise(params, tmp_path):
     save.save(tmp_path, params, CFG, IDS, "bfloat16", 10**9)
     got = load.load(tmp_path, CFG, shardings(), "float32")
-    want = {
-        name: np.asarray(w.astype(jnp.bfloat16).astype("float32")) for name, w in params.items()
-    }
-    assert_same(got, want)
+    assert_same(got, {name: w.astype("bfloat16").astype("float32") for name, w in params.items()})
     assert load.read_config(tmp_path)["dtype"] == "bfloat16"
     stored = load.load(tmp_path, CFG, shardings(), "bfloat16")
     save.save(tmp_path / "again", stored, CFG, IDS, "bfloat16", 10**9)
@@ -146,6 +143,18 @@ def test_rows_beyond_the_tokenizer_are_cut(folder):
     want = tensors(folder)["model.embed_tokens.weight"]
     np.testing.assert_array_equal(got[:90], want[:90])
     assert np.all(got[90:] == 0)
+
+
+def test_growth_sees_no_rows_beyond_the_tokenizer(folder):
+    seen = []
+
+    def grow(old_VD):
+        seen.append(old_VD.shape)
+        return np.concatenate([old_VD, old_VD[:10]])
+
+    cfg = dataclasses.replace(CFG, vocab_size=100)
+    load.load(folder, cfg, shardings(cfg), "float32", {"embed_VD": grow, "unembed_DV": grow}, 90)
+    assert seen == [(90, 32), (90, 32)]
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused_with_both_numbers(folder):

@@ -93,6 +93,7 @@ def test_blocks_never_hold_all_logits(inputs):
 
     assert f"tensor<{B}x{T}x{V}xf32>" in text(1)
     assert f"tensor<{B}x{T}x{V}xf32>" not in text(4)
+    assert f"tensor<4x{B}x{T}x{V // 4}xf32>" not in text(4)  # all of them, stacked by the scan
 
 
 def test_blocks_that_do_not_divide_are_refused_with_ones_that_do(inputs):

@@ -248,6 +248,17 @@ def test_a_failed_packing_leaves_nothing_that_looks_whole(text, tmp_path):
         rows.read_manifest(tmp_path / "out/d")
 
 
+def test_what_is_packed_stays_packed_when_another_dataset_fails(text, tmp_path):
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"a\n\xff\n")
+    good = data_of(text).datasets["d"]
+    data = data_of(datasets={"good": good, "bad": good.model_copy(update={"path": (str(bad),)})})
+    with pytest.raises(ValueError, match=r"bad\.txt:2: not UTF-8"):
+        pack.prepare_all(data, make(), tmp_path / "out")
+    assert rows.read_manifest(tmp_path / "out/good").docs == 3
+    assert not (tmp_path / "out/bad" / rows.MANIFEST).exists()
+
+
 def test_an_empty_dataset_is_an_error(tmp_path):
     (tmp_path / "blank.txt").write_text("\n \n")
     with pytest.raises(ValueError, match="dataset 'd' has no document"):

@@ -43,7 +43,7 @@ def test_a_permutation_has_every_value_once(n, seed):
 
 
 def test_permutations_are_frozen():
-    # recorded on 2025-11-21 with VERSION 1; a change here reorders the data of every run
+    # recorded with VERSION 1; a change here reorders the data of every run
     assert permute(np.arange(10), 10, 7).tolist() == [8, 1, 2, 4, 7, 0, 5, 9, 6, 3]
     got = permute(np.array([0, 1, 2, 999_999]), 1_000_000, 123).tolist()
     assert got == [15873, 230614, 443772, 500054]
@@ -97,6 +97,14 @@ def test_half_and_half_is_half_and_half_at_every_moment():
     for g in (1000, 10_000, 33_333, 100_000):
         consumed = p.consumed(g)
         assert abs(consumed["ko"] / g - 0.5) <= 0.001
+
+
+def test_unequal_datasets_alternate_evenly():
+    p = Plan({"ko": 900, "en": 30}, (Stage("s", 200, {"ko": 3, "en": 1}),))
+    got = [p.names[i] for i in p.order(np.arange(8))[0]]
+    assert sorted(got[:4]) == sorted(got[4:]) == ["en", "ko", "ko", "ko"]
+    for g in range(201):
+        assert abs(p.consumed(g)["en"] - g / 4) <= 1
 
 
 @given(plans())

@@ -105,7 +105,7 @@ def test_sigterm_saves_and_exits_75_and_the_next_run_goes_on(tmp_path):
     assert [m["step"] for m in read(tmp_path / "train" / "metrics.jsonl")] == [*range(1, 41)]
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 1), (1, 2, 2), (2, 2, 2)])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)])
 def test_a_run_goes_on_with_other_devices(tmp_path, whole, shape):
     interrupted(tmp_path, tiny.mesh(fsdp=2), 6)
     state, metrics = tiny.train(tmp_path, settings(), tiny.mesh(*shape))

@@ -143,8 +143,9 @@ def test_a_task_gives_templated_documents_and_counts_what_it_left_out(tmp_path):
 
 def test_registering_again_replaces(tmp_path):
     data = small(tmp_path)
-    tasks.register("run", data, make())
+    first = tasks.register("run", data, make())
     again = tasks.register("run", data, make())
+    assert again["my-text"] is not first["my-text"]
     assert seqio.TaskRegistry.get(tasks.task_name("run", "my-text")) is again["my-text"]
 
 

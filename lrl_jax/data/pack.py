@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import tempfile
-from typing import Any
 
 from etils import epath
 import numpy as np
@@ -45,6 +44,9 @@ class Count:
     def __add__(self, other: "Count") -> "Count":
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
         return Count(*(a + b for a, b in pairs))
+
+
+Packed = tuple[rows.Shard | None, Count]  # a shard without a document has no file
 
 
 # ---------------------------------------------------------------------------- whole datasets
@@ -92,8 +94,7 @@ def prepare_all(
     }
     for name in due:
         _clear(epath.Path(folder) / name)
-    packed = _in_processes(data, tokenizer, folder, due, progress) if due else {}
-    for name, done in packed.items():
+    for name, done in _in_processes(data, tokenizer, folder, due, progress):
         target = epath.Path(folder) / name
         manifests[name] = _finish(data, name, tokenizer, target, marks[name], done)
     return {name: manifests[name] for name in data.datasets}
@@ -145,7 +146,7 @@ def digest(path: epath.Path) -> str:
 # ---------------------------------------------------------------------------- one shard
 def pack_shard(
     data: recipe.Data, name: str, tokenizer: Tokenizer, folder: str, shard: int
-) -> tuple[rows.Shard | None, Count]:
+) -> Packed:
     """Packs one source shard into one file; a pure function of its text, fit for any runner.
 
     Returns:
@@ -259,18 +260,22 @@ def _in_processes(
     folder: epath.PathLike,
     due: dict[str, int],
     progress: Progress,
-) -> dict[str, list[tuple[rows.Shard | None, Count]]]:
+) -> Iterator[tuple[str, list[Packed]]]:
+    """Yields each dataset with its packed shards as soon as the last of them is done."""
     jobs = [(name, shard) for name, count in due.items() for shard in range(count)]
+    if not jobs:
+        return
     work = functools.partial(_job, data, tokenizer, os.fspath(folder))
-    done: dict[str, list[Any]] = {name: [] for name in due}
+    done: dict[str, list[Packed]] = {name: [] for name in due}
     # spawn: a fork of a process that runs JAX or TensorFlow threads can hang
-    with concurrent.futures.ProcessPoolExecutor(
-        min(data.workers, len(jobs)), multiprocessing.get_context("spawn")
-    ) as pool:
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(min(data.workers, len(jobs)), context) as pool:
         try:
             for (name, _), result in zip(jobs, pool.map(work, jobs), strict=True):
                 done[name].append(result)
                 progress(name, len(done[name]), due[name])
+                if len(done[name]) == due[name]:
+                    yield name, done[name]
         except BrokenProcessPool:
             raise ValueError(
                 "a packing process was killed, most likely for lack of memory; "
@@ -278,10 +283,9 @@ def _in_processes(
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
-    return done
 
 
-def _job(data: recipe.Data, tokenizer: Tokenizer, folder: str, job: tuple[str, int]) -> Any:
+def _job(data: recipe.Data, tokenizer: Tokenizer, folder: str, job: tuple[str, int]) -> Packed:
     name, shard = job
     return pack_shard(data, name, tokenizer, os.fspath(epath.Path(folder) / name), shard)
 
@@ -300,7 +304,7 @@ def _finish(
     tokenizer: Tokenizer,
     folder: epath.Path,
     mark: str,
-    done: list[tuple[rows.Shard | None, Count]],
+    done: list[Packed],
 ) -> rows.Manifest:
     dataset = data.datasets[name]
     count = sum((one for _, one in done), Count())

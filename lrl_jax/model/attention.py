@@ -4,12 +4,15 @@ from collections.abc import Callable
 import functools
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from lrl_jax.model import sharding
 
-RESIDUALS = "attention_residuals"  # name under which checkpoint policies keep splash's residuals
+RESIDUALS = (
+    "attention_residuals"  # name under which checkpoint policies keep what is costly to redo
+)
 BLOCKS = (1024, 512, 256, 128)  # splash block sizes; 1,024 is best where the length allows it
 
 
@@ -46,18 +49,39 @@ def masked(q_BTNH, k_BSKH, v_BSKH, mask_BTS) -> jax.Array:
     """Attention under any mask; every token must see something. Returns [B, T, N, H]."""
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
-    q_BTKGH = (q_BTNH * H**-0.5).reshape(B, T, K, N // K, H)
+    q_BKGTH = jnp.moveaxis((q_BTNH * H**-0.5).reshape(B, T, K, N // K, H), 1, 3)
+    k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
     # Scores and softmax stay in float32: bfloat16 loses rank order in long rows.
     scores_BKGTS = jnp.einsum(
-        "btkgh,bskh->bkgts", q_BTKGH, k_BSKH, preferred_element_type=jnp.float32
+        "bkgth,bksh->bkgts", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32
     )
     scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS, -1e30)
-    probs_BKGTS = jax.nn.softmax(scores_BKGTS, axis=-1).astype(v_BSKH.dtype)
-    return jnp.einsum("bkgts,bskh->btkgh", probs_BKGTS, v_BSKH).reshape(B, T, N, H)
+    most_BKGT1 = jax.lax.stop_gradient(scores_BKGTS.max(axis=-1, keepdims=True))
+    weights_BKGTS = jnp.exp(scores_BKGTS - most_BKGT1)
+    # Normalised after the product, where there is H instead of S to divide.
+    total_BKGT1 = weights_BKGTS.sum(axis=-1, keepdims=True).astype(v_BKSH.dtype)
+    out_BKGTH = jnp.einsum("bkgts,bksh->bkgth", weights_BKGTS.astype(v_BKSH.dtype), v_BKSH)
+    return jnp.moveaxis(out_BKGTH / total_BKGT1, 3, 1).reshape(B, T, N, H)
 
 
 def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
-    return masked(q_BTNH, k_BSKH, v_BSKH, attention_mask(segments_BT))
+    """Plain attention, a row at a time: one row's scores stay in a CPU's cache.
+
+    The backward pass makes the scores again, so none are kept; on 2 cores forward and backward
+    take less than half the time of the whole batch at once (16 x 256 tokens, docs/log.md).
+    """
+
+    @jax.checkpoint
+    def row(args):
+        q_TNH, k_SKH, v_SKH, segments_T = args
+        mask_1TS = attention_mask(segments_T[None])
+        return masked(q_TNH[None], k_SKH[None], v_SKH[None], mask_1TS)[0]
+
+    def rows(*args):
+        return jax.lax.map(row, args)
+
+    out_BTNH = _on_each_device(rows, q_BTNH, k_BSKH, v_BSKH, segments_BT)
+    return checkpoint_name(out_BTNH, RESIDUALS)
 
 
 def _xla(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
@@ -69,12 +93,17 @@ def _xla(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
 
 
 def _splash(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
-    """Splash attention, the TPU kernel, on each device's rows and heads."""
+    """Splash attention, the TPU kernel."""
+    return _on_each_device(_splash_local, q_BTNH, k_BSKH, v_BSKH, segments_BT)
+
+
+def _on_each_device(attend, q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
+    """Runs `attend` on each device's own rows and heads."""
     if jax.sharding.get_abstract_mesh().empty:
-        return _splash_local(q_BTNH, k_BSKH, v_BSKH, segments_BT)
+        return attend(q_BTNH, k_BSKH, v_BSKH, segments_BT)
     heads = P(sharding.BATCH, None, "tensor", None)
     return jax.shard_map(
-        _splash_local,
+        attend,
         in_specs=(heads, heads, heads, P(sharding.BATCH, None)),
         out_specs=heads,
         check_vma=False,  # Pallas calls do not say over which axes they vary

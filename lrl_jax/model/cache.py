@@ -35,8 +35,7 @@ class Cache:
         def put(old_LBSKH, new_BTKH):
             old_BSKH = jax.lax.dynamic_index_in_dim(old_LBSKH, l, keepdims=False)
             new_BSKH = jax.vmap(_put)(old_BSKH, new_BTKH.astype(old_BSKH.dtype), starts_B)
-            out_LBSKH = jax.lax.dynamic_update_index_in_dim(old_LBSKH, new_BSKH, l, 0)
-            return sharding.constrain(out_LBSKH, SPEC)
+            return jax.lax.dynamic_update_index_in_dim(old_LBSKH, new_BSKH, l, 0)
 
         return Cache(put(self.k_LBSKH, k_BTKH), put(self.v_LBSKH, v_BTKH))
 

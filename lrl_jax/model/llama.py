@@ -46,8 +46,8 @@ class LlamaConfig:
     Attributes:
       vocab_size: the tokenizer's size; embedding arrays have `padded_vocab_size` rows.
       dtype: of activations and of matrix products; parameters keep their own dtype.
-      remat: what a layer keeps for its backward pass. "nothing": its input (and on TPU the
-        attention kernel's residuals); "dots": matrix products too; "full": everything.
+      remat: what a layer keeps for its backward pass. "nothing": its input and what
+        attention would have to redo; "dots": matrix products too; "full": everything.
       attention: "auto" chooses by `jax.default_backend()`; compiling for another machine
         names it (a key of `attention.IMPLEMENTATIONS`).
     """

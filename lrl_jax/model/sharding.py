@@ -28,10 +28,8 @@ def letters(name: str) -> str:
 def spec(name: str) -> P:
     """How a parameter is split over the mesh; norms are replicated.
 
-    >>> spec("layers/o_NHD")
-    PartitionSpec(None, 'tensor', None, 'fsdp')
-    >>> spec("layers/attn_norm_D")
-    PartitionSpec()
+    >>> tuple(spec("layers/o_NHD")), tuple(spec("layers/attn_norm_D"))
+    ((None, 'tensor', None, 'fsdp'), ())
     """
     if letters(name).removeprefix("L") == "D":
         return P()

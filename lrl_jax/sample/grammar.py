@@ -1,4 +1,4 @@
-"""Korean particles and conjugation, and English inflection: rules for the words of the sample world.
+"""Korean particles and conjugation and English inflection, for the words of the sample world.
 
 Dedicated to the public domain (CC0 1.0). Standard library only; pure functions.
 """
@@ -66,7 +66,7 @@ def particle(word: str, name: str) -> str:
 
 
 def infinitive(stem: Stem) -> str:
-    """The -아/어 form, from which the past is made: 먹어, 가, 와, 마셔, 들어, 도와, 불러, 해, 빨개."""
+    """The -아/어 form, on which the past is built: 먹어, 가, 와, 마셔, 들어, 도와, 불러, 해."""
     head, last = stem.text[:-1], stem.text[-1]
     initial, vowel, final = split(last)
     if last == VERB_HA:
@@ -130,7 +130,7 @@ def _before_eu(stem: Stem, final: int, syllable: str) -> str:
 
 
 def done(stem: Stem) -> str:
-    """-(으)ㄴ: a verb's past adnominal (먹은, 산, 만든, 들은), an adjective's present (큰, 빨간)."""
+    """-(으)ㄴ: a verb's past adnominal (먹은, 산, 만든, 들은), an adjective's (큰, 빨간)."""
     if stem.kind == "있":
         return stem.text + "는"
     return _before_eu(stem, N, "은")

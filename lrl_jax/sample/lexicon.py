@@ -105,7 +105,8 @@ NOUNS = {
         Noun("pencil", "연필", "자루"), Noun("pen", "펜", "자루"), Noun("notebook", "공책", "권"),
     ),
     "clothes": (
-        Noun("hat", "모자", "개"), Noun("coat", "외투", "벌"), Noun("scarf", "목도리", "개", "scarves"),
+        Noun("hat", "모자", "개"), Noun("coat", "외투", "벌"),
+        Noun("scarf", "목도리", "개", "scarves"),
         Noun("shoes", "신발", "켤레", "shoes", ""), Noun("gloves", "장갑", "켤레", "gloves", ""),
     ),
     "thing": (
@@ -143,15 +144,12 @@ NOUNS = {
         Noun("taxi", "택시", det="the"),
     ),
 }  # fmt: skip
-KINDS = {  # what a class is called: English, its plural, Korean, counter
-    "fruit": ("fruit", "fruits", "과일", "개"),
-    "animal": ("animal", "animals", "동물", "마리"),
-    "drink": ("drink", "drinks", "음료", "잔"),
-    "toy": ("toy", "toys", "장난감", "개"),
-    "lesson": ("subject", "subjects", "과목", "개"),
-    "instrument": ("instrument", "instruments", "악기", "대"),
-    "job": ("job", "jobs", "직업", "개"),
-}
+KINDS = {  # what a group of nouns is called: English plural, Korean
+    "fruit": ("fruits", "과일"), "animal": ("animals", "동물"), "drink": ("drinks", "음료"),
+    "toy": ("toys", "장난감"), "subject": ("subjects", "과목"),
+    "instrument": ("instruments", "악기"),
+    "job": ("jobs", "직업"),
+}  # fmt: skip
 COUNTERS = {  # the most that is counted, and the English unit where one is needed
     "개": (10, ()), "마리": (10, ()), "명": (10, ()), "권": (10, ()), "그루": (10, ()),
     "송이": (10, ()), "자루": (10, ()), "장": (10, ()), "통": (5, ()), "편": (4, ()),
@@ -218,28 +216,30 @@ DAYS = (
     ("Monday", "월요일"), ("Tuesday", "화요일"), ("Wednesday", "수요일"), ("Thursday", "목요일"),
     ("Friday", "금요일"), ("Saturday", "토요일"), ("Sunday", "일요일"),
 )  # fmt: skip
-HOURS = tuple(
-    (f"at {eng} o'clock", f"{kor} 시에") for eng, kor in NUMBERS
-)
+HOURS = tuple((f"at {eng} o'clock", f"{kor} 시에") for eng, kor in NUMBERS)
 ON_DAYS = tuple((f"on {eng}", f"{kor}에") for eng, kor in DAYS)
 TIMES = {
     "past": (
         ("yesterday", "어제"), ("last week", "지난주에"), ("last night", "어젯밤에"),
         ("this morning", "오늘 아침에"), ("in the afternoon", "오후에"),
         ("in the evening", "저녁에"),
-    ) + ON_DAYS + HOURS,
+        *ON_DAYS, *HOURS,
+    ),
     "future": (
         ("tomorrow", "내일"), ("next week", "다음 주에"), ("tonight", "오늘 밤에"),
         ("this afternoon", "오늘 오후에"), ("in the evening", "저녁에"),
-    ) + ON_DAYS + HOURS,
+        *ON_DAYS, *HOURS,
+    ),
     "not_habit": (
         ("in the morning", "아침에"), ("in the afternoon", "오후에"), ("in the evening", "저녁에"),
         ("at night", "밤에"),
-    ) + ON_DAYS,
+        *ON_DAYS,
+    ),
     "habit": (
         ("every day", "매일"), ("every morning", "매일 아침"), ("every evening", "매일 저녁"),
         ("every weekend", "주말마다"),
-    ) + tuple((f"every {eng}", f"{kor}마다") for eng, kor in DAYS),
+        *((f"every {eng}", f"{kor}마다") for eng, kor in DAYS),
+    ),
 }  # fmt: skip
 GREETINGS = (
     ("Hello.", "안녕"), ("Good morning.", "좋은 아침"), ("Thank you.", "고마워"),

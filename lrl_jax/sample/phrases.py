@@ -5,6 +5,7 @@ Dedicated to the public domain (CC0 1.0). A pair carries its combinations of con
 """
 
 from collections.abc import Callable, Sequence
+import functools
 import random
 from typing import NamedTuple, TypeVar
 
@@ -83,8 +84,9 @@ def chance(rng: Random, share: float) -> bool:
     return rng.random() < share
 
 
-def nouns_of(classes: str) -> list[Noun]:
-    return [noun for name in classes.split() for noun in x.NOUNS[name]]
+@functools.cache
+def nouns_of(classes: str) -> tuple[Noun, ...]:
+    return tuple(noun for name in classes.split() for noun in x.NOUNS[name])
 
 
 NOUN = {noun.eng: noun for nouns in x.NOUNS.values() for noun in nouns}
@@ -140,15 +142,16 @@ def other(rng: Random, who: Person, people: Sequence[Person] = x.NAMES) -> Perso
             return found
 
 
-def fitting(noun: Noun, attribute: bool = False, taste: bool = True) -> list[Adjective]:
+@functools.cache
+def fitting(noun: Noun, attribute: bool = False, taste: bool = True) -> tuple[Adjective, ...]:
     """The adjectives that go with a noun."""
-    return [
+    return tuple(
         a
         for a in u.ADJECTIVES
         if CLASS_OF[noun.eng] in a.fits.split()
         and (a.attribute or not attribute)
         and (taste or a.eng not in ("delicious", "sweet"))
-    ]
+    )
 
 
 def with_article(det: str, phrase: str) -> str:
@@ -181,7 +184,7 @@ def counted_as(noun: Noun, n: int, unit: tuple[str, ...] | None = None) -> Phras
     unit = x.COUNTERS[noun.counter][1] if unit is None else unit
     eng, kor = x.NUMBERS[n - 1]
     words = [eng, unit[n > 1]] if unit else [eng]
-    words.append(many(noun) if n > 1 and noun.det or is_plural(noun) else noun.eng)
+    words.append(many(noun) if is_plural(noun) or (n > 1 and noun.det) else noun.eng)
     return Phrase(" ".join(words), f"{noun.kor} {kor} {noun.counter}", noun.eng)
 
 
@@ -206,7 +209,19 @@ def object_of(rng: Random, frame: Frame, who: Person, simple: bool = False) -> P
     return plain(noun, "s" in frame.flags)
 
 
+def spot(rng: Random) -> tuple[Noun, str, str, str]:
+    """Something found on the desk, "on the desk", 책상 위, and a key."""
+    anchor, words, classes = pick(rng, x.ANCHORS)
+    noun, word = pick(rng, nouns_of(classes)), pick(rng, words)
+    return noun, f"{word} the {anchor.eng}", f"{anchor.kor} {x.SPOTS[word]}", f"{word} {anchor.eng}"
+
+
 # ---------------------------------------------------------------------------- deeds
+def at(verb: Verb, place: str) -> str:
+    """공원에서 for what is done there, 공원에 for what is put there."""
+    return place + ("에" if verb.eng in u.WHERE_TO else "에서")
+
+
 def deed(
     rng: Random,
     frame: Frame,
@@ -220,7 +235,8 @@ def deed(
     eng, kor, key = "", "", verb.eng
     if frame.objects:
         what = object_of(rng, frame, who, simple)
-        eng, kor, key = " " + what.eng, g.particle(what.kor, "object") + " ", f"{verb.eng}+{what.key}"
+        eng, kor = f" {what.eng}", g.particle(what.kor, "object") + " "
+        key = f"{verb.eng}+{what.key}"
     if extra and frame.tools and chance(rng, 0.4):
         with_eng, with_kor = x.TOOLS[pick(rng, frame.tools.split())]
         eng, kor = f"{eng} {with_eng}", g.particle(with_kor, "by") + " " + kor
@@ -231,10 +247,21 @@ def deed(
         some = frame.places and chance(rng, 0.6)
         place = pick(rng, frame.places.split()) if some else ""
     if place:
-        eng, kor = f"{eng} {x.PLACES[place].at}", f"{x.PLACES[place].kor}에서 {kor}"
+        eng, kor = f"{eng} {x.PLACES[place].at}", f"{at(verb, x.PLACES[place].kor)} {kor}"
     if not frame.objects:
         key += f"+{place or 'anywhere'}"
     return Deed(verb, eng, kor, key)
+
+
+def follow(rng: Random, who: Person, verbs: str, limit: str) -> Deed:
+    """What someone does for a reason; limit: the places or the one class that make sense."""
+    verb = pick(rng, verbs.split()).replace("_", " ")
+    frames = [f for f in ALL_DEEDS if f.verb == verb]
+    frames = [f for f in frames if who.grown or "g" not in f.flags] or frames
+    frames = [f for f in frames if f.objects == limit] or frames
+    frame = pick(rng, frames)
+    places = [p for p in limit.split() if p in frame.places.split()]
+    return deed(rng, frame, who, place=pick(rng, places) if places else None, extra=False)
 
 
 def journey(rng: Random, habit: bool = False, place: str | None = None) -> Deed:
@@ -246,7 +273,7 @@ def journey(rng: Random, habit: bool = False, place: str | None = None) -> Deed:
     where = x.PLACES[place]
     to = where.kor + "에" if verb.eng in ("go", "come") else g.particle(where.kor, "by")
     eng, kor = f" {where.to}", f"{to} "
-    if verb.eng != "walk" and place in x.FAR and chance(rng, 0.45):
+    if verb.eng in ("go", "come") and place in x.FAR and chance(rng, 0.45):
         by_eng, by_kor = pick(rng, x.VEHICLES[:4] if place in x.CITIES else x.VEHICLES)
         eng, kor = f"{eng} {by_eng}", f"{g.particle(by_kor, 'by')} {kor}"
     return Deed(verb, eng, kor, f"{verb.eng}+{place}")
@@ -280,7 +307,7 @@ def topic(who: Person) -> str:
 
 
 def tell(who: Person, d: Deed, tense: str, when: tuple[str, str] = ("", ""), front=False) -> Pair:
-    """Subject, deed and time as one sentence; the time stands first or where the language wants it."""
+    """Subject, deed and time as one sentence; the time stands first or where it usually does."""
     verb = eng_verb(d, tense, who.pronoun == "they")
     eng_when, kor_when = when
     if front and eng_when:
@@ -292,11 +319,24 @@ def tell(who: Person, d: Deed, tense: str, when: tuple[str, str] = ("", ""), fro
     return Pair(g.capital(eng), kor, keys(who, d))
 
 
-def frames_for(who: Person, has: str = "", lacks: str = "") -> list[Frame]:
+def says(who: Person, whom: Person, words: tuple[str, str], key: str = "") -> Pair:
+    """Minsu said to Jiyoung, "Hello.": "안녕"이라고 말했다."""
+    quoted = g.particle(f'"{words[1]}"', "quote")
+    return Pair(
+        f'{who.eng} said to {whom.eng}, "{words[0]}"',
+        f"{topic(who)} {whom.kor}에게 {quoted} 말했다.",
+        (f"{who.eng}+{key or f'say+{words[0]}+{whom.eng}'}",),
+    )
+
+
+def frames_for(who: Person, has: str = "", lacks: str = "") -> tuple[Frame, ...]:
     """The frames someone may be the subject of, by flag."""
-    if not who.grown:
-        lacks += "g"
-    return [f for f in ALL_DEEDS if has in f.flags and not set(lacks) & set(f.flags)]
+    return _flagged(has, lacks if who.grown else lacks + "g")
+
+
+@functools.cache
+def _flagged(has: str, lacks: str) -> tuple[Frame, ...]:
+    return tuple(f for f in ALL_DEEDS if has in f.flags and not set(lacks) & set(f.flags))
 
 
 def several(frame: Frame) -> Frame:

@@ -9,137 +9,363 @@ import random
 
 from lrl_jax.sample import grammar as g
 from lrl_jax.sample import lexicon as x
-from lrl_jax.sample import patterns as pt
 from lrl_jax.sample import phrases as ph
 from lrl_jax.sample import usage as u
 from lrl_jax.sample.phrases import Deed, Pair, chance, pick
 
 Random = random.Random
-THERE = ("There,", "그곳에서")
-THEN = (("Then", "그리고"), ("After that,", "그 후에"), ("Later,", "나중에"))
-SO, BUT, NONE = ("So", "그래서"), ("But", "하지만"), ("", "")
-MARKETS = {  # where a day is spent: places with at least two kinds of things to do
-    "park": "see", "library": "read", "market": "buy", "zoo": "see", "cafe": "drink",
-    "beach": "take a walk", "farm": "see", "bookstore": "buy", "store": "choose",
+Lead = tuple[str, str]
+NONE, SO, BUT = ("", ""), ("So", "그래서"), ("But", "하지만")
+THERE, THEN, AFTER, LATER = (
+    ("There,", "그곳에서"), ("Then", "그리고"), ("After that,", "그 후에"), ("Later,", "나중에"),
+)  # fmt: skip
+FINALLY = ("Later,", "나중에는")
+HOME = Deed(u.VERBS["return"], " home", "집으로 ", "return+home")
+COMPLAINTS = ("boring", "dirty", "heavy")  # no one is happy with these
+TRIPS = {  # a day out: where, the first thing done there, and the second
+    "park": ("see ride draw run", "rest take_a_walk read"), "zoo": ("see", "take"),
+    "library": ("read study borrow", "write read"), "market": ("buy choose", "buy"),
+    "store": ("buy choose", "buy"), "cafe": ("drink", "read listen_to write"),
+    "beach": ("swim run", "take rest take_a_walk"), "farm": ("see ride", "plant"),
+    "bookstore": ("buy", "buy"), "museum": ("see", "take"), "restaurant": ("eat", "drink eat"),
+}  # fmt: skip
+WORK = {  # what a job is every day: verb, place
+    "teacher": ("teach", "school"), "doctor": ("work", "hospital"), "farmer": ("work", "farm"),
+    "nurse": ("work", "hospital"), "chef": ("make", "restaurant"), "painter": ("draw", "park"),
+    "singer": ("sing", "park"), "writer": ("write", "library"),
 }  # fmt: skip
 
 
 def passage(beats: Sequence[Pair]) -> Pair:
     """Several sentences as one text."""
-    return Pair(
-        " ".join(b.eng for b in beats),
-        " ".join(b.kor for b in beats),
-        tuple(c for b in beats for c in b.combinations),
-    )
+    combinations = tuple(c for b in beats for c in b.combinations)
+    return Pair(" ".join(b.eng for b in beats), " ".join(b.kor for b in beats), combinations)
 
 
-def go_on(who: x.Person, d: Deed, tense: str = "past", lead: tuple[str, str] = NONE) -> Pair:
+def go_on(who: x.Person, d: Deed, tense: str = "past", lead: Lead = NONE) -> Pair:
     """The protagonist goes on: "Then he bought bread.", "그리고 빵을 샀다."."""
     verb = ph.eng_verb(d, tense, who.pronoun == "they")
     eng = f"{lead[0]} {who.pronoun} {verb}.".strip()
     return Pair(g.capital(eng), f"{lead[1]} {ph.kor_verb(d, tense)}.".strip(), ph.keys(who, d))
 
 
-def feel(who: x.Person, mood: str, lead: tuple[str, str] = NONE, name: bool = False) -> Pair:
-    """Minsu was happy; so she was sad."""
+def starts(who: x.Person, d: Deed, tense: str = "past", lead: Lead = NONE) -> Pair:
+    """Someone is named: "But Jiyoung read a book.", "하지만 지영은 책을 읽었다."."""
+    verb = ph.eng_verb(d, tense, who.pronoun == "they")
+    eng = f"{lead[0]} {who.eng} {verb}.".strip()
+    kor = f"{lead[1]} {ph.topic(who)} {ph.kor_verb(d, tense)}.".strip()
+    return Pair(g.capital(eng), kor, ph.keys(who, d))
+
+
+def feels(who: x.Person, mood: str, lead: Lead = NONE, when: Lead = NONE) -> Pair:
+    """Minsu was hungry yesterday; so she was sad: a named subject unless something leads."""
     stem = next(a.stem for a in u.MOODS if a.eng == mood)
     be = "were" if who.pronoun == "they" else "was"
-    eng = f"{lead[0]} {who.eng if name else who.pronoun} {be} {mood}.".strip()
-    subject = f"{ph.topic(who)} " if name or not lead[1] else ""
-    kor = f"{lead[1]} {subject}{g.past(stem)}.".strip()
-    return Pair(g.capital(eng), kor, tuple(f"{n}+be+{mood}" for n in ph.lemmas(who)))
+    subject = (who.pronoun, "") if lead[0] else (who.eng, ph.topic(who))
+    eng = " ".join(filter(None, (lead[0], subject[0], be, mood, when[0])))
+    kor = " ".join(filter(None, (lead[1], subject[1], when[1], g.past(stem))))
+    return Pair(g.capital(eng) + ".", kor + ".", tuple(f"{n}+be+{mood}" for n in ph.lemmas(who)))
+
+
+def noun_of(d: Deed) -> x.Noun | None:
+    """What the deed is done to, where it is a thing of the lexicon."""
+    return ph.NOUN.get(d.key.partition("+")[2])
 
 
 def remark(rng: Random, d: Deed) -> list[Pair]:
-    """The soup was delicious: what was just bought or made, if anything can be said of it."""
-    noun = ph.NOUN.get(d.key.partition("+")[2])
-    adjectives = ph.fitting(noun) if noun else []
-    if not noun or not adjectives or ph.eng_verb(d, "past", False).endswith("s") or "," in d.eng:
+    """The soup was delicious: something about the thing just named, if there is anything to say."""
+    noun = noun_of(d)
+    adjectives = [a for a in ph.fitting(noun) if a.eng not in COMPLAINTS] if noun else []
+    if not noun or not adjectives:
         return []
     a = pick(rng, adjectives)
     be = "were" if ph.is_plural(noun) else "was"
-    eng, kor = f"The {noun.eng} {be} {a.eng}.", f"{g.particle(noun.kor, 'topic')} {g.past(a.stem)}."
-    return [Pair(eng, kor, (f"the+{noun.eng}+{a.eng}",))]
+    kor = f"{g.particle(noun.kor, 'topic')} {g.past(a.stem)}."
+    return [Pair(f"The {noun.eng} {be} {a.eng}.", kor, (f"the+{noun.eng}+{a.eng}",))]
 
 
-def do(rng: Random, who: x.Person, verb: str, place: str | None = "", **options) -> Deed:
-    """A deed with one verb, at one place if the verb knows it."""
+def the(verb: str, noun: x.Noun, eng: str = "", kor: str = "") -> Deed:
+    """A deed to a thing that is known already: found the umbrella."""
+    what = g.particle(noun.kor, "object")
+    return Deed(u.VERBS[verb], f" the {noun.eng}{eng}", f"{kor}{what} ", f"{verb}+{noun.eng}")
+
+
+def do(
+    rng: Random, who: x.Person, verbs: str, place: str = "", said: bool = False, simple: bool = True
+) -> Deed:
+    """A deed of one of the verbs, one that is done at the place; said: the sentence names it."""
+    verb = pick(rng, verbs.split()).replace("_", " ")
     frames = [f for f in ph.ALL_DEEDS if f.verb == verb]
     frames = [f for f in frames if who.grown or "g" not in f.flags] or frames
-    known = [f for f in frames if place in f.places.split()]
-    options = {"extra": False, "simple": True} | options
-    return ph.deed(rng, pick(rng, known or frames), who, place="" if known else place, **options)
+    frames = [f for f in frames if not place or place in f.places.split()] or frames
+    frame = pick(rng, frames)
+    named = place if said and place in frame.places.split() else ""
+    return ph.deed(rng, frame, who, place=named, simple=simple, extra=False)
 
 
 def hero(rng: Random) -> x.Person:
-    return pick(rng, x.NAMES) if chance(rng, 0.75) else pick(rng, x.ROLES)
+    draw = rng.random()
+    return pick(rng, x.NAMES) if draw < 0.75 else pick(rng, x.ROLES)
 
 
+# ---------------------------------------------------------------------------- plots
 def outing(rng: Random) -> list[Pair]:
-    """Someone goes somewhere, does things there, and comes home."""
-    who, place = hero(rng), pick(rng, tuple(MARKETS))
-    when = pick(rng, x.TIMES["past"])
+    """Someone goes somewhere, does two things there, comes home."""
+    who, place = hero(rng), pick(rng, tuple(TRIPS))
     trip = ph.journey(rng, True, place)
-    beats = [ph.tell(who, trip, "past", when, front=chance(rng, 0.6))]
-    first = do(rng, who, MARKETS[place], place, simple=False)
-    beats.append(go_on(who, first, "past", THERE))
-    if chance(rng, 0.5) and place in ("park", "library", "market", "cafe"):
-        friend = do(rng, who, "meet", place)
-        beats.append(go_on(who, friend, "past", THEN[0]))
-        beats.append(_meeting(rng, who))
-    else:
-        beats += remark(rng, first) if "simple" in first.kor else []
-        second = pick(rng, ("take a walk", "rest")) if place in ("park", "beach") else ""
-        if second:
-            beats.append(go_on(who, do(rng, who, second), "past", THEN[0]))
-    home = Deed(u.VERBS["return"], " home", "집으로 ", "return+home")
+    one, two = TRIPS[place]
+    first = do(rng, who, one, place, simple=chance(rng, 0.5))
+    second = first
+    while second.key == first.key:
+        second = do(rng, who, two, place)
+    when = pick(rng, x.TIMES["past"])
+    beats = [ph.tell(who, trip, "past", when, chance(rng, 0.6)), go_on(who, first, lead=THERE)]
+    beats.append(go_on(who, second, lead=THEN))
     if chance(rng, 0.5):
-        beats.append(go_on(who, home, "past", pick(rng, THEN[1:])))
-    beats.append(feel(who, pick(rng, ("happy", "tired", "hungry")), name=chance(rng, 0.5)))
-    return beats
+        beats += remark(rng, second)
+    if chance(rng, 0.6):
+        beats.append(go_on(who, HOME, lead=pick(rng, (AFTER, LATER))))
+    return [*beats, feels(who, pick(rng, ("happy", "tired", "hungry", "thirsty")))]
 
 
-def _meeting(rng: Random, who: x.Person) -> Pair:
-    """They talked together is beyond this world; they laughed or drank tea."""
-    d = do(rng, who._replace(grown=True), pick(rng, ("laugh", "drink", "rest")))
-    verb = ph.eng_verb(d, "past", True)
-    return Pair(f"They {verb} together.", f"둘은 함께 {ph.kor_verb(d, 'past')}.", ph.keys(who, d))
+def meeting(rng: Random) -> list[Pair]:
+    """Someone meets a friend; they do something together."""
+    who = pick(rng, x.NAMES)
+    friend = ph.other(rng, who)
+    place = pick(rng, ("park", "cafe", "library"))
+    meet = Deed(u.VERBS["meet"], f" {friend.eng}", g.particle(friend.kor, "object") + " ",
+                f"meet+{friend.eng}")  # fmt: skip
+    both = ph.couple(who, friend)
+    verbs = {"park": "run take_a_walk eat", "cafe": "drink", "library": "study read"}[place]
+    first = do(rng, both, verbs, place)
+    eng = f"They {ph.eng_verb(first, 'past', True)} together."
+    beats = [
+        ph.tell(who, ph.journey(rng, True, place), "past", pick(rng, x.TIMES["past"]), True),
+        go_on(who, meet, lead=THERE),
+        Pair(eng, f"둘은 함께 {ph.kor_verb(first, 'past')}.", ph.keys(both, first)),
+    ]
+    if chance(rng, 0.6):
+        beats.append(ph.says(who, friend, ("See you tomorrow.", "내일 보자")))
+    home = Pair("Later, they returned home.", "나중에 집으로 돌아왔다.", ph.keys(both, HOME))
+    return [*beats, home] if chance(rng, 0.6) else [*beats, feels(who, "happy")]
 
 
-def reason(rng: Random) -> list[Pair]:
-    """A mood, what follows from it, and how it turned out."""
+def mood(rng: Random) -> list[Pair]:
+    """A mood, what follows from it, and how it ends."""
     who = hero(rng)
-    rows = [r for r in u.REASONS if r[0] not in u.WEATHER]
-    mood, tense, verbs, limit = pick(rng, rows)
-    first = pt.follow(rng, who, verbs, limit)
-    beats = [feel(who, mood, pick(rng, x.TIMES["past"]), name=True)]
-    beats = [_with_time(who, mood, pick(rng, x.TIMES["past"]))]
-    beats.append(go_on(who, first, tense, SO))
-    if tense == "past":
-        beats += remark(rng, first) if " a " in first.eng or first.eng.count(" ") == 1 else []
-        if mood != "happy":
-            beats.append(go_on(who, do(rng, who, pick(rng, ("rest", "read", "sleep"))), lead=THEN[1]))
-        ending = {"hungry": "happy", "thirsty": "happy", "bored": "happy"}.get(mood, "")
-        beats += [feel(who, ending)] if ending else []
-    else:
-        beats.append(go_on(who, do(rng, who, pick(rng, ("work", "study")) if mood == "busy" else "rest")))
-        beats.append(feel(who, "sad", SO))
-    return beats if len(beats) > 2 else [*beats, feel(who, "happy", name=True)]
-
-
-def _with_time(who: x.Person, mood: str, when: tuple[str, str]) -> Pair:
-    stem = next(a.stem for a in u.MOODS if a.eng == mood)
-    be = "were" if who.pronoun == "they" else "was"
-    eng = g.capital(f"{who.eng} {be} {mood} {when[0]}.")
-    combos = tuple(f"{n}+be+{mood}" for n in ph.lemmas(who))
-    return Pair(eng, f"{ph.topic(who)} {when[1]} {g.past(stem)}.", combos)
+    name, tense, verbs, limit = pick(rng, [r for r in u.REASONS if r[0] not in u.WEATHER])
+    beats = [feels(who, name, when=pick(rng, x.TIMES["past"]))]
+    if tense == "could_not":
+        beats.append(go_on(who, ph.follow(rng, who, verbs, limit), tense, SO))
+        verb, where = ("clean", "") if name == "busy" else ("rest sleep", "home")
+        rest = do(rng, who, verb, where, said=True)
+        return [*beats, go_on(who, rest), feels(who, "sad")]
+    first = ph.follow(rng, who, verbs, limit) if limit else do(rng, who, verbs, "home")
+    beats.append(go_on(who, first, lead=SO))
+    beats += remark(rng, first)
+    later = {"hungry": "drink", "thirsty": "rest", "tired": "drink", "sick": "drink"}
+    beats.append(go_on(who, do(rng, who, later.get(name, "rest sleep")), lead=AFTER))
+    return beats if name == "happy" else [*beats, feels(who, "happy", FINALLY)]
 
 
 def lost(rng: Random) -> list[Pair]:
     """Someone loses a thing; a friend finds it and gives it back."""
     who = pick(rng, x.NAMES)
     friend = ph.other(rng, who)
-    first = do(rng, who, "lose", pick(rng, ("park", "station", "market")), place="")
-    return _lost(rng, who, friend, first)
+    first = do(rng, who, "lose", pick(rng, ("park", "station", "market")), said=True)
+    noun = noun_of(first)
+    assert noun, "only things are lost"
+    found = the("find", noun)
+    kor = f"하지만 {g.particle(friend.kor, 'subject')} {ph.kor_verb(found, 'past')}."
+    return [
+        ph.tell(who, first, "past", pick(rng, x.TIMES["past"]), chance(rng, 0.4)),
+        feels(who, "sad", SO),
+        Pair(f"But {friend.eng} found the {noun.eng}.", kor, ph.keys(friend, found)),
+        starts(friend, the("give", noun, f" to {who.eng}", f"{who.kor}에게 ")),
+        ph.says(who, friend, ("Thank you.", "고마워")),
+        *([feels(who, "happy")] if chance(rng, 0.4) else []),
+    ]
 
 
+def birthday(rng: Random) -> list[Pair]:
+    """A gift for a friend's birthday."""
+    who = pick(rng, x.NAMES)
+    friend = ph.other(rng, who)
+    first = do(rng, who, "buy choose", "store", said=True)
+    noun = noun_of(first)
+    while not noun or ph.CLASS_OF[noun.eng] not in ("clothes", "toy", "flower", "thing", "book"):
+        first = do(rng, who, "buy choose", "store", said=True)
+        noun = noun_of(first)
+    when = pick(rng, (("Yesterday", "어제"), *x.DAYS))
+    kor = f"{g.particle(when[1], 'topic')} {friend.kor}의 생일이었다."
+    give = the("give", noun, f" to {friend.eng}", f"{friend.kor}에게 ")
+    beats = [
+        Pair(f"{when[0]} was {friend.eng}'s birthday.", kor, ()),
+        starts(who, first),
+        go_on(who, give, lead=THEN),
+        *(remark(rng, first) if chance(rng, 0.5) else []),
+    ]
+    if chance(rng, 0.5):
+        beats.append(ph.says(who, friend, ("Happy birthday.", "생일 축하해")))
+    return [*beats, feels(friend, "happy")]
+
+
+def portrait(rng: Random) -> list[Pair]:
+    """Who someone is: work, habits, likes, wishes."""
+    who, job = pick(rng, x.NAMES), pick(rng, [j for j in x.JOBS if j.eng in WORK])
+    verb, place = WORK[job.eng]
+    when = pick(rng, x.TIMES["habit"])
+    d = do(rng, who, verb, place, said=True, simple=True)
+    daily = ph.eng_verb(d, "habit", False)
+    beats = [
+        Pair(
+            f"{who.eng} is {g.article(job.eng)}.",
+            f"{ph.topic(who)} {g.particle(job.kor, 'is')}.",
+            (f"{who.eng}+{who.eng}+{job.eng}",),
+        ),
+        Pair(
+            g.capital(f"{when[0]}, {who.pronoun} {daily}."),
+            f"{when[1]} {ph.kor_verb(d, 'habit')}.",
+            ph.keys(who, d),
+        ),
+        *_tastes(rng, who),
+    ]
+    if chance(rng, 0.5):
+        skill = pick(rng, ph.frames_for(who, "c"))
+        beats.append(go_on(who, ph.deed(rng, skill, who, "", True, False), "can"))
+    if chance(rng, 0.5):
+        dream = ph.deed(rng, pick(rng, ph.frames_for(who, "l")), who, None, False, False)
+        beats.append(go_on(who, dream, "want", NONE))
+    return beats
+
+
+def _tastes(rng: Random, who: x.Person) -> list[Pair]:
+    classes = pick(rng, ("fruit", "brew", "pet", "farm", "lesson", "drink"))
+    yes, no = pick(rng, x.NOUNS[classes]), pick(rng, x.NOUNS[classes])
+    like = u.VERBS["like"]
+    one, two = ph.plain(yes, True), ph.plain(no, True)
+    d = Deed(like, f" {one.eng}", g.particle(one.kor, "object") + " ", f"like+{yes.eng}")
+    beats = [go_on(who, d, "habit")]
+    if yes != no:
+        d = Deed(like, f" {two.eng}", g.particle(two.kor, "topic") + " ", f"like+{no.eng}")
+        beats.append(go_on(who, d, "not_habit", BUT))
+    return beats
+
+
+def view(rng: Random) -> list[Pair]:
+    """What there was somewhere, and who was looking."""
+    who = hero(rng)
+    frame = pick(rng, [f for f in u.SCENES if f.objects in ("pet", "farm horse", "wild")])
+    place = pick(rng, frame.places.split())
+    nouns = ph.nouns_of(frame.objects)
+    one = two = pick(rng, nouns)
+    while two == one:
+        two = pick(rng, nouns)
+    air = pick(rng, u.AIRS[:2])
+    at, bare, kor = x.PLACES[place].at, x.PLACES[place].bare, x.PLACES[place].kor
+    many, few = 2 + int(rng.random() * 9), 2 + int(rng.random() * 4)
+    first, second = ph.counted_as(one, many), ph.counted_as(two, few)
+    drawn = Deed(u.VERBS["draw"], f" {g.article(one.eng)}", g.particle(one.kor, "object") + " ",
+                 f"draw+{one.eng}")  # fmt: skip
+    after = drawn if chance(rng, 0.5) else do(rng, who, "take take_a_walk rest")
+    return [
+        Pair(
+            f"There were {first.eng} {at}.",
+            f"{kor}에 {g.particle(first.kor, 'subject')} 있었다.",
+            (f"there+{one.eng}+{place}+{many}",),
+        ),
+        Pair(
+            f"There were {second.eng} too.",
+            f"{second.kor}도 있었다.",
+            (f"there+{two.eng}+{place}+{few}",),
+        ),
+        Pair(
+            g.capital(f"{bare} was {air.eng}."),
+            f"{g.particle(kor, 'topic')} {g.past(air.stem)}.",
+            (f"{bare.removeprefix('the ')}+be+{air.eng}",),
+        ),
+        starts(who, after),
+        *([go_on(who, HOME, lead=LATER)] if chance(rng, 0.6) else [feels(who, "happy")]),
+    ]
+
+
+def weather(rng: Random) -> list[Pair]:
+    """The weather, and what it keeps one from doing or calls for."""
+    who = hero(rng)
+    sky, tense, verbs, limit = pick(rng, [r for r in u.REASONS if r[0] in u.WEATHER])
+    when = pick(rng, x.TIMES["past"])
+    first = ph.follow(rng, who, verbs, limit)
+    beats = [
+        Pair(g.capital(f"{sky} {when[0]}."), f"{when[1]} {g.past(u.WEATHER[sky])}.", ()),
+        starts(who, first, tense, SO),
+    ]
+    stay = do(rng, who, "read sleep watch", "home", said=True)
+    if tense == "could_not":
+        beats += [go_on(who, stay), *remark(rng, stay)]
+    still = first if tense == "past" else stay
+    later = "drink" if still.verb.eng in ("read", "sleep", "rest", "watch", "close") else "rest"
+    beats.append(go_on(who, do(rng, who, later), lead=AFTER))
+    return [*beats, feels(who, pick(rng, ("happy", "tired")))]
+
+
+def friends(rng: Random) -> list[Pair]:
+    """Two friends go somewhere and do different things there."""
+    one = pick(rng, x.NAMES)
+    two = ph.other(rng, one)
+    both = ph.couple(one, two)
+    place = pick(rng, ("park", "beach", "library", "market", "zoo", "farm"))
+    first = second = do(rng, one, TRIPS[place][0], place)
+    while second.key == first.key:
+        second = do(rng, two, " ".join(TRIPS[place]), place)
+    trip = ph.journey(rng, True, place)
+    return [
+        ph.tell(both, trip, "past", pick(rng, x.TIMES["past"]), chance(rng, 0.6)),
+        starts(one, first),
+        starts(two, second, lead=BUT),
+        Pair("Later, they returned home.", "나중에 둘은 집으로 돌아왔다.", ph.keys(both, HOME)),
+        Pair("They were happy.", "둘은 행복했다.", tuple(f"{n}+be+happy" for n in both.lemmas)),
+    ][: 4 if chance(rng, 0.5) else 5]
+
+
+def plan(rng: Random) -> list[Pair]:
+    """What someone will do."""
+    who, place = hero(rng), pick(rng, tuple(TRIPS))
+    one, two = TRIPS[place]
+    first = second = do(rng, who, one, place, simple=False)
+    while second.key == first.key:
+        second = do(rng, who, two, place)
+    when = pick(rng, x.TIMES["future"])
+    tense, lead = ("want", NONE) if chance(rng, 0.4) else ("future", THEN)
+    beats = [
+        ph.tell(who, ph.journey(rng, True, place), "future", when, True),
+        go_on(who, first, "future", THERE),
+        go_on(who, second, tense, lead),
+        go_on(who, do(rng, who, "swim work study draw", "", True), "not_future", BUT),
+    ]
+    return beats[: 3 if chance(rng, 0.5) else 4]
+
+
+def routine(rng: Random) -> list[Pair]:
+    """What someone does day after day."""
+    who = hero(rng)
+    when = pick(rng, [t for t in x.TIMES["habit"] if "evening" not in t[0]])
+    verbs = ["drink eat", "read write listen_to", "clean bake play draw", "study sing"]
+    first, second, third = (do(rng, who, v) for v in (verbs[0], verbs[1], pick(rng, verbs[2:])))
+    school = ph.journey(rng, True, pick(rng, ("school", "library", "park", "market")))
+    return [
+        ph.tell(who, first, "habit", when, chance(rng, 0.6)),
+        go_on(who, second, "habit", THEN),
+        go_on(who, school, "habit", AFTER),
+        *([go_on(who, third, "habit", ("In the evening,", "저녁에"))] if chance(rng, 0.6) else []),
+    ]
+
+
+PLOTS: tuple[Callable[[Random], list[Pair]], ...] = (
+    outing, outing, meeting, mood, mood, lost, birthday, portrait, view, weather, friends, plan,
+    routine,
+)  # fmt: skip
+
+
+def draw(rng: Random) -> list[Pair]:
+    """The sentences of one paragraph."""
+    return pick(rng, PLOTS)(rng)

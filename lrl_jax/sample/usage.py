@@ -69,26 +69,32 @@ VERBS = {
         Verb("meet", "met", "meeting", Stem("만나")),
         Verb("help", "helped", "helping", Stem("돕", "오")),
         Verb("wait for", "waited for", "waiting for", Stem("기다리")),
-        Verb("ride", "rode", "riding", Stem("타")), Verb("plant", "planted", "planting", Stem("심")),
+        Verb("ride", "rode", "riding", Stem("타")),
+        Verb("plant", "planted", "planting", Stem("심")),
         Verb("play", "played", "playing", Stem("연주하")),
         Verb("choose", "chose", "choosing", Stem("고르", "르")),
         Verb("take", "took", "taking", Stem("찍")), Verb("sleep", "slept", "sleeping", Stem("자")),
-        Verb("rest", "rested", "resting", Stem("쉬")), Verb("work", "worked", "working", Stem("일하")),
+        Verb("rest", "rested", "resting", Stem("쉬")),
+        Verb("work", "worked", "working", Stem("일하")),
         Verb("swim", "swam", "swimming", Stem("수영하")),
         Verb("dance", "danced", "dancing", Stem("춤을 추")),
         Verb("run", "ran", "running", Stem("달리")),
         Verb("take a walk", "took a walk", "taking a walk", Stem("산책하")),
         Verb("have fun", "had fun", "having fun", Stem("놀")),
-        Verb("laugh", "laughed", "laughing", Stem("웃")), Verb("cry", "cried", "crying", Stem("울")),
+        Verb("laugh", "laughed", "laughing", Stem("웃")),
+        Verb("cry", "cried", "crying", Stem("울")),
         Verb("go", "went", "going", Stem("가")), Verb("come", "came", "coming", Stem("오")),
         Verb("return", "returned", "returning", Stem("돌아오")),
         Verb("walk", "walked", "walking", Stem("걸어가")),
-        Verb("give", "gave", "giving", Stem("주")), Verb("show", "showed", "showing", Stem("보여 주")),
-        Verb("send", "sent", "sending", Stem("보내")), Verb("lend", "lent", "lending", Stem("빌려주")),
+        Verb("give", "gave", "giving", Stem("주")),
+        Verb("show", "showed", "showing", Stem("보여 주")),
+        Verb("send", "sent", "sending", Stem("보내")),
+        Verb("lend", "lent", "lending", Stem("빌려주")),
         Verb("like", "liked", "liking", Stem("좋아하")),
     )
 }  # fmt: skip
 
+WHERE_TO = ("plant",)  # a place takes 에 with these verbs, 에서 with all others
 FRAMES = (
     Frame("eat", "fruit baked", "kitchen park home garden classroom", flags="hl"),
     Frame("eat", "dish fish boiled", "restaurant kitchen home", flags="hl"),
@@ -195,11 +201,10 @@ ADJECTIVES = (
     Adjective("dirty", Stem("더럽", "ㅂ"), "clothes thing bike car", "clean", False),
     Adjective("interesting", Stem("재미있", "있"), "book novel movie letter", "boring"),
     Adjective("boring", Stem("지루하"), "book novel movie", "interesting", False),
-    Adjective("difficult", Stem("어렵", "ㅂ"), "lesson", "easy", False),
-    Adjective("easy", Stem("쉽", "ㅂ"), "lesson", "difficult", False),
 )  # fmt: skip
 MOODS = (
-    Adjective("happy", Stem("행복하"), "person", "sad"), Adjective("sad", Stem("슬프"), "person", "happy"),
+    Adjective("happy", Stem("행복하"), "person", "sad"),
+    Adjective("sad", Stem("슬프"), "person", "happy"),
     Adjective("busy", Stem("바쁘"), "person"), Adjective("kind", Stem("친절하"), "person"),
     Adjective("tired", Stem("피곤하"), "person"), Adjective("sick", Stem("아프"), "person"),
     Adjective("bored", Stem("심심하"), "person"), Adjective("hungry", Stem("배가 고프"), "person"),
@@ -217,7 +222,7 @@ WEATHER = {
     "it was cold": Stem("날씨가 춥", "ㅂ"), "it was hot": Stem("날씨가 덥", "ㅂ"),
     "it was warm": Stem("날씨가 따뜻하"),
 }  # fmt: skip
-# What follows from a mood or the weather: tense, verbs, and the places or the one frame that make sense.
+# What follows from a mood or the weather: tense, verbs, and the places or the frame that fit.
 REASONS = (
     ("hungry", "past", "eat", ""), ("thirsty", "past", "drink", "water drink"),
     ("tired", "past", "sleep rest", ""), ("bored", "past", "watch read draw play listen_to", ""),

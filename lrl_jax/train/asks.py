@@ -40,7 +40,7 @@ class Asks:
     def __exit__(self, kind, error, trace) -> None:
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._outbox.close()
 
     def now(self) -> int:

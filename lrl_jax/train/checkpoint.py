@@ -88,7 +88,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Committed steps, oldest first, read from storage."""
-        if not self.folder.exists():
+        if not self.folder.is_dir():
             return []
         return sorted(int(p.name) for p in self.folder.iterdir() if _committed(p))
 
@@ -103,18 +103,14 @@ class Checkpoints:
         self.wait()
         leaves = describe(state)
         self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        path = self.folder / str(step)
-        if jax.process_index() == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._sweep()
-            self._refuse_if_full(path)
         body = {"version": VERSION, "step": step, "leaves": leaves, "meta": dict(meta)}
         args = ocp.args.Composite(
             state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(_sealed(body))
         )
         self._writing = step
         try:
-            self._orbax.save(path, args=args)
+            self._prepare()
+            self._orbax.save(self.folder / str(step), args=args)
         except Exception as e:  # Orbax raises what its storage does: OSError, JaxRuntimeError, ...
             raise self._failed(e) from e
 
@@ -211,7 +207,7 @@ class Checkpoints:
 
     def _failed(self, error: Exception) -> SaveError:
         step, self._writing = self._writing, None
-        if jax.process_index() == 0 and self.folder.exists():
+        if jax.process_index() == 0 and self.folder.is_dir():
             self._sweep()
         kept = ", ".join(map(str, self.steps())) or "none"
         return SaveError(
@@ -220,11 +216,15 @@ class Checkpoints:
             "room and run again: it resumes from the newest"
         )
 
-    def _refuse_if_full(self, path: epath.Path) -> None:
-        free = _free(self.folder)
-        if free < self._bytes:
-            self._writing = int(path.name)
-            raise self._failed(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    def _prepare(self) -> None:
+        """Makes room for a save, or raises in every process if there is none."""
+        enough = True
+        if jax.process_index() == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._sweep()
+            enough = _free(self.folder) >= self._bytes
+        if not _all_agree(enough):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _sweep(self) -> None:
         """Removes what saves that were cut short left behind."""

@@ -108,9 +108,9 @@ class Log:
 
     def flush(self) -> None:
         """Puts every line given so far on disk."""
-        for name, lines in self._pending.items():
+        while self._pending:
+            name, lines = self._pending.popitem()
             _append(self.folder / name, "".join(lines))
-        self._pending.clear()
 
     def _to_board(self, record: Mapping[str, Any]) -> None:
         if self._board is None:
