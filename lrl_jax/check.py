@@ -5,6 +5,7 @@ Nothing is written, downloaded or trained. Every problem is found, not only the 
 
 from collections.abc import Callable, Iterator
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -21,6 +22,7 @@ from lrl_jax.train import optimizer
 from lrl_jax.vocab import tokenizer as tokenizers
 
 GIB = 2**30
+LOOK = 200_000  # records of a dataset that are read before the plan is called sound
 
 
 class ProblemsError(ValueError):
@@ -70,7 +72,7 @@ def _gather(run: Run) -> Iterator[str]:
     for where, uri in _uris(recipe):
         yield from _trouble(lambda uri=uri: next(text.lines(uri), None), where)
     for name, dataset in recipe.data.datasets.items():
-        yield from _trouble(lambda one=dataset: _first(one), f"data.datasets.{name}")
+        yield from _trouble(lambda one=dataset: _readable(one), f"data.datasets.{name}")
     if isinstance(recipe.base, Pretrained):
         yield from _trouble(lambda: load.read_config(run.base_folder()), "base.model")
         yield from _trouble(lambda: tokenizers.load(run.base_folder()), "base.model")
@@ -83,10 +85,14 @@ def _gather(run: Run) -> Iterator[str]:
         yield f"train.batch_size: {batch} rows do not divide over data x fsdp = {shards}"
 
 
-def _first(dataset: Dataset) -> list[templates.Part]:
-    """The first record as the model will see it."""
-    shard = records.shards(dataset)[0]
-    return templates.parts(records.template(dataset), next(records.read(dataset, shard)))
+def _readable(dataset: Dataset) -> None:
+    """Reads the records as `lrl data` will, up to a number that takes seconds."""
+    every = (r for shard in records.shards(dataset) for r in records.read(dataset, shard))
+    first = None
+    for record in itertools.islice(every, LOOK):
+        first = first or templates.parts(records.template(dataset), record)
+    if first is None:
+        raise ValueError("holds no record")
 
 
 def _trouble(look: Callable[[], object], where: str) -> Iterator[str]:

@@ -58,6 +58,14 @@ def test_loss_and_gradients_do_not_depend_on_the_mesh(alone, shape):
         )
 
 
+def test_rows_that_do_not_divide_over_the_mesh_still_give_their_logits():
+    want = tiny_llama.logits(tiny_llama.params(), BATCH[0][:3])
+    mesh, params, _ = placed((2, 2, 2))
+    with jax.set_mesh(mesh):
+        got = tiny_llama.logits(params, BATCH[0][:3])
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
 def test_decoding_does_not_depend_on_the_mesh():
     @jax.jit
     def decode(params, tokens_BT, positions_BT):

@@ -24,6 +24,7 @@ import numpy as np
 
 from lrl_jax import recipe
 from lrl_jax.data import documents, records, rows, templates
+from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import Tokenizer
 
 VERSION = 1  # of the packing; a new one makes every dataset be packed again
@@ -277,7 +278,7 @@ def _in_processes(
                 if len(done[name]) == due[name]:
                     yield name, done[name]
         except BrokenProcessPool:
-            raise ValueError(
+            raise DataError(
                 "a packing process was killed, most likely for lack of memory; "
                 f"lower data.workers (now {data.workers}) or data.pack_window"
             ) from None
@@ -310,11 +311,11 @@ def _finish(
     count = sum((one for _, one in done), Count())
     shards = tuple(shard for shard, _ in done if shard)
     if not count.docs:
-        raise ValueError(
+        raise DataError(
             f"dataset {name!r} has no document ({count.skipped} records with an empty half)"
         )
     if not count.bytes:
-        raise ValueError(
+        raise DataError(
             f"dataset {name!r}: template {records.template(dataset)!r} trains on none of its text"
         )
     manifest = rows.Manifest(

@@ -122,7 +122,7 @@ def _pairs(dataset: recipe.Parallel) -> Iterator[Record]:
         if source is None or target is None:
             longer = 1 + sum(1 for _ in (sources if target is None else targets))
             counts = [count, count + longer] if source is None else [count + longer, count]
-            raise ValueError(
+            raise text.DataError(
                 f"{dataset.source} has {counts[0]} lines and {dataset.target} {counts[1]}; "
                 "parallel files say the same thing on the same line, so they must be equal"
             )
@@ -159,7 +159,7 @@ def _json_rows(uri: str) -> Iterator[tuple[str, dict]]:
         for number, row in enumerate(_parse(whole, file, list), start=1):
             where = f"{file}: row {number}"
             if not isinstance(row, dict):
-                raise ValueError(f"{where}: want a JSON object; got {str(row)[:60]!r}")
+                raise text.DataError(f"{where}: want a JSON object; got {str(row)[:60]!r}")
             yield where, row
 
 
@@ -167,20 +167,20 @@ def _parse(data: str, where: str, kind: type = dict) -> Any:
     try:
         value = json.loads(data)
     except (json.JSONDecodeError, RecursionError) as e:
-        raise ValueError(f"{where}: not JSON ({e}); got {data[:60]!r}") from None
+        raise text.DataError(f"{where}: not JSON ({e}); got {data[:60]!r}") from None
     if not isinstance(value, kind):
-        raise ValueError(f"{where}: want a JSON object; got {data[:60]!r}")
+        raise text.DataError(f"{where}: want a JSON object; got {data[:60]!r}")
     return value
 
 
 def _field(row: dict, name: str, where: str) -> str:
     if name not in row:
-        raise ValueError(f"{where}: has no field {name!r}; it has {', '.join(row) or 'none'}")
+        raise text.DataError(f"{where}: has no field {name!r}; it has {', '.join(row) or 'none'}")
     value = row[name]
     if not isinstance(value, str):
-        raise ValueError(f"{where}: field {name!r} must be a string; got {str(value)[:60]!r}")
+        raise text.DataError(f"{where}: field {name!r} must be a string; got {str(value)[:60]!r}")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{where}: field {name!r} holds half a surrogate pair") from None
+        raise text.DataError(f"{where}: field {name!r} holds half a surrogate pair") from None
     return value

@@ -58,15 +58,15 @@ def decode(data: bytes) -> Row:
       ValueError: another version's row, or one whose size does not fit its header.
     """
     if len(data) < HEADER.size:
-        raise ValueError(f"a row of {len(data)} bytes is cut short; want at least {HEADER.size}")
+        raise DataError(f"a row of {len(data)} bytes is cut short; want at least {HEADER.size}")
     version, flags, segments, count = HEADER.unpack_from(data)
     if version != VERSION:
-        raise ValueError(f"a row of version {version}; this reader knows {VERSION}")
+        raise DataError(f"a row of version {version}; this reader knows {VERSION}")
     bits = (count + 7) // 8 if flags & MASKED else 0
     dtype = np.dtype("<u4" if flags & WIDE else "<u2")
     want = HEADER.size + 4 * segments + bits + dtype.itemsize * count
     if len(data) != want:
-        raise ValueError(f"a row of {len(data)} bytes is damaged; its header says {want}")
+        raise DataError(f"a row of {len(data)} bytes is damaged; its header says {want}")
     at = HEADER.size
     lengths = np.frombuffer(data, "<u4", segments, at)
     at += 4 * segments
@@ -75,7 +75,7 @@ def decode(data: bytes) -> Row:
         trained = np.unpackbits(np.frombuffer(data, np.uint8, bits, at), count=count) > 0
     tokens = np.frombuffer(data, dtype, count, at + bits).astype(np.int32)
     if lengths.sum() != count:
-        raise ValueError(f"a row is damaged: segments of {lengths.sum()} tokens, {count} stored")
+        raise DataError(f"a row is damaged: segments of {lengths.sum()} tokens, {count} stored")
     return Row(tokens, trained, lengths.astype(np.int64))
 
 
@@ -101,7 +101,7 @@ def features(rows: Sequence[Row], length: int, bos_id: int, pad_id: int) -> dict
     for b, row in enumerate(rows):
         n = len(row.tokens)
         if n > length:
-            raise ValueError(f"a row of {n} tokens does not fit a sequence length of {length}")
+            raise DataError(f"a row of {n} tokens does not fit a sequence length of {length}")
         starts = np.cumsum(row.lengths) - row.lengths
         targets_BT[b, :n] = row.tokens
         inputs_BT[b, 1:n] = row.tokens[:-1]
@@ -180,12 +180,12 @@ def read_manifest(folder: epath.PathLike) -> Manifest:
     """
     path = epath.Path(folder) / MANIFEST
     if not path.exists():
-        raise ValueError(f"{path}: no such file; run `lrl data` to pack this dataset")
+        raise DataError(f"{path}: no such file; run `lrl data` to pack this dataset")
     try:
         fields = json.loads(path.read_text())
         shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
         return Manifest(**fields, shards=shards)
     except (ValueError, TypeError, KeyError, AttributeError) as e:
-        raise ValueError(
+        raise DataError(
             f"{path}: is not a manifest of this version ({e}); run `lrl data` again"
         ) from None

@@ -23,6 +23,7 @@ import numpy as np
 
 from lrl_jax.data import rows
 from lrl_jax.data.plan import Plan
+from lrl_jax.text import DataError
 
 Batch = dict[str, np.ndarray]
 CACHE = Path("~/.cache/lrl_jax/rows")  # copies of remote shards, by digest
@@ -49,12 +50,12 @@ class Stream:
         process_count: int = 1,
     ):
         if batch_size < 1 or batch_size % process_count:
-            raise ValueError(
+            raise DataError(
                 f"batch_size {batch_size} does not divide among {process_count} hosts; "
                 f"take a multiple of {process_count}"
             )
         if missing := [name for name in plan.names if name not in folders]:
-            raise ValueError(f"the plan reads {', '.join(missing)}, which has no folder of rows")
+            raise DataError(f"the plan reads {', '.join(missing)}, which has no folder of rows")
         self.plan = plan
         self.batch_size = batch_size
         self.manifests = {name: rows.read_manifest(folders[name]) for name in plan.names}
@@ -174,7 +175,7 @@ class Files:
                 records = self.readers[shard].read((row_ids[at] - start).tolist())
                 found |= zip(at.tolist(), map(rows.decode, records), strict=True)
             except (RuntimeError, ValueError) as e:
-                raise ValueError(
+                raise DataError(
                     f"{self.paths[shard]}: damaged ({e}); delete it and run `lrl data` again"
                 ) from None
         return [found[i] for i in range(len(row_ids))]
@@ -183,13 +184,13 @@ class Files:
 def _open(path: epath.Path, shard: rows.Shard) -> ArrayRecordReader:
     again = "run `lrl data` again"
     if not path.exists():
-        raise ValueError(f"{path}: no such file, but its manifest names it; {again}")
+        raise DataError(f"{path}: no such file, but its manifest names it; {again}")
     if (size := path.stat().length) != shard.bytes:
-        raise ValueError(f"{path}: has {size} bytes, its manifest says {shard.bytes}; {again}")
+        raise DataError(f"{path}: has {size} bytes, its manifest says {shard.bytes}; {again}")
     # no read-ahead: rows are read in random order
     reader = ArrayRecordReader(_local(path, shard.sha256), options="readahead_buffer_size:0")
     if (count := reader.num_records()) != shard.rows:
-        raise ValueError(f"{path}: has {count} rows, its manifest says {shard.rows}; {again}")
+        raise DataError(f"{path}: has {count} rows, its manifest says {shard.rows}; {again}")
     return reader
 
 
@@ -205,9 +206,7 @@ def _local(path: epath.Path, sha256: str) -> str:
             shutil.copyfileobj(source, copy)
         with part.open("rb") as copy:
             if hashlib.file_digest(copy, "sha256").hexdigest() != sha256:
-                raise ValueError(
-                    f"{path}: other bytes than its manifest says; run `lrl data` again"
-                )
+                raise DataError(f"{path}: other bytes than its manifest says; run `lrl data` again")
         part.replace(cached)
     return os.fspath(cached)
 
@@ -215,18 +214,18 @@ def _local(path: epath.Path, sha256: str) -> str:
 def _check_agreement(manifests: Mapping[str, rows.Manifest], plan: Plan) -> None:
     for name, manifest in manifests.items():
         if manifest.rows != plan.sizes[name]:
-            raise ValueError(
+            raise DataError(
                 f"dataset {name!r} has {manifest.rows} rows, the plan says {plan.sizes[name]}; "
                 "make the plan again"
             )
         if manifest.fingerprint != plan.fingerprints.get(name, manifest.fingerprint):
-            raise ValueError(f"dataset {name!r} was packed anew since the plan was made")
+            raise DataError(f"dataset {name!r} was packed anew since the plan was made")
     first = next(iter(manifests.values()))
     for field in ("sequence_length", "tokenizer", "bos_id", "eos_id", "pad_id"):
         for name, manifest in manifests.items():
             got, want = getattr(manifest, field), getattr(first, field)
             if got != want:
-                raise ValueError(
+                raise DataError(
                     f"dataset {name!r} was packed with {field} {got}, {first.name!r} with {want}; "
                     "run `lrl data` again"
                 )

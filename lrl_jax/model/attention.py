@@ -10,9 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from lrl_jax.model import sharding
 
-RESIDUALS = (
-    "attention_residuals"  # name under which checkpoint policies keep what is costly to redo
-)
+RESIDUALS = "attention_residuals"  # what checkpoint policies keep: it is costly to redo
 BLOCKS = (1024, 512, 256, 128)  # splash block sizes; 1,024 is best where the length allows it
 
 
@@ -65,10 +63,9 @@ def masked(q_BTNH, k_BSKH, v_BSKH, mask_BTS) -> jax.Array:
 
 
 def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
-    """Plain attention, a row at a time: one row's scores stay in a CPU's cache.
+    """Plain attention, a row at a time: one row's scores fit a CPU's cache.
 
-    The backward pass makes the scores again, so none are kept; on 2 cores forward and backward
-    take less than half the time of the whole batch at once (16 x 256 tokens, docs/log.md).
+    The backward pass makes the scores again, so that none are kept.
     """
 
     @jax.checkpoint
@@ -98,8 +95,9 @@ def _splash(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
 
 
 def _on_each_device(attend, q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
-    """Runs `attend` on each device's own rows and heads."""
-    if jax.sharding.get_abstract_mesh().empty:
+    """Runs `attend` on each device's own rows and heads; rows that do not divide stay whole."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or q_BTNH.shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]):
         return attend(q_BTNH, k_BSKH, v_BSKH, segments_BT)
     heads = P(sharding.BATCH, None, "tensor", None)
     return jax.shard_map(

@@ -1,0 +1,195 @@
+"""The whole pipeline on CPU: what each word leaves, what is done again, what is refused."""
+
+import json
+from pathlib import Path
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from small_world import write_recipes
+
+from lrl_jax import cli
+
+ROOT = Path(__file__).parents[1]
+
+
+
+def lrl(*args, code=0):
+    got = subprocess.run(
+        [sys.executable, "-m", "lrl_jax.cli", *args],
+        capture_output=True, text=True, cwd=ROOT, timeout=600, check=False,
+    )  # fmt: skip
+    assert got.returncode == code, got.stdout + got.stderr
+    return got
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A folder with both runs finished."""
+    folder = tmp_path_factory.mktemp("world")
+    base, korean = write_recipes(folder)
+    lrl("run", base)
+    folder.joinpath("out.txt").write_text(lrl("run", korean).stdout)
+    return folder
+
+
+@pytest.fixture
+def copy(world, tmp_path):
+    """A copy to damage. Recipes name the original's folder, so paths are rewritten."""
+    shutil.copytree(world / "runs", tmp_path / "runs")
+    for name in ("en.txt", "ko.txt", "tasks.json"):
+        shutil.copy(world / name, tmp_path / name)
+    write_recipes(tmp_path)
+    return tmp_path
+
+
+def test_every_word_leaves_its_files(world):
+    run = world / "runs/korean"
+    for path in (
+        "recipe.yaml", "vocab/tokenizer.model", "vocab/tokenizer.json", "vocab/splice.json",
+        "vocab/proof.json", "vocab/fertility.csv", "init/config.json", "init/checkpoint/0",
+        "data/korean/manifest.json", "data/pairs/manifest.json", "train/metrics.jsonl",
+        "train/samples.jsonl", "train/checkpoints/12", "evaluate/before.json",
+        "evaluate/after.json", "export/config.json", "export/tokenizer.model",
+        "export/README.md", "export/manifest.json", "export/gate.json", "report/index.html",
+    ):  # fmt: skip
+        assert (run / path).exists(), path
+    assert not (run / "lock.json").exists()
+    assert not (run / "export.unproved").exists()
+
+
+def test_the_run_ends_with_a_table_of_before_and_after(world):
+    out = (world / "out.txt").read_text()
+    for words in ("bits per byte", "kor_Hang", "chrF", "export gate", "passed"):
+        assert words in out
+
+
+def test_a_finished_run_is_not_done_again(world):
+    got = lrl("run", str(world / "korean.yaml"))
+    for word in ("vocab", "init", "data", "train", "evaluate", "export"):
+        assert f"{word}: done already" in got.stderr
+
+
+def test_english_keeps_its_ids_and_korean_takes_fewer_tokens(world):
+    proof = json.loads((world / "runs/korean/vocab/proof.json").read_text())
+    assert proof["ok"]
+    assert proof["base_moved"]["count"] == 0
+    assert proof["tokens_after"] * 2.5 < proof["tokens_before"]
+
+
+def test_metrics_have_one_line_a_step_and_the_mixture_of_their_stage(world):
+    lines = (world / "runs/korean/train/metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    assert [s["step"] for s in steps] == list(range(1, 13))
+    assert all(np.isfinite(s["loss"]) for s in steps)
+    assert {s["stage"] for s in steps[:4]} == {"align"}
+    assert set(steps[0]["bits_per_byte"]) == {"korean"}
+
+
+def test_transformers_loads_the_export_with_the_logits_of_the_gate(world):
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    folder = str(world / "runs/korean/export")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+    ids = tokenizer("민수이 공원에서 책를 보았다.", return_tensors="pt")
+    assert model.get_input_embeddings().weight.shape[0] == len(tokenizer)
+    with torch.no_grad():
+        assert torch.isfinite(model(**ids).logits).all()
+    gate = json.loads((world / "runs/korean/export/gate.json").read_text())
+    assert gate["transformers_error"] < 1e-4
+
+
+def test_training_never_imports_tensorflow(world):
+    code = (
+        "import sys; from lrl_jax import cli\n"
+        f"assert cli.main(['train', {str(world / 'korean.yaml')!r}]) == 0\n"
+        "from lrl_jax import steps\n"
+        "print([m for m in ('tensorflow', 'seqio', 'torch') if m in sys.modules])"
+    )
+    got = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert got.stdout.splitlines()[-1] == "[]"
+
+
+def test_show_prints_the_prompt_and_the_answer(world):
+    out = lrl("show", str(world / "korean.yaml"), "--dataset", "pairs").stdout
+    assert "pairs row 0" in out
+    assert "Korean" in out
+
+
+def test_a_flipped_bit_in_the_base_is_named(copy):
+    weights = copy / "runs/base/export/model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-100] ^= 1
+    weights.write_bytes(data)
+    shutil.rmtree(copy / "runs/korean")
+    lrl("vocab", str(copy / "korean.yaml"))
+    got = lrl("init", str(copy / "korean.yaml"), code=2)
+    assert "model.safetensors: content differs from manifest.json" in got.stderr
+    assert not (copy / "runs/korean/init/checkpoint").exists()
+
+
+def test_a_truncated_base_is_named(copy):
+    weights = copy / "runs/base/export/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    (copy / "runs/base/export/manifest.json").unlink()
+    shutil.rmtree(copy / "runs/korean")
+    lrl("vocab", str(copy / "korean.yaml"))
+    got = lrl("init", str(copy / "korean.yaml"), code=2)
+    assert "model.safetensors" in got.stderr
+    assert "Traceback" not in got.stderr
+
+
+def test_a_flipped_bit_in_the_only_checkpoint_stops_evaluation(copy):
+    checkpoints = copy / "runs/korean/train/checkpoints"
+    for file in checkpoints.rglob("*"):
+        if file.is_file() and "/d/" in str(file):
+            data = bytearray(file.read_bytes())
+            data[len(data) // 2] ^= 4
+            file.write_bytes(data)
+    got = lrl("evaluate", str(copy / "korean.yaml"), "--redo", code=5)
+    assert "none of its checkpoints is what was saved" in got.stderr
+
+
+def test_a_tokenizer_that_is_not_the_models_is_refused(copy):
+    """A vocabulary with more pieces than the checkpoint has rows."""
+    larger = copy / "runs/korean/vocab/tokenizer.model"
+    (copy / "runs/base/export/tokenizer.model").write_bytes(larger.read_bytes())
+    got = lrl("check", str(copy / "korean.yaml"), code=3)
+    assert "this tokenizer is not this model's" in got.stderr
+
+
+def test_text_that_changed_under_a_finished_run_is_refused_by_name(copy):
+    with (copy / "ko.txt").open("a") as f:
+        f.write("새 줄\n")
+    lrl("vocab", str(copy / "korean.yaml"), "--redo")
+    got = lrl("data", str(copy / "korean.yaml"), code=4)
+    assert "ko.txt" in got.stderr
+    assert "--redo" in got.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "code", "message"),
+    [
+        ("ko.txt", b"", 3, "is empty"),
+        ("ko.txt", b"\xb0\xa1\n", 3, "ko.txt:1: not UTF-8"),
+        ("ko.txt", None, 3, "no such file"),
+        ("ko.txt", "한\n".encode(), 3, "ko.txt"),
+        ("tasks.json", b"[{]", 3, "tasks.json"),
+    ],
+)
+def test_bad_text_is_named_with_its_exit_code(tmp_path, capsys, name, data, code, message):
+    base, _ = write_recipes(tmp_path)
+    (tmp_path / name).unlink() if data is None else (tmp_path / name).write_bytes(data)
+    text = Path(base).read_text().replace(
+        "english: {", "x: {kind: parallel, source: '%s/en.txt', target: '%s/ko.txt', "
+        "source_language: eng_Latn, target_language: kor_Hang}, t: {kind: instructions, "
+        "path: ['%s/tasks.json'], language: eng_Latn}, english: {" % ((tmp_path,) * 3),
+    )  # fmt: skip
+    Path(base).write_text(text)
+    assert cli.main(["check", base]) == code
+    assert message in capsys.readouterr().err
