@@ -260,13 +260,22 @@ class Prompt(Part):
 
 
 class Train(Part):
-    """How to learn: stages, batch, optimizer, precision, memory, saving, logging."""
+    """How to learn: stages, batch, optimizer, precision, memory, saving, logging.
+
+    Attributes:
+      remat: what a layer keeps for its backward pass: nothing but its input, its matrix
+        products (dots), or everything (full).
+      unroll: layers in a step of the scan; small models train faster with all of them.
+      loss_blocks: vocabulary blocks of the loss; more hold less of the logits at a time.
+      max_skipped: steps in a row without a finite gradient after which the run stops.
+    """
 
     batch_size: PositiveInt
     stages: tuple[Stage, ...] = Field(min_length=1)
     optimizer: Optimizer = Optimizer()
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     remat: Literal["nothing", "dots", "full"] = "nothing"
+    unroll: PositiveInt = 1
     loss_blocks: PositiveInt = 1
     mesh: Mesh = Mesh()
     save: Save = Save()

@@ -356,7 +356,8 @@ def _config(run: Run) -> llama.LlamaConfig:
 
 def _compute(run: Run, config: Mapping[str, Any]) -> llama.LlamaConfig:
     settings = run.recipe.train
-    return layout.config_from_hf(config, settings.compute_dtype, settings.remat)
+    cfg = layout.config_from_hf(config, settings.compute_dtype, settings.remat)
+    return dataclasses.replace(cfg, unroll=min(settings.unroll, cfg.depth))
 
 
 def _abstract(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> dict[str, Any]:

@@ -62,12 +62,15 @@ def test_a_row_ends_at_eos_and_others_go_on(params):
 
 
 def test_a_row_that_has_ended_stays_ended_so_that_the_loop_can_stop(params):
-    free = slowly(params, PROMPTS[0], 6, eos=-1)
-    end = next(i for i in range(5) if free[i] not in free[:i] and free[i + 1] != free[i])
-    tokens_BT = np.full((1, 32), 0, np.int32)
-    tokens_BT[0, :4] = [BOS, *PROMPTS[0]]
-    (got,) = generate._decode(CFG, params, tokens_BT, np.array([4]), 6, free[end])
-    np.testing.assert_array_equal(got, free[:end] + [free[end]] * (6 - end))
+    ending, other = [80, 81, 82], [30, 31, 32]
+    eos, following = slowly(params, ending, 2, eos=-1)
+    assert following != eos
+    going_on = slowly(params, other, 6, eos=-1)
+    assert eos not in going_on
+    tokens_BT = np.zeros((2, 32), np.int32)
+    tokens_BT[:, :4] = [BOS, *ending], [BOS, *other]
+    got = generate._decode(CFG, params, tokens_BT, np.array([4, 4]), 6, eos)
+    np.testing.assert_array_equal(got, [[eos] * 6, going_on])
 
 
 def test_bos_is_put_in_front_once(params):

@@ -1,6 +1,7 @@
 """The loop: stages and phases, saving when asked, stopping when asked, and when nothing learns."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -139,6 +140,25 @@ def test_a_save_that_fails_stops_the_run(tmp_path):
     with pytest.raises(SaveError, match=r"checkpoint 2 was not written: FileExistsError"):
         tiny.train(tmp_path, train, tiny.mesh(), sample=block)
     assert [m["step"] for m in read(tmp_path / "train" / "metrics.jsonl")] == [1, 2]
+
+
+def test_a_run_is_not_called_saved_when_its_last_save_failed(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def stop_on_a_full_disk(params, done):
+        if done == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, hard))
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.05)
+        return []
+
+    train = tiny.settings(steps=50, sample_every=1)
+    try:
+        with pytest.raises(SaveError, match="checkpoint 4 was not written"):
+            tiny.train(tmp_path, train, tiny.mesh(), sample=stop_on_a_full_disk)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert saved(tmp_path) == []
 
 
 def test_samples_and_evaluations_are_written_with_their_step(tmp_path):

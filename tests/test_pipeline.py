@@ -15,7 +15,6 @@ from lrl_jax import cli
 ROOT = Path(__file__).parents[1]
 
 
-
 def lrl(*args, code=0):
     got = subprocess.run(
         [sys.executable, "-m", "lrl_jax.cli", *args],

@@ -132,6 +132,14 @@ def same(record: dict) -> dict:
     return {key: record[key] for key in keys}
 
 
+def flip_a_bit(step: Path) -> None:
+    """Damages the largest file of array data of a checkpoint."""
+    path = max(step.glob("state/ocdbt.process_*/d/*"), key=lambda path: path.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
 def spawn(folder, **options) -> subprocess.Popen:
     """Starts `main` in a process of its own."""
     options = {"compiled": COMPILED, **options}

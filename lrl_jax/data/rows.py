@@ -12,6 +12,8 @@ import struct
 from etils import epath
 import numpy as np
 
+from lrl_jax.text import DataError
+
 HEADER = struct.Struct("<BBII")
 VERSION = 1
 WIDE, MASKED = 1, 2  # flags

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import importlib.util
+from typing import Any
 
 from etils import epath
 import jax
@@ -82,7 +83,8 @@ def _token_problems(folder: epath.Path, tokenizer: Tokenizer, texts: Sequence[st
     """Whether `AutoTokenizer` of the folder gives the ids of training, bos and eos included."""
     import transformers
 
-    auto = transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    load_auto = transformers.AutoTokenizer.from_pretrained
+    auto: Any = load_auto(str(folder), local_files_only=True)
     problems = []
     want = tokenizer.encode_batch(texts)
     got = auto(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lrl_jax.model import sharding
-from lrl_jax.model.llama import LlamaConfig, RopeScaling
+from lrl_jax.model.llama import Dtype, LlamaConfig, Remat, RopeScaling
 
 Index = tuple[slice, ...]
 
@@ -127,7 +127,7 @@ FIXED: dict[str, tuple[Any, ...]] = {
 
 
 def config_from_hf(
-    hf: Mapping[str, Any], dtype: str = "bfloat16", remat: str = "nothing"
+    hf: Mapping[str, Any], dtype: Dtype = "bfloat16", remat: Remat = "nothing"
 ) -> LlamaConfig:
     """What `config.json` says, of transformers 4 or 5; its defaults are HF's.
 

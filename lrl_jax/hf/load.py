@@ -104,11 +104,8 @@ def verify(folder: epath.PathLike) -> None:
 
 def sha256(path: epath.PathLike) -> str:
     """SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
     with epath.Path(path).open("rb") as f:
-        if hasattr(f, "fileno"):
-            with contextlib.suppress(OSError, ValueError):
-                return hashlib.file_digest(f, "sha256").hexdigest()
-        digest = hashlib.sha256()
         while block := f.read(1 << 24):
             digest.update(block)
     return digest.hexdigest()
@@ -141,13 +138,14 @@ def load(
     folder = epath.Path(folder)
     _check_files(folder)
     verify(folder)
+    grow = grow or {}
     with contextlib.ExitStack() as stack:
         tensors = _open(folder, stack)
         _check_tensors(tensors, cfg, folder, rows or cfg.vocab_size)
         params = {}
         for row in layout.rows(cfg):
             read = tensors.read
-            if row.ours in (grow or {}):
+            if row.ours in grow:
                 matrix = _grown(tensors, row, cfg, grow[row.ours], rows or cfg.vocab_size)
                 read = lambda name, index, matrix=matrix: matrix[index]  # noqa: E731
             params[row.ours] = _assemble(row, cfg, shardings[row.ours], dtype, read)

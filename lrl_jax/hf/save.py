@@ -109,7 +109,8 @@ def _nbytes(name: str, cfg: llama.LlamaConfig, dtype: str) -> int:
 def _write_shard(path: epath.Path, names, params, cfg, dtype: str, writer: bool) -> None:
     """One safetensors file: header length, header, tensors; written here to hold one at a time."""
     table = layout.tensors(cfg)
-    header, end = {"__metadata__": {"format": "pt"}}, 0
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
     for name in names:
         start, end = end, end + _nbytes(name, cfg, dtype)
         shape = list(layout.hf_shape(table[name][0], cfg))

@@ -15,6 +15,7 @@ Shape suffixes (the whole package uses these letters and no others):
 
 from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Literal
 
 from flax import nnx
@@ -25,6 +26,8 @@ from lrl_jax.model import attention, sharding
 from lrl_jax.model.cache import Cache
 
 Params = dict[str, jax.Array]
+Dtype = Literal["float32", "bfloat16"]
+Remat = Literal["nothing", "dots", "full"]
 
 VOCAB_MULTIPLE = 128  # the vocabulary is padded to whole TPU lanes, and so to any mesh up to 128
 
@@ -50,6 +53,8 @@ class LlamaConfig:
         attention would have to redo; "dots": matrix products too; "full": everything.
       attention: "auto" chooses by `jax.default_backend()`; compiling for another machine
         names it (a key of `attention.IMPLEMENTATIONS`).
+      unroll: layers compiled one after another in a step of the scan; at `depth` a small model
+        trains a tenth faster, and compiles as many times slower.
     """
 
     vocab_size: int
@@ -63,9 +68,10 @@ class LlamaConfig:
     rope_theta: float
     rope_scaling: RopeScaling | None = None
     tie_embeddings: bool = False
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["nothing", "dots", "full"] = "nothing"
+    dtype: Dtype = "bfloat16"
+    remat: Remat = "nothing"
     attention: str = "auto"
+    unroll: int = 1
 
     def __post_init__(self):
         if self.num_heads % self.num_kv_heads:
@@ -126,20 +132,20 @@ class Block(nnx.Module):
     def project(self, x_BTD, rope_BTH) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values of the normed stream, the first two rotated."""
         y_BTD = rms_norm(x_BTD, self.attn_norm_D[...], self.cfg.norm_eps)
-        q_BTNH = sharding.heads(jnp.einsum("btd,dnh->btnh", y_BTD, self.cast(self.q_DNH)))
-        k_BTKH = sharding.heads(jnp.einsum("btd,dkh->btkh", y_BTD, self.cast(self.k_DKH)))
-        v_BTKH = sharding.heads(jnp.einsum("btd,dkh->btkh", y_BTD, self.cast(self.v_DKH)))
+        q_BTNH = sharding.heads(product(y_BTD, self.cast(self.q_DNH)))
+        k_BTKH = sharding.heads(product(y_BTD, self.cast(self.k_DKH)))
+        v_BTKH = sharding.heads(product(y_BTD, self.cast(self.v_DKH)))
         return rotate(q_BTNH, rope_BTH), rotate(k_BTKH, rope_BTH), v_BTKH
 
     def finish(self, x_BTD, out_BTNH) -> jax.Array:
         """Adds attention's output to the stream, then the feed-forward half of the block."""
-        out_BTD = jnp.einsum("btnh,nhd->btd", out_BTNH, self.cast(self.o_NHD))
+        out_BTD = product(out_BTNH, self.cast(self.o_NHD))
         x_BTD = sharding.stream(x_BTD + out_BTD)
         y_BTD = rms_norm(x_BTD, self.mlp_norm_D[...], self.cfg.norm_eps)
-        gate_BTF = sharding.inner(jnp.einsum("btd,df->btf", y_BTD, self.cast(self.gate_DF)))
-        up_BTF = sharding.inner(jnp.einsum("btd,df->btf", y_BTD, self.cast(self.up_DF)))
+        gate_BTF = sharding.inner(product(y_BTD, self.cast(self.gate_DF)))
+        up_BTF = sharding.inner(product(y_BTD, self.cast(self.up_DF)))
         inner_BTF = jax.nn.silu(gate_BTF) * up_BTF
-        out_BTD = jnp.einsum("btf,fd->btd", inner_BTF, self.cast(self.down_FD))
+        out_BTD = product(inner_BTF, self.cast(self.down_FD))
         return sharding.stream(x_BTD + out_BTD)
 
     def cast(self, w: nnx.Param) -> jax.Array:
@@ -175,7 +181,9 @@ class Llama(nnx.Module):
         def step(x_BTD, layer):
             return layer(x_BTD, segments_BT, rope_BTH), None
 
-        x_BTD, _ = jax.lax.scan(rematerialised(step, cfg), self.embed(tokens_BT), self.layers)
+        x_BTD, _ = jax.lax.scan(
+            rematerialised(step, cfg), self.embed(tokens_BT), self.layers, unroll=cfg.unroll
+        )
         return rms_norm(x_BTD, self.norm_D[...], cfg.norm_eps)
 
     def extend(self, tokens_BT, positions_BT, cache: Cache) -> tuple[jax.Array, Cache]:
@@ -262,6 +270,23 @@ def rematerialised(step, cfg: LlamaConfig):
 
 
 # ---------------------------------------------------------------------------- arithmetic
+def product(x_BTX: jax.Array, w_XY: jax.Array) -> jax.Array:
+    """x times w over all dimensions of x that w begins with, as one two-dimensional product.
+
+    An einsum says the same; but with two row dimensions XLA's CPU compiler makes a weight's
+    gradient 1.5 times slower (docs/log.md).
+
+    >>> product(jnp.ones((1, 2, 3)), jnp.ones((3, 4, 5))).shape
+    (1, 2, 4, 5)
+    >>> product(jnp.ones((1, 2, 4, 5)), jnp.ones((4, 5, 3))).shape
+    (1, 2, 3)
+    """
+    rows, inner = x_BTX.shape[:2], x_BTX.shape[2:]
+    size = math.prod(inner)
+    out = x_BTX.reshape(-1, size) @ w_XY.reshape(size, -1)
+    return out.reshape(*rows, *w_XY.shape[len(inner) :])
+
+
 def rms_norm(x_BTD, scale_D, eps: float) -> jax.Array:
     """Scales to unit mean square; float32 inside, as bfloat16 squares lose the small ones."""
     x32_BTD = x_BTD.astype(jnp.float32)
