@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Large pages for large buffers: a third more tokens a second on CPUs (docs/log.md).
+export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
 .PHONY: quickstart test lint bench clean

@@ -64,7 +64,7 @@ def test_sigterm_to_one_of_two_saves_the_same_step_in_both_and_one_process_goes_
 def test_a_checkpoint_of_one_process_goes_on_in_two_and_damage_is_seen_by_both(tmp_path):
     rules = tiny.settings(steps=4, save={"steps": 2})
     tiny.train(tmp_path, rules, tiny.mesh())
-    tiny.flip_a_bit(tmp_path / "train" / "checkpoints" / "4")
+    tiny.damage(tmp_path / "train" / "checkpoints" / "4")
     assert ended(spawn_two(tmp_path, mesh={"fsdp": 4}, steps=8)) == 0
     assert [m["step"] for m in records(tmp_path)] == [*range(1, 9)]
     assert saved(tmp_path) == [2, 8]

@@ -121,7 +121,7 @@ def test_a_damaged_step_is_passed_over_and_made_again(tmp_path, whole, caplog):
     on = tiny.mesh(fsdp=2)
     interrupted(tmp_path, on, 7)
     checkpoints = tmp_path / "train" / "checkpoints"
-    tiny.flip_a_bit(checkpoints / "6")
+    tiny.damage(checkpoints / "6")
     state, metrics = tiny.train(tmp_path, settings(), on)
     assert "step 6 does not verify" in caplog.text
     assert checkpoint.describe(state) == whole[0]
