@@ -19,7 +19,7 @@ test: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyrefly check
+	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
 bench: $(VENV)/.dev
 	$(BIN)/python scripts/benchmarks/train_step.py
@@ -33,8 +33,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e ".[dev]"
-	$(BIN)/python scripts/install_torch.py
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e ".[dev,parity]"
 	touch $@
 
 clean:
