@@ -16,7 +16,7 @@ from lrl_jax import text
 from lrl_jax.data import records, templates
 from lrl_jax.hf import layout, load
 from lrl_jax.model import llama
-from lrl_jax.recipe import Dataset, Extend, Pretrained, Recipe, Rule, TrainVocab
+from lrl_jax.recipe import Dataset, Extend, Parallel, Pretrained, Recipe, Rule, TrainVocab
 from lrl_jax.run import Run, free_bytes
 from lrl_jax.train import optimizer
 from lrl_jax.vocab import tokenizer as tokenizers
@@ -111,7 +111,7 @@ def _uris(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if isinstance(part, Extend):
         yield from (("vocab.prove_on", uri) for uri in part.prove_on)
     for name, dataset in recipe.data.datasets.items():
-        uris = dataset.path if hasattr(dataset, "path") else (dataset.source, dataset.target)
+        uris = (dataset.source, dataset.target) if isinstance(dataset, Parallel) else dataset.path
         yield from ((f"data.datasets.{name}", uri) for uri in uris)
     for name, uri in recipe.evaluate.bits_per_byte.items():
         yield f"evaluate.bits_per_byte.{name}", uri

@@ -70,7 +70,7 @@ def _moments(old_VD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     blocks = [old_VD[i : i + BLOCK] for i in range(0, len(old_VD), BLOCK)]
     mean_D = sum(_float32(block).sum(0) for block in blocks) / np.float32(len(old_VD))
     square_D = sum(np.square(_float32(block) - mean_D).sum(0) for block in blocks)
-    return mean_D, np.sqrt(square_D / np.float32(len(old_VD)))
+    return np.asarray(mean_D), np.sqrt(square_D / np.float32(len(old_VD)))
 
 
 def _float32(old_VD: np.ndarray) -> np.ndarray:

@@ -361,13 +361,13 @@ class Recipe(Part):
 
     @pydantic.model_validator(mode="after")
     def _vocabulary_fits_base(self) -> "Recipe":
-        scratch = isinstance(self.base, Scratch)
-        if scratch and not self.base.tokenizer and not isinstance(self.vocab, TrainVocab):
+        base, trains = self.base, isinstance(self.vocab, TrainVocab)
+        if isinstance(base, Scratch) and not base.tokenizer and not trains:
             raise ValueError(
                 "base.shape without base.tokenizer needs vocab.method: train; "
                 f"got vocab.method: {self.vocab.method}"
             )
-        if not scratch and isinstance(self.vocab, TrainVocab):
+        if isinstance(base, Pretrained) and trains:
             raise ValueError(
                 "vocab.method: train makes an unrelated vocabulary, which base.model's "
                 "embeddings do not fit; use extend or keep"

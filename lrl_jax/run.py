@@ -56,30 +56,51 @@ class Run:
         return load.resolve(self.recipe.base)
 
 
-def perform(run: Run, word: str, work: Callable[[Run], Any], *, redo: bool = False) -> bool:
-    """Does the step if it is due; returns whether it was done now.
+@dataclasses.dataclass(frozen=True)
+class Team:
+    """The processes that share a run; one of them writes what only one may write."""
+
+    lead: bool = True
+    meet: Callable[[str], None] = lambda name: None
+
+
+ALONE = Team()
+LEAD_ONLY = ("vocab", "data")  # words that need no devices: the others wait for them
+
+
+def perform(
+    run: Run, word: str, work: Callable[[Run], Any], *, redo: bool = False, team: Team = ALONE
+) -> bool:
+    """Does the step if it is due; returns whether it was done now. Every process calls it.
 
     Raises:
       MismatchError: the folder holds this step made from other inputs (and not `redo`).
     """
-    want = inputs(run, word)
+    want, settings = inputs(run, word), _settings(run.recipe, word)
     note = _note(run, word)
     have = json.loads(note.read_text()) if note.exists() else None
-    if have is not None and have["inputs"] != want:
-        if not redo:
-            raise MismatchError(_what_changed(run, word, have["inputs"], want))
-        run.at(word).rmtree()
-    elif have is not None and have["finished"] and not redo:
+    team.meet(f"{word}: all have read what is there")
+    changed = have is not None and have["inputs"] != want
+    if changed and not redo:
+        raise MismatchError(_what_changed(run, word, have["inputs"], want))
+    if have is not None and have["finished"] and have["settings"] == settings and not redo:
         return False
-    elif have is not None and redo:
-        run.at(word).rmtree()
-    run.at(word).mkdir(parents=True, exist_ok=True)
-    note.parent.mkdir(parents=True, exist_ok=True)
     started = time.time()
-    record = {"inputs": want, "finished": False, "version": __version__}
-    write_json(note, record)
-    work(run)
-    write_json(note, record | {"finished": True, "seconds": round(time.time() - started, 1)})
+    record = {"inputs": want, "settings": settings, "finished": False, "version": __version__}
+    if team.lead:
+        if have is not None and redo and run.at(word).exists():
+            run.at(word).rmtree()
+        run.at(word).mkdir(parents=True, exist_ok=True)
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_json(note, record)
+    team.meet(f"{word}: begins")
+    if team.lead or word not in LEAD_ONLY:
+        work(run)
+    team.meet(f"{word}: done")
+    if team.lead:
+        seconds = round(time.time() - started, 1)
+        write_json(note, record | {"finished": True, "seconds": seconds})
+    team.meet(f"{word}: noted")
     return True
 
 
@@ -103,7 +124,6 @@ def inputs(run: Run, word: str) -> dict[str, str]:
             "seed": str(recipe.seed),
             **_data_inputs(recipe),
         },
-        # The train part itself may change while a run goes on: lrl_jax.train checks what may.
         "train": lambda: {w: _fingerprint_of(run, w) for w in ("init", "data")},
         "evaluate": lambda: {
             "train": _fingerprint_of(run, "train"),
@@ -118,6 +138,11 @@ def inputs(run: Run, word: str) -> dict[str, str]:
         },
     }
     return parts[word]()
+
+
+def _settings(recipe: Recipe, word: str) -> str:
+    """What of the recipe may change while a step goes on; lrl_jax.train says how far."""
+    return _hash(recipe.train.model_dump_json()) if word == "train" else ""
 
 
 @contextlib.contextmanager

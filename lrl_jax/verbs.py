@@ -1,6 +1,7 @@
 """What each verb of `lrl` does; libraries are imported by the verb that needs them."""
 
 import argparse
+import contextlib
 import importlib.resources
 from pathlib import Path
 import sys
@@ -9,7 +10,7 @@ from etils import epath
 
 from lrl_jax import recipe_file
 from lrl_jax.recipe import Recipe
-from lrl_jax.run import WORDS, Run, locked, perform
+from lrl_jax.run import ALONE, WORDS, Run, Team, locked, perform
 
 
 def new(args: argparse.Namespace) -> None:
@@ -36,18 +37,17 @@ def check(args: argparse.Namespace) -> None:
 
 def vocab(args: argparse.Namespace) -> None:
     """One word of the pipeline, on this process alone."""
-    _word(args)
+    _word(args, ALONE)
 
 
 def data(args: argparse.Namespace) -> None:
     """One word of the pipeline, on this process alone."""
-    _word(args)
+    _word(args, ALONE)
 
 
 def init(args: argparse.Namespace) -> None:
     """One word of the pipeline, on all processes."""
-    _start(args)
-    _word(args)
+    _word(args, _start(args))
 
 
 train = evaluate = export = init
@@ -55,11 +55,11 @@ train = evaluate = export = init
 
 def run(args: argparse.Namespace) -> None:
     """All words that are due, then the report and the summary."""
-    _start(args)
     this = Run(_recipe(args))
-    with locked(this):
+    team = _start(args)
+    with _held(this, team):
         for word in WORDS:
-            _perform(this, word, redo=args.redo)
+            _perform(this, word, args.redo, team)
         _report(this)
 
 
@@ -85,22 +85,27 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     return recipe_file.load(path, args.overrides)
 
 
-def _start(args: argparse.Namespace) -> None:
+def _start(args: argparse.Namespace) -> Team:
     from lrl_jax import mesh
 
     mesh.start(args.coordinator, args.processes, args.process_id)
+    return Team(mesh.lead(), mesh.meet)
 
 
-def _word(args: argparse.Namespace) -> None:
+def _held(this: Run, team: Team) -> contextlib.AbstractContextManager:
+    return locked(this) if team.lead else contextlib.nullcontext()
+
+
+def _word(args: argparse.Namespace, team: Team) -> None:
     this = Run(_recipe(args))
-    with locked(this):
-        _perform(this, args.verb, redo=args.redo)
+    with _held(this, team):
+        _perform(this, args.verb, args.redo, team)
 
 
-def _perform(this: Run, word: str, *, redo: bool) -> None:
+def _perform(this: Run, word: str, redo: bool, team: Team) -> None:
     from lrl_jax import steps
 
-    if not perform(this, word, steps.STEPS[word], redo=redo):
+    if not perform(this, word, steps.STEPS[word], redo=redo, team=team) and team.lead:
         _say(f"{word}: done already, inputs unchanged ({this.at(word)})")
 
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -169,6 +170,26 @@ def test_text_that_changed_under_a_finished_run_is_refused_by_name(copy):
     got = lrl("data", str(copy / "korean.yaml"), code=4)
     assert "ko.txt" in got.stderr
     assert "--redo" in got.stderr
+
+
+def test_two_processes_train_the_recipe_with_the_losses_of_one(copy):
+    one = (copy / "runs/korean/train/metrics.jsonl").read_text().splitlines()
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        coordinator = f"localhost:{s.getsockname()[1]}"
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "lrl_jax.cli", "train", str(copy / "korean.yaml"), "--redo",
+             "--coordinator", coordinator, "--processes", "2", "--process-id", str(i)],
+            cwd=ROOT, stderr=subprocess.PIPE, text=True,
+        )
+        for i in range(2)
+    ]  # fmt: skip
+    errors = [child.communicate(timeout=300)[1] for child in children]
+    assert [child.returncode for child in children] == [0, 0], errors
+    two = (copy / "runs/korean/train/metrics.jsonl").read_text().splitlines()
+    got, want = ([json.loads(line)["loss"] for line in lines] for lines in (two, one))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,25 @@ def test_a_changed_field_of_the_recipe_is_a_changed_input(small):
         run.perform(small("vocab.size=301"), "vocab", work_counting([]))
 
 
+def test_more_steps_make_a_finished_training_due_again(small):
+    def work(this):
+        pass
+
+    for word in ("vocab", "init", "data", "train"):
+        run.perform(small(), word, work)
+    assert not run.perform(small(), "train", work)
+    assert run.perform(small("train.stages.0.steps=2"), "train", work)
+
+
+def test_only_the_lead_writes_and_the_others_meet_it(small):
+    met, calls = [], []
+    follower = run.Team(lead=False, meet=met.append)
+    assert run.perform(small(), "vocab", work_counting(calls), team=follower)
+    assert calls == []
+    assert not small().at("vocab").exists()
+    assert len(met) == 4
+
+
 def test_a_step_wants_the_one_before_it(small):
     with pytest.raises(run.MismatchError, match="vocab is not finished; run `lrl vocab` first"):
         run.perform(small(), "data", work_counting([]))

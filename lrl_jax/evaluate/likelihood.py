@@ -121,7 +121,7 @@ def _total(
     sharding = jax.NamedSharding(mesh, jax.P(axes))
     count = len(arrays["decoder_target_tokens"])
     arrays = {k: np.pad(v, ((0, -count % batch_size), (0, 0))) for k, v in arrays.items()}
-    sums = []
+    sums: list[jax.Array | float] = []
     with jax.set_mesh(mesh):
         for start in range(0, count, batch_size):
             batch = {k: v[start : start + batch_size] for k, v in arrays.items()}

@@ -57,7 +57,7 @@ def dumbbells(
     Where the largest number is more than 8 times the smallest, the axis is logarithmic.
     """
     references = references or {}
-    names = [name for name in before | after if name in before or name in after]
+    names = list({**before, **after})
     values = [*before.values(), *after.values()]
     values += [v for name in names for v in references.get(name, {}).values()]
     with matplotlib.rc_context(STYLE):

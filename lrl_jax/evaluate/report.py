@@ -120,7 +120,7 @@ def read(folder: epath.PathLike) -> Pieces:
         fertility=_json(folder / "vocab" / "fertility.json", []),
         proof=_json(folder / "vocab" / "proof.json", {}),
         manifests=manifests,
-        metrics=[steps[step] | _read_so_far(steps[step], manifests) for step in sorted(steps)],
+        metrics=[{**row, **_read_so_far(row, manifests)} for _, row in sorted(steps.items())],
         samples=_jsonl(folder / "train" / "samples.jsonl"),
         before=_json(folder / "evaluate" / "before.json", {}),
         after=_json(folder / "evaluate" / "after.json", {}),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import functools
+from typing import Any
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
@@ -125,7 +126,7 @@ def _splash_local(q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
     return swap(out_BNTH)
 
 
-def _splash_kernel(length: int, num_heads: int) -> Callable[..., jax.Array]:
+def _splash_kernel(length: int, num_heads: int) -> Any:
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernel,
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import math
 import re
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -194,7 +195,7 @@ class Learner:
                 )
         return out, state, rates
 
-    def _transform(self) -> optax.GradientTransformation:
+    def _transform(self) -> Any:  # optax's types know trees of any shape, not our flat dicts
         return optax.scale_by_adam(self.adam.b1, self.adam.b2, self.adam.eps)
 
     def _row_mask(self, path: str) -> jax.Array:

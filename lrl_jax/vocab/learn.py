@@ -11,6 +11,7 @@ import functools
 import io
 import re
 import sys
+from typing import Any
 import unicodedata
 
 import sentencepiece
@@ -219,7 +220,7 @@ def _cut(texts: Iterable[str]) -> Iterator[str]:
             yield text
 
 
-def _train(lines: Iterable[str], **options: object) -> bytes:
+def _train(lines: Iterable[str], **options: Any) -> bytes:
     out = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(

@@ -192,7 +192,7 @@ def fast_form(model: bytes) -> tokenizers.Tokenizer:
     proto = _bpe(model)
     spec = proto.normalizer_spec
     space = SPACE if spec.escape_whitespaces else " "
-    own = [piece.piece for piece in proto.pieces if piece.type == Piece.USER_DEFINED]
+    own: list[str] = [piece.piece for piece in proto.pieces if piece.type == Piece.USER_DEFINED]
     fast = tokenizers.Tokenizer(
         models.BPE(
             vocab={piece.piece: i for i, piece in enumerate(proto.pieces)},
@@ -207,7 +207,7 @@ def fast_form(model: bytes) -> tokenizers.Tokenizer:
     if own:
         longest_first = "|".join(_escape(piece) for piece in sorted(own, key=len, reverse=True))
         fast.pre_tokenizer = pre_tokenizers.Split(Regex(longest_first), "isolated")
-    decoder = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    decoder: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if spec.add_dummy_prefix or spec.remove_extra_whitespaces:
         decoder.append(decoders.Strip(" ", SPACES if spec.remove_extra_whitespaces else 1, 0))
     fast.decoder = decoders.Sequence(decoder)

@@ -10,16 +10,18 @@ from collections.abc import Iterable, Sequence
 import dataclasses
 import hashlib
 import re
+from typing import Any
 
 from etils import epath
 from google.protobuf.message import DecodeError
 import sentencepiece
-from sentencepiece import sentencepiece_model_pb2 as spm
+from sentencepiece import sentencepiece_model_pb2
 
 from lrl_jax.text import LFS_POINTER
 
 MODEL_FILE = "tokenizer.model"
 MAX_BYTES = 1 << 28  # the largest published SentencePiece models are a few MB
+spm: Any = sentencepiece_model_pb2  # its classes are made on import: type checkers see none
 Piece = spm.ModelProto.SentencePiece
 
 
@@ -118,7 +120,7 @@ def fingerprint(model: bytes) -> str:
     return hashlib.sha256(model).hexdigest()
 
 
-def parse(model: bytes, where: str = "tokenizer model") -> spm.ModelProto:
+def parse(model: bytes, where: str = "tokenizer model") -> Any:
     """Reads the bytes of a `.model` file as the protocol buffer they are.
 
     Raises:
