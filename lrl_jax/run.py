@@ -80,8 +80,7 @@ def perform(
     note = _note(run, word)
     have = json.loads(note.read_text()) if note.exists() else None
     team.meet(f"{word}: all have read what is there")
-    changed = have is not None and have["inputs"] != want
-    if changed and not redo:
+    if have is not None and have["inputs"] != want and not redo:
         raise MismatchError(_what_changed(run, word, have["inputs"], want))
     if have is not None and have["finished"] and have["settings"] == settings and not redo:
         return False

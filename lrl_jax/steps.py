@@ -17,14 +17,14 @@ from rich.console import Console
 
 from lrl_jax import mesh as meshes
 from lrl_jax import text
-from lrl_jax.data import pack, plan, records, rows, stream, templates
+from lrl_jax.data import pack, plan, records, rows, stream
 from lrl_jax.data import show as showing
 from lrl_jax.embeddings import STRATEGIES
-from lrl_jax.evaluate import generate, measure
+from lrl_jax.evaluate import measure, samples
 from lrl_jax.evaluate import report as reporting
 from lrl_jax.hf import card, gate, layout, load, save
 from lrl_jax.model import llama
-from lrl_jax.recipe import Extend, Pretrained, Prompt, Scratch, TrainVocab
+from lrl_jax.recipe import Extend, Pretrained, Scratch, TrainVocab
 from lrl_jax.run import Run, write_json
 from lrl_jax.train import loop
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
@@ -201,7 +201,7 @@ def train(run: Run) -> None:
         param_dtype=recipe.init.param_dtype,
         new_rows=is_new,
         bytes_per_token={name: m.bytes / m.loss_tokens for name, m in batches.manifests.items()},
-        sample=_sampler(run, cfg, tokenizer, mesh),
+        sample=samples.sampler(recipe.train, cfg, tokenizer, mesh),
     )
 
 
@@ -213,36 +213,6 @@ def _stream(run: Run) -> stream.Stream:
     return stream.Stream(
         folders, order, recipe.train.batch_size, jax.process_index(), jax.process_count()
     )
-
-
-def _sampler(
-    run: Run, cfg: llama.LlamaConfig, tokenizer: tokenizers.Tokenizer, mesh: jax.sharding.Mesh
-) -> Callable[[Params, int], Sequence[Mapping[str, Any]]] | None:
-    settings = run.recipe.train
-    if not settings.samples:
-        return None
-    prompts = [_prompt(prompt) for prompt in settings.samples]
-
-    def sample(params: Params, step: int) -> list[dict[str, Any]]:
-        texts = generate.generate(
-            cfg, params, tokenizer, prompts, settings.sample_tokens, mesh, len(prompts)
-        )
-        return [{"prompt": p, "text": t} for p, t in zip(prompts, texts, strict=True)]
-
-    return sample
-
-
-def _prompt(prompt: Prompt) -> str:
-    if prompt.template == "plain":
-        return prompt.text
-    record = {
-        "source": prompt.text,
-        "instruction": prompt.text,
-        "input": "",
-        "source_language": prompt.source_language,
-        "target_language": prompt.target_language,
-    }
-    return templates.prompt(prompt.template, record)
 
 
 # ---------------------------------------------------------------------------- evaluate
