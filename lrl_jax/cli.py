@@ -29,11 +29,11 @@ WORDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
-    parser = _parser()
-    args, rest = parser.parse_known_args(argv)
+    commands = parser()
+    args, rest = commands.parse_known_args(argv)
     args.overrides = [word for word in rest if "=" in word and not word.startswith("-")]
     if unknown := [word for word in rest if word not in args.overrides]:
-        parser.error(f"unknown argument: {' '.join(unknown)}")
+        commands.error(f"unknown argument: {' '.join(unknown)}")
     try:
         from lrl_jax import verbs
 
@@ -60,7 +60,8 @@ def _message(e: Exception) -> str:
     return str(e) or type(e).__name__
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Every verb with its arguments; overrides are what it does not know."""
     parser = argparse.ArgumentParser(
         prog="lrl",
         description="Bring a Llama to your language, and take it back to Hugging Face.",

@@ -1,0 +1,49 @@
+"""What the docs tell a reader to type or to open is there."""
+
+from pathlib import Path
+import re
+import shlex
+
+import pytest
+
+from lrl_jax import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "tpu/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = [
+    (page, line.split("#")[0].strip())
+    for page in PAGES
+    for line in page.read_text().splitlines()
+    if re.match(r"\s{4,}lrl ", line)
+]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[c for _, c in COMMANDS])
+def test_a_command_in_the_docs_is_one_the_program_knows(page, command):
+    args, rest = cli.parser().parse_known_args(shlex.split(command)[1:])
+    assert all("=" in word for word in rest), f"{page.name}: {rest}"
+    recipe = getattr(args, "recipe", "")
+    if recipe.startswith("configs/"):
+        assert (ROOT / recipe).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+def test_make_targets_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"(?m)^\s{4}make (\w+)", (ROOT / "README.md").read_text()):
+        assert re.search(rf"(?m)^{target}:", makefile), target
+
+
+def test_the_repository_names_no_machine_and_no_registry():
+    words = re.compile(r"/work/(main|shared)|pypi\.org|pythonhosted|registry\.npmjs")
+    for path in ROOT.rglob("*"):
+        hidden = any(part.startswith(".") or part in ("runs", "build") for part in path.parts)
+        if path.is_file() and not hidden and path.suffix in (".py", ".md", ".yaml", ".toml", ".sh"):
+            text = path.read_text(encoding="utf-8")
+            assert not words.search(text) or path == Path(__file__), path
