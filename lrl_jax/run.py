@@ -24,6 +24,7 @@ from etils import epath
 from lrl_jax import __version__, text
 from lrl_jax.recipe import Extend, Instructions, Pretrained, Recipe, Text, TrainVocab
 from lrl_jax.recipe_file import dump
+from lrl_jax.vocab import tokenizer
 
 WORDS = ("vocab", "init", "data", "train", "evaluate", "export")
 
@@ -207,11 +208,8 @@ def _vocab_inputs(run: Run) -> dict[str, str]:
         uris += vocab.text
     if isinstance(vocab, Extend):
         uris += vocab.prove_on
-    base = ""
-    if isinstance(recipe.base, Pretrained):
-        base = file_sha256(run.base_folder() / "tokenizer.model")
-    elif recipe.base.tokenizer:
-        base = file_sha256(epath.Path(recipe.base.tokenizer))
+    source = run.base_folder() if isinstance(recipe.base, Pretrained) else recipe.base.tokenizer
+    base = tokenizer.fingerprint(*tokenizer.read(source).values()) if source else ""
     return {"vocab": _hash(vocab.model_dump_json()), "base tokenizer": base, **_texts(uris)}
 
 

@@ -38,18 +38,17 @@ Params = llama.Params
 def vocab(run: Run) -> None:
     """Learns, splices, proves and reports; leaves both tokenizer forms and splice.json."""
     part, out = run.recipe.vocab, run.at("vocab")
-    base = _base_tokenizer(run)
     new_texts = part.text if isinstance(part, TrainVocab | Extend) else ()
     base_texts = part.prove_on if isinstance(part, Extend) else new_texts
     if isinstance(part, TrainVocab):
-        base = model = learn.train(text.read_many(part.text), part.size, part.character_coverage)
-        relation = splice.identity(model)
-    elif isinstance(part, Extend):
-        model, relation = _extend(part, base)
+        base = learn.train(text.read_many(part.text), part.size, part.character_coverage)
     else:
-        model, relation = base, splice.identity(base)
+        base = _base_tokenizer(run)
+    new, relation = base, splice.identity(base)
+    if isinstance(part, Extend):
+        new, relation = _extend(part, base)
     with tempfile.TemporaryDirectory() as local:  # transformers reads local folders only
-        splice.write_forms(model, local, _base_tokenizer_config(run))
+        tokenizers.family(new).write(new, local)
         proof = prove.prove(local, base, text.read_many(base_texts), text.read_many(new_texts))
         for path in epath.Path(local).iterdir():
             (out / path.name).write_bytes(path.read_bytes())
@@ -62,7 +61,7 @@ def vocab(run: Run) -> None:
     _say(f"vocab: {proof.summary}")
 
 
-def _extend(part: Extend, base: bytes) -> tuple[bytes, splice.Splice]:
+def _extend(part: Extend, base: tokenizers.Tokenizer) -> tuple[tokenizers.Tokenizer, splice.Splice]:
     found = learn.pieces(
         text.read_many(part.text), part.pieces, part.scripts, part.character_coverage, base
     )
@@ -77,30 +76,23 @@ def _extend(part: Extend, base: bytes) -> tuple[bytes, splice.Splice]:
     return splice.splice(base, kept)
 
 
-def _fertility(run: Run, base: bytes) -> None:
+def _fertility(run: Run, base: tokenizers.Tokenizer) -> None:
     texts = {code: list(text.lines(uri)) for code, uri in run.recipe.vocab.report.texts.items()}
     if not texts:
         return
     known = {"new": tokenizers.load(run.at("vocab"))}
     if isinstance(run.recipe.vocab, Extend):
-        known = {"base": tokenizers.from_bytes(base), **known}
+        known = {"base": base, **known}
     found = fertility.report(known, texts)
     fertility.write(found, run.at("vocab"))
     _print(fertility.table(found))
 
 
-def _base_tokenizer(run: Run) -> bytes:
+def _base_tokenizer(run: Run) -> tokenizers.Tokenizer:
     base = run.recipe.base
     if isinstance(base, Pretrained):
-        return tokenizers.read(run.base_folder())
-    return tokenizers.read(base.tokenizer) if base.tokenizer else b""
-
-
-def _base_tokenizer_config(run: Run) -> dict[str, Any]:
-    if not isinstance(run.recipe.base, Pretrained):
-        return {}
-    path = run.base_folder() / "tokenizer_config.json"
-    return json.loads(path.read_text()) if path.exists() else {}
+        return tokenizers.load(run.base_folder())
+    return tokenizers.load(base.tokenizer)
 
 
 # ---------------------------------------------------------------------------- init
@@ -261,8 +253,9 @@ def export(run: Run) -> None:
     part = recipe.export
     save.save(staged, params, cfg, config, part.dtype, part.max_shard_bytes)
     if meshes.lead():
-        for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json"):
-            (staged / name).write_bytes((run.at("vocab") / name).read_bytes())
+        for name in (*tokenizers.family(tokenizer).FORMS, *tokenizers.EXTRAS):
+            if (run.at("vocab") / name).exists():
+                (staged / name).write_bytes((run.at("vocab") / name).read_bytes())
         (staged / "README.md").write_text(_card(run))
     meshes.meet("export is written")
     found = gate.check(staged, cfg, params, tokenizer, lines[: part.gate_lines], part.dtype)

@@ -15,7 +15,7 @@ from lrl_jax import mesh as meshes
 from lrl_jax import recipe
 from lrl_jax.hf import card, gate, layout, load, save
 from lrl_jax.model import llama
-from lrl_jax.vocab import learn, splice, tokenizer
+from lrl_jax.vocab import learn, sentencepieces, tokenizer
 
 IDS = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64}
 HF = layout.config_to_hf(IDS, CFG, "float32")
@@ -392,7 +392,7 @@ def exported(tmp_path_factory):
     """(folder, config, parameters, tokenizer) of a whole bfloat16 export."""
     folder = tmp_path_factory.mktemp("gate")
     model = learn.train(TEXTS * 9, 300, 1.0)
-    splice.write_forms(model, folder, {})
+    sentencepieces.write(model, folder)
     own = tokenizer.load(folder)
     cfg = dataclasses.replace(CFG, vocab_size=own.size)
     params = jax.device_put(tiny_llama.params(cfg), shardings(cfg))
@@ -423,10 +423,10 @@ def test_the_gate_stops_a_tokenizer_of_another_model(exported, tmp_path):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     other = learn.train(["zz yy xx zz yy", "yy zz xx"] * 9, 265, 1.0)
-    splice.write_forms(other, tmp_path, {})
+    sentencepieces.write(other, tmp_path)
     got = gate.check(tmp_path, cfg, params, own, TEXTS, "bfloat16")
     assert any("differ on 3 of 3 texts" in problem for problem in got.problems)
-    assert any("AutoTokenizer has 265 pieces" in problem for problem in got.problems)
+    assert any("AutoTokenizer has 265 ids" in problem for problem in got.problems)
 
 
 def test_the_gate_wants_texts(exported):

@@ -5,32 +5,34 @@ import json
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
-from lrl_jax.vocab import learn, prove, splice, tokenizer
+from lrl_jax.vocab import learn, prove, sentencepieces, splice
+from lrl_jax.vocab.sentencepieces import proto_of
+from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes
 
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
 KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다", "고양이와 강아지가 갑니다"] * 3
 
 
 @pytest.fixture(scope="module")
-def base() -> bytes:
+def base() -> Tokenizer:
     return learn.train(ENGLISH, size=290, coverage=1.0)
 
 
 @pytest.fixture(scope="module")
-def extended(base) -> bytes:
+def extended(base) -> Tokenizer:
     new = splice.prune(base, learn.pieces(KOREAN, 60, ("Hang",), 1.0, base), KOREAN, 3)
     return splice.splice(base, new)[0]
 
 
-def proof_of(model: bytes, base: bytes, folder, new_texts=KOREAN) -> prove.Proof:
-    splice.write_forms(model, folder, {})
+def proof_of(model: Tokenizer, base: Tokenizer, folder, new_texts=KOREAN) -> prove.Proof:
+    sentencepieces.write(model, folder)
     return prove.prove(folder, base, iter(ENGLISH), iter(new_texts))
 
 
-def changed(model: bytes, change) -> bytes:
-    proto = tokenizer.parse(model)
+def changed(model: Tokenizer, change) -> Tokenizer:
+    proto = proto_of(model)
     change(proto)
-    return proto.SerializeToString()
+    return from_bytes(proto.SerializeToString())
 
 
 def test_a_spliced_tokenizer_is_proved(base, extended, tmp_path):
@@ -38,7 +40,7 @@ def test_a_spliced_tokenizer_is_proved(base, extended, tmp_path):
     assert proof.broken == {}
     assert proof.ok
     assert (proof.base_texts, proof.new_texts) == (9, 9)
-    assert proof.new_pieces == len(tokenizer.parse(extended).pieces) - 290
+    assert proof.new_pieces == extended.size - 290
     assert proof.tokens_after * 5 < proof.tokens_before
     assert 0 < proof.utilisation < 1
     assert proof.summary.startswith("proved on 9 base and 9 new texts")
@@ -88,7 +90,7 @@ def test_another_normaliser_is_caught(base, extended, tmp_path):
 
 
 def test_forms_that_disagree_are_caught(base, extended, tmp_path):
-    splice.write_forms(extended, tmp_path, {})
+    sentencepieces.write(extended, tmp_path)
     form = json.loads((tmp_path / "tokenizer.json").read_text())
     form["model"]["merges"] = form["model"]["merges"][:5]
     (tmp_path / "tokenizer.json").write_text(json.dumps(form))
@@ -98,7 +100,7 @@ def test_forms_that_disagree_are_caught(base, extended, tmp_path):
 
 
 def test_forms_that_decode_differently_are_caught(base, extended, tmp_path):
-    splice.write_forms(extended, tmp_path, {})
+    sentencepieces.write(extended, tmp_path)
     form = json.loads((tmp_path / "tokenizer.json").read_text())
     form["decoder"]["decoders"].pop()  # the one that takes the first space off
     (tmp_path / "tokenizer.json").write_text(json.dumps(form))
@@ -112,10 +114,10 @@ def test_text_that_does_not_come_back_is_caught(tmp_path):
     proto.normalizer_spec.MergeFrom(spm.NormalizerSpec(remove_extra_whitespaces=False))
     for piece, kind in (("<unk>", 2), ("<s>", 3), ("</s>", 3), ("▁", 1), ("a", 1)):
         proto.pieces.add(piece=piece, type=kind)
-    model = proto.SerializeToString()
-    splice.write_forms(model, tmp_path, {})
+    model = from_bytes(proto.SerializeToString())
+    sentencepieces.write(model, tmp_path)
     proof = prove.prove(tmp_path, model, ["a a"], ["한"])
-    assert "한" not in tokenizer.from_bytes(model).decode([0])
+    assert "한" not in model.decode([0])
     assert proof.round_trip.count > 0
 
 
@@ -134,13 +136,13 @@ def test_long_offenders_are_shown_in_part():
 
 
 def test_a_folder_without_the_json_form_is_refused(base, tmp_path):
-    (tmp_path / "tokenizer.model").write_bytes(base)
-    with pytest.raises(ValueError, match=r"holds no tokenizer.json; write it with"):
+    (tmp_path / "tokenizer.model").write_bytes(base.files["tokenizer.model"])
+    with pytest.raises(ValueError, match=r"holds no tokenizer.json"):
         prove.prove(tmp_path, base, ENGLISH, KOREAN)
 
 
 def test_a_damaged_json_form_is_named(base, tmp_path):
-    splice.write_forms(base, tmp_path, {})
+    sentencepieces.write(base, tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"tokenizer.json: transformers cannot load it"):
+    with pytest.raises(ValueError, match=r"tokenizer.json: cannot be read"):
         prove.prove(tmp_path, base, ENGLISH, KOREAN)

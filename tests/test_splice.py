@@ -7,7 +7,10 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax import text
-from lrl_jax.vocab import learn, prove, splice, tokenizer
+from lrl_jax.vocab import learn, prove, sentencepieces, splice
+from lrl_jax.vocab.auto import AutoCodec
+from lrl_jax.vocab.sentencepieces import proto_of
+from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes, from_files, load
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 FLORES = DATA / "parallel" / "flores101_first200"
@@ -16,11 +19,11 @@ KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다", "고
 
 
 @pytest.fixture(scope="module")
-def base() -> bytes:
+def base() -> Tokenizer:
     return learn.train(ENGLISH, size=290, coverage=1.0)
 
 
-def toy(*pieces: tuple[str, float], **normalizer: object) -> bytes:
+def toy(*pieces: tuple[str, float], **normalizer: object) -> Tokenizer:
     """A BPE model of the letters a to h, `▁`, all bytes, and `pieces` with their scores."""
     proto = spm.ModelProto()
     proto.trainer_spec.model_type = spm.TrainerSpec.BPE
@@ -36,15 +39,15 @@ def toy(*pieces: tuple[str, float], **normalizer: object) -> bytes:
         proto.pieces.add(piece=letter, score=-1e3)
     for piece, score in pieces:
         proto.pieces.add(piece=piece, score=score)
-    return proto.SerializeToString()
+    return from_bytes(proto.SerializeToString())
 
 
-def scores(model: bytes) -> dict[str, float]:
-    return {piece.piece: piece.score for piece in tokenizer.parse(model).pieces}
+def scores(model: Tokenizer) -> dict[str, float]:
+    return {piece.piece: piece.score for piece in proto_of(model).pieces}
 
 
-def spell(model: bytes, ids: tuple[int, ...]) -> list[str]:
-    return [tokenizer.parse(model).pieces[i].piece for i in ids]
+def spell(model: Tokenizer, ids: tuple[int, ...]) -> list[str]:
+    return [proto_of(model).pieces[i].piece for i in ids]
 
 
 # ---------------------------------------------------------------------------- scores
@@ -57,17 +60,17 @@ def test_new_pieces_score_below_the_last_ranked_piece_not_below_runs_of_spaces()
 
 def test_base_pieces_keep_id_score_and_kind(base):
     model, plan = splice.splice(base, ["가", "나", "가나"])
-    old, new = tokenizer.parse(base).pieces, tokenizer.parse(model).pieces
+    old, new = proto_of(base).pieces, proto_of(model).pieces
     assert list(new[: len(old)]) == list(old)
     assert plan.kept == {i: i for i in range(290)}
     assert sorted(plan.added) == [290, 291, 292]
-    assert plan.size == tokenizer.from_bytes(model).size == 293
+    assert plan.size == model.size == 293
 
 
 def test_the_base_normaliser_is_kept():
     base = toy(("ab", 0), remove_extra_whitespaces=True)
     model, _ = splice.splice(base, ["cd"])
-    got, want = tokenizer.parse(model), tokenizer.parse(base)
+    got, want = proto_of(model), proto_of(base)
     assert got.normalizer_spec == want.normalizer_spec
 
 
@@ -88,10 +91,10 @@ def test_what_cannot_be_a_piece_is_refused(piece, base):
 
 
 def test_a_base_that_is_not_bpe_is_refused():
-    proto = tokenizer.parse(toy())
+    proto = proto_of(toy())
     proto.trainer_spec.model_type = spm.TrainerSpec.UNIGRAM
     with pytest.raises(ValueError, match="is a SentencePiece unigram model; want a BPE model"):
-        splice.splice(proto.SerializeToString(), ["ab"])
+        splice.splice(from_bytes(proto.SerializeToString()), ["ab"])
 
 
 # ---------------------------------------------------------------------------- spelling
@@ -168,11 +171,10 @@ def test_a_piece_is_kept_when_another_way_to_merge_it_takes_over():
 def test_what_is_left_is_reachable_and_emitted(base):
     new = splice.prune(base, learn.pieces(KOREAN, 60, ("Hang",), 1.0, base), KOREAN, 3)
     model, plan = splice.splice(base, new)
-    words = tokenizer.from_bytes(model)
-    emitted = {i for ids in words.encode_batch(KOREAN) for i in ids}
+    emitted = {i for ids in model.encode_batch(KOREAN) for i in ids}
     assert prove.unreachable(model, 290) == []
     assert emitted & set(plan.added)
-    assert len(words.encode(KOREAN[0])) < 5
+    assert len(model.encode(KOREAN[0])) < 5
 
 
 # ---------------------------------------------------------------------------- both forms
@@ -191,29 +193,30 @@ ODD = [*prove.ADVERSARIAL, "abcabc" * 9, " " * 70 + "ab" + " " * 17 + "c", "▁a
     ids=["plain", "extra spaces removed", "no prefix", "runs of spaces", "runs of a letter"],
 )
 def test_the_json_form_gives_the_ids_and_the_text_of_the_model_form(model):
-    words, fast = tokenizer.from_bytes(model), splice.fast_form(model)
+    fast = sentencepieces.fast_form(model)
     fast.encode_special_tokens = True
     for odd in ODD:
-        want = words.encode(odd)
+        want = model.encode(odd)
         assert fast.encode(odd, add_special_tokens=False).ids == want, odd[:60]
-        assert fast.decode(want, skip_special_tokens=True) == words.decode(want)
+        assert fast.decode(want, skip_special_tokens=True) == model.decode(want)
 
 
 def test_user_defined_pieces_are_whole_in_both_forms():
-    proto = tokenizer.parse(toy(("ab", 0)))
+    proto = proto_of(toy(("ab", 0)))
     proto.pieces.add(piece="<sep>", type=4)
     proto.pieces.add(piece="\n\n", type=4)
-    model = proto.SerializeToString()
-    words, fast = tokenizer.from_bytes(model), splice.fast_form(model)
+    model = from_bytes(proto.SerializeToString())
+    fast = sentencepieces.fast_form(model)
     for odd in ("ab<sep>ab", "<sep><sep>", "a\n\n\nb", " <sep> "):
-        assert fast.encode(odd, add_special_tokens=False).ids == words.encode(odd)
+        assert fast.encode(odd, add_special_tokens=False).ids == model.encode(odd)
 
 
 def test_transformers_loads_the_written_folder(base, tmp_path):
     config = {"chat_template": "{{ x }}", "auto_map": {"AutoTokenizer": "evil.py"}, "legacy": True}
-    splice.write_forms(base, tmp_path, config)
-    words, fast = tokenizer.load(tmp_path), prove.load_fast(tmp_path)
-    assert fast("the cat")["input_ids"] == [1, *words.encode("the cat")]
+    files = {**base.files, "tokenizer_config.json": json.dumps(config).encode()}
+    sentencepieces.write(from_files(files), tmp_path)
+    fast = AutoCodec(tmp_path).tokenizer
+    assert fast("the cat")["input_ids"] == [1, *base.encode("the cat")]
     assert (fast.bos_token_id, fast.eos_token_id, fast.pad_token_id) == (1, 2, None)
     assert (len(fast), fast.chat_template) == (290, "{{ x }}")
     assert fast("a</s>", add_special_tokens=False)["input_ids"][-1] == 2  # as every Llama there
@@ -222,18 +225,18 @@ def test_transformers_loads_the_written_folder(base, tmp_path):
 
 
 def test_writing_twice_gives_the_same_bytes(base, tmp_path):
-    splice.write_forms(base, tmp_path / "a", {})
-    splice.write_forms(base, tmp_path / "b", {})
+    sentencepieces.write(base, tmp_path / "a")
+    sentencepieces.write(base, tmp_path / "b")
     for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 # ---------------------------------------------------------------------------- real tokenizers
-def real(name: str) -> bytes:
+def real(name: str) -> Tokenizer:
     path = DATA / "tokenizers" / name
     if not path.exists():
         pytest.skip("needs ../shared/data")
-    return tokenizer.read(path)
+    return load(path)
 
 
 def flores(language: str) -> list[str]:
@@ -242,8 +245,7 @@ def flores(language: str) -> list[str]:
 
 
 def chinese() -> list[str]:
-    proto = tokenizer.parse(real("chinese_sp_20k/chinese_sp.model"))
-    return [piece.piece for piece in proto.pieces]
+    return sentencepieces.pieces(real("chinese_sp_20k/chinese_sp.model"))
 
 
 def test_merging_the_chinese_vocabulary_gives_the_published_size():
@@ -254,36 +256,33 @@ def test_merging_the_chinese_vocabulary_gives_the_published_size():
 def test_han_pieces_below_the_base_leave_english_alone_and_halve_chinese(tmp_path):
     base = real("llama2")
     han = [p for p in chinese() if p[0] != "▁" and learn.written_in(p, ("Hani",))]
-    model, plan = splice.splice(base, han)
-    splice.write_forms(model, tmp_path, {})
-    old, new = tokenizer.from_bytes(base), tokenizer.from_bytes(model)
-    fast = prove.load_fast(tmp_path)
+    new, plan = splice.splice(base, han)
+    sentencepieces.write(new, tmp_path)
+    fast = AutoCodec(tmp_path)
     ntrex = DATA / "parallel" / "ntrex128"
     english = [*text.lines(str(ntrex / "newstest2019-src.eng.txt")), *flores("eng")]
     korean = list(text.lines(str(ntrex / "newstest2019-ref.kor.txt")))
     assert (len(plan.added), len(english)) == (16_976, 2_197)
-    assert new.encode_batch(english) == old.encode_batch(english)
-    assert new.encode_batch(korean) == old.encode_batch(korean)
+    assert new.encode_batch(english) == base.encode_batch(english)
+    assert new.encode_batch(korean) == base.encode_batch(korean)
     for language in ("eng", "zho", "kor"):
         lines = flores(language)
-        got = fast(lines, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        assert got == new.encode_batch(lines)
+        assert fast.encode_batch(lines) == new.encode_batch(lines)
     target = [*text.lines(str(ntrex / "newstest2019-ref.zho-CN.txt")), *flores("zho")]
-    assert (count(old, target), count(new, target)) == (135_551, 64_895)
+    assert (count(base, target), count(new, target)) == (135_551, 64_895)
 
 
-def count(words: tokenizer.Tokenizer, lines: list[str]) -> int:
+def count(words: Tokenizer, lines: list[str]) -> int:
     return sum(map(len, words.encode_batch(lines)))
 
 
 @pytest.mark.parametrize("name", ["llama2", "tok512"])
 def test_real_tokenizers_are_equal_in_both_forms_in_thirteen_languages(name, tmp_path):
-    model = real(name)
-    splice.write_forms(model, tmp_path, {})
-    words, fast = tokenizer.load(tmp_path), prove.load_fast(tmp_path)
+    sentencepieces.write(real(name), tmp_path)
+    words, fast = load(tmp_path), AutoCodec(tmp_path)
     lines = [line for path in sorted(FLORES.glob("*.devtest")) for line in text.lines(str(path))]
     lines += ODD
-    got = fast(lines, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    got = fast.encode_batch(lines)
     different = [a for a, b, c in zip(lines, got, words.encode_batch(lines), strict=True) if b != c]
     assert len(lines) > 2_600
     assert different == []
@@ -292,8 +291,8 @@ def test_real_tokenizers_are_equal_in_both_forms_in_thirteen_languages(name, tmp
 def test_pieces_built_on_characters_without_a_piece_are_what_differs(tmp_path):
     """A published tokenizer with this flaw: 932 texts differ as transformers reads its .model."""
     model = real("llama2_hindi_plus1k")
-    words, fast = tokenizer.from_bytes(model), splice.fast_form(model)
+    fast = sentencepieces.fast_form(model)
     lines = [line for path in sorted(FLORES.glob("*.devtest")) for line in text.lines(str(path))]
-    pairs = zip(words.encode_batch(lines), fast.encode_batch(lines), strict=True)
+    pairs = zip(model.encode_batch(lines), fast.encode_batch(lines), strict=True)
     different = sum(want != got.ids[1:] for want, got in pairs)
     assert different == 145

@@ -6,19 +6,19 @@ import pickle
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
-from lrl_jax.vocab import learn, tokenizer
+from lrl_jax.vocab import learn, sentencepieces
+from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes, load
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
 
 
 @pytest.fixture(scope="module")
-def model() -> bytes:
+def words() -> Tokenizer:
     return learn.train(ENGLISH, size=290, coverage=1.0)
 
 
-def test_any_text_comes_back_as_it_was(model):
-    words = tokenizer.from_bytes(model)
+def test_any_text_comes_back_as_it_was(words):
     for want in (
         "",
         " the cat",
@@ -29,52 +29,47 @@ def test_any_text_comes_back_as_it_was(model):
         assert words.decode(words.encode(want)) == want
 
 
-def test_text_never_becomes_a_control_id(model):
-    words = tokenizer.from_bytes(model)
+def test_text_never_becomes_a_control_id(words):
     got = words.encode("<s> the cat </s> <unk>")
     assert not {words.bos_id, words.eos_id, words.pad_id, 0} & set(got)
 
 
-def test_a_batch_encodes_as_its_texts_do_one_by_one(model):
-    words = tokenizer.from_bytes(model)
+def test_a_batch_encodes_as_its_texts_do_one_by_one(words):
     assert words.encode_batch(ENGLISH) == [words.encode(text) for text in ENGLISH]
 
 
-def test_padding_is_eos_when_the_model_has_no_padding_piece(model):
-    words = tokenizer.from_bytes(model)
+def test_padding_is_eos_when_the_model_has_no_padding_piece(words):
     assert (words.bos_id, words.eos_id, words.pad_id, words.size) == (1, 2, 2, 290)
 
 
-def test_padding_is_the_model_s_own_piece_when_it_has_one(model):
-    proto = tokenizer.parse(model)
-    proto.pieces.add(piece="<pad>", score=0, type=tokenizer.Piece.CONTROL)
+def test_padding_is_the_model_s_own_piece_when_it_has_one(words):
+    proto = sentencepieces.proto_of(words)
+    proto.pieces.add(piece="<pad>", score=0, type=sentencepieces.Piece.CONTROL)
     proto.trainer_spec.pad_id = 290
-    words = tokenizer.from_bytes(proto.SerializeToString())
+    words = from_bytes(proto.SerializeToString())
     assert (words.pad_id, words.size) == (290, 291)
 
 
-def test_control_ids_have_no_text(model):
-    words = tokenizer.from_bytes(model)
+def test_control_ids_have_no_text(words):
     assert words.decode([1, *words.encode("the cat"), 2]) == "the cat"
 
 
-def test_an_id_outside_the_vocabulary_is_refused(model):
+def test_an_id_outside_the_vocabulary_is_refused(words):
     with pytest.raises(ValueError, match="id 290 is not in the vocabulary; ids are 0 to 289"):
-        tokenizer.from_bytes(model).decode([290])
+        words.decode([290])
 
 
-def test_a_tokenizer_survives_being_sent_to_another_process(model):
-    words = tokenizer.from_bytes(model)
+def test_a_tokenizer_survives_being_sent_to_another_process(words):
     copy = pickle.loads(pickle.dumps(words))
     assert copy == words
     assert copy.encode("the cat") == words.encode("the cat")
 
 
-def test_the_fingerprint_is_that_of_the_file(model, tmp_path):
-    (tmp_path / "tokenizer.model").write_bytes(model)
-    want = tokenizer.fingerprint(model)
-    assert tokenizer.load(tmp_path).fingerprint == want
-    assert tokenizer.load(tmp_path / "tokenizer.model").fingerprint == want
+def test_the_fingerprint_is_that_of_the_file(words, tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(words.files["tokenizer.model"])
+    want = words.fingerprint
+    assert load(tmp_path).fingerprint == want
+    assert load(tmp_path / "tokenizer.model").fingerprint == want
 
 
 A, UNKNOWN = (spm.ModelProto.SentencePiece(piece=p, type=t) for p, t in (("a", 1), ("?", 2)))
@@ -86,7 +81,7 @@ TWICE = spm.ModelProto(pieces=[A, A])
     ("content", "message"),
     [
         (b"", "is empty"),
-        (b'{"model": {"type": "BPE"}}', "is JSON, such as a tokenizer.json"),
+        (b'{"model": {"type": "BPE"}}', "is JSON; name it tokenizer.json"),
         (b"IQ== 0\nIg== 1\n", "is a tiktoken file"),
         (b"\x1f\x8b\x08\x00", "is compressed with gzip"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a git-lfs pointer"),
@@ -100,22 +95,21 @@ def test_a_file_that_is_no_tokenizer_is_named_and_explained(content, message, tm
     path = tmp_path / "some.model"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=message) as caught:
-        tokenizer.load(path)
+        load(path)
     assert str(caught.value).startswith(str(path))
 
 
-def test_a_model_cut_short_is_refused(model, tmp_path):
-    (tmp_path / "tokenizer.model").write_bytes(model[: len(model) // 2])
+def test_a_model_cut_short_is_refused(words, tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(words.files["tokenizer.model"][:2000])
     with pytest.raises(ValueError, match=r"tokenizer|cut short"):
-        tokenizer.load(tmp_path)
+        load(tmp_path)
 
 
 def test_a_missing_file_and_a_folder_without_a_model_say_what_to_bring(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
-        tokenizer.load(tmp_path / "nothing.model")
-    (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"holds no tokenizer.model \(tokenizer.json alone is not"):
-        tokenizer.load(tmp_path)
+        load(tmp_path / "nothing.model")
+    with pytest.raises(ValueError, match="holds no tokenizer.model and no tokenizer.json"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "size"), [("llama2", 32_000), ("tok512", 512)])
@@ -123,7 +117,7 @@ def test_real_tokenizers_load(name, size):
     folder = DATA / "tokenizers" / name
     if not folder.exists():
         pytest.skip("needs ../shared/data")
-    words = tokenizer.load(folder)
+    words = load(folder)
     got = (words.bos_id, words.eos_id, words.pad_id, words.size)
     assert got == (1, 2, 2, size)
 
@@ -133,4 +127,4 @@ def test_a_real_tiktoken_file_is_refused():
     if not folder.exists():
         pytest.skip("needs ../shared/data")
     with pytest.raises(ValueError, match="tiktoken"):
-        tokenizer.load(folder)
+        load(folder)

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 import dataclasses
 import importlib.util
-from typing import Any
 
 from etils import epath
 import jax
@@ -12,6 +11,7 @@ import numpy as np
 
 from lrl_jax.hf import load
 from lrl_jax.model import llama
+from lrl_jax.vocab.auto import AutoCodec
 from lrl_jax.vocab.tokenizer import Tokenizer
 
 TOLERANCE = 1e-4  # of float32 logits, for each unit of the largest one (at least 1)
@@ -81,25 +81,25 @@ def check(
 
 def _token_problems(folder: epath.Path, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
     """Whether `AutoTokenizer` of the folder gives the ids of training, bos and eos included."""
-    import transformers
-
-    load_auto = transformers.AutoTokenizer.from_pretrained
-    auto: Any = load_auto(str(folder), local_files_only=True)
+    auto = AutoCodec(folder)
     problems = []
-    want = tokenizer.encode_batch(texts)
-    got = auto(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    wrong = [i for i, (g, w) in enumerate(zip(got, want, strict=True)) if list(g) != list(w)]
+    pairs = zip(auto.encode_batch(texts), tokenizer.encode_batch(texts), strict=True)
+    wrong = [i for i, (got, want) in enumerate(pairs) if got != want]
     if wrong:
         problems.append(
-            f"AutoTokenizer and tokenizer.model differ on {len(wrong)} of {len(texts)} texts, "
-            f"first {texts[wrong[0]][:60]!r}"
+            f"AutoTokenizer and the tokenizer of training differ on {len(wrong)} of {len(texts)} "
+            f"texts, first {texts[wrong[0]][:60]!r}"
         )
-    if len(auto) != tokenizer.size:
-        problems.append(f"AutoTokenizer has {len(auto)} pieces, tokenizer.model {tokenizer.size}")
+    size = max(auto.tokenizer.get_vocab().values()) + 1
+    if size != tokenizer.size:
+        problems.append(f"AutoTokenizer has {size} ids, the tokenizer of training {tokenizer.size}")
     for name in ("bos", "eos"):
-        auto_id, own_id = getattr(auto, f"{name}_token_id"), getattr(tokenizer, f"{name}_id")
-        if auto_id != own_id:
-            problems.append(f"AutoTokenizer's {name} is {auto_id}, tokenizer.model's {own_id}")
+        auto_id, own_id = (
+            getattr(auto.tokenizer, f"{name}_token_id"),
+            getattr(tokenizer, f"{name}_id"),
+        )
+        if auto_id != own_id and (auto_id is not None or own_id != tokenizer.eos_id):
+            problems.append(f"AutoTokenizer's {name} is {auto_id}, that of training {own_id}")
     return problems
 
 

@@ -1,21 +1,18 @@
-"""Proves a tokenizer folder: both forms agree, the base language keeps its ids, new pieces work.
+"""Proves a tokenizer folder: all forms agree, the base language keeps its ids, new pieces work.
 
 proof = prove("runs/korean/vocab", base, english_lines, korean_lines)
 if not proof.ok: raise ValueError(proof.summary)
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import itertools
 import json
-from typing import Any
 
 from etils import epath
 import numpy as np
 
-from lrl_jax.vocab import tokenizer
-from lrl_jax.vocab.splice import SPACE, without_prefix
-from lrl_jax.vocab.tokenizer import Tokenizer, parse
+from lrl_jax.vocab.tokenizer import Codec, Tokenizer, family, load
 
 SHOWN = 5  # offending texts kept of each kind
 SHOWN_CHARS = 160
@@ -62,8 +59,8 @@ class Proof:
     """What was checked, and what did not hold.
 
     Attributes:
-      form_ids: texts to which tokenizer.model and tokenizer.json give different ids.
-      form_texts: texts whose ids the two forms decode differently.
+      form_ids: texts to which two forms, such as tokenizer.model and .json, give different ids.
+      form_texts: texts whose ids two forms decode differently.
       round_trip: texts that decode to something else than was encoded.
       base_moved: texts of the base language whose ids changed.
       base_pieces: base pieces whose id, kind or score changed.
@@ -125,15 +122,15 @@ class Proof:
 
 def prove(
     folder: epath.PathLike,
-    base_model_bytes: bytes,
+    base: Tokenizer,
     base_texts: Iterable[str],
     new_texts: Iterable[str],
 ) -> Proof:
     """Checks the tokenizer in `folder` against its base, on given and on adversarial texts.
 
     Args:
-      folder: a local folder with tokenizer.model and tokenizer.json (splice.write_forms).
-      base_model_bytes: the `.model` the folder's extends, or its own bytes when it extends none.
+      folder: a local folder with every form of the tokenizer (its family's `write`).
+      base: what it extends, or the same when it extends none.
       base_texts: text of the base language, whose ids must not change.
       new_texts: text of the new language.
 
@@ -143,15 +140,14 @@ def prove(
     Raises:
       ValueError: a form is missing or cannot be loaded.
     """
-    new = tokenizer.load(folder)
-    base = tokenizer.from_bytes(base_model_bytes, "base tokenizer")
-    model = tokenizer.read(folder)
-    audit = _Audit(new, load_fast(folder))
+    new = load(folder)
+    kin = family(new)
+    audit = _Audit(new, kin.forms(folder))
     audit.read(ADVERSARIAL)
     moved, base_count = Finding(), 0
     for batch in _batches(base_texts):
-        audit.read(batch)
-        pairs = zip(batch, base.encode_batch(batch), new.encode_batch(batch), strict=True)
+        ids = audit.read(batch)
+        pairs = zip(batch, base.encode_batch(batch), ids, strict=True)
         moved = moved.plus(text for text, want, got in pairs if got != want)
         base_count += len(batch)
     before, new_count = 0, 0
@@ -161,15 +157,15 @@ def prove(
         emitted += np.bincount(list(itertools.chain(*ids)), minlength=new.size)
         before += sum(map(len, base.encode_batch(batch)))
         new_count += len(batch)
-    added = parse(model).pieces[base.size :]
-    silent = [p.piece for p, n in zip(added, emitted[base.size :], strict=True) if not n]
+    added = kin.pieces(new)[base.size :]
+    silent = [piece for piece, n in zip(added, emitted[base.size :], strict=True) if not n]
     return Proof(
         form_ids=audit.form_ids,
         form_texts=audit.form_texts,
         round_trip=audit.round_trip,
         base_moved=moved,
-        base_pieces=Finding().plus(_changed(base_model_bytes, model)),
-        unreachable=Finding().plus(unreachable(model, base.size)),
+        base_pieces=Finding().plus(kin.altered(base, new)),
+        unreachable=Finding().plus(unreachable(new, base.size)),
         silent=Finding().plus(silent),
         new_pieces=len(added),
         utilisation=1 - len(silent) / len(added) if added else 1.0,
@@ -180,47 +176,30 @@ def prove(
     )
 
 
-def unreachable(model: bytes, first: int) -> list[str]:
+def unreachable(new: Tokenizer, first: int) -> list[str]:
     """Pieces from id `first` on whose own text does not encode to themselves."""
-    pieces = parse(model).pieces[first:]
-    ids = without_prefix(model).encode([piece.piece.replace(SPACE, " ") for piece in pieces])
-    return [p.piece for i, p in enumerate(pieces, start=first) if ids[i - first] != [i]]
-
-
-def load_fast(folder: epath.PathLike) -> Any:
-    """The JSON form, as `transformers.AutoTokenizer` loads it; nothing is downloaded.
-
-    Raises:
-      ValueError: the folder has no tokenizer.json, or one that does not load.
-    """
-    import transformers
-
-    if not (epath.Path(folder) / "tokenizer.json").exists():
-        raise ValueError(f"{folder}: holds no tokenizer.json; write it with splice.write_forms")
-    try:
-        return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except Exception as e:  # tokenizers raises plain Exception for a file it cannot read
-        raise ValueError(f"{folder}/tokenizer.json: transformers cannot load it: {e}") from e
+    kin = family(new)
+    added = kin.pieces(new)[first:]
+    ids = kin.spell(new, added)
+    return [piece for i, piece in enumerate(added, start=first) if ids[i - first] != [i]]
 
 
 class _Audit:
-    """Reads texts with both forms and gathers what disagrees."""
+    """Reads texts with every form and gathers what disagrees."""
 
-    def __init__(self, new: Tokenizer, fast: Any):
-        self._new, self._fast = new, fast
-        spec = parse(new.processor.serialized_model_proto()).normalizer_spec
-        self._lossless = not (spec.precompiled_charsmap or spec.remove_extra_whitespaces)
+    def __init__(self, new: Tokenizer, forms: Mapping[str, Codec]):
+        self._new, self._forms, self._normal = new, forms, family(new).normal(new)
         self.form_ids = self.form_texts = self.round_trip = Finding()
 
     def read(self, texts: Iterable[str]) -> list[list[int]]:
         texts = list(texts)
         ids = self._new.encode_batch(texts)
-        fast = self._fast(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         back = [self._new.decode(row) for row in ids]
-        other = self._fast.batch_decode(ids)
-        want = [_readable(self._new, self._lossless, text) for text in texts]
-        self.form_ids = self.form_ids.plus(_where(texts, ids, fast))
-        self.form_texts = self.form_texts.plus(_where(texts, back, other))
+        for codec in self._forms.values():
+            self.form_ids = self.form_ids.plus(_where(texts, ids, codec.encode_batch(texts)))
+            other = [codec.decode(row) for row in ids]
+            self.form_texts = self.form_texts.plus(_where(texts, back, other))
+        want = [self._normal(text) for text in texts]
         self.round_trip = self.round_trip.plus(_where(texts, back, want))
         return ids
 
@@ -229,24 +208,7 @@ def _where(texts: list[str], one: list, other: list) -> Iterator[str]:
     return (t for t, a, b in zip(texts, one, other, strict=True) if a != b)
 
 
-def _readable(new: Tokenizer, lossless: bool, text: str) -> str:
-    """What should come back: the text itself, or what the model's normaliser makes of it."""
-    if lossless:
-        return text.replace(SPACE, " ")
-    return new.processor.normalize(text).replace(SPACE, " ").lstrip(" ")
-
-
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
     texts = iter(texts)
     while batch := list(itertools.islice(texts, BATCH)):
         yield batch
-
-
-def _changed(base: bytes, new: bytes) -> list[str]:
-    old, now = parse(base), parse(new)
-    same = zip(old.pieces, now.pieces, strict=False)
-    changed = [a.piece for a, b in same if (a.piece, a.type, a.score) != (b.piece, b.type, b.score)]
-    changed += [piece.piece for piece in old.pieces[len(now.pieces) :]]
-    if old.normalizer_spec != now.normalizer_spec:
-        changed.append("(normaliser)")
-    return changed

@@ -1,28 +1,33 @@
-"""The one tokenizer of training, evaluation and generation: a SentencePiece model, checked on load.
+"""The one tokenizer of training, evaluation and generation, whichever family it is of.
 
     tokenizer = load("runs/korean/vocab")
     tokenizer.decode(tokenizer.encode("서울에 갑니다")) == "서울에 갑니다"
 
 `encode` reads text as text: a literal `</s>` becomes ordinary pieces, never the end of a document.
+Two families, a module each: SentencePiece BPE (`sentencepieces`) and byte-level BPE (`byte_level`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import hashlib
 import re
-from typing import Any
+from typing import Literal, Protocol
 
 from etils import epath
-from google.protobuf.message import DecodeError
-import sentencepiece
-from sentencepiece import sentencepiece_model_pb2
 
 from lrl_jax.text import LFS_POINTER
 
-MODEL_FILE = "tokenizer.model"
-MAX_BYTES = 1 << 28  # the largest published SentencePiece models are a few MB
-spm: Any = sentencepiece_model_pb2  # its classes are made on import: type checkers see none
-Piece = spm.ModelProto.SentencePiece
+MODEL, JSON, CONFIG = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
+EXTRAS = (CONFIG, "special_tokens_map.json", "chat_template.jinja")
+MAX_BYTES = 1 << 28  # the largest published tokenizers are some tens of MB
+
+
+class Codec(Protocol):
+    """What turns text to ids and back; it can be sent to another process."""
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,24 +36,27 @@ class Tokenizer:
 
     Attributes:
       pad_id: the model's padding piece, or eos when it has none; padding is never trained on.
-      size: how many pieces; every id is below it.
-      fingerprint: SHA-256 of the model file.
+      size: every id is below it.
+      fingerprint: SHA-256 of what defines it.
+      files: what defines it and what comes with it, by file name.
     """
 
+    family: Literal["sentencepiece", "byte_level"]
     bos_id: int
     eos_id: int
     pad_id: int
     size: int
     fingerprint: str
-    processor: sentencepiece.SentencePieceProcessor = dataclasses.field(repr=False, compare=False)
+    files: Mapping[str, bytes] = dataclasses.field(repr=False, compare=False)
+    codec: Codec = dataclasses.field(repr=False, compare=False)
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, without bos and eos."""
-        return self.processor.encode(text)
+        return self.codec.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on several threads."""
-        return self.processor.encode(list(texts))
+        return self.codec.encode_batch(list(texts))
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bos, eos and other control ids have none.
@@ -60,100 +68,145 @@ class Tokenizer:
         for i in ids:
             if not 0 <= i < self.size:
                 raise ValueError(f"id {i} is not in the vocabulary; ids are 0 to {self.size - 1}")
-        return self.processor.decode(ids)
+        return self.codec.decode(ids)
+
+
+class Family(Protocol):
+    """What is known of a kind of tokenizer. Words and pieces are strings as it writes them."""
+
+    FORMS: tuple[str, ...]  # the files `write` leaves, those that define the tokenizer first
+
+    def from_files(self, files: Mapping[str, bytes], where: str) -> Tokenizer:
+        """A tokenizer of its files; `where` names them in errors."""
+        ...
+
+    def words(self, tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
+        """Stretches of text that no merge reaches over, and how often each occurs."""
+        ...
+
+    def spell(self, tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
+        """Ids of words and pieces as they stand inside a sentence."""
+        ...
+
+    def segments(self, tokenizer: Tokenizer, words: Sequence[str]) -> list[list[str]]:
+        """The same as pieces; a character without a piece stands for itself."""
+        ...
+
+    def pieces(self, tokenizer: Tokenizer) -> list[str]:
+        """Every piece, by id; '' where an id has none."""
+        ...
+
+    def surface(self, piece: str) -> bytes:
+        """The text a piece stands for."""
+        ...
+
+    def normal(self, tokenizer: Tokenizer) -> Callable[[str], str]:
+        """What should come back of a text: itself, or what the normaliser makes of it."""
+        ...
+
+    def extend(self, tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
+        """New pieces after all old ids, ranked in their order below every base merge."""
+        ...
+
+    def altered(self, base: Tokenizer, new: Tokenizer) -> list[str]:
+        """Base pieces that are something else in `new`, and settings that are, in brackets."""
+        ...
+
+    def write(self, tokenizer: Tokenizer, folder: epath.PathLike) -> None:
+        """Every form, for transformers and others, into a local folder."""
+        ...
+
+    def forms(self, folder: epath.PathLike) -> dict[str, Codec]:
+        """The other forms in a folder `write` filled, each by its own implementation."""
+        ...
+
+
+def family(tokenizer: Tokenizer) -> Family:
+    """The module that knows tokenizers of this kind."""
+    return _module(tokenizer.family)
 
 
 def load(path: epath.PathLike) -> Tokenizer:
-    """Loads a SentencePiece model: a `.model` file, or a folder with `tokenizer.model` in it.
+    """Loads a tokenizer: a folder, a SentencePiece `.model`, or a byte-level tokenizer.json.
 
     Raises:
-      ValueError: no such file, or one that is not a usable SentencePiece model.
+      ValueError: no such file, or one that is not a usable tokenizer.
     """
-    return from_bytes(read(path), str(path))
+    return from_files(read(path), str(path))
 
 
-def read(path: epath.PathLike) -> bytes:
-    """The bytes of the model that `path` (file or folder) names."""
+def read(path: epath.PathLike) -> dict[str, bytes]:
+    """The files of the tokenizer that `path` (a file, or a folder with others) names."""
     path = epath.Path(path)
-    if path.is_dir():
-        found = path / MODEL_FILE
-        if not found.exists():
-            other = " (tokenizer.json alone is not enough)" if _has_json(path) else ""
+    if not path.is_dir():
+        if not path.exists():
             raise ValueError(
-                f"{path}: holds no {MODEL_FILE}{other}; "
-                "take the SentencePiece model from the base model's repository"
+                f"{path}: no such file; want a SentencePiece .model, a tokenizer.json or a folder"
             )
-        path = found
-    if not path.exists():
-        raise ValueError(f"{path}: no such file; want a SentencePiece .model file or its folder")
-    size = path.stat().length
-    if size > MAX_BYTES:
-        raise ValueError(f"{path}: {size} bytes is no SentencePiece model; want a .model file")
-    return path.read_bytes()
+        return {JSON if path.suffix == ".json" else MODEL: _bytes(path)}
+    files = {name: _bytes(path / name) for name in (MODEL, JSON, *EXTRAS) if _there(path / name)}
+    if MODEL not in files and JSON not in files:
+        raise ValueError(
+            f"{path}: holds no {MODEL} and no {JSON}; take them from the base model's repository"
+        )
+    return files
+
+
+def from_files(files: Mapping[str, bytes], where: str = "tokenizer") -> Tokenizer:
+    """A tokenizer of its files by name; `where` names them in errors.
+
+    A `tokenizer.model` in tiktoken's form, as Llama 3 has, is passed over for tokenizer.json.
+    """
+    model = files.get(MODEL)
+    if model is not None and not (JSON in files and is_tiktoken(model)):
+        return _module("sentencepiece").from_files(files, where)
+    return _module("byte_level").from_files(files, where)
 
 
 def from_bytes(model: bytes, where: str = "tokenizer model") -> Tokenizer:
-    """A tokenizer of the bytes of a `.model` file; `where` names them in errors."""
-    proto = parse(model, where)
-    try:
-        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    except RuntimeError as e:
-        raise ValueError(f"{where}: sentencepiece refuses it ({e}); fetch the file again") from None
-    bos, eos, pad = processor.bos_id(), processor.eos_id(), processor.pad_id()
-    if bos < 0 or eos < 0:
-        raise ValueError(
-            f"{where}: has no {'bos' if bos < 0 else 'eos'} piece, which Llama models need; "
-            "train it with bos_id=1, eos_id=2"
-        )
-    return Tokenizer(
-        bos_id=bos,
-        eos_id=eos,
-        pad_id=pad if pad >= 0 else eos,
-        size=len(proto.pieces),
-        fingerprint=fingerprint(model),
-        processor=processor,
-    )
+    """A tokenizer of the bytes of a SentencePiece `.model` file."""
+    return from_files({MODEL: model}, where)
 
 
-def fingerprint(model: bytes) -> str:
-    """What names a model in manifests and splices: SHA-256 of its bytes."""
-    return hashlib.sha256(model).hexdigest()
+def fingerprint(*parts: bytes) -> str:
+    """What names a tokenizer in manifests and splices: SHA-256 of what defines it."""
+    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def parse(model: bytes, where: str = "tokenizer model") -> Any:
-    """Reads the bytes of a `.model` file as the protocol buffer they are.
-
-    Raises:
-      ValueError: they are something else, and what that something looks like.
-    """
-    if guess := _not_sentencepiece(model):
-        raise ValueError(f"{where}: {guess}; want a SentencePiece .model file")
-    proto = spm.ModelProto()
-    try:
-        proto.ParseFromString(model)
-    except DecodeError:
-        raise ValueError(f"{where}: is not a SentencePiece model, or is cut short") from None
-    pieces = [piece.piece for piece in proto.pieces]
-    if not pieces:
-        raise ValueError(f"{where}: is a SentencePiece model without pieces; fetch the file again")
-    if len(set(pieces)) < len(pieces) or "" in pieces:
-        raise ValueError(f"{where}: has empty or repeated pieces; it is damaged, fetch it again")
-    return proto
+def is_tiktoken(data: bytes) -> bool:
+    """Whether these are lines of a piece in base64 and its rank."""
+    return bool(re.match(rb"[A-Za-z0-9+/]+=* \d+\r?\n", data))
 
 
-def _not_sentencepiece(model: bytes) -> str:
-    if not model:
+def not_a_tokenizer(data: bytes) -> str:
+    """What a file looks like instead; '' when nothing is recognised."""
+    if not data:
         return "is empty"
-    if model.startswith(LFS_POINTER):
+    if data.startswith(LFS_POINTER):
         return "is a git-lfs pointer, not the file (run `git lfs pull`)"
-    if model.lstrip()[:1] in (b"{", b"["):
-        return "is JSON, such as a tokenizer.json"
-    if model.startswith(b"\x1f\x8b"):
-        return "is compressed with gzip"
-    if re.match(rb"[A-Za-z0-9+/]+=* \d+\r?\n", model):
-        return "is a tiktoken file, as Llama 3 has (byte-level BPE is not supported here)"
+    if data.startswith(b"\x1f\x8b"):
+        return "is compressed with gzip (unpack it)"
+    if is_tiktoken(data):
+        return "is a tiktoken file, as Llama 3 has (put the model's tokenizer.json beside it)"
     return ""
 
 
-def _has_json(folder: epath.Path) -> bool:
-    return (folder / "tokenizer.json").exists()
+def _module(name: str) -> Family:
+    if name == "sentencepiece":
+        from lrl_jax.vocab import sentencepieces  # it makes the Tokenizer defined here
+
+        return sentencepieces
+    from lrl_jax.vocab import byte_level
+
+    return byte_level
+
+
+def _there(path: epath.Path) -> bool:
+    return path.exists() and not path.is_dir()
+
+
+def _bytes(path: epath.Path) -> bytes:
+    size = path.stat().length
+    if size > MAX_BYTES:
+        raise ValueError(f"{path}: {size} bytes is no tokenizer; want at most {MAX_BYTES}")
+    return path.read_bytes()
