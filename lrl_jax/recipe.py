@@ -117,7 +117,7 @@ Vocab = Annotated[Keep | TrainVocab | Extend, Field(discriminator="method")]
 
 
 # ---------------------------------------------------------------------------- init
-Rows = Literal["subword_mean", "mean", "random"]
+Rows = Literal["subword_mean", "mean", "matched_normal"]
 
 
 class Init(Part):

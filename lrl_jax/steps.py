@@ -19,7 +19,8 @@ from lrl_jax import mesh as meshes
 from lrl_jax import text
 from lrl_jax.data import pack, plan, records, rows, stream
 from lrl_jax.data import show as showing
-from lrl_jax.embeddings import STRATEGIES
+from lrl_jax.embeddings import table
+from lrl_jax.embeddings.rows import Clues
 from lrl_jax.evaluate import measure, samples
 from lrl_jax.evaluate import report as reporting
 from lrl_jax.hf import card, gate, layout, load, save
@@ -131,7 +132,10 @@ def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> Par
         ways = {"embed_VD": part.input_rows, "unembed_DV": part.output_rows}
         for index, (name, way) in enumerate(ways.items()):
             rng = np.random.default_rng([run.recipe.seed, index])
-            grow[name] = lambda old_VD, way=way, rng=rng: STRATEGIES[way](old_VD, relation, rng)
+            known = Clues(relation, "input" if name == "embed_VD" else "output")
+            grow[name] = lambda old_VD, way=way, known=known, rng=rng: table.grow(
+                way, old_VD, known, rng
+            )
     rows_before = len(relation.kept)
     return load.load(folder, cfg, places, part.param_dtype, grow, rows_before)
 

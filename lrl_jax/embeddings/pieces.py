@@ -1,0 +1,160 @@
+"""Rows of new tokens from the old tokens that spell them.
+
+Every row is a sum of old rows with weights that the text alone decides, so the same weights serve
+the input and the output matrix, and each takes only rows of its own.
+"""
+
+from collections.abc import Callable, Mapping
+import itertools
+
+import numpy as np
+from scipy import sparse
+
+from lrl_jax.embeddings.rows import Clues, csr, mix
+
+Row = dict[int, float]
+
+
+def subword_mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """The mean of the old rows the text is spelled with (arXiv 2406.14670, FVT).
+
+    >>> from lrl_jax.vocab.splice import Splice
+    >>> old_VD = np.array([[0., 0.], [2., 0.], [0., 4.]], np.float32)
+    >>> splice = Splice({0: 0, 1: 1, 2: 2}, {3: (1, 2)}, "base", "new")
+    >>> subword_mean(old_VD, Clues(splice), np.random.default_rng(0))
+    array([[1., 2.]], dtype=float32)
+    """
+    del rng
+    return mix(_spelled(clues, lambda ids, _: np.ones(len(ids))), old_VD)
+
+
+def subword_first(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """The row of the first piece: what the model would have said first (EEVE 2402.14714)."""
+    del rng
+    return mix(_spelled(clues, lambda _, place: place == 0), old_VD)
+
+
+def subword_last(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """The row of the last piece: where the model would have read the whole text (mergekit)."""
+    del rng
+    return mix(_spelled(clues, lambda ids, place: place == len(ids) - 1), old_VD)
+
+
+def subword_weighted(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """Weights 1, 2, ..., n: towards the last piece for input, towards the first for output.
+
+    That is what mergekit's tokensurgeon says of its weighted mean; its code does the opposite for
+    input.
+    """
+    del rng
+    if clues.matrix == "input":
+        return mix(_spelled(clues, lambda _, place: place + 1), old_VD)
+    return mix(_spelled(clues, lambda ids, place: len(ids) - place), old_VD)
+
+
+def eeve(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """Input: the mean of the pieces; output: the first piece (EEVE, arXiv 2402.14714)."""
+    strategy = subword_mean if clues.matrix == "input" else subword_first
+    return strategy(old_VD, clues, rng)
+
+
+def length_weighted(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """The mean of the pieces by how much of the text each spells (Joshi et al. 2608.03494).
+
+    In bytes rather than characters: byte pieces spell less than one. Pieces that stand for no text
+    at all (unknown characters) count alike.
+    """
+    del rng
+    bytes_V = clues.bytes_V
+    assert bytes_V is not None  # `grow` has asked
+
+    def weigh(ids: np.ndarray, _: np.ndarray) -> np.ndarray:
+        return bytes_V[ids] if bytes_V[ids].any() else np.ones(len(ids))
+
+    return mix(_spelled(clues, weigh), old_VD)
+
+
+def merge_tree(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """The mean of the two tokens it is merged from, new ones by their own new row (lowres-cve).
+
+    A token no merge leads to is the mean of its pieces.
+    """
+    del rng
+    assert clues.parents is not None  # `grow` has asked
+    rows: dict[int, Row] = {new: {old: 1.0} for new, old in clues.splice.kept.items()}
+    for new in clues.added:
+        _resolve(new, clues, clues.parents, rows)
+    return mix(csr([rows[new] for new in clues.added], len(old_VD)), old_VD)
+
+
+def align(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """Means of the old ids that stood in its place in real text, by how often (lowres-cve).
+
+    A token the text has not is the mean of its pieces.
+    """
+    del rng
+    assert clues.contexts is not None  # `grow` has asked
+    weights = csr([_in_context(new, clues, clues.contexts) for new in clues.added], len(old_VD))
+    return mix(weights, old_VD)
+
+
+# ---------------------------------------------------------------------------- weights
+def _spelled(
+    clues: Clues, weigh: Callable[[np.ndarray, np.ndarray], np.ndarray]
+) -> sparse.csr_array:
+    """Weights of the old ids that spell each token; `weigh` gets them and their places."""
+    width = len(clues.splice.kept)
+    weights, ids = [], []
+    for spelled in map(np.array, clues.spelled):
+        weight = weigh(spelled, np.arange(len(spelled))).astype(np.float64)
+        weights.append(weight / weight.sum())
+        ids.append(spelled)
+    ends = np.cumsum([0, *map(len, ids)])
+    if not ids:
+        return sparse.csr_array((0, width), dtype=np.float32)
+    data = np.concatenate(weights).astype(np.float32)
+    return sparse.csr_array((data, np.concatenate(ids), ends), shape=(len(ids), width))
+
+
+def _resolve(
+    new: int, clues: Clues, parents: Mapping[int, tuple[int, int]], rows: dict[int, Row]
+) -> None:
+    """Fills in `rows[new]` and what it is merged from."""
+    waiting = [new]
+    while waiting:
+        last = waiting[-1]
+        left = [p for p in parents.get(last, ()) if p not in rows]
+        if left:
+            assert len(waiting) <= len(rows) + len(parents), "a token is merged from itself"
+            waiting += left
+            continue
+        if last not in rows:
+            rows[last] = _merged(last, clues, parents, rows)
+        waiting.pop()
+
+
+def _merged(
+    new: int, clues: Clues, parents: Mapping[int, tuple[int, int]], rows: dict[int, Row]
+) -> Row:
+    spelled = clues.splice.added[new]
+    if len(spelled) == 1 or new not in parents:
+        return _average([{old: 1.0} for old in spelled])
+    return _average([rows[parent] for parent in parents[new]])
+
+
+def _in_context(
+    new: int, clues: Clues, contexts: Mapping[int, Mapping[tuple[int, ...], float]]
+) -> Row:
+    seen = contexts.get(new) or {clues.splice.added[new]: 1.0}
+    row: Row = {}
+    for ids, count in seen.items():
+        for old in ids:
+            row[old] = row.get(old, 0.0) + count / len(ids) / sum(seen.values())
+    return row
+
+
+def _average(rows: list[Row]) -> Row:
+    total: Row = {}
+    for old, weight in itertools.chain.from_iterable(row.items() for row in rows):
+        total[old] = total.get(old, 0.0) + weight / len(rows)
+    return total

@@ -1,0 +1,219 @@
+"""Rows of new tokens from old tokens that another space says are like them.
+
+A `Space` has vectors of old and of added tokens; an added token becomes a sum of old rows with
+weights found there. Only tokens of the old vocabulary are ever summed. Similarities are made in
+blocks: of 20,000 new and 32,000 old tokens no more than some 100 MB exist at a time.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import sparse
+
+from lrl_jax.embeddings.pieces import subword_mean
+from lrl_jax.embeddings.rows import CELLS, Clues, Space, draw_missing, mix
+
+FIRST = 512  # similar tokens looked at before all are: sparsemax seldom keeps more
+FLAT = 1e-3  # a mean cosine below it divides by next to nothing
+SPENT = 1e-5  # of its norm: float32 finds nothing more in a residual
+
+
+# ---------------------------------------------------------------------------- strategies
+def wechsel(
+    old_VD: np.ndarray,
+    clues: Clues,
+    rng: np.random.Generator,
+    nearest: int = 10,
+    temperature: float = 0.1,
+) -> np.ndarray:
+    """The softmax of cosine / temperature over the nearest old tokens (WECHSEL, 2112.06598).
+
+    Tokens without a vector are drawn as `matched_normal`. The defaults are the paper's.
+    """
+    space = clues.words
+    assert space is not None  # `grow` has asked
+    parts = []
+    for cosine_BM in _cosines(space):
+        near_BM = _nearest(cosine_BM, min(nearest, len(space.old_ids)))
+        top_B1 = cosine_BM.max(1, keepdims=True)
+        weight_BM = np.where(near_BM, np.exp((cosine_BM - top_B1) / np.float32(temperature)), 0)
+        weight_BM /= weight_BM.sum(1, keepdims=True)
+        parts.append(sparse.csr_array(weight_BM))
+    return _spread(parts, space, old_VD, clues, rng)
+
+
+def focus(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """The sparsemax of cosines to old tokens: a convex combination (FOCUS, arXiv 2305.14481).
+
+    Tokens without a vector are drawn as `matched_normal`.
+    """
+    space = clues.tokens
+    assert space is not None  # `grow` has asked
+    parts = [_sparsemax_rows(cosine_BM) for cosine_BM in _cosines(space)]
+    return _spread(parts, space, old_VD, clues, rng)
+
+
+def clp(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """Every old token the helper has, weighted by cosine / sum of cosines (CLP, 2301.09626).
+
+    The sum over old tokens is taken before the cosine, which is linear: no matrix of cosines.
+    A token the helper has not, or one that is on average at right angles to all, is the mean of
+    its pieces.
+    """
+    space = clues.helper
+    assert space is not None  # `grow` has asked
+    old_ME, new_NE = _unit(space.old_ME), _unit(space.new_NE)
+    sum_N = new_NE @ old_ME.sum(0)
+    good_N = sum_N > FLAT * len(old_ME)
+    new_AD = subword_mean(old_VD, clues, rng)
+    rows = np.searchsorted(clues.added, space.new_ids[good_N])
+    weights_NE = new_NE[good_N] / sum_N[good_N, None]
+    step = max(1, CELLS // len(old_ME))
+    for d in range(0, old_VD.shape[1], step):
+        part_MD = old_VD[:, d : d + step][space.old_ids].astype(np.float32)
+        new_AD[rows, d : d + step] = weights_NE @ (old_ME.T @ part_MD)
+    return new_AD
+
+
+def omp(
+    old_VD: np.ndarray, clues: Clues, rng: np.random.Generator, sparsity: int = 64
+) -> np.ndarray:
+    """The few old tokens that make up the token in the helper's space, with the same weights.
+
+    Found by orthogonal matching pursuit (arXiv 2506.06607, whose sparsity is the default). A token
+    the helper has not is the mean of its pieces.
+    """
+    space = clues.helper
+    assert space is not None  # `grow` has asked
+    new_AD = subword_mean(old_VD, clues, rng)
+    inverse_M = 1 / np.linalg.norm(space.old_ME, axis=1)
+    k = min(sparsity, *space.old_ME.shape)
+    block = max(1, CELLS // max(len(space.old_ids), k * space.old_ME.shape[1]))
+    for start in range(0, len(space.new_ids), block):
+        ids = space.new_ids[start : start + block]
+        weights_BM = _pursue(space.new_NE[start : start + block], space.old_ME, inverse_M, k)
+        rows = np.searchsorted(clues.added, ids)
+        new_AD[rows] = mix(_old(weights_BM, space, len(old_VD)), old_VD)
+    return new_AD
+
+
+# ---------------------------------------------------------------------------- weights
+def sparsemax(z_BM: np.ndarray) -> np.ndarray:
+    """The nearest point of the simplex, row by row (arXiv 1602.02068).
+
+    >>> sparsemax(np.array([[0.5, 0.25, -1.0]], np.float32))
+    array([[0.625, 0.375, 0.   ]], dtype=float32)
+    """
+    down_BM = -np.sort(-z_BM, axis=1).astype(np.float64)  # float64: a sum of thousands, less 1
+    total_BM = np.cumsum(down_BM, axis=1) - 1
+    place_M = np.arange(1, z_BM.shape[1] + 1)
+    count_B = (down_BM * place_M > total_BM).sum(1)
+    threshold_B = total_BM[np.arange(len(z_BM)), count_B - 1] / count_B
+    return np.maximum(z_BM - threshold_B[:, None], 0).astype(np.float32)
+
+
+def _sparsemax_rows(cosine_BM: np.ndarray) -> sparse.csr_array:
+    """`sparsemax`, looking first at the largest alone: a smaller one never comes in before them."""
+    width = cosine_BM.shape[1]
+    if width <= FIRST:
+        return sparse.csr_array(sparsemax(cosine_BM))
+    top_BK = np.argpartition(cosine_BM, width - FIRST, axis=1)[:, width - FIRST :]
+    weight_BK = sparsemax(np.take_along_axis(cosine_BM, top_BK, 1))
+    weight_BM = np.zeros_like(cosine_BM)
+    np.put_along_axis(weight_BM, top_BK, weight_BK, 1)
+    full_B = (weight_BK > 0).all(1)
+    if full_B.any():
+        weight_BM[full_B] = sparsemax(cosine_BM[full_B])
+    return sparse.csr_array(weight_BM)
+
+
+def _nearest(cosine_BM: np.ndarray, count: int) -> np.ndarray:
+    """Which are the `count` largest of each row; of equal ones those with lower ids."""
+    least_B1 = -np.partition(-cosine_BM, count - 1, axis=1)[:, count - 1 : count]
+    above_BM, equal_BM = cosine_BM > least_B1, cosine_BM == least_B1
+    room_B1 = count - above_BM.sum(1, keepdims=True)
+    return above_BM | (equal_BM & (np.cumsum(equal_BM, axis=1, dtype=np.int32) <= room_B1))
+
+
+def _pursue(
+    x_BE: np.ndarray, old_ME: np.ndarray, inverse_M: np.ndarray, k: int
+) -> sparse.csr_array:
+    """Weights [B, M], at most k a row, of vectors that add up to x (Pati et al. 1993).
+
+    At each step the vector at the smallest angle to what is left comes in, and all weights are
+    fitted again: by Gram-Schmidt, so that the fit is one triangular solve at the end.
+    """
+    size = len(x_BE)
+    chosen_BK = np.zeros((size, k), np.int64)
+    base_BKE = np.zeros((size, k, x_BE.shape[1]), np.float32)
+    upper_BKK = np.tile(np.eye(k, dtype=np.float32), (size, 1, 1))
+    part_BK = np.zeros((size, k), np.float32)
+    left_BE = x_BE.copy()
+    norm_B = np.linalg.norm(x_BE, axis=1)
+    each = np.arange(size)
+    for step in range(k):
+        angle_BM = np.abs(left_BE @ old_ME.T)
+        angle_BM *= inverse_M
+        np.put_along_axis(angle_BM, chosen_BK[:, :step], -1, 1)
+        pick_B = angle_BM.argmax(1)
+        atom_BE = old_ME[pick_B]
+        along_BK, fresh_BE = _orthogonal(atom_BE, base_BKE[:, :step])
+        length_B = np.linalg.norm(fresh_BE, axis=1)
+        on_B = (length_B * inverse_M[pick_B] > SPENT) & (
+            np.linalg.norm(left_BE, axis=1) > SPENT * norm_B
+        )
+        chosen_BK[:, step] = pick_B
+        if not on_B.any():
+            break
+        base_BKE[on_B, step] = fresh_BE[on_B] / length_B[on_B, None]
+        upper_BKK[on_B, :step, step] = along_BK[on_B]
+        upper_BKK[on_B, step, step] = length_B[on_B]
+        part_BK[:, step] = np.einsum("be,be->b", left_BE, base_BKE[:, step])
+        left_BE -= part_BK[:, step, None] * base_BKE[:, step]
+    weight_BK = np.linalg.solve(upper_BKK, part_BK[:, :, None])[:, :, 0]
+    where = (np.repeat(each, k), chosen_BK.ravel())
+    return sparse.coo_array((weight_BK.ravel(), where), shape=(size, len(old_ME))).tocsr()
+
+
+def _orthogonal(atom_BE: np.ndarray, base_BKE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How far atoms lie along each base vector, and what is left; twice, for float32."""
+    along_BK = np.zeros(base_BKE.shape[:2], np.float32)
+    for _ in range(2):
+        more_BK = np.matmul(base_BKE, atom_BE[:, :, None])[:, :, 0]
+        atom_BE = atom_BE - np.matmul(more_BK[:, None], base_BKE)[:, 0]
+        along_BK += more_BK
+    return along_BK, atom_BE
+
+
+# ---------------------------------------------------------------------------- spaces
+def _cosines(space: Space) -> Iterator[np.ndarray]:
+    """Cosines [B, M] of added to old tokens, some added tokens at a time."""
+    old_ME = _unit(space.old_ME)
+    block = max(1, CELLS // len(old_ME))
+    for start in range(0, len(space.new_NE), block):
+        yield _unit(space.new_NE[start : start + block]) @ old_ME.T
+
+
+def _unit(rows_NE: np.ndarray) -> np.ndarray:
+    return rows_NE / np.linalg.norm(rows_NE, axis=1, keepdims=True)
+
+
+def _spread(
+    parts: list[sparse.csr_array],
+    space: Space,
+    old_VD: np.ndarray,
+    clues: Clues,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Rows by weights over the old tokens of a space, and drawn ones for tokens outside it."""
+    width = old_VD.shape[1]
+    rows = [mix(_old(part, space, len(old_VD)), old_VD) for part in parts]
+    new_ND = np.concatenate([*rows, np.empty((0, width), np.float32)])
+    return draw_missing(new_ND, space, old_VD, clues, rng)
+
+
+def _old(weights_BM: sparse.csr_array, space: Space, size: int) -> sparse.csr_array:
+    """Weights over the whole old vocabulary."""
+    weights = sparse.csr_array(weights_BM)
+    ids = space.old_ids[weights.indices]
+    return sparse.csr_array((weights.data, ids, weights.indptr), shape=(weights.shape[0], size))
