@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 import itertools
 
 import numpy as np
-from scipy import sparse
 
-from lrl_jax.embeddings.rows import Clues, csr, mix
+from lrl_jax.embeddings.rows import Clues, Weights, listed, mix
 
 Row = dict[int, float]
 
@@ -84,7 +83,7 @@ def merge_tree(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np
     rows: dict[int, Row] = {new: {old: 1.0} for new, old in clues.splice.kept.items()}
     for new in clues.added:
         _resolve(new, clues, clues.parents, rows)
-    return mix(csr([rows[new] for new in clues.added], len(old_VD)), old_VD)
+    return mix(listed([rows[new] for new in clues.added]), old_VD)
 
 
 def align(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
@@ -94,26 +93,20 @@ def align(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndar
     """
     del rng
     assert clues.contexts is not None  # `grow` has asked
-    weights = csr([_in_context(new, clues, clues.contexts) for new in clues.added], len(old_VD))
-    return mix(weights, old_VD)
+    return mix(listed([_in_context(new, clues, clues.contexts) for new in clues.added]), old_VD)
 
 
 # ---------------------------------------------------------------------------- weights
-def _spelled(
-    clues: Clues, weigh: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> sparse.csr_array:
+def _spelled(clues: Clues, weigh: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Weights:
     """Weights of the old ids that spell each token; `weigh` gets them and their places."""
-    width = len(clues.splice.kept)
-    weights, ids = [], []
-    for spelled in map(np.array, clues.spelled):
-        weight = weigh(spelled, np.arange(len(spelled))).astype(np.float64)
-        weights.append(weight / weight.sum())
-        ids.append(spelled)
-    ends = np.cumsum([0, *map(len, ids)])
-    if not ids:
-        return sparse.csr_array((0, width), dtype=np.float32)
-    data = np.concatenate(weights).astype(np.float32)
-    return sparse.csr_array((data, np.concatenate(ids), ends), shape=(len(ids), width))
+    spelled = clues.spelled
+    ends = np.cumsum([0, *map(len, spelled)])
+    values = [np.empty(0)]
+    for ids in map(np.array, spelled):
+        weight = weigh(ids, np.arange(len(ids))).astype(np.float64)
+        values.append(weight / weight.sum())
+    ids = np.fromiter((old for ids in spelled for old in ids), np.int64, ends[-1])
+    return Weights(ends, ids, np.concatenate(values).astype(np.float32))
 
 
 def _resolve(

@@ -50,6 +50,15 @@ class Space:
 
 
 @dataclasses.dataclass(frozen=True)
+class Weights:
+    """Sums of old rows: row a has old tokens ids[ends[a]:ends[a + 1]], weighted by `values`."""
+
+    ends: np.ndarray
+    ids: np.ndarray
+    values: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Clues:
     """What is known of new tokens. A strategy says which of the optional ones it needs.
 
@@ -153,20 +162,22 @@ def calibrate(new_WD: np.ndarray, splice: Splice, weight_V: np.ndarray) -> np.nd
 
 
 # ---------------------------------------------------------------------------- for strategies
-def mix(weights_AV: sparse.csr_array, old_VD: np.ndarray) -> np.ndarray:
+def mix(weights: Weights, old_VD: np.ndarray) -> np.ndarray:
     """Rows that are sums of old rows, float32; few old rows are float32 at a time.
 
-    >>> weights_AV = sparse.csr_array([[0., .5, .5], [0., 0., 1.]], dtype=np.float32)
-    >>> mix(weights_AV, np.array([[9., 9.], [2., 0.], [0., 4.]]))
+    >>> weights = listed([{1: 0.5, 2: 0.5}, {2: 1.0}])
+    >>> mix(weights, np.array([[9., 9.], [2., 0.], [0., 4.]]))
     array([[1., 2.],
            [0., 4.]], dtype=float32)
     """
-    new_AD = np.empty((weights_AV.shape[0], old_VD.shape[1]), np.float32)
+    new_AD = np.empty((len(weights.ends) - 1, old_VD.shape[1]), np.float32)
     for a in range(0, len(new_AD), BLOCK):
-        part = weights_AV[a : a + BLOCK]
-        used, columns = np.unique(part.indices, return_inverse=True)
-        shape = (part.shape[0], len(used))
-        small = sparse.csr_array((part.data, columns, part.indptr), shape=shape)
+        ends = weights.ends[a : a + BLOCK + 1]
+        part = slice(ends[0], ends[-1])
+        used, places = np.unique(weights.ids[part], return_inverse=True)
+        small = sparse.csr_array(
+            (weights.values[part], places, ends - ends[0]), shape=(len(ends) - 1, len(used))
+        )
         step = max(1, CELLS // max(1, len(used)))
         for d in range(0, old_VD.shape[1], step):
             columns = old_VD[:, d : d + step]
@@ -174,12 +185,14 @@ def mix(weights_AV: sparse.csr_array, old_VD: np.ndarray) -> np.ndarray:
     return new_AD
 
 
-def csr(rows: Sequence[Mapping[int, float]], width: int) -> sparse.csr_array:
+def listed(rows: Sequence[Mapping[int, float]]) -> Weights:
     """Weights written as {old id: weight}, a mapping a row."""
     ends = np.cumsum([0, *map(len, rows)])
-    ids = np.fromiter((i for row in rows for i in row), np.int64, ends[-1])
-    data = np.fromiter((w for row in rows for w in row.values()), np.float32, ends[-1])
-    return sparse.csr_array((data, ids, ends), shape=(len(rows), width))
+    return Weights(
+        ends,
+        np.fromiter((i for row in rows for i in row), np.int64, ends[-1]),
+        np.fromiter((w for row in rows for w in row.values()), np.float32, ends[-1]),
+    )
 
 
 def draw_missing(

@@ -8,10 +8,9 @@ blocks: of 20,000 new and 32,000 old tokens no more than some 100 MB exist at a 
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import sparse
 
 from lrl_jax.embeddings.pieces import subword_mean
-from lrl_jax.embeddings.rows import CELLS, Clues, Space, draw_missing, mix
+from lrl_jax.embeddings.rows import CELLS, Clues, Space, Weights, draw_missing, mix
 
 FIRST = 512  # similar tokens looked at before all are: sparsemax seldom keeps more
 FLAT = 1e-3  # a mean cosine below it divides by next to nothing
@@ -38,8 +37,8 @@ def wechsel(
         top_B1 = cosine_BM.max(1, keepdims=True)
         weight_BM = np.where(near_BM, np.exp((cosine_BM - top_B1) / np.float32(temperature)), 0)
         weight_BM /= weight_BM.sum(1, keepdims=True)
-        parts.append(sparse.csr_array(weight_BM))
-    return _spread(parts, space, old_VD, clues, rng)
+        parts.append(mix(_nonzero(weight_BM, space), old_VD))
+    return draw_missing(_stack(parts, old_VD), space, old_VD, clues, rng)
 
 
 def focus(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
@@ -49,8 +48,9 @@ def focus(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndar
     """
     space = clues.tokens
     assert space is not None  # `grow` has asked
-    parts = [_sparsemax_rows(cosine_BM) for cosine_BM in _cosines(space)]
-    return _spread(parts, space, old_VD, clues, rng)
+    weights = (_nonzero(_sparsemax_rows(cosine_BM), space) for cosine_BM in _cosines(space))
+    parts = [mix(part, old_VD) for part in weights]
+    return draw_missing(_stack(parts, old_VD), space, old_VD, clues, rng)
 
 
 def clp(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
@@ -91,9 +91,12 @@ def omp(
     block = max(1, CELLS // max(len(space.old_ids), k * space.old_ME.shape[1]))
     for start in range(0, len(space.new_ids), block):
         ids = space.new_ids[start : start + block]
-        weights_BM = _pursue(space.new_NE[start : start + block], space.old_ME, inverse_M, k)
-        rows = np.searchsorted(clues.added, ids)
-        new_AD[rows] = mix(_old(weights_BM, space, len(old_VD)), old_VD)
+        chosen_BK, weight_BK = _pursue(
+            space.new_NE[start : start + block], space.old_ME, inverse_M, k
+        )
+        ends = np.arange(len(ids) + 1) * k
+        weights = Weights(ends, space.old_ids[chosen_BK.ravel()], weight_BK.ravel())
+        new_AD[np.searchsorted(clues.added, ids)] = mix(weights, old_VD)
     return new_AD
 
 
@@ -112,11 +115,11 @@ def sparsemax(z_BM: np.ndarray) -> np.ndarray:
     return np.maximum(z_BM - threshold_B[:, None], 0).astype(np.float32)
 
 
-def _sparsemax_rows(cosine_BM: np.ndarray) -> sparse.csr_array:
+def _sparsemax_rows(cosine_BM: np.ndarray) -> np.ndarray:
     """`sparsemax`, looking first at the largest alone: a smaller one never comes in before them."""
     width = cosine_BM.shape[1]
     if width <= FIRST:
-        return sparse.csr_array(sparsemax(cosine_BM))
+        return sparsemax(cosine_BM)
     top_BK = np.argpartition(cosine_BM, width - FIRST, axis=1)[:, width - FIRST :]
     weight_BK = sparsemax(np.take_along_axis(cosine_BM, top_BK, 1))
     weight_BM = np.zeros_like(cosine_BM)
@@ -124,7 +127,7 @@ def _sparsemax_rows(cosine_BM: np.ndarray) -> sparse.csr_array:
     full_B = (weight_BK > 0).all(1)
     if full_B.any():
         weight_BM[full_B] = sparsemax(cosine_BM[full_B])
-    return sparse.csr_array(weight_BM)
+    return weight_BM
 
 
 def _nearest(cosine_BM: np.ndarray, count: int) -> np.ndarray:
@@ -137,8 +140,8 @@ def _nearest(cosine_BM: np.ndarray, count: int) -> np.ndarray:
 
 def _pursue(
     x_BE: np.ndarray, old_ME: np.ndarray, inverse_M: np.ndarray, k: int
-) -> sparse.csr_array:
-    """Weights [B, M], at most k a row, of vectors that add up to x (Pati et al. 1993).
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which k vectors add up to x best, and their weights, both [B, K] (Pati et al. 1993).
 
     At each step the vector at the smallest angle to what is left comes in, and all weights are
     fitted again: by Gram-Schmidt, so that the fit is one triangular solve at the end.
@@ -150,7 +153,6 @@ def _pursue(
     part_BK = np.zeros((size, k), np.float32)
     left_BE = x_BE.copy()
     norm_B = np.linalg.norm(x_BE, axis=1)
-    each = np.arange(size)
     for step in range(k):
         angle_BM = np.abs(left_BE @ old_ME.T)
         angle_BM *= inverse_M
@@ -170,9 +172,7 @@ def _pursue(
         upper_BKK[on_B, step, step] = length_B[on_B]
         part_BK[:, step] = np.einsum("be,be->b", left_BE, base_BKE[:, step])
         left_BE -= part_BK[:, step, None] * base_BKE[:, step]
-    weight_BK = np.linalg.solve(upper_BKK, part_BK[:, :, None])[:, :, 0]
-    where = (np.repeat(each, k), chosen_BK.ravel())
-    return sparse.coo_array((weight_BK.ravel(), where), shape=(size, len(old_ME))).tocsr()
+    return chosen_BK, np.linalg.solve(upper_BKK, part_BK[:, :, None])[:, :, 0]
 
 
 def _orthogonal(atom_BE: np.ndarray, base_BKE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -198,22 +198,11 @@ def _unit(rows_NE: np.ndarray) -> np.ndarray:
     return rows_NE / np.linalg.norm(rows_NE, axis=1, keepdims=True)
 
 
-def _spread(
-    parts: list[sparse.csr_array],
-    space: Space,
-    old_VD: np.ndarray,
-    clues: Clues,
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Rows by weights over the old tokens of a space, and drawn ones for tokens outside it."""
-    width = old_VD.shape[1]
-    rows = [mix(_old(part, space, len(old_VD)), old_VD) for part in parts]
-    new_ND = np.concatenate([*rows, np.empty((0, width), np.float32)])
-    return draw_missing(new_ND, space, old_VD, clues, rng)
+def _nonzero(weight_BM: np.ndarray, space: Space) -> Weights:
+    rows, columns = np.nonzero(weight_BM)
+    ends = np.cumsum([0, *np.bincount(rows, minlength=len(weight_BM))])
+    return Weights(ends, space.old_ids[columns], weight_BM[rows, columns])
 
 
-def _old(weights_BM: sparse.csr_array, space: Space, size: int) -> sparse.csr_array:
-    """Weights over the whole old vocabulary."""
-    weights = sparse.csr_array(weights_BM)
-    ids = space.old_ids[weights.indices]
-    return sparse.csr_array((weights.data, ids, weights.indptr), shape=(weights.shape[0], size))
+def _stack(parts: list[np.ndarray], old_VD: np.ndarray) -> np.ndarray:
+    return np.concatenate([*parts, np.empty((0, old_VD.shape[1]), np.float32)])
