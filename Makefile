@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: quickstart test lint bench clean
+.PHONY: quickstart test lint bench bench-vocab clean
 
 quickstart: $(VENV)/.installed
 	LRL=$(BIN)/lrl scripts/quickstart.sh
@@ -23,6 +23,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python scripts/benchmarks/train_step.py
+
+bench-vocab: $(VENV)/.dev
+	$(BIN)/python scripts/benchmarks/vocab.py
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

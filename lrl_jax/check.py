@@ -16,7 +16,8 @@ from lrl_jax import text
 from lrl_jax.data import records, templates
 from lrl_jax.hf import layout, load
 from lrl_jax.model import llama
-from lrl_jax.recipe import Dataset, Extend, Parallel, Pretrained, Recipe, Rule, TrainVocab
+from lrl_jax.recipe import Dataset, Parallel, Pretrained, Recipe, Rule
+from lrl_jax.recipe_vocab import Extend, TrainVocab
 from lrl_jax.run import Run, free_bytes
 from lrl_jax.train import optimizer
 from lrl_jax.vocab import tokenizer as tokenizers

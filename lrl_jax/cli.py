@@ -17,6 +17,7 @@ The order of words is the order of work: vocab, init, data, train, evaluate, exp
   lrl check tamil.yaml
   lrl run tamil.yaml
 """
+UNDER = {"vocab": ("probe", "fertility")}  # verbs of two words
 WORDS = {
     "vocab": "learn pieces of the new language, splice, prove, report fertility",
     "init": "bring the base weights in, with rows for the new tokens",
@@ -30,6 +31,9 @@ WORDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
     commands = parser()
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[1:] and argv[1] in UNDER.get(argv[0], ()):
+        argv[:2] = [" ".join(argv[:2])]
     args, rest = commands.parse_known_args(argv)
     args.overrides = [word for word in rest if "=" in word and not word.startswith("-")]
     if unknown := [word for word in rest if word not in args.overrides]:
@@ -37,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         from lrl_jax import verbs
 
-        return getattr(verbs, args.verb)(args) or 0
+        return getattr(verbs, args.verb.replace(" ", "_"))(args) or 0
     except KeyboardInterrupt:
         return 130
     except Exception as e:
@@ -83,6 +87,10 @@ def parser() -> argparse.ArgumentParser:
         verb = _with_recipe(_verb(verbs, word, what))
         verb.add_argument("--redo", action="store_true", help="make this step anew")
         _with_processes(verb)
+        if word == "vocab":
+            verb.add_argument("--prove", action="store_true", help="prove what is there once more")
+    _probe(verbs)
+    _fertility(verbs)
     run = _with_recipe(_verb(verbs, "run", "all steps that are due, in order, and the report"))
     run.add_argument("--redo", action="store_true", help="make steps anew whose inputs changed")
     _with_processes(run)
@@ -93,6 +101,35 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--rows", type=int, default=1, help="how many")
     _with_recipe(_verb(verbs, "report", "write report/index.html from what a run has left"))
     return parser
+
+
+def _probe(verbs) -> None:
+    what = "short trainings with several vocabulary sizes and starting rows, compared"
+    probe = _with_recipe(_verb(verbs, "vocab probe", what))
+    probe.add_argument(
+        "--pieces", type=_counts, default=(0, 1000, 4000), help="sizes, such as 0,1000,4000"
+    )
+    probe.add_argument(
+        "--rows",
+        type=lambda names: tuple(names.split(",")),
+        default=("subword_mean", "mean", "random_normal"),
+        help="starts, such as subword_mean,mean",
+    )
+    probe.add_argument("--steps", type=int, default=50, help="steps of the shortest training")
+    _with_processes(probe)
+
+
+def _fertility(verbs) -> None:
+    what = "tokens every language of a folder costs, several tokenizers side by side"
+    verb = _verb(verbs, "vocab fertility", what)
+    verb.add_argument("tokenizers", nargs="+", help="tokenizer folders or files")
+    verb.add_argument("--texts", required=True, help="folder with a text file a language")
+    verb.add_argument("--reference", default="eng_Latn", help="language parity is relative to")
+    verb.add_argument("--out", default="fertility", help="folder to write the report to")
+
+
+def _counts(numbers: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in numbers.split(","))
 
 
 def _verb(verbs, name: str, what: str) -> argparse.ArgumentParser:

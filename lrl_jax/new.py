@@ -2,7 +2,7 @@
 
 import re
 
-from lrl_jax.recipe import LANGUAGE
+from lrl_jax.recipe_vocab import LANGUAGE
 
 TEMPLATE = """\
 # {name}: {base} learns {language}.

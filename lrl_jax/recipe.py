@@ -12,18 +12,11 @@ from etils import epath
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-LANGUAGE = r"^[a-z]{3}_[A-Z][a-z]{3}$"
+from lrl_jax.recipe_vocab import Language, Part, Share, TrainVocab, Vocab
+
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
-Language = Annotated[str, Field(pattern=LANGUAGE, description="FLORES code, such as kor_Hang")]
 Name = Annotated[str, Field(pattern=NAME)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class Part(pydantic.BaseModel):
-    """A frozen part of a recipe; unknown keys are refused."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
 # ---------------------------------------------------------------------------- base
@@ -66,54 +59,6 @@ Base = Annotated[
     Annotated[Pretrained, pydantic.Tag("pretrained")] | Annotated[Scratch, pydantic.Tag("scratch")],
     pydantic.Discriminator(_base_kind),
 ]
-
-
-# ---------------------------------------------------------------------------- vocab
-class Report(Part):
-    """What the fertility report reads: text of the same content in several languages."""
-
-    texts: dict[Language, str] = {}
-
-
-class Keep(Part):
-    """Use the base tokenizer as it is."""
-
-    method: Literal["keep"]
-    report: Report = Report()
-
-
-class TrainVocab(Part):
-    """Learn a SentencePiece BPE tokenizer with byte fallback from raw text (scratch bases)."""
-
-    method: Literal["train"]
-    text: tuple[str, ...] = Field(min_length=1)
-    size: PositiveInt
-    character_coverage: Share = 0.9995
-    report: Report = Report()
-
-
-class Extend(Part):
-    """Learn pieces of the new language and splice them into the base tokenizer.
-
-    Attributes:
-      text: raw text of the new language the pieces are learnt from.
-      pieces: how many new pieces at most.
-      scripts: keep only pieces written in these scripts (ISO 15924, such as Hang).
-      min_count: drop pieces the spliced tokenizer emits fewer times than this on `text`.
-      prove_on: text of the base language whose ids must not change.
-    """
-
-    method: Literal["extend"]
-    text: tuple[str, ...] = Field(min_length=1)
-    pieces: PositiveInt
-    scripts: tuple[str, ...] = Field(min_length=1)
-    min_count: PositiveInt = 2
-    character_coverage: Share = 0.9995
-    prove_on: tuple[str, ...] = Field(min_length=1)
-    report: Report = Report()
-
-
-Vocab = Annotated[Keep | TrainVocab | Extend, Field(discriminator="method")]
 
 
 # ---------------------------------------------------------------------------- init
@@ -311,11 +256,11 @@ class Evaluate(Part):
     `baseline_text`, are scored on the same text, so that a number has something beside it.
     """
 
-    bits_per_byte: dict[Name, str] = {}
-    translation: dict[Name, Translation] = {}
+    bits_per_byte: dict[Name, str] = Field(default_factory=dict)
+    translation: dict[Name, Translation] = Field(default_factory=dict)
     batch_size: PositiveInt = 8
     max_lines: PositiveInt = 2000
-    baseline_text: dict[Name, tuple[str, ...]] = {}
+    baseline_text: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
 
 
 # ---------------------------------------------------------------------------- export

@@ -16,7 +16,8 @@ import pydantic
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from lrl_jax.recipe import Part, Recipe, did_you_mean
+from lrl_jax.recipe import Recipe, did_you_mean
+from lrl_jax.recipe_vocab import Part
 
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
 

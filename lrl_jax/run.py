@@ -8,7 +8,7 @@ A step is skipped when its inputs are those of the finished one, taken up again 
 short, and refused when its inputs changed under it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
 import hashlib
@@ -22,8 +22,9 @@ from typing import Any
 from etils import epath
 
 from lrl_jax import __version__, text
-from lrl_jax.recipe import Extend, Instructions, Pretrained, Recipe, Text, TrainVocab
+from lrl_jax.recipe import Instructions, Pretrained, Recipe, Text
 from lrl_jax.recipe_file import dump
+from lrl_jax.recipe_vocab import Extend, TrainVocab
 from lrl_jax.vocab import tokenizer
 
 WORDS = ("vocab", "init", "data", "train", "evaluate", "export")
@@ -37,9 +38,14 @@ class MismatchError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A recipe and the folder it fills."""
+    """A recipe and the folder it fills.
+
+    Attributes:
+      elsewhere: word -> its folder in another run, whose step is shared.
+    """
 
     recipe: Recipe
+    elsewhere: Mapping[str, epath.Path] = dataclasses.field(default_factory=dict)
 
     @property
     def folder(self) -> epath.Path:
@@ -47,7 +53,7 @@ class Run:
 
     def at(self, word: str) -> epath.Path:
         """The folder of one word of the pipeline."""
-        return self.folder / word
+        return self.elsewhere.get(word, self.folder / word)
 
     def base_folder(self) -> epath.Path:
         """The Hugging Face folder the recipe adapts; downloads a hub id."""
@@ -105,7 +111,7 @@ def perform(
 
 
 def _note(run: Run, word: str) -> epath.Path:
-    return run.folder / "steps" / f"{word}.json"
+    return run.at(word).parent / "steps" / f"{word}.json"
 
 
 def inputs(run: Run, word: str) -> dict[str, str]:

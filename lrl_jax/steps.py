@@ -1,4 +1,4 @@
-"""The six words of the pipeline: vocab, init, data, train, evaluate, export.
+"""The six words of the pipeline: vocab and init (from `prepare`), data, train, evaluate, export.
 
 Each is a function of the run, reads what the words before it left, and leaves its own folder.
 `run.perform` decides which of them is due.
@@ -7,149 +7,29 @@ Each is a function of the run, reads what the words before it left, and leaves i
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
-import tempfile
 from typing import Any
 
 from etils import epath
 import jax
 import numpy as np
-from rich.console import Console
 
 from lrl_jax import mesh as meshes
-from lrl_jax import text
+from lrl_jax import prepare, text
+from lrl_jax.console import display, say
 from lrl_jax.data import pack, plan, records, rows, stream
 from lrl_jax.data import show as showing
-from lrl_jax.embeddings import table
-from lrl_jax.embeddings.rows import Clues
 from lrl_jax.evaluate import measure, samples
 from lrl_jax.evaluate import report as reporting
 from lrl_jax.hf import card, gate, layout, load, save
 from lrl_jax.model import llama
-from lrl_jax.recipe import Extend, Pretrained, Scratch, TrainVocab
+from lrl_jax.recipe import Pretrained
 from lrl_jax.run import Run, write_json
 from lrl_jax.train import loop
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
-from lrl_jax.vocab import fertility, learn, prove, splice
+from lrl_jax.vocab import splice
 from lrl_jax.vocab import tokenizer as tokenizers
 
 Params = llama.Params
-
-
-# ---------------------------------------------------------------------------- vocab
-def vocab(run: Run) -> None:
-    """Learns, splices, proves and reports; leaves both tokenizer forms and splice.json."""
-    part, out = run.recipe.vocab, run.at("vocab")
-    new_texts = part.text if isinstance(part, TrainVocab | Extend) else ()
-    base_texts = part.prove_on if isinstance(part, Extend) else new_texts
-    if isinstance(part, TrainVocab):
-        base = learn.train(text.read_many(part.text), part.size, part.character_coverage)
-    else:
-        base = _base_tokenizer(run)
-    new, relation = base, splice.identity(base)
-    if isinstance(part, Extend):
-        new, relation = _extend(part, base)
-    with tempfile.TemporaryDirectory() as local:  # transformers reads local folders only
-        tokenizers.family(new).write(new, local)
-        proof = prove.prove(local, base, text.read_many(base_texts), text.read_many(new_texts))
-        for path in epath.Path(local).iterdir():
-            (out / path.name).write_bytes(path.read_bytes())
-    relation.write(out / "splice.json")
-    proof.write(out / "proof.json")
-    _fertility(run, base)
-    _say(f"vocab: {tokenizers.load(out).size:,} pieces, {len(relation.added):,} of them new")
-    if not proof.ok:
-        raise VerificationError(f"{out}: the tokenizer is not lossless:\n{proof.summary}")
-    _say(f"vocab: {proof.summary}")
-
-
-def _extend(part: Extend, base: tokenizers.Tokenizer) -> tuple[tokenizers.Tokenizer, splice.Splice]:
-    found = learn.pieces(
-        text.read_many(part.text), part.pieces, part.scripts, part.character_coverage, base
-    )
-    kept = splice.prune(
-        base, found, text.read_many(part.text), part.min_count, text.read_many(part.prove_on)
-    )
-    if not kept:
-        raise ValueError(
-            f"vocab: none of {len(found)} pieces is seen {part.min_count} times in "
-            f"{', '.join(part.text)}; give more text, or lower vocab.min_count"
-        )
-    return splice.splice(base, kept)
-
-
-def _fertility(run: Run, base: tokenizers.Tokenizer) -> None:
-    texts = {code: list(text.lines(uri)) for code, uri in run.recipe.vocab.report.texts.items()}
-    if not texts:
-        return
-    known = {"new": tokenizers.load(run.at("vocab"))}
-    if isinstance(run.recipe.vocab, Extend):
-        known = {"base": base, **known}
-    found = fertility.report(known, texts)
-    fertility.write(found, run.at("vocab"))
-    _print(fertility.table(found))
-
-
-def _base_tokenizer(run: Run) -> tokenizers.Tokenizer:
-    base = run.recipe.base
-    if isinstance(base, Pretrained):
-        return tokenizers.load(run.base_folder())
-    return tokenizers.load(base.tokenizer)
-
-
-# ---------------------------------------------------------------------------- init
-def init(run: Run) -> None:
-    """Brings the weights in, with rows for new tokens, as the checkpoint of step 0."""
-    recipe, out = run.recipe, run.at("init")
-    tokenizer = tokenizers.load(run.at("vocab"))
-    if isinstance(recipe.base, Scratch):
-        config = _scratch_config(recipe.base, tokenizer)
-    else:
-        config = load.read_config(run.base_folder())
-    cfg = dataclasses.replace(layout.config_from_hf(config), vocab_size=tokenizer.size)
-    mesh = meshes.make(recipe.train.mesh)
-    places = meshes.param_shardings(cfg, mesh)
-    if isinstance(recipe.base, Scratch):
-        make = jax.jit(
-            lambda key: llama.init(cfg, key, recipe.init.param_dtype), out_shardings=places
-        )
-        params = make(jax.random.key(recipe.seed))
-    else:
-        params = _adapted(run, cfg, places)
-    with Checkpoints(out / "checkpoint") as checkpoints:
-        checkpoints.save(0, params, {"base": recipe.base.model_dump(mode="json")})
-    if meshes.lead():
-        write_json(out / "config.json", layout.config_to_hf(config, cfg, recipe.init.param_dtype))
-    count = sum(np.prod(a.shape) for a in jax.tree.leaves(params))
-    _say(f"init: {count:,} parameters in {recipe.init.param_dtype}")
-
-
-def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> Params:
-    part, folder = run.recipe.init, run.base_folder()
-    relation = splice.read(run.at("vocab") / "splice.json")
-    _say(f"init: {folder}: {load.source_note(folder)}")
-    grow = {}
-    if relation.added:
-        ways = {"embed_VD": part.input_rows, "unembed_DV": part.output_rows}
-        for index, (name, way) in enumerate(ways.items()):
-            rng = np.random.default_rng([run.recipe.seed, index])
-            known = Clues(relation, "input" if name == "embed_VD" else "output")
-            grow[name] = lambda old_VD, way=way, known=known, rng=rng: table.grow(
-                way, old_VD, known, rng
-            )
-    rows_before = len(relation.kept)
-    return load.load(folder, cfg, places, part.param_dtype, grow, rows_before)
-
-
-def _scratch_config(base: Scratch, tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
-    shape = base.shape.model_dump()
-    theta = shape.pop("rope_theta")
-    return shape | {
-        "model_type": "llama",
-        "vocab_size": tokenizer.size,
-        "bos_token_id": tokenizer.bos_id,
-        "eos_token_id": tokenizer.eos_id,
-        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
-    }
 
 
 # ---------------------------------------------------------------------------- data
@@ -164,12 +44,12 @@ def data(run: Run) -> None:
     tokenizer = tokenizers.load(run.at("vocab"))
     manifests = pack.prepare_all(recipe.data, tokenizer, out, _shards)
     order = plan.from_recipe(recipe.train.stages, recipe.train.batch_size, manifests, recipe.seed)
-    _print(showing.datasets(manifests))
-    _print(showing.plan_table(order, manifests))
+    display(showing.datasets(manifests))
+    display(showing.plan_table(order, manifests))
 
 
 def _shards(name: str, done: int, total: int) -> None:
-    _say(f"data: {name}: {done} of {total} shards")
+    say(f"data: {name}: {done} of {total} shards")
 
 
 def show(run: Run, dataset: str, first: int, count: int) -> None:
@@ -237,7 +117,19 @@ def evaluate(run: Run) -> None:
     tokenizer = tokenizers.load(run.at("vocab"))
     after = measure.measure(recipe.evaluate, cfg, params, tokenizer, mesh, length, blocks)
     _write(out / "after.json", after | baselines)
-    _say(f"evaluate: {out}/before.json, after.json")
+    say(f"evaluate: {out}/before.json, after.json")
+
+
+def evaluate_start_and_end(run: Run) -> None:
+    """Measures the model before its first step and after its last: what a probe compares."""
+    cfg, tokenizer = _config(run), tokenizers.load(run.at("vocab"))
+    mesh = meshes.make(run.recipe.train.mesh)
+    length, blocks = run.recipe.data.sequence_length, run.recipe.train.loss_blocks
+    for when, weights in (("before", _initial), ("after", _trained)):
+        params = weights(run, cfg, mesh)
+        part = run.recipe.evaluate
+        found = measure.measure(part, cfg, params, tokenizer, mesh, length, blocks)
+        _write(run.at("evaluate") / f"{when}.json", found)
 
 
 # ---------------------------------------------------------------------------- export
@@ -257,9 +149,8 @@ def export(run: Run) -> None:
     part = recipe.export
     save.save(staged, params, cfg, config, part.dtype, part.max_shard_bytes)
     if meshes.lead():
-        for name in (*tokenizers.family(tokenizer).FORMS, *tokenizers.EXTRAS):
-            if (run.at("vocab") / name).exists():
-                (staged / name).write_bytes((run.at("vocab") / name).read_bytes())
+        prepare.copy_tokenizer(run.at("vocab"), staged)
+        prepare.held(staged, prepare.proof(run, staged, prepare.base_tokenizer(run) or tokenizer))
         (staged / "README.md").write_text(_card(run))
     meshes.meet("export is written")
     found = gate.check(staged, cfg, params, tokenizer, lines[: part.gate_lines], part.dtype)
@@ -271,7 +162,7 @@ def export(run: Run) -> None:
     if meshes.lead():
         write_json(staged / "gate.json", {"passed": True} | dataclasses.asdict(found))
         save.finish(staged, final)
-    _say(f"export: {final}: same tokens on {found.texts} texts, {_differences(found)}")
+    say(f"export: {final}: same tokens on {found.texts} texts, {_differences(found)}")
 
 
 def _gate_texts(run: Run) -> Sequence[str]:
@@ -299,7 +190,7 @@ def _card(run: Run) -> str:
             card.Metric(f"bits per byte, {name}", old.get(name), score)
             for name, score in new.items()
         ],
-        new_pieces=len(splice.read(run.at("vocab") / "splice.json").added),
+        new_pieces=prepare.new_pieces(run),
     )
 
 
@@ -317,8 +208,8 @@ def report(run: Run) -> None:
     path = reporting.write(run.folder)
     pieces = reporting.read(run.folder)
     if pieces.after:
-        _print(reporting.summary_table(pieces.before, pieces.after, pieces.gate))
-    _say(f"report: {path}")
+        display(reporting.summary_table(pieces.before, pieces.after, pieces.gate))
+    say(f"report: {path}")
 
 
 def _config(run: Run) -> llama.LlamaConfig:
@@ -362,17 +253,7 @@ def _write(path: epath.Path, value: Any) -> None:
         write_json(path, value)
 
 
-def _print(what: Any) -> None:
-    if meshes.lead():
-        Console().print(what)
-
-
-def _say(line: str) -> None:
-    if meshes.lead():
-        Console(stderr=True, highlight=False).print(line, soft_wrap=True)
-
-
 STEPS: Mapping[str, Callable[[Run], None]] = {
-    "vocab": vocab, "init": init, "data": data,
+    "vocab": prepare.vocab, "init": prepare.init, "data": data,
     "train": train, "evaluate": evaluate, "export": export,
 }  # fmt: skip

@@ -36,8 +36,38 @@ def check(args: argparse.Namespace) -> None:
 
 
 def vocab(args: argparse.Namespace) -> None:
-    """One word of the pipeline, on this process alone."""
-    _word(args, ALONE)
+    """One word of the pipeline, on this process alone; or its proof once more."""
+    if not args.prove:
+        _word(args, ALONE)
+        return
+    from lrl_jax import prepare
+
+    prepare.prove_again(Run(_recipe(args)))
+
+
+def vocab_probe(args: argparse.Namespace) -> None:
+    """Short trainings side by side, and which of them to go on with."""
+    from rich.console import Console
+
+    from lrl_jax import probe
+
+    this = Run(_recipe(args))
+    _start(args)
+    with locked(this):
+        trials = probe.probe(this, args.pieces, args.rows, args.steps)
+    Console().print(probe.table(trials))
+    chosen = trials[probe.best(trials)]
+    _say(f"probe: {this.at('probe')}; go on with {chosen.advice}")
+
+
+def vocab_fertility(args: argparse.Namespace) -> None:
+    """How many tokens every language of a folder costs, several tokenizers side by side."""
+    from lrl_jax.vocab import fertility, tokenizer
+
+    named = {_short(path): tokenizer.load(path) for path in args.tokenizers}
+    texts = fertility.texts_in(args.texts)
+    fertility.write_report(named, texts, args.out, reference=args.reference)
+    _say(f"fertility: {args.out}/index.html")
 
 
 def data(args: argparse.Namespace) -> None:
@@ -90,6 +120,13 @@ def _start(args: argparse.Namespace) -> Team:
 
     mesh.start(args.coordinator, args.processes, args.process_id)
     return Team(mesh.lead(), mesh.meet)
+
+
+def _short(path: str) -> str:
+    """A tokenizer's name in a table: its folder's, or its file's."""
+    name = epath.Path(path)
+    plain = name.name in ("tokenizer.model", "tokenizer.json", "vocab", "export")
+    return name.parent.name if plain else name.name
 
 
 def _held(this: Run, team: Team) -> contextlib.AbstractContextManager:

@@ -12,7 +12,7 @@ MAX_LINES = 400
 # A module may import its own rank and any rank above it, never one below.
 RANKS = (
     ("sample",),
-    ("recipe", "recipe_file", "text", "laws"),
+    ("recipe_vocab", "recipe", "recipe_file", "text", "laws"),
     ("vocab",),
     ("embeddings",),
     ("model",),
@@ -21,8 +21,10 @@ RANKS = (
     ("train",),
     ("evaluate",),
     ("fit",),
-    ("run",),
+    ("run", "console"),
+    ("prepare",),
     ("steps",),
+    ("probe",),
     ("check",),
     ("new", "verbs"),
     ("cli",),

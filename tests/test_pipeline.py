@@ -213,3 +213,20 @@ def test_bad_text_is_named_with_its_exit_code(tmp_path, capsys, name, data, code
     Path(base).write_text(text)
     assert cli.main(["check", base]) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_probe_compares_vocabularies_and_starts_at_equal_bytes(copy):
+    recipe = str(copy / "korean.yaml")
+    out = lrl("vocab", "probe", recipe, "--pieces", "0,30", "--rows", "subword_mean,random_normal",
+              "--steps", "3").stdout  # fmt: skip
+    trials = json.loads((copy / "runs/korean/probe/probe.json").read_text())
+    assert [(t["rows"], t["pieces"] > 0) for t in trials] == [
+        ("", False), ("subword_mean", True), ("random_normal", True),
+    ]  # fmt: skip
+    base, mean, noise = trials
+    assert base["steps"] > mean["steps"] == noise["steps"] == 3
+    assert base["bytes"] == pytest.approx(mean["bytes"], rel=0.2)
+    assert mean["before"]["kor_Hang"] < noise["before"]["kor_Hang"]
+    assert mean["curve"][-1][0] == pytest.approx(mean["bytes"], rel=1e-6)
+    assert "bits per byte at equal bytes" in out
+    assert not (copy / "runs/korean/train/metrics.jsonl").read_text() == ""  # the run itself stays

@@ -27,7 +27,9 @@ class AutoCodec:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
-        ids = self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        ids = self.tokenizer(
+            list(texts), add_special_tokens=False, split_special_tokens=True, verbose=False
+        )
         return [list(row) for row in ids["input_ids"]]
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -125,6 +125,7 @@ def prove(
     base: Tokenizer,
     base_texts: Iterable[str],
     new_texts: Iterable[str],
+    start: Tokenizer | None = None,
 ) -> Proof:
     """Checks the tokenizer in `folder` against its base, on given and on adversarial texts.
 
@@ -133,6 +134,7 @@ def prove(
       base: what it extends, or the same when it extends none.
       base_texts: text of the base language, whose ids must not change.
       new_texts: text of the new language.
+      start: the base with another pre-tokenizer, where the recipe asks for one.
 
     Returns:
       A proof; the caller decides what to do when it is not `ok`.
@@ -164,7 +166,7 @@ def prove(
         form_texts=audit.form_texts,
         round_trip=audit.round_trip,
         base_moved=moved,
-        base_pieces=Finding().plus(kin.altered(base, new)),
+        base_pieces=Finding().plus(kin.altered(start or base, new)),
         unreachable=Finding().plus(unreachable(new, base.size)),
         silent=Finding().plus(silent),
         new_pieces=len(added),

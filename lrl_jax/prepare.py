@@ -1,0 +1,155 @@
+"""The first two words of the pipeline: the vocabulary, and the weights it begins with.
+
+Each is a function of the run and leaves its own folder; `steps` has the words after them.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import tempfile
+from typing import Any
+
+from etils import epath
+import jax
+import numpy as np
+
+from lrl_jax import mesh as meshes
+from lrl_jax import text
+from lrl_jax.console import display, say
+from lrl_jax.embeddings import table
+from lrl_jax.embeddings.rows import Clues
+from lrl_jax.hf import layout, load
+from lrl_jax.model import llama
+from lrl_jax.recipe import Pretrained, Scratch
+from lrl_jax.recipe_vocab import Extend, TrainVocab
+from lrl_jax.run import Run, write_json
+from lrl_jax.train.checkpoint import Checkpoints, VerificationError
+from lrl_jax.vocab import build, fertility, prove, splice
+from lrl_jax.vocab import tokenizer as tokenizers
+
+
+# ---------------------------------------------------------------------------- vocab
+def vocab(run: Run) -> None:
+    """Finds, splices, proves and reports; leaves every tokenizer form and splice.json."""
+    out = run.at("vocab")
+    built = build.build(run.recipe.vocab, base_tokenizer(run))
+    for note in built.notes:
+        say(f"vocab: {note}")
+    with tempfile.TemporaryDirectory() as local:  # transformers reads local folders only
+        tokenizers.family(built.new).write(built.new, local)
+        copy_tokenizer(epath.Path(local), out)
+    built.splice.write(out / "splice.json")
+    found = proof(run, out, built.base)
+    found.write(out / "proof.json")
+    _fertility(run, built)
+    say(f"vocab: {built.new.size:,} pieces, {len(built.splice.added):,} of them new")
+    held(out, found)
+
+
+def prove_again(run: Run) -> None:
+    """Proves what `lrl vocab` has left, as it is now."""
+    out = run.at("vocab")
+    found = proof(run, out, base_tokenizer(run) or tokenizers.load(out))
+    found.write(out / "proof.json")
+    held(out, found)
+
+
+def proof(run: Run, folder: epath.Path, base: tokenizers.Tokenizer) -> prove.Proof:
+    part = run.recipe.vocab
+    new_texts = part.text if isinstance(part, TrainVocab | Extend) else ()
+    base_texts = part.prove_on if isinstance(part, Extend) else new_texts
+    texts = (text.read_many(uris) for uris in (base_texts, new_texts))
+    with tempfile.TemporaryDirectory() as local:
+        copy_tokenizer(folder, epath.Path(local))
+        return prove.prove(local, base, *texts, start=build.starting(part, base))
+
+
+def copy_tokenizer(source: epath.Path, target: epath.Path) -> None:
+    kin = tokenizers.family(tokenizers.load(source))
+    for name in dict.fromkeys((*kin.FORMS, *tokenizers.EXTRAS)):
+        if (source / name).exists():
+            (target / name).write_bytes((source / name).read_bytes())
+
+
+def held(folder: epath.Path, proof: prove.Proof) -> None:
+    if not proof.ok:
+        raise VerificationError(f"{folder}: the tokenizer is not lossless:\n{proof.summary}")
+    say(f"vocab: {proof.summary}")
+
+
+def _fertility(run: Run, built: build.Built) -> None:
+    texts = {code: list(text.lines(uri)) for code, uri in run.recipe.vocab.report.texts.items()}
+    if not texts:
+        return
+    known = {"base": built.base, "new": built.new} if built.splice.added else {"new": built.new}
+    found = fertility.report(known, texts)
+    fertility.write(found, run.at("vocab"))
+    display(fertility.table(found))
+
+
+def base_tokenizer(run: Run) -> tokenizers.Tokenizer | None:
+    """The tokenizer the weights know; None where one is learnt from nothing."""
+    base = run.recipe.base
+    if isinstance(base, Pretrained):
+        return tokenizers.load(run.base_folder())
+    return tokenizers.load(base.tokenizer) if base.tokenizer else None
+
+
+def new_pieces(run: Run) -> int:
+    """How many pieces the base does not have."""
+    return len(splice.read(run.at("vocab") / "splice.json").added)
+
+
+# ---------------------------------------------------------------------------- init
+def init(run: Run) -> None:
+    """Brings the weights in, with rows for new tokens, as the checkpoint of step 0."""
+    recipe, out = run.recipe, run.at("init")
+    tokenizer = tokenizers.load(run.at("vocab"))
+    if isinstance(recipe.base, Scratch):
+        config = _scratch_config(recipe.base, tokenizer)
+    else:
+        config = load.read_config(run.base_folder())
+    cfg = dataclasses.replace(layout.config_from_hf(config), vocab_size=tokenizer.size)
+    mesh = meshes.make(recipe.train.mesh)
+    places = meshes.param_shardings(cfg, mesh)
+    if isinstance(recipe.base, Scratch):
+        make = jax.jit(
+            lambda key: llama.init(cfg, key, recipe.init.param_dtype), out_shardings=places
+        )
+        params = make(jax.random.key(recipe.seed))
+    else:
+        params = _adapted(run, cfg, places)
+    with Checkpoints(out / "checkpoint") as checkpoints:
+        checkpoints.save(0, params, {"base": recipe.base.model_dump(mode="json")})
+    if meshes.lead():
+        write_json(out / "config.json", layout.config_to_hf(config, cfg, recipe.init.param_dtype))
+    count = sum(np.prod(a.shape) for a in jax.tree.leaves(params))
+    say(f"init: {count:,} parameters in {recipe.init.param_dtype}")
+
+
+def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> llama.Params:
+    part, folder = run.recipe.init, run.base_folder()
+    relation = splice.read(run.at("vocab") / "splice.json")
+    say(f"init: {folder}: {load.source_note(folder)}")
+    grow = {}
+    if relation.added:
+        ways = {"embed_VD": part.input_rows, "unembed_DV": part.output_rows}
+        for index, (name, way) in enumerate(ways.items()):
+            rng = np.random.default_rng([run.recipe.seed, index])
+            known = Clues(relation, "input" if name == "embed_VD" else "output")
+            grow[name] = lambda old_VD, way=way, known=known, rng=rng: table.grow(
+                way, old_VD, known, rng
+            )
+    rows_before = len(relation.kept)
+    return load.load(folder, cfg, places, part.param_dtype, grow, rows_before)
+
+
+def _scratch_config(base: Scratch, tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
+    shape = base.shape.model_dump()
+    theta = shape.pop("rope_theta")
+    return shape | {
+        "model_type": "llama",
+        "vocab_size": tokenizer.size,
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+    }

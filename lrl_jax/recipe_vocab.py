@@ -1,0 +1,96 @@
+"""The parts of a recipe that say what the vocabulary becomes."""
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field, PositiveFloat, PositiveInt
+
+LANGUAGE = r"^[a-z]{3}_[A-Z][a-z]{3}$"
+
+Language = Annotated[str, Field(pattern=LANGUAGE, description="FLORES code, such as kor_Hang")]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Part(pydantic.BaseModel):
+    """A frozen part of a recipe; unknown keys are refused."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class Report(Part):
+    """What the fertility report reads: text of the same content in several languages."""
+
+    texts: dict[Language, str] = {}
+
+
+class Keep(Part):
+    """Use the base tokenizer as it is."""
+
+    method: Literal["keep"]
+    report: Report = Report()
+
+
+class TrainVocab(Part):
+    """Learn a SentencePiece BPE tokenizer with byte fallback from raw text (scratch bases)."""
+
+    method: Literal["train"]
+    text: tuple[str, ...] = Field(min_length=1)
+    size: PositiveInt
+    character_coverage: Share = 0.9995
+    report: Report = Report()
+
+
+class Parity(Part):
+    """A budget by fertility: tokens of `language` relative to tokens of `reference`.
+
+    Both are among `vocab.report.texts`, where they say the same.
+    """
+
+    language: Language
+    at_most: PositiveFloat
+    reference: Language = "eng_Latn"
+
+
+class Extend(Part):
+    """Find pieces of the new language and splice them into the base tokenizer.
+
+    Attributes:
+      text: raw text of the new language the pieces are learnt from.
+      pieces: how many new pieces at most.
+      scripts: keep only pieces written in these scripts (ISO 15924, such as Hang).
+      choose: `append` learns a vocabulary apart and appends it (arXiv 2406.14670); `continue`
+        goes on with BPE where the base's merges end (arXiv 2512.03989); `frequency` takes what a
+        large vocabulary emits at least min_count times, and every such character (arXiv
+        2402.14714); `donor` takes the pieces of another tokenizer, in its order.
+      donor: for `donor`: a SentencePiece model, a tokenizer.json, or a folder.
+      pretokenizer: for byte-level bases; `mark_aware` keeps combining marks with their letters,
+        without which abugidas gain little.
+      parity: take only the fewest pieces that reach it.
+      min_count: drop pieces the spliced tokenizer emits fewer times than this on `text`.
+      prove_on: text of the base language whose ids must not change.
+    """
+
+    method: Literal["extend"]
+    text: tuple[str, ...] = Field(min_length=1)
+    pieces: PositiveInt
+    scripts: tuple[str, ...] = Field(min_length=1)
+    choose: Literal["append", "continue", "frequency", "donor"] = "append"
+    donor: str = ""
+    pretokenizer: Literal["keep", "mark_aware"] = "keep"
+    parity: Parity | None = None
+    min_count: PositiveInt = 2
+    character_coverage: Share = 0.9995
+    prove_on: tuple[str, ...] = Field(min_length=1)
+    report: Report = Report()
+
+    @pydantic.model_validator(mode="after")
+    def _what_is_named_is_there(self) -> "Extend":
+        if (self.choose == "donor") != bool(self.donor):
+            raise ValueError("choose: donor and donor: PATH go together; got only one of them")
+        for code in (self.parity.language, self.parity.reference) if self.parity else ():
+            if code not in self.report.texts:
+                raise ValueError(f"parity needs text of {code} in report.texts")
+        return self
+
+
+Vocab = Annotated[Keep | TrainVocab | Extend, Field(discriminator="method")]
