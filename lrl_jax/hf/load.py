@@ -9,6 +9,7 @@ Only safetensors and JSON are read: no pickle, no code from the folder, no path 
 
 from collections.abc import Callable, Mapping
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -32,7 +33,10 @@ FORMAT = "lrl_jax export 1"  # what our manifests say they are
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pth", ".pt", ".pkl", ".ckpt")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*", "LICENSE*")
+HUB_FILES = (
+    "*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*",
+    "special_tokens_map.json", "chat_template.jinja", "LICENSE*",
+)  # fmt: skip
 # Tensors other tools write and no Llama needs: tables of old conversions.
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
@@ -147,7 +151,7 @@ def load(
             read = tensors.read
             if row.ours in grow:
                 matrix = _grown(tensors, row, cfg, grow[row.ours], rows or cfg.vocab_size)
-                read = lambda name, index, matrix=matrix: matrix[index]  # noqa: E731
+                read = functools.partial(_region, matrix)
             params[row.ours] = _assemble(row, cfg, shardings[row.ours], dtype, read)
     return params
 
@@ -197,6 +201,11 @@ def _shard(row, cfg, index, read, dtype) -> np.ndarray:
         layer = out[i] if row.stacked else out
         layer[filled] = layout.to_ours(read(row.hf.format(l=l), region), row, shape)
     return out
+
+
+def _region(matrix: np.ndarray, name: str, index: layout.Index) -> np.ndarray:
+    del name
+    return matrix[index]
 
 
 def _grown(tensors: Tensors, row, cfg, grow: Grow, rows: int) -> np.ndarray:
