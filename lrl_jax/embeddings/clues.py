@@ -1,0 +1,289 @@
+"""What strategies need to know of new tokens, from tokenizers, text and other models.
+
+    need = STRATEGIES["focus"].needs
+    clues = build(need, base, new, splice, Sources(text=("ko.txt",)))
+
+Only what is asked for is built. Text is read line by line; `Sources.lines` bounds how much of it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
+import itertools
+import json
+import re
+
+from etils import epath
+import numpy as np
+
+from lrl_jax import text
+from lrl_jax.embeddings import helper, vectors
+from lrl_jax.embeddings.rows import Clues, Matrix, Space
+from lrl_jax.vocab import tokenizer as tokenizers
+from lrl_jax.vocab.splice import Splice, join
+from lrl_jax.vocab.tokenizer import Tokenizer
+
+BATCH = 10_000  # words or lines spelled at a time
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece writes a piece that is one byte
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """Where clues come from.
+
+    Attributes:
+      text: plain text of the new language.
+      lines: how many lines of it are read.
+      source_words: word vectors of the base language, a `.vec` file.
+      target_words: word vectors of the new language; the same file when it has both.
+      dictionary: base-language word, tab, its translation; needed when the two files were not
+        trained or aligned together.
+      helper: a Hugging Face folder whose tokenizer has the new tokens.
+    """
+
+    text: tuple[str, ...] = ()
+    lines: int = 300_000
+    source_words: str = ""
+    target_words: str = ""
+    dictionary: str = ""
+    helper: str = ""
+
+
+def build(
+    needs: Iterable[str],
+    base: Tokenizer,
+    new: Tokenizer,
+    splice: Splice,
+    sources: Sources,
+    matrix: Matrix = "input",
+) -> Clues:
+    """The clues named in `needs` that `sources` allow; `table.grow` says what is missing.
+
+    Raises:
+      ValueError: a source that cannot be used.
+    """
+    needs, found = set(needs), {}
+    if "bytes_V" in needs:
+        found["bytes_V"] = np.array([len(part) for part in surfaces(base)])
+    if "parents" in needs:
+        found["parents"] = parents(base, new, splice)
+    if "contexts" in needs and sources.text:
+        found["contexts"] = contexts(base, new, splice, _lines(sources))
+    if "tokens" in needs and sources.text:
+        found["tokens"] = token_space(new, splice, _lines(sources))
+    if "words" in needs and sources.source_words and sources.target_words:
+        found["words"] = word_space(base, new, splice, sources)
+    if "helper" in needs and sources.helper:
+        found["helper"] = helper_space(base, new, splice, sources.helper, matrix)
+    return Clues(splice, matrix, **found)
+
+
+def counts(base: Tokenizer, texts: Iterable[str]) -> np.ndarray:
+    """How often the base tokenizer emits each of its ids on `texts`, for `rows.calibrate`."""
+    count_V = np.zeros(base.size, np.int64)
+    for batch in _batches(texts):
+        ids = np.fromiter(itertools.chain(*base.encode_batch(batch)), np.int64)
+        count_V += np.bincount(ids, minlength=base.size)
+    return count_V
+
+
+# ---------------------------------------------------------------------------- text of a token
+def surfaces(tokenizer: Tokenizer) -> list[bytes]:
+    """The text each id stands for; b"" for control tokens and for ids without a piece."""
+    family = tokenizers.family(tokenizer)
+    control = _control(tokenizer)
+    found = []
+    for i, piece in enumerate(family.pieces(tokenizer)):
+        byte = BYTE.fullmatch(piece) if tokenizer.family == "sentencepiece" else None
+        if i in control or not piece:
+            found.append(b"")
+        elif byte:
+            found.append(bytes([int(byte[1], 16)]))
+        else:
+            found.append(family.surface(piece))
+    return found
+
+
+def overlap(ours: Sequence[bytes], theirs: Sequence[bytes]) -> dict[int, int]:
+    """Ids of ours -> the id of theirs that stands for the same text.
+
+    Where several do (a letter and its byte piece), the last: SentencePiece has its byte pieces
+    first, and the model knows the letter, with which its text was written.
+
+    >>> overlap([b"", b"x", b" a", b"x"], [b"", b"q", b" a", b"x"])
+    {3: 3, 2: 2}
+    """
+    mine, place = ({part: i for i, part in enumerate(all_) if part} for all_ in (ours, theirs))
+    return {i: place[part] for part, i in mine.items() if part in place}
+
+
+def _control(tokenizer: Tokenizer) -> set[int]:
+    if tokenizer.family == "sentencepiece":
+        from lrl_jax.vocab.sentencepieces import Piece, proto_of
+
+        kinds = (Piece.CONTROL, Piece.UNKNOWN)
+        return {i for i, piece in enumerate(proto_of(tokenizer).pieces) if piece.type in kinds}
+    form = json.loads(tokenizer.files[tokenizers.JSON])
+    return {token["id"] for token in form.get("added_tokens", []) if token.get("special")}
+
+
+# ---------------------------------------------------------------------------- merges and contexts
+def parents(base: Tokenizer, new: Tokenizer, splice: Splice) -> dict[int, tuple[int, int]]:
+    """The two ids (of `new`) each added token is joined from; tokens no join leads to are left out.
+
+    The base writes the piece as it does inside a sentence, then added pieces join, best ranked
+    first, all but the piece itself: two parts are left.
+    """
+    family = tokenizers.family(new)
+    written = family.pieces(new)
+    place = {piece: i for i, piece in enumerate(written) if piece}
+    added = sorted(splice.added)
+    ranks = {written[i]: rank for rank, i in enumerate(added)}
+    found = {}
+    for i, parts in zip(added, family.segments(base, [written[i] for i in added]), strict=True):
+        rank = ranks.pop(written[i])
+        left, _ = join(parts, ranks)
+        ranks[written[i]] = rank
+        if len(left) == 2 and all(part in place for part in left):
+            found[i] = (place[left[0]], place[left[1]])
+    return found
+
+
+def contexts(
+    base: Tokenizer, new: Tokenizer, splice: Splice, texts: Iterable[str]
+) -> dict[int, Counter[tuple[int, ...]]]:
+    """Added id -> how often the base writes what it stands for as which old ids, in `texts`.
+
+    Both tokenizers spell each word, and old ids whose bytes lie under a new token are its. Words
+    that do not come to the same text (an unknown character) are passed over.
+    """
+    family = tokenizers.family(new)
+    old_V, new_W = (np.array([len(part) for part in surfaces(t)]) for t in (base, new))
+    found: dict[int, Counter[tuple[int, ...]]] = {}
+    words = family.words(new, texts)
+    for batch in _batches(words):
+        spelled = zip(batch, family.spell(base, batch), family.spell(new, batch), strict=True)
+        for word, old_ids, new_ids in spelled:
+            if splice.added.keys().isdisjoint(new_ids):
+                continue
+            for i, under in _under(old_ids, new_ids, old_V, new_W):
+                if i in splice.added:
+                    found.setdefault(i, Counter())[under] += words[word]
+    return found
+
+
+def _under(
+    old_ids: list[int], new_ids: list[int], old_V: np.ndarray, new_W: np.ndarray
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Each new id with the old ids whose bytes it shares."""
+    old_end, new_end = np.cumsum(old_V[old_ids]), np.cumsum(new_W[new_ids])
+    if not old_ids or old_end[-1] != new_end[-1]:
+        return
+    first = np.searchsorted(old_end, new_end - new_W[new_ids], side="right")
+    last = np.searchsorted(old_end, new_end, side="left")
+    for i, start, stop in zip(new_ids, first, last, strict=True):
+        if stop < len(old_ids):
+            yield i, tuple(old_ids[start : stop + 1])
+
+
+# ---------------------------------------------------------------------------- spaces
+def token_space(new: Tokenizer, splice: Splice, texts: Iterable[str]) -> Space:
+    """Tokens by their neighbours in text of the new language, written with the new tokenizer.
+
+    What both vocabularies have is what the splice kept: no added token is ever compared with
+    another.
+    """
+    ids, rows_NE = vectors.learn(new, texts)
+    is_old = np.isin(ids, list(splice.kept))
+    old_ids = np.array([splice.kept[int(i)] for i in ids[is_old]], np.int64)
+    order = np.argsort(old_ids)
+    return Space(old_ids[order], rows_NE[is_old][order], ids[~is_old], rows_NE[~is_old])
+
+
+def word_space(base: Tokenizer, new: Tokenizer, splice: Splice, sources: Sources) -> Space:
+    """Old tokens among words of the base language, added ones among words of the new.
+
+    Raises:
+      ValueError: files of different widths, or a dictionary whose words they have not.
+    """
+    theirs = vectors.read(sources.source_words)
+    mine = theirs
+    if sources.target_words != sources.source_words:
+        mine = vectors.read(sources.target_words)
+    if mine.rows_NE.shape[1] != theirs.rows_NE.shape[1]:
+        raise ValueError(
+            f"{sources.target_words} has vectors of {mine.rows_NE.shape[1]} numbers and "
+            f"{sources.source_words} of {theirs.rows_NE.shape[1]}; take files of one width"
+        )
+    if sources.dictionary:
+        turn_EE = _turn(mine, theirs, sources.dictionary)
+        mine = dataclasses.replace(mine, rows_NE=mine.rows_NE @ turn_EE)
+    old_ids, old_ME = vectors.of_tokens(base, theirs)
+    new_ids, new_NE = vectors.of_tokens(new, mine)
+    is_new = np.isin(new_ids, list(splice.added))
+    return Space(old_ids, old_ME, new_ids[is_new], new_NE[is_new])
+
+
+def helper_space(
+    base: Tokenizer, new: Tokenizer, splice: Splice, folder: epath.PathLike, matrix: Matrix
+) -> Space:
+    """Tokens as a helper model has them, found by the text they stand for.
+
+    Raises:
+      ValueError: a helper that cannot be read, or that shares no token with the base.
+    """
+    known = tokenizers.load(folder)
+    theirs = surfaces(known)
+    old = overlap(surfaces(base), theirs)
+    fresh = {i: there for i, there in overlap(surfaces(new), theirs).items() if i in splice.added}
+    if not fresh:
+        raise ValueError(
+            f"{folder}: its tokenizer has none of the {len(splice.added)} new tokens; take a "
+            "helper made for the new language"
+        )
+    rows_HE = helper.embedding(folder, matrix)
+    if len(rows_HE) < known.size:
+        raise ValueError(
+            f"{folder}: {len(rows_HE)} rows for {known.size} pieces; model and tokenizer are not "
+            "of one checkpoint"
+        )
+    old_ids, old_ME = _pointing(old, rows_HE)
+    new_ids, new_NE = _pointing(fresh, rows_HE)
+    return Space(old_ids, old_ME, new_ids, new_NE)
+
+
+def _turn(mine: vectors.WordVectors, theirs: vectors.WordVectors, dictionary: str) -> np.ndarray:
+    """The rotation that lays my words on their translations."""
+    from_place = {word: i for i, word in enumerate(mine.words)}
+    to_place = {word: i for i, word in enumerate(theirs.words)}
+    pairs = [
+        (from_place[translation], to_place[word])
+        for word, translation in vectors.read_pairs(dictionary)
+        if word in to_place and translation in from_place
+    ]
+    if not pairs:
+        raise ValueError(
+            f"{dictionary}: both files of word vectors have none of its pairs; want the word of "
+            "the base language first, a tab, and its translation"
+        )
+    from_ids, to_ids = np.array(pairs).T
+    return vectors.procrustes(mine.rows_NE[from_ids], theirs.rows_NE[to_ids])
+
+
+def _pointing(found: Mapping[int, int], rows_HE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and float32 rows of what was found, without rows of zeros: they point nowhere."""
+    ids = np.array(sorted(found), np.int64)
+    rows_NE = rows_HE[[found[int(i)] for i in ids]].astype(np.float32)
+    good_N = np.linalg.norm(rows_NE, axis=1) > 0
+    return ids[good_N], rows_NE[good_N]
+
+
+# ---------------------------------------------------------------------------- reading
+def _lines(sources: Sources) -> Iterator[str]:
+    return itertools.islice(text.read_many(sources.text), sources.lines)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    texts = iter(texts)
+    while batch := list(itertools.islice(texts, BATCH)):
+        yield batch

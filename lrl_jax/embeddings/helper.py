@@ -1,0 +1,69 @@
+"""The embedding matrix of a helper: another model, of any architecture, in a local folder.
+
+    rows_HE = embedding("models/polyglot-ko-1.3b", "input")
+
+Only safetensors and JSON are read, and only files beside each other.
+"""
+
+import json
+from typing import Any
+
+from etils import epath
+import numpy as np
+import safetensors
+
+from lrl_jax.embeddings.rows import Matrix
+
+INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
+# What Hugging Face calls the matrix: Llama and most others, GPT-2, BLOOM, OPT, GPT-NeoX.
+INPUT = (
+    "model.embed_tokens.weight",
+    "transformer.wte.weight",
+    "wte.weight",
+    "transformer.word_embeddings.weight",
+    "word_embeddings.weight",
+    "model.decoder.embed_tokens.weight",
+    "gpt_neox.embed_in.weight",
+)
+OUTPUT = ("lm_head.weight", "embed_out.weight")
+
+
+def embedding(folder: epath.PathLike, matrix: Matrix) -> np.ndarray:
+    """The input or output matrix, a row a token; a tied model has one for both.
+
+    Raises:
+      ValueError: no safetensors there, damaged ones, or no matrix in them.
+    """
+    folder = epath.Path(folder)
+    wanted = INPUT if matrix == "input" else OUTPUT + INPUT
+    where = {}
+    for path in _files(folder):
+        with _open(path) as file:
+            where |= dict.fromkeys(set(file.keys()) & set(wanted), path)
+    found = [name for name in wanted if name in where]
+    if not found:
+        raise ValueError(f"{folder}: holds none of {', '.join(wanted)}; take another helper")
+    with _open(where[found[0]]) as file:
+        return file.get_tensor(found[0])
+
+
+def _files(folder: epath.Path) -> list[epath.Path]:
+    if not (folder / INDEX).exists():
+        return [folder / WEIGHTS]
+    try:
+        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f"{folder / INDEX}: cannot be read ({e!r}); fetch it again") from None
+    for name in names:
+        if epath.Path(name).name != name:
+            raise ValueError(f"{folder / INDEX}: names {name!r}, which is not a file beside it")
+    return [folder / name for name in names]
+
+
+def _open(path: epath.Path) -> Any:
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; want a local Hugging Face folder with safetensors")
+    try:
+        return safetensors.safe_open(str(path), framework="np")
+    except safetensors.SafetensorError as e:
+        raise ValueError(f"{path}: damaged or cut short ({e}); fetch it again") from None

@@ -1,0 +1,228 @@
+"""Vectors of words and tokens outside the model: read from a file, or learnt from plain text.
+
+    words = read("cc.ko.300.vec.gz", limit=200_000)
+    ids, vectors_NE = learn(tokenizer, lines)
+
+Learnt vectors are a truncated SVD of positive pointwise mutual information (Levy & Goldberg 2014):
+as good as skip-gram at this size, the same at every run, and no library beyond scipy.
+"""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+import itertools
+
+import numpy as np
+from scipy import sparse
+import scipy.sparse.linalg
+
+from lrl_jax import text
+from lrl_jax.text import DataError
+from lrl_jax.vocab import tokenizer as tokenizers
+from lrl_jax.vocab.tokenizer import Tokenizer
+
+LINES = 1000  # texts encoded at a time
+START = 0  # seed of the vector the SVD starts from
+
+
+@dataclasses.dataclass(frozen=True)
+class WordVectors:
+    """Words, the most frequent first as fastText writes them, and their vectors [N, E]."""
+
+    words: list[str]
+    rows_NE: np.ndarray
+
+
+# ---------------------------------------------------------------------------- files
+def read(uri: str, limit: int = 200_000) -> WordVectors:
+    """Reads word vectors in fastText's text form (`.vec`, `.vec.gz`; word2vec's is the same).
+
+    Args:
+      limit: how many words at most; files are sorted by frequency.
+
+    Raises:
+      DataError: not such a file, or a line that is damaged; names file and line.
+    """
+    lines = text.lines(uri)
+    count, width = _header(next(lines, ""), uri)
+    rows_NE = np.empty((min(count, limit), width), np.float32)
+    words: list[str] = []
+    for number, line in enumerate(itertools.islice(lines, len(rows_NE)), start=2):
+        word, row_E = _row(line, width, f"{uri}:{number}")
+        rows_NE[len(words)] = row_E
+        words.append(word)
+    if len(words) < len(rows_NE):
+        raise DataError(f"{uri}: says it has {count} words, but ends after {len(words)}")
+    good_N = np.linalg.norm(rows_NE, axis=1) > 0
+    words = [word for word, good in zip(words, good_N, strict=True) if good]
+    return WordVectors(words, rows_NE[good_N])
+
+
+def read_pairs(uri: str) -> list[tuple[str, str]]:
+    """Reads a dictionary: a word, a tab, its translation, one pair a line.
+
+    Raises:
+      DataError: a line that is something else; names file and line.
+    """
+    pairs = []
+    for number, line in enumerate(text.lines(uri), start=1):
+        words = line.split("\t")
+        if len(words) != 2 or not all(word.strip() for word in words):
+            raise DataError(f"{uri}:{number}: want a word, a tab and its translation, got {line!r}")
+        pairs.append((words[0].strip(), words[1].strip()))
+    return pairs
+
+
+def _header(line: str, uri: str) -> tuple[int, int]:
+    parts = line.split()
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise DataError(
+            f"{uri}:1: want a first line such as `2000000 300` (words, width), as fastText .vec "
+            f"files have, got {line[:60]!r}"
+        )
+    return int(parts[0]), int(parts[1])
+
+
+def _row(line: str, width: int, where: str) -> tuple[str, np.ndarray]:
+    # From the right: a word may hold a no-break space, which `split` would cut at.
+    word, *numbers = line.rstrip(" ").rsplit(" ", width)
+    try:
+        row_E = np.array(numbers, np.float32)
+    except ValueError:
+        row_E = np.empty(0, np.float32)
+    if not word or len(row_E) != width or not np.isfinite(row_E).all():
+        raise DataError(f"{where}: want a word and {width} numbers, got {line[:60]!r}")
+    return word, row_E
+
+
+# ---------------------------------------------------------------------------- words to tokens
+def of_tokens(tokenizer: Tokenizer, known: WordVectors) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of tokens and their vectors [N, E]: means of the words a token is in (WECHSEL).
+
+    A word counts 1 / its place: files are sorted by frequency and carry none, and words follow
+    Zipf's law. It is spelled as it stands after a space and as it opens a line.
+    """
+    family = tokenizers.family(tokenizer)
+    spellings = [family.words(tokenizer, [word, f" {word}"]) for word in known.words]
+    stretches = list(dict.fromkeys(part for parts in spellings for part in parts))
+    spelled = dict(zip(stretches, family.spell(tokenizer, stretches), strict=True))
+    found = [
+        (i, place)
+        for place, parts in enumerate(spellings)
+        for i in {i for part in parts for i in spelled[part]}
+    ]
+    if not found:
+        return np.empty(0, np.int64), np.empty((0, known.rows_NE.shape[1]), np.float32)
+    tokens, places = np.array(found).T
+    ids, row = np.unique(tokens, return_inverse=True)
+    share = (1 / (places + 1)).astype(np.float32)
+    shape = (len(ids), len(known.words))
+    total_NE = sparse.csr_array((share, (row, places)), shape=shape) @ known.rows_NE
+    return _nonzero(ids, total_NE / np.bincount(row, share).astype(np.float32)[:, None])
+
+
+def procrustes(from_NE: np.ndarray, to_NE: np.ndarray) -> np.ndarray:
+    """The rotation R [E, E] with from R nearest to `to` (Schoenemann 1966).
+
+    >>> turned = procrustes(np.array([[1., 0.], [0., 2.]]), np.array([[0., 1.], [-2., 0.]]))
+    >>> (turned + 0.0).round(6)
+    array([[ 0.,  1.],
+           [-1.,  0.]])
+    """
+    left, _, right = np.linalg.svd(from_NE.T @ to_NE)
+    return left @ right
+
+
+# ---------------------------------------------------------------------------- learning
+def learn(
+    tokenizer: Tokenizer,
+    texts: Iterable[str],
+    width: int = 100,
+    window: int = 5,
+    min_count: int = 10,
+    smoothing: float = 0.75,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of tokens and their vectors [N, E], by what stands around them in `texts`.
+
+    Memory goes by distinct pairs of neighbours, 12 bytes each, not by the length of the text.
+    Width and least count are FOCUS's (2305.14481), the window is fastText's, the smoothing of
+    context counts Levy et al.'s (2015).
+
+    Args:
+      window: how many tokens to each side are neighbours.
+      min_count: rarer tokens get no vector.
+
+    Raises:
+      ValueError: fewer than three tokens occur that often.
+    """
+    count_W, pairs_WW = _neighbours(tokenizer, texts, window)
+    ids = np.flatnonzero(count_W >= min_count)
+    if len(ids) < 3:
+        raise ValueError(
+            f"only {len(ids)} tokens occur {min_count} times in the text; give more of it"
+        )
+    pick_NW = sparse.csr_array(
+        (np.ones(len(ids), np.float32), ids, np.arange(len(ids) + 1)),
+        shape=(len(ids), len(count_W)),
+    )
+    ppmi_NN = ppmi(sparse.csr_array(pick_NW @ pairs_WW @ pick_NW.T), smoothing)
+    rank = min(width, len(ids) - 1)
+    start_N = np.random.default_rng(START).standard_normal(len(ids)).astype(np.float32)
+    left_NE, values_E, _ = scipy.sparse.linalg.svds(
+        ppmi_NN, k=rank, v0=start_N, solver="arpack", rng=np.random.default_rng(START)
+    )
+    return _nonzero(ids, (left_NE * np.sqrt(values_E)).astype(np.float32))
+
+
+def ppmi(pairs_NN: sparse.csr_array, smoothing: float) -> sparse.csr_array:
+    """How much oftener than by chance two stand together: its logarithm, where it is positive.
+
+    >>> pairs = sparse.csr_array(np.array([[0., 6.], [2., 2.]]))  # by chance 3.6 would be 4.8
+    >>> ppmi(pairs, 1.0).toarray().round(3)
+    array([[0.   , 0.223],
+           [0.916, 0.   ]], dtype=float32)
+    """
+    cells = sparse.coo_array(pairs_NN)
+    row, column = cells.coords
+    context_N = np.asarray(pairs_NN.sum(0)).ravel() ** smoothing
+    chance = np.asarray(pairs_NN.sum(1)).ravel()[row] * (context_N / context_N.sum())[column]
+    value = np.log(cells.data / chance)
+    good = value > 0
+    return sparse.csr_array(
+        (value[good].astype(np.float32), (row[good], column[good])), shape=pairs_NN.shape
+    )
+
+
+def _neighbours(
+    tokenizer: Tokenizer, texts: Iterable[str], window: int
+) -> tuple[np.ndarray, sparse.csr_array]:
+    """How often each token occurs, and each two within `window` of each other."""
+    size = tokenizer.size
+    count_W = np.zeros(size, np.int64)
+    pairs_WW = sparse.csr_array((size, size), dtype=np.float32)
+    for ids, line in _encoded(tokenizer, texts):
+        count_W += np.bincount(ids, minlength=size)
+        left, right = [], []
+        for apart in range(1, window + 1):
+            same = line[apart:] == line[:-apart]
+            left.append(ids[:-apart][same])
+            right.append(ids[apart:][same])
+        where = (np.concatenate(left), np.concatenate(right))
+        ones = np.ones(len(where[0]), np.float32)
+        pairs_WW += sparse.coo_array((ones, where), shape=(size, size)).tocsr()
+    return count_W, sparse.csr_array(pairs_WW + pairs_WW.T)
+
+
+def _encoded(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Ids of some texts one after another, and which text each is of."""
+    texts = iter(texts)
+    while batch := list(itertools.islice(texts, LINES)):
+        encoded = tokenizer.encode_batch(batch)
+        lengths = [len(ids) for ids in encoded]
+        flat = np.fromiter(itertools.chain.from_iterable(encoded), np.int64, sum(lengths))
+        yield flat, np.repeat(np.arange(len(batch)), lengths)
+
+
+def _nonzero(ids: np.ndarray, rows_NE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Only rows that point somewhere: a cosine with nothing is no number."""
+    good_N = np.linalg.norm(rows_NE, axis=1) > 0
+    return ids[good_N], rows_NE[good_N]
