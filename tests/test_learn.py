@@ -2,7 +2,8 @@
 
 import pytest
 
-from lrl_jax.vocab import learn, tokenizer
+from lrl_jax.vocab import learn, sentencepieces
+from lrl_jax.vocab.tokenizer import Tokenizer
 
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
 KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다 cat 12", "고양이와 강아지가 갑니다"] * 3
@@ -10,12 +11,12 @@ HANGUL = ("Hang",)
 
 
 @pytest.fixture(scope="module")
-def base() -> bytes:
+def base() -> Tokenizer:
     return learn.train(ENGLISH, size=290, coverage=1.0)
 
 
 def test_a_learnt_tokenizer_is_laid_out_as_llama_2_is(base):
-    proto = tokenizer.parse(base)
+    proto = sentencepieces.proto_of(base)
     pieces = [piece.piece for piece in proto.pieces]
     assert pieces[:4] == ["<unk>", "<s>", "</s>", "<0x00>"]
     assert pieces[258] == "<0xFF>"
@@ -31,8 +32,7 @@ def test_learning_twice_gives_the_same_bytes(base):
 
 def test_digits_are_pieces_of_their_own():
     model = learn.train(["1234 1234 1234 ab"] * 9, size=268, coverage=1.0)
-    words = tokenizer.from_bytes(model)
-    got = [words.processor.id_to_piece(i) for i in words.encode("1234")]
+    got = [sentencepieces.pieces(model)[i] for i in model.encode("1234")]
     assert got == ["▁", "1", "2", "3", "4"]
 
 
@@ -44,7 +44,7 @@ def test_pieces_are_written_in_the_scripts_asked_for(base):
 
 def test_pieces_leave_out_what_the_base_has(base):
     taught = learn.train(ENGLISH + KOREAN, size=360, coverage=1.0)
-    known = {piece.piece for piece in tokenizer.parse(taught).pieces}
+    known = set(sentencepieces.pieces(taught))
     got = learn.pieces(KOREAN, 100, HANGUL, 1.0, taught)
     assert not known & set(got)
 
@@ -73,26 +73,6 @@ def test_a_line_without_spaces_is_cut_too():
     got = list(learn._cut([text]))
     assert "".join(got) == text
     assert max(len(line.encode()) for line in got) <= learn.LINE_BYTES
-
-
-@pytest.mark.parametrize(
-    ("piece", "scripts", "want"),
-    [
-        ("▁한국", ("Hang",), True),
-        ("한자漢字", ("Hang",), False),
-        ("한자漢字", ("Kore",), True),
-        ("क्\u200dष", ("Deva",), True),
-        ("\u200d", ("Deva",), False),
-        ("▁e\u0301", ("Latn",), True),
-        ("漢字かなカナー", ("Jpan",), True),
-        ("한▁국", ("Hang",), False),
-        ("▁", ("Hang",), False),
-        ("।", ("Deva",), True),
-        ("12", ("Latn",), False),
-    ],
-)
-def test_scripts_are_told_apart(piece, scripts, want):
-    assert learn.written_in(piece, scripts) == want
 
 
 def test_an_unknown_script_is_refused_with_the_known_ones(base):

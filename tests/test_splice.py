@@ -7,7 +7,7 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax import text
-from lrl_jax.vocab import learn, prove, sentencepieces, splice
+from lrl_jax.vocab import learn, prove, scripts, sentencepieces, splice
 from lrl_jax.vocab.auto import AutoCodec
 from lrl_jax.vocab.sentencepieces import proto_of
 from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes, from_files, load
@@ -255,7 +255,7 @@ def test_merging_the_chinese_vocabulary_gives_the_published_size():
 
 def test_han_pieces_below_the_base_leave_english_alone_and_halve_chinese(tmp_path):
     base = real("llama2")
-    han = [p for p in chinese() if p[0] != "▁" and learn.written_in(p, ("Hani",))]
+    han = [p for p in chinese() if p[0] != "▁" and scripts.written_in(p, ("Hani",))]
     new, plan = splice.splice(base, han)
     sentencepieces.write(new, tmp_path)
     fast = AutoCodec(tmp_path)

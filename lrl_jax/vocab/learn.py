@@ -1,89 +1,35 @@
-"""Learns SentencePiece BPE vocabularies from raw text: a whole one, or pieces of a new language.
+"""Learns BPE vocabularies from raw text: a whole one, or apart for a language a base lacks.
 
-    model = train(lines, size=8000, coverage=0.9995)                 # bytes of a .model file
-    new = pieces(lines, 4000, scripts=("Hang",), coverage=0.9995, base=model)
+    base = train(lines, size=8000, coverage=0.9995)
+    new = pieces(lines, 4000, scripts=("Hang",), coverage=0.9995, base=base)
 
-The same text gives the same bytes on every run.
+The same text gives the same pieces on every run. Memory grows with distinct words, not with text.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-import functools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import io
+import json
 import re
-import sys
 from typing import Any
-import unicodedata
 
 import sentencepiece
+import tokenizers
+from tokenizers import models, pre_tokenizers, trainers
 
-from lrl_jax.vocab.tokenizer import parse
+from lrl_jax.text import DataError
+from lrl_jax.vocab import scripts as writing
+from lrl_jax.vocab.sentencepieces import SPACE, parse
+from lrl_jax.vocab.tokenizer import Tokenizer, family, from_bytes
 
-SPACE = "▁"  # how SentencePiece writes a space
 LINE_BYTES = 4000  # sentencepiece drops lines over 4,192 bytes in silence; longer ones are cut
 LINE_CHARS = LINE_BYTES // 4  # UTF-8 has at most four bytes a character
-JOINERS = "\u200c\u200d"  # written inside words of many scripts; of no script themselves
-
-# ISO 15924 code -> how the Unicode names of its characters begin.
-SCRIPTS: dict[str, tuple[str, ...]] = {
-    "Adlm": ("ADLAM",),
-    "Arab": ("ARABIC",),
-    "Armn": ("ARMENIAN",),
-    "Bali": ("BALINESE",),
-    "Beng": ("BENGALI",),
-    "Bopo": ("BOPOMOFO",),
-    "Cakm": ("CHAKMA",),
-    "Cans": ("CANADIAN SYLLABICS",),
-    "Cher": ("CHEROKEE",),
-    "Copt": ("COPTIC",),
-    "Cyrl": ("CYRILLIC",),
-    "Deva": ("DEVANAGARI",),
-    "Ethi": ("ETHIOPIC",),
-    "Geor": ("GEORGIAN",),
-    "Gran": ("GRANTHA",),
-    "Grek": ("GREEK",),
-    "Gujr": ("GUJARATI",),
-    "Guru": ("GURMUKHI",),
-    "Hang": ("HANGUL", "HALFWIDTH HANGUL"),
-    "Hani": ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC ITERATION", "CJK RADICAL"),
-    "Hebr": ("HEBREW",),
-    "Hira": ("HIRAGANA", "KATAKANA-HIRAGANA PROLONGED"),
-    "Java": ("JAVANESE",),
-    "Kana": ("KATAKANA", "HALFWIDTH KATAKANA"),
-    "Khmr": ("KHMER",),
-    "Knda": ("KANNADA",),
-    "Lana": ("TAI THAM",),
-    "Laoo": ("LAO",),
-    "Latn": ("LATIN",),
-    "Lisu": ("LISU",),
-    "Mlym": ("MALAYALAM",),
-    "Mong": ("MONGOLIAN",),
-    "Mtei": ("MEETEI MAYEK",),
-    "Mymr": ("MYANMAR",),
-    "Nkoo": ("NKO",),
-    "Olck": ("OL CHIKI",),
-    "Orya": ("ORIYA",),
-    "Sinh": ("SINHALA",),
-    "Sund": ("SUNDANESE",),
-    "Syrc": ("SYRIAC",),
-    "Taml": ("TAMIL",),
-    "Telu": ("TELUGU",),
-    "Tfng": ("TIFINAGH",),
-    "Thaa": ("THAANA",),
-    "Thai": ("THAI",),
-    "Tibt": ("TIBETAN",),
-    "Vaii": ("VAI",),
-    "Yiii": ("YI SYLLABLE",),
-}
-# Codes that stand for several scripts.
-UNIONS = {
-    "Hans": ("Hani",),
-    "Hant": ("Hani",),
-    "Jpan": ("Hani", "Hira", "Kana"),
-    "Kore": ("Hang", "Hani"),
-}
+LONGEST = 16  # characters of a piece: the default of sentencepiece's max_sentencepiece_length
+CHUNK = 1 << 16  # characters given to the Rust trainer at a time
+COUNTS = 1 << 30  # it counts pairs in 32 bits; the counts of larger corpora are scaled to this
 
 
-def train(texts: Iterable[str], size: int, coverage: float) -> bytes:
+def train(texts: Iterable[str], size: int, coverage: float) -> Tokenizer:
     """A whole tokenizer as Llama 2's is made: BPE, byte fallback, digits apart, nothing normalised.
 
     Args:
@@ -91,13 +37,10 @@ def train(texts: Iterable[str], size: int, coverage: float) -> bytes:
       size: how many pieces, the 256 bytes and `<unk>` 0, `<s>` 1, `</s>` 2 among them.
       coverage: share of all characters that get a piece; the rest are spelled in bytes.
 
-    Returns:
-      The bytes of a `.model` file.
-
     Raises:
       ValueError: no text, or a size the text cannot give.
     """
-    return _train(
+    model = _train(
         _cut(texts),
         vocab_size=size,
         character_coverage=coverage,
@@ -105,107 +48,133 @@ def train(texts: Iterable[str], size: int, coverage: float) -> bytes:
         split_digits=True,
         allow_whitespace_only_pieces=True,
     )
+    return from_bytes(model, "learnt tokenizer")
 
 
 def pieces(
-    texts: Iterable[str], count: int, scripts: Sequence[str], coverage: float, base: bytes
+    texts: Iterable[str], count: int, scripts: Sequence[str], coverage: float, base: Tokenizer
 ) -> list[str]:
-    """Pieces of a new language that `base` lacks, best first: characters, then merges.
+    """Pieces of a vocabulary learnt apart that `base` lacks, best first (arXiv 2406.14670).
 
     What is not written in `scripts` is put aside before learning, so it takes no merges; every
-    beginning of the list can be built from `base` and itself, so it may be cut anywhere.
+    beginning of the list can be built from `base` and itself, so it may be cut anywhere. Some
+    never come out of the spliced tokenizer, where the base joins first: `splice.prune` drops them.
 
     Args:
-      texts: text of the new language, one text a line.
+      texts: text of the new language, one text a line; read once.
       count: how many pieces at most.
       scripts: ISO 15924 codes, such as ("Hang",), or ("Jpan",) for a union of scripts.
-      coverage: share of all characters that may get a piece.
-      base: the bytes of the tokenizer model the pieces will be spliced into.
+      coverage: share of all characters that may get a piece (SentencePiece; bytes need none).
+      base: the tokenizer the pieces will be spliced into.
 
     Raises:
-      ValueError: an unknown script, or no text in these scripts.
+      ValueError: an unknown script, or no text in these scripts (DataError).
     """
-    known = {piece.piece for piece in parse(base).pieces}
-    lines = [line for text in texts if (line := _only(text, tuple(scripts)))]
-    if not lines:
-        raise ValueError(
-            f"the text has nothing written in {', '.join(scripts)}; "
-            "name the script of the new language, such as Hang or Deva"
-        )
-    alphabet = len({c for line in lines for c in line})
-    shared = sum(written_in(piece, scripts) for piece in known)
+    scripts = tuple(scripts)
+    words = family(base).words(base, texts)
+    learner = _byte_level if base.family == "byte_level" else _sentencepiece
+    return learner(words, count, scripts, coverage, base)[:count]
+
+
+def fits(surface: bytes, scripts: tuple[str, ...]) -> bool:
+    """Whether a piece may be kept: short, in the scripts, or a part of one of their characters.
+
+    Only words in the scripts are learnt from, so half a character is half of one of theirs.
+    """
+    try:
+        text = surface.decode()
+    except UnicodeDecodeError:
+        return len(surface.decode(errors="replace")) <= LONGEST
+    return len(text) <= LONGEST and writing.written_in(text, scripts)
+
+
+def merges(words: Mapping[str, int], count: int, min_count: int) -> list[tuple[str, str]]:
+    """The first `count` merges BPE learns of the words, in order, by the Rust trainer.
+
+    Args:
+      words: how often each occurs, none with a white space in it; letters are its characters.
+      min_count: pairs seen fewer times are not merged.
+    """
+    scale = -(-sum(len(word) * n for word, n in words.items()) // COUNTS)
+    alphabet = len({c for word in words for c in word})
+    learner = tokenizers.Tokenizer(models.BPE())
+    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.BpeTrainer(
+        vocab_size=alphabet + count, min_frequency=-(-min_count // scale), show_progress=False
+    )
+    learner.train_from_iterator(_repeated(words, scale), trainer)
+    return [(left, right) for left, right in json.loads(learner.to_str())["model"]["merges"]]
+
+
+def _sentencepiece(
+    words: Mapping[str, int],
+    count: int,
+    scripts: tuple[str, ...],
+    coverage: float,
+    base: Tokenizer,
+) -> list[str]:
+    """What a SentencePiece vocabulary has and the base has not: characters first, then by rank."""
+    known = set(family(base).pieces(base))
+    counts: Counter[str] = Counter()
+    for word, n in words.items():
+        if writing.own(scripts).search(word):
+            counts[writing.other(scripts).sub(".", word.removeprefix(SPACE))] += n
+    if not counts:
+        raise DataError(writing.nothing_in(scripts))
+    alphabet = len({c for word in counts for c in word})
+    shared = sum(writing.written_in(piece, scripts) for piece in known)
     model = _train(
-        _cut(lines),
+        (f"{line}\t{n}" for word, n in counts.items() for line in _cut([word])),
+        input_format="tsv",
         vocab_size=count + alphabet + shared + 32,
         character_coverage=coverage,
         hard_vocab_limit=False,
+        max_sentencepiece_length=LONGEST,
     )
     learnt = [
         piece.piece
         for piece in parse(model).pieces
         if piece.type == piece.NORMAL
         and piece.piece not in known
-        and written_in(piece.piece, scripts)
+        and writing.written_in(piece.piece, scripts)
     ]
-    learnt.sort(key=lambda piece: len(piece) > 1)  # stable: characters first, each half by rank
-    return learnt[:count]
+    return sorted(learnt, key=lambda piece: len(piece) > 1)  # stable: each half stays by rank
 
 
-def written_in(piece: str, scripts: Sequence[str]) -> bool:
-    """Whether a piece is written in these scripts; a leading space mark is allowed.
-
-    >>> written_in("▁한국", ("Hang",)), written_in("▁", ("Hang",)), written_in("K팝", ("Hang",))
-    (True, False, False)
-    """
-    own, inherited = _characters(tuple(scripts))
-    word = piece.removeprefix(SPACE)
-    return bool(re.fullmatch(f"[{own}{inherited}]+", word) and re.search(f"[{own}]", word))
-
-
-@functools.cache
-def _characters(scripts: tuple[str, ...]) -> tuple[str, str]:
-    """Insides of two regular expression classes: characters of the scripts, and of any script.
-
-    Marks of any script take that of what they stand on (Unicode's `Inherited`).
-    """
-    own, inherited = _prefixes(scripts), ("COMBINING", "VARIATION")
-    names = [unicodedata.name(chr(i), "") for i in range(sys.maxunicode + 1)]
-    mine = [i for i, name in enumerate(names) if name.startswith(own)]
-    marks = [i for i, name in enumerate(names) if name.startswith(inherited)]
-    return _ranges(mine), _ranges(marks) + JOINERS
-
-
-def _prefixes(scripts: tuple[str, ...]) -> tuple[str, ...]:
-    found: list[str] = []
-    for code in scripts:
-        for part in UNIONS.get(code, (code,)):
-            if part not in SCRIPTS:
-                known = ", ".join(sorted({*SCRIPTS, *UNIONS}))
-                raise ValueError(f"unknown script {code!r}; there are {known}")
-            found += SCRIPTS[part]
-    return tuple(found)
+def _byte_level(
+    words: Mapping[str, int],
+    count: int,
+    scripts: tuple[str, ...],
+    coverage: float,
+    base: Tokenizer,
+) -> list[str]:
+    """What a byte-level vocabulary has and the base has not, by rank; bytes cover everything."""
+    del coverage
+    kin = family(base)
+    counts: Counter[str] = Counter()
+    for word, n in words.items():
+        text = kin.surface(word).decode()
+        for start, stop in writing.stretches(text, scripts):
+            first, last = len(text[:start].encode()), len(text[:stop].encode())
+            counts[word[first:last]] += n
+    if not counts:
+        raise DataError(writing.nothing_in(scripts))
+    known = set(kin.pieces(base))
+    wanted = count + sum(fits(kin.surface(piece), scripts) for piece in known)
+    learnt = dict.fromkeys(left + right for left, right in merges(counts, wanted, min_count=2))
+    return [p for p in learnt if p not in known and fits(kin.surface(p), scripts)]
 
 
-def _ranges(points: Sequence[int]) -> str:
-    """Code points as regular expression ranges.
-
-    >>> _ranges([97, 98, 99, 120])
-    'a-cx-x'
-    """
-    edges = [i for i, point in enumerate(points) if i == 0 or points[i - 1] != point - 1]
-    ends = [*edges[1:], len(points)]
-    return "".join(
-        f"{chr(points[i])}-{chr(points[j - 1])}" for i, j in zip(edges, ends, strict=True)
-    )
-
-
-def _only(text: str, scripts: tuple[str, ...]) -> str:
-    """`text` with every stretch of other scripts put down to one full stop, '' if nothing is left.
-
-    A merge never spans two scripts, so what is put aside would not have been part of a piece.
-    """
-    own, inherited = _characters(scripts)
-    return re.sub(f"[^ {own}{inherited}]+", ".", text) if re.search(f"[{own}]", text) else ""
+def _repeated(words: Mapping[str, int], scale: int) -> Iterator[str]:
+    """Every word as often as it occurs, for a trainer that takes text and no counts."""
+    for word, n in words.items():
+        if len(word) < 2:
+            continue
+        line, left = word + " ", -(-n // scale)
+        most = max(1, CHUNK // len(line))
+        while left > 0:
+            yield line * min(left, most)
+            left -= most
 
 
 def _cut(texts: Iterable[str]) -> Iterator[str]:

@@ -1,0 +1,166 @@
+"""Which script text is written in: ISO 15924 codes to characters, and the test of a piece.
+
+written_in("▁한국", ("Hang",))            # True
+other(("Hang",)).sub(".", "K팝 2024")     # ".팝 ."
+"""
+
+from collections.abc import Iterator, Sequence
+import functools
+import re
+import sys
+import unicodedata
+
+SPACES = " ▁"  # a space, and how SentencePiece writes one
+JOINERS = "\u200c\u200d"  # written inside words of many scripts; of no script themselves
+
+# ISO 15924 code -> how the Unicode names of its characters begin.
+SCRIPTS: dict[str, tuple[str, ...]] = {
+    "Adlm": ("ADLAM",),
+    "Arab": ("ARABIC",),
+    "Armn": ("ARMENIAN",),
+    "Bali": ("BALINESE",),
+    "Beng": ("BENGALI",),
+    "Bopo": ("BOPOMOFO",),
+    "Cakm": ("CHAKMA",),
+    "Cans": ("CANADIAN SYLLABICS",),
+    "Cher": ("CHEROKEE",),
+    "Copt": ("COPTIC",),
+    "Cyrl": ("CYRILLIC",),
+    "Deva": ("DEVANAGARI",),
+    "Ethi": ("ETHIOPIC",),
+    "Geor": ("GEORGIAN",),
+    "Gran": ("GRANTHA",),
+    "Grek": ("GREEK",),
+    "Gujr": ("GUJARATI",),
+    "Guru": ("GURMUKHI",),
+    "Hang": ("HANGUL", "HALFWIDTH HANGUL"),
+    "Hani": ("CJK UNIFIED", "CJK COMPATIBILITY IDEOGRAPH", "IDEOGRAPHIC ITERATION", "CJK RADICAL"),
+    "Hebr": ("HEBREW",),
+    "Hira": ("HIRAGANA", "KATAKANA-HIRAGANA PROLONGED"),
+    "Java": ("JAVANESE",),
+    "Kana": ("KATAKANA", "HALFWIDTH KATAKANA"),
+    "Khmr": ("KHMER",),
+    "Knda": ("KANNADA",),
+    "Lana": ("TAI THAM",),
+    "Laoo": ("LAO",),
+    "Latn": ("LATIN",),
+    "Lisu": ("LISU",),
+    "Mlym": ("MALAYALAM",),
+    "Mong": ("MONGOLIAN",),
+    "Mtei": ("MEETEI MAYEK",),
+    "Mymr": ("MYANMAR",),
+    "Nkoo": ("NKO",),
+    "Olck": ("OL CHIKI",),
+    "Orya": ("ORIYA",),
+    "Sinh": ("SINHALA",),
+    "Sund": ("SUNDANESE",),
+    "Syrc": ("SYRIAC",),
+    "Taml": ("TAMIL",),
+    "Telu": ("TELUGU",),
+    "Tfng": ("TIFINAGH",),
+    "Thaa": ("THAANA",),
+    "Thai": ("THAI",),
+    "Tibt": ("TIBETAN",),
+    "Vaii": ("VAI",),
+    "Yiii": ("YI SYLLABLE",),
+}
+# Codes that stand for several scripts.
+UNIONS = {
+    "Hans": ("Hani",),
+    "Hant": ("Hani",),
+    "Jpan": ("Hani", "Hira", "Kana"),
+    "Kore": ("Hang", "Hani"),
+}
+
+
+def written_in(piece: str, scripts: Sequence[str]) -> bool:
+    """Whether a piece is written in these scripts; a leading space or space mark is allowed.
+
+    >>> written_in("▁한국", ("Hang",)), written_in("▁", ("Hang",)), written_in("K팝", ("Hang",))
+    (True, False, False)
+
+    Raises:
+      ValueError: an unknown script.
+    """
+    scripts = tuple(scripts)
+    word = piece[1:] if piece[:1] in SPACES else piece
+    return " " not in word and bool(own(scripts).search(word)) and not other(scripts).search(word)
+
+
+@functools.cache
+def own(scripts: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches a character of the scripts themselves, not a mark of any script."""
+    return re.compile(f"[{characters(scripts)[0]}]")
+
+
+@functools.cache
+def other(scripts: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches stretches of text in other scripts; spaces are of none and stay."""
+    mine, inherited = characters(scripts)
+    return re.compile(f"[^ {mine}{inherited}]+")
+
+
+def stretches(text: str, scripts: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """Where a word is in the scripts, from and to; a space it opens with goes along.
+
+    >>> list(stretches(" 한국(韓國)은", ("Hang",)))
+    [(0, 3), (7, 8)]
+    """
+    if own(scripts).search(text):
+        for found in _inside(scripts).finditer(text):
+            if own(scripts).search(found.group()):
+                yield found.span()
+
+
+@functools.cache
+def _inside(scripts: tuple[str, ...]) -> re.Pattern[str]:
+    mine, inherited = characters(scripts)
+    return re.compile(f"(?:^ )?[{mine}{inherited}]+")
+
+
+@functools.cache
+def characters(scripts: tuple[str, ...]) -> tuple[str, str]:
+    """Insides of two regular expression classes: characters of the scripts, and of any script.
+
+    Marks of any script take that of what they stand on (Unicode's `Inherited`).
+
+    Raises:
+      ValueError: an unknown script.
+    """
+    prefixes, inherited = _prefixes(scripts), ("COMBINING", "VARIATION")
+    names = [unicodedata.name(chr(i), "") for i in range(sys.maxunicode + 1)]
+    mine = [i for i, name in enumerate(names) if name.startswith(prefixes)]
+    marks = [i for i, name in enumerate(names) if name.startswith(inherited)]
+    return _ranges(mine), _ranges(marks) + JOINERS
+
+
+def nothing_in(scripts: Sequence[str]) -> str:
+    """What to tell someone whose text has nothing in `scripts`."""
+    return (
+        f"the text has nothing written in {', '.join(scripts)}; "
+        "name the script of the new language, such as Hang or Deva"
+    )
+
+
+def _prefixes(scripts: tuple[str, ...]) -> tuple[str, ...]:
+    found: list[str] = []
+    for code in scripts:
+        for part in UNIONS.get(code, (code,)):
+            if part not in SCRIPTS:
+                known = ", ".join(sorted({*SCRIPTS, *UNIONS}))
+                raise ValueError(f"unknown script {code!r}; there are {known}")
+            found += SCRIPTS[part]
+    return tuple(found)
+
+
+def _ranges(points: Sequence[int]) -> str:
+    """Code points as regular expression ranges.
+
+    >>> _ranges([97, 98, 99, 120])
+    'a-cx-x'
+    """
+    edges = [i for i, point in enumerate(points) if i == 0 or points[i - 1] != point - 1]
+    ends = [*edges[1:], len(points)]
+    return "".join(
+        f"{chr(points[i])}-{chr(points[j - 1])}" for i, j in zip(edges, ends, strict=True)
+    )
