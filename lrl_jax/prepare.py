@@ -15,8 +15,8 @@ import numpy as np
 from lrl_jax import mesh as meshes
 from lrl_jax import text
 from lrl_jax.console import display, say
-from lrl_jax.embeddings import table
-from lrl_jax.embeddings.rows import Clues
+from lrl_jax.embeddings import clues, table
+from lrl_jax.embeddings.rows import Matrix, calibrate
 from lrl_jax.hf import layout, load
 from lrl_jax.model import llama
 from lrl_jax.recipe import Pretrained, Scratch
@@ -130,17 +130,47 @@ def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> lla
     part, folder = run.recipe.init, run.base_folder()
     relation = splice.read(run.at("vocab") / "splice.json")
     say(f"init: {folder}: {load.source_note(folder)}")
-    grow = {}
-    if relation.added:
-        ways = {"embed_VD": part.input_rows, "unembed_DV": part.output_rows}
-        for index, (name, way) in enumerate(ways.items()):
+    grow = _grow(run, relation) if relation.added else {}
+    rows = len(relation.kept)
+    spare = load.read_config(folder)["vocab_size"] - rows
+    if relation.added and spare > 0:
+        say(f"init: {spare} rows of the base beyond its {rows:,} tokens are padding, and left out")
+    return load.load(folder, cfg, places, part.param_dtype, grow, rows)
+
+
+def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
+    """What makes the new matrices of the old ones; a tied model asks for the first alone."""
+    part = run.recipe.init
+    base, new = tokenizers.load(run.base_folder()), tokenizers.load(run.at("vocab"))
+    sources = _sources(run)
+    count_V = clues.counts(base, clues.lines(sources)) if part.norms == "calibrated" else None
+
+    def rows(index: int, name: str, matrix: Matrix) -> load.Grow:
+        def grow(old_VD: np.ndarray) -> np.ndarray:
+            known = clues.build(table.STRATEGIES[name].needs, base, new, relation, sources, matrix)
             rng = np.random.default_rng([run.recipe.seed, index])
-            known = Clues(relation, "input" if name == "embed_VD" else "output")
-            grow[name] = lambda old_VD, way=way, known=known, rng=rng: table.grow(
-                way, old_VD, known, rng
-            )
-    rows_before = len(relation.kept)
-    return load.load(folder, cfg, places, part.param_dtype, grow, rows_before)
+            new_WD = table.grow(name, old_VD, known, rng)
+            return new_WD if count_V is None else calibrate(new_WD, relation, count_V)
+
+        return grow
+
+    return {
+        "embed_VD": rows(0, part.input_rows, "input"),
+        "unembed_DV": rows(1, part.output_rows, "output"),
+    }
+
+
+def _sources(run: Run) -> clues.Sources:
+    part, vocab = run.recipe.init, run.recipe.vocab
+    words = part.words.model_dump() if part.words else {}
+    return clues.Sources(
+        text=part.text or (vocab.text if isinstance(vocab, Extend) else ()),
+        lines=part.lines,
+        source_words=words.get("source", ""),
+        target_words=words.get("target", ""),
+        dictionary=words.get("dictionary", ""),
+        helper=part.helper,
+    )
 
 
 def _scratch_config(base: Scratch, tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:

@@ -62,14 +62,48 @@ Base = Annotated[
 
 
 # ---------------------------------------------------------------------------- init
-Rows = Literal["subword_mean", "mean", "matched_normal"]
+Rows = Literal[
+    "subword_mean", "subword_first", "subword_last", "subword_weighted", "eeve", "length_weighted",
+    "merge_tree", "align", "wechsel", "focus", "clp", "omp",
+    "mean", "hewitt", "matched_normal", "random_normal",
+]  # fmt: skip
+
+
+class Words(Part):
+    """Word vectors in fastText's text form (`.vec`, `.vec.gz`), for `wechsel`.
+
+    Attributes:
+      source: of the base language.
+      target: of the new language; the same file when it has both.
+      dictionary: base-language word, tab, translation; for files that were not aligned.
+    """
+
+    source: str
+    target: str
+    dictionary: str = ""
 
 
 class Init(Part):
-    """Starting rows of new tokens, for the input and the output matrix separately."""
+    """Starting rows of new tokens, for the input and the output matrix separately.
+
+    Attributes:
+      input_rows, output_rows: a strategy of `lrl_jax.embeddings.table`.
+      norms: `calibrated` gives new rows the norm that old rows of the language have (arXiv
+        2608.03494).
+      text: text of the new language that `align`, `focus` and calibration read; vocab.text
+        when empty.
+      lines: how many lines of it.
+      words: for `wechsel`.
+      helper: for `clp` and `omp`: a Hugging Face folder whose tokenizer has the new tokens.
+    """
 
     input_rows: Rows = "subword_mean"
     output_rows: Rows = "subword_mean"
+    norms: Literal["as_given", "calibrated"] = "as_given"
+    text: tuple[str, ...] = ()
+    lines: PositiveInt = 300_000
+    words: Words | None = None
+    helper: str = ""
     param_dtype: Literal["float32", "bfloat16"] = "float32"
 
 

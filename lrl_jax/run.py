@@ -124,6 +124,7 @@ def inputs(run: Run, word: str) -> dict[str, str]:
             "base": _base_fingerprint(run),
             "seed": str(recipe.seed),
             "vocab": _fingerprint_of(run, "vocab"),
+            **_init_inputs(recipe),
         },
         "data": lambda: {
             "vocab": _fingerprint_of(run, "vocab"),
@@ -222,9 +223,23 @@ def _vocab_inputs(run: Run) -> dict[str, str]:
 def _base_fingerprint(run: Run) -> str:
     if not isinstance(run.recipe.base, Pretrained):
         return _hash(run.recipe.base.model_dump_json())
-    folder = run.base_folder()
+    return _weights_fingerprint(run.base_folder())
+
+
+def _weights_fingerprint(folder: epath.Path) -> str:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; want a Hugging Face model")
     files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json"))
     return _hash(" ".join(f"{p.name}:{file_sha256(p)}" for p in files))
+
+
+def _init_inputs(recipe: Recipe) -> dict[str, str]:
+    part = recipe.init
+    words = part.words.model_dump().values() if part.words else ()
+    inputs = _texts([*part.text, *filter(None, words)])
+    if part.helper:
+        inputs["helper"] = _weights_fingerprint(epath.Path(part.helper))
+    return inputs
 
 
 def _data_inputs(recipe: Recipe) -> dict[str, str]:

@@ -68,9 +68,9 @@ def build(
     if "parents" in needs:
         found["parents"] = parents(base, new, splice)
     if "contexts" in needs and sources.text:
-        found["contexts"] = contexts(base, new, splice, _lines(sources))
+        found["contexts"] = contexts(base, new, splice, lines(sources))
     if "tokens" in needs and sources.text:
-        found["tokens"] = token_space(new, splice, _lines(sources))
+        found["tokens"] = token_space(new, splice, lines(sources))
     if "words" in needs and sources.source_words and sources.target_words:
         found["words"] = word_space(base, new, splice, sources)
     if "helper" in needs and sources.helper:
@@ -279,7 +279,8 @@ def _pointing(found: Mapping[int, int], rows_HE: np.ndarray) -> tuple[np.ndarray
 
 
 # ---------------------------------------------------------------------------- reading
-def _lines(sources: Sources) -> Iterator[str]:
+def lines(sources: Sources) -> Iterator[str]:
+    """The text clues are read from."""
     return itertools.islice(text.read_many(sources.text), sources.lines)
 
 
