@@ -4,6 +4,11 @@ import re
 
 from lrl_jax.recipe_vocab import LANGUAGE
 
+# Scripts that write vowels and conjuncts as marks, which Llama 3's pre-tokenizer cuts words at.
+MARKED = frozenset(
+    "Bali Beng Cakm Deva Gujr Gran Guru Java Khmr Knda Lana Laoo Mlym Mtei Mymr Orya Sinh Sund "
+    "Taml Telu Thaa Thai Tibt".split()
+)
 TEMPLATE = """\
 # {name}: {base} learns {language}.
 #
@@ -29,6 +34,8 @@ vocab:
   text: ["{text}"]        # raw text of the language, a document a line
   pieces: 10000
   scripts: [{script}]
+  choose: continue        # go on with BPE where the base's merges end (arXiv 2512.03989)
+  pretokenizer: {cut}{pad} # of byte-level bases; mark_aware keeps marks with their letters
   min_count: 20
   prove_on: ["{english}"] # text whose ids must not change
   report:
@@ -92,8 +99,10 @@ def recipe_text(path: str, *, language: str, base: str, text: str, english: str)
             "four for the script, such as kor_Hang or tam_Taml"
         )
     short, script = language.split("_")
+    cut = "mark_aware" if script in MARKED else "keep"
     name = re.sub(r"[^A-Za-z0-9._-]", "-", path.rsplit("/", 1)[-1].removesuffix(".yaml"))
     return TEMPLATE.format(
         path=path, name=name, language=language, short=short, script=script,
         base=base, text=text, english=english, sequence=2048,
+        cut=cut, pad=" " * (10 - len(cut)),
     )  # fmt: skip

@@ -10,7 +10,7 @@ from lrl_jax import text
 from lrl_jax.recipe_vocab import Extend, TrainVocab, Vocab
 from lrl_jax.vocab import choose, donor, learn, pretokenize, splice
 from lrl_jax.vocab.splice import Splice
-from lrl_jax.vocab.tokenizer import Tokenizer, family, load
+from lrl_jax.vocab.tokenizer import Tokenizer, family
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,8 @@ def build(part: Vocab, base: Tokenizer | None) -> Built:
 
 def starting(part: Vocab, base: Tokenizer) -> Tokenizer:
     """The base, cutting text into words as the recipe asks."""
-    if isinstance(part, Extend) and part.pretokenizer == "mark_aware":
+    asked = isinstance(part, Extend) and part.pretokenizer == "mark_aware"
+    if asked and base.family == "byte_level":  # SentencePiece cuts at spaces alone
         return pretokenize.mark_aware(base)
     return base
 
@@ -58,9 +59,7 @@ def _extended(part: Extend, base: Tokenizer) -> Built:
     notes = [f"base tokenizer: {flaw}" for flaw in donor.flaws(base)]
     start = starting(part, base)
     found, said = _candidates(part, start)
-    kept = splice.prune(
-        start, found, text.read_many(part.text), part.min_count, text.read_many(part.prove_on)
-    )
+    kept = _worth(part, start, found)
     if not kept:
         raise ValueError(
             f"vocab: none of {len(found)} pieces is seen {part.min_count} times in "
@@ -72,7 +71,7 @@ def _extended(part: Extend, base: Tokenizer) -> Built:
             f"{len(reached.pieces):,} of {len(kept):,} pieces reach parity {reached.parity:.2f} "
             f"(base {reached.before:.2f})"
         )
-        kept = reached.pieces
+        kept = _worth(part, start, reached.pieces)
     new, relation = splice.splice(start, kept)
     if start is not base:  # the model has read text as the base cuts it
         spelled = family(base).spell(base, kept)
@@ -86,7 +85,7 @@ def _candidates(part: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
     coverage, scripts = part.character_coverage, part.scripts
     read = text.read_many
     if part.choose == "donor":
-        given = donor.pieces(load(part.donor), start, scripts)
+        given = donor.pieces(part.donor, start, scripts)
         return given.pieces[: part.pieces], [given.summary]
     if part.choose == "frequency":
         found = choose.frequent(lambda: read(part.text), scripts, start, part.min_count)
@@ -94,6 +93,12 @@ def _candidates(part: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
     if part.choose == "continue":
         return choose.continued(read(part.text), part.pieces, scripts, coverage, start), []
     return learn.pieces(read(part.text), part.pieces, scripts, coverage, start), []
+
+
+def _worth(part: Extend, start: Tokenizer, pieces: list[str]) -> list[str]:
+    """The pieces that earn their rows."""
+    texts, spare = text.read_many(part.text), text.read_many(part.prove_on)
+    return splice.prune(start, pieces, texts, part.min_count, spare)
 
 
 def _budget(part: Extend, start: Tokenizer, kept: list[str]) -> choose.Budget:
