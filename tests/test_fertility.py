@@ -18,7 +18,7 @@ KOREAN = ["가 나", "다"]
 
 @pytest.fixture(scope="module")
 def words() -> tokenizer.Tokenizer:
-    return tokenizer.from_bytes(learn.train(["ab ab ab ab"] * 9, size=264, coverage=1.0))
+    return learn.train(["ab ab ab ab"] * 9, size=264, coverage=1.0)
 
 
 def test_a_row_counts_what_a_person_would(words):

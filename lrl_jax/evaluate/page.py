@@ -5,7 +5,8 @@ import statistics
 from typing import Any
 
 from lrl_jax.evaluate import plots, report
-from lrl_jax.evaluate.markup import (
+from lrl_jax.evaluate.report import Json, Pieces
+from lrl_jax.markup import (
     Html,
     cell,
     document,
@@ -15,9 +16,9 @@ from lrl_jax.evaluate.markup import (
     fixed,
     h,
     join,
+    number,
     table,
 )
-from lrl_jax.evaluate.report import Json, Pieces, number
 
 VIEWS = {"tokens_read": "tokens", "bytes_read": "bytes of text", "step": "steps"}  # x axes
 FERTILITY = {

@@ -35,7 +35,6 @@ from collections.abc import Iterator, Mapping
 import dataclasses
 import importlib.metadata
 import json
-import math
 import platform
 from typing import Any
 
@@ -45,6 +44,7 @@ from rich import box
 from rich.table import Table
 from ruamel.yaml import YAML
 
+from lrl_jax.markup import number
 from lrl_jax.train import log
 
 Json = Mapping[str, Any]
@@ -174,17 +174,6 @@ def facts() -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}",
         **{package: _version(package) for package in packages},
     }
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None for whatever else a file may hold.
-
-    >>> number(2), number("2"), number(float("nan")), number(None)
-    (2.0, None, None, None)
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def tokens_per_line(score: Json) -> float | None:

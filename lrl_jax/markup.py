@@ -4,12 +4,13 @@ Everything that `h` did not make is escaped, so text of a model or a corpus cann
 markup.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
+import hashlib
 import html
 import json
+import math
 from typing import Any
-
-from lrl_jax.evaluate.report import number
 
 
 class Html(str):
@@ -38,17 +39,27 @@ def join(*children: Any) -> Html:
     return Html("".join(c if isinstance(c, Html) else html.escape(str(c)) for c in children))
 
 
-def document(title: str, *body: Any) -> str:
-    """A whole page: no script, and nothing fetched from anywhere."""
+def document(title: str, *body: Any, css: str = "", script: str = "") -> str:
+    """A whole page; nothing is fetched from anywhere, and no script runs but the one given.
+
+    Args:
+      css: style beyond the look all pages share.
+      script: for comfort only: a page must read well where scripts are off.
+    """
+    policy = POLICY
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        policy += f"; script-src 'sha256-{digest}'"
     head = [
         h("meta", charset="utf-8"),
         h("meta", name="viewport", content="width=device-width, initial-scale=1"),
         h("meta", name="color-scheme", content="light dark"),
-        h("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        h("meta", http_equiv="Content-Security-Policy", content=policy),
         h("title", title),
-        h("style", Html(CSS)),
+        h("style", Html(CSS + css)),
     ]
-    page = h("html", h("head", *head), h("body", h("main", *body)), lang="en")
+    tail = h("script", Html(script)) if script else ""
+    page = h("html", h("head", *head), h("body", h("main", *body), tail), lang="en")
     return f"<!doctype html>\n{page}\n"
 
 
@@ -88,6 +99,17 @@ def cell(value: Any) -> str:
     if value is None or value == []:
         return "none" if value == [] else "not measured"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def number(value: Any) -> float | None:
+    """A finite number, or None for whatever else a file may hold.
+
+    >>> number(2), number("2"), number(float("nan")), number(None)
+    (2.0, None, None, None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def fixed(value: Any) -> str:
