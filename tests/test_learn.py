@@ -1,9 +1,11 @@
 """Learning vocabularies: a whole one, and the pieces a base lacks."""
 
+import byte_tokenizer
 import pytest
 
-from lrl_jax.vocab import learn, sentencepieces
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.text import DataError
+from lrl_jax.vocab import learn, sentencepieces, splice
+from lrl_jax.vocab.tokenizer import Tokenizer, family
 
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
 KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다 cat 12", "고양이와 강아지가 갑니다"] * 3
@@ -81,7 +83,7 @@ def test_an_unknown_script_is_refused_with_the_known_ones(base):
 
 
 def test_text_without_the_script_is_refused(base):
-    with pytest.raises(ValueError, match="has nothing written in Thai"):
+    with pytest.raises(DataError, match="has nothing written in Thai"):
         learn.pieces(KOREAN, 10, ("Thai",), 1.0, base)
 
 
@@ -93,3 +95,59 @@ def test_no_text_at_all_is_refused():
 def test_a_size_the_text_cannot_give_is_refused_with_one_it_can():
     with pytest.raises(ValueError, match=r"too high \(9999\).*<= \d+: change `size`"):
         learn.train(ENGLISH, size=9999, coverage=1.0)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 1.5])
+def test_a_coverage_sentencepiece_does_not_allow_is_refused(coverage):
+    with pytest.raises(ValueError, match=r"allows a character coverage of 0\.98 to 1"):
+        learn.train(ENGLISH, size=290, coverage=coverage)
+
+
+# ---------------------------------------------------------------------------- byte level
+@pytest.fixture(scope="module")
+def bytes_base() -> Tokenizer:
+    return byte_tokenizer.learn(ENGLISH, size=290)
+
+
+def text_of(tokenizer: Tokenizer, piece: str) -> str:
+    return family(tokenizer).surface(piece).decode(errors="replace")
+
+
+def test_byte_level_pieces_are_learnt_within_the_words_and_scripts(bytes_base):
+    got = learn.pieces(KOREAN, 200, HANGUL, 1.0, bytes_base)
+    texts = [text_of(bytes_base, piece) for piece in got]
+    assert {" 고양이가", " 집에", "갑니다"} & set(texts)
+    assert not [text for text in texts if any(c.isascii() and c != " " for c in text)]
+
+
+def test_byte_level_pieces_can_each_be_joined_from_what_stands_before(bytes_base):
+    got = learn.pieces(KOREAN, 200, HANGUL, 1.0, bytes_base)
+    have = set(family(bytes_base).pieces(bytes_base))
+    for piece in got:
+        assert piece not in have
+        assert any({piece[:i], piece[i:]} <= have for i in range(1, len(piece)))
+        have.add(piece)
+
+
+def test_byte_level_pieces_make_korean_short_and_leave_english_alone(bytes_base):
+    new, _ = splice.splice(bytes_base, learn.pieces(KOREAN, 200, HANGUL, 1.0, bytes_base))
+    assert new.encode_batch(ENGLISH) == bytes_base.encode_batch(ENGLISH)
+    assert len(new.encode("강아지가 집에 갑니다")) < 8 < len(bytes_base.encode("강아지가 집에"))
+    assert new.decode(new.encode("강아지가 집에")) == "강아지가 집에"
+
+
+def test_byte_level_pieces_are_the_same_on_every_run(bytes_base):
+    got = [learn.pieces(KOREAN, 30, HANGUL, 1.0, bytes_base) for _ in range(2)]
+    assert got[0] == got[1]
+    assert len(got[0]) == 30
+
+
+def test_byte_level_text_without_the_script_is_refused(bytes_base):
+    with pytest.raises(DataError, match="has nothing written in Thai"):
+        learn.pieces(KOREAN, 10, ("Thai",), 1.0, bytes_base)
+
+
+def test_merges_are_those_of_the_most_frequent_pairs():
+    got = learn.merges({"abc": 5, "bcd": 3, "ab": 1}, count=3, min_count=2)
+    assert got == [("b", "c"), ("a", "bc"), ("bc", "d")]  # 8, 5, 3
+    assert learn.merges({"abc": 5, "bcd": 3}, count=9, min_count=4) == got[:2]

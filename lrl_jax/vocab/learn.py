@@ -217,6 +217,8 @@ def _explain(error: str) -> str:
     size = re.search(r"[Vv]ocabulary size.*", error)
     if "sentences_.empty" in error.replace(" ", ""):
         return "there is no text to learn a vocabulary from"
+    if "character_coverage() >= 0.98" in error:
+        return "sentencepiece allows a character coverage of 0.98 to 1; change `coverage`"
     if size:
         return f"{size.group().rstrip(' .')}: change `size`, or give more text"
     return f"sentencepiece cannot learn from this text: {error}"
