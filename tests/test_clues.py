@@ -223,6 +223,17 @@ def test_a_tied_helper_has_one_for_both_in_bfloat16_too(base, tmp_path):
     assert helper.embedding(folder, "output").astype(np.float32).tolist() == [[0.5, 0.5]] * 2
 
 
+def test_each_matrix_is_met_on_its_own_side_of_the_helper(base, tmp_path):
+    new, plan = splice.splice(base, ["▁ab"])
+    rows = np.arange(new.size * 2, dtype=np.float32).reshape(-1, 2) + 1
+    sources = Sources(helper=str(model(tmp_path, new, wte__weight=rows, lm_head__weight=-rows)))
+    for matrix, want in (("input", rows[-1]), ("output", -rows[-1])):
+        found = clues.build(("helper",), base, new, plan, sources, matrix)
+        assert found.matrix == matrix
+        assert found.helper is not None
+        assert found.helper.new_NE.tolist() == [want.tolist()]
+
+
 def test_a_helper_in_several_files_is_read(tmp_path):
     save_file({"a": np.ones((1, 1))}, str(tmp_path / "1.safetensors"))
     save_file({"wte.weight": np.ones((2, 1))}, str(tmp_path / "2.safetensors"))

@@ -126,7 +126,7 @@ def test_every_strategy_names_known_clues_and_its_source(name):
 
 def test_the_recipe_names_these_strategies():
     names = Init.model_json_schema()["properties"]["input_rows"]["enum"]
-    assert set(names) <= set(STRATEGIES)
+    assert names == list(STRATEGIES)
 
 
 def test_focus_on_a_matrix_that_was_resized_already_is_refused():
@@ -207,6 +207,12 @@ def test_merge_tree_follows_parents_whose_ids_moved():
     moved = Splice({0: 2, 2: 0, 3: 1}, {1: (0, 1, 1)}, "base", "new")
     known = Clues(moved, parents={1: (2, 3)})  # old 0 and old 1
     assert grow("merge_tree", OLD_VD, known, rng())[1].tolist() == [128.5, 3.5]
+
+
+def test_a_token_merged_from_a_copy_uses_the_copy():
+    known = Clues(of((2,), (0, 1)), parents={3: (0, 1), 4: (3, 0)})
+    got = new_rows("merge_tree", np.eye(3, dtype=np.float32), known)
+    assert got == [[0, 0, 1], [0.5, 0, 0.5]]
 
 
 def test_a_token_no_merge_leads_to_is_the_mean_of_its_pieces():
@@ -302,6 +308,12 @@ def test_calibration_keeps_the_dtype_and_what_it_was_given(dtype):
     assert got.dtype == dtype
     assert got[3].tolist() == [5, 0]
     assert given_WD.tobytes() == before
+
+
+def test_calibration_weighs_old_tokens_whose_ids_moved():
+    moved = Splice({0: 2, 2: 0, 3: 1}, {1: (0, 1)}, "base", "new")
+    given_WD = np.array([[2, 0], [1, 0], [7, 0], [9, 0]], np.float32)
+    assert rows.calibrate(given_WD, moved, np.array([0, 0, 1]))[1].tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("weights", [[1, 1], [0, 0, 0]])

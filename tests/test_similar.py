@@ -55,8 +55,8 @@ def test_focus_never_sums_new_tokens():
 
 
 def test_looking_at_the_largest_first_changes_no_weight(monkeypatch):
-    cosine_BM = np.random.default_rng(3).uniform(-1, 1, (9, 50)).astype(np.float32)
-    cosine_BM[0] = 0.5  # every one of these counts
+    cosine_BM = np.random.default_rng(3).normal(scale=3, size=(9, 50)).astype(np.float32)
+    cosine_BM[0] = 0.5  # every one of these counts, of the others few
     monkeypatch.setattr(similar, "FIRST", 5)
     got = similar._sparsemax_rows(cosine_BM)
     np.testing.assert_allclose(got, similar.sparsemax(cosine_BM), atol=1e-7)
@@ -150,6 +150,13 @@ def test_omp_fits_all_weights_again_when_one_comes_in():
     np.testing.assert_allclose(got, [[4, 10, 0], [10, 0, 0]], atol=1e-4)  # .4 a + 1 b
 
 
+def test_omp_looks_at_what_is_left_not_at_the_token_again():
+    known = space({0: [1, 0], 1: [0.9, 0.3], 2: [0, 1]}, {4: [4, 1], 5: [4, 1]})
+    got = similar.omp(OLD_VD, Clues(SPLICE, helper=known), rng(), sparsity=2)
+    # the nearest is 1, then 0; but what 1 leaves is nearer to 2
+    np.testing.assert_allclose(got[0], [0, 400 / 9, -10 / 3], rtol=1e-4, atol=1e-4)
+
+
 def test_omp_leaves_what_least_squares_on_its_support_leaves():
     draw = np.random.default_rng(3)
     old_ME, x_BE = draw.normal(size=(40, 12)), draw.normal(size=(9, 12))
@@ -173,3 +180,11 @@ def test_omp_in_blocks_is_omp(monkeypatch):
 def test_a_space_without_old_tokens_is_refused():
     with pytest.raises(ValueError, match="no token of the base vocabulary has a vector"):
         Space(np.array([], np.int64), np.empty((0, 2)), np.array([4]), np.ones((1, 2)))
+
+
+def test_cosines_come_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(similar, "CELLS", 8)
+    known = space({0: [1, 0], 1: [0, 5], 2: [-1, 0]}, {i: [3, 4] for i in range(4, 9)})
+    parts = list(similar._cosines(known))
+    assert [part.shape for part in parts] == [(2, 3), (2, 3), (1, 3)]
+    np.testing.assert_allclose(np.concatenate(parts), [[0.6, 0.8, -0.6]] * 5, rtol=1e-6)

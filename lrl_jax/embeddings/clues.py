@@ -182,8 +182,7 @@ def _under(
     first = np.searchsorted(old_end, new_end - new_W[new_ids], side="right")
     last = np.searchsorted(old_end, new_end, side="left")
     for i, start, stop in zip(new_ids, first, last, strict=True):
-        if stop < len(old_ids):
-            yield i, tuple(old_ids[start : stop + 1])
+        yield i, tuple(old_ids[start : stop + 1])
 
 
 # ---------------------------------------------------------------------------- spaces

@@ -156,7 +156,6 @@ def _pursue(
     for step in range(k):
         angle_BM = np.abs(left_BE @ old_ME.T)
         angle_BM *= inverse_M
-        np.put_along_axis(angle_BM, chosen_BK[:, :step], -1, 1)
         pick_B = angle_BM.argmax(1)
         atom_BE = old_ME[pick_B]
         along_BK, fresh_BE = _orthogonal(atom_BE, base_BKE[:, :step])

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from lrl_jax.embeddings import pieces, rows, similar
-from lrl_jax.embeddings.rows import Clues
+from lrl_jax.embeddings.rows import BLOCK, Clues
 
 # What a user sets so that a clue can be built; the others follow from the tokenizers.
 FIELDS = {
@@ -72,7 +72,10 @@ def grow(name: str, old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) 
         if getattr(clues, need) is None:
             raise ValueError(f"the strategy {name} needs the clue `{need}`; set {FIELDS[need]}")
     new_WD = np.empty((splice.size, old_VD.shape[1]), old_VD.dtype)
-    new_WD[list(splice.kept)] = old_VD[list(splice.kept.values())]
+    kept = np.array([*splice.kept.items()], np.int64).reshape(-1, 2)
+    for start in range(0, len(kept), BLOCK):
+        new_ids, old_ids = kept[start : start + BLOCK].T
+        new_WD[new_ids] = old_VD[old_ids]
     if splice.added:
         new_WD[clues.added] = strategy.rows(old_VD, clues, rng).astype(old_VD.dtype)
     for new, spelled in splice.added.items():
