@@ -58,8 +58,8 @@ class Extend(Part):
       text: raw text of the new language the pieces are learnt from.
       pieces: how many new pieces at most.
       scripts: keep only pieces written in these scripts (ISO 15924, such as Hang).
-      choose: `append` learns a vocabulary apart and appends it (arXiv 2406.14670); `continue`
-        goes on with BPE where the base's merges end (arXiv 2512.03989); `frequency` takes what a
+      choose: `continue` goes on with BPE where the base's merges end (arXiv 2512.03989);
+        `append` learns a vocabulary apart and appends it (arXiv 2406.14670); `frequency` takes what a
         large vocabulary emits at least min_count times, and every such character (arXiv
         2402.14714); `donor` takes the pieces of another tokenizer, in its order.
       donor: for `donor`: a SentencePiece model, a tokenizer.json, or a folder.
@@ -74,7 +74,7 @@ class Extend(Part):
     text: tuple[str, ...] = Field(min_length=1)
     pieces: PositiveInt
     scripts: tuple[str, ...] = Field(min_length=1)
-    choose: Literal["append", "continue", "frequency", "donor"] = "append"
+    choose: Literal["continue", "append", "frequency", "donor"] = "continue"
     donor: str = ""
     pretokenizer: Literal["keep", "mark_aware"] = "keep"
     parity: Parity | None = None
