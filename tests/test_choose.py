@@ -54,6 +54,12 @@ def test_merges_do_not_reach_over_other_scripts():
     assert got == ["▁ab", "ab"]
 
 
+def test_a_base_piece_of_two_scripts_ends_a_stretch():
+    parts = ["Ġ", "K팝", "송", "은", "1"]
+    surfaces = [part.replace("Ġ", " ").encode() for part in parts]
+    assert list(choose._allowed(parts, surfaces, HANGUL)) == [["송", "은"]]
+
+
 def test_characters_without_a_piece_come_first():
     got = choose.continued(["adda d ad ad"], 9, LATIN, 1.0, hand_tokenizer.make())
     assert got[0] == "d"

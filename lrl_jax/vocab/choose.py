@@ -74,13 +74,14 @@ def _stretches(
       Stretches and how often each occurs, a character for every piece; piece -> its character.
     """
     kin = family(base)
+    surface = functools.cache(kin.surface)
     names: dict[str, str] = {}
     stretches: Counter[str] = Counter()
     distinct = list(words)
     for start in range(0, len(distinct), BATCH):
         batch = distinct[start : start + BATCH]
         for word, parts in zip(batch, kin.segments(base, batch), strict=True):
-            for stretch in _allowed(parts, [kin.surface(part) for part in parts], scripts):
+            for stretch in _allowed(parts, [surface(part) for part in parts], scripts):
                 name = "".join(names.setdefault(p, chr(FIRST + len(names))) for p in stretch)
                 stretches[name] += words[word]
     if not stretches:
@@ -99,9 +100,13 @@ def _allowed(
     """
     text = b"".join(surfaces).decode()
     ends = list(itertools.accumulate(map(len, surfaces)))
-    for start, stop in writing.stretches(text, scripts):
-        first, last = len(text[:start].encode()), len(text[:stop].encode())
-        inside = [part for part, end in zip(parts, ends, strict=True) if first < end <= last]
+    at = [
+        (part, end - len(surface), end)
+        for part, surface, end in zip(parts, surfaces, ends, strict=True)
+    ]
+    for opens, closes in writing.stretches(text, scripts):
+        first, last = len(text[:opens].encode()), len(text[:closes].encode())
+        inside = [part for part, start, end in at if first <= start and end <= last]
         if inside:
             yield inside
 
