@@ -4,6 +4,7 @@ written_in("▁한국", ("Hang",))            # True
 other(("Hang",)).sub(".", "K팝 2024")     # ".팝 ."
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 import functools
 import re
@@ -71,6 +72,21 @@ UNIONS = {
     "Jpan": ("Hani", "Hira", "Kana"),
     "Kore": ("Hang", "Hani"),
 }
+
+
+def of(text: str) -> str:
+    """The script most letters of `text` are in; '' where it has none that is known here.
+
+    >>> of("서울 2024 K"), of("東京に行きます"), of("42")
+    ('Hang', 'Jpan', '')
+    """
+    found: Counter[str] = Counter()
+    for c in text:
+        name = unicodedata.name(c, "") if c.isalpha() else ""
+        found.update(code for code, prefixes in SCRIPTS.items() if name.startswith(prefixes))
+    if found["Hira"] + found["Kana"] > found.total() / 10:
+        return "Jpan"  # it writes most of its words in Han
+    return max(found, key=lambda code: found[code], default="")
 
 
 def written_in(piece: str, scripts: Sequence[str]) -> bool:
