@@ -72,8 +72,8 @@ def write_report(
     if reference and find(reference, texts) is None:
         near = difflib.get_close_matches(reference, texts, n=3, cutoff=0.3) or list(texts)[:3]
         raise ValueError(
-            f"no text of the reference language {reference!r} among {len(texts)}; want one of them, "
-            f"such as {', '.join(near)}, or '' to do without parity"
+            f"no text of the reference language {reference!r} among {len(texts)}; want one of "
+            f"them, such as {', '.join(near)}, or '' to do without parity"
         )
     rows = measure(tokenizers, texts, reference, parallel=parallel)
     write(rows, folder, reference=reference, page="index.html", context=context)

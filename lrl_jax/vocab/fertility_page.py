@@ -20,7 +20,7 @@ DETAIL = 24  # rows a table of everything at once may have
 BARS = 16  # languages a figure of bars has room for
 COLORS = 6  # scripts with a colour of their own
 DEAR = 8.0  # parity with the darkest cell
-EXTREMES = 6  # languages shown at either end
+EXTREMES = 4  # languages shown at either end
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,41 +74,44 @@ def _cards(r: Report) -> Html:
     """The median language under each tokenizer."""
     items = []
     for name in r.tokenizers:
-        values = [value for _, value in r.values(name)]
+        values = [value for value, _ in r.parities(name)]
         if not values:
             continue
-        middle = statistics.median(values)
-        what = r.unit if len(values) == 1 else f"median {r.unit}"
-        note = f"{min(values):.3g} to {max(values):.3g}" if len(values) > 1 else ""
-        card = [h("b", f"{middle:.2f}"), h("span", name), h("small", f"{what} {note}")]
+        language = r.label(r.parities(name)[0][1].language)
+        what = "median parity" if len(values) > 1 else f"parity of {language}"
+        note = f"{what}, {values[-1]:.2f} to {values[0]:.2f}" if len(values) > 1 else what
+        card = [h("b", f"{statistics.median(values):.2f}"), h("span", name), h("small", note)]
         items.append(h("li", *card))
-    return h("ul", *items, class_="cards")
+    return h("ul", *items, class_="cards") if items else Html()
 
 
 # ---------------------------------------------------------------------------- figures
 def _languages(r: Report) -> Html:
     if len(r.languages) <= BARS:
         series = {
-            name: {r.label(row.language): value for row, value in r.all_values(name)}
+            name: {r.label(row.language): value for row, value in r.costs(name)}
             for name in r.tokenizers
         }
-        note = "1 is what the reference language takes." if r.parity else ""
+        note = f"{r.unit[0].upper()}{r.unit[1:]}."
         keys = _keys({name: _tone(r, name) for name in r.tokenizers})
         colors = {name: _tone(r, name) for name in r.tokenizers}
         return join(keys, figure(plots.bars(series, colors, r.unit), note))
     colors = _script_colors(r)
     named = {words.script_name(code): color for code, color in colors.items()}
     other = "s6" in {_color(colors, row) for row in r.rows}
-    every = [value for name in r.tokenizers for _, value in r.all_values(name)]
+    every = [value for name in r.tokenizers for _, value in r.costs(name)]
     marks = (2.0, 4.0) if r.parity else ()
     out = [_keys(named | ({"other scripts": "s6"} if other else {}))]
     for name in r.tokenizers:
         dots = [
             plots.Dot(r.label(row.language), value, _color(colors, row))
-            for row, value in r.all_values(name)
+            for row, value in r.costs(name)
         ]
-        out.append(figure(plots.ranks(f"{name}: {r.unit}", dots, every, marks)))
-    text = "A dot is a language (its name shows on hover); the axis is logarithmic."
+        out.append(figure(plots.ranks(name, dots, every, marks)))
+    text = (
+        f"{r.unit[0].upper()}{r.unit[1:]}, on a logarithmic axis. A dot is a language; its name "
+        "shows on hover."
+    )
     return join(*out, h("p", text, class_="note"))
 
 
@@ -120,7 +123,7 @@ def _scripts(r: Report) -> Html:
     dearest: dict[str, str] = {}
     for name in r.tokenizers:
         found: dict[str, list[tuple[float, str]]] = {}
-        for row, value in r.values(name):
+        for row, value in r.costs(name):
             found.setdefault(row.script, []).append((value, r.label(row.language)))
         medians[name] = {code: statistics.median(v for v, _ in of) for code, of in found.items()}
         dearest |= {code: max(of)[1] for code, of in found.items()}
@@ -142,7 +145,7 @@ def _scripts(r: Report) -> Html:
     fold = h("summary", f"The {len(order)} scripts as a table")
     return join(
         _keys(colors),
-        figure(plots.spreads(series, colors, f"median {r.unit}"), f"Median {r.unit} by script."),
+        figure(plots.spreads(series, colors, f"median {r.unit}"), f"Median {r.unit}."),
         h("details", fold, table(columns, cells, numeric=range(2, 3 + len(r.tokenizers)))),
     )
 
@@ -177,28 +180,27 @@ def _cost(r: Report) -> Html:
         return Html()
     cells = []
     for name in others:
-        rows = sorted(r.of(name), key=lambda row: row.relative)
-        many = len(rows) > 2 * EXTREMES + 1
-        shown = [*rows[:EXTREMES], *rows[-EXTREMES:]] if many else rows
-        if many:
+        rows = r.of(name)
+        if many := len(rows) > BARS:
+            fewer, more = words.changed(r, name)
             middle = statistics.median(row.relative for row in rows)
-            cells.append([name, h("i", "median language"), *_costs(middle, r.context), "", ""])
-        for row in shown:
+            cells.append([name, h("i", "median"), *_costs(middle, r.context), "", ""])
+            rows = [*fewer[:EXTREMES], *more[:EXTREMES][::-1]]
+        for i, row in enumerate(rows):
             old = r.row(first, row.language)
-            room = [f"{old.words_in(r.context):,}", f"{row.words_in(r.context):,}"]
-            label = r.label(row.language)
-            cells.append([name, label, *_costs(row.relative, r.context)])
-            cells[-1] += room if row.spaced else ["", ""]
+            room = [f"{of.words_in(r.context):,}" if of.spaced else "" for of in (old, row)]
+            title = "" if many or i else name
+            cells.append([title, r.label(row.language), *_costs(row.relative, r.context), *room])
     words_in = f"words in {r.context:,} tokens"
     columns = ["tokenizer", "language", "tokens, steps, cache", "prefill"]
-    columns += [f"{words_in}, {first}", "with it"]
+    columns += [f"{words_in}: {first}", "this"]
     text = (
         f"Relative to {first} on the same text: 0.5 is half. A text of r times the tokens takes r "
         "times the steps to generate, and r times the memory of keys and values. Reading it "
         f"(prefill), where it fills {r.context:,} tokens under {first}, computes "
         f"r (1 + r N/B) / (1 + N/B) times as much: N = {r.context:,}, B = {BALANCE:,}, the tokens "
         "at which attention costs as much as the weights (here Llama 2 7B). That is nearly r for "
-        "short texts and nears r² for very long ones."
+        "short texts and nears r squared for very long ones."
     )
     return join(h("p", text, class_="note"), table(columns, cells, numeric=range(2, 6)))
 
@@ -209,30 +211,20 @@ def _costs(ratio: float, context: int) -> list[str]:
 
 def _measures(r: Report) -> list[Measure]:
     """The columns that say something about these rows."""
-    per = {"per_character": "character", "per_byte": "byte"}
+    first, room = r.tokenizers[0], f"words in {r.context:,} tokens"
     every = [
         Measure("parity", r.parity_unit, lambda row: row.parity, _two),
         Measure("per_word", "tokens per word", lambda row: row.per_word, _two, words=True),
-        *(
-            Measure(k, f"per {v}", lambda row, k=k: getattr(row, k), "{:.3f}".format)
-            for k, v in per.items()
-        ),
-        Measure("relative", f"relative to {r.tokenizers[0]}", lambda row: row.relative, _two),
-        Measure(
-            "whole", "words of one token", lambda row: row.whole_words, _share, good=True, words=True
-        ),
-        Measure(
-            "types", "distinct words of one token", lambda row: row.whole_types, _share, good=True,
-            words=True,
-        ),
-        Measure("bytes", "tokens that are single bytes", lambda row: row.byte_share, _share),
-        Measure(
-            "room", f"words in {r.context:,} tokens", lambda row: row.words_in(r.context),
-            "{:,.0f}".format, good=True, words=True,
-        ),
-        Measure("floor", "floor of tokens per word", lambda row: row.floor, _two, words=True),
-        Measure("lost", "texts that do not come back", lambda row: row.lost, "{:,.0f}".format),
-    ]  # fmt: skip
+        Measure("per_character", "per character", lambda row: row.per_character, _three),
+        Measure("per_byte", "per byte", lambda row: row.per_byte, _three),
+        Measure("relative", f"relative to {first}", lambda row: row.relative, _two),
+        Measure("whole", "words of one token", lambda row: row.whole_words, _share, True, True),
+        Measure("types", "distinct words", lambda row: row.whole_types, _share, True, True),
+        Measure("bytes", "single bytes", lambda row: row.byte_share, _share),
+        Measure("room", room, lambda row: row.words_in(r.context), _count, True, True),
+        Measure("floor", "floor per word", lambda row: row.floor, _two, words=True),
+        Measure("lost", "texts that do not come back", lambda row: row.lost, _count),
+    ]
     dull = {"lost"} if not any(row.lost for row in r.rows) else set()
     dull |= {"relative"} if len(r.tokenizers) == 1 else set()
     dull |= {"parity"} if not r.parity else set()
@@ -281,18 +273,19 @@ def _cell(measure: Measure, row: Row, span: Span) -> Html:
     value = measure.of(row)
     if value is None:
         return h("td", "", class_=f"num {measure.key}", data_v="")
-    shade = _shade(measure, value, span)
-    kind = f"num heat {measure.key}{' good' if measure.good else ''}"
-    style = f"--v:{shade:.2f}" if shade else None
+    shade, good = _shade(measure, value, span)
+    kind = f"num heat {measure.key}{' good' if good else ''}"
+    style = f"--v:{shade:.2f}" if shade >= 0.01 else None
     return h("td", measure.text(value), class_=kind, style=style, data_v=f"{value:.6g}")
 
 
-def _shade(measure: Measure, value: float, span: Span) -> float:
-    """From 0 to 1: ratios on a scale of their own, the rest between the page's extremes."""
+def _shade(measure: Measure, value: float, span: Span) -> tuple[float, bool]:
+    """From 0 to 1, and whether it is good: ratios from 1 on, the rest between the extremes."""
     if measure.key in ("parity", "relative"):
-        return min(max(math.log(max(value, 1)) / math.log(DEAR), 0), 1)
+        far = math.log(max(value, 1e-9)) / math.log(DEAR)
+        return min(abs(far), 1), far < 0
     low, high = span
-    return (value - low) / (high - low) if high > low else 0.0
+    return ((value - low) / (high - low) if high > low else 0.0), measure.good
 
 
 def _span(r: Report, measure: Measure) -> Span:
@@ -317,6 +310,14 @@ def _switch_css(measures: Sequence[Measure]) -> str:
 
 def _two(value: float) -> str:
     return f"{value:.2f}"
+
+
+def _three(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
 
 
 def _share(value: float) -> str:
@@ -358,8 +359,8 @@ CSS = """
 .sorts .name { white-space:nowrap }
 .sorts button { all:unset; cursor:pointer; color:inherit } .sorts button:hover { color:var(--ink) }
 .sorts button:focus-visible { outline:2px solid var(--accent); outline-offset:2px }
-th[aria-sort] { color:var(--ink) } th[aria-sort=ascending] button::after { content:" ↑" }
-th[aria-sort=descending] button::after { content:" ↓" }
+th[aria-sort] { color:var(--ink) } th[aria-sort=ascending] button::after { content:" \\2191" }
+th[aria-sort=descending] button::after { content:" \\2193" }
 .wide:has(.sorts) { max-height:85vh; overflow:auto }
 .switch>label { margin-bottom:.4rem } .switch>.wide { margin-top:.8rem }
 .legend { display:grid; grid-template-columns:12rem 1fr; gap:.5rem 1rem; font-size:.92rem }

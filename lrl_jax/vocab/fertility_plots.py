@@ -1,7 +1,7 @@
-"""The figures of the fertility page, drawn as SVG elements that take their colours from the page.
+"""The figures of the fertility page, as SVG elements that take their colours from the page.
 
-Written by hand, not by matplotlib: every dot says on hover which language it is. Classes s0, s1, ...
-are colours of scripts, t0, t1, ... those of tokenizers; `fertility_page` defines both.
+Written by hand, not by matplotlib: every dot says on hover which language it is. Classes s0, s1
+and so on are colours of scripts, t0, t1 those of tokenizers; `fertility_page` defines both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,7 +48,7 @@ def ranks(title: str, dots: Sequence[Dot], values: Sequence[float], marks: Seque
       values: all values of the page, so that figures below each other share an axis.
       marks: values at whose height the number of languages above is written.
     """
-    top, bottom, left, right = 34, 236, 34, WIDTH - 96
+    top, bottom, left, right = 34, 270, 34, WIDTH - 96
     y = _Scale(0.85 * min(values), 1.15 * max(values), bottom, top)
     dots = sorted(dots, key=lambda dot: (dot.value, dot.name))
     step = (right - left - 24) / max(len(dots) - 1, 1)
@@ -61,9 +61,10 @@ def ranks(title: str, dots: Sequence[Dot], values: Sequence[float], marks: Seque
             parts.append(_label(right + 8, y(tick) + 4, f"{above} above {tick:g}", "start"))
     parts += [_circle(x, height, dot) for (x, height), dot in zip(at, dots, strict=True)]
     free = 0.0
-    for (x, height), dot in list(zip(at, dots, strict=True))[: -min(5, len(dots)) : -1]:
-        free = max(height + 4, free + LINE)
-        parts.append(_label(x - 9, free, f"{dot.name} {dot.value:.3g}", "end"))
+    for i in range(len(dots) - 1, max(len(dots) - 5, 0), -1):
+        free = max(at[i][1] + 4, free + LINE)
+        beside = min(x for x, height in at[1:] if x == at[i][0] or abs(height - free + 4) < 9)
+        parts.append(_label(beside - 9, free, f"{dots[i].name} {dots[i].value:.3g}", "end"))
     if dots:
         name = f"{dots[0].name} {dots[0].value:.3g}"
         parts.append(_label(at[0][0] - 4, at[0][1] + 18, name, "start"))

@@ -21,7 +21,8 @@ UNSPACED = 18.0
 # Tokens at which causal attention (2 L D n^2) costs what the weights do (2 P n): P / (L D), here
 # of Llama 2 7B (arXiv 2307.09288), whose matrices hold 6.607e9 numbers in 32 layers of width 4096.
 BALANCE = 50_410
-SINGLE_BYTE = re.compile("<0x[0-9A-F]{2}>")  # how SentencePiece writes one
+SPACE = "\u2581"  # how SentencePiece writes a space
+SINGLE_BYTE = re.compile("<0x[0-9A-F]{2}>")  # and a byte
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Row:
 
     @property
     def spaced(self) -> bool:
-        """Whether its words are words: scripts without spaces have stretches of many more letters."""
+        """Whether its words are words; scripts without spaces have much longer stretches."""
         return self.characters < UNSPACED * self.words
 
     def words_in(self, context: int) -> int:
@@ -115,9 +116,9 @@ def measure(
 
 
 def find(reference: str, languages: Mapping[str, object]) -> str | None:
-    """The language meant by `reference`: itself, or the only one of the same code before the script.
+    """The language meant by `reference`: itself, or the only one that differs in the script alone.
 
-    >>> find("eng_Latn", {"eng": 1, "kor": 2}), find("eng", {"eng_Latn": 1}), find("eng", {"kor": 1})
+    >>> find("eng_Latn", {"eng": 1, "kor": 2}), find("eng", {"eng_Latn": 1}), find("eng", {})
     ('eng', 'eng_Latn', None)
     """
     if reference in languages:
@@ -183,7 +184,7 @@ def _singles(tokenizer: Tokenizer) -> frozenset[int]:
 def _whole(tokenizer: Tokenizer, words: Sequence[str]) -> set[str]:
     """The words that are one token where they stand inside a sentence."""
     if tokenizer.family == "sentencepiece":
-        ids = family(tokenizer).spell(tokenizer, [f"▁{word}" for word in words])
+        ids = family(tokenizer).spell(tokenizer, [SPACE + word for word in words])
     else:
         ids = tokenizer.encode_batch([f" {word}" for word in words])
     return {word for word, spelt in zip(words, ids, strict=True) if len(spelt) == 1}

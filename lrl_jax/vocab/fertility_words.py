@@ -8,6 +8,7 @@ from lrl_jax.vocab.fertility_rows import Row, find
 
 FEW = 4  # languages named one by one
 HALF = 0.5
+WHOLE = 0.85  # of the lines of the reference
 CHANGED = 0.01  # a ratio nearer to 1 is the same
 HAN = {"Hani": "Han", "Hans": "Han, simplified", "Hant": "Han, traditional"}
 NAMES = {**HAN, "Jpan": "Japanese", "Kore": "Korean", "Hang": "Hangul", "": "unknown"}
@@ -19,7 +20,8 @@ class Report:
     Attributes:
       reference: the language of parity among them; '' where there is none.
       parity: whether any language but the reference has one.
-      unit: what figures show: parity, or tokens per byte, which need no words.
+      unit: what figures show: tokens relative to the reference under the first tokenizer, so that
+        tokenizers compare too, or tokens per byte; neither needs words.
     """
 
     def __init__(self, rows: Sequence[Row], reference: str, context: int):
@@ -34,8 +36,11 @@ class Report:
         self.languages = list(languages)
         if many:  # one looks for a name
             self.languages.sort(key=lambda language: self.label(language).casefold())
-        self.parity_unit = f"tokens relative to {self.label(self.reference)}"
-        self.unit = self.parity_unit if self.parity else "tokens per byte"
+        self.parity_unit = f"parity with {self.label(self.reference)}"
+        unit = f"tokens relative to {self.label(self.reference)}"
+        if len(self.tokenizers) > 1:
+            unit += f" under {self.tokenizers[0]}"
+        self.unit = unit if self.parity else "tokens per byte"
 
     def label(self, language: str) -> str:
         return self._labels.get(language, language)
@@ -46,15 +51,25 @@ class Report:
     def of(self, tokenizer: str) -> list[Row]:
         return [self.row(tokenizer, language) for language in self.languages]
 
-    def all_values(self, tokenizer: str) -> list[tuple[Row, float]]:
-        """What figures show, of every language that has it."""
-        pairs = ((r, r.parity if self.parity else r.per_byte) for r in self.of(tokenizer))
-        return [(row, value) for row, value in pairs if value is not None]
+    def parities(self, tokenizer: str) -> list[tuple[float, Row]]:
+        """Parity, dearest first, of every language that has it but the reference, which is 1."""
+        pairs = [(r.parity, r) for r in self.of(tokenizer) if r.language != self.reference]
+        found = [(value, row) for value, row in pairs if value is not None]
+        return sorted(found, key=lambda pair: -pair[0])
 
-    def values(self, tokenizer: str) -> list[tuple[Row, float]]:
-        """The same without the reference, which is 1 by definition."""
-        pairs = self.all_values(tokenizer)
-        return [p for p in pairs if not (self.parity and p[0].language == self.reference)]
+    def costs(self, tokenizer: str) -> list[tuple[Row, float]]:
+        """What figures show, of every language that has it."""
+        rows = self.of(tokenizer)
+        if not self.parity:
+            return [(row, row.per_byte) for row in rows]
+        scale = self.row(tokenizer, self.reference).relative
+        return [(row, scale * row.parity) for row in rows if row.parity is not None]
+
+    def partial(self, row: Row) -> bool:
+        """Whether a text has so many lines less than the reference's that some may be missing."""
+        if not self.reference or row.parity is None:
+            return False
+        return row.lines < WHOLE * self.row(row.tokenizer, self.reference).lines
 
 
 def subtitle(r: Report) -> str:
@@ -74,7 +89,7 @@ def findings(r: Report) -> list[str]:
     """A sentence a finding, those about all languages first."""
     out = list(_parities(r))
     for name in r.tokenizers[1:]:
-        out += _against(r, r.tokenizers[0], name)
+        out.append(_against(r, name))
     for name in r.tokenizers:
         out += _bytes(r, name)
     out += _words(r)
@@ -88,7 +103,8 @@ def legend(r: Report) -> Iterator[tuple[str, str]]:
         yield (
             r.parity_unit,
             "Parity: tokens of a language divided by those of the same text in the reference "
-            "language. It needs no words and compares languages; 1 is equal.",
+            "language, under the same tokenizer. It needs no words; 1 is equal. It compares "
+            "languages, not tokenizers: a tokenizer that is bad at the reference looks fair.",
         )
     yield (
         "tokens per word",
@@ -98,7 +114,7 @@ def legend(r: Report) -> Iterator[tuple[str, str]]:
     yield (
         "words of one token",
         "Single-token retention: the share of words, each as often as it occurs, that are one "
-        "token inside a sentence; for distinct words each counts once.",
+        "token inside a sentence. Among distinct words each counts once.",
     )
     yield (
         "single bytes",
@@ -133,60 +149,59 @@ def _parities(r: Report) -> Iterator[str]:
         return
     base = r.label(r.reference)
     for name in r.tokenizers:
-        pairs = sorted(((v, r.label(row.language)) for row, v in r.values(name)), reverse=True)
+        pairs = r.parities(name)
         if len(pairs) <= FEW:
-            each = _and([f"{language} {value:.2f}" for value, language in pairs])
-            yield f"Under {name}, the tokens of {base} times: {each}."
+            each = _and([f"{r.label(row.language)} takes {value:.2f}" for value, row in pairs])
+            yield f"Under {name}, {each} times the tokens of {base}."
             continue
         values = [value for value, _ in pairs]
         twice, fourfold = sum(v > 2 for v in values), sum(v > 4 for v in values)
-        dear = _and([f"{language} ({value:.1f})" for value, language in pairs[:3]])
-        cheap = _and([f"{language} ({value:.2f})" for value, language in pairs[:-4:-1]])
+        dear = [f"{r.label(row.language)} ({value:.1f})" for value, row in pairs[:3]]
+        cheap = [(value, row) for value, row in reversed(pairs) if not r.partial(row)][:3]
         yield (
             f"Under {name} the median of {len(values)} languages takes "
             f"{statistics.median(values):.2f} times the tokens of {base}; {twice} take more than "
-            f"twice as many, {fourfold} more than four times. Dearest: {dear}. Cheapest: {cheap}."
+            f"twice as many, {fourfold} more than four times. Dearest: {_and(dear)}. Cheapest: "
+            f"{_and([f'{r.label(row.language)} ({value:.2f})' for value, row in cheap])}."
         )
 
 
-def _against(r: Report, first: str, name: str) -> Iterator[str]:
-    """What a tokenizer does to languages, held against the first."""
+def changed(r: Report, name: str) -> tuple[list[Row], list[Row]]:
+    """Languages that take fewer tokens than under the first tokenizer, and more; most so first."""
     rows = sorted(r.of(name), key=lambda row: row.relative)
     fewer = [row for row in rows if row.relative < 1 - CHANGED]
-    more = [row for row in reversed(rows) if row.relative > 1 + CHANGED]
-    same = len(rows) - len(fewer) - len(more)
+    return fewer, [row for row in reversed(rows) if row.relative > 1 + CHANGED]
+
+
+def _against(r: Report, name: str) -> str:
+    """What a tokenizer does to languages, held against the first."""
+    first, rows = r.tokenizers[0], r.of(name)
+    fewer, more = changed(r, name)
     if not fewer and not more:
-        yield f"{name} takes as many tokens as {first} in every language."
-        return
+        return f"{name} takes as many tokens as {first} in every language, within {CHANGED:.0%}."
+    if len(rows) <= FEW:
+        each = [f"{row.relative:.2f} in {r.label(row.language)}" for row in rows]
+        return f"{name} takes, of the tokens {first} takes, {_and(each)}."
     parts = []
     for what, found in (("fewer", fewer), ("more", more)):
-        if not found:
-            continue
-        most = _and([_times(r, row) for row in found[: FEW - 1]])
-        if len(rows) <= FEW:
-            parts.append(f"{what} in {most}")
-        else:
-            how = "most so" if len(found) >= FEW else "namely"
-            parts.append(f"{what} in {_count(len(found), 'language')} ({how} {most})")
-    if same:
-        parts.append(f"as many, within {CHANGED:.0%}, in {same if fewer or more else 'all'}")
-    yield f"{name} takes, relative to {first}: {'; '.join(parts)}."
-
-
-def _times(r: Report, row: Row) -> str:
-    return f"{r.label(row.language)} {row.relative:.2f}"
+        if found:
+            most = [f"{r.label(row.language)} {row.relative:.2f} times" for row in found[:3]]
+            how = "most so" if len(found) > len(most) else "namely"
+            parts.append(f"{what} in {len(found):,} ({how} {_and(most)})")
+    if same := len(rows) - len(fewer) - len(more):
+        parts.append(f"as many, within {CHANGED:.0%}, in {same:,}")
+    return f"Of {len(rows):,} languages {name} takes, compared with {first}, {'; '.join(parts)}."
 
 
 def _bytes(r: Report, name: str) -> Iterator[str]:
-    found = sorted((row for row in r.of(name)), key=lambda row: -row.byte_share)
-    found = [row for row in found if row.byte_share > HALF]
+    """Where a tokenizer knows too few characters to do without spelling them."""
+    rows = sorted(r.of(name), key=lambda row: -row.byte_share)
+    found = [row for row in rows if row.byte_share > HALF]
+    most = _and([f"{r.label(row.language)} ({row.byte_share:.0%})" for row in found[:FEW]])
+    if len(found) > FEW:
+        most = f"{len(found):,} languages, most so {most}"
     if found:
-        most = _and([f"{r.label(row.language)} ({row.byte_share:.0%})" for row in found[:FEW]])
-        such = f"such as {most}" if len(found) > FEW else most
-        yield (
-            f"Under {name}, more than half of the tokens are single bytes in "
-            f"{_count(len(found), 'language')}: {such}."
-        )
+        yield f"Under {name}, more than half of the tokens are single bytes in {most}."
 
 
 def _words(r: Report) -> Iterator[str]:
@@ -209,8 +224,8 @@ def _lost(r: Report) -> Iterator[str]:
         most = _and([f"{r.label(row.language)} ({row.lost:,})" for row in rows[:FEW]])
         yield (
             f"Under {name}, {sum(row.lost for row in rows):,} texts of "
-            f"{_count(len(rows), 'language')} do not come back as they went in: "
-            f"{'most in ' if len(rows) > FEW else ''}{most}."
+            f"{_count(len(rows), 'language')} do not come back as they went in"
+            f"{', most' if len(rows) > FEW else ''}: {most}."
         )
 
 
@@ -218,18 +233,24 @@ def _missing(r: Report) -> Iterator[str]:
     """What the numbers leave out, and why."""
     rows = r.of(r.tokenizers[0])
     if unspaced := [r.label(row.language) for row in rows if not row.spaced]:
-        most = _and(unspaced[:FEW]) if len(unspaced) <= FEW else f"{', '.join(unspaced[:FEW])}, ..."
+        most = _and(unspaced[:FEW])
+        most = f"such as {most}" if len(unspaced) > FEW else most
         yield (
             f"{_count(len(unspaced), 'language')} without spaces between words ({most}) "
             "have no numbers per word."
+        )
+    if partial := [r.label(row.language) for row in rows if r.partial(row)]:
+        yield (
+            f"{_count(len(partial), 'text')} may be partial, with fewer than {WHOLE:.0%} of the "
+            f"lines of {r.label(r.reference)}, so that their parity is too low: {_and(partial)}."
         )
     if not r.reference:
         yield "No parity: none of the texts is in the reference language."
     elif without := [row for row in rows if row.parity is None]:
         yield (
             f"{_count(len(without), 'language')} without parity: the text has not as many lines as "
-            f"that of {r.label(r.reference)}. If texts say the same as wholes, tell the report they "
-            "are parallel."
+            f"that of {r.label(r.reference)}. If texts say the same as wholes, tell the report "
+            "that they are parallel."
         )
 
 
@@ -238,4 +259,10 @@ def _count(n: int, noun: str) -> str:
 
 
 def _and(items: Sequence[str]) -> str:
-    return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+    """Items as a sentence lists them; names may hold commas.
+
+    >>> _and(["a", "b", "c"]), _and(["a, b", "c", "d"])
+    ('a, b and c', 'a, b; c and d')
+    """
+    comma = "; " if any(", " in item for item in items) else ", "
+    return " and ".join([comma.join(items[:-1]), items[-1]] if len(items) > 1 else items)
