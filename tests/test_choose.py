@@ -102,6 +102,11 @@ def test_the_base_language_keeps_its_ids(base, found):
     assert count(new, KOREAN) < 0.5 * count(base, KOREAN)
 
 
+def test_pieces_whose_steps_are_missing_or_come_later_are_left_out():
+    got = choose._usable(hand_tokenizer.make(), ["abc", "bc", "▁cbc", "▁ad"], LATIN)
+    assert got == ["bc", "▁cbc"]
+
+
 def test_pruning_finds_nothing_to_drop_but_rare_pieces(base, found):
     assert splice.prune(base, found, KOREAN, min_count=0) == found
 
@@ -160,6 +165,16 @@ def test_what_comes_out_rarely_is_not_taken_but_its_characters_are():
     got = choose.frequent(lambda: lines, HANGUL, base, min_count=3)
     assert {"가", "나", "다", "라", "▁가나"} <= set(got)
     assert not {"다라", "▁다라", "▁라"} & set(got)  # twice, twice, once
+
+
+def test_syllables_are_candidates_however_small_the_intermediate_vocabulary(base):
+    got = choose.frequent(lambda: KOREAN, HANGUL, base, min_count=20, size=1)
+    new, _ = splice.splice(base, got)
+    assert {len(family(base).spell(new, [c])[0]) for c in family(base).words(base, ["다"])} <= {
+        1,
+        2,
+    }
+    assert len(got) > 20
 
 
 def test_every_piece_taken_is_frequent_or_a_part_of_one_that_is(base):

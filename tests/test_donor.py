@@ -97,11 +97,12 @@ def test_parts_come_before_what_is_joined_from_them_in_a_byte_level_base(give):
 
 def test_halves_of_characters_come_along_where_they_are_steps(give):
     base = byte_tokenizer.learn(ENGLISH, size=290)
-    theirs = byte_tokenizer.learn(KOREAN, size=400).files["tokenizer.json"].decode()
-    got = give(theirs, base, HANGUL)
+    theirs = byte_tokenizer.learn(KOREAN, size=400)
+    got = give(theirs.files["tokenizer.json"].decode(), base, HANGUL)
     texts = [family(base).surface(piece).decode(errors="replace") for piece in got.pieces]
     assert " 집에" in texts
     assert any("\ufffd" in text for text in texts)
+    assert len(got.pieces) + sum(got.left_out.values()) == theirs.size - 2  # bos and eos
     new, plan = splice.splice(base, got.pieces)
     emitted = {i for ids in new.encode_batch(KOREAN) for i in ids}
     assert len(emitted & set(plan.added)) > 3
@@ -117,8 +118,8 @@ def test_a_byte_level_donor_gives_a_sentencepiece_base_whole_characters(give):
 
 
 def test_a_unigram_tokenizer_json_is_read_too(give):
-    vocab = [["<unk>", 0], ["▁bc", -1.0], ["<0x41>", -2.0], ["cab", -3.0]]
-    added = [{"id": 0, "content": "<unk>"}]
+    vocab = [["unk", 0], ["▁bc", -1.0], ["<0x41>", -2.0], ["cab", -3.0]]
+    added = [{"id": 0, "content": "unk"}]
     got = give(form("Unigram", vocab, added_tokens=added), hand_tokenizer.make())
     assert got.pieces == ["▁bc", "cab"]
 
@@ -134,6 +135,10 @@ def test_a_unigram_tokenizer_json_is_read_too(give):
         (form("WordLevel", {"ab": 0}), "is a WordLevel vocabulary, which knows whole words"),
         ("{", "is not a tokenizer.json"),
         ("[]", "is not a tokenizer.json"),
+        ("[" * 99_999, "is not a tokenizer.json"),
+        (form("BPE", {"ab": 0}, normalizer=[3]), "is not a tokenizer.json"),
+        (form("BPE", {"ab": 0, "cd": "1"}), "is not a tokenizer.json"),
+        (form("Unigram", {"ab": 0, "c": 1}), "is not a tokenizer.json"),
         ("", "is empty"),
         (b"\x1f\x8b123", "is compressed with gzip"),
         (b"IQ== 0\nIg== 1\n", "is a tiktoken file.*tokenizer.json"),
@@ -147,7 +152,7 @@ def test_what_cannot_donate_is_refused_with_a_reason(content, error, give):
 
 def test_a_bpe_that_marks_the_ends_of_words_is_refused(give):
     tree = {"model": {"type": "BPE", "vocab": {"ab</w>": 0}, "end_of_word_suffix": "</w>"}}
-    with pytest.raises(ValueError, match="marks the ends of words"):
+    with pytest.raises(ValueError, match="marks where words end"):
         give(json.dumps(tree), hand_tokenizer.make())
 
 

@@ -147,6 +147,17 @@ def test_byte_level_text_without_the_script_is_refused(bytes_base):
         learn.pieces(KOREAN, 10, ("Thai",), 1.0, bytes_base)
 
 
+def test_byte_level_pieces_leave_out_what_the_base_has():
+    taught = byte_tokenizer.learn(KOREAN, size=270)
+    got = learn.pieces(KOREAN, 30, HANGUL, 1.0, taught)
+    assert len(got) > 5
+    assert not set(family(taught).pieces(taught)) & set(got)
+
+
+def test_large_counts_are_scaled_down_before_they_are_written_out():
+    assert "".join(learn._repeated({"ab": 100, "cd": 7, "e": 50}, scale=10)) == "ab " * 10 + "cd "
+
+
 def test_merges_are_those_of_the_most_frequent_pairs():
     got = learn.merges({"abc": 5, "bcd": 3, "ab": 1}, count=3, min_count=2)
     assert got == [("b", "c"), ("a", "bc"), ("bc", "d")]  # 8, 5, 3

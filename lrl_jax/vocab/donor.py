@@ -16,7 +16,6 @@ from typing import Any
 import unicodedata
 
 from etils import epath
-from tokenizers.pre_tokenizers import ByteLevel
 
 from lrl_jax.vocab import byte_level, sentencepieces
 from lrl_jax.vocab import scripts as writing
@@ -34,6 +33,7 @@ from lrl_jax.vocab.tokenizer import (
 SHOWN = 3  # pieces shown of each flaw
 HALF = "are parts of characters"
 BYTE_NAME = re.compile(r"<0x[0-9A-Fa-f]{2}>")  # how SentencePiece names a byte
+WORD_MARKS = ("end_of_word_suffix", "continuing_subword_prefix")
 REFUSED = {
     "WordPiece": "cuts words by the longest match from a fixed list, and marks what goes on a word "
     "(##) instead of the space before it; its pieces are not joined from parts",
@@ -169,9 +169,10 @@ def _read(files: Mapping[str, bytes], where: str) -> _Vocabulary:
         return _Vocabulary(normal, sentencepieces.surface, False, _normaliser(files))
     try:
         tree = json.loads(files[JSON])
-        kind, vocab = tree["model"].get("type", "BPE"), tree["model"]["vocab"]
-        added = {token["content"] for token in tree.get("added_tokens") or ()}
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        kind, names = tree["model"].get("type", "BPE"), _names(tree)
+        steps = json.dumps([tree.get("pre_tokenizer"), tree.get("decoder")])
+        normaliser = _normaliser(files)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         guess = not_a_tokenizer(files[JSON]) or f"is not a tokenizer.json ({e!r})"
         raise ValueError(f"{where}: {guess}; fetch the file again") from None
     if kind in REFUSED:
@@ -179,13 +180,20 @@ def _read(files: Mapping[str, bytes], where: str) -> _Vocabulary:
             f"{where}: is a {kind} vocabulary, which {REFUSED[kind]}. Give a SentencePiece or a "
             "byte-level BPE tokenizer, or learn pieces from text"
         )
-    names = [p for p, _ in vocab] if kind == "Unigram" else sorted(vocab, key=vocab.__getitem__)
-    names = [name for name in names if name not in added and not BYTE_NAME.fullmatch(name)]
-    if tree["model"].get("end_of_word_suffix") or tree["model"].get("continuing_subword_prefix"):
-        raise ValueError(f"{where}: marks the ends of words; want one that marks spaces")
-    if '"ByteLevel"' in json.dumps([tree.get("pre_tokenizer"), tree.get("decoder")]):
-        return _Vocabulary(names, byte_level.surface, True, _normaliser(files))
-    return _Vocabulary(names, sentencepieces.surface, False, _normaliser(files))
+    if any(tree["model"].get(mark) for mark in WORD_MARKS):
+        raise ValueError(f"{where}: marks where words end or go on; want one that marks spaces")
+    in_bytes = '"ByteLevel"' in steps
+    surface = byte_level.surface if in_bytes else sentencepieces.surface
+    return _Vocabulary(names, surface, in_bytes, normaliser)
+
+
+def _names(tree: Mapping[str, Any]) -> list[str]:
+    """The pieces of a tokenizer.json, by id, without added tokens and named bytes."""
+    vocab = tree["model"]["vocab"]
+    added = {token["content"] for token in tree.get("added_tokens") or ()}
+    unigram = tree["model"].get("type") == "Unigram"
+    names = [name for name, _ in vocab] if unigram else sorted(vocab, key=vocab.__getitem__)
+    return [name for name in names if name not in added and not BYTE_NAME.fullmatch(name)]
 
 
 def _normaliser(files: Mapping[str, bytes]) -> str:
@@ -230,8 +238,7 @@ def _writer(base: Tokenizer) -> Callable[[bytes], str]:
     """How the base writes text as a piece."""
     if base.family == "sentencepiece":
         return lambda surface: surface.decode(errors="replace").replace(" ", SPACE)
-    alphabet = {byte_level.surface(c): c for c in ByteLevel.alphabet()}
-    return lambda surface: "".join(alphabet[bytes([b])] for b in surface)
+    return byte_level.written
 
 
 def _joined(found: Sequence[str], halves: set[str], base: Tokenizer) -> list[str]:
