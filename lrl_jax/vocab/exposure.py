@@ -1,0 +1,160 @@
+"""Whether new pieces will be seen often enough to be learnt: counts on a sample, and a forecast.
+
+    seen = expose(tokenizer, splice, lines("ko.txt"), budget=500_000_000)
+    print(seen.summary)
+
+A row of the embedding learns only where its token occurs. Continued training with a median of 143
+occurrences a new token did not catch up with the base vocabulary; EEVE kept only pieces counted
+6,000 times (arXiv 2402.14714), and LLaMA with its own vocabulary and 0.5 billion tokens beat an
+extended one trained on 30 billion (arXiv 2401.01055): a small budget is better not extended for.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+import dataclasses
+import itertools
+import json
+import math
+import statistics
+from typing import Any
+
+from etils import epath
+
+from lrl_jax.vocab.splice import Splice
+from lrl_jax.vocab.tokenizer import Tokenizer, family
+
+BATCH = 1000  # texts encoded at a time
+FEW = 1_000  # expected occurrences below which a new row hardly learns
+ENOUGH = 6_000  # what EEVE asks of a piece, arXiv 2402.14714
+SHOWN = 10  # pieces listed at either end
+
+
+@dataclasses.dataclass(frozen=True)
+class Exposure:
+    """How often each new token occurs on a sample, and how often it will in training.
+
+    Attributes:
+      tokens: tokens of the sample, new and old.
+      budget: tokens that training will read of text like the sample.
+      counts: piece -> times emitted on the sample, the most frequent first.
+    """
+
+    texts: int
+    tokens: int
+    budget: int
+    counts: dict[str, int]
+
+    @property
+    def emitted(self) -> float:
+        """Share of new tokens that the sample has at all."""
+        return sum(count > 0 for count in self.counts.values()) / max(len(self.counts), 1)
+
+    @property
+    def share(self) -> float:
+        """Share of the sample's tokens that are new."""
+        return sum(self.counts.values()) / self.tokens
+
+    @property
+    def median(self) -> float:
+        """Times the middle new token was emitted."""
+        return statistics.median(self.counts.values()) if self.counts else 0.0
+
+    def expected(self, count: float) -> float:
+        """Occurrences in training of what occurs `count` times on the sample."""
+        return count / self.tokens * self.budget
+
+    def below(self, occurrences: int) -> list[str]:
+        """New pieces expected fewer times than this, the rarest last."""
+        return [p for p, count in self.counts.items() if self.expected(count) < occurrences]
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        return (
+            f"{len(self.counts):,} new tokens, {self.emitted:.1%} of them emitted, "
+            f"{self.share:.1%} of {self.tokens:,} tokens; in {self.budget:,} tokens of training "
+            f"half of them occur {self.expected(self.median):,.0f} times or more, "
+            f"{len(self.below(FEW)):,} fewer than {FEW:,} times"
+        )
+
+    @property
+    def advice(self) -> list[str]:
+        """What to do before training; nothing where every token is seen often enough."""
+        starved, thin = len(self.below(FEW)), len(self.below(ENOUGH))
+        total = len(self.counts)
+        out = []
+        if total and 2 * starved > total:
+            out.append(
+                f"do not extend by {_pieces(total)} for {self.budget:,} tokens: more than half "
+                f"would occur fewer than {FEW:,} times. The text feeds {total - starved:,} of "
+                "them; add no more than these, or train with the base tokenizer (method: keep)"
+            )
+        elif starved:
+            out.append(
+                f"{_pieces(starved)} would occur fewer than {FEW:,} times; drop what is rare with "
+                f"min_count: {math.ceil(FEW * self.tokens / self.budget)} on this text"
+            )
+        if thin > starved:
+            out.append(
+                f"{_pieces(thin - starved)} would occur {FEW:,} to {ENOUGH:,} times, fewer than "
+                "EEVE asks for; start them from their old pieces and give them a stage of their own"
+            )
+        return out
+
+    def record(self) -> dict[str, Any]:
+        """Every number, as JSON has it."""
+        pieces = list(self.counts.items())
+        return {
+            "texts": self.texts,
+            "tokens": self.tokens,
+            "budget": self.budget,
+            "new_tokens": len(self.counts),
+            "emitted": self.emitted,
+            "share": self.share,
+            "median_count": self.median,
+            "median_expected": self.expected(self.median),
+            f"expected_below_{FEW}": len(self.below(FEW)),
+            f"expected_below_{ENOUGH}": len(self.below(ENOUGH)),
+            "most": dict(pieces[:SHOWN]),
+            "least": dict(pieces[::-1][:SHOWN]),
+            "advice": self.advice,
+            "counts": self.counts,
+        }
+
+    def write(self, path: epath.PathLike) -> None:
+        """Writes `record` as JSON."""
+        text = json.dumps(self.record(), indent=1, ensure_ascii=False)
+        epath.Path(path).write_text(text + "\n")
+
+
+def expose(tokenizer: Tokenizer, splice: Splice, texts: Iterable[str], budget: int) -> Exposure:
+    """Counts new tokens on `texts`, which are read once and never held.
+
+    Args:
+      tokenizer: the one `splice` made.
+      texts: a sample of what training will read, in its proportions of languages.
+      budget: tokens training will read of such text.
+
+    Raises:
+      ValueError: another tokenizer, no text, or no budget.
+    """
+    if tokenizer.fingerprint != splice.new_fingerprint:
+        raise ValueError(
+            "the tokenizer is not the one of the splice; pass the folder that holds them both"
+        )
+    if budget < 1:
+        raise ValueError(f"budget: got {budget}; want the tokens training will read, 1 or more")
+    found: Counter[int] = Counter()
+    texts, read = iter(texts), 0
+    while batch := list(itertools.islice(texts, BATCH)):
+        read += len(batch)
+        found.update(itertools.chain.from_iterable(tokenizer.encode_batch(batch)))
+    if not found:
+        raise ValueError("the sample has no text; name text like that of the training mixture")
+    pieces = family(tokenizer).pieces(tokenizer)
+    order = sorted(splice.added, key=lambda i: (-found[i], i))
+    return Exposure(read, found.total(), budget, {pieces[i]: found[i] for i in order})
+
+
+def _pieces(n: int) -> str:
+    return f"{n:,} piece{'' if n == 1 else 's'}"
