@@ -72,11 +72,11 @@ def _tokenizer(tree: Mapping[str, Any], files: Mapping[str, bytes], where: str) 
         raise ValueError(f"{where}: the tokenizers library refuses it: {e}") from None
     ids = _ids(tree)
     moved = [name for name, i in ids.items() if codec.fast.token_to_id(name) != i]
-    if moved:  # it numbers added tokens anew where there are holes below them
+    if moved:  # it numbers added tokens anew, after as many ids as the vocab has pieces
         got = codec.fast.token_to_id(moved[0])
         raise ValueError(
             f"{where}: the tokenizers library reads {moved[0]!r} as id {got}, the file says "
-            f"{ids[moved[0]]}; add the missing ids below it to added_tokens"
+            f"{ids[moved[0]]}; put its added tokens into the vocab of its model as well"
         )
     bos, eos, pad = (ids[name] for name in names)
     return Tokenizer(
@@ -272,6 +272,7 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
 
     tokenizer_config.json is the base's, but names PreTrainedTokenizerFast: the classes of single
     models (Qwen2Tokenizer) bring their own pre-tokenizer instead of reading the one in the file.
+    Beside a config.json of model_type qwen2, transformers 5 takes that class all the same.
     """
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ not well known run in a child process first, with a limit on time and memory.
 from collections.abc import Iterator, Mapping
 import functools
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -21,6 +22,8 @@ MAX_ID = 1 << 22  # the largest published vocabularies have some 260,000
 CPU_SECONDS = 5  # what the trial may take; it needs well under one
 WALL_SECONDS = 60  # the same where the machine is busy
 MEMORY = 4 << 30  # bytes of address space
+TRIAL_CHARS = 5000
+TRIED = 64  # characters, and words, of a pattern that are tried
 # Parts that do no harm on any text, whatever their settings.
 HARMLESS = {"Sequence", "Split", "ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD", None}
 SEQUENCES = ("pretokenizers", "normalizers", "decoders")
@@ -220,19 +223,21 @@ def _tried(tree: Mapping[str, Any]) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(_hangs(patterns, f"{WALL_SECONDS} s")) from None
+        raise ValueError(_unsafe(patterns, f"takes over {WALL_SECONDS} s")) from None
     if done.returncode < 0:
-        raise ValueError(_hangs(patterns, f"{CPU_SECONDS} s or {MEMORY} bytes"))
+        raise ValueError(_unsafe(patterns, f"takes over {CPU_SECONDS} s, or crashes"))
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ValueError(_hangs(patterns, f"no error ({said[-1] if said else 'none shown':.200})"))
+        raise ValueError(
+            _unsafe(patterns, f"fails: {said[-1] if said else 'no reason given':.200}")
+        )
 
 
-def _hangs(patterns: list[str], wanted: str) -> str:
+def _unsafe(patterns: list[str], what: str) -> str:
     return (
-        f"cuts or normalises text in a way that does not do with {wanted}, tried in a process of "
-        f"its own on 5,000 characters; of its patterns these are not well known: {patterns}. "
-        "Replace them, or take another tokenizer"
+        f"cuts or normalises text in an unsafe way: on {TRIAL_CHARS} characters it {what}. Of its "
+        f"patterns these are not well known: {patterns!s:.400}. Replace them, or take "
+        "another tokenizer"
     )
 
 
@@ -247,12 +252,14 @@ def _patterns(node: Any) -> Iterator[str]:
 
 
 def _slow(patterns: list[str]) -> Iterator[str]:
-    """Long runs of what patterns may repeat, with an end that makes them try again."""
+    """Long runs of what patterns may repeat, with and without an end that makes them try again."""
     letters = dict.fromkeys("aA1 \n'-._\u00e9\u0301\uac00\u0915" + "".join(patterns))
-    for c in list(letters)[:64]:
-        for run in (c, c + "a", c + " ", c + "1"):
-            yield run * (5000 // len(run)) + "\x01"
-            yield run * (5000 // len(run))
+    words = dict.fromkeys(word for p in patterns for word in re.findall(r"[^\W_]{2,}", p))
+    runs = [run for c in [*letters][:TRIED] for run in (c, c + "a", c + " ", c + "1")]
+    for run in (*runs, *[*words][:TRIED]):
+        text = run * (TRIAL_CHARS // len(run) + 1)
+        yield text
+        yield text + "\x01"
 
 
 # ---------------------------------------------------------------------------- its config

@@ -49,7 +49,7 @@ class TiktokenCodec:
             texts = [self._normaliser().normalize_str(text) for text in texts]
         whole = set(self._whole)
         return self._encoding.encode_batch(
-            list(texts), num_threads=1, allowed_special=whole, disallowed_special=()
+            list(texts), allowed_special=whole, disallowed_special=()
         )
 
     def decode(self, ids: Sequence[int]) -> str:
