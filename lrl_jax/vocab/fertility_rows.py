@@ -100,16 +100,20 @@ def measure(
     words = {language: _words(language, text) for language, text in texts.items()}
     known = list(dict.fromkeys(word for count in words.values() for word in count))
     base = find(reference, texts)
+    aligned = {
+        language
+        for language, text in texts.items()
+        if base is not None and (parallel or len(text.lines) == len(texts[base].lines))
+    }
     rows: list[Row] = []
     first: dict[str, int] = {}
     for name, tokenizer in tokenizers.items():
-        counter = _counter(tokenizer)
+        counter, whole = _counter(tokenizer), _whole(tokenizer, known)
         found = {language: counter(text.lines) for language, text in texts.items()}
         first = first or {language: count.tokens for language, count in found.items()}
-        whole = _whole(tokenizer, known)
+        unit = 1 if base is None else max(found[base].tokens, 1)
         for language, text in texts.items():
-            aligned = base is not None and (parallel or len(text.lines) == len(texts[base].lines))
-            parity = found[language].tokens / max(found[base].tokens, 1) if aligned else None
+            parity = found[language].tokens / unit if language in aligned else None
             counted = _Counted(found[language], words[language], whole)
             rows.append(_row(name, language, text, counted, parity, first[language]))
     return rows

@@ -31,7 +31,8 @@ class Report:
         self._labels = {row.language: row.name or row.language for row in rows}
         languages = {row.language: 1 for row in rows}
         self.reference = find(reference, languages) or ""
-        self.parity = any(r.parity is not None for r in rows if r.language != self.reference)
+        known = {row.language for row in rows if row.parity is not None}
+        self.parity = self.reference in known and len(known) > 1
         many = len(languages) * len(self.tokenizers) > FEW * FEW
         self.languages = list(languages)
         if many:  # one looks for a name
