@@ -155,6 +155,15 @@ def test_a_tokenizer_that_is_dearer_somewhere_is_told_on():
     ) in findings(rows)
 
 
+def test_a_pre_tokenizer_that_cuts_words_is_told_on():
+    rows = [row("t", "eng_Latn", floor=1.5), row("t", "tam_Taml", 600, floor=4.25)]
+    (said,) = [line for line in findings(rows) if "before any merge" in line]
+    assert said.startswith(
+        "t cuts words into more than 1.5 parts before any merge in 1 language, most so tam_Taml "
+        "(4.25): new pieces cannot go below that"
+    )
+
+
 def test_texts_that_do_not_come_back_are_counted_by_language():
     rows = [row("t", "eng_Latn"), row("t", "npi_Deva", lost=3)]
     assert (

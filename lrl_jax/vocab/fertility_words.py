@@ -9,6 +9,7 @@ from lrl_jax.vocab.fertility_rows import Row, find
 FEW = 4  # languages named one by one
 HALF = 0.5
 WHOLE = 0.85  # of the lines of the reference
+CUT = 1.5  # stretches per word; punctuation alone makes some 1.2
 CHANGED = 0.01  # a ratio nearer to 1 is the same
 HAN = {"Hani": "Han", "Hans": "Han, simplified", "Hant": "Han, traditional"}
 NAMES = {**HAN, "Jpan": "Japanese", "Kore": "Korean", "Hang": "Hangul", "": "unknown"}
@@ -92,7 +93,7 @@ def findings(r: Report) -> list[str]:
     for name in r.tokenizers[1:]:
         out.append(_against(r, name))
     for name in r.tokenizers:
-        out += _bytes(r, name)
+        out += [*_bytes(r, name), *_floors(r, name)]
     out += _words(r)
     out += _lost(r)
     return out + list(_missing(r))
@@ -203,6 +204,18 @@ def _bytes(r: Report, name: str) -> Iterator[str]:
         most = f"{len(found):,} languages, most so {most}"
     if found:
         yield f"Under {name}, more than half of the tokens are single bytes in {most}."
+
+
+def _floors(r: Report, name: str) -> Iterator[str]:
+    """Where cutting text before merging leaves little for new pieces to gain."""
+    rows = sorted((row for row in r.of(name) if row.spaced), key=lambda row: -row.floor)
+    if found := [row for row in rows if row.floor > CUT]:
+        most = _and([f"{r.label(row.language)} ({row.floor:.2f})" for row in found[:3]])
+        yield (
+            f"{name} cuts words into more than {CUT:g} parts before any merge in "
+            f"{_count(len(found), 'language')}, most so {most}: new pieces cannot go below that "
+            "unless the pre-tokenizer keeps marks with their letters (pretokenizer: mark_aware)."
+        )
 
 
 def _words(r: Report) -> Iterator[str]:
