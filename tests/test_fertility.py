@@ -14,7 +14,7 @@ from rich.console import Console
 from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax import text
-from lrl_jax.vocab import fertility, fertility_rows, learn, pretokenize, tokenizer
+from lrl_jax.vocab import fertility, fertility_rows, learn, pretokenize, splice, tokenizer
 from lrl_jax.vocab.fertility_rows import Text, measure
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -62,6 +62,15 @@ def test_words_that_are_one_token_are_counted_once_each_and_as_often_as_they_occ
     # a and b are ▁a and ▁b; ab is ▁a b.
     (row,) = measure({"t": HAND}, {"x": Text(["a a a", "b ab"])})
     assert (row.whole_types, row.whole_words) == (2 / 3, 4 / 5)
+
+
+def test_a_word_is_one_token_only_with_the_space_before_it():
+    joined, _ = splice.splice(HAND, ["▁ab"])  # there is no ab
+    (row,) = measure({"t": joined}, {"x": Text(["ab"])})
+    assert row.whole_types == 1.0
+    no_space = byte_tokenizer.learn(["ab ab ab"] * 9, size=257)  # ab, but none with its space
+    (row,) = measure({"t": no_space}, {"x": Text(["ab"])})
+    assert row.whole_types == 0.0
 
 
 def test_single_bytes_are_tokens_that_are_part_of_a_character():
