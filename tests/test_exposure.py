@@ -9,7 +9,7 @@ from lrl_jax.vocab import exposure, splice
 
 BASE = hand_tokenizer.make()
 # "▁aa" is joined from ▁a and a, "bb" from b and b; "cc" never comes up in the text below.
-NEW, PLAN = splice.splice(BASE, ["▁aa", "bb", "cc"])
+NEW, PLAN = splice.splice(BASE, ["bb", "▁aa", "cc"])
 # "aa aa" is ▁aa ▁aa, "aa bb" is ▁aa ▁b b: 5 tokens, 3 of them ▁aa, none bb.
 TEXT = ["aa aa", "aa bb"]
 
@@ -36,6 +36,12 @@ def test_a_budget_that_starves_most_pieces_advises_against_extending():
     assert advice.startswith("do not extend by 3 pieces for 5,000 tokens")
     assert "feeds 1 of them" in advice
     assert thin.startswith("1 piece would occur 1,000 to 6,000 times")
+
+
+def test_half_of_the_pieces_starved_is_not_yet_most():
+    new, plan = splice.splice(BASE, ["▁aa", "cc"])
+    rare, _ = exposure.expose(new, plan, TEXT, 5_000).advice
+    assert rare.startswith("1 piece would occur fewer than 1,000 times")
 
 
 def test_a_few_rare_pieces_are_dropped_by_the_count_that_does_it():
