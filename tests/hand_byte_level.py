@@ -91,7 +91,7 @@ def tekken() -> dict[str, Any]:
 CONFIGS: dict[str, dict[str, Any] | None] = {
     "llama3": {
         "bos_token": "<|begin_of_text|>",
-        "eos_token": {"__type": "AddedToken", "content": "<|end_of_text|>"},
+        "eos_token": {"content": "<|end_of_text|>", "lstrip": False},
         "clean_up_tokenization_spaces": True,
         "chat_template": "{{ x }}",
         "tokenizer_class": "PreTrainedTokenizerFast",

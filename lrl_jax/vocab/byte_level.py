@@ -302,6 +302,9 @@ def _written_config(tokenizer: Tokenizer) -> dict[str, Any]:
         guessed["bos_token"] = names[tokenizer.bos_id]
     base = json.loads(tokenizer.files[CONFIG]) if CONFIG in tokenizer.files else guessed
     kept = {key: value for key, value in base.items() if key != "auto_map"}  # code of others
+    for key, value in kept.items():
+        if key.endswith("_token") and isinstance(value, dict):
+            kept[key] = value.get("content")  # the flags stand in tokenizer.json
     return kept | {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,

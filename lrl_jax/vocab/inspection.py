@@ -25,7 +25,7 @@ MEMORY = 4 << 30  # bytes of address space
 TRIAL_CHARS = 5000
 TRIED = 64  # characters, and words, of a pattern that are tried
 # Parts that do no harm on any text, whatever their settings.
-HARMLESS = {"Sequence", "Split", "ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD", None}
+HARMLESS = {"Sequence", "Split", "ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD"}
 SEQUENCES = ("pretokenizers", "normalizers", "decoders")
 GUESSED_BOS = ("<|begin_of_text|>", "<s>")
 GUESSED_EOS = ("<|end_of_text|>", "</s>", "<|endoftext|>", "<|im_end|>")
@@ -174,7 +174,8 @@ def _merges(model: Mapping[str, Any]) -> None:
 def _in_bytes(tree: Mapping[str, Any]) -> None:
     cut, back = (_leaves(tree.get(key)) for key in ("pre_tokenizer", "decoder"))
     in_bytes = [node for node in cut if node.get("type") == "ByteLevel"]
-    if not any(node.get("type") == "ByteLevel" for node in back) or cut[-1:] != in_bytes:
+    decoded = any(node.get("type") == "ByteLevel" for node in back)
+    if not decoded or len(in_bytes) != 1 or in_bytes != cut[-1:]:
         raise ValueError(
             "does not end its pre_tokenizer in ByteLevel, or has no ByteLevel decoder; want "
             "byte-level BPE (of a SentencePiece tokenizer take the tokenizer.model)"
@@ -193,7 +194,7 @@ def _leaves(node: Any) -> list[dict[str, Any]]:
     """The parts of a pre-tokenizer, normaliser or decoder, those of sequences in its place."""
     if node is None:
         return []
-    if not isinstance(node, dict):
+    if not isinstance(node, dict) or not isinstance(node.get("type"), str):
         raise ValueError(f"has {node!r:.80} where a part of a tokenizer should stand; {AGAIN}")
     if node.get("type") != "Sequence":
         return [node]
@@ -295,7 +296,7 @@ def named(
                 f"{where}: {CONFIG} names {name!r}, which is no special token of tokenizer.json; "
                 "take both from the same repository"
             )
-    _agree(tokens, (config or {}).get("added_tokens_decoder") or {}, where)
+    _agree(tokens, (config or {}).get("added_tokens_decoder"), where)
     return bos or eos, eos, pad or eos
 
 
@@ -304,7 +305,10 @@ def _content(value: Any) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
-def _agree(tokens: list[dict[str, Any]], listed: Mapping[str, Any], where: str) -> None:
+def _agree(tokens: list[dict[str, Any]], listed: Any, where: str) -> None:
+    if not isinstance(listed, dict | None):
+        raise ValueError(f"{where}: {CONFIG} has {listed!r:.80} as its added_tokens_decoder")
+    listed = listed or {}
     have = {str(token["id"]): token["content"] for token in tokens}
     other = [i for i, token in listed.items() if _content(token) != have.get(i)]
     if other:

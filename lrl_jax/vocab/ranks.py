@@ -116,9 +116,10 @@ def _pattern(tree: Mapping[str, Any]) -> str | None:
     """The one pattern that cuts text, if both libraries are known to read it alike."""
     node = tree["pre_tokenizer"]
     parts = node["pretokenizers"] if node["type"] == "Sequence" else [node]
-    if len(parts) == 1 and parts[0].get("use_regex", True):
+    kinds, built_in = [part["type"] for part in parts], parts[-1].get("use_regex", True)
+    if kinds == ["ByteLevel"] and built_in:
         return PATTERNS["gpt2"]
-    if len(parts) != 2 or parts[0]["type"] != "Split" or parts[1].get("use_regex", True):
+    if kinds != ["Split", "ByteLevel"] or built_in:
         return None
     pattern = parts[0]["pattern"].get("Regex")
     how = (str(parts[0]["behavior"]).lower(), parts[0].get("invert", False))
