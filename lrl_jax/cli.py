@@ -125,6 +125,10 @@ def _fertility(verbs) -> None:
     verb.add_argument("tokenizers", nargs="+", help="tokenizer folders or files")
     verb.add_argument("--texts", required=True, help="folder with a text file a language")
     verb.add_argument("--reference", default="eng_Latn", help="language parity is relative to")
+    verb.add_argument(
+        "--parallel", action="store_true", help="texts say the same as wholes, not line by line"
+    )
+    verb.add_argument("--context", type=int, default=4096, help="tokens a model reads at most")
     verb.add_argument("--out", default="fertility", help="folder to write the report to")
 
 

@@ -5,10 +5,10 @@ import re
 from lrl_jax.recipe_vocab import LANGUAGE
 
 # Scripts that write vowels and conjuncts as marks, which Llama 3's pre-tokenizer cuts words at.
-MARKED = frozenset(
-    "Bali Beng Cakm Deva Gujr Gran Guru Java Khmr Knda Lana Laoo Mlym Mtei Mymr Orya Sinh Sund "
-    "Taml Telu Thaa Thai Tibt".split()
-)
+MARKED = {
+    "Bali", "Beng", "Cakm", "Deva", "Gran", "Gujr", "Guru", "Java", "Khmr", "Knda", "Lana", "Laoo",
+    "Mlym", "Mtei", "Mymr", "Orya", "Sinh", "Sund", "Taml", "Telu", "Thaa", "Thai", "Tibt",
+}  # fmt: skip
 TEMPLATE = """\
 # {name}: {base} learns {language}.
 #

@@ -15,16 +15,19 @@ import numpy as np
 from lrl_jax import mesh as meshes
 from lrl_jax import text
 from lrl_jax.console import display, say
+from lrl_jax.data import records
 from lrl_jax.embeddings import clues, table
 from lrl_jax.embeddings.rows import Matrix, calibrate
 from lrl_jax.hf import layout, load
 from lrl_jax.model import llama
-from lrl_jax.recipe import Pretrained, Scratch
+from lrl_jax.recipe import Pretrained, Recipe, Scratch
 from lrl_jax.recipe_vocab import Extend, TrainVocab
 from lrl_jax.run import Run, write_json
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
-from lrl_jax.vocab import build, fertility, prove, splice
+from lrl_jax.vocab import build, exposure, fertility, prove, splice
 from lrl_jax.vocab import tokenizer as tokenizers
+
+ENGLISH = "eng"  # the base language of every model of this family
 
 
 # ---------------------------------------------------------------------------- vocab
@@ -41,6 +44,7 @@ def vocab(run: Run) -> None:
     found = proof(run, out, built.base)
     found.write(out / "proof.json")
     _fertility(run, built)
+    _exposure(run, built)
     say(f"vocab: {built.new.size:,} pieces, {len(built.splice.added):,} of them new")
     held(out, found)
 
@@ -84,6 +88,34 @@ def _fertility(run: Run, built: build.Built) -> None:
     found = fertility.report(known, texts)
     fertility.write(found, run.at("vocab"))
     display(fertility.table(found))
+
+
+def _exposure(run: Run, built: build.Built) -> None:
+    """How often training will show every new token, and what to do where it is too seldom."""
+    part, budget = run.recipe.vocab, _tokens_of_new_languages(run.recipe)
+    if not isinstance(part, Extend) or not budget:
+        return
+    seen = exposure.expose(built.new, built.splice, text.read_many(part.text), budget)
+    seen.write(run.at("vocab") / "exposure.json")
+    say(f"vocab: {seen.summary}")
+    for line in seen.advice:
+        say(f"vocab: {line}")
+
+
+def _tokens_of_new_languages(recipe: Recipe) -> int:
+    """Tokens that training reads of datasets in other languages than English."""
+    mine = {
+        name
+        for name, dataset in recipe.data.datasets.items()
+        if not records.language(dataset).startswith(f"{ENGLISH}_")
+    }
+    step = recipe.train.batch_size * recipe.data.sequence_length
+    shares = (
+        stage.steps * sum(w for name, w in stage.mixture.items() if name in mine)
+        / sum(stage.mixture.values())
+        for stage in recipe.train.stages
+    )  # fmt: skip
+    return round(step * sum(shares))
 
 
 def base_tokenizer(run: Run) -> tokenizers.Tokenizer | None:

@@ -59,7 +59,7 @@ class Extend(Part):
       pieces: how many new pieces at most.
       scripts: keep only pieces written in these scripts (ISO 15924, such as Hang).
       choose: `continue` goes on with BPE where the base's merges end (arXiv 2512.03989);
-        `append` learns a vocabulary apart and appends it (arXiv 2406.14670); `frequency` takes what a
+        `append` learns one apart and appends it (arXiv 2406.14670); `frequency` takes what a
         large vocabulary emits at least min_count times, and every such character (arXiv
         2402.14714); `donor` takes the pieces of another tokenizer, in its order.
       donor: for `donor`: a SentencePiece model, a tokenizer.json, or a folder.

@@ -12,6 +12,8 @@ from lrl_jax import recipe_file
 from lrl_jax.recipe import Recipe
 from lrl_jax.run import ALONE, WORDS, Run, Team, locked, perform
 
+SHOWN = 40  # languages a table in the terminal has room for
+
 
 def new(args: argparse.Namespace) -> None:
     """Writes a commented recipe; never over an existing file."""
@@ -62,11 +64,18 @@ def vocab_probe(args: argparse.Namespace) -> None:
 
 def vocab_fertility(args: argparse.Namespace) -> None:
     """How many tokens every language of a folder costs, several tokenizers side by side."""
+    from rich.console import Console
+
     from lrl_jax.vocab import fertility, tokenizer
 
     named = {_short(path): tokenizer.load(path) for path in args.tokenizers}
     texts = fertility.texts_in(args.texts)
-    fertility.write_report(named, texts, args.out, reference=args.reference)
+    rows = fertility.write_report(
+        named, texts, args.out,
+        reference=args.reference, parallel=args.parallel, context=args.context,
+    )  # fmt: skip
+    if len(texts) <= SHOWN:
+        Console().print(fertility.table(rows))
     _say(f"fertility: {args.out}/index.html")
 
 

@@ -1,4 +1,4 @@
-"""The SentencePiece family: tokens that only tokenizer.json has, words, and what they are cut into."""
+"""The SentencePiece family: tokens that only tokenizer.json has, words, what they are cut into."""
 
 import json
 

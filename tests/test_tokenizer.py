@@ -108,7 +108,7 @@ def test_a_model_cut_short_is_refused(words, tmp_path):
 def test_a_missing_file_and_a_folder_without_a_model_say_what_to_bring(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         load(tmp_path / "nothing.model")
-    with pytest.raises(ValueError, match="holds no tokenizer.model and no tokenizer.json"):
+    with pytest.raises(ValueError, match=r"holds no tokenizer.model and no tokenizer.json"):
         load(tmp_path)
 
 

@@ -71,7 +71,9 @@ def _extended(part: Extend, base: Tokenizer) -> Built:
             f"{len(reached.pieces):,} of {len(kept):,} pieces reach parity {reached.parity:.2f} "
             f"(base {reached.before:.2f})"
         )
-        kept = _worth(part, start, reached.pieces)
+        kept = reached.pieces
+    if kept[part.pieces :] or part.parity:
+        kept = _worth(part, start, kept[: part.pieces])
     new, relation = splice.splice(start, kept)
     if start is not base:  # the model has read text as the base cuts it
         spelled = family(base).spell(base, kept)
@@ -81,18 +83,19 @@ def _extended(part: Extend, base: Tokenizer) -> Built:
 
 
 def _candidates(part: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
-    """Pieces to prune, and what is to be said of them."""
-    coverage, scripts = part.character_coverage, part.scripts
+    """Pieces to prune, more than are asked for as some will go; and what is to be said of them."""
+    coverage, scripts, count = part.character_coverage, part.scripts, 2 * part.pieces
     read = text.read_many
     if part.choose == "donor":
         given = donor.pieces(part.donor, start, scripts)
-        return given.pieces[: part.pieces], [given.summary]
+        return given.pieces, [given.summary]
     if part.choose == "frequency":
-        found = choose.frequent(lambda: read(part.text), scripts, start, part.min_count)
-        return found[: part.pieces], []
+        return choose.frequent(lambda: read(part.text), scripts, start, part.min_count), []
     if part.choose == "continue":
-        return choose.continued(read(part.text), part.pieces, scripts, coverage, start), []
-    return learn.pieces(read(part.text), part.pieces, scripts, coverage, start), []
+        return choose.continued(
+            read(part.text), count, scripts, coverage, start, part.min_count
+        ), []
+    return learn.pieces(read(part.text), count, scripts, coverage, start), []
 
 
 def _worth(part: Extend, start: Tokenizer, pieces: list[str]) -> list[str]:

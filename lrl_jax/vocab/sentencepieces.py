@@ -29,7 +29,7 @@ from lrl_jax.vocab.tokenizer import (
     not_a_tokenizer,
 )
 
-FORMS = (MODEL, JSON, CONFIG)
+FORMS: tuple[str, ...] = (MODEL, JSON, CONFIG)
 SPACE = "▁"  # how SentencePiece writes a space
 EXACT = float(1 << 24)  # float32 holds every integer up to here; scores are float32
 SPACES = 1 << 30  # more spaces than a text begins with
