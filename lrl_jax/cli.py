@@ -31,10 +31,7 @@ WORDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
     commands = parser()
-    argv = list(sys.argv[1:] if argv is None else argv)
-    if argv[1:] and argv[1] in UNDER.get(argv[0], ()):
-        argv[:2] = [" ".join(argv[:2])]
-    args, rest = commands.parse_known_args(argv)
+    args, rest = commands.parse_known_args(verb_first(sys.argv[1:] if argv is None else argv))
     args.overrides = [word for word in rest if "=" in word and not word.startswith("-")]
     if unknown := [word for word in rest if word not in args.overrides]:
         commands.error(f"unknown argument: {' '.join(unknown)}")
@@ -49,6 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"lrl {args.verb}: {_message(e)}", file=sys.stderr)
         return getattr(e, "exit_code", 2 if _is_users(e) else 1)
+
+
+def verb_first(argv: Sequence[str]) -> list[str]:
+    """Arguments with a verb of two words put into one.
+
+    >>> verb_first(["vocab", "probe", "r.yaml"]), verb_first(["vocab", "r.yaml"])
+    (['vocab probe', 'r.yaml'], ['vocab', 'r.yaml'])
+    """
+    words = 2 if list(argv[1:2]) and argv[1] in UNDER.get(argv[0], ()) else 1
+    return [" ".join(argv[:words]), *argv[words:]] if argv else []
 
 
 def _is_users(e: Exception) -> bool:

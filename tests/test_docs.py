@@ -20,7 +20,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[c for _, c in COMMANDS])
 def test_a_command_in_the_docs_is_one_the_program_knows(page, command):
-    args, rest = cli.parser().parse_known_args(shlex.split(command)[1:])
+    args, rest = cli.parser().parse_known_args(cli.verb_first(shlex.split(command)[1:]))
     assert all("=" in word for word in rest), f"{page.name}: {rest}"
     recipe = getattr(args, "recipe", "")
     if recipe.startswith("configs/"):

@@ -13,6 +13,13 @@ ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"
 KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다", "고양이와 강아지가 갑니다"] * 3
 
 
+@pytest.fixture(autouse=True)
+def short(request, monkeypatch):
+    """A megabyte takes seconds; one test reads it whole."""
+    if "megabyte" not in request.node.name:
+        monkeypatch.setattr(prove, "LONG", "a" * 1000)
+
+
 @pytest.fixture(scope="module")
 def base() -> Tokenizer:
     return learn.train(ENGLISH, size=290, coverage=1.0)
@@ -50,6 +57,11 @@ def test_a_tokenizer_kept_as_it_is_is_proved(base, tmp_path):
     proof = proof_of(base, base, tmp_path)
     assert (proof.ok, proof.new_pieces, proof.utilisation) == (True, 0, 1.0)
     assert proof.tokens_after == proof.tokens_before
+
+
+def test_a_megabyte_of_one_letter_is_read_too(base, tmp_path):
+    assert len(prove.LONG) == 1_000_000
+    assert proof_of(base, base, tmp_path).ok
 
 
 def test_a_piece_the_base_language_uses_is_caught(base, tmp_path):

@@ -19,7 +19,7 @@ SHOWN_CHARS = 160
 BATCH = 1000
 
 # What breaks tokenizers: spaces at both ends and in runs, composed and decomposed letters,
-# joiners, emoji, texts that look like control or byte pieces, line ends, one very long word.
+# joiners, emoji, texts that look like control or byte pieces, line ends.
 ADVERSARIAL = (
     "",
     " ",
@@ -38,8 +38,8 @@ ADVERSARIAL = (
     "\ufeffmark\u00a0\u3000\u200b",
     "\U00020000\U0010ffff\x01\x7f",
     "1234567890.5e-7",
-    "a" * 100_000,
 )
+LONG = "a" * 1_000_000  # a word that costs a minute where merging is quadratic
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def prove(
     new = load(folder)
     kin = family(new)
     audit = _Audit(new, kin.forms(folder))
-    audit.read(ADVERSARIAL)
+    audit.read((*ADVERSARIAL, LONG))
     moved, base_count = Finding(), 0
     for batch in _batches(base_texts):
         ids = audit.read(batch)
