@@ -175,11 +175,16 @@ def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
     part = run.recipe.init
     base, new = tokenizers.load(run.base_folder()), tokenizers.load(run.at("vocab"))
     sources = _sources(run)
+    needs = {need for way in (part.input_rows, part.output_rows) for need in table.needs(way)}
+    shared = clues.build(needs - {"helper"}, base, new, relation, sources)  # text is read once
     count_V = clues.counts(base, clues.lines(sources)) if part.norms == "calibrated" else None
 
     def rows(index: int, name: str, matrix: Matrix) -> load.Grow:
         def grow(old_VD: np.ndarray) -> np.ndarray:
-            known = clues.build(table.STRATEGIES[name].needs, base, new, relation, sources, matrix)
+            known = dataclasses.replace(shared, matrix=matrix)
+            if "helper" in table.needs(name) and sources.helper:
+                space = clues.helper_space(base, new, relation, sources.helper, matrix)
+                known = dataclasses.replace(known, helper=space)
             rng = np.random.default_rng([run.recipe.seed, index])
             new_WD = table.grow(name, old_VD, known, rng)
             return new_WD if count_V is None else calibrate(new_WD, relation, count_V)

@@ -71,6 +71,25 @@ def test_control_tokens_in_text_are_text_and_have_none():
     assert llama3.decode([BOS, AB, EOS]) == "ab"
 
 
+def test_texts_are_never_cut_short_or_filled_up():
+    tree = hand.llama3()
+    tree["truncation"] = {
+        "direction": "Right",
+        "max_length": 2,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    tree["padding"] = {
+        "strategy": {"Fixed": 9},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "x",
+    }
+    assert from_files(hand.files(tree), "x").encode("dddd") == [*b"dddd"]
+
+
 def test_tokens_that_are_not_special_stand_whole_in_text():
     qwen = hand.make("qwen2")
     assert qwen.encode("a<tool_call>b") == [ord("a"), 260, ord("b")]
@@ -128,6 +147,10 @@ def test_the_byte_alphabet_is_the_librarys_and_goes_both_ways():
 def test_words_are_what_the_pre_tokenizer_cuts():
     got = byte_level.words(hand.make("llama3"), ["ab abc", " ab1234"])
     assert got == Counter({"ab": 1, "Ġabc": 1, "Ġab": 1, "123": 1, "4": 1})
+
+
+def test_words_are_cut_of_normal_text():
+    assert list(byte_level.words(hand.make("qwen2"), ["e\u0301"])) == ["Ã©"]
 
 
 def test_words_and_parts_of_characters_are_spelled_as_inside_a_sentence():
@@ -267,7 +290,15 @@ def test_no_ranks_are_written_where_they_would_not_be_the_same(tmp_path):
     other_cut = hand.llama3()
     other_cut["pre_tokenizer"] = hand.cut_by(r"\p{L}+|[^\p{L}]+")
     other_normal = hand.llama3() | {"normalizer": {"type": "Lowercase"}}
-    for tree in (out_of_order, unreachable, other_cut, other_normal):
+    half_listed = hand.llama3()  # `abac` is taken whole, but aba + c is no join of the list
+    half_listed["added_tokens"] = []
+    half_listed["model"]["vocab"] |= {"aba": 259, "ac": 260, "abac": 261}
+    half_listed["model"]["merges"] += [["ab", "a"], ["a", "c"], ["ab", "ac"]]
+    nested, conditional = hand.qwen2(), hand.qwen2()
+    nested["added_tokens"].append(hand.token(261, "<tool_call>s", special=False))
+    conditional["added_tokens"][1]["lstrip"] = True
+    trees = (out_of_order, unreachable, other_cut, other_normal, half_listed, nested, conditional)
+    for tree in trees:
         assert ranks.lines(tree) is None
     made = from_files(hand.files(unreachable, hand.CONFIGS["qwen2"]), "x")
     (tmp_path / "tokenizer.tiktoken").write_bytes(b"old")
@@ -295,7 +326,8 @@ def test_transformers_loads_the_written_folder(tmp_path):
     assert (len(fast), fast.chat_template, fast.model_max_length) == (262, "{{ x }}", 77)
     assert fast.decode(fast("a .")["input_ids"], skip_special_tokens=True) == "a ."
     assert fast("a<|end_of_text|>")["input_ids"][-1] == EOS  # as every Llama there
-    assert "auto_map" not in json.loads((tmp_path / "tokenizer_config.json").read_text())
+    written = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert (written.get("auto_map"), written["clean_up_tokenization_spaces"]) == (None, False)
 
 
 @pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen3"])

@@ -51,6 +51,11 @@ STRATEGIES = {
 }
 
 
+def needs(name: str) -> tuple[str, ...]:
+    """The optional clues a strategy cannot do without."""
+    return STRATEGIES[name].needs
+
+
 def grow(name: str, old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
     """The matrix [W, D] of the new vocabulary, in the dtype of the old one.
 

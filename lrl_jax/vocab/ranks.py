@@ -93,8 +93,8 @@ def splits(piece: str, known: Mapping[str, Any]) -> list[tuple[str, str]]:
     Where two splits overlap in a text, tiktoken takes the left one. The order here does so too: a
     split whose right part opens the piece again stands first, then longer left parts.
 
-    >>> splits("aba", {"a": 0, "ab": 1, "ba": 2})
-    [('ab', 'a'), ('a', 'ba')]
+    >>> splits("ababa", {"ab": 0, "aba": 1, "ba": 2})
+    [('ab', 'aba'), ('aba', 'ba')]
     """
     cuts = ((piece[:at], piece[at:]) for at in range(1, len(piece)))
     found = [(left, right) for left, right in cuts if left in known and right in known]
