@@ -64,6 +64,9 @@ def proof(run: Run, folder: epath.Path, base: tokenizers.Tokenizer) -> prove.Pro
     texts = (text.read_many(uris) for uris in (base_texts, new_texts))
     with tempfile.TemporaryDirectory() as local:
         copy_tokenizer(folder, epath.Path(local))
+        if isinstance(run.recipe.base, Pretrained):  # transformers picks its class by the model
+            config = (run.base_folder() / "config.json").read_bytes()
+            (epath.Path(local) / "config.json").write_bytes(config)
         return prove.prove(local, base, *texts, start=build.starting(part, base))
 
 

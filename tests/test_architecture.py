@@ -37,6 +37,7 @@ DOORS = {
     "transformers": ("vocab/", "hf/"),
     "tokenizers": ("vocab/", "hf/"),
     "sentencepiece": ("vocab/",),
+    "tiktoken": ("vocab/ranks.py",),
     "seqio": ("data/sources.py", "data/tasks.py"),
     "tensorflow": ("data/sources.py", "data/tasks.py"),
     "tensorflow_datasets": ("data/sources.py", "data/tasks.py"),

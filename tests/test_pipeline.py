@@ -228,6 +228,6 @@ def test_a_probe_compares_vocabularies_and_starts_at_equal_bytes(copy):
     assert base["bytes"] == pytest.approx(mean["bytes"], rel=0.2)
     assert mean["before"] != noise["before"]
     assert mean["after"]["kor_Hang"] < mean["before"]["kor_Hang"]
-    assert mean["curve"][-1][0] == pytest.approx(mean["bytes"], rel=1e-6)
+    assert mean["curve"][-1][0] == pytest.approx(mean["bytes"], abs=1)
     assert "bits per byte at equal bytes" in out
     assert (copy / "runs/korean/train/metrics.jsonl").exists()  # the run itself stays

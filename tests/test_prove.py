@@ -2,10 +2,19 @@
 
 import json
 
+import hand_byte_level
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
-from lrl_jax.vocab import learn, prove, sentencepieces, splice
+from lrl_jax.vocab import (
+    byte_level,
+    choose,
+    learn,
+    pretokenize,
+    prove,
+    sentencepieces,
+    splice,
+)
 from lrl_jax.vocab.sentencepieces import proto_of
 from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes
 
@@ -131,6 +140,19 @@ def test_text_that_does_not_come_back_is_caught(tmp_path):
     proof = prove.prove(tmp_path, model, ["a a"], ["한"])
     assert "한" not in model.decode([0])
     assert proof.round_trip.count > 0
+
+
+def test_a_class_of_transformers_that_brings_its_own_cuts_is_caught(tmp_path):
+    """Beside a config.json of Qwen 2, transformers cuts at marks whatever tokenizer.json says."""
+    base = hand_byte_level.make("qwen2")
+    start = pretokenize.mark_aware(base)
+    found = choose.continued(["काम की काम"] * 9, 30, ("Deva",), 1.0, start)
+    new, _ = splice.splice(start, found)
+    byte_level.write(new, tmp_path)
+    for kind, ok in (("llama", True), ("qwen2", False)):
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+        proof = prove.prove(tmp_path, base, ["abc"], ["काम की"], start=start)
+        assert proof.ok == ok, kind
 
 
 def test_a_proof_is_written_as_json(base, extended, tmp_path):
