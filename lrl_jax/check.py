@@ -14,6 +14,7 @@ from rich.table import Table
 
 from lrl_jax import text
 from lrl_jax.data import records, templates
+from lrl_jax.embeddings import table as starts
 from lrl_jax.hf import layout, load
 from lrl_jax.model import llama
 from lrl_jax.recipe import Dataset, Parallel, Pretrained, Recipe, Rule
@@ -80,10 +81,28 @@ def _gather(run: Run) -> Iterator[str]:
         yield from _trouble(lambda: _fits(run), "base.model")
     elif recipe.base.tokenizer:
         yield from _trouble(lambda: tokenizers.load(recipe.base.tokenizer), "base.tokenizer")
+    if isinstance(recipe.vocab, Extend) and recipe.vocab.donor:
+        yield from _trouble(lambda: tokenizers.read(recipe.vocab.donor), "vocab.donor")
+    yield from _sources_of_rows(recipe)
     batch, mesh = recipe.train.batch_size, recipe.train.mesh
     shards = math.prod(n for n in (mesh.data, mesh.fsdp) if n > 0)
     if batch % shards:
         yield f"train.batch_size: {batch} rows do not divide over data x fsdp = {shards}"
+
+
+def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
+    """What the starts of new rows need and the recipe does not name."""
+    part = recipe.init
+    named = {
+        "words": part.words is not None,
+        "helper": bool(part.helper),
+        "contexts": bool(part.text) or isinstance(recipe.vocab, Extend),
+        "tokens": bool(part.text) or isinstance(recipe.vocab, Extend),
+    }
+    for field, way in (("input_rows", part.input_rows), ("output_rows", part.output_rows)):
+        for need in starts.needs(way):
+            if not named.get(need, True):
+                yield f"init.{field}: {way} needs more; set {starts.FIELDS[need]}"
 
 
 def _readable(dataset: Dataset) -> None:

@@ -20,6 +20,9 @@ from rich.table import Table
 from lrl_jax import prepare
 from lrl_jax import steps as words
 from lrl_jax.data import rows as packed
+from lrl_jax.evaluate import plots
+from lrl_jax.markup import document, figure, h
+from lrl_jax.markup import table as table_of
 from lrl_jax.recipe import Evaluate, Init, Recipe, Rule, Save, Schedule, Stage
 from lrl_jax.recipe_vocab import Extend, Keep
 from lrl_jax.run import Run, perform, write_json
@@ -65,7 +68,7 @@ class Trial:
 
 
 def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> list[Trial]:
-    """Trains every trial and writes probe/probe.json; finished parts of it are not done again.
+    """Trains every trial; writes probe/probe.json as it goes, and probe/index.html.
 
     Args:
       run: its recipe extends a pretrained model.
@@ -86,6 +89,7 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
         for way in dict.fromkeys(rows) if count else ("",):
             trials.append(_trial(one, way, enough, lengths[count]))
             write_json(_folder(run) / "probe.json", [dataclasses.asdict(t) for t in trials])
+    (_folder(run) / "index.html").write_text(page(trials))
     return trials
 
 
@@ -126,6 +130,43 @@ def table(trials: Sequence[Trial]) -> Table:
             *(f"{x:.3f}" for x in losses),
         )
     return out
+
+
+def page(trials: Sequence[Trial]) -> str:
+    """The trials as a page that opens offline: the advice, start and end, and every curve."""
+    chosen = trials[best(trials)]
+    start, end = ({t.name: t.sought(when(t)) for t in trials} for when in (_before, _after))
+    curves = {t.name: tuple(zip(*t.curve, strict=True)) for t in trials if t.curve}
+    texts = list(trials[0].after)
+    rows = [
+        [t.name, f"{t.pieces:,}", t.steps, f"{t.tokens:,}"]
+        + [f"{x:.3f}" for name in texts for x in (t.before[name], t.after[name])]
+        for t in trials
+    ]
+    heads = [f"{name}, {when}" for name in texts for when in ("start", "end")]
+    columns = ["trial", "pieces", "steps", "tokens", *heads]
+    return document(
+        "Vocabulary probe",
+        h("h1", "Vocabulary probe"),
+        h("p", f"Every trial reads about {chosen.bytes:,} bytes. Go on with {chosen.advice}."),
+        h("h2", "Start and end, new languages"),
+        figure(
+            plots.dumbbells(start, end, "bits per byte"),
+            "Hollow: before the first step. Full: after the last.",
+        ),
+        h("h2", "On the way"),
+        figure(plots.panels(curves, "bytes of text", "bits per byte of the mixture", ())),
+        h("h2", "Every number"),
+        table_of(columns, rows, range(1, len(columns))),
+    )
+
+
+def _before(trial: Trial) -> Mapping[str, float]:
+    return trial.before
+
+
+def _after(trial: Trial) -> Mapping[str, float]:
+    return trial.after
 
 
 # ---------------------------------------------------------------------------- one trial

@@ -59,7 +59,7 @@ def vocab_probe(args: argparse.Namespace) -> None:
         trials = probe.probe(this, args.pieces, args.rows, args.steps)
     Console().print(probe.table(trials))
     chosen = trials[probe.best(trials)]
-    _say(f"probe: {this.at('probe')}; go on with {chosen.advice}")
+    _say(f"probe: {this.at('probe')}/index.html; go on with {chosen.advice}")
 
 
 def vocab_fertility(args: argparse.Namespace) -> None:

@@ -215,6 +215,13 @@ def test_bad_text_is_named_with_its_exit_code(tmp_path, capsys, name, data, code
     assert message in capsys.readouterr().err
 
 
+def test_a_start_that_needs_what_the_recipe_does_not_name_is_told_by_check(world):
+    got = lrl("check", str(world / "korean.yaml"), "init.input_rows=wechsel",
+              "init.output_rows=clp", code=3)  # fmt: skip
+    assert "init.input_rows: wechsel needs more; set init.words" in got.stderr
+    assert "init.output_rows: clp needs more; set init.helper" in got.stderr
+
+
 def test_a_probe_compares_vocabularies_and_starts_at_equal_bytes(copy):
     recipe = str(copy / "korean.yaml")
     out = lrl("vocab", "probe", recipe, "--pieces", "0,30", "--rows", "subword_mean,random_normal",
@@ -230,4 +237,5 @@ def test_a_probe_compares_vocabularies_and_starts_at_equal_bytes(copy):
     assert mean["after"]["kor_Hang"] < mean["before"]["kor_Hang"]
     assert mean["curve"][-1][0] == pytest.approx(mean["bytes"], abs=1)
     assert "bits per byte at equal bytes" in out
+    assert "Go on with" in (copy / "runs/korean/probe/index.html").read_text()
     assert (copy / "runs/korean/train/metrics.jsonl").exists()  # the run itself stays
