@@ -138,8 +138,8 @@ class Counting:
         self.calls += 1
         return self.codec.encode_batch(texts)
 
-    def decode(self, ids):
-        return self.codec.decode(ids)
+    def decode_batch(self, rows):
+        return self.codec.decode_batch(rows)
 
 
 def test_texts_are_encoded_together_not_one_by_one():

@@ -15,6 +15,7 @@ from lrl_jax.vocab import (
     sentencepieces,
     splice,
 )
+from lrl_jax.vocab.auto import AutoCodec
 from lrl_jax.vocab.sentencepieces import proto_of
 from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes
 
@@ -140,6 +141,14 @@ def test_text_that_does_not_come_back_is_caught(tmp_path):
     proof = prove.prove(tmp_path, model, ["a a"], ["한"])
     assert "한" not in model.decode([0])
     assert proof.round_trip.count > 0
+
+
+def test_what_is_proved_is_what_transformers_gives_when_it_is_called(extended, tmp_path):
+    sentencepieces.write(extended, tmp_path)
+    codec, texts = AutoCodec(tmp_path), [*prove.ADVERSARIAL, *ENGLISH, *KOREAN]
+    want = codec.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert codec.encode_batch(texts) == want
+    assert codec.decode_batch(want) == codec.tokenizer.batch_decode(want, skip_special_tokens=True)
 
 
 def test_a_class_of_transformers_that_brings_its_own_cuts_is_caught(tmp_path):

@@ -45,8 +45,8 @@ class ByteLevelCodec:
         rows = self.fast.encode_batch_fast(list(texts), add_special_tokens=False)
         return [row.ids for row in rows]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.fast.decode(list(ids), skip_special_tokens=True)
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self.fast.decode_batch([list(row) for row in rows], skip_special_tokens=True)
 
 
 # ---------------------------------------------------------------------------- reading

@@ -196,10 +196,10 @@ class _Audit:
     def read(self, texts: Iterable[str]) -> list[list[int]]:
         texts = list(texts)
         ids = self._new.encode_batch(texts)
-        back = [self._new.decode(row) for row in ids]
+        back = self._new.codec.decode_batch(ids)
         for codec in self._forms.values():
             self.form_ids = self.form_ids.plus(_where(texts, ids, codec.encode_batch(texts)))
-            other = [codec.decode(row) for row in ids]
+            other = codec.decode_batch(ids)
             self.form_texts = self.form_texts.plus(_where(texts, back, other))
         want = [self._normal(text) for text in texts]
         self.round_trip = self.round_trip.plus(_where(texts, back, want))

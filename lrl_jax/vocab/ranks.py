@@ -52,8 +52,8 @@ class TiktokenCodec:
             list(texts), allowed_special=whole, disallowed_special=()
         )
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return self._encoding.decode([i for i in ids if i in self._text])
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self._encoding.decode_batch([[i for i in row if i in self._text] for row in rows])
 
 
 def read(folder: epath.PathLike) -> TiktokenCodec:

@@ -49,8 +49,8 @@ class SentencePieceCodec:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         return self.processor.encode(list(texts))
 
-    def decode(self, ids: Sequence[int]) -> str:
-        return self.processor.decode(list(ids))
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self.processor.decode([list(row) for row in rows]) if rows else []
 
 
 # ---------------------------------------------------------------------------- reading

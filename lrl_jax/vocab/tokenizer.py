@@ -27,7 +27,7 @@ class Codec(Protocol):
     """What turns text to ids and back; it can be sent to another process."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
-    def decode(self, ids: Sequence[int]) -> str: ...
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Tokenizer:
         for i in ids:
             if not 0 <= i < self.size:
                 raise ValueError(f"id {i} is not in the vocabulary; ids are 0 to {self.size - 1}")
-        return self.codec.decode(ids)
+        return self.codec.decode_batch([ids])[0]
 
 
 class Family(Protocol):

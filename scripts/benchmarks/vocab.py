@@ -321,15 +321,16 @@ def report(args):
 
 def report_ours(folder: Path) -> str:
     from lrl_jax.vocab import fertility, tokenizer
+    from lrl_jax.vocab.fertility_rows import Text
 
     korean, english = (
         [line for _, line in zip(range(20_000), lines(folder / f"{name}.txt"), strict=False)]
         for name in ("korean", "english")
     )
-    texts = {"english": english[:100]}
+    texts = {"english": Text(english[:100])}
     for i in range(199):
         source = korean if i % 2 else english
-        texts[f"language {i:03}"] = source[100 * i : 100 * (i + 1)]
+        texts[f"language {i:03}"] = Text(source[100 * i : 100 * (i + 1)])
     named = {name: tokenizer.load(folder / name) for name in ("base", "byte_level")}
     named["base again"] = named["base"]
     fertility.write_report(named, texts, folder / "fertility", reference="english")
