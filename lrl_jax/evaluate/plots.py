@@ -146,7 +146,8 @@ def panels(
                 ax.remove()
                 continue
             for other, (x, y) in smoothed.items():
-                ax.plot(x, y, color=GRID if other != name else ACCENT, lw=1 + (other == name))
+                mine = other == name
+                ax.plot(x, y, color=ACCENT if mine else GRID, lw=1 + mine, zorder=2 + mine)
             x, y = smoothed[name]
             ax.annotate(f"{y[-1]:.3g}", (x[-1], y[-1]), (0, 7), **_OFFSET, color=INK, size=10)
             ax.set_title(name, color=INK)
