@@ -34,8 +34,9 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         args.folder = Path(folder)
-        write_text(args.folder / "korean.txt", args.megabytes, "hangul", seed=1)
-        write_text(args.folder / "english.txt", max(1, args.megabytes // 10), "latin", seed=2)
+        share = max(1, args.megabytes // 10)
+        measured(Job(write_text, args.folder / "korean.txt", args.megabytes, "hangul", 1))
+        measured(Job(write_text, args.folder / "english.txt", share, "latin", 2))
         for name in args.only.split(","):
             print(f"\n{SECTIONS[name].__doc__.splitlines()[0]}")
             for label, work in SECTIONS[name](args):
@@ -64,7 +65,7 @@ def timed(work) -> tuple[float, float, str]:
 
 
 # ---------------------------------------------------------------------------- text
-def write_text(path: Path, megabytes: int, script: str, seed: int) -> None:
+def write_text(path: Path, megabytes: int, script: str, seed: int) -> str:
     """Lines of words whose frequency falls as 1 / rank."""
     rng = np.random.default_rng(seed)
     words = np.array(lexicon(rng, script), object)
@@ -77,6 +78,7 @@ def write_text(path: Path, megabytes: int, script: str, seed: int) -> None:
             block = "".join(" ".join(words[line]) + "\n" for line in picked)
             size += len(block.encode())
             f.write(block)
+    return f"{size:,} bytes"
 
 
 def lexicon(rng: np.random.Generator, script: str) -> list[str]:
@@ -148,6 +150,11 @@ def byte_level_base(folder: Path):
     return tokenizer.load(path)
 
 
+def make_bases(folder: Path) -> str:
+    sentencepiece_base(folder), byte_level_base(folder)
+    return ""
+
+
 class Job:
     """A function and its arguments, which a process can be sent."""
 
@@ -161,7 +168,7 @@ class Job:
 # ---------------------------------------------------------------------------- learning
 def learn(args):
     """Learning 10,000 pieces"""
-    sentencepiece_base(args.folder), byte_level_base(args.folder)
+    measured(Job(make_bases, args.folder))  # apart: a child's peak memory counts its parent's
     path = args.folder / "korean.txt"
     return [
         ("lrl_jax append, SentencePiece base", Job(learn_ours, args.folder, "base", "append")),
@@ -214,16 +221,20 @@ def learn_tokenizers(path: Path) -> str:
 # ---------------------------------------------------------------------------- splicing
 def splice(args):
     """Splicing 20,000 pieces into 32,000, and writing every form"""
-    for base in (sentencepiece_base(args.folder), byte_level_base(args.folder)):
-        path = args.folder / f"pieces.{base.family}.json"
-        found = candidates(args.folder, base)
-        path.write_text(json.dumps(found[:20_000]))
+    measured(Job(find_candidates, args.folder))
     return [
         ("lrl_jax, SentencePiece base", Job(splice_ours, args.folder, "base", "sentencepiece")),
         ("lrl_jax, byte-level base", Job(splice_ours, args.folder, "byte_level", "byte_level")),
         ("Chinese-LLaMA's recipe (append at score 0)", Job(splice_at_zero, args.folder)),
         ("transformers add_tokens", Job(splice_added, args.folder)),
     ]
+
+
+def find_candidates(folder: Path) -> str:
+    for base in (sentencepiece_base(folder), byte_level_base(folder)):
+        found = candidates(folder, base)
+        (folder / f"pieces.{base.family}.json").write_text(json.dumps(found[:20_000]))
+    return ""
 
 
 def candidates(folder: Path, base) -> list[str]:
@@ -293,7 +304,7 @@ def prove(args):
     """Proving a tokenizer on the whole text"""
     if not (args.folder / "spliced.sentencepiece").exists():
         for _, work in splice(args)[:2]:
-            work()
+            measured(work)
     return [
         ("lrl_jax, SentencePiece", Job(prove_ours, args.folder, "base", "sentencepiece")),
         ("lrl_jax, byte level", Job(prove_ours, args.folder, "byte_level", "byte_level")),
@@ -315,7 +326,7 @@ def prove_ours(folder: Path, base: str, kind: str) -> str:
 # ---------------------------------------------------------------------------- reporting
 def report(args):
     """Fertility of 200 languages under three tokenizers, with the HTML page"""
-    sentencepiece_base(args.folder), byte_level_base(args.folder)
+    measured(Job(make_bases, args.folder))  # apart: a child's peak memory counts its parent's
     return [("lrl_jax, 200 x 100 lines", Job(report_ours, args.folder))]
 
 
@@ -339,36 +350,39 @@ def report_ours(folder: Path) -> str:
 
 # ---------------------------------------------------------------------------- rows
 WIDTH = 1024
-OURS = ("subword_mean", "mean", "hewitt", "length_weighted", "focus", "clp", "omp")
+OURS = ("subword_mean", "mean", "hewitt", "length_weighted", "focus", "clp")
+SOME = 1000  # tokens that omp is timed on: it takes minutes for all of them
 
 
 def rows(args):
     """Rows of 20,000 new tokens beside 32,000 old ones, width 1,024, float32"""
     if not (args.folder / "spliced.sentencepiece").exists():
-        splice(args)[0][1]()
-    jobs = [(f"lrl_jax {name}", Job(rows_ours, args.folder, name)) for name in OURS]
-    for method in ("subword", "omp"):
-        jobs.append(
-            (f"mergekit-tokensurgeon {method}", Job(rows_mergekit, args, method)),
-        )
-    return jobs
+        measured(splice(args)[0][1])
+    jobs = [(f"lrl_jax {name}", Job(rows_ours, args.folder, name, 20_000)) for name in OURS]
+    some = f"omp, {SOME:,} tokens"
+    return [
+        *jobs,
+        ("mergekit-tokensurgeon subword", Job(rows_mergekit, args, "subword", 20_000)),
+        (f"lrl_jax {some}", Job(rows_ours, args.folder, "omp", SOME)),
+        (f"mergekit-tokensurgeon {some}", Job(rows_mergekit, args, "omp", SOME)),
+    ]
 
 
-def rows_ours(folder: Path, name: str) -> str:
+def rows_ours(folder: Path, name: str, count: int) -> str:
     from lrl_jax.embeddings import table
     from lrl_jax.embeddings.rows import Clues, Space
     from lrl_jax.vocab import splice, tokenizer
 
-    base, new = (tokenizer.load(folder / one) for one in ("base", "spliced.sentencepiece"))
+    base = tokenizer.load(folder / "base")
     found = json.loads((folder / "pieces.sentencepiece.json").read_text())
-    _, plan = splice.splice(base, found)
+    new, plan = splice.splice(base, found[:count])
     rng = np.random.default_rng(0)
     old_VD = rng.standard_normal((base.size, WIDTH), np.float32)
     space = Space(
         np.arange(base.size),
-        rng.standard_normal((base.size, 256), np.float32),
+        rng.standard_normal((base.size, WIDTH), np.float32),
         np.arange(base.size, new.size),
-        rng.standard_normal((new.size - base.size, 256), np.float32),
+        rng.standard_normal((new.size - base.size, WIDTH), np.float32),
     )
     sizes = np.array([len(piece.encode()) for piece in tokenizer.family(base).pieces(base)])
     clues = Clues(plan, bytes_V=sizes, tokens=space, helper=space)
@@ -377,15 +391,20 @@ def rows_ours(folder: Path, name: str) -> str:
     return f"the rows alone {time.perf_counter() - start:.1f} s"
 
 
-def rows_mergekit(args, method: str) -> str:
+def rows_mergekit(args, method: str, count: int) -> str:
+    from lrl_jax.vocab import sentencepieces, splice, tokenizer
+
     if not args.tokensurgeon:
         raise ImportError("give --tokensurgeon")
+    donor, out = args.folder / f"donor.{count}", args.folder / f"surgeon.{method}"
+    found = json.loads((args.folder / "pieces.sentencepiece.json").read_text())
+    new, _ = splice.splice(tokenizer.load(args.folder / "base"), found[:count])
+    sentencepieces.write(new, donor)
     model_folder(args.folder / "base")
-    model_folder(args.folder / "spliced.sentencepiece")
-    out = args.folder / f"surgeon.{method}"
+    model_folder(donor)
     subprocess.run(
-        [args.tokensurgeon, str(args.folder / "base"), str(args.folder / "spliced.sentencepiece"),
-         str(out), "--approximation-method", method, "--quiet"],
+        [args.tokensurgeon, str(args.folder / "base"), str(donor), str(out),
+         "--approximation-method", method, "--quiet"],
         check=True, capture_output=True,
     )  # fmt: skip
     return "with reading and writing the model"
