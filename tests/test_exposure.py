@@ -33,7 +33,7 @@ def test_a_count_is_scaled_to_the_budget():
 
 def test_a_budget_that_starves_most_pieces_advises_against_extending():
     (advice, thin) = seen(budget=5_000).advice
-    assert advice.startswith("do not extend by 3 pieces for 5,000 tokens")
+    assert advice.startswith("3 pieces are many for 5,000 tokens")
     assert "feeds 1 of them" in advice
     assert thin.startswith("1 piece would occur 1,000 to 6,000 times")
 

@@ -85,9 +85,10 @@ class Exposure:
         out = []
         if total and 2 * starved > total:
             out.append(
-                f"do not extend by {_pieces(total)} for {self.budget:,} tokens: more than half "
-                f"would occur fewer than {FEW:,} times. The text feeds {total - starved:,} of "
-                "them; add no more than these, or train with the base tokenizer (method: keep)"
+                f"{_pieces(total)} are many for {self.budget:,} tokens: more than half would occur "
+                f"fewer than {FEW:,} times, where larger models did better with none. The text "
+                f"feeds {total - starved:,} of them; add no more, train longer, or keep the base "
+                "tokenizer (method: keep)"
             )
         elif starved:
             out.append(
