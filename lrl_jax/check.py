@@ -17,7 +17,7 @@ from lrl_jax.data import records, templates
 from lrl_jax.embeddings import table as starts
 from lrl_jax.hf import layout, load
 from lrl_jax.model import llama
-from lrl_jax.recipe import Dataset, Parallel, Pretrained, Recipe, Rule
+from lrl_jax.recipe import Dataset, Pretrained, Recipe, Rule
 from lrl_jax.recipe_vocab import Extend, TrainVocab
 from lrl_jax.run import Run, free_bytes
 from lrl_jax.train import optimizer
@@ -131,8 +131,7 @@ def _uris(recipe: Recipe) -> Iterator[tuple[str, str]]:
     if isinstance(part, Extend):
         yield from (("vocab.prove_on", uri) for uri in part.prove_on)
     for name, dataset in recipe.data.datasets.items():
-        uris = (dataset.source, dataset.target) if isinstance(dataset, Parallel) else dataset.path
-        yield from ((f"data.datasets.{name}", uri) for uri in uris)
+        yield from ((f"data.datasets.{name}", uri) for uri in records.uris(dataset))
     for name, uri in recipe.evaluate.bits_per_byte.items():
         yield f"evaluate.bits_per_byte.{name}", uri
     for name, pair in recipe.evaluate.translation.items():

@@ -152,7 +152,22 @@ class Instructions(Part):
     template: str = "alpaca"
 
 
-Dataset = Annotated[Text | Jsonl | Parallel | Instructions, Field(discriminator="kind")]
+class Taco(Part):
+    """Alpaca rows in English and their translation, aligned by row, as TaCo's chain: translate the
+    instruction, answer in English, translate the answer back (arXiv 2311.10797).
+
+    Rows whose translated output is the English one are left out and counted.
+    `taco_legacy` writes the scaffold of the released data to the character.
+    """
+
+    kind: Literal["taco"]
+    english: str
+    translated: str
+    language: Language
+    template: Literal["taco", "taco_legacy"] = "taco"
+
+
+Dataset = Annotated[Text | Jsonl | Parallel | Instructions | Taco, Field(discriminator="kind")]
 
 
 class Data(Part):

@@ -22,7 +22,8 @@ from typing import Any
 from etils import epath
 
 from lrl_jax import __version__, text
-from lrl_jax.recipe import Instructions, Pretrained, Recipe, Text
+from lrl_jax.data import records
+from lrl_jax.recipe import Pretrained, Recipe
 from lrl_jax.recipe_file import dump
 from lrl_jax.recipe_vocab import Extend, TrainVocab
 from lrl_jax.vocab import tokenizer
@@ -243,12 +244,7 @@ def _init_inputs(recipe: Recipe) -> dict[str, str]:
 
 
 def _data_inputs(recipe: Recipe) -> dict[str, str]:
-    uris: list[str] = []
-    for dataset in recipe.data.datasets.values():
-        if isinstance(dataset, Text | Instructions) or dataset.kind == "jsonl":
-            uris += dataset.path
-        else:
-            uris += [dataset.source, dataset.target]
+    uris = [uri for dataset in recipe.data.datasets.values() for uri in records.uris(dataset)]
     shape = recipe.data.model_dump_json(exclude={"workers"})
     return {"data": _hash(shape), **_texts(uris)}
 

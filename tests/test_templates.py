@@ -16,6 +16,18 @@ PAIR = {
 }
 TASK = {"instruction": "Add.", "input": "1 2", "output": "3"}
 
+CHAIN = {
+    "language": "kor_Hang", "instruction": "더해라.", "input": "1 2", "output": "셋",
+    "english_instruction": "Add.", "english_input": "1 2", "english_output": "Three",
+}  # fmt: skip
+ASKED = (
+    "Below is an instruction that describes a task, paired with an input that provides further "
+    "context. Write a response that appropriately completes the request.\n\n### Instruction:\n"
+    "Translate the following instructions from Korean to English, formulate a response in English, "
+    "and then translate that response back into Korean.\n더해라.\n\n### Input:\n1 2\n\n"
+    "### Response:"
+)
+
 # One line a template: a record, its parts, and its prompt. A new template is tested by listing it.
 WANT = {
     "plain": ({"text": "a b"}, [Part("a b", True)], "a b"),
@@ -42,6 +54,30 @@ WANT = {
         "Below is an instruction that describes a task, paired with an input that "
         "provides further context. Write a response that appropriately completes the "
         "request.\n\n### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:",
+    ),
+    "taco": (
+        CHAIN,
+        [
+            Part(ASKED, False),
+            Part(
+                "Instruction in English: Add.\n1 2\nResponse in English: Three\n"
+                "Response in Korean: 셋",
+                True,
+            ),
+        ],
+        ASKED,
+    ),
+    "taco_legacy": (
+        CHAIN,
+        [
+            Part(ASKED, False),
+            Part(
+                "Instruction in English: Add.\n1 2. \n                        "
+                "Response in English: Three. \n                        Response in Korean: 셋 ",
+                True,
+            ),
+        ],
+        ASKED,
     ),
 }
 

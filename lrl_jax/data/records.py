@@ -12,6 +12,8 @@ from typing import Any
 from lrl_jax import recipe, text
 
 Record = dict[str, str]
+ROW = ("instruction", "input", "output")  # of Alpaca's files
+ENGLISH = ("english_instruction", "english_input", "english_output")
 SHARD_BYTES = 64 << 20  # files are gathered into shards of about this size, one job each
 
 
@@ -23,8 +25,8 @@ def shards(dataset: recipe.Dataset) -> list[tuple[str, ...]]:
     Raises:
       ValueError: a file is missing or empty.
     """
-    if isinstance(dataset, recipe.Parallel):
-        return [(dataset.source, dataset.target)]
+    if isinstance(dataset, recipe.Parallel | recipe.Taco):
+        return [uris(dataset)]
     groups: list[list[str]] = []
     room = 0
     for uri in dataset.path:
@@ -35,6 +37,15 @@ def shards(dataset: recipe.Dataset) -> list[tuple[str, ...]]:
             groups[-1].append(file)
             room -= size
     return [tuple(group) for group in groups]
+
+
+def uris(dataset: recipe.Dataset) -> tuple[str, ...]:
+    """Every uri a dataset names; of aligned files, the source first."""
+    if isinstance(dataset, recipe.Parallel):
+        return (dataset.source, dataset.target)
+    if isinstance(dataset, recipe.Taco):
+        return (dataset.english, dataset.translated)
+    return dataset.path
 
 
 def fingerprints(dataset: recipe.Dataset) -> list[list[str]]:
@@ -54,7 +65,7 @@ def language(dataset: recipe.Dataset) -> str:
     return dataset.language
 
 
-def read(dataset: recipe.Dataset, uris: tuple[str, ...]) -> Iterator[Record]:
+def read(dataset: recipe.Dataset, shard: tuple[str, ...]) -> Iterator[Record]:
     """Yields the records of one shard.
 
     Blank lines between texts are no records. A pair or an instruction with an empty half is one,
@@ -66,7 +77,10 @@ def read(dataset: recipe.Dataset, uris: tuple[str, ...]) -> Iterator[Record]:
     if isinstance(dataset, recipe.Parallel):
         yield from _pairs(dataset)
         return
-    for uri in uris:
+    if isinstance(dataset, recipe.Taco):
+        yield from _chains(dataset)
+        return
+    for uri in shard:
         if isinstance(dataset, recipe.Text):
             yield from _texts(uri, dataset.documents)
         elif isinstance(dataset, recipe.Jsonl):
@@ -82,7 +96,9 @@ def fields(dataset: recipe.Dataset) -> tuple[str, ...]:
     if isinstance(dataset, recipe.Parallel):
         return ("source", "target", "source_language", "target_language")
     if isinstance(dataset, recipe.Instructions):
-        return ("instruction", "input", "output")
+        return ROW
+    if isinstance(dataset, recipe.Taco):
+        return (*ROW, *ENGLISH, "language")
     return ("text",)
 
 
@@ -92,12 +108,16 @@ def specimen(dataset: recipe.Dataset) -> Record:
     if isinstance(dataset, recipe.Parallel):
         record["source_language"] = dataset.source_language
         record["target_language"] = dataset.target_language
+    if isinstance(dataset, recipe.Taco):
+        record["language"] = dataset.language
     return record
 
 
 def complete(record: Record) -> bool:
-    """Whether every field but `input` has text."""
-    return all(value.strip() for name, value in record.items() if name != "input")
+    """Whether every field but the inputs has text, and a translation is not what it translates."""
+    if "english_output" in record and record["output"].strip() == record["english_output"].strip():
+        return False
+    return all(value.strip() for name, value in record.items() if not name.endswith("input"))
 
 
 def _files(uri: str) -> list[tuple[str, int]]:
@@ -130,6 +150,26 @@ def _pairs(dataset: recipe.Parallel) -> Iterator[Record]:
             yield _pair(source, target, *languages)
         if dataset.direction in ("backward", "both"):
             yield _pair(target, source, *reversed(languages))
+
+
+def _chains(dataset: recipe.Taco) -> Iterator[Record]:
+    both = (_json_rows(uri) for uri in uris(dataset))
+    for count, (english, translated) in enumerate(itertools.zip_longest(*both), start=1):
+        if english is None or translated is None:
+            short, long = uris(dataset) if english is None else reversed(uris(dataset))
+            raise text.DataError(
+                f"{short} has {count - 1} rows and {long} more; row n of one must be the "
+                "translation of row n of the other"
+            )
+        (where, theirs), (here, own) = english, translated
+        row = {n: _field({"input": "", **own}, n, here) for n in ROW}
+        source = [_field({"input": "", **theirs}, n, where) for n in ROW]
+        if bool(row["input"].strip()) != bool(source[1].strip()):
+            raise text.DataError(
+                f"{here} and {where}: only one of them has an input, so they are not aligned; "
+                "row n of one must be the translation of row n of the other"
+            )
+        yield row | dict(zip(ENGLISH, source, strict=True)) | {"language": dataset.language}
 
 
 def _pair(source: str, target: str, source_language: str, target_language: str) -> Record:

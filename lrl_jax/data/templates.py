@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import json
 
+from lrl_jax.data import taco
 from lrl_jax.data.languages import english_name
 
 Record = dict[str, str]
@@ -63,8 +64,31 @@ def alpaca(record: Record) -> list[Part]:
     return [Part(prompt, False), Part(record["output"], True)]
 
 
+def taco_clean(record: Record) -> list[Part]:
+    """{language, instruction, input, output, english_...}: TaCo's chain in Alpaca's prompt."""
+    return _taco(record, legacy=False)
+
+
+def taco_legacy(record: Record) -> list[Part]:
+    """The same with the scaffold of the released data."""
+    return _taco(record, legacy=True)
+
+
+def _taco(record: Record, legacy: bool) -> list[Part]:
+    asked = {"instruction": taco.request(record), "input": record["input"], "output": ""}
+    answer = taco.answer(record, legacy)
+    return [alpaca(asked)[0], Part(answer, True)]
+
+
 Template = Callable[[Record], list[Part]]
-TEMPLATES: dict[str, Template] = {f.__name__: f for f in (plain, pair, translation, alpaca)}
+TEMPLATES: dict[str, Template] = {
+    "plain": plain,
+    "pair": pair,
+    "translation": translation,
+    "alpaca": alpaca,
+    "taco": taco_clean,
+    "taco_legacy": taco_legacy,
+}
 ANSWERS = {"target": "", "output": ""}  # the fields a model is to produce, still open
 
 

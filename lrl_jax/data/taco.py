@@ -1,0 +1,71 @@
+"""TaCo: translate the instruction to English, answer it there, translate the answer back.
+
+    answer(record, legacy=False)      what the model learns to write (arXiv 2311.10797)
+    parse(generated).answer           the last section of what it wrote; None when it is cut short
+
+`legacy` is the scaffold of the released data to the character: a full stop and a space after the
+English sections, lines that begin with 24 spaces.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import re
+
+from lrl_jax.data.languages import english_name
+
+REQUEST = (
+    "Translate the following instructions from {language} to English, formulate a response in "
+    "English, and then translate that response back into {language}."
+)
+INDENT = " " * 24
+SECTIONS = re.compile(
+    r"\s*Instruction in English:(.*?)\n\s*Response in English:(.*?)\n\s*Response in ([^\n:]+):(.*)",
+    re.DOTALL,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sections:
+    """What a model wrote, section by section, without the space around them."""
+
+    english_instruction: str
+    english_answer: str
+    language: str
+    answer: str
+
+
+def request(record: Mapping[str, str]) -> str:
+    """The instruction as the model is given it."""
+    language = english_name(record["language"])
+    return f"{REQUEST.format(language=language)}\n{record['instruction']}"
+
+
+def answer(record: Mapping[str, str], legacy: bool) -> str:
+    """The three sections; nothing where the answer is still open."""
+    if not record["output"]:
+        return ""
+    language = english_name(record["language"])
+    instruction = "\n".join(
+        part for part in (record["english_instruction"], record["english_input"]) if part
+    )
+    end, indent, last = (". ", INDENT, " ") if legacy else ("", "", "")
+    return (
+        f"Instruction in English: {instruction}{end}\n"
+        f"{indent}Response in English: {record['english_output']}{end}\n"
+        f"{indent}Response in {language}: {record['output']}{last}"
+    )
+
+
+def parse(generated: str) -> Sections | None:
+    """The sections of a generated text; None where one is missing, which is a failed generation.
+
+    >>> chain = "Instruction in English: Add.\\nResponse in English: 3\\nResponse in Korean: 셋"
+    >>> parse(chain).answer
+    '셋'
+    >>> parse("Instruction in English: Add.\\nResponse in English: 3") is None
+    True
+    """
+    found = SECTIONS.match(generated)
+    if found is None:
+        return None
+    return Sections(*(section.strip() for section in found.groups()))

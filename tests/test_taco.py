@@ -1,0 +1,111 @@
+"""TaCo: rows joined with their translation, and generated chains taken apart again."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lrl_jax import recipe
+from lrl_jax.data import records, taco, templates
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
+
+
+def dataset(english, translated, language="kor_Hang") -> recipe.Dataset:
+    one = {"kind": "taco", "english": str(english), "translated": str(translated)}
+    data = recipe.Data(sequence_length=8, datasets={"d": {**one, "language": language}})
+    return data.datasets["d"]
+
+
+def read(one: recipe.Dataset) -> list[dict[str, str]]:
+    return [record for shard in records.shards(one) for record in records.read(one, shard)]
+
+
+def row(instruction: str, output: str, input_: str = "") -> dict[str, str]:
+    return {"instruction": instruction, "input": input_, "output": output}
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+def test_rows_are_joined_with_their_translation(tmp_path):
+    english = write(tmp_path / "en", [row("Add.", "Three", "1 2")])
+    korean = write(tmp_path / "ko", [row("더해라.", "셋", "1 2")])
+    assert read(dataset(english, korean)) == [
+        {
+            "instruction": "더해라.", "input": "1 2", "output": "셋", "language": "kor_Hang",
+            "english_instruction": "Add.", "english_input": "1 2", "english_output": "Three",
+        }
+    ]  # fmt: skip
+
+
+def test_a_translation_that_is_still_english_is_left_out(tmp_path):
+    english = write(tmp_path / "en", [row("Add.", "Three"), row("Say.", "Hello")])
+    korean = write(tmp_path / "ko", [row("더해라.", "셋"), row("말해라.", "Hello ")])
+    assert [records.complete(r) for r in read(dataset(english, korean))] == [True, False]
+
+
+def test_files_of_unequal_length_are_refused(tmp_path):
+    english = write(tmp_path / "en", [row("a", "b"), row("c", "d")])
+    korean = write(tmp_path / "ko", [row("가", "나")])
+    with pytest.raises(ValueError, match=r"ko has 1 rows and .*en more; row n of one must be"):
+        read(dataset(english, korean))
+
+
+def test_an_input_on_one_side_only_shows_that_rows_are_not_aligned(tmp_path):
+    english = write(tmp_path / "en", [row("a", "b", "c")])
+    korean = write(tmp_path / "ko", [row("가", "나")])
+    with pytest.raises(ValueError, match=r"ko: row 1 and .*en: row 1: only one of them has an inp"):
+        read(dataset(english, korean))
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_is_learnt_parses_into_what_it_was_made_of(legacy):
+    record = {
+        "language": "npi_Deva", "instruction": "x", "input": "", "output": "उत्तर: एक\nदुई",
+        "english_instruction": "Say: a\nb", "english_input": "", "english_output": "One.",
+    }  # fmt: skip
+    found = taco.parse(taco.answer(record, legacy))
+    assert (found.answer, found.language) == ("उत्तर: एक\nदुई", "Nepali")
+    assert found.english_answer.rstrip(". ") == "One"
+
+
+def test_a_chain_cut_short_is_a_failed_generation():
+    whole = "Instruction in English: a\nResponse in English: b\nResponse in Tamil: c"
+    assert taco.parse(whole).answer == "c"
+    assert taco.parse(whole[:-16]) is None
+    assert taco.parse("") is None
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("language", "parsed", "short"),
+    [("nepali", 77, 48), ("persian", 80, 69)],
+)
+def test_published_outputs_parse_as_published(language, parsed, short):
+    """Oracle: the last section is the answer that was judged; truncated ones do not parse."""
+    folder = DATA / "judge/taco"
+    judged = {
+        r["id"]: r for r in json.loads((folder / f"{language}_gpt4_evaluated.json").read_text())
+    }
+    texts = {i: (folder / f"responses/{language}/{i}.txt").read_text() for i in range(1, 81)}
+    found = {i: sections for i, text in texts.items() if (sections := taco.parse(text))}
+    assert len(found) == parsed
+    if language == "nepali":
+        assert texts.keys() - found.keys() == {42, 65, 66}
+    assert all(s.answer == judged[i]["answer"].strip() for i, s in found.items())
+    assert sum("less than 6 sentences" in text for text in texts.values()) == short
+
+
+@needs_data
+def test_the_aligned_german_rows_all_carry_the_scaffold():
+    folder = DATA / "instruct"
+    one = dataset(folder / "alpaca_en_12k.json", folder / "alpaca_de_openai_12k.json", "deu_Latn")
+    rows = read(one)
+    kept = [record for record in rows if records.complete(record)]
+    answers = [templates.parts("taco", record)[1].text for record in kept]
+    assert (len(rows), len(rows) - len(kept)) == (12_000, 1_101)
+    assert all(taco.parse(text).answer for text in answers)
