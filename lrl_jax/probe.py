@@ -136,7 +136,7 @@ def page(trials: Sequence[Trial]) -> str:
     """The trials as a page that opens offline: the advice, start and end, and every curve."""
     chosen = trials[best(trials)]
     start, end = ({t.name: t.sought(when(t)) for t in trials} for when in (_before, _after))
-    curves = {t.name: tuple(zip(*t.curve, strict=True)) for t in trials if t.curve}
+    curves = {t.name: ([x for x, _ in t.curve], [y for _, y in t.curve]) for t in trials if t.curve}
     texts = list(trials[0].after)
     rows = [
         [t.name, f"{t.pieces:,}", t.steps, f"{t.tokens:,}"]
