@@ -222,6 +222,33 @@ def test_a_start_that_needs_what_the_recipe_does_not_name_is_told_by_check(world
     assert "init.output_rows: clp needs more; set init.helper" in got.stderr
 
 
+def test_the_proof_is_made_again_and_finds_what_was_changed_since(copy):
+    recipe = str(copy / "korean.yaml")
+    assert "proved on 320 base and 320 new texts" in lrl("vocab", recipe, "--prove").stderr
+    form = copy / "runs/korean/vocab/tokenizer.json"
+    tree = json.loads(form.read_text())
+    tree["model"]["merges"] = tree["model"]["merges"][:-30]
+    form.write_text(json.dumps(tree))
+    got = lrl("vocab", recipe, "--prove", code=5)
+    assert "form_ids: " in got.stderr
+    assert not json.loads((copy / "runs/korean/vocab/proof.json").read_text())["ok"]
+
+
+def test_fertility_of_a_folder_of_languages_is_a_page_and_a_table(world, tmp_path):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for name, language in (("en", "eng_Latn"), ("ko", "kor_Hang")):
+        shutil.copy(world / f"{name}.txt", texts / f"{language}.txt")
+    runs, out = world / "runs", tmp_path / "out"
+    got = lrl("vocab", "fertility", str(runs / "base/vocab"), str(runs / "korean/vocab"),
+              "--texts", str(texts), "--out", str(out))  # fmt: skip
+    assert {"base", "korean", "kor_Hang"} <= set(got.stdout.replace("│", " ").split())
+    assert (out / "index.html").read_text().startswith("<!doctype html>")
+    refused = lrl("vocab", "fertility", str(runs / "base/vocab"), "--texts", str(texts),
+                  "--reference", "fra_Latn", "--out", str(out), code=2)  # fmt: skip
+    assert "no text of the reference language" in refused.stderr
+
+
 def test_a_probe_compares_vocabularies_and_starts_at_equal_bytes(copy):
     recipe = str(copy / "korean.yaml")
     out = lrl("vocab", "probe", recipe, "--pieces", "0,30", "--rows", "subword_mean,random_normal",
