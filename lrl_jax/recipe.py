@@ -4,7 +4,7 @@ Every number a run depends on is a field here; `docs/recipe.schema.json` is gene
 `lrl_jax.recipe_file` reads a recipe from YAML.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import difflib
 from typing import Annotated, Any, Literal
 
@@ -12,11 +12,8 @@ from etils import epath
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from lrl_jax.recipe_data import Data, Name
 from lrl_jax.recipe_vocab import Language, Part, Share, TrainVocab, Vocab
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-Name = Annotated[str, Field(pattern=NAME)]
 
 
 # ---------------------------------------------------------------------------- base
@@ -107,79 +104,6 @@ class Init(Part):
     param_dtype: Literal["float32", "bfloat16"] = "float32"
 
 
-# ---------------------------------------------------------------------------- data
-class Text(Part):
-    """Plain text, one document a line (or a blank-line separated paragraph a document)."""
-
-    kind: Literal["text"]
-    path: tuple[str, ...] = Field(min_length=1)
-    language: Language
-    documents: Literal["lines", "paragraphs"] = "lines"
-
-
-class Jsonl(Part):
-    """JSON objects, one a line; `field` holds the text."""
-
-    kind: Literal["jsonl"]
-    path: tuple[str, ...] = Field(min_length=1)
-    language: Language
-    field: str = "text"
-
-
-class Parallel(Part):
-    """Two text files aligned by line: translation pairs.
-
-    `direction` says which way the pair is learnt; `both` makes two examples of each pair.
-    `template` is a key of `data.templates.TEMPLATES`: `translation` asks for a translation,
-    `pair` writes source and target after one another as one document of plain text.
-    """
-
-    kind: Literal["parallel"]
-    source: str
-    target: str
-    source_language: Language
-    target_language: Language
-    direction: Literal["forward", "backward", "both"] = "forward"
-    template: str = "translation"
-
-
-class Instructions(Part):
-    """Alpaca rows {instruction, input, output}, as a JSON list or JSON lines."""
-
-    kind: Literal["instructions"]
-    path: tuple[str, ...] = Field(min_length=1)
-    language: Language
-    template: str = "alpaca"
-
-
-class Taco(Part):
-    """Alpaca rows in English and their translation, aligned by row, as TaCo's chain: translate the
-    instruction, answer in English, translate the answer back (arXiv 2311.10797).
-
-    Rows whose translated output is the English one are left out and counted.
-    `taco_legacy` writes the scaffold of the released data to the character.
-    """
-
-    kind: Literal["taco"]
-    english: str
-    translated: str
-    language: Language
-    template: Literal["taco", "taco_legacy"] = "taco"
-
-
-Dataset = Annotated[Text | Jsonl | Parallel | Instructions | Taco, Field(discriminator="kind")]
-
-
-class Data(Part):
-    """Named datasets, packed into rows of `sequence_length` tokens."""
-
-    sequence_length: PositiveInt
-    datasets: dict[Name, Dataset] = Field(min_length=1)
-    backend: Literal["packed", "seqio"] = "packed"
-    pack_window: PositiveInt = 8192
-    workers: PositiveInt = 2
-
-
 # ---------------------------------------------------------------------------- train
 class Schedule(Part):
     """Learning rate over a stage: linear warm-up, then `kind` down to `final` x `peak`."""
@@ -209,13 +133,28 @@ class Stage(Part):
     their joint length; a new table starts a new optimizer.
 
     Attributes:
-      mixture: dataset name -> weight, in shares of training tokens.
+      steps: how long; or
+      epochs: how often every dataset of the mixture is read, whole; the weights multiply it.
+      mixture: dataset or mixture name -> weight.
+      weights: what the weights are shares of: training tokens, or examples.
+      ramp_to: the mixture at the end of the stage; its weights are reached in equal steps.
     """
 
     name: Name
-    steps: PositiveInt
+    steps: NonNegativeInt = 0
+    epochs: NonNegativeFloat = 0.0
     mixture: dict[Name, NonNegativeFloat] = Field(min_length=1)
+    weights: Literal["tokens", "examples"] = "tokens"
+    ramp_to: dict[Name, NonNegativeFloat] = Field(default_factory=dict)
     learn: tuple[Rule, ...] = Field(min_length=1)
+
+    @pydantic.model_validator(mode="after")
+    def _one_length(self) -> "Stage":
+        if bool(self.steps) == bool(self.epochs):
+            raise ValueError(f"stage {self.name!r}: give steps or epochs, one of them")
+        if self.epochs and (self.ramp_to or self.weights == "examples"):
+            raise ValueError(f"stage {self.name!r}: epochs leave no room for ramp_to or weights")
+        return self
 
 
 class Optimizer(Part):
@@ -262,10 +201,13 @@ class Train(Part):
       unroll: layers in a step of the scan; small models train faster with all of them.
       loss_blocks: vocabulary blocks of the loss; more hold less of the logits at a time.
       max_skipped: steps in a row without a finite gradient after which the run stops.
+      replay: dataset or mixture name -> share of every stage, against forgetting; the weights of
+        a stage share what is left.
     """
 
     batch_size: PositiveInt
     stages: tuple[Stage, ...] = Field(min_length=1)
+    replay: dict[Name, Share] = Field(default_factory=dict)
     optimizer: Optimizer = Optimizer()
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     remat: Literal["nothing", "dots", "full"] = "nothing"
@@ -341,17 +283,28 @@ class Recipe(Part):
 
     @pydantic.model_validator(mode="after")
     def _mixtures_name_datasets(self) -> "Recipe":
-        known = list(self.data.datasets)
-        for stage in self.train.stages:
-            for name in stage.mixture:
+        known = [*self.data.datasets, *self.data.mixtures]
+        for where, weights in self._weights():
+            for name in weights:
                 if name not in known:
                     raise ValueError(
-                        f"stage {stage.name!r} mixes {name!r}, which is not in data.datasets "
+                        f"{where} mixes {name!r}, which is not in data.datasets or data.mixtures "
                         f"({', '.join(known)}){did_you_mean(name, known)}"
                     )
-            if not sum(stage.mixture.values()) > 0:
-                raise ValueError(f"the weights of stage {stage.name!r} sum to zero")
+            if not sum(weights.values()) > 0:
+                raise ValueError(f"the weights of {where} sum to zero")
         return self
+
+    def _weights(self) -> Iterator[tuple[str, dict[str, float]]]:
+        """Every table of weights, with where it stands."""
+        for name, mixture in self.data.mixtures.items():
+            yield f"mixture {name!r}", mixture.of
+        for stage in self.train.stages:
+            yield f"stage {stage.name!r}", stage.mixture
+            if stage.ramp_to:
+                yield f"the ramp of stage {stage.name!r}", stage.ramp_to
+        if self.train.replay:
+            yield "train.replay", self.train.replay
 
     @pydantic.model_validator(mode="after")
     def _vocabulary_fits_base(self) -> "Recipe":

@@ -155,4 +155,10 @@ def _without_tags(parts: list[str]) -> list[str]:
 
 
 def _known_keys() -> list[str]:
-    return sorted({name for part in Part.__subclasses__() for name in part.model_fields})
+    return sorted({name for part in _parts(Part) for name in part.model_fields})
+
+
+def _parts(part: type[Part]) -> Iterator[type[Part]]:
+    for child in part.__subclasses__():
+        yield child
+        yield from _parts(child)

@@ -12,7 +12,7 @@ MAX_LINES = 400
 # A module may import its own rank and any rank above it, never one below.
 RANKS = (
     ("sample",),
-    ("recipe_vocab", "recipe", "recipe_file", "text", "markup", "laws"),
+    ("recipe_vocab", "recipe_data", "recipe", "recipe_file", "text", "languages", "markup", "laws"),
     ("vocab",),
     ("embeddings",),
     ("model",),

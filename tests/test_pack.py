@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from lrl_jax import recipe
+from lrl_jax import recipe_data
 from lrl_jax.data import pack, rows, templates
 from lrl_jax.data.stream import Files
 
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[1]
 ID_0 = ("\u2581d",)  # a tokenizer whose id 0 is a piece of text, as "!" is in Llama 3
 
 
-def data_of(*paths: Path, **changes) -> recipe.Data:
+def data_of(*paths: Path, **changes) -> recipe_data.Data:
     text = {"kind": "text", "path": [str(path) for path in paths], "language": "kor_Hang"}
     settings = {"sequence_length": 8, "datasets": {"d": text}, "pack_window": 64, "workers": 1}
-    return recipe.Data(**settings | changes)
+    return recipe_data.Data(**settings | changes)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_a_row_cut_short_is_refused(cut):
 
 def test_a_row_of_another_version_is_refused():
     whole = rows.encode([(np.array([1]), np.array([True]))])
-    with pytest.raises(ValueError, match="version 9; this reader knows 1"):
+    with pytest.raises(ValueError, match="version 9; this reader knows 2"):
         rows.decode(b"\x09" + whole[1:])
 
 
@@ -104,7 +104,9 @@ def test_the_five_features_by_hand_with_id_0_an_ordinary_token():
         "decoder_positions": [0, 1, 2, 0, 1, 0, 0],
     }
     assert {name: array[0].tolist() for name, array in got.items()} == want
-    assert {array.dtype for array in got.values()} == {np.dtype(np.int32)}
+    kinds = {name: array.dtype for name, array in got.items()}
+    assert kinds.pop("decoder_loss_weights") == np.float32
+    assert set(kinds.values()) == {np.dtype(np.int32)}
 
 
 def test_a_row_longer_than_the_batch_is_refused():
@@ -201,7 +203,7 @@ def test_an_unchanged_dataset_is_used_again_and_moved_text_is_unchanged(text, tm
 
 
 def test_every_input_moves_the_fingerprint(text, tmp_path, monkeypatch):
-    def mark(data: recipe.Data, tokenizer=None) -> str:
+    def mark(data: recipe_data.Data, tokenizer=None) -> str:
         return pack.fingerprint(data, "d", tokenizer or make())
 
     other = tmp_path / "other.txt"
@@ -295,11 +297,11 @@ def test_packing_in_processes_keeps_tensorflow_out_of_this_one(text, tmp_path):
 import sys
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 from hand_tokenizer import make
-from lrl_jax import recipe
+from lrl_jax import recipe_data
 from lrl_jax.data import pack
 if __name__ == "__main__":
     text = dict(kind="text", path=[{str(text)!r}], language="kor_Hang")
-    data = recipe.Data(sequence_length=8, datasets=dict(d=text), workers=1)
+    data = recipe_data.Data(sequence_length=8, datasets=dict(d=text), workers=1)
     done = []
     pack.prepare_all(data, make(), {str(tmp_path / "out")!r}, lambda *shard: done.append(shard))
     print(done, sorted({{"tensorflow", "seqio", "jax"}} & set(sys.modules)))

@@ -63,7 +63,10 @@ def test_an_override_is_typed(path):
         ("data.datasets.ko.pth=2", "data.datasets.ko.pth: unknown key; did you mean 'path'?"),
         ("train.stages.0.learn.0.schedule.peek=3", "unknown key; did you mean 'peak'?"),
         ("train.stages.0.learn.1.schedule=frzen", "Input should be 'frozen'; got 'frzen'"),
-        ("train.stages.0.mixture.kp=1", "mixes 'kp', which is not in data.datasets (ko)"),
+        (
+            "train.stages.0.mixture.kp=1",
+            "mixes 'kp', which is not in data.datasets or data.mixtures (ko)",
+        ),
         ("train.stages.0.mixture={ko: 0}", "the weights of stage 'a' sum to zero"),
         ("train.batch_size=many", "train.batch_size: Input should be a valid integer"),
         ("train.batch_size=-1", "train.batch_size: Input should be greater than 0; got '-1'"),

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lrl_jax import recipe
+from lrl_jax import recipe_data
 from lrl_jax.data import pack, rows, show
 from lrl_jax.data.plan import Plan, Stage
 
 ROW = rows.Row(
     tokens=np.array([263, NEWLINE, 264, 2, 265, 2]),  # "a\n" -> "b", then "c"
-    trained=np.array([False, False, True, True, True, True]),
+    weights=np.array([0, 0, 1, 1, 1, 1], np.float32),
     lengths=np.array([4, 2]),
 )
 MANIFEST = rows.Manifest(
@@ -53,7 +53,7 @@ def test_masked_tokens_are_dim_and_learnt_ones_bold():
 def test_show_prints_the_documents_of_a_row(tmp_path):
     (tmp_path / "t").write_text("a b\nc\n")
     text = {"kind": "text", "path": [str(tmp_path / "t")], "language": "kor_Hang"}
-    data = recipe.Data(sequence_length=8, datasets={"d": text})
+    data = recipe_data.Data(sequence_length=8, datasets={"d": text})
     pack.prepare(data, "d", make(), tmp_path)
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     show.show(tmp_path / "d", make(), console=console)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from lrl_jax import recipe
+from lrl_jax import recipe_data
 from lrl_jax.data import pack, rows
 from lrl_jax.data.plan import Plan, Stage
 from lrl_jax.data.stream import Files, Stream
@@ -32,7 +32,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         (base / f"{name}.txt").write_text("\n".join(lines))
     patch = pytest.MonkeyPatch()
     patch.setattr("lrl_jax.data.records.SHARD_BYTES", 1)
-    data = recipe.Data(
+    data = recipe_data.Data(
         sequence_length=T,
         datasets={
             name: {"kind": "text", "path": [str(base / f"{name}*.txt")], "language": "kor_Hang"}

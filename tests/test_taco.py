@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from lrl_jax import recipe
+from lrl_jax import recipe_data
 from lrl_jax.data import records, taco, templates
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
 
 
-def dataset(english, translated, language="kor_Hang") -> recipe.Dataset:
+def dataset(english, translated, language="kor_Hang") -> recipe_data.Dataset:
     one = {"kind": "taco", "english": str(english), "translated": str(translated)}
-    data = recipe.Data(sequence_length=8, datasets={"d": {**one, "language": language}})
+    data = recipe_data.Data(sequence_length=8, datasets={"d": {**one, "language": language}})
     return data.datasets["d"]
 
 
-def read(one: recipe.Dataset) -> list[dict[str, str]]:
+def read(one: recipe_data.Dataset) -> list[dict[str, str]]:
     return [record for shard in records.shards(one) for record in records.read(one, shard)]
 
 

@@ -9,7 +9,7 @@ from hand_tokenizer import make
 import numpy as np
 import pytest
 
-from lrl_jax import recipe
+from lrl_jax import recipe, recipe_data
 from lrl_jax.data import pack, records, rows, tasks
 from lrl_jax.data.sources import Vocabulary, seqio, tf
 from lrl_jax.data.stream import Files
@@ -20,12 +20,12 @@ KOREAN = {"language": "kor_Hang"}
 LANGUAGES = {"source_language": "eng_Latn", "target_language": "kor_Hang"}
 
 
-def dataset(kind: str, **fields) -> recipe.Dataset:
-    data = recipe.Data(sequence_length=8, datasets={"d": {"kind": kind, **fields}})
+def dataset(kind: str, **fields) -> recipe_data.Dataset:
+    data = recipe_data.Data(sequence_length=8, datasets={"d": {"kind": kind, **fields}})
     return data.datasets["d"]
 
 
-def read(one: recipe.Dataset) -> list[dict[str, str]]:
+def read(one: recipe_data.Dataset) -> list[dict[str, str]]:
     return [record for shard in records.shards(one) for record in records.read(one, shard)]
 
 
@@ -47,8 +47,8 @@ def test_text_may_be_a_document_a_paragraph(tmp_path):
 
 
 def test_jsonl_gives_the_named_field(tmp_path):
-    path = write(tmp_path / "t", '{"body": "a", "n": 1}\n\n{"body": "b"}\n')
-    got = read(dataset("jsonl", path=[path], field="body", **KOREAN))
+    path = write(tmp_path / "t.jsonl", '{"body": "a", "n": 1}\n\n{"body": "b"}\n')
+    got = read(dataset("text", path=[path], columns={"text": "body"}, **KOREAN))
     assert got == [{"text": "a"}, {"text": "b"}]
 
 
@@ -92,30 +92,43 @@ def test_pairs_of_unequal_length_are_refused_with_both_counts(tmp_path, s, t, co
 @pytest.mark.parametrize(
     ("kind", "content", "why"),
     [
-        ("jsonl", '{"text": "a"}\n{"body": "b"}\n', r"t:2: has no field 'text'; it has body"),
-        ("jsonl", '{"text": "a"}\n{"text"\n', r"t:2: not JSON"),
-        ("jsonl", "[1]\n", r"t:1: want a JSON object; got '\[1\]'"),
-        ("jsonl", '{"text": 5}\n', r"t:1: field 'text' must be a string; got '5'"),
-        ("jsonl", '{"text": "\\ud800"}\n', r"t:1: field 'text' holds half a surrogate"),
-        ("instructions", '[{"instruction": "a"}]', r"t: row 1: has no field 'output'"),
-        ("instructions", '[{"instruction": "a", "output": "b"}, 3]', r"t: row 2: want a JSON obj"),
-        ("instructions", '[{"instruction"', r"t: not JSON"),
-        ("instructions", '\n{"instruction": "a"}', r"t:2: has no field 'output'"),
-        ("text", "", r"t: is empty"),
+        (
+            "text:t.jsonl",
+            '{"text": "a"}\n{"body": "b"}\n',
+            r"t(.jsonl)?:2: has no field 'text'; it has body",
+        ),
+        ("text:t.jsonl", '{"text": "a"}\n{"text"\n', r"t(.jsonl)?:2: not JSON"),
+        ("text:t.jsonl", "[1]\n", r"t(.jsonl)?:1: want a JSON object; got '\[1\]'"),
+        ("text:t.jsonl", '{"text": 5}\n', r"t(.jsonl)?:1: field 'text' must be a string; got '5'"),
+        (
+            "text:t.jsonl",
+            '{"text": "\\ud800"}\n',
+            r"t(.jsonl)?:1: field 'text' holds half a surrogate",
+        ),
+        ("instructions", '[{"instruction": "a"}]', r"t(.jsonl)?: row 1: has no field 'output'"),
+        (
+            "instructions",
+            '[{"instruction": "a", "output": "b"}, 3]',
+            r"t(.jsonl)?: row 2: want a JSON obj",
+        ),
+        ("instructions", '[{"instruction"', r"t(.jsonl)?: not JSON"),
+        ("instructions", '\n{"instruction": "a"}', r"t(.jsonl)?:2: has no field 'output'"),
+        ("text", "", r"t(.jsonl)?: is empty"),
     ],
 )
 def test_a_bad_record_is_named_by_file_and_line(tmp_path, kind, content, why):
-    path = write(tmp_path / "t", content)
+    kind, _, name = kind.partition(":")
+    path = write(tmp_path / (name or "t"), content)
     with pytest.raises(ValueError, match=why):
         read(dataset(kind, path=[path], **KOREAN))
 
 
 # ---------------------------------------------------------------------------- seqio
-def small(tmp_path: Path, **changes) -> recipe.Data:
+def small(tmp_path: Path, **changes) -> recipe_data.Data:
     text = write(tmp_path / "text", "a b\nc c c c c c c c c\nb d d\n" * 40)
     rows_in = [{"instruction": "a", "input": "", "output": o} for o in ("b", "", "c d")]
     tuned = write(tmp_path / "rows.json", json.dumps(rows_in))
-    return recipe.Data(
+    return recipe_data.Data(
         sequence_length=8,
         datasets={
             "my-text": {"kind": "text", "path": [text], **KOREAN},
@@ -158,12 +171,12 @@ def test_a_mixture_says_the_weights_of_its_stage(tmp_path):
 
 
 def test_an_error_in_the_text_comes_out_of_tensorflow_as_it_was(tmp_path):
-    path = write(tmp_path / "t", '{"text": "a"}\n{"body": "b"}\n')
-    data = recipe.Data(
-        sequence_length=8, datasets={"d": {"kind": "jsonl", "path": [path], **KOREAN}}
+    path = write(tmp_path / "t.jsonl", '{"text": "a"}\n{"body": "b"}\n')
+    data = recipe_data.Data(
+        sequence_length=8, datasets={"d": {"kind": "text", "path": [path], **KOREAN}}
     )
     task = tasks.register("run", data, make())["d"]
-    with pytest.raises(ValueError, match=r"t:2: has no field 'text'; it has body"):
+    with pytest.raises(ValueError, match=r"t(.jsonl)?:2: has no field 'text'; it has body"):
         list(tasks.examples(task, 0))
 
 

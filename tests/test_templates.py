@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lrl_jax.data import documents, templates
-from lrl_jax.data.languages import english_name
+from lrl_jax.languages import english_name
 from lrl_jax.data.templates import Part
 
 PAIR = {

@@ -22,7 +22,7 @@ import tempfile
 from etils import epath
 import numpy as np
 
-from lrl_jax import recipe
+from lrl_jax import recipe_data
 from lrl_jax.data import documents, records, rows, templates
 from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import Tokenizer
@@ -52,7 +52,7 @@ Packed = tuple[rows.Shard | None, Count]  # a shard without a document has no fi
 
 # ---------------------------------------------------------------------------- whole datasets
 def prepare(
-    data: recipe.Data, name: str, tokenizer: Tokenizer, folder: epath.PathLike
+    data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: epath.PathLike
 ) -> rows.Manifest:
     """Packs the dataset `name` into `folder`/`name`, in this process, which imports TensorFlow.
 
@@ -70,7 +70,7 @@ def prepare(
 
 
 def prepare_all(
-    data: recipe.Data,
+    data: recipe_data.Data,
     tokenizer: Tokenizer,
     folder: epath.PathLike,
     progress: Progress = lambda name, done, total: None,
@@ -101,7 +101,7 @@ def prepare_all(
     return {name: manifests[name] for name in data.datasets}
 
 
-def fingerprint(data: recipe.Data, name: str, tokenizer: Tokenizer) -> str:
+def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
     """What the rows of a dataset depend on, in one digest; reads its whole text."""
     dataset = data.datasets[name]
     written = templates.fingerprint(records.template(dataset), records.specimen(dataset))
@@ -146,7 +146,7 @@ def digest(path: epath.Path) -> str:
 
 # ---------------------------------------------------------------------------- one shard
 def pack_shard(
-    data: recipe.Data, name: str, tokenizer: Tokenizer, folder: str, shard: int
+    data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: str, shard: int
 ) -> Packed:
     """Packs one source shard into one file; a pure function of its text, fit for any runner.
 
@@ -210,7 +210,7 @@ def _pieces(
                 docs=len(encoded),
                 bytes=sum(document.bytes for document in encoded),
                 tokens=sum(len(document.tokens) for document in encoded),
-                loss_tokens=sum(int(document.trained.sum()) for document in encoded),
+                loss_tokens=sum(int((document.weights > 0).sum()) for document in encoded),
             )
         )
         for document in encoded:
@@ -256,7 +256,7 @@ def _write(path: epath.Path, found: Iterable[bytes]) -> rows.Shard | None:
 
 # ---------------------------------------------------------------------------- joining shards
 def _in_processes(
-    data: recipe.Data,
+    data: recipe_data.Data,
     tokenizer: Tokenizer,
     folder: epath.PathLike,
     due: dict[str, int],
@@ -270,7 +270,9 @@ def _in_processes(
     done: dict[str, list[Packed]] = {name: [] for name in due}
     # spawn: a fork of a process that runs JAX or TensorFlow threads can hang
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(min(data.workers, len(jobs)), context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        min(data.workers or os.cpu_count() or 1, len(jobs)), context
+    ) as pool:
         try:
             for (name, _), result in zip(jobs, pool.map(work, jobs), strict=True):
                 done[name].append(result)
@@ -280,13 +282,13 @@ def _in_processes(
         except BrokenProcessPool:
             raise DataError(
                 "a packing process was killed, most likely for lack of memory; "
-                f"lower data.workers (now {data.workers}) or data.pack_window"
+                f"lower data.workers (now {data.workers or os.cpu_count()}) or data.pack_window"
             ) from None
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _job(data: recipe.Data, tokenizer: Tokenizer, folder: str, job: tuple[str, int]) -> Packed:
+def _job(data: recipe_data.Data, tokenizer: Tokenizer, folder: str, job: tuple[str, int]) -> Packed:
     name, shard = job
     return pack_shard(data, name, tokenizer, os.fspath(epath.Path(folder) / name), shard)
 
@@ -300,7 +302,7 @@ def _clear(folder: epath.Path) -> None:
 
 
 def _finish(
-    data: recipe.Data,
+    data: recipe_data.Data,
     name: str,
     tokenizer: Tokenizer,
     folder: epath.Path,

@@ -9,7 +9,7 @@ import itertools
 import json
 from typing import Any
 
-from lrl_jax import recipe, text
+from lrl_jax import recipe_data, text
 
 Record = dict[str, str]
 ROW = ("instruction", "input", "output")  # of Alpaca's files
@@ -17,7 +17,7 @@ ENGLISH = ("english_instruction", "english_input", "english_output")
 SHARD_BYTES = 64 << 20  # files are gathered into shards of about this size, one job each
 
 
-def shards(dataset: recipe.Dataset) -> list[tuple[str, ...]]:
+def shards(dataset: recipe_data.Dataset) -> list[tuple[str, ...]]:
     """The uris of each shard: whole files, small neighbours together; a pair is one shard.
 
     Depends on the files alone, so that any number of workers makes the same rows.
@@ -25,7 +25,7 @@ def shards(dataset: recipe.Dataset) -> list[tuple[str, ...]]:
     Raises:
       ValueError: a file is missing or empty.
     """
-    if isinstance(dataset, recipe.Parallel | recipe.Taco):
+    if isinstance(dataset, recipe_data.Parallel | recipe_data.Taco):
         return [uris(dataset)]
     groups: list[list[str]] = []
     room = 0
@@ -39,33 +39,33 @@ def shards(dataset: recipe.Dataset) -> list[tuple[str, ...]]:
     return [tuple(group) for group in groups]
 
 
-def uris(dataset: recipe.Dataset) -> tuple[str, ...]:
+def uris(dataset: recipe_data.Dataset) -> tuple[str, ...]:
     """Every uri a dataset names; of aligned files, the source first."""
-    if isinstance(dataset, recipe.Parallel):
+    if isinstance(dataset, recipe_data.Parallel):
         return (dataset.source, dataset.target)
-    if isinstance(dataset, recipe.Taco):
+    if isinstance(dataset, recipe_data.Taco):
         return (dataset.english, dataset.translated)
     return dataset.path
 
 
-def fingerprints(dataset: recipe.Dataset) -> list[list[str]]:
+def fingerprints(dataset: recipe_data.Dataset) -> list[list[str]]:
     """What the text of each shard is, wherever it lies: a digest per file."""
     return [[text.fingerprint(uri) for uri in shard] for shard in shards(dataset)]
 
 
-def template(dataset: recipe.Dataset) -> str:
+def template(dataset: recipe_data.Dataset) -> str:
     """The name of the template that writes this dataset's records."""
     return getattr(dataset, "template", "plain")
 
 
-def language(dataset: recipe.Dataset) -> str:
+def language(dataset: recipe_data.Dataset) -> str:
     """The FLORES code of a dataset; of pairs, both."""
-    if isinstance(dataset, recipe.Parallel):
+    if isinstance(dataset, recipe_data.Parallel):
         return f"{dataset.source_language}-{dataset.target_language}"
     return dataset.language
 
 
-def read(dataset: recipe.Dataset, shard: tuple[str, ...]) -> Iterator[Record]:
+def read(dataset: recipe_data.Dataset, shard: tuple[str, ...]) -> Iterator[Record]:
     """Yields the records of one shard.
 
     Blank lines between texts are no records. A pair or an instruction with an empty half is one,
@@ -74,41 +74,41 @@ def read(dataset: recipe.Dataset, shard: tuple[str, ...]) -> Iterator[Record]:
     Raises:
       ValueError: what is wrong, as file:line where there is a line.
     """
-    if isinstance(dataset, recipe.Parallel):
+    if isinstance(dataset, recipe_data.Parallel):
         yield from _pairs(dataset)
         return
-    if isinstance(dataset, recipe.Taco):
+    if isinstance(dataset, recipe_data.Taco):
         yield from _chains(dataset)
         return
     for uri in shard:
-        if isinstance(dataset, recipe.Text):
-            yield from _texts(uri, dataset.documents)
-        elif isinstance(dataset, recipe.Jsonl):
+        if isinstance(dataset, recipe_data.Text) and uri.endswith(".jsonl"):
             for where, row in _json_lines(uri):
-                yield {"text": _field(row, dataset.field, where)}
+                yield {"text": _field(row, dataset.columns.get("text", "text"), where)}
+        elif isinstance(dataset, recipe_data.Text):
+            yield from _texts(uri, dataset.documents)
         else:
             for where, row in _json_rows(uri):
                 yield {n: _field({"input": "", **row}, n, where) for n in fields(dataset)}
 
 
-def fields(dataset: recipe.Dataset) -> tuple[str, ...]:
+def fields(dataset: recipe_data.Dataset) -> tuple[str, ...]:
     """The fields every record of this dataset has."""
-    if isinstance(dataset, recipe.Parallel):
+    if isinstance(dataset, recipe_data.Parallel):
         return ("source", "target", "source_language", "target_language")
-    if isinstance(dataset, recipe.Instructions):
+    if isinstance(dataset, recipe_data.Instructions):
         return ROW
-    if isinstance(dataset, recipe.Taco):
+    if isinstance(dataset, recipe_data.Taco):
         return (*ROW, *ENGLISH, "language")
     return ("text",)
 
 
-def specimen(dataset: recipe.Dataset) -> Record:
+def specimen(dataset: recipe_data.Dataset) -> Record:
     """A record such as this dataset has, each field holding its own name."""
     record = {name: name for name in fields(dataset)}
-    if isinstance(dataset, recipe.Parallel):
+    if isinstance(dataset, recipe_data.Parallel):
         record["source_language"] = dataset.source_language
         record["target_language"] = dataset.target_language
-    if isinstance(dataset, recipe.Taco):
+    if isinstance(dataset, recipe_data.Taco):
         record["language"] = dataset.language
     return record
 
@@ -135,7 +135,7 @@ def _texts(uri: str, documents: str) -> Iterator[Record]:
             yield {"text": "\n".join(group)}
 
 
-def _pairs(dataset: recipe.Parallel) -> Iterator[Record]:
+def _pairs(dataset: recipe_data.Parallel) -> Iterator[Record]:
     languages = dataset.source_language, dataset.target_language
     sources, targets = text.lines(dataset.source), text.lines(dataset.target)
     for count, (source, target) in enumerate(itertools.zip_longest(sources, targets)):
@@ -152,7 +152,7 @@ def _pairs(dataset: recipe.Parallel) -> Iterator[Record]:
             yield _pair(target, source, *reversed(languages))
 
 
-def _chains(dataset: recipe.Taco) -> Iterator[Record]:
+def _chains(dataset: recipe_data.Taco) -> Iterator[Record]:
     both = (_json_rows(uri) for uri in uris(dataset))
     for count, (english, translated) in enumerate(itertools.zip_longest(*both), start=1):
         if english is None or translated is None:

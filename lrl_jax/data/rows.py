@@ -1,7 +1,9 @@
 """Packed rows: the bytes of one row, the five arrays made of it, and the manifest of a dataset.
 
 A row is little endian: version u8, flags u8, segments u32, tokens u32; then segment lengths u32;
-then, if a token is not trained on, one loss bit per token; then tokens u16, or u32 if wide.
+then the loss weights, if they are not all 1: a bit per token where they are 0 and 1, else their
+number u8, the different ones f32, and a place among them u8 per token; then tokens u16, or u32 if
+wide.
 """
 
 from collections.abc import Sequence
@@ -15,8 +17,8 @@ import numpy as np
 from lrl_jax.text import DataError
 
 HEADER = struct.Struct("<BBII")
-VERSION = 1
-WIDE, MASKED = 1, 2  # flags
+VERSION = 2
+WIDE, MASKED, WEIGHTED = 1, 2, 4  # flags
 MANIFEST = "manifest.json"
 
 
@@ -26,31 +28,47 @@ class Row:
 
     Attributes:
       tokens: targets; each document ends in eos unless it was split here.
-      trained: whether the loss counts that token.
+      weights: of each token in the loss, float32; 0 for what is only read.
       lengths: how many tokens each document (segment) has.
     """
 
     tokens: np.ndarray
-    trained: np.ndarray
+    weights: np.ndarray
     lengths: np.ndarray
+
+    @property
+    def trained(self) -> np.ndarray:
+        """Whether the loss counts a token."""
+        return self.weights > 0
 
 
 def encode(documents: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
-    """The bytes of a row that holds these (tokens, trained) documents, in this order."""
+    """The bytes of a row that holds these (tokens, weights) documents, in this order."""
     lengths = np.array([len(tokens) for tokens, _ in documents], "<u4")
     tokens = np.concatenate([tokens for tokens, _ in documents])
-    trained = np.concatenate([trained for _, trained in documents])
+    weights = np.concatenate([weights for _, weights in documents]).astype("<f4")
     assert lengths.all()
-    wide, masked = bool(tokens.max() > 0xFFFF), not trained.all()
-    flags = WIDE * wide | MASKED * masked
+    wide = bool(tokens.max() > 0xFFFF)
+    flag, written = _pack_weights(weights)
     return b"".join(
         [
-            HEADER.pack(VERSION, flags, len(lengths), len(tokens)),
+            HEADER.pack(VERSION, WIDE * wide | flag, len(lengths), len(tokens)),
             lengths.tobytes(),
-            np.packbits(trained).tobytes() if masked else b"",
+            written,
             tokens.astype("<u4" if wide else "<u2").tobytes(),
         ]
     )
+
+
+def _pack_weights(weights: np.ndarray) -> tuple[int, bytes]:
+    if (weights == 1).all():
+        return 0, b""
+    kinds, places = np.unique(weights, return_inverse=True)
+    if set(kinds.tolist()) <= {0.0, 1.0}:
+        return MASKED, np.packbits(weights > 0).tobytes()
+    if len(kinds) > 255:
+        raise DataError(f"a row with {len(kinds)} different loss weights; want at most 255")
+    return WEIGHTED, bytes([len(kinds)]) + kinds.tobytes() + places.astype(np.uint8).tobytes()
 
 
 def decode(data: bytes) -> Row:
@@ -64,42 +82,50 @@ def decode(data: bytes) -> Row:
     version, flags, segments, count = HEADER.unpack_from(data)
     if version != VERSION:
         raise DataError(f"a row of version {version}; this reader knows {VERSION}")
-    bits = (count + 7) // 8 if flags & MASKED else 0
     dtype = np.dtype("<u4" if flags & WIDE else "<u2")
-    want = HEADER.size + 4 * segments + bits + dtype.itemsize * count
+    at = HEADER.size + 4 * segments
+    kinds = data[at] if flags & WEIGHTED and at < len(data) else 0
+    size = 1 + 4 * kinds + count if flags & WEIGHTED else (count + 7) // 8 * bool(flags & MASKED)
+    want = at + size + dtype.itemsize * count
     if len(data) != want:
         raise DataError(f"a row of {len(data)} bytes is damaged; its header says {want}")
-    at = HEADER.size
-    lengths = np.frombuffer(data, "<u4", segments, at)
-    at += 4 * segments
-    trained = np.ones(count, bool)
-    if flags & MASKED:
-        trained = np.unpackbits(np.frombuffer(data, np.uint8, bits, at), count=count) > 0
-    tokens = np.frombuffer(data, dtype, count, at + bits).astype(np.int32)
+    lengths = np.frombuffer(data, "<u4", segments, HEADER.size)
     if lengths.sum() != count:
         raise DataError(f"a row is damaged: segments of {lengths.sum()} tokens, {count} stored")
-    return Row(tokens, trained, lengths.astype(np.int64))
+    if flags & WEIGHTED:
+        places = np.frombuffer(data, np.uint8, count, at + 1 + 4 * kinds)
+        if places.max() >= kinds:
+            raise DataError(f"a row is damaged: weight {places.max()} of {kinds}")
+        weights = np.frombuffer(data, "<f4", kinds, at + 1)[places]
+    elif flags & MASKED:
+        bits = np.frombuffer(data, np.uint8, size, at)
+        weights = np.unpackbits(bits, count=count).astype(np.float32)
+    else:
+        weights = np.ones(count, np.float32)
+    tokens = np.frombuffer(data, dtype, count, at + size).astype(np.int32)
+    return Row(tokens, weights, lengths.astype(np.int64))
 
 
 def features(rows: Sequence[Row], length: int, bos_id: int, pad_id: int) -> dict[str, np.ndarray]:
-    """Five int32 arrays [B, T] with seqio's names; T is `length`.
+    """Five arrays [B, T] with seqio's names; T is `length`; all int32, but loss weights float32.
 
     Each document's input starts with bos and runs one behind its targets. Padding has segment 0
     and loss weight 0. No id is special: padding is known by its segment, not by its token.
 
-    >>> row = Row(np.array([7, 8, 2, 9, 2]), np.array([0, 1, 1, 1, 1]), np.array([3, 2]))
+    >>> row = Row(np.array([7, 8, 2, 9, 2]), np.array([0, 1, 1, 0.5, 1]), np.array([3, 2]))
     >>> for name, array_BT in features([row], length=6, bos_id=1, pad_id=0).items():
     ...     print(f"{name:21}", array_BT[0])
     decoder_target_tokens [7 8 2 9 2 0]
     decoder_input_tokens  [1 7 8 1 9 0]
-    decoder_loss_weights  [0 1 1 1 1 0]
+    decoder_loss_weights  [0.  1.  1.  0.5 1.  0. ]
     decoder_segment_ids   [1 1 1 2 2 0]
     decoder_positions     [0 1 2 0 1 0]
     """
     shape = (len(rows), length)
     targets_BT = np.full(shape, pad_id, np.int32)
     inputs_BT = np.full(shape, pad_id, np.int32)
-    weights_BT, segments_BT, positions_BT = (np.zeros(shape, np.int32) for _ in range(3))
+    weights_BT = np.zeros(shape, np.float32)
+    segments_BT, positions_BT = (np.zeros(shape, np.int32) for _ in range(2))
     for b, row in enumerate(rows):
         n = len(row.tokens)
         if n > length:
@@ -108,7 +134,7 @@ def features(rows: Sequence[Row], length: int, bos_id: int, pad_id: int) -> dict
         targets_BT[b, :n] = row.tokens
         inputs_BT[b, 1:n] = row.tokens[:-1]
         inputs_BT[b, starts] = bos_id
-        weights_BT[b, :n] = row.trained
+        weights_BT[b, :n] = row.weights
         segments_BT[b, :n] = np.repeat(np.arange(1, len(starts) + 1), row.lengths)
         positions_BT[b, :n] = np.arange(n) - np.repeat(starts, row.lengths)
     return {

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from lrl_jax import recipe
+from lrl_jax import recipe_data
 from lrl_jax.data import records
 from lrl_jax.vocab.tokenizer import Tokenizer
 
@@ -65,7 +65,7 @@ class Records(seqio.DataSource):
       error: what the last run failed with; TensorFlow would turn it into an OpError.
     """
 
-    def __init__(self, dataset: recipe.Dataset):
+    def __init__(self, dataset: recipe_data.Dataset):
         self.dataset = dataset
         self.shards = records.shards(dataset)
         self.skipped = 0

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import dataclasses
 import re
 
-from lrl_jax.data.languages import english_name
+from lrl_jax.languages import english_name
 
 REQUEST = (
     "Translate the following instructions from {language} to English, formulate a response in "

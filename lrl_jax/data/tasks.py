@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from lrl_jax import recipe
+from lrl_jax import recipe, recipe_data
 from lrl_jax.data import records, templates
 from lrl_jax.data.sources import BLOCK, Records, Vocabulary, ragged, seqio, tf
 from lrl_jax.vocab.tokenizer import Tokenizer
@@ -24,7 +24,7 @@ from lrl_jax.vocab.tokenizer import Tokenizer
 
 # ---------------------------------------------------------------------------- preprocessors
 def _apply(template: str) -> Any:
-    """Records to {parts: strings, trained: booleans}."""
+    """Records to {parts: strings, weights: floats}."""
 
     def write(names: Sequence[str], *columns: np.ndarray) -> tuple[np.ndarray, ...]:
         rows = zip(*columns, strict=True)
@@ -32,18 +32,18 @@ def _apply(template: str) -> Any:
         written = [templates.parts(template, record) for record in found]
         return (
             np.array([part.text.encode() for parts in written for part in parts], object),
-            np.array([part.trained for parts in written for part in parts]),
+            np.array([part.weight for parts in written for part in parts], np.float32),
             np.array([len(parts) for parts in written]),
         )
 
     def block(columns: dict[str, tf.Tensor]) -> dict[str, Any]:
-        texts, trained, counts = tf.numpy_function(
+        texts, weights, counts = tf.numpy_function(
             functools.partial(write, list(columns)),
             list(columns.values()),
-            (tf.string, tf.bool, tf.int64),
+            (tf.string, tf.float32, tf.int64),
             stateful=False,
         )
-        return {"parts": ragged(texts, counts), "trained": ragged(trained, counts)}
+        return {"parts": ragged(texts, counts), "part_weights": ragged(weights, counts)}
 
     return lambda dataset: dataset.batch(BLOCK).map(block).unbatch()
 
@@ -53,10 +53,10 @@ def _tokenize(dataset: tf.data.Dataset, output_features: Any) -> tf.data.Dataset
 
     def one(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         ids = vocabulary.encode_tf(example["parts"])
-        weights = tf.repeat(tf.cast(example["trained"], tf.int32), ids.row_lengths())
+        weights = tf.repeat(example["part_weights"], ids.row_lengths())
         return {
             "targets": tf.concat([ids.values, [vocabulary.eos_id]], 0),
-            "weights": tf.concat([weights, [1]], 0),
+            "weights": tf.concat([weights, [1.0]], 0),
         }
 
     return dataset.map(one)
@@ -82,11 +82,11 @@ def task_name(run: str, dataset: str) -> str:
     return re.sub(r"[^\w.]", "#", f"lrl.{run}.{dataset}")
 
 
-def register(run: str, data: recipe.Data, tokenizer: Tokenizer) -> dict[str, seqio.Task]:
+def register(run: str, data: recipe_data.Data, tokenizer: Tokenizer) -> dict[str, seqio.Task]:
     """Registers a Task for every dataset, in the place of any of the same name."""
     features = {
         "targets": seqio.Feature(Vocabulary(tokenizer), add_eos=True),
-        "weights": seqio.Feature(seqio.PassThroughVocabulary(2), add_eos=False),
+        "weights": seqio.Feature(seqio.PassThroughVocabulary(2), add_eos=False, dtype=tf.float32),
     }
     return {
         name: _add(
@@ -135,10 +135,11 @@ def examples(task: seqio.Task, shard: int) -> Iterator[list[templates.Part]]:
     dataset = task.preprocess_precache(dataset)
     with _errors(task):
         for block in dataset.ragged_batch(BLOCK):
-            texts, trained = block["parts"].to_list(), block["trained"].to_list()
-            for example in zip(texts, trained, strict=True):
+            texts, weights = block["parts"].to_list(), block["part_weights"].to_list()
+            for example in zip(texts, weights, strict=True):
                 yield [
-                    templates.Part(text.decode(), flag) for text, flag in zip(*example, strict=True)
+                    templates.Part(text.decode(), weight)
+                    for text, weight in zip(*example, strict=True)
                 ]
 
 
@@ -170,12 +171,12 @@ class Decoder(seqio.FeatureConverter):
 
     TASK_FEATURES = {  # noqa: RUF012  (seqio's name and form)
         "targets": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
-        "weights": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
+        "weights": seqio.FeatureConverter.FeatureSpec(dtype=tf.float32),
     }
     MODEL_FEATURES = {  # noqa: RUF012
         name: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32)
-        for name in ("decoder_target_tokens", "decoder_input_tokens", "decoder_loss_weights")
-    }
+        for name in ("decoder_target_tokens", "decoder_input_tokens")
+    } | {"decoder_loss_weights": seqio.FeatureConverter.FeatureSpec(dtype=tf.float32)}
     PACKING_FEATURE_DTYPES = {  # noqa: RUF012
         "decoder_segment_ids": tf.int32,
         "decoder_positions": tf.int32,
@@ -187,7 +188,8 @@ class Decoder(seqio.FeatureConverter):
 
     def _convert_features(self, ds: tf.data.Dataset, task_feature_lengths: Any) -> tf.data.Dataset:
         def lift(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            return {name: example[name] + 1 for name in self.TASK_FEATURES}
+            bits = tf.bitcast(example["weights"], tf.int32)  # seqio packs integers only
+            return {"targets": example["targets"] + 1, "weights": bits + 1}
 
         def name_features(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             segments, positions = row["targets_segment_ids"], row["targets_positions"]
@@ -198,7 +200,9 @@ class Decoder(seqio.FeatureConverter):
             return {
                 "decoder_target_tokens": targets,
                 "decoder_input_tokens": tf.where(real, inputs, self._pad_id),
-                "decoder_loss_weights": tf.where(real, row["weights"] - 1, 0),
+                "decoder_loss_weights": tf.where(
+                    real, tf.bitcast(row["weights"] - 1, tf.float32), 0.0
+                ),
                 "decoder_segment_ids": segments,
                 "decoder_positions": positions,
             }
@@ -230,7 +234,7 @@ def online_rows(
 
 
 def online_batches(
-    data: recipe.Data,
+    data: recipe_data.Data,
     stages: Sequence[recipe.Stage],
     tokenizer: Tokenizer,
     batch_size: int,

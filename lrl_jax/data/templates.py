@@ -1,6 +1,6 @@
 """Templates: one table from a record to the text a model reads, and which of it is learnt.
 
-    TEMPLATES["translation"](record) == [Part(prompt, trained=False), Part(target, trained=True)]
+    TEMPLATES["translation"](record) == [Part(prompt, weight=0), Part(target, weight=1)]
 
 Training and generation share the table: `prompt(name, record)` is the document with its answer
 still open. Each part is tokenised by itself, so the ids of that prompt are exactly the ids the
@@ -15,27 +15,38 @@ import hashlib
 import json
 
 from lrl_jax.data import taco
-from lrl_jax.data.languages import english_name
+from lrl_jax.languages import english_name
 
 Record = dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A stretch of a document; the loss counts it if `trained`."""
+    """A stretch of a document.
+
+    Attributes:
+      weight: of its tokens in the loss; 0 for what is only read.
+      control: the text names one control token, such as <|eot_id|>, and is not text itself.
+    """
 
     text: str
-    trained: bool
+    weight: float
+    control: bool = False
+
+    @property
+    def trained(self) -> bool:
+        """Whether the loss counts it."""
+        return self.weight > 0
 
 
 def plain(record: Record) -> list[Part]:
     """{text}: every token is learnt."""
-    return [Part(record["text"], True)]
+    return [Part(record["text"], 1)]
 
 
 def pair(record: Record) -> list[Part]:
     """{source, target}: a sentence and its translation as one text, all of it learnt."""
-    return [Part(record["source"] + "\n", True), Part(record["target"], True)]
+    return [Part(record["source"] + "\n", 1), Part(record["target"], 1)]
 
 
 def translation(record: Record) -> list[Part]:
@@ -43,7 +54,7 @@ def translation(record: Record) -> list[Part]:
     source = english_name(record["source_language"])
     target = english_name(record["target_language"])
     request = f"Translate the following sentence from {source} to {target}."
-    return [Part(f"{request}\n{record['source']}\n", False), Part(record["target"], True)]
+    return [Part(f"{request}\n{record['source']}\n", 0), Part(record["target"], 1)]
 
 
 def alpaca(record: Record) -> list[Part]:
@@ -61,7 +72,7 @@ def alpaca(record: Record) -> list[Part]:
         "Write a response that appropriately completes the request.\n\n"
         f"### Instruction:\n{record['instruction']}\n\n{block}### Response:"
     )
-    return [Part(prompt, False), Part(record["output"], True)]
+    return [Part(prompt, 0), Part(record["output"], 1)]
 
 
 def taco_clean(record: Record) -> list[Part]:
@@ -77,7 +88,7 @@ def taco_legacy(record: Record) -> list[Part]:
 def _taco(record: Record, legacy: bool) -> list[Part]:
     asked = {"instruction": taco.request(record), "input": record["input"], "output": ""}
     answer = taco.answer(record, legacy)
-    return [alpaca(asked)[0], Part(answer, True)]
+    return [alpaca(asked)[0], Part(answer, 1)]
 
 
 Template = Callable[[Record], list[Part]]

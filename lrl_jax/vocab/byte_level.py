@@ -86,6 +86,7 @@ def _tokenizer(tree: Mapping[str, Any], files: Mapping[str, bytes], where: str) 
         pad_id=pad,
         size=max(ids.values()) + 1,
         fingerprint=fingerprint(files[JSON], "\0".join(names).encode()),
+        controls={token["content"]: token["id"] for token in added_tokens(tree)},
         files={name: files[name] for name in (JSON, *EXTRAS) if name in files},
         codec=codec,
     )

@@ -38,6 +38,7 @@ LONGEST = 64  # a piece longer than this is not a word of any language
 CARRIED = ("chat_template", "model_max_length", "add_bos_token", "add_eos_token", "padding_side")
 spm: Any = sentencepiece_model_pb2  # its classes are made on import: type checkers see none
 Piece = spm.ModelProto.SentencePiece
+CONTROLS = (Piece.Type.CONTROL, Piece.Type.UNKNOWN)
 
 
 class SentencePieceCodec:
@@ -80,6 +81,7 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
         pad_id=pad if pad >= 0 else eos,
         size=len(proto.pieces),
         fingerprint=fingerprint(model),
+        controls={p.piece: i for i, p in enumerate(proto.pieces) if p.type in CONTROLS},
         files={name: files[name] for name in EXTRAS if name in files} | {MODEL: model},
         codec=codec,
     )

@@ -38,6 +38,7 @@ class Tokenizer:
       pad_id: the model's padding piece, or eos when it has none; padding is never trained on.
       size: every id is below it.
       fingerprint: SHA-256 of what defines it.
+      controls: ids of control tokens by name, such as <s> or <|eot_id|>; text never has them.
       files: what defines it and what comes with it, by file name.
     """
 
@@ -47,6 +48,7 @@ class Tokenizer:
     pad_id: int
     size: int
     fingerprint: str
+    controls: Mapping[str, int] = dataclasses.field(repr=False, compare=False)
     files: Mapping[str, bytes] = dataclasses.field(repr=False, compare=False)
     codec: Codec = dataclasses.field(repr=False, compare=False)
 
@@ -57,6 +59,19 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on several threads."""
         return self.codec.encode_batch(list(texts))
+
+    def control(self, name: str) -> int:
+        """The id of a control token.
+
+        Raises:
+          ValueError: the tokenizer has none of this name.
+        """
+        if name not in self.controls:
+            raise ValueError(
+                f"the tokenizer has no control token {name!r}; it has "
+                f"{', '.join([*self.controls][:12])}; choose a template made for it"
+            )
+        return self.controls[name]
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; bos, eos and other control ids have none.

@@ -17,7 +17,7 @@ def english_name(code: str) -> str:
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(
             f"no English name for the language {code!r}{hint or ';'} "
-            "a language outside FLORES-200 needs a line in lrl_jax/data/languages.py"
+            "a language outside FLORES-200 needs a line in lrl_jax/languages.py"
         )
     return NAMES[code]
 
