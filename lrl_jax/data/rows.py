@@ -8,8 +8,10 @@ wide.
 
 from collections.abc import Sequence
 import dataclasses
+import io
 import json
 import struct
+import uuid
 
 from etils import epath
 import numpy as np
@@ -20,6 +22,9 @@ HEADER = struct.Struct("<BBII")
 VERSION = 2
 WIDE, MASKED, WEIGHTED = 1, 2, 4  # flags
 MANIFEST = "manifest.json"
+PART = ".part"  # how names of unfinished files end
+ORDER = "order.npy"  # row ids in reading order, of a dataset that is not shuffled
+SAMPLES = "samples.json"  # reason -> what was left out for it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,28 +166,39 @@ class Shard:
 class Manifest:
     """What a packed dataset is made of; it is written last, so its presence means complete.
 
+    Every record is packed as one document or left out: records == docs + sum(left_out.values()).
+
     Attributes:
       fingerprint: changes when the text, the tokenizer, the template or the packing does.
       language: FLORES code, or two joined by `-` for pairs.
-      docs: documents packed; `skipped` ones had no text to learn.
+      order: how rows are read; all but `shuffled` have their row ids in `order.npy`.
+      records: read; `left_out` says why how many of them are not among the documents.
+      docs: documents packed; `distinct` of them learn a different text.
+      scripts: letters of the text that is learnt, by ISO 15924 code.
       bytes: UTF-8 bytes of the text that is trained on (no prompts).
-      tokens: all tokens, eos included; `loss_tokens` are those trained on.
+      tokens: all tokens, eos included; `loss_tokens` are those trained on, `cut` those that
+        long documents lost and that are in no row.
     """
 
     name: str
     fingerprint: str
     language: str
     template: str
+    order: str
     sequence_length: int
     bos_id: int
     eos_id: int
     pad_id: int
     tokenizer: str
+    records: int
+    left_out: dict[str, int]
     docs: int
-    skipped: int
+    distinct: int
+    scripts: dict[str, int]
     bytes: int
     tokens: int
     loss_tokens: int
+    cut: int
     rows: int
     shards: tuple[Shard, ...]
 
@@ -195,9 +211,7 @@ class Manifest:
 def write_manifest(manifest: Manifest, folder: epath.Path) -> None:
     """Writes `manifest.json`, whole or not at all."""
     text = json.dumps(dataclasses.asdict(manifest), indent=1) + "\n"
-    part = folder / f"{MANIFEST}.tmp"
-    part.write_text(text)
-    part.replace(folder / MANIFEST)
+    write(folder / MANIFEST, text.encode())
 
 
 def read_manifest(folder: epath.PathLike) -> Manifest:
@@ -217,3 +231,31 @@ def read_manifest(folder: epath.PathLike) -> Manifest:
         raise DataError(
             f"{path}: is not a manifest of this version ({e}); run `lrl data` again"
         ) from None
+
+
+def read_order(folder: epath.PathLike, manifest: Manifest) -> np.ndarray | None:
+    """Row ids in reading order; None for a dataset that is shuffled.
+
+    Raises:
+      ValueError: the file is missing or is not of this dataset.
+    """
+    if manifest.order == "shuffled":
+        return None
+    path = epath.Path(folder) / ORDER
+    try:
+        order = np.load(io.BytesIO(path.read_bytes()))
+    except (OSError, ValueError, EOFError) as e:
+        raise DataError(f"{path}: cannot be read ({e}); run `lrl data` again") from None
+    if not np.array_equal(np.sort(order), np.arange(manifest.rows)):
+        raise DataError(f"{path}: is not an order of {manifest.rows} rows; run `lrl data` again")
+    return order
+
+
+def write(path: epath.Path, data: bytes) -> None:
+    """Writes a file whole or not at all: under a name of its own, then a rename."""
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PART}")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -69,7 +69,7 @@ def datasets(manifests: Mapping[str, rows.Manifest]) -> Table:
             name,
             m.language.replace("-", " "),
             f"{m.docs:,}",
-            f"{m.skipped:,}",
+            f"{sum(m.left_out.values()):,}",
             f"{m.tokens:,}",
             f"{m.loss_tokens / m.tokens:.0%}",
             f"{m.bytes / m.loss_tokens:.2f}",
