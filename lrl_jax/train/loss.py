@@ -42,12 +42,15 @@ def token_loss(
 
 
 def mean(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
-    """Token-weighted mean over the global batch; 0 where no token counts.
+    """Weighted mean over the global batch; 0 where no token counts.
 
     >>> mean(jnp.array([[1.0, 2.0], [6.0, jnp.inf]]), jnp.array([[1.0, 1.0], [1.0, 0.0]]))
     Array(3., dtype=float32)
+    >>> mean(jnp.array([[1.0, 2.0]]), jnp.array([[0.25, 0.25]]))
+    Array(1.5, dtype=float32)
     """
-    return jnp.sum(weigh(nll_BT, weights_BT)) / jnp.maximum(jnp.sum(weights_BT), 1.0)
+    total = jnp.sum(weights_BT)
+    return jnp.sum(weigh(nll_BT, weights_BT)) / jnp.where(total > 0, total, 1.0)
 
 
 def weigh(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
