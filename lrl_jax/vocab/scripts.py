@@ -11,6 +11,8 @@ import re
 import sys
 import unicodedata
 
+import numpy as np
+
 SPACES = " ▁"  # a space, and how SentencePiece writes one
 JOINERS = "\u200c\u200d"  # written inside words of many scripts; of no script themselves
 
@@ -72,6 +74,20 @@ UNIONS = {
     "Jpan": ("Hani", "Hira", "Kana"),
     "Kore": ("Hang", "Hani"),
 }
+UNKNOWN = "Zzzz"  # ISO 15924: a script that is not known
+_NUMBERED = ("", *SCRIPTS, UNKNOWN)
+
+
+def letters(text: str) -> Counter[str]:
+    """How many letters of `text` each script has; those of scripts not known here are `Zzzz`.
+
+    >>> letters("K팝 2024")
+    Counter({'Hang': 1, 'Latn': 1})
+    """
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    counts = np.bincount(_script_of_points()[points], minlength=len(_NUMBERED))
+    found = {_NUMBERED[i]: int(counts[i]) for i in np.flatnonzero(counts[1:]) + 1}
+    return Counter(dict(sorted(found.items())))
 
 
 def of(text: str) -> str:
@@ -80,10 +96,8 @@ def of(text: str) -> str:
     >>> of("서울 2024 K"), of("東京に行きます"), of("42")
     ('Hang', 'Jpan', '')
     """
-    found: Counter[str] = Counter()
-    for c in text:
-        name = unicodedata.name(c, "") if c.isalpha() else ""
-        found.update(code for code, prefixes in SCRIPTS.items() if name.startswith(prefixes))
+    found = letters(text)
+    del found[UNKNOWN]
     if found["Hira"] + found["Kana"] > found.total() / 10:
         return "Jpan"  # it writes most of its words in Han
     return max(found, key=lambda code: found[code], default="")
@@ -150,6 +164,20 @@ def characters(scripts: tuple[str, ...]) -> tuple[str, str]:
     return _ranges(mine), _ranges(marks) + JOINERS
 
 
+@functools.cache
+def _script_of_points() -> np.ndarray:
+    """For every code point the place of its script in `_NUMBERED`; 0 where it is no letter."""
+    table = np.zeros(sys.maxunicode + 1, np.uint8)
+    for point in range(sys.maxunicode + 1):
+        if chr(point).isalpha():
+            name = unicodedata.name(chr(point), "")
+            code = next(
+                (c for c, prefixes in SCRIPTS.items() if name.startswith(prefixes)), UNKNOWN
+            )
+            table[point] = _NUMBERED.index(code)
+    return table
+
+
 def nothing_in(scripts: Sequence[str]) -> str:
     """What to tell someone whose text has nothing in `scripts`."""
     return (
@@ -158,15 +186,24 @@ def nothing_in(scripts: Sequence[str]) -> str:
     )
 
 
-def _prefixes(scripts: tuple[str, ...]) -> tuple[str, ...]:
-    found: list[str] = []
-    for code in scripts:
-        for part in UNIONS.get(code, (code,)):
-            if part not in SCRIPTS:
-                known = ", ".join(sorted({*SCRIPTS, *UNIONS}))
-                raise ValueError(f"unknown script {code!r}; there are {known}")
-            found += SCRIPTS[part]
+def parts(scripts: Sequence[str]) -> tuple[str, ...]:
+    """The codes of SCRIPTS that these codes stand for.
+
+    >>> parts(("Kore", "Latn"))
+    ('Hang', 'Hani', 'Latn')
+
+    Raises:
+      ValueError: an unknown script.
+    """
+    found = [part for code in scripts for part in UNIONS.get(code, (code,))]
+    if unknown := [code for code in found if code not in SCRIPTS]:
+        known = ", ".join(sorted({*SCRIPTS, *UNIONS}))
+        raise ValueError(f"unknown script {unknown[0]!r}; there are {known}")
     return tuple(found)
+
+
+def _prefixes(scripts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(prefix for code in parts(scripts) for prefix in SCRIPTS[code])
 
 
 def _ranges(points: Sequence[int]) -> str:
