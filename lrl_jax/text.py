@@ -1,15 +1,29 @@
 """Reads text, one line at a time, from wherever a recipe points: files, globs, gs://, the sample.
 
-    for line in lines("corpus/*.txt.gz"): ...
+    for line in lines("corpus/*.txt.gz"): ...                 strict: the first bad line raises
+    for number, line in numbered("a.txt", start, end): ...    goes on: a bad line is a `Bad`
 
-UTF-8 is checked, a byte-order mark dropped, CRLF read as LF. What cannot be read is an error
-that names file and line; nothing is skipped or replaced in silence.
+UTF-8 is checked, a byte-order mark dropped, CRLF read as LF, .gz .bz2 .xz .zst unpacked on the
+way. What cannot be read is named with file and line; nothing is skipped or replaced in silence.
 """
 
+import bisect
+import bz2
 from collections.abc import Iterable, Iterator
 import contextlib
+import dataclasses
+import functools
 import gzip
 import hashlib
+import io
+import json
+import lzma
+import os
+from pathlib import Path
+import time
+from typing import Any
+import uuid
+import zlib
 
 from etils import epath
 
@@ -17,6 +31,9 @@ SAMPLE = "sample:"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 BOM = b"\xef\xbb\xbf"
 BLOCK = 1 << 20
+LONGEST = 64 << 20  # bytes of a line; a longer one is named, never held in memory
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+SETTLED = 2_000_000_000  # ns: a file touched later than this before it was hashed may change unseen
 
 
 class DataError(ValueError):
@@ -25,6 +42,16 @@ class DataError(ValueError):
     exit_code = 3
 
 
+@dataclasses.dataclass(frozen=True)
+class Bad:
+    """A record that cannot be used: where it stands (file:line), why, and a word to count it by."""
+
+    where: str
+    why: str
+    reason: str = "unreadable"
+
+
+# ---------------------------------------------------------------------------- lines
 def lines(uri: str) -> Iterator[str]:
     """Yields the lines of `uri` without their newline.
 
@@ -32,13 +59,14 @@ def lines(uri: str) -> Iterator[str]:
       uri: a path, a glob, a gs:// address, or `sample:NAME` (lrl_jax.sample.world.NAMES).
 
     Raises:
-      DataError: missing or empty file, a git-lfs pointer, bytes that are not UTF-8, a NUL.
+      DataError: missing or empty file, a git-lfs pointer, bytes that are not UTF-8, a NUL, a line
+        longer than LONGEST, a compressed file that is cut short.
     """
-    if uri.startswith(SAMPLE):
-        yield from _sample(uri)
-        return
-    for path in paths(uri):
-        yield from _file_lines(path)
+    for file in files(uri):
+        for _, line in numbered(file):
+            if isinstance(line, Bad):
+                raise DataError(f"{line.where}: {line.why}")
+            yield line
 
 
 def read_many(uris: Iterable[str]) -> Iterator[str]:
@@ -47,6 +75,63 @@ def read_many(uris: Iterable[str]) -> Iterator[str]:
         yield from lines(uri)
 
 
+def numbered(file: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, str | Bad]]:
+    """Yields (number from 1 in the range, line or Bad) of one file; goes on after a bad line.
+
+    Args:
+      start, end: bytes of the file, each at the beginning of a line; -1: to the end.
+
+    Raises:
+      DataError: the file itself cannot be read.
+    """
+    if file.startswith(SAMPLE):
+        yield from enumerate(_sample(file), start=1)
+        return
+    number = 0
+    for block in _blocks(epath.Path(file), start, end):
+        found = _decoded(block)
+        if found is None:
+            found = _one_by_one(block, file, start, number)
+        for line in found:
+            number += 1
+            yield number, line
+
+
+def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
+    """The lines of one file as bytes with their newline; None in the place of one over LONGEST."""
+    if file.startswith(SAMPLE):
+        yield from (f"{line}\n".encode() for line in _sample(file))
+        return
+    for block in _blocks(epath.Path(file), start, end):
+        if block is None:
+            yield None
+        else:
+            yield from io.BytesIO(block)
+
+
+def flaw(line: bytes | None) -> str:
+    """Why a line of `raw` is not text; '' where it is."""
+    if line is None:
+        return f"a line longer than {LONGEST >> 20} MiB; this is not text with a document a line"
+    try:
+        line.decode()
+    except UnicodeDecodeError as e:
+        return (
+            f"not UTF-8 at byte {e.start} of the line (0x{line[e.start]:02x}); "
+            "convert the file, such as `iconv -f cp949 -t utf-8`"
+        )
+    return "holds a NUL; this is not a text file" if b"\0" in line else ""
+
+
+def place(file: str, start: int, number: int) -> str:
+    """file:line of the line `number` of a range that begins at byte `start`.
+
+    Counts the lines before the range, so ask only for what will be shown.
+    """
+    return f"{file}:{number + (_lines_before(file, start) if start else 0)}"
+
+
+# ---------------------------------------------------------------------------- files
 def paths(uri: str) -> list[epath.Path]:
     """The files `uri` names, sorted; a glob matches at least one.
 
@@ -67,27 +152,43 @@ def paths(uri: str) -> list[epath.Path]:
     return found
 
 
-def fingerprint(uri: str) -> str:
-    """SHA-256 of the content `uri` names: changes when the text does, not when it moves."""
-    digest = hashlib.sha256()
-    if uri.startswith(SAMPLE):
-        for line in lines(uri):
-            digest.update(line.encode() + b"\n")
-        return digest.hexdigest()
-    for path in paths(uri):
-        with path.open("rb") as f:
-            while block := f.read(BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
+def files(uri: str) -> list[str]:
+    """The files `uri` names, or the name of a sample itself."""
+    return [uri] if uri.startswith(SAMPLE) else [str(path) for path in paths(uri)]
 
 
-def _sample(uri: str) -> Iterator[str]:
-    from lrl_jax.sample import world
+@contextlib.contextmanager
+def opened(path: epath.Path) -> Iterator[Any]:
+    """A file's bytes to `read`, unpacked if its suffix says so.
 
-    name = uri.removeprefix(SAMPLE)
-    if name not in world.NAMES:
-        raise DataError(f"{uri}: no such sample; there are {', '.join(world.NAMES)}")
-    yield from world.lines(name)
+    Raises:
+      DataError: what is packed is cut short or broken.
+    """
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(path.open("rb"))
+        if path.suffix not in PACKED:
+            yield stream
+            return
+        try:
+            yield stack.enter_context(_unpacked(stream, path.suffix))
+        except EOFError:
+            raise DataError(f"{path}: is cut short; fetch it again") from None
+        except (OSError, zlib.error, lzma.LZMAError) as e:
+            if "runcated" in str(e):  # pyarrow's word for EOFError
+                raise DataError(f"{path}: is cut short; fetch it again") from None
+            raise DataError(f"{path}: is not a whole {path.suffix} file ({e})") from None
+
+
+def _unpacked(stream: Any, suffix: str) -> Any:
+    if suffix == ".gz":
+        return gzip.open(stream)
+    if suffix == ".bz2":
+        return bz2.open(stream)
+    if suffix == ".xz":
+        return lzma.open(stream)
+    import pyarrow
+
+    return pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, mode="r"), "zstd")
 
 
 def _check(path: epath.Path) -> None:
@@ -103,25 +204,143 @@ def _check(path: epath.Path) -> None:
         raise DataError(f"{path}: is a git-lfs pointer, not the file; run `git lfs pull`")
 
 
-def _file_lines(path: epath.Path) -> Iterator[str]:
-    with contextlib.ExitStack() as stack:
-        stream = stack.enter_context(path.open("rb"))
-        if path.suffix == ".gz":
-            stream = stack.enter_context(gzip.open(stream))
-        for number, data in enumerate(stream, start=1):
-            yield _decode(data, number, path)
+def _sample(uri: str) -> Iterator[str]:
+    from lrl_jax.sample import world
+
+    name = uri.removeprefix(SAMPLE)
+    if name not in world.NAMES:
+        raise DataError(f"{uri}: no such sample; there are {', '.join(world.NAMES)}")
+    yield from world.lines(name)
 
 
-def _decode(data: bytes, number: int, path: epath.Path) -> str:
-    if number == 1:
-        data = data.removeprefix(BOM)
+# ---------------------------------------------------------------------------- fingerprints
+def fingerprint(uri: str) -> str:
+    """A digest of the content `uri` names: changes when the text does, not when it moves.
+
+    A file is hashed once as long as its size and times stay the same.
+    """
+    found = [_digest(file) for file in files(uri)]
+    return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
+
+
+def identity(file: str) -> tuple[int, ...]:
+    """Size, times and inode of a file, which differ once it was written; () if they are unknown."""
+    if "://" not in file:
+        stat = os.stat(file)
+        return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
+    stat = epath.Path(file).stat()
+    return (stat.length, int(stat.mtime * 1e9)) if stat.mtime else ()
+
+
+def _digest(file: str) -> str:
+    """SHA-256 of a file, remembered in the user's cache."""
+    digest = hashlib.sha256()
+    if file.startswith(SAMPLE):
+        for line in lines(file):
+            digest.update(line.encode() + b"\n")
+        return digest.hexdigest()
+    before, now = identity(file), time.time_ns()
+    if known := _remembered(file, before):
+        return known
+    with epath.Path(file).open("rb") as f:
+        while block := f.read(BLOCK):
+            digest.update(block)
+    if before and before == identity(file) and now - max(before[1:3]) > SETTLED:
+        _remember(file, before, digest.hexdigest())
+    return digest.hexdigest()
+
+
+def _memory(file: str) -> Path:
+    name = file if "://" in file else os.path.abspath(file)
+    folder = Path.home() / ".cache/lrl_jax/digests"
+    return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
+
+
+def _remembered(file: str, now: tuple[int, ...]) -> str:
+    if not now or now[0] < BLOCK:  # a small file is hashed as fast
+        return ""
     try:
-        line = data.decode("utf-8")
-    except UnicodeDecodeError as e:
-        raise DataError(
-            f"{path}:{number}: not UTF-8 at byte {e.start} of the line (0x{data[e.start]:02x}); "
-            "convert the file, such as `iconv -f cp949 -t utf-8`"
-        ) from None
-    if "\0" in line:
-        raise DataError(f"{path}:{number}: holds a NUL; this is not a text file")
-    return line.removesuffix("\n").removesuffix("\r")
+        known = json.loads(_memory(file).read_text())
+        return known["sha256"] if known["identity"] == list(now) else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # a cache: whatever is wrong with it, hash
+
+
+def _remember(file: str, now: tuple[int, ...], sha256: str) -> None:
+    if now[0] < BLOCK:
+        return
+    path = _memory(file)
+    with contextlib.suppress(OSError):  # a full or read-only home costs time, not the run
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(f".{uuid.uuid4().hex}")
+        scratch.write_text(json.dumps({"file": file, "identity": now, "sha256": sha256}))
+        scratch.replace(path)
+
+
+# ---------------------------------------------------------------------------- blocks of lines
+def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
+    """Blocks of whole lines; None in the place of a line over LONGEST."""
+    with opened(path) as f:
+        if start:
+            f.seek(start)
+        held: list[bytes] = []
+        size, at = 0, start  # bytes of the line that is not over yet
+        while data := f.read(BLOCK if end < 0 else min(BLOCK, end - at)):
+            if not at:
+                at = len(data)
+                data = data.removeprefix(BOM)
+            else:
+                at += len(data)
+            first = data.find(b"\n") + 1
+            if first and size + first > LONGEST:
+                yield None
+                held, size, data = [], 0, data[first:]
+            whole = data.rfind(b"\n") + 1
+            if whole:
+                yield b"".join([*held, data[:whole]])
+                held, size, data = [], 0, data[whole:]
+            size += len(data)
+            held = [*held, data] if size <= LONGEST else []
+        if size:
+            yield b"".join(held) if size <= LONGEST else None
+
+
+def _decoded(block: bytes | None) -> list[str] | None:
+    """The lines of a block at once; None if one of them is bad."""
+    if block is None or b"\0" in block:
+        return None
+    try:
+        found = block.decode().replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError:
+        return None
+    last = found.pop().removesuffix("\r")
+    return [*found, last] if last or not block.endswith(b"\n") else found
+
+
+def _one_by_one(block: bytes | None, file: str, start: int, number: int) -> Iterator[str | Bad]:
+    for line in [None] if block is None else io.BytesIO(block):
+        number += 1
+        if why := flaw(line):
+            yield Bad(place(file, start, number), why)
+        elif line is not None:
+            yield line.decode().removesuffix("\n").removesuffix("\r")
+
+
+def _lines_before(file: str, at: int) -> int:
+    """Newlines before byte `at`; counts on from the nearest place that was asked for before."""
+    known = _counted(file, identity(file))
+    offset, count = known[bisect.bisect_left(known, (at + 1, 0)) - 1]
+    if offset == at:
+        return count
+    with epath.Path(file).open("rb") as f:
+        f.seek(offset)
+        while offset < at and (data := f.read(min(BLOCK, at - offset))):
+            offset += len(data)
+            count += data.count(b"\n")
+    bisect.insort(known, (at, count))
+    return count
+
+
+@functools.lru_cache(maxsize=64)
+def _counted(file: str, identity: tuple[int, ...]) -> list[tuple[int, int]]:
+    return [(0, 0)]
