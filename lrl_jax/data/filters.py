@@ -37,7 +37,6 @@ LEARNT = {
     "parallel": "target",
     "instructions": "output",
     "completion": "completion",
-    "chat": "messages",
     "taco": "output",
     "task": "targets",
 }
@@ -69,7 +68,7 @@ class Sieve:
         self._dataset = dataset
         self._filters = dataset.filters
         _check(dataset)
-        self._scripts = scripts.parts(dataset.filters.scripts)
+        self._scripts = [scripts.NUMBERS[code] for code in scripts.parts(dataset.filters.scripts)]
         self._uncounted: list[str] = []  # kept text whose letters are not yet in `scripts`
         self._uncounted_chars = 0
         self.counts: dict[str, int] = {}
@@ -118,7 +117,7 @@ class Sieve:
                 raise DataError(f"{item.where}: {item.why}")
             return item.reason, f"{item.where}: {item.why}"
         kind = self._dataset.kind
-        text = learnt(kind, item)
+        text = learnt(self._dataset, item)
         if not text.strip() or not all(item[f].strip() for f in REQUIRED[kind] if f in item):
             return "empty", next((v for v in (text, *item.values()) if v.strip()), "")
         if "english_output" in item and text.strip() == item["english_output"].strip():
@@ -137,13 +136,14 @@ class Sieve:
         return ""
 
     def _script(self, text: str) -> str:
-        if not self._scripts:
+        if not self._filters.scripts:
             return ""
-        letters = scripts.letters(text)
+        counts = scripts.letter_counts(text)
+        letters = counts[1:].sum()
         if not letters:
             return "no letters"
-        mine = sum(letters[code] for code in self._scripts)
-        return "" if mine >= self._filters.script_share * letters.total() else "other script"
+        share = counts[self._scripts].sum() / letters
+        return "" if share >= self._filters.script_share else "other script"
 
     def _keep(self, record: Record, text: str) -> None:
         self.kept += 1
@@ -183,8 +183,8 @@ def verdict(
     if without and read - without < coverage * read:
         shown = "".join(f"\n  {sample}" for sample in samples.get(NO_SCAFFOLD, ()))
         raise DataError(
-            f"dataset {name!r}: {(read - without) / read:.4g} of its rows have the scaffold, want "
-            f"{coverage:g}; {without} of {read} have not. Mend them, or lower "
+            f"dataset {name!r}: {100 * (1 - without / read):.4g}% of rows have the scaffold; want "
+            f"{100 * coverage:.4g}%: {without} of {read} have not. Mend them, or lower "
             f"data.datasets.{name}.coverage to leave them out{shown}"
         )
     if not kept:
@@ -196,21 +196,24 @@ def verdict(
         )
 
 
-def learnt(kind: str, record: Record) -> str:
-    """The text of a record that the model learns to write; of a chat, all its answers."""
-    text = record[LEARNT[kind]]
-    return _turns(text, ("assistant",)) if kind == "chat" else text
+def learnt(dataset: recipe_data.Dataset, record: Record) -> str:
+    """The text of a record that the model learns to write; of a chat, its answers."""
+    if not isinstance(dataset, recipe_data.Chat):
+        return record[LEARNT[dataset.kind]]
+    answers = _turns(record, ("assistant",))
+    return "\n".join(answers if dataset.learn == "answers" else answers[-1:])
 
 
 def compared(kind: str, record: Record) -> tuple[str, ...]:
     """What makes two records the same: an answer alone does not, so its question is here too."""
     if kind == "chat":
-        return (_turns(record["messages"], ("user", "assistant")),)
+        return ("\n".join(_turns(record, ("user", "assistant"))),)
     return tuple(record.get(field, "") for field in COMPARED[kind])
 
 
-def _turns(messages: str, roles: Sequence[str]) -> str:
-    return "\n".join(turn["content"] for turn in json.loads(messages) if turn["role"] in roles)
+def _turns(record: Record, roles: Sequence[str]) -> list[str]:
+    turns = json.loads(record["messages"])
+    return [turn["content"] for turn in turns if turn["role"] in roles]
 
 
 def digest(texts: Sequence[str]) -> int:

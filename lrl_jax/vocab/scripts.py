@@ -75,7 +75,7 @@ UNIONS = {
     "Kore": ("Hang", "Hani"),
 }
 UNKNOWN = "Zzzz"  # ISO 15924: a script that is not known
-_NUMBERED = ("", *SCRIPTS, UNKNOWN)
+NUMBERS = {code: number for number, code in enumerate((*SCRIPTS, UNKNOWN), start=1)}
 
 
 def letters(text: str) -> Counter[str]:
@@ -84,10 +84,14 @@ def letters(text: str) -> Counter[str]:
     >>> letters("K팝 2024")
     Counter({'Hang': 1, 'Latn': 1})
     """
+    counts = letter_counts(text)
+    return Counter({code: int(counts[i]) for code, i in sorted(NUMBERS.items()) if counts[i]})
+
+
+def letter_counts(text: str) -> np.ndarray:
+    """How many letters each script has, at its place in `NUMBERS`; at 0, how much is no letter."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    counts = np.bincount(_script_of_points()[points], minlength=len(_NUMBERED))
-    found = {_NUMBERED[i]: int(counts[i]) for i in np.flatnonzero(counts[1:]) + 1}
-    return Counter(dict(sorted(found.items())))
+    return np.bincount(_number_of_points()[points], minlength=len(NUMBERS) + 1)
 
 
 def of(text: str) -> str:
@@ -165,16 +169,14 @@ def characters(scripts: tuple[str, ...]) -> tuple[str, str]:
 
 
 @functools.cache
-def _script_of_points() -> np.ndarray:
-    """For every code point the place of its script in `_NUMBERED`; 0 where it is no letter."""
+def _number_of_points() -> np.ndarray:
+    """For every code point the number of its script; 0 where it is no letter."""
     table = np.zeros(sys.maxunicode + 1, np.uint8)
     for point in range(sys.maxunicode + 1):
         if chr(point).isalpha():
             name = unicodedata.name(chr(point), "")
-            code = next(
-                (c for c, prefixes in SCRIPTS.items() if name.startswith(prefixes)), UNKNOWN
-            )
-            table[point] = _NUMBERED.index(code)
+            code = next((c for c, starts in SCRIPTS.items() if name.startswith(starts)), UNKNOWN)
+            table[point] = NUMBERS[code]
     return table
 
 
@@ -189,7 +191,7 @@ def nothing_in(scripts: Sequence[str]) -> str:
 def parts(scripts: Sequence[str]) -> tuple[str, ...]:
     """The codes of SCRIPTS that these codes stand for.
 
-    >>> parts(("Kore", "Latn"))
+    >>> parts(("Kore", "Hani", "Latn"))
     ('Hang', 'Hani', 'Latn')
 
     Raises:
@@ -199,7 +201,7 @@ def parts(scripts: Sequence[str]) -> tuple[str, ...]:
     if unknown := [code for code in found if code not in SCRIPTS]:
         known = ", ".join(sorted({*SCRIPTS, *UNIONS}))
         raise ValueError(f"unknown script {unknown[0]!r}; there are {known}")
-    return tuple(found)
+    return tuple(dict.fromkeys(found))
 
 
 def _prefixes(scripts: tuple[str, ...]) -> tuple[str, ...]:
