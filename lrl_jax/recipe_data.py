@@ -10,7 +10,7 @@ data:
     all: {of: {web: 1, pairs: 1}, by: size, temperature: 3.3}
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -242,12 +242,16 @@ class Task(Corpus):
     """A seqio Task of data.imports: its text preprocessors run, its tokenizer does not.
 
     Features `inputs` (optional) and `targets` of strings become prompt and learnt text.
+
+    Attributes:
+      imports: files that register it; data.imports where none are given.
     """
 
     kind: Literal["task"]
     task: str
     language: Language
     split: str = "train"
+    imports: tuple[str, ...] = ()
 
 
 Dataset = Annotated[
@@ -258,17 +262,29 @@ Dataset = Annotated[
 
 # ---------------------------------------------------------------------------- mixtures
 class Mixture(Part):
-    """Datasets, or other mixtures, under one name.
+    """Datasets, or other mixtures, under one name; or a seqio Mixture of data.imports.
 
     Attributes:
       of: name -> weight. Weights of members; with `by: size` they multiply its size.
+      seqio: its tasks become datasets and its rates their weights, when the recipe is read.
+      language: of those tasks of `seqio` that are no datasets of the recipe yet.
       by: `size` gives every member a share in proportion to its size to the power of
         1 / temperature: 1 is proportional, large values are even.
     """
 
-    of: dict[Name, NonNegativeFloat] = Field(min_length=1)
+    of: dict[Name, NonNegativeFloat] = Field(default_factory=dict)
     by: Literal["weight", "size"] = "weight"
     temperature: PositiveFloat = 1.0
+    seqio: str = ""
+    language: Language = "und_Zyyy"
+
+    @pydantic.model_validator(mode="after")
+    def _ours_or_seqios(self) -> "Mixture":
+        if bool(self.of) == bool(self.seqio):
+            raise ValueError(f"give one of `of` and `seqio`; got {'both' if self.of else 'none'}")
+        if self.seqio and (self.by != "weight" or self.temperature != 1.0):
+            raise ValueError("by and temperature are of `of`; a seqio mixture has its own rates")
+        return self
 
 
 class Data(Part):
@@ -291,6 +307,21 @@ class Data(Part):
     long_documents: Literal["split", "truncate", "drop"] = "split"
     workers: NonNegativeInt = 0
     imports: tuple[str, ...] = ()
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _tasks_know_their_files(cls, value: Any) -> Any:
+        """A dataset alone says what its records are, in every process that reads it."""
+        if not isinstance(value, dict) or not isinstance(value.get("datasets"), dict):
+            return value
+        imports = value.get("imports", ())
+        datasets = {
+            name: one | {"imports": imports}
+            if isinstance(one, dict) and one.get("kind") == "task" and not one.get("imports")
+            else one
+            for name, one in value["datasets"].items()
+        }
+        return value | {"datasets": datasets}
 
     @pydantic.model_validator(mode="after")
     def _mixtures_are_sound(self) -> "Data":

@@ -22,8 +22,8 @@ from lrl_jax.recipe_vocab import Part
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
 
 
-def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe and applies `a.b=c` overrides.
+def load(path: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe, applies `a.b=c` overrides and adds to data.imports.
 
     Raises:
       ValueError: what is wrong, with the file and the key, one problem a line.
@@ -31,6 +31,8 @@ def load(path: str, overrides: Sequence[str] = ()) -> Recipe:
     tree = _read_yaml(epath.Path(path))
     for override in overrides:
         _apply(tree, override)
+    if imports and isinstance(tree.get("data"), dict):
+        tree["data"]["imports"] = [*(tree["data"].get("imports") or ()), *imports]
     return parse(tree, path)
 
 
