@@ -124,6 +124,13 @@ def test_equal_shares_of_signatures_estimate_jaccard():
         assert abs(got - jaccard(base, other)) < 3 * 0.045  # sqrt(0.25 / 128) is 0.044
 
 
+def test_a_survey_is_the_same_however_many_texts_are_hashed_at_once():
+    rng = random.Random(2)
+    shard = [noise(rng, size) for size in (duplicates.BATCH - 1, 3, 1, 70_000, 6)]
+    got = duplicates.survey(texts(), [{"text": text} for text in shard])["hashes"]
+    assert (got == [duplicates.signature([text]) for text in shard]).all()
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text("ab 가나\n", min_size=1).filter(str.strip), min_size=1), st.data())
 def test_an_identical_text_is_always_found(shard, data):
@@ -144,13 +151,21 @@ def test_texts_of_jaccard_95_are_found_and_of_20_are_not(seed, length):
     assert left_out(texts(), [base], [near, far]) == [[], [0]]
 
 
+def test_texts_that_share_bands_but_are_less_alike_stay():
+    rng = random.Random(3)
+    for _ in range(20):  # of Jaccard 0.56, a third shares a band
+        base = noise(rng, 1000)
+        assert left_out(texts(), [base, base[:720] + noise(rng, 280)]) == [[]]
+
+
 def family(seed: int) -> list[str]:
     """Texts of which some are alike and some nearly so, in chains."""
     rng = random.Random(seed)
     found = [noise(rng, 120) for _ in range(4)]
     for _ in range(16):
         text, at = rng.choice(found), rng.randrange(100)
-        found.append(text[:at] + noise(rng, rng.choice((1, 5, 9))) + text[at + 5 :])
+        size = rng.choice((2, 8, 20))
+        found.append(text[:at] + noise(rng, size) + text[at + size :])
     return found
 
 
@@ -172,13 +187,26 @@ def test_what_is_left_out_is_like_an_earlier_record_and_what_stays_is_not(seed):
     signatures = [duplicates.signature([text]) for text in whole]
     (gone,) = left_out(texts(similarity=0.7), whole)
     assert gone
-    width = duplicates.band_width(0.7)
-    for i, mine in enumerate(signatures):
-        others = [s for j, s in enumerate(signatures[:i]) if i in gone or j not in gone]
-        alike = [s for s in others if np.mean(s == mine) >= 0.7 and shares_a_band(s, mine, width)]
-        assert bool(alike) == (i in gone)
+    for i in range(len(whole)):
+        alike = {j for j in range(i) if share_a_band_and_are_alike(signatures[i], signatures[j])}
+        assert alike if i in gone else alike <= set(gone)
 
 
-def shares_a_band(a: np.ndarray, b: np.ndarray, width: int) -> bool:
-    same = a == b
-    return any(same[i : i + width].all() for i in range(0, len(same) - width + 1, width))
+def share_a_band_and_are_alike(a: np.ndarray, b: np.ndarray) -> bool:
+    same, width = a == b, duplicates.band_width(0.7)
+    bands = same[: len(same) // width * width].reshape(-1, width)
+    return bool(bands.all(axis=1).any() and same.mean() >= 0.7)
+
+
+def test_a_near_copy_is_found_behind_records_that_only_share_a_band():
+    width = duplicates.band_width(0.8)
+    rng = np.random.default_rng(0)
+    text = rng.integers(0, 1 << 32, duplicates.HASHES, np.uint32)
+    signatures = []
+    for start in range(0, duplicates.HASHES, width):
+        signatures.append(rng.integers(0, 1 << 32, duplicates.HASHES, np.uint32))
+        signatures[-1][start : start + width] = text[start : start + width]
+    found = np.empty(len(signatures) + 2, [("digest", "<u8"), ("hashes", "<u4", 128)])
+    found["digest"] = np.arange(len(found))
+    found["hashes"] = [*signatures, text, text]
+    assert duplicates.repeated([found], True, 0.8)[0].tolist() == [len(signatures) + 1]

@@ -98,7 +98,7 @@ def reason(dataset, record) -> str:
         (chats(max_chars=3), chat("안녕하세요", "네", "음", "예"), ""),
         (chats(max_chars=2), chat("안녕하세요", "네", "음", "예"), "too long"),
         (tacos(), chain("답", "answer"), ""),
-        (tacos(), chain("answer ", "answer"), "untranslated"),
+        (tacos(), chain("answer ", " answer"), "untranslated"),
         (tacos(), chain("답", ""), "empty"),
     ],
 )

@@ -28,10 +28,8 @@ SIGNATURES = 1 << 14  # compared with one at once
 ALPHABET = np.uint32(0x110000)  # code points; each field of a record has its own
 _DIGEST = [("digest", "<u8")]
 
-# The permutations of MinHash: h * odd + any, modulo 2**32. A survey of another seed is another one.
-_RNG = np.random.default_rng(2308)
-_FACTORS = _RNG.integers(0, 1 << 32, HASHES, np.uint32) | np.uint32(1)
-_SHIFTS = _RNG.integers(0, 1 << 32, HASHES, np.uint32)
+# The permutations of MinHash: an odd factor permutes the numbers below 2**32.
+_FACTORS = np.random.default_rng(2308).integers(0, 1 << 32, HASHES, np.uint32) | np.uint32(1)
 
 
 # ---------------------------------------------------------------------------- one shard
@@ -107,7 +105,6 @@ def _minhash(batch: list[list[str]]) -> np.ndarray:
     room = np.empty_like(hashed)
     for i in range(HASHES):
         np.multiply(hashed, _FACTORS[i], out=room)
-        np.add(room, _SHIFTS[i], out=room)
         np.minimum.reduceat(room, starts, out=found[i])
     return found.T
 
