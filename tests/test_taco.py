@@ -7,6 +7,7 @@ import pytest
 
 from lrl_jax import recipe_data
 from lrl_jax.data import records, taco, templates
+from lrl_jax.text import Bad
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
@@ -18,7 +19,7 @@ def dataset(english, translated, language="kor_Hang") -> recipe_data.Dataset:
     return data.datasets["d"]
 
 
-def read(one: recipe_data.Dataset) -> list[dict[str, str]]:
+def read(one: recipe_data.Dataset) -> list[dict[str, str] | Bad]:
     return [record for shard in records.shards(one) for record in records.read(one, shard)]
 
 
@@ -45,7 +46,9 @@ def test_rows_are_joined_with_their_translation(tmp_path):
 def test_a_translation_that_is_still_english_is_left_out(tmp_path):
     english = write(tmp_path / "en", [row("Add.", "Three"), row("Say.", "Hello")])
     korean = write(tmp_path / "ko", [row("더해라.", "셋"), row("말해라.", "Hello ")])
-    assert [records.complete(r) for r in read(dataset(english, korean))] == [True, False]
+    kept, left = read(dataset(english, korean))
+    assert kept["output"] == "셋"
+    assert left == Bad(f"{korean}: row 2", "the output is still the English one", "untranslated")
 
 
 def test_files_of_unequal_length_are_refused(tmp_path):
@@ -105,7 +108,7 @@ def test_the_aligned_german_rows_all_carry_the_scaffold():
     folder = DATA / "instruct"
     one = dataset(folder / "alpaca_en_12k.json", folder / "alpaca_de_openai_12k.json", "deu_Latn")
     rows = read(one)
-    kept = [record for record in rows if records.complete(record)]
+    kept = [record for record in rows if not isinstance(record, Bad)]
     answers = [templates.parts("taco", record)[1].text for record in kept]
     assert (len(rows), len(rows) - len(kept)) == (12_000, 1_101)
     assert all(taco.parse(text).answer for text in answers)

@@ -1,56 +1,80 @@
-"""Records of a recipe's dataset, read from text, JSON lines, pairs or instructions.
+"""Records of a recipe's dataset: one maker a kind, wherever its rows lie.
 
-Plain Python: what a record is and what makes one bad is decided here; sources.py hands them to
-seqio. A record is a dict of strings, the fields its template reads.
+    for shard in shards(dataset):
+        for record in read(dataset, shard): ...       {"text": "..."}, or text.Bad
+
+Plain Python: what a record is and what makes one unusable is decided here. A record is a dict of
+strings, the fields its template reads.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+import hashlib
 import itertools
 import json
 from typing import Any
 
 from lrl_jax import recipe_data, text
+from lrl_jax.data import catalogues, files, formats, imports, plain, taco, turns
+from lrl_jax.data.columns import ABSENT, UnusableError, field, lookup, string
+from lrl_jax.data.files import Span
 
 Record = dict[str, str]
+Shard = tuple[Span, ...]
+Make = Callable[[Mapping[str, Any]], list[Record]]
+
 ROW = ("instruction", "input", "output")  # of Alpaca's files
-ENGLISH = ("english_instruction", "english_input", "english_output")
-SHARD_BYTES = 64 << 20  # files are gathered into shards of about this size, one job each
+ENGLISH = tuple(f"english_{name}" for name in ROW)
+FIELDS: dict[str, tuple[str, ...]] = {
+    "text": ("text",),
+    "parallel": ("source", "target", "source_language", "target_language"),
+    "instructions": ROW,
+    "completion": ("prompt", "completion"),
+    "chat": ("messages",),
+    "taco": (*ROW, *ENGLISH, "language"),
+    "task": ("inputs", "targets"),
+}
+READ = {"parallel": ("source", "target"), "taco": ROW}  # of a row; the other kinds: every field
+SHARD_BYTES = files.SHARD_BYTES
+UNCUT = 1 << 62  # bytes of a shard that takes everything
 
 
-def shards(dataset: recipe_data.Dataset) -> list[tuple[str, ...]]:
-    """The uris of each shard: whole files, small neighbours together; a pair is one shard.
+# ---------------------------------------------------------------------------- about a dataset
+def shards(dataset: recipe_data.Dataset) -> list[Shard]:
+    """The shards of a dataset, one job each; what `take` counts is one shard.
 
-    Depends on the files alone, so that any number of workers makes the same rows.
+    Depends on the data alone, so that any number of workers makes the same rows.
 
     Raises:
-      ValueError: a file is missing or empty.
+      ValueError: a file is missing, empty or cut short.
     """
-    if isinstance(dataset, recipe_data.Parallel | recipe_data.Taco):
-        return [uris(dataset)]
-    groups: list[list[str]] = []
-    room = 0
-    for uri in dataset.path:
-        for file, size in _files(uri):
-            if size > room or not groups:
-                groups.append([])
-                room = SHARD_BYTES
-            groups[-1].append(file)
-            room -= size
-    return [tuple(group) for group in groups]
+    found = _shards(dataset)
+    return [tuple(itertools.chain(*found))] if dataset.take else found
 
 
 def uris(dataset: recipe_data.Dataset) -> tuple[str, ...]:
-    """Every uri a dataset names; of aligned files, the source first."""
-    if isinstance(dataset, recipe_data.Parallel):
-        return (dataset.source, dataset.target)
-    if isinstance(dataset, recipe_data.Taco):
-        return (dataset.english, dataset.translated)
-    return dataset.path
+    """Every file a dataset names; of aligned files, the source first. None of a catalogue."""
+    if isinstance(dataset, recipe_data.Task):
+        return imports.uris(dataset)
+    return _aligned(dataset) or dataset.path
 
 
 def fingerprints(dataset: recipe_data.Dataset) -> list[list[str]]:
-    """What the text of each shard is, wherever it lies: a digest per file."""
-    return [[text.fingerprint(uri) for uri in shard] for shard in shards(dataset)]
+    """What the text of each shard is, wherever it lies: a digest for each of its spans."""
+    if isinstance(dataset, recipe_data.Task):
+        return imports.fingerprints(dataset)
+    place = _catalogue(dataset)
+    whole = catalogues.fingerprint(place) if place else ""
+    return [
+        [f"{whole or text.fingerprint(span.uri)}:{span.start}:{span.end}" for span in shard]
+        for shard in shards(dataset)
+    ]
+
+
+def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
+    """Everything a dataset reads, by name, with a digest that changes when it does."""
+    if place := _catalogue(dataset):
+        return {catalogues.name(place): catalogues.fingerprint(place)}
+    return {uri: text.fingerprint(uri) for uri in uris(dataset)}
 
 
 def template(dataset: recipe_data.Dataset) -> str:
@@ -60,46 +84,12 @@ def template(dataset: recipe_data.Dataset) -> str:
 
 def language(dataset: recipe_data.Dataset) -> str:
     """The FLORES code of a dataset; of pairs, both."""
-    if isinstance(dataset, recipe_data.Parallel):
-        return f"{dataset.source_language}-{dataset.target_language}"
     return dataset.language
-
-
-def read(dataset: recipe_data.Dataset, shard: tuple[str, ...]) -> Iterator[Record]:
-    """Yields the records of one shard.
-
-    Blank lines between texts are no records. A pair or an instruction with an empty half is one,
-    for the caller to leave out and count: see `complete`.
-
-    Raises:
-      ValueError: what is wrong, as file:line where there is a line.
-    """
-    if isinstance(dataset, recipe_data.Parallel):
-        yield from _pairs(dataset)
-        return
-    if isinstance(dataset, recipe_data.Taco):
-        yield from _chains(dataset)
-        return
-    for uri in shard:
-        if isinstance(dataset, recipe_data.Text) and uri.endswith(".jsonl"):
-            for where, row in _json_lines(uri):
-                yield {"text": _field(row, dataset.columns.get("text", "text"), where)}
-        elif isinstance(dataset, recipe_data.Text):
-            yield from _texts(uri, dataset.documents)
-        else:
-            for where, row in _json_rows(uri):
-                yield {n: _field({"input": "", **row}, n, where) for n in fields(dataset)}
 
 
 def fields(dataset: recipe_data.Dataset) -> tuple[str, ...]:
     """The fields every record of this dataset has."""
-    if isinstance(dataset, recipe_data.Parallel):
-        return ("source", "target", "source_language", "target_language")
-    if isinstance(dataset, recipe_data.Instructions):
-        return ROW
-    if isinstance(dataset, recipe_data.Taco):
-        return (*ROW, *ENGLISH, "language")
-    return ("text",)
+    return FIELDS[dataset.kind]
 
 
 def specimen(dataset: recipe_data.Dataset) -> Record:
@@ -110,117 +100,272 @@ def specimen(dataset: recipe_data.Dataset) -> Record:
         record["target_language"] = dataset.target_language
     if isinstance(dataset, recipe_data.Taco):
         record["language"] = dataset.language
+    if isinstance(dataset, recipe_data.Chat):
+        said = [{"role": role, "content": role} for role in ("user", "assistant")]
+        record["messages"] = json.dumps(said)
     return record
 
 
-def complete(record: Record) -> bool:
-    """Whether every field but the inputs has text, and a translation is not what it translates."""
-    if "english_output" in record and record["output"].strip() == record["english_output"].strip():
-        return False
-    return all(value.strip() for name, value in record.items() if not name.endswith("input"))
+def _shards(dataset: recipe_data.Dataset) -> list[Shard]:
+    if isinstance(dataset, recipe_data.Task):
+        return imports.shards(dataset)
+    if place := _catalogue(dataset):
+        return catalogues.shards(place)
+    if both := _aligned(dataset):
+        lined = isinstance(dataset, recipe_data.Parallel)
+        return files.aligned(*both, SHARD_BYTES if lined else UNCUT)
+    given, documents = getattr(dataset, "format", "auto"), getattr(dataset, "documents", "lines")
+    return files.shards(dataset.path, given, documents, SHARD_BYTES)
 
 
-def _files(uri: str) -> list[tuple[str, int]]:
-    if uri.startswith(text.SAMPLE):
-        return [(uri, SHARD_BYTES)]  # the sample world has no files; each name is a shard
-    return [(str(path), path.stat().length) for path in text.paths(uri)]
+def _catalogue(dataset: recipe_data.Dataset) -> recipe_data.Tfds | recipe_data.Hub | None:
+    return getattr(dataset, "tfds", None) or getattr(dataset, "hub", None)
 
 
-def _texts(uri: str, documents: str) -> Iterator[Record]:
-    if documents == "lines":
-        yield from ({"text": line} for line in text.lines(uri) if line.strip())
-        return
-    for has_text, group in itertools.groupby(text.lines(uri), lambda line: bool(line.strip())):
-        if has_text:
-            yield {"text": "\n".join(group)}
+def _aligned(dataset: recipe_data.Dataset) -> tuple[str, str] | None:
+    """The two files of a dataset whose records stand in both of them."""
+    if isinstance(dataset, recipe_data.Parallel) and dataset.source:
+        return dataset.source, dataset.target
+    if isinstance(dataset, recipe_data.Taco) and dataset.english:
+        return dataset.english, dataset.translated
+    return None
 
 
-def _pairs(dataset: recipe_data.Parallel) -> Iterator[Record]:
+# ---------------------------------------------------------------------------- reading
+def read(dataset: recipe_data.Dataset, shard: Shard) -> Iterator[Record | text.Bad]:
+    """Yields the records of one shard; in the place of one that cannot be used, why.
+
+    Blank lines between texts are no records. Reasons: "unreadable", "empty", "untranslated",
+    "no scaffold", "not a conversation".
+
+    Raises:
+      ValueError: what makes a whole file unusable, with its name.
+    """
+    if isinstance(dataset, recipe_data.Task):
+        from lrl_jax.data import user_tasks  # TensorFlow
+
+        yield from user_tasks.read(dataset, shard)
+    elif _aligned(dataset):
+        for source, target in zip(shard[::2], shard[1::2], strict=True):
+            if isinstance(dataset, recipe_data.Parallel):
+                yield from _pairs(dataset, source, target)
+            elif isinstance(dataset, recipe_data.Taco):
+                yield from _chains(dataset, source, target)
+    else:
+        for span in shard:
+            yield from _span(dataset, span)
+
+
+def _span(dataset: recipe_data.Dataset, span: Span) -> Iterator[Record | text.Bad]:
+    columns = _columns(dataset)
+    if place := _catalogue(dataset):
+        found = catalogues.rows(place, span)
+    else:
+        form = _form(dataset, span.uri, columns)
+        if form.format == "text" and isinstance(dataset, recipe_data.Text):
+            yield from plain.texts(span, dataset.documents)
+            return
+        found = formats.rows(span, form)
+    for _, made in _made(found, MAKERS[dataset.kind](dataset, columns), span):
+        if isinstance(made, text.Bad):
+            yield made
+        else:
+            yield from made
+
+
+def _made(
+    found: formats.Rows, make: Make, span: Span
+) -> Iterator[tuple[int | str, list[Record] | text.Bad]]:
+    """The records of each row, or why there are none."""
+    for at, row in found:
+        if isinstance(row, text.Bad):
+            yield at, row
+            continue
+        try:
+            yield at, make(row)
+        except UnusableError as e:
+            yield at, text.Bad(files.where(span, at), str(e), e.reason)
+
+
+def _columns(dataset: recipe_data.Dataset) -> dict[str, str]:
+    """The column of each field that is read of a row.
+
+    Raises:
+      DataError: columns of fields that this kind does not have.
+    """
+    own = READ.get(dataset.kind, FIELDS[dataset.kind])
+    given = getattr(dataset, "columns", {})
+    if strange := set(given) - set(own):
+        raise text.DataError(
+            f"columns: {', '.join(sorted(strange))}: no field of kind {dataset.kind}, which reads "
+            f"{', '.join(own)}; columns are written as field: column"
+        )
+    return {name: given.get(name, name) for name in own}
+
+
+def _form(dataset: recipe_data.Dataset, uri: str, columns: dict[str, str]) -> formats.Form:
+    """How the rows of a dataset are written in this file.
+
+    Raises:
+      DataError: .tmx of which the recipe names no languages.
+    """
+    plain = isinstance(dataset, recipe_data.Text)
+    kind = files.format_of(uri, getattr(dataset, "format", "auto"), "text" if plain else "json")
+    wanted = tuple(columns.values())
+    if isinstance(dataset, recipe_data.Chat) and wanted == FIELDS["chat"]:
+        wanted = turns.COLUMNS
+    if kind == "tmx" and any(name == column for name, column in columns.items()):
+        raise text.DataError(
+            f"{uri}: .tmx is read by language; say which with columns, such as "
+            "{source: en, target: ko}"
+        )
+    return formats.Form(kind, getattr(dataset, "header", True), wanted)
+
+
+# ---------------------------------------------------------------------------- text and pairs
+def _text(dataset: recipe_data.Text, columns: dict[str, str]) -> Make:
+    get = field(columns["text"])
+    return lambda row: [{"text": get(row)}]
+
+
+def _pairs(
+    dataset: recipe_data.Parallel, source: Span, target: Span
+) -> Iterator[Record | text.Bad]:
+    sources, targets = text.numbered(*source), text.numbered(*target)
+    for count, (one, other) in enumerate(itertools.zip_longest(sources, targets)):
+        if one is None or other is None:
+            longer = 1 + count + sum(1 for _ in (sources if other is None else targets))
+            counts = (longer, count) if other is None else (count, longer)
+            raise files.unequal(source.uri, counts[0], target.uri, counts[1])
+        (number, said), (_, meant) = one, other
+        if isinstance(said, text.Bad):
+            yield said
+        elif isinstance(meant, text.Bad):
+            yield meant
+        elif not said.strip() or not meant.strip():
+            span = target if said.strip() else source
+            yield text.Bad(files.where(span, number), "one half of the pair is empty", "empty")
+        else:
+            yield from _directed(dataset, said, meant)
+
+
+def _directed(dataset: recipe_data.Parallel, source: str, target: str) -> list[Record]:
+    """A pair the way, or ways, it is learnt."""
     languages = dataset.source_language, dataset.target_language
-    sources, targets = text.lines(dataset.source), text.lines(dataset.target)
-    for count, (source, target) in enumerate(itertools.zip_longest(sources, targets)):
-        if source is None or target is None:
-            longer = 1 + sum(1 for _ in (sources if target is None else targets))
-            counts = [count, count + longer] if source is None else [count + longer, count]
-            raise text.DataError(
-                f"{dataset.source} has {counts[0]} lines and {dataset.target} {counts[1]}; "
-                "parallel files say the same thing on the same line, so they must be equal"
-            )
-        if dataset.direction in ("forward", "both"):
-            yield _pair(source, target, *languages)
-        if dataset.direction in ("backward", "both"):
-            yield _pair(target, source, *reversed(languages))
+    forward = dict(zip(FIELDS["parallel"], (source, target, *languages), strict=True))
+    backward = dict(zip(FIELDS["parallel"], (target, source, *languages[::-1]), strict=True))
+    if dataset.direction == "either":
+        pair = f"{source}\0{target}".encode()
+        return [backward if hashlib.blake2b(pair, digest_size=1).digest()[0] & 1 else forward]
+    ways = {"forward": [forward], "backward": [backward], "both": [forward, backward]}
+    return ways[dataset.direction]
 
 
-def _chains(dataset: recipe_data.Taco) -> Iterator[Record]:
-    both = (_json_rows(uri) for uri in uris(dataset))
-    for count, (english, translated) in enumerate(itertools.zip_longest(*both), start=1):
-        if english is None or translated is None:
-            short, long = uris(dataset) if english is None else reversed(uris(dataset))
+def _pair(dataset: recipe_data.Parallel, columns: dict[str, str]) -> Make:
+    source, target = field(columns["source"]), field(columns["target"])
+    return lambda row: _directed(dataset, source(row), target(row))
+
+
+# ---------------------------------------------------------------------------- requests
+def _instruction(dataset: recipe_data.Dataset, columns: dict[str, str]) -> Make:
+    """Also of TaCo's own rows, whichever side they are of."""
+    instruction, output = field(columns["instruction"]), field(columns["output"])
+    input_ = field(columns["input"], optional=True, empty=True)
+    return lambda row: [
+        {"instruction": instruction(row), "input": input_(row), "output": output(row)}
+    ]
+
+
+def _completion(dataset: recipe_data.Completion, columns: dict[str, str]) -> Make:
+    prompt, completion = field(columns["prompt"], empty=True), field(columns["completion"])
+    return lambda row: [{"prompt": prompt(row), "completion": completion(row)}]
+
+
+def _chat(dataset: recipe_data.Chat, columns: dict[str, str]) -> Make:
+    given = [columns["messages"]] if columns["messages"] != "messages" else turns.COLUMNS
+
+    def make(row: Mapping[str, Any]) -> list[Record]:
+        values = (lookup(row, column) for column in given)
+        value = next((one for one in values if one is not ABSENT), ABSENT)
+        if value is ABSENT:
+            raise UnusableError(f"has no field {' or '.join(given)}; it has {', '.join(row)}")
+        try:
+            said = turns.turns(value)
+        except turns.NotAConversationError as e:
+            raise UnusableError(str(e), "not a conversation") from None
+        for number, turn in enumerate(said, start=1):
+            if not string(turn["content"], f"turn {number}").strip():
+                raise UnusableError(f"turn {number} is empty", "empty")
+        return [{"messages": json.dumps(said, ensure_ascii=False)}]
+
+    return make
+
+
+# ---------------------------------------------------------------------------- TaCo
+def _scaffold(dataset: recipe_data.Taco, columns: dict[str, str]) -> Make:
+    """Rows whose output is the chain already."""
+    get = _instruction(dataset, columns)
+
+    def make(row: Mapping[str, Any]) -> list[Record]:
+        [own] = get(row)
+        found = taco.parse(own["output"])
+        if found is None:
+            raise UnusableError(f"no chain; got {own['output'][:60]!r}", "no scaffold")
+        said = dict(zip(ROW, (found.english_instruction, "", found.english_answer), strict=True))
+        return [_chain(dataset, own | {"output": found.answer}, said)]
+
+    return make
+
+
+def _chains(
+    dataset: recipe_data.Taco, english: Span, translated: Span
+) -> Iterator[Record | text.Bad]:
+    columns = _columns(dataset)
+    make = _instruction(dataset, columns)
+    both = (
+        _made(formats.rows(span, _form(dataset, span.uri, columns)), make, span)
+        for span in (english, translated)
+    )
+    for count, (one, other) in enumerate(itertools.zip_longest(*both)):
+        if one is None or other is None:
+            short, long = (english, translated) if one is None else (translated, english)
             raise text.DataError(
-                f"{short} has {count - 1} rows and {long} more; row n of one must be the "
+                f"{short.uri} has {count} rows and {long.uri} more; row n of one must be the "
                 "translation of row n of the other"
             )
-        (where, theirs), (here, own) = english, translated
-        row = {n: _field({"input": "", **own}, n, here) for n in ROW}
-        source = [_field({"input": "", **theirs}, n, where) for n in ROW]
-        if bool(row["input"].strip()) != bool(source[1].strip()):
+        (at, theirs), (here, own) = one, other
+        if isinstance(theirs, text.Bad):
+            yield theirs
+        elif isinstance(own, text.Bad):
+            yield own
+        elif bool(own[0]["input"].strip()) != bool(theirs[0]["input"].strip()):
             raise text.DataError(
-                f"{here} and {where}: only one of them has an input, so they are not aligned; "
-                "row n of one must be the translation of row n of the other"
+                f"{files.where(translated, here)} and {files.where(english, at)}: only one of them "
+                "has an input, so they are not aligned; row n of one must be the translation of "
+                "row n of the other"
             )
-        yield row | dict(zip(ENGLISH, source, strict=True)) | {"language": dataset.language}
+        else:
+            try:
+                yield _chain(dataset, own[0], theirs[0])
+            except UnusableError as e:
+                yield text.Bad(files.where(translated, here), str(e), e.reason)
 
 
-def _pair(source: str, target: str, source_language: str, target_language: str) -> Record:
-    return {
-        "source": source,
-        "target": target,
-        "source_language": source_language,
-        "target_language": target_language,
-    }
+def _chain(dataset: recipe_data.Taco, own: Record, english: Record) -> Record:
+    """What is asked in a language and in English, as one record."""
+    if own["output"].strip() == english["output"].strip():
+        raise UnusableError("the output is still the English one", "untranslated")
+    if not all(side[name].strip() for side in (own, english) for name in ("instruction", "output")):
+        raise UnusableError("a section of the chain is empty", "empty")
+    said = {f"english_{name}": value for name, value in english.items()}
+    return {**own, **said, "language": dataset.language}
 
 
-def _json_lines(uri: str) -> Iterator[tuple[str, dict]]:
-    for file, _ in _files(uri):
-        for number, line in enumerate(text.lines(file), start=1):
-            if line.strip():
-                yield f"{file}:{number}", _parse(line, f"{file}:{number}")
-
-
-def _json_rows(uri: str) -> Iterator[tuple[str, dict]]:
-    """Rows of a JSON list, or of JSON lines."""
-    for file, _ in _files(uri):
-        first = next((line for line in text.lines(file) if line.strip()), "")
-        if not first.lstrip().startswith("["):
-            yield from _json_lines(file)
-            continue
-        whole = "\n".join(text.lines(file))
-        for number, row in enumerate(_parse(whole, file, list), start=1):
-            where = f"{file}: row {number}"
-            if not isinstance(row, dict):
-                raise text.DataError(f"{where}: want a JSON object; got {str(row)[:60]!r}")
-            yield where, row
-
-
-def _parse(data: str, where: str, kind: type = dict) -> Any:
-    try:
-        value = json.loads(data)
-    except (json.JSONDecodeError, RecursionError) as e:
-        raise text.DataError(f"{where}: not JSON ({e}); got {data[:60]!r}") from None
-    if not isinstance(value, kind):
-        raise text.DataError(f"{where}: want a JSON object; got {data[:60]!r}")
-    return value
-
-
-def _field(row: dict, name: str, where: str) -> str:
-    if name not in row:
-        raise text.DataError(f"{where}: has no field {name!r}; it has {', '.join(row) or 'none'}")
-    value = row[name]
-    if not isinstance(value, str):
-        raise text.DataError(f"{where}: field {name!r} must be a string; got {str(value)[:60]!r}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise text.DataError(f"{where}: field {name!r} holds half a surrogate pair") from None
-    return value
+MAKERS: dict[str, Callable[[Any, dict[str, str]], Make]] = {
+    "text": _text,
+    "parallel": _pair,
+    "instructions": _instruction,
+    "completion": _completion,
+    "chat": _chat,
+    "taco": _scaffold,
+}

@@ -1,0 +1,87 @@
+"""Fields of a row, by the column they lie in: a name, a path into it, or a place.
+
+get = field("instances[0].output")
+get({"instances": [{"output": "Yes."}]})        'Yes.'
+"""
+
+from collections.abc import Callable, Mapping
+import re
+from typing import Any
+
+ABSENT: Any = object()
+STEP = re.compile(r"[^.\[\]]+")
+
+
+class UnusableError(ValueError):
+    """Why a row gives no record, and the word it is counted by."""
+
+    def __init__(self, why: str, reason: str = "unreadable"):
+        super().__init__(why)
+        self.reason = reason
+
+
+def lookup(row: Mapping[str, Any], column: str) -> Any:
+    """What lies at a column; ABSENT where there is none. A column of that very name comes first.
+
+    >>> lookup({"a": {"b": ["c"]}, "d.e": 1}, "a.b.0"), lookup({"d.e": 1}, "d.e")
+    ('c', 1)
+    """
+    if column in row:
+        return row[column]
+    value: Any = row
+    for step in STEP.findall(column):
+        if isinstance(value, Mapping):
+            value = value.get(step, ABSENT)
+        elif isinstance(value, list | tuple) and step.isdigit() and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return ABSENT
+    return value
+
+
+def field(
+    column: str, optional: bool = False, empty: bool = False
+) -> Callable[[Mapping[str, Any]], str]:
+    """A function from a row to the text of a column.
+
+    Args:
+      optional: absent is ''.
+      empty: whether it may be ''.
+    """
+
+    def get(row: Mapping[str, Any]) -> str:
+        value = row[column] if column in row else lookup(row, column)
+        if value is ABSENT or value is None:
+            if optional:
+                return ""
+            if value is None:
+                raise UnusableError(f"field {column!r} is null", "empty")
+            raise UnusableError(f"has no field {column!r}; it has {', '.join(row) or 'none'}")
+        found = string(value, column)
+        if not empty and (not found or found.isspace()):
+            raise UnusableError(f"field {column!r} is empty", "empty")
+        return found
+
+    return get
+
+
+def string(value: Any, name: str) -> str:
+    """A value as text.
+
+    Raises:
+      UnusableError: it is none, or not text a file could hold.
+    """
+    if isinstance(value, bytes):
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as e:
+            raise UnusableError(f"field {name!r} is not UTF-8 at byte {e.start}") from None
+    if not isinstance(value, str):
+        raise UnusableError(f"field {name!r} must be a string; got {str(value)[:60]!r}")
+    if "\0" in value:
+        raise UnusableError(f"field {name!r} holds a NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UnusableError(f"field {name!r} holds half a surrogate pair") from None
+    return value
