@@ -219,7 +219,7 @@ def fingerprint(uri: str) -> str:
 
     A file is hashed once as long as its size and times stay the same.
     """
-    found = [_digest(file) for file in files(uri)]
+    found = [digest(file) for file in files(uri)]
     return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
 
 
@@ -232,22 +232,22 @@ def identity(file: str) -> tuple[int, ...]:
     return (stat.length, int(stat.mtime * 1e9)) if stat.mtime else ()
 
 
-def _digest(file: str) -> str:
-    """SHA-256 of a file, remembered in the user's cache."""
-    digest = hashlib.sha256()
+def digest(file: str) -> str:
+    """SHA-256 of one file, remembered in the user's cache."""
+    found = hashlib.sha256()
     if file.startswith(SAMPLE):
         for line in lines(file):
-            digest.update(line.encode() + b"\n")
-        return digest.hexdigest()
+            found.update(line.encode() + b"\n")
+        return found.hexdigest()
     before, now = identity(file), time.time_ns()
     if known := _remembered(file, before):
         return known
     with epath.Path(file).open("rb") as f:
         while block := f.read(BLOCK):
-            digest.update(block)
+            found.update(block)
     if before and before == identity(file) and now - max(before[1:3]) > SETTLED:
-        _remember(file, before, digest.hexdigest())
-    return digest.hexdigest()
+        _remember(file, before, found.hexdigest())
+    return found.hexdigest()
 
 
 def _memory(file: str) -> Path:
