@@ -19,6 +19,7 @@ from rich.table import Table
 
 from lrl_jax import prepare
 from lrl_jax import steps as words
+from lrl_jax.data import pack
 from lrl_jax.data import rows as packed
 from lrl_jax.evaluate import plots
 from lrl_jax.markup import document, figure, h
@@ -205,7 +206,8 @@ def _bytes_per_row(sized: Run) -> float:
     """Bytes of text in a row of the mixture that is trained on."""
     recipe = sized.recipe
     mixture = _longest(recipe).mixture
-    found = {name: packed.read_manifest(sized.at("data") / name) for name in mixture}
+    folders = pack.folders(sized.at("data"))
+    found = {name: packed.read_manifest(folders[name]) for name in mixture}
     whole = sum(mixture.values())
     per_token = sum(w / whole * found[n].bytes / found[n].loss_tokens for n, w in mixture.items())
     return recipe.data.sequence_length * per_token

@@ -16,7 +16,7 @@ import numpy as np
 from lrl_jax import mesh as meshes
 from lrl_jax import prepare, text
 from lrl_jax.console import display, say
-from lrl_jax.data import pack, plan, records, rows, stream
+from lrl_jax.data import jobs, pack, plan, progress, records, rows, stream
 from lrl_jax.data import show as showing
 from lrl_jax.evaluate import measure, samples
 from lrl_jax.evaluate import report as reporting
@@ -42,14 +42,11 @@ def data(run: Run) -> None:
             "lrl_jax.data.tasks.online_batches in Python to look at seqio's own batches"
         )
     tokenizer = tokenizers.load(run.at("vocab"))
-    manifests = pack.prepare_all(recipe.data, tokenizer, out, _shards)
+    with progress.shown() as told:
+        manifests = jobs.prepare_all(recipe.data, tokenizer, out, told)
     order = plan.from_recipe(recipe.train.stages, recipe.train.batch_size, manifests, recipe.seed)
     display(showing.datasets(manifests))
     display(showing.plan_table(order, manifests))
-
-
-def _shards(name: str, done: int, total: int) -> None:
-    say(f"data: {name}: {done} of {total} shards")
 
 
 def show(run: Run, dataset: str, first: int, count: int) -> None:
@@ -58,7 +55,7 @@ def show(run: Run, dataset: str, first: int, count: int) -> None:
     if name not in run.recipe.data.datasets:
         raise ValueError(f"--dataset {name}: there are {', '.join(run.recipe.data.datasets)}")
     tokenizer = tokenizers.load(run.at("vocab"))
-    showing.show(run.at("data") / name, tokenizer, count, first)
+    showing.show(pack.folders(run.at("data"))[name], tokenizer, count, first)
 
 
 # ---------------------------------------------------------------------------- train
@@ -87,8 +84,8 @@ def train(run: Run) -> None:
 
 def _stream(run: Run) -> stream.Stream:
     recipe = run.recipe
-    folders = {name: run.at("data") / name for name in recipe.data.datasets}
-    manifests = {name: rows.read_manifest(folder) for name, folder in folders.items()}
+    folders = pack.folders(run.at("data"))
+    manifests = {name: rows.read_manifest(folders[name]) for name in recipe.data.datasets}
     order = plan.from_recipe(recipe.train.stages, recipe.train.batch_size, manifests, recipe.seed)
     return stream.Stream(
         folders, order, recipe.train.batch_size, jax.process_index(), jax.process_count()

@@ -1,92 +1,242 @@
-"""Packing: every token once, nothing else, the same bytes every time, and whole or not there."""
+"""Packing a shard: every token once, in rows that hold it, and what is cut is counted."""
 
 import dataclasses
-import hashlib
+import errno
+import itertools
 from pathlib import Path
-import subprocess
-import sys
 
-from hand_tokenizer import NEWLINE, make
+from array_record.python.array_record_module import ArrayRecordReader
+from hand_tokenizer import make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
 
 from lrl_jax import recipe_data
-from lrl_jax.data import pack, rows, templates
-from lrl_jax.data.stream import Files
+from lrl_jax.data import bins, pack, records, rows, templates
+from lrl_jax.data.pack import Piece
 
-ROOT = Path(__file__).parents[1]
 ID_0 = ("\u2581d",)  # a tokenizer whose id 0 is a piece of text, as "!" is in Llama 3
+A, B, C, EOS = 263, 264, 265, 2
+PACKINGS = ("best_fit", "concatenate", "none")
 
 
-def data_of(*paths: Path, **changes) -> recipe_data.Data:
-    text = {"kind": "text", "path": [str(path) for path in paths], "language": "kor_Hang"}
-    settings = {"sequence_length": 8, "datasets": {"d": text}, "pack_window": 64, "workers": 1}
-    return recipe_data.Data(**settings | changes)
+def data_of(path: Path | str = "", dataset: dict | None = None, **changes) -> recipe_data.Data:
+    """One dataset `d`, of `path` unless given, in rows of 8."""
+    one = {"kind": "text", "path": [str(path)], "language": "kor_Hang"} | (dataset or {})
+    values = {"sequence_length": 8, "datasets": {"d": one}, "pack_window": 64, "workers": 1}
+    return recipe_data.Data(**values | changes)
+
+
+def packed(data: recipe_data.Data, folder: Path, tokenizer=None) -> pack.Packed:
+    (shard,) = records.shards(data.datasets["d"])
+    job = pack.Job(data, "d", shard, 0, 1, str(folder), "")
+    return pack.pack_shard(job, tokenizer or make())
+
+
+def read(done: pack.Packed, folder: Path) -> list[rows.Row]:
+    assert done.shard is not None
+    reader = ArrayRecordReader(str(folder / done.shard.file))
+    return [rows.decode(row) for row in reader.read_all()]
+
+
+def segments(row: rows.Row) -> list[list[tuple[int, bool]]]:
+    """The documents of a row as (token, whether it is learnt)."""
+    cuts = np.cumsum(row.lengths)[:-1]
+    parts = zip(np.split(row.tokens, cuts), np.split(row.trained, cuts), strict=True)
+    return [list(zip(part.tolist(), mask.tolist(), strict=True)) for part, mask in parts]
+
+
+def tokens(found: list[rows.Row]) -> list[list[list[int]]]:
+    return [[[token for token, _ in one] for one in segments(row)] for row in found]
 
 
 @pytest.fixture
 def text(tmp_path) -> Path:
+    """Documents of 3, 2 and 11 tokens, eos and all."""
     path = tmp_path / "text.txt"
     path.write_text("a b\nc\n\nb b a c a b c a c b\n")
     return path
 
 
-def read(folder: Path) -> list[rows.Row]:
-    manifest = rows.read_manifest(folder)
-    return Files(folder, manifest).read(np.arange(manifest.rows))
+# ---------------------------------------------------------------------------- bins
+@given(
+    lengths=st.lists(st.integers(1, 40), max_size=200),
+    fit=st.sampled_from([bins.best_fit, bins.exact_fit, bins.fill]),
+)
+@settings(max_examples=100, deadline=None)
+def test_bins_partition_the_items_and_none_overflows(lengths, fit):
+    found = fit(lengths, 40)
+    assert sorted(item for one in found for item in one) == list(range(len(lengths)))
+    assert all(sum(lengths[item] for item in one) <= 40 for one in found)
 
 
-def pieces(found: list[rows.Row]) -> list[list[tuple[int, bool]]]:
-    return sorted(
-        list(zip(part.tolist(), mask.tolist(), strict=True))
-        for row in found
-        for part, mask in zip(
-            np.split(row.tokens, np.cumsum(row.lengths)[:-1]),
-            np.split(row.trained, np.cumsum(row.lengths)[:-1]),
-            strict=True,
-        )
-    )
+@given(st.lists(st.integers(1, 40), max_size=200), st.integers(0, 100))
+@settings(max_examples=50, deadline=None)
+def test_what_waits_and_what_does_not_are_all_the_items(lengths, most):
+    found, waiting = bins.settle(lengths, 40, most)
+    items = [item for one in found for item in one]
+    assert sorted(items + waiting) == list(range(len(lengths)))
+    assert len(waiting) <= most
 
 
-# ---------------------------------------------------------------------------- best fit
-@given(st.lists(st.integers(1, 40), max_size=200))
-@settings(max_examples=80, deadline=None)
-def test_bins_partition_the_items_and_none_overflows(lengths):
-    bins = pack.best_fit(lengths, 40)
-    assert sorted(item for one in bins for item in one) == list(range(len(lengths)))
-    assert all(sum(lengths[item] for item in one) <= 40 for one in bins)
+def test_a_pair_that_fits_exactly_ends_a_bin_where_one_item_would_leave_room():
+    lengths = [5, 5, 3, 2, 4]  # best fit would put 4 or 3 beside the first 5, and leave room
+    assert bins.exact_fit(lengths, 10) == [[0, 1], [4, 2, 3]]
 
 
-def test_rows_are_full_on_realistic_lengths():
+@pytest.mark.parametrize(
+    ("median", "spread"), [(245, 1.0), (92, 0.4), (77, 0.25)], ids=["web", "tasks", "short tasks"]
+)
+def test_a_dataset_of_instructions_or_text_fills_rows_of_2048(median, spread):
     rng = np.random.default_rng(0)
-    lengths = np.clip(rng.lognormal(5.5, 1.0, 8192).astype(int), 4, 2048)  # median 245 tokens
-    bins = pack.best_fit(lengths.tolist(), 2048)
-    assert lengths.sum() / (len(bins) * 2048) >= 0.99
+    lengths = np.clip(rng.lognormal(np.log(median), spread, 12_000).astype(int), 45, 2048)
+    data = data_of(sequence_length=2048, pack_window=8192)
+    pieces = [Piece(np.zeros(n, np.int32), np.ones(n, np.float32), int(n)) for n in lengths]
+    count = sum(1 for _ in pack.arrange(pieces, data, "shuffled"))
+    assert lengths.sum() / (count * 2048) >= 0.995
 
 
-# ---------------------------------------------------------------------------- datasets
-def test_a_packed_dataset_holds_every_token_of_its_text(text, tmp_path):
-    got = pack.prepare(data_of(text), "d", make(), tmp_path / "out")
-    a, b, c, eos = 263, 264, 265, 2
-    documents = [[a, b, eos], [c, eos], [b, b, a, c, a, b, c, a], [c, b, eos]]  # the third is split
-    want = sorted([(token, True) for token in document] for document in documents)
-    assert pieces(read(tmp_path / "out/d")) == want
-    counts = (got.docs, got.skipped, got.bytes, got.tokens, got.loss_tokens, got.rows)
-    assert counts == (3, 0, len("a b") + len("c") + len("b b a c a b c a c b"), 16, 16, 2)
-    assert got.fill == 16 / (2 * 8)
-    assert (got.language, got.template, got.bos_id, got.pad_id) == ("kor_Hang", "plain", 1, 2)
+# ---------------------------------------------------------------------------- rows of pieces
+documents_of_any_length = st.lists(st.integers(1, 30), max_size=60)
 
 
-def test_pairs_are_packed_both_ways_with_the_prompt_masked(tmp_path, monkeypatch):
-    def ask(record):
-        return [
-            templates.Part(record["source"] + "\n", False),
-            templates.Part(record["target"], True),
-        ]
+def numbered(lengths: list[int]) -> list[Piece]:
+    """Documents whose tokens are all different numbers, in order."""
+    ends = np.cumsum([0, *lengths])
+    return [
+        Piece(np.arange(a, b, dtype=np.int32), np.ones(b - a, np.float32), int(b - a))
+        for a, b in itertools.pairwise(ends)
+    ]
 
-    monkeypatch.setitem(templates.TEMPLATES, "ask", ask)
+
+@given(
+    lengths=documents_of_any_length,
+    packing=st.sampled_from(PACKINGS),
+    order=st.sampled_from(["shuffled", "file"]),
+    window=st.integers(1, 20),
+)
+@settings(max_examples=150, deadline=None)
+def test_rows_partition_the_tokens_and_none_is_longer_than_it_may(lengths, packing, order, window):
+    data = data_of(sequence_length=30, packing=packing, pack_window=window)
+    found = list(pack.arrange(numbered(lengths), data, order))
+    got = [piece.tokens.tolist() for row in found for piece in row]
+    assert sorted(token for piece in got for token in piece) == list(range(sum(lengths)))
+    assert all(0 < sum(len(piece.tokens) for piece in row) <= 30 for row in found)
+    if order == "file" or packing != "best_fit":
+        assert [token for piece in got for token in piece] == list(range(sum(lengths)))
+    if packing != "concatenate":
+        assert sorted(map(len, got)) == sorted(lengths)  # no document is cut
+    if packing == "concatenate":
+        assert all(sum(len(piece.tokens) for piece in row) == 30 for row in found[:-1])
+
+
+@given(
+    lengths=documents_of_any_length,
+    packing=st.sampled_from(PACKINGS),
+    long=st.sampled_from(["split", "truncate", "drop"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_token_is_in_a_row_or_counted_as_cut(lengths, packing, long):
+    tokenizer = make()
+    data = data_of(sequence_length=12, packing=packing, long_documents=long)
+    cutter = pack.Cutter(tokenizer, data, lambda docs: None)
+    # n pieces and eos, or a byte less
+    examples = [[templates.Part(" ".join("a" * (n - 1)), 1)] for n in lengths]
+    want = [max(n - 1, 0) + 1 for n in lengths]
+    found = list(pack.arrange(cutter.pieces(examples), data, "shuffled"))
+    kept = sum(len(piece.tokens) for row in found for piece in row)
+    count = cutter.count
+    assert kept == count.tokens == count.loss_tokens
+    assert count.tokens + count.cut == sum(want)
+    assert count.docs + count.left_out[pack.TOO_LONG] == len(lengths)
+    if long == "split":
+        assert count.cut == 0
+    if long == "drop":
+        assert count.cut == sum(n for n in want if n > 12)
+        assert cutter.dropped == [i for i, n in enumerate(want) if n > 12]
+    if long == "truncate":
+        assert count.cut == sum(max(n - 12, 0) for n in want)
+
+
+# ---------------------------------------------------------------------------- a shard by hand
+def test_a_packed_shard_holds_every_token_of_its_text(text, tmp_path):
+    done = packed(data_of(text), tmp_path)
+    found = sorted(one for row in tokens(read(done, tmp_path)) for one in row)
+    long = [B, B, A, C, A, B, C, A]  # it is split where the row ends
+    assert found == sorted([[A, B, EOS], [C, EOS], long, [C, B, EOS]])
+    count = done.count
+    assert (count.records, count.docs, count.tokens, count.loss_tokens) == (3, 3, 16, 16)
+    assert count.bytes == len("a b") + len("c") + len("b b a c a b c a c b")
+    assert (count.cut, dict(count.left_out), dict(count.scripts)) == (0, {}, {"Latn": 13})
+    assert len(done.digests) == 3
+
+
+LONG = {
+    ("best_fit", "split"): ([[[B, B, A, C, A, B, C, A]], [[A, B, EOS], [C, B, EOS], [C, EOS]]], 0),
+    ("best_fit", "truncate"): ([[[B, B, A, C, A, B, C, A]], [[A, B, EOS], [C, EOS]]], 3),
+    ("best_fit", "drop"): ([[[A, B, EOS], [C, EOS]]], 11),
+    ("concatenate", "split"): (
+        [[[A, B, EOS], [C, EOS], [B, B, A]], [[C, A, B, C, A, C, B, EOS]]],
+        0,
+    ),
+    ("concatenate", "truncate"): (
+        [[[A, B, EOS], [C, EOS], [B, B, A]], [[C, A, B, C, A]]],
+        3,
+    ),
+    ("concatenate", "drop"): ([[[A, B, EOS], [C, EOS]]], 11),
+    ("none", "split"): (
+        [[[A, B, EOS]], [[C, EOS]], [[B, B, A, C, A, B, C, A]], [[C, B, EOS]]],
+        0,
+    ),
+    ("none", "truncate"): ([[[A, B, EOS]], [[C, EOS]], [[B, B, A, C, A, B, C, A]]], 3),
+    ("none", "drop"): ([[[A, B, EOS]], [[C, EOS]]], 11),
+}
+
+
+@pytest.mark.parametrize(("packing", "long"), LONG)
+def test_long_documents_by_hand(text, tmp_path, packing, long):
+    done = packed(data_of(text, packing=packing, long_documents=long), tmp_path)
+    want, cut = LONG[packing, long]
+    assert tokens(read(done, tmp_path)) == want
+    assert done.count.cut == cut
+    assert done.count.tokens == 16 - cut
+
+
+def test_a_truncated_document_keeps_its_share_of_bytes(tmp_path):
+    (tmp_path / "t").write_text("a a a a a a a a a\n")  # 9 pieces in 17 bytes, and eos
+    done = packed(data_of(tmp_path / "t", sequence_length=5, long_documents="truncate"), tmp_path)
+    assert (done.count.loss_tokens, done.count.cut) == (5, 5)
+    assert done.count.bytes == round(17 * 5 / 10)
+
+
+def test_a_dropped_document_is_counted_shown_and_not_distinct(text, tmp_path):
+    done = packed(data_of(text, long_documents="drop"), tmp_path)
+    assert dict(done.count.left_out) == {"longer than a row": 1}
+    assert done.samples == {"longer than a row": ["b b a c a b c a c b"]}
+    assert (done.count.records, done.count.docs, len(done.digests)) == (3, 2, 2)
+    assert done.count.bytes == len("a b") + len("c")
+
+
+def test_shorter_documents_first(tmp_path):
+    (tmp_path / "t").write_text("a b c\nb\na b\nc\na b c a b c a b c\n")  # 4 2 3 2 10 tokens
+    data = data_of(tmp_path / "t", {"order": "length"})
+    done = packed(data, tmp_path)
+    got = tokens(read(done, tmp_path))
+    nine = [A, B, C, A, B, C, A, B]
+    assert got == [[[B, EOS], [C, EOS], [A, B, EOS]], [[A, B, C, EOS]], [nine], [[C, EOS]]]
+    assert done.keys.tolist() == [2, 4, 10, 10]
+
+
+def test_documents_in_file_order_stay_whole_and_in_order(tmp_path):
+    (tmp_path / "t").write_text("a b c\na b c a b\na\n")  # best fit would put the third to the 1st
+    done = packed(data_of(tmp_path / "t", {"order": "file"}), tmp_path)
+    got = tokens(read(done, tmp_path))
+    assert got == [[[A, B, C, EOS]], [[A, B, C, A, B, EOS], [A, EOS]]]
+    assert done.keys.tolist() == []
+
+
+def test_prompts_are_not_learnt_and_records_without_an_answer_left_out(tmp_path):
     (tmp_path / "s").write_text("a\nb\n")
     (tmp_path / "t").write_text("c\n\n")
     pair = {
@@ -96,161 +246,59 @@ def test_pairs_are_packed_both_ways_with_the_prompt_masked(tmp_path, monkeypatch
         "source_language": "eng_Latn",
         "target_language": "kor_Hang",
         "direction": "both",
-        "template": "ask",
+        "template": "translation",
     }
-    got = pack.prepare(data_of(datasets={"d": pair}), "d", make(), tmp_path / "out")
-    forward = [(263, False), (NEWLINE, False), (265, True), (2, True)]
-    backward = [(265, False), (NEWLINE, False), (263, True), (2, True)]
-    assert pieces(read(tmp_path / "out/d")) == sorted([forward, backward])
-    assert (got.docs, got.skipped, got.bytes, got.tokens, got.loss_tokens) == (2, 2, 2, 8, 4)
-    assert got.language == "eng_Latn-kor_Hang"
-
-
-def test_packing_again_gives_the_same_bytes_on_any_number_of_workers(tmp_path):
-    for i in range(3):
-        (tmp_path / f"{i}.txt").write_text("a b c\nb\n" * (i + 3))
-    files = [tmp_path / f"{i}.txt" for i in range(3)]
-    tokenizer = make()
-    first = pack.prepare(data_of(*files), "d", tokenizer, tmp_path / "one")
-    second = pack.prepare_all(data_of(*files, workers=2), tokenizer, tmp_path / "two")["d"]
-    assert first == second
-    for shard in first.shards:
-        one, two = (tmp_path / out / "d" / shard.file for out in ("one", "two"))
-        assert one.read_bytes() == two.read_bytes()
-        assert hashlib.sha256(one.read_bytes()).hexdigest() == shard.sha256
-
-
-def test_small_files_share_a_shard_and_large_ones_do_not(tmp_path, monkeypatch):
-    monkeypatch.setattr("lrl_jax.data.records.SHARD_BYTES", 10)
-    for name, size in (("a", 4), ("b", 4), ("c", 4), ("d", 50), ("e", 1)):
-        (tmp_path / name).write_text("x" * size)
-    dataset = data_of(tmp_path / "*").datasets["d"]
-    got = [[Path(uri).name for uri in shard] for shard in pack.records.shards(dataset)]
-    assert got == [["a", "b"], ["c"], ["d"], ["e"]]
-
-
-def test_an_unchanged_dataset_is_used_again_and_moved_text_is_unchanged(text, tmp_path):
-    before = pack.prepare(data_of(text), "d", make(), tmp_path / "out")
-    stamp = (tmp_path / "out/d" / before.shards[0].file).stat().st_mtime_ns
-    moved = text.rename(tmp_path / "moved.txt")
-    assert pack.prepare(data_of(moved), "d", make(), tmp_path / "out") == before
-    assert (tmp_path / "out/d" / before.shards[0].file).stat().st_mtime_ns == stamp
-
-
-def test_every_input_moves_the_fingerprint(text, tmp_path, monkeypatch):
-    def mark(data: recipe_data.Data, tokenizer=None) -> str:
-        return pack.fingerprint(data, "d", tokenizer or make())
-
-    other = tmp_path / "other.txt"
-    other.write_text("a b\n")
-    base = mark(data_of(text))
-    assert mark(data_of(text, workers=9)) == base
-    changed = [
-        mark(data_of(other)),
-        mark(data_of(text, sequence_length=9)),
-        mark(data_of(text, pack_window=65)),
-        mark(data_of(text), make(ID_0)),
-    ]
-    monkeypatch.setitem(
-        templates.TEMPLATES, "plain", lambda record: [templates.Part(record["text"] + " ", True)]
-    )
-    changed.append(mark(data_of(text)))
-    assert len({base, *changed}) == 6
-
-
-@pytest.mark.parametrize("damage", ["cut", "flip", "remove", "manifest"])
-def test_a_damaged_dataset_is_packed_again(text, tmp_path, damage):
-    out = tmp_path / "out"
-    before = pack.prepare(data_of(text), "d", make(), out)
-    path = out / "d" / before.shards[0].file
-    whole = path.read_bytes()
-    if damage == "cut":
-        path.write_bytes(whole[:100])
-    elif damage == "flip":
-        path.write_bytes(whole[:99] + bytes([whole[99] ^ 1]) + whole[100:])
-    elif damage == "remove":
-        path.unlink()
-    else:
-        (out / "d" / rows.MANIFEST).write_text("{}")
-    assert pack.prepare(data_of(text), "d", make(), out) == before
-    assert path.read_bytes() == whole
-
-
-def test_a_failed_packing_leaves_nothing_that_looks_whole(text, tmp_path):
-    pack.prepare(data_of(text), "d", make(), tmp_path / "out")
-    text.write_bytes(b"a b\n\xff\n")
-    with pytest.raises(ValueError, match=r"text\.txt:2: not UTF-8"):
-        pack.prepare(data_of(text), "d", make(), tmp_path / "out")
-    with pytest.raises(ValueError, match=r"no such file; run `lrl data`"):
-        rows.read_manifest(tmp_path / "out/d")
-
-
-def test_what_is_packed_stays_packed_when_another_dataset_fails(text, tmp_path):
-    bad = tmp_path / "bad.txt"
-    bad.write_bytes(b"a\n\xff\n")
-    good = data_of(text).datasets["d"]
-    data = data_of(datasets={"good": good, "bad": good.model_copy(update={"path": (str(bad),)})})
-    with pytest.raises(ValueError, match=r"bad\.txt:2: not UTF-8"):
-        pack.prepare_all(data, make(), tmp_path / "out")
-    assert rows.read_manifest(tmp_path / "out/good").docs == 3
-    assert not (tmp_path / "out/bad" / rows.MANIFEST).exists()
-
-
-def test_an_empty_dataset_is_an_error(tmp_path):
-    (tmp_path / "blank.txt").write_text("\n \n")
-    with pytest.raises(ValueError, match="dataset 'd' has no document"):
-        pack.prepare(data_of(tmp_path / "blank.txt"), "d", make(), tmp_path / "out")
-
-
-def test_a_template_that_trains_nothing_is_an_error(text, tmp_path, monkeypatch):
-    monkeypatch.setitem(
-        templates.TEMPLATES, "plain", lambda record: [templates.Part(record["text"], False)]
-    )
-    with pytest.raises(ValueError, match="template 'plain' trains on none of its text"):
-        pack.prepare(data_of(text), "d", make(), tmp_path / "out")
-
-
-def test_a_template_that_does_not_fit_the_records_is_an_error(tmp_path):
-    (tmp_path / "a.jsonl").write_text('{"instruction": "a", "output": "b"}\n')
-    path = [str(tmp_path / "a.jsonl")]
-    bad = {"kind": "instructions", "path": path, "language": "kor_Hang", "template": "pair"}
-    with pytest.raises(ValueError, match="template 'pair' needs the field 'source'"):
-        pack.prepare(data_of(datasets={"d": bad}), "d", make(), tmp_path / "out")
+    done = packed(recipe_data.Data(sequence_length=999, datasets={"d": pair}), tmp_path)
+    (row,) = read(done, tmp_path)
+    learnt = [[token for token, trained in one if trained] for one in segments(row)]
+    assert sorted(learnt) == [[A, EOS], [C, EOS]]
+    assert (done.count.docs, done.count.loss_tokens, done.count.bytes) == (2, 4, 2)
+    assert done.count.records - done.count.docs == done.count.left_out["empty"] > 0
 
 
 def test_id_0_is_a_token_like_any_other(tmp_path):
     (tmp_path / "t.txt").write_text("d d a\n")
     tokenizer = make(ID_0)
-    pack.prepare(data_of(tmp_path / "t.txt"), "d", tokenizer, tmp_path / "out")
-    want = [(0, True), (0, True), (264, True), (tokenizer.eos_id, True)]
-    assert pieces(read(tmp_path / "out/d")) == [want]
+    done = packed(data_of(tmp_path / "t.txt"), tmp_path, tokenizer)
+    (row,) = read(done, tmp_path)
+    assert segments(row) == [[(0, True), (0, True), (A + 1, True), (tokenizer.eos_id, True)]]
 
 
-def test_packing_in_processes_keeps_tensorflow_out_of_this_one(text, tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(f"""
-import sys
-sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
-from hand_tokenizer import make
-from lrl_jax import recipe_data
-from lrl_jax.data import pack
-if __name__ == "__main__":
-    text = dict(kind="text", path=[{str(text)!r}], language="kor_Hang")
-    data = recipe_data.Data(sequence_length=8, datasets=dict(d=text), workers=1)
-    done = []
-    pack.prepare_all(data, make(), {str(tmp_path / "out")!r}, lambda *shard: done.append(shard))
-    print(done, sorted({{"tensorflow", "seqio", "jax"}} & set(sys.modules)))
-""")
-    got = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
-    assert got.stdout == "[('d', 1, 1)] []\n"
-    assert got.stderr == ""
+# ---------------------------------------------------------------------------- failures
+def test_a_shard_without_a_document_has_no_file(tmp_path):
+    (tmp_path / "blank.txt").write_text("\n \n")
+    done = packed(data_of(tmp_path / "blank.txt"), tmp_path)
+    assert done.shard is None
+    assert done.count.docs == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["blank.txt"]
 
 
-def test_a_manifest_of_another_shape_is_refused(text, tmp_path):
-    got = pack.prepare(data_of(text), "d", make(), tmp_path / "out")
-    assert rows.read_manifest(tmp_path / "out/d") == got
-    path = tmp_path / "out/d" / rows.MANIFEST
-    path.write_text(path.read_text().replace('"docs"', '"dogs"'))
-    with pytest.raises(ValueError, match=r"not a manifest of this version .*dogs"):
-        rows.read_manifest(tmp_path / "out/d")
-    assert dataclasses.replace(got, docs=0) != got
+def test_an_id_out_of_the_vocabulary_is_refused(text, tmp_path):
+    small = dataclasses.replace(make(), size=C)
+    with pytest.raises(ValueError, match="gave id 265, but has ids 0 to 264"):
+        packed(data_of(text), tmp_path, small)
+    assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
+
+
+def test_a_full_disk_is_an_oserror_that_names_the_file():
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    with pytest.raises(OSError, match="No space left") as got:
+        pack.write_rows(pack.epath.Path(full), (bytes([i % 256]) * 9999 for i in range(999)))
+    assert (got.value.errno, got.value.filename) == (errno.ENOSPC, "/dev/full")
+
+
+def test_a_bad_source_leaves_no_file_of_rows(tmp_path):
+    (tmp_path / "bad.txt").write_bytes(b"a\n" * 3000 + b"\xff\n")
+    with pytest.raises(ValueError, match=r"bad\.txt:3001: not UTF-8"):
+        packed(data_of(tmp_path / "bad.txt"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.txt"]
+
+
+def test_datasets_that_were_never_prepared_have_no_folders(tmp_path):
+    with pytest.raises(ValueError, match=r"datasets\.json: no such file; run `lrl data`"):
+        pack.folders(tmp_path)
+    (tmp_path / pack.DATASETS).write_text("[")
+    with pytest.raises(ValueError, match=r"datasets\.json: is damaged"):
+        pack.folders(tmp_path)

@@ -50,7 +50,7 @@ def test_every_word_leaves_its_files(world):
     for path in (
         "recipe.yaml", "vocab/tokenizer.model", "vocab/tokenizer.json", "vocab/splice.json",
         "vocab/proof.json", "vocab/fertility.csv", "init/config.json", "init/checkpoint/0",
-        "data/korean/manifest.json", "data/pairs/manifest.json", "train/metrics.jsonl",
+        "data/datasets.json", "data/korean", "data/pairs", "train/metrics.jsonl",
         "train/samples.jsonl", "train/checkpoints/12", "evaluate/before.json",
         "evaluate/after.json", "export/config.json", "export/tokenizer.model",
         "export/README.md", "export/manifest.json", "export/gate.json", "report/index.html",

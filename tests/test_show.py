@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from lrl_jax import recipe_data
-from lrl_jax.data import pack, rows, show
+from lrl_jax.data import jobs, pack, rows, show
 from lrl_jax.data.plan import Plan, Stage
 
 ROW = rows.Row(
@@ -59,17 +59,18 @@ def test_show_prints_the_documents_of_a_row(tmp_path):
     (tmp_path / "t").write_text("a b\nc\n")
     text = {"kind": "text", "path": [str(tmp_path / "t")], "language": "kor_Hang"}
     data = recipe_data.Data(sequence_length=8, datasets={"d": text})
-    pack.prepare(data, "d", make(), tmp_path)
+    jobs.prepare(data, "d", make(), tmp_path)
+    folder = pack.folders(tmp_path)["d"]
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    show.show(tmp_path / "d", make(), console=console)
+    show.show(folder, make(), console=console)
     got = console.export_text()
     assert "d row 0: 2 documents, 5 of 8 tokens (62.5%), 5 trained on" in got
     assert "1 <bos>a b<eos>" in got
     assert "2 <bos>c<eos>" in got
     with pytest.raises(ValueError, match="has rows 0 to 0; got 7"):
-        show.show(tmp_path / "d", make(), start=7)
+        show.show(folder, make(), start=7)
     with pytest.raises(ValueError, match="packed with another tokenizer"):
-        show.show(tmp_path / "d", make(("d",)))
+        show.show(folder, make(("d",)))
 
 
 def test_the_dataset_table_has_its_numbers():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lrl_jax import recipe_data
-from lrl_jax.data import pack, rows
+from lrl_jax.data import jobs, pack, rows
 from lrl_jax.data.plan import Plan, Stage
 from lrl_jax.data.stream import Files, Stream
 
@@ -31,7 +31,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         lines = [" ".join(rng.choice(list("abc"), rng.integers(2, 20))) for _ in range(count)]
         (base / f"{name}.txt").write_text("\n".join(lines))
     patch = pytest.MonkeyPatch()
-    patch.setattr("lrl_jax.data.records.SHARD_BYTES", 1)
+    patch.setattr("lrl_jax.data.records.SHARD_BYTES", 2000)
     data = recipe_data.Data(
         sequence_length=T,
         datasets={
@@ -40,9 +40,9 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         },
     )
     for name in data.datasets:
-        pack.prepare(data, name, make(), base / "out")
+        jobs.prepare(data, name, make(), base / "out")
     patch.undo()
-    return {name: base / "out" / name for name in data.datasets}
+    return {name: Path(folder) for name, folder in pack.folders(base / "out").items()}
 
 
 @pytest.fixture

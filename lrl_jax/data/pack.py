@@ -1,140 +1,326 @@
-"""Packs a dataset: text -> tokens -> rows filled best-fit-decreasing -> ArrayRecord files.
+"""Packs one shard of a dataset: records -> documents -> rows of tokens -> an ArrayRecord file.
 
-    manifests = prepare_all(recipe.data, tokenizer, "runs/korean/data")
+    packed = pack_shard(job, tokenizer)
 
-The same text, tokenizer and settings give the same bytes, on any number of workers. A dataset
-whose fingerprint is unchanged and whose files are whole is used again.
+A pure function of text, tokenizer and settings: the same bytes in any process, on any machine.
+`jobs` has whole datasets.
 """
 
-import bisect
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-import concurrent.futures
-from concurrent.futures.process import BrokenProcessPool
 import dataclasses
-import functools
+import errno
 import hashlib
 import itertools
 import json
-import multiprocessing
 import os
 import tempfile
+from typing import NamedTuple
+import uuid
 
 from etils import epath
 import numpy as np
 
 from lrl_jax import recipe_data
-from lrl_jax.data import documents, records, rows, templates
+from lrl_jax.data import bins, documents, filters, records, rows, templates
 from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import Tokenizer
 
-VERSION = 1  # of the packing; a new one makes every dataset be packed again
-BATCH = 1024  # documents tokenised at once
-Progress = Callable[[str, int, int], None]
+VERSION = 2  # of the packing; a new one makes every dataset be packed again
+BATCH = 1024  # documents tokenised at once, or fewer, of
+BATCH_CHARS = 1 << 22  # so many characters
+SUFFIX = ".array_record"
+DATASETS = "datasets.json"  # name -> folder of its rows, beside those folders
+TOO_LONG = "longer than a row"  # why a document is left out by `long_documents: drop`
+Tick = Callable[[int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One shard of a dataset to pack, with all that its rows depend on but text and tokenizer.
+
+    Attributes:
+      data: of the recipe, with this dataset alone.
+      shard: what of its text is read, as `records.shards` gives it.
+      number: which of the dataset's `count` shards this is.
+      folder: where its rows go; `tokenizer`: the folder the tokenizer lies in.
+      take: records at most; 0: all that pass the filters.
+    """
+
+    data: recipe_data.Data
+    name: str
+    shard: records.Shard
+    number: int
+    count: int
+    folder: str
+    tokenizer: str
+    take: int = 0
+
+    @property
+    def dataset(self) -> recipe_data.Dataset:
+        return self.data.datasets[self.name].model_copy(update={"take": self.take})
+
+    @property
+    def file(self) -> str:
+        """The name of the shard's rows."""
+        return f"rows-{self.number:05}-of-{self.count:05}{SUFFIX}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """What was packed; counts add."""
+    """What was packed; counts add. The attributes are those of `rows.Manifest`."""
 
+    records: int = 0
+    left_out: Counter[str] = dataclasses.field(default_factory=Counter)
     docs: int = 0
-    skipped: int = 0
+    scripts: Counter[str] = dataclasses.field(default_factory=Counter)
     bytes: int = 0
     tokens: int = 0
     loss_tokens: int = 0
+    cut: int = 0
 
     def __add__(self, other: "Count") -> "Count":
-        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
-        return Count(*(a + b for a, b in pairs))
+        names = [field.name for field in dataclasses.fields(self)]
+        return Count(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
-Packed = tuple[rows.Shard | None, Count]  # a shard without a document has no file
+@dataclasses.dataclass(frozen=True)
+class Packed:
+    """A packed shard.
 
-
-# ---------------------------------------------------------------------------- whole datasets
-def prepare(
-    data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: epath.PathLike
-) -> rows.Manifest:
-    """Packs the dataset `name` into `folder`/`name`, in this process, which imports TensorFlow.
-
-    Raises:
-      ValueError: a bad source, no document, or nothing in it to train on.
+    Attributes:
+      shard: its file; none, if it has no document.
+      samples: reason -> some of the records left out for it.
+      digests: uint64, of the different texts in it, ascending.
+      keys: int32, a number per row by which rows of all shards are put in order; none where the
+        order is theirs already.
     """
-    mark = fingerprint(data, name, tokenizer)
-    target = epath.Path(folder) / name
-    if found := reusable(target, mark):
-        return found
-    _clear(target)
-    count = len(records.shards(data.datasets[name]))
-    done = [pack_shard(data, name, tokenizer, str(target), i) for i in range(count)]
-    return _finish(data, name, tokenizer, target, mark, done)
+
+    shard: rows.Shard | None
+    count: Count
+    samples: dict[str, list[str]]
+    digests: np.ndarray
+    keys: np.ndarray
 
 
-def prepare_all(
-    data: recipe_data.Data,
-    tokenizer: Tokenizer,
-    folder: epath.PathLike,
-    progress: Progress = lambda name, done, total: None,
-) -> dict[str, rows.Manifest]:
-    """Packs every dataset in `data.workers` processes; this process stays free of TensorFlow.
+class Piece(NamedTuple):
+    """A document, or a part of one: int32 tokens, float32 loss weights, tokens of the document."""
+
+    tokens: np.ndarray
+    weights: np.ndarray
+    whole: int
+
+
+def pack_shard(
+    job: Job, tokenizer: Tokenizer, repeated: Iterable[int] = (), tick: Tick = lambda docs: None
+) -> Packed:
+    """Packs one shard into one file.
 
     Args:
-      progress: called as (dataset, shards done, shards) when a shard is done.
+      repeated: ordinals of records to leave out, as `duplicates.repeated` gives them.
+      tick: called with the number of documents in a batch when they are tokenised.
 
     Raises:
-      ValueError: as `prepare`.
+      ValueError: a bad source, a template that does not fit; as file:line where there is a line.
+      OSError: the disk is full.
     """
-    manifests, marks = {}, {}
-    for name in data.datasets:
-        marks[name] = fingerprint(data, name, tokenizer)
-        if found := reusable(epath.Path(folder) / name, marks[name]):
-            manifests[name] = found
-    due = {
-        name: len(records.shards(dataset))
-        for name, dataset in data.datasets.items()
-        if name not in manifests
-    }
-    for name in due:
-        _clear(epath.Path(folder) / name)
-    for name, done in _in_processes(data, tokenizer, folder, due, progress):
-        target = epath.Path(folder) / name
-        manifests[name] = _finish(data, name, tokenizer, target, marks[name], done)
-    return {name: manifests[name] for name in data.datasets}
+    data, dataset, length = job.data, job.dataset, job.data.sequence_length
+    sieve = filters.Sieve(dataset)
+    write = templates.writer(dataset, tokenizer)
+    kept = sieve.sift(records.read(dataset, job.shard), frozenset(repeated))
+    cutter = Cutter(tokenizer, data, tick)
+    pieces = cutter.pieces(write(record) for record in kept)
+    if dataset.order == "length":
+        pieces = iter(sorted(pieces, key=lambda piece: piece.whole))
+    keys: list[int] = []
+    path = epath.Path(job.folder) / job.file
+    shard = _write(path, _encoded(arrange(pieces, data, dataset.order), length, keys))
+    count = cutter.count + Count(sieve.read, Counter(sieve.counts), scripts=sieve.scripts)
+    return Packed(
+        shard=shard,
+        count=count,
+        samples=sieve.samples | cutter.samples,
+        digests=np.unique(np.delete(np.array(sieve.digests, np.uint64), cutter.dropped)),
+        keys=np.array(keys if dataset.order == "length" else [], np.int32),
+    )
 
 
-def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
-    """What the rows of a dataset depend on, in one digest; reads its whole text."""
-    dataset = data.datasets[name]
-    written = templates.fingerprint(records.template(dataset), records.specimen(dataset))
-    facts = {
-        "version": [VERSION, rows.VERSION],
-        "dataset": dataset.model_dump(mode="json", exclude={"path", "source", "target"}),
-        "text": records.fingerprints(dataset),
-        "template": written,
-        "tokenizer": tokenizer.fingerprint,
-        "sequence_length": data.sequence_length,
-        "pack_window": data.pack_window,
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+def folders(data_folder: epath.PathLike) -> dict[str, epath.Path]:
+    """The folder of each dataset's rows in a run's `data` folder, as the last preparation left it.
 
-
-def reusable(folder: epath.PathLike, mark: str) -> rows.Manifest | None:
-    """The manifest in `folder` if it has this fingerprint and every file is whole."""
-    folder = epath.Path(folder)
-    if not (folder / rows.MANIFEST).exists():
-        return None
+    Raises:
+      ValueError: nothing was prepared there.
+    """
+    data_folder = epath.Path(data_folder)
+    path = data_folder / DATASETS
+    if not path.exists():
+        raise DataError(f"{path}: no such file; run `lrl data` to pack the datasets")
     try:
-        manifest = rows.read_manifest(folder)
-    except ValueError:
-        return None  # another version's: pack again
-    if manifest.fingerprint != mark:
-        return None
-    for shard in manifest.shards:
-        path = folder / shard.file
-        if not path.exists() or digest(path) != shard.sha256:
-            return None
-    return manifest
+        return {name: data_folder / place for name, place in json.loads(path.read_text()).items()}
+    except (ValueError, TypeError, AttributeError) as e:
+        raise DataError(f"{path}: is damaged ({e}); run `lrl data` again") from None
 
 
+# ---------------------------------------------------------------------------- documents
+class Cutter:
+    """Makes pieces that fit a row of documents, and counts.
+
+    Attributes:
+      count: of the documents so far.
+      dropped: ordinals of documents left out for their length; `samples` of them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, data: recipe_data.Data, tick: Tick):
+        self._tokenizer = tokenizer
+        self._length = data.sequence_length
+        self._long = data.long_documents
+        # a stream of documents is cut where a row ends, and nowhere else
+        self._whole = data.packing == "concatenate" and self._long == "split"
+        self._tick = tick
+        self._seen = 0
+        self.count = Count()
+        self.dropped: list[int] = []
+        self.samples: dict[str, list[str]] = {}
+
+    def pieces(self, examples: Iterable[Sequence[templates.Part]]) -> Iterator[Piece]:
+        """The pieces of every example, in order."""
+        for batch in _batches(examples):
+            yield from self._of(batch)
+            self._tick(len(batch))
+
+    def _of(self, batch: list[Sequence[templates.Part]]) -> Iterator[Piece]:
+        found = documents.encode(batch, self._tokenizer)
+        tokens = np.concatenate([document.tokens for document in found])
+        weights = np.concatenate([document.weights for document in found], dtype=np.float32)
+        self._check(tokens)
+        tokens = tokens.astype(np.int32)
+        self.count += Count(
+            docs=len(found),
+            bytes=sum(document.bytes for document in found),
+            tokens=len(tokens),
+            loss_tokens=int(np.count_nonzero(weights)),
+        )
+        end = 0
+        for document, parts in zip(found, batch, strict=True):
+            start, end = end, end + len(document.tokens)
+            if end - start <= self._length or self._whole:
+                yield Piece(tokens[start:end], weights[start:end], end - start)
+            else:
+                one = Piece(tokens[start:end], weights[start:end], end - start)
+                yield from self._cut(one, document.bytes, parts)
+            self._seen += 1
+
+    def _cut(self, one: Piece, size: int, parts: Sequence[templates.Part]) -> Iterator[Piece]:
+        length = self._length
+        if self._long == "split":
+            for at in range(0, one.whole, length):
+                yield Piece(one.tokens[at : at + length], one.weights[at : at + length], one.whole)
+            return
+        keep = length if self._long == "truncate" else 0
+        before, after = (int(np.count_nonzero(one.weights[:n])) for n in (None, keep))
+        lost = size - round(size * after / before) if before else 0  # bytes go with their tokens
+        cut = one.whole - keep
+        change = Count(bytes=-lost, tokens=-cut, loss_tokens=after - before, cut=cut)
+        if keep:
+            yield Piece(one.tokens[:keep], one.weights[:keep], keep)
+        else:
+            change += Count(docs=-1, left_out=Counter({TOO_LONG: 1}))
+            self.dropped.append(self._seen)
+            some = self.samples.setdefault(TOO_LONG, [])
+            if len(some) < filters.SAMPLES:
+                learnt = "".join(part.text for part in parts if part.trained)
+                some.append(filters.shortened(learnt))
+        self.count += change
+
+    def _check(self, tokens: np.ndarray) -> None:
+        size = self._tokenizer.size
+        if len(tokens) and not 0 <= tokens.min() <= tokens.max() < size:
+            bad = tokens[(tokens < 0) | (tokens >= size)][0]
+            raise DataError(
+                f"the tokenizer gave id {bad}, but has ids 0 to {size - 1}; its files do not "
+                "belong together: fetch them again"
+            )
+
+
+def _batches(examples: Iterable[Sequence[templates.Part]]) -> Iterator[list]:
+    batch, chars = [], 0
+    for parts in examples:
+        batch.append(parts)
+        chars += sum(len(part.text) for part in parts)
+        if len(batch) == BATCH or chars >= BATCH_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
+
+
+# ---------------------------------------------------------------------------- rows
+def arrange(pieces: Iterable[Piece], data: recipe_data.Data, order: str) -> Iterator[list[Piece]]:
+    """Puts pieces into rows; documents that are not shuffled stay in order."""
+    if data.packing == "none":
+        return ([piece] for piece in pieces)
+    if data.packing == "concatenate":
+        return _concatenated(pieces, data.sequence_length)
+    if order == "shuffled":
+        return _best_fit(pieces, data.sequence_length, data.pack_window)
+    return _in_order(pieces, data.sequence_length)
+
+
+def _best_fit(pieces: Iterable[Piece], length: int, window: int) -> Iterator[list[Piece]]:
+    held: list[Piece] = []
+    for piece in pieces:
+        if len(piece.tokens) == length:
+            yield [piece]
+            continue
+        held.append(piece)
+        if len(held) >= window:
+            sizes = [len(one.tokens) for one in held]
+            full, waiting = bins.settle(sizes, length, most=window // 2)
+            yield from ([held[i] for i in members] for members in full)
+            held = [held[i] for i in waiting]
+    sizes = [len(one.tokens) for one in held]
+    yield from ([held[i] for i in members] for members in bins.fill(sizes, length))
+
+
+def _in_order(pieces: Iterable[Piece], length: int) -> Iterator[list[Piece]]:
+    """As many as fit, one after another: no other rows keep order and documents whole."""
+    row: list[Piece] = []
+    room = length
+    for piece in pieces:
+        if len(piece.tokens) > room:
+            yield row
+            row, room = [], length
+        row.append(piece)
+        room -= len(piece.tokens)
+    if row:
+        yield row
+
+
+def _concatenated(pieces: Iterable[Piece], length: int) -> Iterator[list[Piece]]:
+    row: list[Piece] = []
+    room = length
+    for piece in pieces:
+        at, size = 0, len(piece.tokens)
+        while at < size:
+            end = min(at + room, size)
+            row.append(Piece(piece.tokens[at:end], piece.weights[at:end], piece.whole))
+            room -= end - at
+            at = end
+            if not room:
+                yield row
+                row, room = [], length
+    if row:
+        yield row
+
+
+def _encoded(found: Iterable[list[Piece]], length: int, keys: list[int]) -> Iterator[bytes]:
+    for row in found:
+        assert 0 < sum(len(piece.tokens) for piece in row) <= length
+        keys.append(row[0].whole)
+        yield rows.encode([(piece.tokens, piece.weights) for piece in row])
+
+
+# ---------------------------------------------------------------------------- files
 def digest(path: epath.Path) -> str:
     """SHA-256 of a file."""
     found = hashlib.sha256()
@@ -144,195 +330,44 @@ def digest(path: epath.Path) -> str:
     return found.hexdigest()
 
 
-# ---------------------------------------------------------------------------- one shard
-def pack_shard(
-    data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: str, shard: int
-) -> Packed:
-    """Packs one source shard into one file; a pure function of its text, fit for any runner.
-
-    Returns:
-      The file (none, if the shard has no document) and what went into it.
-    """
-    from lrl_jax.data import tasks  # TensorFlow: only where text is read
-
-    task = tasks.register(
-        "pack", data.model_copy(update={"datasets": {name: data.datasets[name]}}), tokenizer
-    )[name]
-    counts: list[Count] = []
-    pieces = _pieces(tasks.examples(task, shard), tokenizer, data.sequence_length, counts)
-    windows = _batched(pieces, data.pack_window)
-    count = len(records.shards(data.datasets[name]))
-    path = epath.Path(folder) / f"rows-{shard:05}-of-{count:05}.array_record"
-    written = _write(
-        path, (row for window in windows for row in _rows(window, data.sequence_length))
-    )
-    return written, sum(counts, Count(skipped=tasks.source(task).skipped))
-
-
-def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Puts items into bins, longest first, each where it leaves the least room.
-
-    >>> best_fit([3, 5, 2, 4], capacity=7)
-    [[1, 2], [3, 0]]
-    """
-    bins: list[list[int]] = []
-    with_room: dict[int, list[int]] = {}  # room left -> bins
-    rooms: list[int] = []  # the keys of with_room, sorted
-    for item in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        at = bisect.bisect_left(rooms, lengths[item])
-        if at == len(rooms):
-            bins.append([])
-            index, room = len(bins) - 1, capacity
-        else:
-            room = rooms[at]
-            index = with_room[room].pop()
-            if not with_room[room]:
-                del with_room[room], rooms[at]
-        bins[index].append(item)
-        left = room - lengths[item]
-        if left and left not in with_room:
-            bisect.insort(rooms, left)
-        if left:
-            with_room.setdefault(left, []).append(index)
-    return bins
-
-
-Piece = tuple[np.ndarray, np.ndarray]
-
-
-def _pieces(
-    examples: Iterable[list[templates.Part]], tokenizer: Tokenizer, length: int, counts: list[Count]
-) -> Iterator[Piece]:
-    for batch in _batched(examples, BATCH):
-        encoded = documents.encode(batch, tokenizer)
-        counts.append(
-            Count(
-                docs=len(encoded),
-                bytes=sum(document.bytes for document in encoded),
-                tokens=sum(len(document.tokens) for document in encoded),
-                loss_tokens=sum(int((document.weights > 0).sum()) for document in encoded),
-            )
-        )
-        for document in encoded:
-            yield from documents.split(document, length)
-
-
-def _rows(window: list[Piece], length: int) -> Iterator[bytes]:
-    for members in best_fit([len(tokens) for tokens, _ in window], length):
-        yield rows.encode([window[i] for i in members])
-
-
-def _batched(items: Iterable, size: int) -> Iterator[list]:
-    items = iter(items)
-    while batch := list(itertools.islice(items, size)):
-        yield batch
-
-
 def _write(path: epath.Path, found: Iterable[bytes]) -> rows.Shard | None:
-    """Writes an ArrayRecord file under a temporary name, then gives it its own."""
-    from array_record.python.array_record_module import ArrayRecordWriter
+    """Writes an ArrayRecord file under a name of its own, then gives it the one it should have.
 
+    Others may write the same file at the same time: it has the same bytes.
+    """
     remote = "://" in os.fspath(path)  # array_record writes local files only
     with tempfile.TemporaryDirectory() as scratch:
-        local = epath.Path(scratch) / path.name if remote else path.with_name(path.name + ".tmp")
-        writer = ArrayRecordWriter(os.fspath(local), "group_size:1")
-        count = 0
+        home = epath.Path(scratch) if remote else path.parent
+        local = home / f"{path.name}.{uuid.uuid4().hex}{rows.PART}"
         try:
-            for record in found:
-                writer.write(record)
-                count += 1
+            count = write_rows(local, found)
+            if not count:
+                return None
+            shard = rows.Shard(path.name, count, local.stat().length, digest(local))
+            if remote:
+                local.copy(path, overwrite=True)
+            else:
+                local.replace(path)
+            return shard
         finally:
-            writer.close()
-        if not count:
-            local.unlink()
-            return None
-        shard = rows.Shard(path.name, count, local.stat().length, digest(local))
-        if remote:
-            local.copy(path)
-        else:
-            local.replace(path)
-        return shard
+            local.unlink(missing_ok=True)
 
 
-# ---------------------------------------------------------------------------- joining shards
-def _in_processes(
-    data: recipe_data.Data,
-    tokenizer: Tokenizer,
-    folder: epath.PathLike,
-    due: dict[str, int],
-    progress: Progress,
-) -> Iterator[tuple[str, list[Packed]]]:
-    """Yields each dataset with its packed shards as soon as the last of them is done."""
-    jobs = [(name, shard) for name, count in due.items() for shard in range(count)]
-    if not jobs:
-        return
-    work = functools.partial(_job, data, tokenizer, os.fspath(folder))
-    done: dict[str, list[Packed]] = {name: [] for name in due}
-    # spawn: a fork of a process that runs JAX or TensorFlow threads can hang
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(
-        min(data.workers or os.cpu_count() or 1, len(jobs)), context
-    ) as pool:
-        try:
-            for (name, _), result in zip(jobs, pool.map(work, jobs), strict=True):
-                done[name].append(result)
-                progress(name, len(done[name]), due[name])
-                if len(done[name]) == due[name]:
-                    yield name, done[name]
-        except BrokenProcessPool:
-            raise DataError(
-                "a packing process was killed, most likely for lack of memory; "
-                f"lower data.workers (now {data.workers or os.cpu_count()}) or data.pack_window"
-            ) from None
-        finally:
-            pool.shutdown(cancel_futures=True)
+def write_rows(path: epath.Path, found: Iterable[bytes]) -> int:
+    from array_record.python.array_record_module import ArrayRecordWriter
 
-
-def _job(data: recipe_data.Data, tokenizer: Tokenizer, folder: str, job: tuple[str, int]) -> Packed:
-    name, shard = job
-    return pack_shard(data, name, tokenizer, os.fspath(epath.Path(folder) / name), shard)
-
-
-def _clear(folder: epath.Path) -> None:
-    """Empties a dataset's folder, its manifest first: half a dataset must not look whole."""
-    (folder / rows.MANIFEST).unlink(missing_ok=True)
-    if folder.exists():
-        folder.rmtree()
-    folder.mkdir(parents=True, exist_ok=True)
-
-
-def _finish(
-    data: recipe_data.Data,
-    name: str,
-    tokenizer: Tokenizer,
-    folder: epath.Path,
-    mark: str,
-    done: list[Packed],
-) -> rows.Manifest:
-    dataset = data.datasets[name]
-    count = sum((one for _, one in done), Count())
-    shards = tuple(shard for shard, _ in done if shard)
-    if not count.docs:
-        raise DataError(
-            f"dataset {name!r} has no document ({count.skipped} records with an empty half)"
-        )
-    if not count.bytes:
-        raise DataError(
-            f"dataset {name!r}: template {records.template(dataset)!r} trains on none of its text"
-        )
-    manifest = rows.Manifest(
-        name=name,
-        fingerprint=mark,
-        language=records.language(dataset),
-        template=records.template(dataset),
-        sequence_length=data.sequence_length,
-        bos_id=tokenizer.bos_id,
-        eos_id=tokenizer.eos_id,
-        pad_id=tokenizer.pad_id,
-        tokenizer=tokenizer.fingerprint,
-        rows=sum(shard.rows for shard in shards),
-        shards=shards,
-        **dataclasses.asdict(count),
-    )
-    rows.write_manifest(manifest, folder)
-    return manifest
+    iterator = iter(found)
+    first = next(iterator, None)
+    if first is None:
+        return 0
+    count = 0
+    try:
+        writer = ArrayRecordWriter(os.fspath(path), "group_size:1")
+        for record in itertools.chain([first], iterator):
+            writer.write(record)
+            count += 1
+        writer.close()
+    except RuntimeError as e:  # what array_record raises for any failure of the disk
+        full = "No space left" in str(e) or "quota" in str(e)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(e), os.fspath(path)) from None
+    return count

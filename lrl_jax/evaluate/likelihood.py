@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrl_jax.data import pack, rows
+from lrl_jax.data import bins, rows
 from lrl_jax.model import llama
 from lrl_jax.train import loss
 from lrl_jax.vocab.tokenizer import Tokenizer
@@ -84,7 +84,7 @@ def bits_per_byte(
             np.concatenate([found[i][1] for i in row]),
             np.array([len(found[i][0]) for i in row]),
         )
-        for row in pack.best_fit([len(ids) for ids, _ in found], length)
+        for row in bins.best_fit([len(ids) for ids, _ in found], length)
     ]
     batch = rows.features(packed, length, tokenizer.bos_id, tokenizer.pad_id)
     nats = _total(cfg, params, batch, mesh, batch_size, loss_blocks)

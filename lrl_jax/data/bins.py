@@ -1,0 +1,106 @@
+"""Bins: which items share a row of tokens. Plain numbers in, places of items out.
+
+best_fit([3, 5, 2, 4], capacity=7)     [[1, 2], [3, 0]]
+"""
+
+import bisect
+from collections.abc import Sequence
+
+FULL = 0.999  # of a bin's capacity: what is emptier may wait for the next window's items
+
+
+def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Puts items into bins, longest first, each where it leaves the least room.
+
+    >>> best_fit([3, 5, 2, 4], capacity=7)
+    [[1, 2], [3, 0]]
+    """
+    bins: list[list[int]] = []
+    with_room: dict[int, list[int]] = {}  # room left -> bins
+    rooms: list[int] = []  # the keys of with_room, sorted
+    for item in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        at = bisect.bisect_left(rooms, lengths[item])
+        if at == len(rooms):
+            bins.append([])
+            index, room = len(bins) - 1, capacity
+        else:
+            room = rooms[at]
+            index = with_room[room].pop()
+            if not with_room[room]:
+                del with_room[room], rooms[at]
+        bins[index].append(item)
+        left = room - lengths[item]
+        if left and left not in with_room:
+            bisect.insort(rooms, left)
+        if left:
+            with_room.setdefault(left, []).append(index)
+    return bins
+
+
+def exact_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """Fills one bin after another, longest first, and ends it with a pair that fits exactly.
+
+    Better than `best_fit` where items are alike and none is small enough to fill what is left,
+    as instructions are: their prompts alone have some 40 tokens.
+
+    >>> exact_fit([5, 3, 4, 2, 1, 3], capacity=9)
+    [[0, 2], [1, 5, 3, 4]]
+    """
+    stock: dict[int, list[int]] = {}
+    for item in reversed(range(len(lengths))):
+        stock.setdefault(lengths[item], []).append(item)
+    keys = sorted(stock)
+
+    def take(length: int) -> int:
+        item = stock[length].pop()
+        if not stock[length]:
+            del stock[length], keys[bisect.bisect_left(keys, length)]
+        return item
+
+    bins: list[list[int]] = []
+    while keys:
+        bins.append([])
+        room = capacity
+        while keys and keys[0] <= room:
+            longest = keys[bisect.bisect_right(keys, room) - 1]
+            pair = _pair(stock, keys, room) if longest < room <= 2 * longest else ()
+            for length in pair or (longest,):
+                bins[-1].append(take(length))
+                room -= length
+    return bins
+
+
+def fill(lengths: Sequence[int], capacity: int) -> list[list[int]]:
+    """The better of `best_fit` and `exact_fit`: fewer bins."""
+    return min(best_fit(lengths, capacity), exact_fit(lengths, capacity), key=len)
+
+
+def settle(lengths: Sequence[int], capacity: int, most: int) -> tuple[list[list[int]], list[int]]:
+    """Fills bins; the items of the emptiest, `most` items at most, may wait for better company.
+
+    Returns:
+      Bins to keep, and the items that wait, as they stood.
+
+    >>> settle([4, 4, 3, 3, 2], capacity=7, most=2)
+    ([[0, 3], [1, 2]], [4])
+    """
+    bins = fill(lengths, capacity)
+    sizes = [sum(lengths[item] for item in one) for one in bins]
+    waiting: set[int] = set()
+    for index in sorted(range(len(bins)), key=lambda b: (sizes[b], b)):
+        if sizes[index] >= FULL * capacity or len(waiting) + len(bins[index]) > most:
+            break
+        waiting.update(bins[index])
+        bins[index] = []
+    return [one for one in bins if one], sorted(waiting)
+
+
+def _pair(stock: dict[int, list[int]], keys: list[int], room: int) -> tuple[int, ...]:
+    """Two lengths of the stock that fill the room exactly; () where there are none."""
+    for short in keys:
+        long = room - short
+        if long < short:
+            return ()
+        if long in stock and (long > short or len(stock[short]) > 1):
+            return long, short
+    return ()
