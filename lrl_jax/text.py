@@ -9,7 +9,7 @@ way. What cannot be read is named with file and line; nothing is skipped or repl
 
 import bisect
 import bz2
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -89,12 +89,11 @@ def numbered(file: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, st
         return
     number = 0
     for block in _blocks(epath.Path(file), start, end):
-        found = _decoded(block)
+        found: Sequence[str | Bad] | None = _decoded(block)
         if found is None:
-            found = _one_by_one(block, file, start, number)
-        for line in found:
-            number += 1
-            yield number, line
+            found = [*_one_by_one(block, file, start, number)]
+        yield from enumerate(found, start=number + 1)
+        number += len(found)
 
 
 def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
@@ -314,7 +313,9 @@ def _decoded(block: bytes | None) -> list[str] | None:
     except UnicodeDecodeError:
         return None
     last = found.pop().removesuffix("\r")
-    return [*found, last] if last or not block.endswith(b"\n") else found
+    if last or not block.endswith(b"\n"):
+        found.append(last)
+    return found
 
 
 def _one_by_one(block: bytes | None, file: str, start: int, number: int) -> Iterator[str | Bad]:

@@ -79,7 +79,9 @@ def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
 
 def template(dataset: recipe_data.Dataset) -> str:
     """The name of the template that writes this dataset's records."""
-    return getattr(dataset, "template", "plain")
+    return getattr(
+        dataset, "template", "task" if isinstance(dataset, recipe_data.Task) else "plain"
+    )
 
 
 def language(dataset: recipe_data.Dataset) -> str:
@@ -251,14 +253,26 @@ def _pairs(
 
 def _directed(dataset: recipe_data.Parallel, source: str, target: str) -> list[Record]:
     """A pair the way, or ways, it is learnt."""
-    languages = dataset.source_language, dataset.target_language
-    forward = dict(zip(FIELDS["parallel"], (source, target, *languages), strict=True))
-    backward = dict(zip(FIELDS["parallel"], (target, source, *languages[::-1]), strict=True))
-    if dataset.direction == "either":
+    one, other = dataset.source_language, dataset.target_language
+    way = dataset.direction
+    if way == "either":
         pair = f"{source}\0{target}".encode()
-        return [backward if hashlib.blake2b(pair, digest_size=1).digest()[0] & 1 else forward]
-    ways = {"forward": [forward], "backward": [backward], "both": [forward, backward]}
-    return ways[dataset.direction]
+        way = ("forward", "backward")[hashlib.blake2b(pair, digest_size=1).digest()[0] & 1]
+    found = []
+    if way != "backward":
+        found.append(_pair_record(source, target, one, other))
+    if way != "forward":
+        found.append(_pair_record(target, source, other, one))
+    return found
+
+
+def _pair_record(source: str, target: str, source_language: str, target_language: str) -> Record:
+    return {
+        "source": source,
+        "target": target,
+        "source_language": source_language,
+        "target_language": target_language,
+    }
 
 
 def _pair(dataset: recipe_data.Parallel, columns: dict[str, str]) -> Make:
