@@ -109,11 +109,19 @@ def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
 def _readable(dataset: Dataset) -> None:
     """Reads the records as `lrl data` will, up to a number that takes seconds."""
     every = (r for shard in records.shards(dataset) for r in records.read(dataset, shard))
-    first = None
+    name = records.template(dataset)
+    first = bad = None
     for record in itertools.islice(every, LOOK):
-        first = first or templates.parts(records.template(dataset), record)
+        if isinstance(record, text.Bad):
+            bad = bad or record
+            if record.reason == "unreadable" and dataset.filters.bad == "refuse":
+                raise text.DataError(f"{record.where}: {record.why}")
+        elif first is None:  # a template of the tokenizer is tried when there is one
+            first = record
+            if name != templates.OWN:
+                templates.parts(name, record)
     if first is None:
-        raise ValueError("holds no record")
+        raise ValueError(f"holds no record{f'; {bad.where}: {bad.why}' if bad else ''}")
 
 
 def _trouble(look: Callable[[], object], where: str) -> Iterator[str]:
@@ -131,12 +139,12 @@ def _uris(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield from (("vocab.text", uri) for uri in part.text)
     if isinstance(part, Extend):
         yield from (("vocab.prove_on", uri) for uri in part.prove_on)
-    for name, dataset in recipe.data.datasets.items():
-        yield from ((f"data.datasets.{name}", uri) for uri in records.uris(dataset))
     for name, uri in recipe.evaluate.bits_per_byte.items():
         yield f"evaluate.bits_per_byte.{name}", uri
     for name, pair in recipe.evaluate.translation.items():
         yield from ((f"evaluate.translation.{name}", uri) for uri in (pair.source, pair.target))
+    for name, one in recipe.evaluate.chains.items():
+        yield from ((f"evaluate.chains.{name}", uri) for uri in (one.english, one.translated))
     yield from (("export.gate_on", uri) for uri in recipe.export.gate_on)
 
 

@@ -240,6 +240,21 @@ class Translation(Part):
     max_new_tokens: PositiveInt = 128
 
 
+class Chains(Part):
+    """Answer held-out instructions as TaCo's chain, greedily: how many are whole, chrF of the answer.
+
+    The files and their form are those of a `taco` dataset.
+    """
+
+    english: str
+    translated: str
+    language: Language
+    template: Literal["taco", "taco_legacy"] = "taco"
+    prompt: Literal["alpaca", "guanaco"] = "alpaca"
+    limit: PositiveInt = 100
+    max_new_tokens: PositiveInt = 512
+
+
 class Evaluate(Part):
     """What is measured, on the base before and on the trained model after.
 
@@ -249,6 +264,7 @@ class Evaluate(Part):
 
     bits_per_byte: dict[Name, str] = Field(default_factory=dict)
     translation: dict[Name, Translation] = Field(default_factory=dict)
+    chains: dict[Name, Chains] = Field(default_factory=dict)
     batch_size: PositiveInt = 8
     max_lines: PositiveInt = 2000
     baseline_text: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
@@ -298,7 +314,8 @@ class Recipe(Part):
     def _weights(self) -> Iterator[tuple[str, dict[str, float]]]:
         """Every table of weights, with where it stands."""
         for name, mixture in self.data.mixtures.items():
-            yield f"mixture {name!r}", mixture.of
+            if mixture.of:  # that of a seqio mixture is known when its file has run
+                yield f"mixture {name!r}", mixture.of
         for stage in self.train.stages:
             yield f"stage {stage.name!r}", stage.mixture
             if stage.ramp_to:

@@ -244,15 +244,18 @@ def _init_inputs(recipe: Recipe) -> dict[str, str]:
 
 
 def _data_inputs(recipe: Recipe) -> dict[str, str]:
-    uris = [uri for dataset in recipe.data.datasets.values() for uri in records.uris(dataset)]
+    found: dict[str, str] = {}
+    for dataset in recipe.data.datasets.values():
+        found |= records.contents(dataset)
     shape = recipe.data.model_dump_json(exclude={"workers"})
-    return {"data": _hash(shape), **_texts(uris)}
+    return {"data": _hash(shape), **{name: found[name][:16] for name in sorted(found)}}
 
 
 def _evaluate_uris(recipe: Recipe) -> list[str]:
     part = recipe.evaluate
     uris = [*part.bits_per_byte.values()]
     uris += [uri for t in part.translation.values() for uri in (t.source, t.target)]
+    uris += [uri for c in part.chains.values() for uri in (c.english, c.translated)]
     return uris + [uri for many in part.baseline_text.values() for uri in many]
 
 

@@ -1,4 +1,4 @@
-"""Everything a recipe asks to be measured of one model: bits per byte, translation, baselines."""
+"""Everything a recipe asks to be measured of one model: bits per byte, translation, chains."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -10,7 +10,7 @@ import jax
 
 from lrl_jax import text
 from lrl_jax.data import templates
-from lrl_jax.evaluate import generate, likelihood, metrics, report
+from lrl_jax.evaluate import chains, generate, likelihood, metrics, report
 from lrl_jax.model import llama
 from lrl_jax.recipe import Evaluate, Translation
 from lrl_jax.vocab.tokenizer import Tokenizer
@@ -44,8 +44,17 @@ def measure(
         name: _translate(one, cfg, params, tokenizer, mesh, part.batch_size)
         for name, one in part.translation.items()
     }
+    answered = {
+        name: chains.score(one, cfg, params, tokenizer, mesh, part.batch_size)
+        for name, one in part.chains.items()
+    }
     facts = report.facts() | {"seconds": round(time.time() - started, 1)}
-    return {"bits_per_byte": bits, "translation": translated, "facts": facts}
+    return {
+        "bits_per_byte": bits,
+        "translation": translated,
+        "chains": answered,
+        "facts": facts,
+    }
 
 
 def baselines(part: Evaluate) -> Mapping[str, Mapping[str, float]]:

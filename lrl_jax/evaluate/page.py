@@ -53,7 +53,8 @@ def render(p: Pieces) -> str:
         "Training": _training(p),
         "Mixture": _mixture(p),
         "Samples while training": _samples(p),
-        "Translations": _translations(p),
+        "Translations": _texts(p, "translation"),
+        "Chains": _texts(p, "chains"),
         "Export": facts(p.gate, LABELS),
         "About this run": _about(p),
     }
@@ -244,9 +245,10 @@ def _samples(p: Pieces) -> Html:
     return join(*out)
 
 
-def _translations(p: Pieces) -> Html:
+def _texts(p: Pieces, measure: str) -> Html:
+    """Examples of what was written, of each name under `measure`."""
     out = []
-    for name, score in (p.after.get("translation") or {}).items():
+    for name, score in (p.after.get(measure) or {}).items():
         examples = [_example(example) for example in score.get("examples") or []]
         out += [h("h3", name), *examples[:EXAMPLES]]
         if len(examples) > EXAMPLES:
@@ -259,10 +261,7 @@ def _translations(p: Pieces) -> Html:
 
 
 def _example(example: Json) -> Html:
-    rows = [
-        join(h("dt", key), h("dd", example.get(key, ""), dir="auto"))
-        for key in ("source", "reference", "hypothesis")
-    ]
+    rows = [join(h("dt", key), h("dd", text, dir="auto")) for key, text in example.items()]
     return h("dl", *rows, class_="example")
 
 

@@ -9,7 +9,7 @@ The page is drawn from whatever the run folder holds so far; nothing in it is re
     steps/*.json              seconds each step took
     vocab/fertility.json      fertility.Row objects: tokenizer, language, per_line, parity, ...
     vocab/proof.json          prove.Proof: {fact: value}
-    data/*/manifest.json      what was packed (data.rows.Manifest)
+    data/datasets.json        name -> folder of its manifest.json: what was packed (rows.Manifest)
     train/metrics.jsonl       one object a step: step, loss, stage, bits_per_byte {dataset: x},
                               lr {group: x}, tokens_per_second, epochs {dataset: x so far};
                               every key but step may be missing
@@ -25,6 +25,8 @@ before.json and after.json have one form, every key of which may be missing:
      "translation": {NAME: {"chrf": 61.2, "chrf++": 58.0, "bleu": 30.1, "bleu_tokenizer": "13a",
                             "signatures": {"chrf": "..."}, "lines": 200,   # metrics.translation
                             "examples": [{"source": "", "reference": "", "hypothesis": ""}]}},
+     "chains": {NAME: {"parsed": 97.0, "chrf": 31.0, "tokens": 180.2, "lines": 100,
+                       "examples": [{"instruction": "", "chain": "", "reference": ""}]}},
      "baselines": {NAME: {"unigram": 3.15, "bigram": 2.38}},           # bits per byte
      "facts": {"devices": "8 x TPU v4", "seconds": 12.3}}              # facts() and more
 
@@ -110,7 +112,8 @@ def read(folder: epath.PathLike) -> Pieces:
     recipe = folder / "recipe.yaml"
     text = recipe.read_text() if recipe.exists() else ""
     notes = {p.stem: _json(p, {}) for p in sorted(folder.glob("steps/*.json"))}
-    manifests = {p.parent.name: _json(p, {}) for p in sorted(folder.glob("data/*/manifest.json"))}
+    places = _json(folder / "data" / "datasets.json", {})
+    manifests = {n: _json(folder / "data" / p / "manifest.json", {}) for n, p in places.items()}
     steps = {record["step"]: record for record in _jsonl(folder / "train" / "metrics.jsonl")}
     return Pieces(
         name=folder.name,
@@ -135,6 +138,9 @@ def rows(before: Json, after: Json, gate: Json | None = None) -> Iterator[Row]:
             yield _text_row(measure, name, old, new, _baselines(before, after, name))
     for measure, key in (("chrF", "chrf"), ("BLEU", "bleu")):
         for name, old, new in _pairs(before, after, "translation"):
+            yield _score_row(measure, name, key, old, new)
+    for measure, key in (("whole chains, %", "parsed"), ("chrF of the answer", "chrf")):
+        for name, old, new in _pairs(before, after, "chains"):
             yield _score_row(measure, name, key, old, new)
     if gate:
         passed = bool(gate.get("passed"))
