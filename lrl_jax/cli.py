@@ -5,9 +5,10 @@ Exit codes: 0 done, 2 recipe or argument, 3 data, 4 artefacts that do not fit to
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import sys
 import traceback
+from typing import Any
 
 EPILOG = """\
 The order of words is the order of work: vocab, init, data, train, evaluate, export.
@@ -17,7 +18,7 @@ The order of words is the order of work: vocab, init, data, train, evaluate, exp
   lrl check tamil.yaml
   lrl run tamil.yaml
 """
-UNDER = {"vocab": ("probe", "fertility")}  # verbs of two words
+UNDER = {"vocab": ("probe", "fertility"), "laws": ("fit", "allocate")}  # verbs of two words
 WORDS = {
     "vocab": "learn pieces of the new language, splice, prove, report fertility",
     "init": "bring the base weights in, with rows for the new tokens",
@@ -98,6 +99,7 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument("--prove", action="store_true", help="prove what is there once more")
     _probe(verbs)
     _fertility(verbs)
+    _laws(verbs)
     run = _with_recipe(_verb(verbs, "run", "all steps that are due, in order, and the report"))
     run.add_argument("--redo", action="store_true", help="make steps anew whose inputs changed")
     _with_processes(run)
@@ -137,6 +139,38 @@ def _fertility(verbs) -> None:
     )
     verb.add_argument("--context", type=int, default=4096, help="tokens a model reads at most")
     verb.add_argument("--out", default="fertility", help="folder to write the report to")
+
+
+def _laws(verbs) -> None:
+    fit = _verb(verbs, "laws fit", "how scores rise with pairs of translation data, by language")
+    fit.add_argument("points", help="CSV of language,pairs,score, scores up to 100")
+    fit.add_argument(
+        "--shared", action="store_true", help="one law for all, by a column similarity to English"
+    )
+    fit.add_argument("--out", default="laws", help="folder to write laws.json and the page to")
+
+    allocate = _verb(verbs, "laws allocate", "share a budget of pairs among languages")
+    allocate.add_argument("laws", help="laws.json of `lrl laws fit`")
+    allocate.add_argument("--budget", type=int, required=True, help="pairs of all languages")
+    allocate.add_argument("--write", default="", help="YAML of the part of a recipe to write")
+    for word, kind, what in (
+        ("cap", int, "pairs there are of a language"),
+        ("weight", float, "how much a language counts (default: 1)"),
+        ("dataset", str, "its name in data.datasets (default: the language)"),
+    ):
+        allocate.add_argument(
+            f"--{word}", type=_named(kind), action="append", default=[],
+            metavar="LANGUAGE=" + ("NAME" if kind is str else "NUMBER"), help=what,
+        )  # fmt: skip
+
+
+def _named(kind: type) -> Callable[[str], tuple[str, Any]]:
+    def pair(word: str) -> tuple[str, Any]:
+        name, _, value = word.partition("=")
+        return name, kind(value)
+
+    pair.__name__ = f"LANGUAGE={kind.__name__}"  # what argparse calls a wrong one
+    return pair
 
 
 def _counts(numbers: str) -> tuple[int, ...]:

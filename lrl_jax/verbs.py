@@ -79,6 +79,42 @@ def vocab_fertility(args: argparse.Namespace) -> None:
     _say(f"fertility: {args.out}/index.html")
 
 
+def laws_fit(args: argparse.Namespace) -> None:
+    """How scores rise with pairs, and how well that says what was not shown to it."""
+    from rich.console import Console
+
+    from lrl_jax import laws
+    from lrl_jax.evaluate import laws_page
+
+    points = laws.read_points(args.points)
+    found = laws.fit(points, shared=args.shared)
+    folder = epath.Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    laws.write(found, folder / "laws.json")
+    (folder / "index.html").write_text(laws_page.page(found, points))
+    Console().print(laws_page.laws_table(found))
+    _say(f"laws: {folder}/index.html; go on with lrl laws allocate {folder}/laws.json --budget N")
+
+
+def laws_allocate(args: argparse.Namespace) -> None:
+    """A budget of pairs shared by language, as overrides to paste and as YAML."""
+    from rich.console import Console
+
+    from lrl_jax import allocation, laws
+    from lrl_jax.evaluate import laws_page
+
+    found, caps = laws.read(args.laws), dict(args.cap)
+    pairs = allocation.allocate(found, args.budget, caps, dict(args.weight))
+    even = allocation.even(args.budget, list(pairs), caps)
+    Console().print(laws_page.allocation_table(found, pairs, even))
+    takes = allocation.takes(pairs, dict(args.dataset))
+    print(" ".join(f"data.datasets.{name}.take={count}" for name, count in takes.items()))
+    if args.write:
+        lines = [f"    {name}: {{take: {count}}}\n" for name, count in takes.items()]
+        epath.Path(args.write).write_text("".join(["data:\n  datasets:\n", *lines]))
+        _say(f"laws: {args.write}, to go into a recipe")
+
+
 def data(args: argparse.Namespace) -> None:
     """One word of the pipeline, on this process alone."""
     _word(args, ALONE)

@@ -12,7 +12,17 @@ MAX_LINES = 400
 # A module may import its own rank and any rank above it, never one below.
 RANKS = (
     ("sample",),
-    ("recipe_vocab", "recipe_data", "recipe", "recipe_file", "text", "languages", "markup", "laws"),
+    (
+        "recipe_vocab",
+        "recipe_data",
+        "recipe",
+        "recipe_file",
+        "text",
+        "languages",
+        "markup",
+        "laws",
+        "allocation",
+    ),
     ("vocab",),
     ("embeddings",),
     ("model",),

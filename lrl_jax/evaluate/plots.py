@@ -180,6 +180,29 @@ def lines(curves: Mapping[str, Curve], x_unit: str, y_unit: str, marks: Sequence
         return _svg(figure, f"{y_unit} over {x_unit}, of {', '.join(curves)}")
 
 
+def fits(curves: Mapping[str, Curve], points: Mapping[str, Curve], x_unit: str, y_unit: str) -> str:
+    """Small multiples, a logarithmic x axis: curves that were fitted, and dots they went by."""
+    columns = min(3, len(curves))
+    rows = -(-len(curves) // columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure((WIDTH, 0.5 + 2.1 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for ax, name in itertools.zip_longest(grid.flat, curves):
+            if name is None:
+                ax.remove()
+                continue
+            ax.set_xscale("log")
+            ax.plot(*curves[name], color=ACCENT, alpha=0.6, lw=2)
+            ax.plot(*points[name], "o", ms=6, mec=ACCENT, mfc=PAGE, mew=1.8)
+            ax.set_title(name, color=INK)
+            ax.grid(axis="y")
+            ax.xaxis.set_major_formatter(lambda value, _: short(value))
+        figure.supxlabel(x_unit, color=MUTED, size=11)
+        figure.supylabel(y_unit, color=MUTED, size=11)
+        ends = ", ".join(f"{name} {points[name][1][-1]:.3g}" for name in curves)
+        return _svg(figure, f"{y_unit} over {x_unit}, measured at last: {ends}")
+
+
 def thin(data: Curve, points: int = POINTS) -> tuple[list[float], list[float]]:
     """The curve as means over at most `points` equal bins.
 
