@@ -4,18 +4,19 @@ With tasks.py the only door to seqio and TensorFlow: they come in quietly and le
 alone.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
+import functools
 import itertools
 import os
 import sys
 import tempfile
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lrl_jax import recipe_data
-from lrl_jax.data import records
+from lrl_jax.data import duplicates, filters, records
 from lrl_jax.vocab.tokenizer import Tokenizer
 
 
@@ -48,6 +49,7 @@ with _quiet():
     tf.constant(0)  # the first operation prints too
 
 SPLIT = "train"
+T = TypeVar("T")
 BLOCK = 256  # records that cross into TensorFlow and back together
 
 
@@ -58,17 +60,15 @@ def ragged(values: tf.Tensor, lengths: tf.Tensor) -> Any:
 
 
 class Records(seqio.DataSource):
-    """A recipe's dataset as a seqio source; its shards are those of `records.shards`.
+    """A recipe's dataset as a seqio source: what its filters keep, in the shards of `records`.
 
     Attributes:
-      skipped: records left out because a half of them was empty, in the runs so far.
       error: what the last run failed with; TensorFlow would turn it into an OpError.
     """
 
     def __init__(self, dataset: recipe_data.Dataset):
         self.dataset = dataset
         self.shards = records.shards(dataset)
-        self.skipped = 0
         self.error: ValueError | None = None
         super().__init__(splits=(SPLIT,))
 
@@ -91,7 +91,7 @@ class Records(seqio.DataSource):
         chosen = np.arange(len(self.shards))
         if shard_info:
             chosen = chosen[shard_info.index :: shard_info.num_shards]
-        if shuffle:
+        if shuffle and not self.dataset.take:  # it takes the first records
             chosen = np.random.default_rng(seed).permutation(chosen)
         fields = records.fields(self.dataset)
         return tf.data.Dataset.from_generator(
@@ -99,23 +99,49 @@ class Records(seqio.DataSource):
             output_signature={name: tf.TensorSpec((None,), tf.string) for name in fields},
         ).unbatch()
 
-    def _blocks(self, chosen: np.ndarray, fields: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Complete records in blocks: one at a time costs TensorFlow 20 times as long."""
-        try:
-            found = self._complete(chosen)
-            while block := list(itertools.islice(found, BLOCK)):
-                yield {name: [record[name].encode() for record in block] for name in fields}
-        except ValueError as e:
-            self.error = e
-            raise
+    def _blocks(self, chosen: Sequence[int], fields: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Records in blocks: one at a time costs TensorFlow 20 times as long."""
+        found = itertools.chain.from_iterable(kept for _, kept in self.sifted(chosen))
+        following = self.told(lambda: list(itertools.islice(found, BLOCK)))
+        while block := following():
+            yield {name: [record[name].encode() for record in block] for name in fields}
 
-    def _complete(self, chosen: np.ndarray) -> Iterator[records.Record]:
-        for shard in chosen:
-            for record in records.read(self.dataset, self.shards[shard]):
-                if records.complete(record):
-                    yield record
-                else:
-                    self.skipped += 1
+    def told(self, work: Callable[..., T]) -> Callable[..., T]:
+        """`work`, whose ValueError is kept in `error`."""
+
+        def guarded(*args: Any) -> T:
+            try:
+                return work(*args)
+            except ValueError as e:
+                self.error = e
+                raise
+
+        return guarded
+
+    def sifted(
+        self, chosen: Sequence[int] | None = None
+    ) -> Iterator[tuple[filters.Sieve, Iterator[records.Record]]]:
+        """For every shard, or the chosen ones, a sieve and the records it keeps: use them up."""
+        left = self.dataset.take
+        for shard in range(len(self.shards)) if chosen is None else chosen:
+            sieve = filters.Sieve(self.dataset.model_copy(update={"take": left}))
+            found = records.read(self.dataset, self.shards[shard])
+            yield sieve, sieve.sift(found, self._repeated[shard])
+            if self.dataset.take and not (left := left - sieve.kept):
+                return
+
+    @functools.cached_property
+    def _repeated(self) -> Sequence[Iterable[int]]:
+        """For every shard, which of its records are later copies."""
+        part = self.dataset.filters
+        if part.duplicates == "keep":
+            return [()] * len(self.shards)
+        found = [
+            duplicates.survey(self.dataset, records.read(self.dataset, shard))
+            for shard in self.shards
+        ]
+        near = part.duplicates == "near"
+        return duplicates.repeated(found, near=near, similarity=part.similarity)
 
 
 class Vocabulary(seqio.Vocabulary):

@@ -151,7 +151,7 @@ def _ids(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[str, ...]:
         raise ValueError(
             f"task {task.name!r} gives {', '.join(map(str, spec)) or 'nothing with a name'} where "
             "it ends; want strings `targets` (and `inputs`), or `text`, before it tokenises. Ids "
-            "are taken only of lrl_jax.data.sources.Vocabulary with the run's own tokenizer"
+            "are taken only of lrl_jax.data.sources.Vocabulary, and turned back into their text"
         )
     return names
 
@@ -179,25 +179,26 @@ def _record(row: dict[str, Any], task: seqio.Task, where: str) -> dict[str, str]
     record = {"inputs": ""}
     for name, value in row.items():
         try:
-            text, extra = _text(value, task.output_features.get(name))
+            text = _text(value, task.output_features.get(name))
         except ValueError as e:
             return Bad(where, f"{name}: {e}")
-        record |= {"targets" if name == "text" else name: text} | extra
+        record["targets" if name == "text" else name] = text
     return record
 
 
-def _text(value: Any, feature: Any) -> tuple[str, dict[str, str]]:
+def _text(value: Any, feature: Any) -> str:
+    """Strings as they are; ids as the text whose ids they are."""
     if isinstance(value, bytes):
         text = value.decode()
         if "\0" in text:
             raise ValueError("holds a NUL")
-        return text, {}
+        return text
     tokenizer = feature.vocabulary.tokenizer
     ids = value[:-1] if value and value[-1] == tokenizer.eos_id else value
     text = tokenizer.decode(ids)
     if tokenizer.encode(text) != ids:
         raise ValueError("its ids are not those its tokenizer makes of their text")
-    return text, {"vocabulary": tokenizer.fingerprint}
+    return text
 
 
 # ---------------------------------------------------------------------------- registered names
