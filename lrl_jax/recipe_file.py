@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import io
 import json
 import re
+import typing
 from typing import Any
 
 from etils import epath
@@ -16,6 +17,8 @@ import pydantic
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from lrl_jax import recipe_data
+from lrl_jax.languages import english_name
 from lrl_jax.recipe import Recipe, did_you_mean
 from lrl_jax.recipe_vocab import Part
 
@@ -51,6 +54,10 @@ def parse(tree: dict, where: str = "recipe") -> Recipe:
       train: missing
     """
     try:
+        tree = per_language(tree)
+    except ValueError as e:
+        raise ValueError(f"{where}: {e}") from None
+    try:
         return Recipe.model_validate(tree)
     except pydantic.ValidationError as e:
         errors = e.errors()
@@ -60,6 +67,81 @@ def parse(tree: dict, where: str = "recipe") -> Recipe:
         plural = "" if len(lines) == 1 else "s"
         text = "\n  ".join([f"{where}: {len(lines)} problem{plural}", *lines])
         raise ValueError(text) from None
+
+
+def per_language(tree: dict) -> dict:
+    """Makes one dataset a language of every entry with `languages`, and a mixture of them.
+
+    `languages` is a list of FLORES codes, or code: name; `{code}` and `{name}` (the English name,
+    where none is given) stand for them in every string of the entry. The dataset ENTRY_CODE learns
+    that language; an entry of that name has words of its own for it.
+
+    >>> web = {"kind": "text", "path": ["{name}.txt"], "languages": ["kor_Hang", "npi_Deva"]}
+    >>> data = per_language({"data": {"datasets": {"web": web}}})["data"]
+    >>> data["datasets"]["web_npi_Deva"]
+    {'kind': 'text', 'path': ['Nepali.txt'], 'language': 'npi_Deva'}
+    >>> data["mixtures"]
+    {'web': {'of': {'web_kor_Hang': 1, 'web_npi_Deva': 1}}}
+
+    Raises:
+      ValueError: a code without a name, or an entry that is the same for every language.
+    """
+    data = tree.get("data")
+    if not isinstance(data, dict):
+        return tree
+    entries, given = data.get("datasets"), data.get("mixtures") or {}
+    if not isinstance(entries, dict) or not isinstance(given, dict):
+        return tree  # not a recipe, which is said where it is validated
+    found: dict[str, Any] = {}
+    mixtures = dict(given)
+    for entry, one in entries.items():
+        if not isinstance(one, dict) or "languages" not in one:
+            found[entry] = found.get(entry, {}) | one if isinstance(one, dict) else one
+            continue
+        members = _members(f"data.datasets.{entry}", one)
+        for code, member in members.items():
+            found[f"{entry}_{code}"] = member | found.get(f"{entry}_{code}", {})
+        mixtures.setdefault(entry, {"of": {f"{entry}_{code}": 1 for code in members}})
+    return tree | {
+        "data": data | {"datasets": found} | ({"mixtures": mixtures} if mixtures else {})
+    }
+
+
+def _members(where: str, entry: dict) -> dict[str, dict]:
+    """The entry of each language."""
+    given = entry["languages"]
+    names = dict.fromkeys(given) if isinstance(given, list) else given
+    if not isinstance(names, dict) or not names or len(names) != len(given):
+        raise ValueError(
+            f"{where}.languages: want FLORES codes, each once, or code: name; got {given!r}"
+        )
+    shared = {key: value for key, value in entry.items() if key != "languages"}
+    if shared == _filled(shared, "", ""):
+        raise ValueError(
+            f"{where}.languages: every language would be the same; write {{code}} or {{name}} "
+            "where they differ, such as path: ['{name}.txt']"
+        )
+    learnt = "target_language" if entry.get("kind") == "parallel" else "language"
+    found = {}
+    for code, name in names.items():
+        try:
+            name = name or english_name(str(code))
+        except ValueError as e:
+            raise ValueError(f"{where}.languages: {e}") from None
+        member = _filled(shared, str(code), str(name))
+        found[str(code)] = member if learnt in member else member | {learnt: str(code)}
+    return found
+
+
+def _filled(value: Any, code: str, name: str) -> Any:
+    """A tree with {code} and {name} in its strings replaced."""
+    if isinstance(value, str):
+        return value.replace("{code}", code).replace("{name}", name)
+    if isinstance(value, list):
+        return [_filled(one, code, name) for one in value]
+    if isinstance(value, dict):
+        return {key: _filled(one, code, name) for key, one in value.items()}
+    return value
 
 
 def dump(recipe: Recipe) -> str:
@@ -73,7 +155,25 @@ def dump(recipe: Recipe) -> str:
 
 def schema() -> str:
     """JSON Schema of a recipe, for editors; docs/recipe.schema.json holds it."""
-    return json.dumps(Recipe.model_json_schema(), indent=1, sort_keys=True) + "\n"
+    found = Recipe.model_json_schema()
+    for kind in typing.get_args(typing.get_args(recipe_data.Dataset)[0]):
+        _allow_languages(found["$defs"][kind.__name__])
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
+def _allow_languages(kind: dict) -> None:
+    """Lets an entry say `languages` in the place of the language it learns."""
+    learnt = "target_language" if "target_language" in kind["properties"] else "language"
+    kind["required"].remove(learnt)
+    kind["anyOf"] = [{"required": [learnt]}, {"required": ["languages"]}]
+    kind["properties"]["languages"] = {
+        "title": "Languages",
+        "description": "One dataset a language: FLORES codes, or code: name.",
+        "anyOf": [
+            {"type": "array", "items": {"type": "string"}},
+            {"type": "object", "additionalProperties": {"type": "string"}},
+        ],
+    }
 
 
 def _read_yaml(path: epath.Path) -> dict:

@@ -125,3 +125,68 @@ def test_a_shipped_recipe_is_valid_by_code_and_by_schema(path):
     recipe_file.load(str(path))
     tree = YAML(typ="safe", pure=True).load(path)
     jsonschema.validate(tree, json.loads(recipe_file.schema()))
+
+
+# ---------------------------------------------------------------------------- languages
+def expanded(entry: dict, **data) -> dict:
+    return recipe_file.per_language({"data": {"datasets": {"e": entry}, **data}})["data"]
+
+
+def test_an_entry_with_languages_becomes_one_dataset_a_language():
+    got = expanded(
+        {
+            "kind": "parallel", "source": "eng", "target": "ref.{name}.txt",
+            "columns": {"target": "t.{code}"}, "languages": {"kor_Hang": "kor", "npi_Deva": "nep"},
+        }
+    )  # fmt: skip
+    assert got["datasets"]["e_npi_Deva"] == {
+        "kind": "parallel", "source": "eng", "target": "ref.nep.txt",
+        "columns": {"target": "t.npi_Deva"}, "target_language": "npi_Deva",
+    }  # fmt: skip
+    assert got["mixtures"] == {"e": {"of": {"e_kor_Hang": 1, "e_npi_Deva": 1}}}
+
+
+def test_what_an_entry_or_the_recipe_says_itself_stays():
+    entry = {"kind": "text", "path": ["{code}"], "languages": ["kor_Hang"], "language": "eng_Latn"}
+    mine = {"e": {"of": {"e_kor_Hang": 3}}}
+    got = recipe_file.per_language(
+        {"data": {"datasets": {"e": entry, "e_kor_Hang": {"take": 9}}, "mixtures": mine}}
+    )["data"]
+    assert got["datasets"] == {
+        "e_kor_Hang": {"kind": "text", "path": ["kor_Hang"], "language": "eng_Latn", "take": 9}
+    }
+    assert got["mixtures"] == mine
+
+
+@pytest.mark.parametrize(
+    ("languages", "path", "message"),
+    [
+        (["kor_Hang"], "all.txt", "every language would be the same"),
+        (["kor_Hnag"], "{code}", "did you mean kor_Hang"),
+        (["kor_Hang", "kor_Hang"], "{code}", "FLORES codes, each once"),
+        ("kor_Hang", "{code}", "want FLORES codes, each once, or code: name; got 'kor_Hang'"),
+        ([], "{code}", "want FLORES codes"),
+    ],
+)
+def test_languages_that_say_nothing_are_refused(languages, path, message):
+    with pytest.raises(ValueError, match=r"data\.datasets\.e\.languages") as error:
+        recipe_file.parse(
+            {"data": {"datasets": {"e": {"path": [path], "languages": languages}}}}, "r.yaml"
+        )
+    assert message in str(error.value)
+
+
+def test_languages_are_valid_by_code_and_by_schema(path, tmp_path):
+    text = (
+        Path(path)
+        .read_text()
+        .replace(
+            "ko: {kind: text, path: [a], language: kor_Hang}",
+            "ko: {kind: text, path: ['{name}'], languages: [kor_Hang, npi_Deva]}",
+        )
+    )
+    (tmp_path / "r.yaml").write_text(text)
+    got = recipe_file.load(path)
+    assert list(got.data.datasets) == ["ko_kor_Hang", "ko_npi_Deva"]
+    assert got.data.mixtures["ko"].of == {"ko_kor_Hang": 1, "ko_npi_Deva": 1}
+    jsonschema.validate(YAML(typ="safe", pure=True).load(text), json.loads(recipe_file.schema()))
