@@ -1,16 +1,22 @@
 """Prepares data with Apache Beam: the jobs of `jobs`, mapped on Dataflow, Flink or Spark.
 
-    prepare_all(data, tokenizer, "gs://b/runs/korean/data", runner=runner("dataflow", options))
+    run = runner("dataflow", ["project=p", "region=us-east5", "temp_location=gs://b/tmp", ...])
+    jobs.prepare_all(data, tokenizer, "gs://b/runs/korean/data", runner=run)
 
-Beam runs the same function on the same shards as `lrl data` does on one machine and leaves the same
-bytes in the same folder; what has to know all shards (copies, manifests) stays with the caller.
-The folder must be one that every worker reaches, and lrl_jax installed on them.
+Beam runs the same function on the same shards as `lrl data` does on one machine, and the same bytes
+are left in the same folder; what has to know all shards (copies, manifests) stays with the caller.
+Every worker must reach the text and that folder, and have lrl_jax with its dependencies: an image
+(sdk_container_image), or a wheel to install (extra_package).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 import functools
+import importlib
 from typing import Any
 
+from etils import epath
+
+from lrl_jax.data import rows
 from lrl_jax.data.pack import Job, Tick
 from lrl_jax.data.workers import Runner, Work
 from lrl_jax.text import DataError
@@ -21,25 +27,16 @@ RUNNERS = {
     "flink": "FlinkRunner",
     "spark": "SparkRunner",
 }
-EXTRA = 'pip install "lrl-jax[beam]"'
+OPEN = ("flink", "spark")  # whose job servers know options of their own
+ERROR = ".error"  # beside the rows a shard should have: why it has none
 
 
-def options_of(words: Sequence[str]) -> dict[str, str]:
-    """Options given as words `key=value`; a key alone is a flag.
-
-    >>> options_of(["region=us-east5", "streaming"])
-    {'region': 'us-east5', 'streaming': ''}
-    """
-    pairs = (word.partition("=") for word in words)
-    return {key.lstrip("-"): value for key, _, value in pairs}
-
-
-def runner(name: str, options: Mapping[str, str]) -> Runner:
+def runner(name: str, options: Sequence[str] = ()) -> Runner:
     """What `jobs.prepare_all` runs its jobs with.
 
     Args:
       name: one of RUNNERS.
-      options: Beam's pipeline options, without their dashes.
+      options: Beam's pipeline options as `key=value`, or `key` where it takes no value.
 
     Raises:
       ValueError: no such runner, an option Beam does not know, or no Beam.
@@ -47,47 +44,54 @@ def runner(name: str, options: Mapping[str, str]) -> Runner:
     if name not in RUNNERS:
         raise ValueError(f"--runner {name}: there are {', '.join(RUNNERS)}")
     beam = _beam(name)
-    given = beam.options.pipeline_options.PipelineOptions(
-        [f"--runner={RUNNERS[name]}", *(_flag(key, value) for key, value in options.items())]
-    )
+    flags = [f"--runner={RUNNERS[name]}", *(f"--{word.lstrip('-')}" for word in options)]
+    given = importlib.import_module("apache_beam.options.pipeline_options").PipelineOptions(flags)
+    known = given.get_all_options()
+    unknown = given.get_all_options(retain_unknown_options=True).keys() - known.keys()
+    if unknown and name not in OPEN:
+        raise ValueError(
+            f"--runner-option {', '.join(sorted(unknown))}: Beam's {RUNNERS[name]} has no such "
+            "option; see its page of pipeline options"
+        )
     return functools.partial(_run, beam, given)
 
 
 def _run(beam: Any, options: Any, work: Work, jobs: Sequence[Job], tick: Tick) -> Iterator[Job]:
+    for job in jobs:
+        _error(job).unlink(missing_ok=True)
     pipeline = beam.Pipeline(options=options)
-    done = (
-        pipeline
-        | "shards" >> beam.Create(list(jobs))
-        | "spread" >> beam.Reshuffle()
-        | "pack" >> beam.Map(functools.partial(_do, work))
-    )
-    del done
-    result = pipeline.run()
-    state = result.wait_until_finish()
+    shards = pipeline | "shards" >> beam.Create(list(jobs)) | "spread" >> beam.Reshuffle()
+    _ = shards | "work" >> beam.Map(functools.partial(_do, work))
+    state = pipeline.run().wait_until_finish()
     if str(state) != "DONE":
         raise DataError(f"Beam ended with {state}; its log says why. Run the same command again")
-    yield from jobs
+    for job in jobs:
+        if _error(job).exists():
+            raise DataError(_error(job).read_text())
+        yield job
 
 
 def _do(work: Work, job: Job) -> None:
-    work(job, _unheard)
+    """One job on some machine. Bad data is no failure of that machine, to be tried again."""
+    try:
+        work(job, _unheard)
+    except ValueError as e:
+        rows.write(_error(job), str(e).encode())
 
 
 def _unheard(documents: int) -> None:
-    """Documents are not told from other machines while they are packed."""
+    """Takes the number of documents that another machine has packed; nobody is there to hear it."""
 
 
-def _flag(key: str, value: str) -> str:
-    return f"--{key}={value}" if value else f"--{key}"
+def _error(job: Job) -> epath.Path:
+    return epath.Path(job.folder) / (job.file + ERROR)
 
 
 def _beam(name: str) -> Any:
     try:
-        import apache_beam
-        import apache_beam.options.pipeline_options
+        return importlib.import_module("apache_beam")
     except ImportError as e:
         raise ValueError(
-            f"--runner {name} needs Apache Beam ({e}): {EXTRA}, or leave --runner out to use the "
-            "cores of this machine"
+            f'--runner {name} needs Apache Beam ({e}): pip install "lrl-jax[beam]", or leave '
+            "--runner out to use the cores of this machine"
         ) from None
-    return apache_beam

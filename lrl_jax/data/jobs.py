@@ -357,12 +357,18 @@ def _finish(target: Target, jobs: Sequence[Job], tokenizer: Tokenizer) -> rows.M
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
         tokenizer=tokenizer.fingerprint,
+        records=count.records,
+        left_out=dict(count.left_out),
+        docs=count.docs,
         distinct=packed.distinct(jobs),
+        scripts=dict(count.scripts),
+        bytes=count.bytes,
+        tokens=count.tokens,
+        loss_tokens=count.loss_tokens,
+        cut=count.cut,
         rows=sum(shard.rows for shard in shards),
         shards=shards,
-        **{name: dict(value) if isinstance(value, Counter) else value
-           for name, value in vars(count).items()},
-    )  # fmt: skip
+    )
     rows.write_manifest(manifest, folder)
     for suffix in (packed.SURVEY, packed.COPIES):
         for path in folder.glob(f"*{suffix}"):

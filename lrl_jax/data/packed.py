@@ -65,9 +65,12 @@ def write(job: Job, done: Packed, source: dict[str, list[int]]) -> None:
 def read(job: Job) -> Note:
     """What `write` noted."""
     facts = json.loads(beside(job, SIDECAR).read_text())
-    counts = {name: Counter(facts["count"].pop(name)) for name in ("left_out", "scripts")}
+    count = Count(**facts["count"])
+    count = dataclasses.replace(
+        count, left_out=Counter(count.left_out), scripts=Counter(count.scripts)
+    )
     shard = facts["shard"] and rows.Shard(**facts["shard"])
-    return Note(facts["source"], shard, Count(**facts["count"], **counts), facts["samples"])
+    return Note(facts["source"], shard, count, facts["samples"])
 
 
 def whole(job: Job) -> bool:
