@@ -1,10 +1,25 @@
 """Text comes in whole or not at all."""
 
+import bz2
 import gzip
+import lzma
+import os
+import tracemalloc
 
+from hypothesis import given
+from hypothesis import strategies as st
+import pyarrow
 import pytest
 
 from lrl_jax import text
+from lrl_jax.text import Bad
+
+PACK = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": lambda data: pyarrow.compress(data, codec="zstd", asbytes=True),
+}
 
 
 def write(path, data: bytes) -> str:
@@ -22,10 +37,31 @@ def test_a_line_separator_inside_a_line_does_not_cut_it(tmp_path):
     assert list(text.lines(uri)) == ["a\u2028b\x0bc\rd"]
 
 
-def test_a_glob_reads_files_in_name_order_and_gzip_is_opened(tmp_path):
+@given(st.lists(st.sampled_from(["", "a", "\r", "가\r", "b\u2028", "\ufeff"]), max_size=9))
+def test_lines_are_what_lies_between_newlines(tmp_path_factory, parts):
+    data = "\n".join(["x", *parts])
+    uri = write(tmp_path_factory.mktemp("t") / "a", data.encode())
+    want = [line.removesuffix("\r") for line in data.split("\n")]
+    assert list(text.lines(uri)) == (want if want[-1] or data.endswith("\r") else want[:-1])
+
+
+def test_a_glob_reads_files_in_name_order(tmp_path):
     write(tmp_path / "b.txt", b"2\n")
     write(tmp_path / "a.txt.gz", gzip.compress(b"1\n"))
     assert list(text.lines(str(tmp_path / "*.txt*"))) == ["1", "2"]
+
+
+@pytest.mark.parametrize("suffix", PACK)
+def test_what_is_packed_is_unpacked_and_what_is_cut_short_is_named(tmp_path, suffix):
+    packed = PACK[suffix]("\ufeff가\r\n나\n".encode() * 400)
+    whole = write(tmp_path / f"whole.txt{suffix}", packed)
+    assert [*text.lines(whole)][:3] == ["가", "나", "\ufeff가"]
+    cut = write(tmp_path / f"cut.txt{suffix}", packed[:-5])
+    with pytest.raises(text.DataError, match=rf"cut.txt\{suffix}: is cut short; fetch it again"):
+        list(text.lines(cut))
+    other = write(tmp_path / f"other.txt{suffix}", b"no such thing, but long enough to be one")
+    with pytest.raises(text.DataError, match=rf"is not a whole \{suffix} file"):
+        list(text.lines(other))
 
 
 @pytest.mark.parametrize(
@@ -54,8 +90,97 @@ def test_what_is_not_there_is_named(tmp_path):
             list(text.lines(uri))
 
 
+# ---------------------------------------------------------------------------- going on
+def test_reading_goes_on_after_a_bad_line(tmp_path):
+    uri = write(tmp_path / "a", b"\xef\xbb\xbfa\r\n\xff\nb\0\nc")
+    assert list(text.numbered(uri)) == [
+        (1, "a"),
+        (2, Bad(f"{uri}:2", text.flaw(b"\xff\n"))),
+        (3, Bad(f"{uri}:3", text.flaw(b"b\0\n"))),
+        (4, "c"),
+    ]
+
+
+def test_a_range_counts_its_own_lines_and_names_those_of_the_file(tmp_path):
+    uri = write(tmp_path / "a", b"one\ntwo\nthr\xffe\nfour\n")
+    [(number, bad), after] = text.numbered(uri, 8)
+    assert (number, bad.where, after) == (1, f"{uri}:3", (2, "four"))
+    assert list(text.numbered(uri, 4, 8)) == [(1, "two")]
+    assert text.place(uri, 4, 1) == f"{uri}:2"  # asked for later, though it lies before
+
+
+def test_a_line_that_is_too_long_is_named_and_never_held(tmp_path):
+    path = tmp_path / "a"
+    with path.open("wb") as f:
+        f.write(b"first\n")
+        f.seek(200 << 20, os.SEEK_CUR)  # sparse: 200 MB of NUL
+        f.write(b"\nlast\n")
+    tracemalloc.start()
+    got = list(text.numbered(str(path)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert got == [(1, "first"), (2, Bad(f"{path}:2", text.flaw(None))), (3, "last")]
+    assert peak < text.LONGEST + (8 << 20)
+
+
+def test_raw_lines_are_the_bytes_of_the_file(tmp_path):
+    uri = write(tmp_path / "a", b"a\r\n\xff\rb\n\0")
+    assert list(text.raw(uri)) == [b"a\r\n", b"\xff\rb\n", b"\0"]
+
+
+# ---------------------------------------------------------------------------- fingerprints
 def test_the_fingerprint_follows_the_content_not_the_name(tmp_path):
     a, b = write(tmp_path / "a.txt", b"x\n"), write(tmp_path / "b.txt", b"x\n")
     assert text.fingerprint(a) == text.fingerprint(b)
     write(tmp_path / "b.txt", b"y\n")
     assert text.fingerprint(a) != text.fingerprint(b)
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch) -> str:
+    """A large file that has lain there for a while, and a home of its own."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(text, "SETTLED", -(10**18))  # whatever was touched has settled
+    return write(tmp_path / "a.txt", b"x" * text.BLOCK)
+
+
+def entries(tmp_path) -> list:
+    return sorted((tmp_path / "home/.cache/lrl_jax/digests").glob("*"))
+
+
+def test_a_file_is_hashed_once(old, tmp_path):
+    text.fingerprint(old)
+    [entry] = entries(tmp_path)
+    entry.write_text(entry.read_text().replace(text.fingerprint(old), "remembered"))
+    assert text.fingerprint(old) == "remembered"
+
+
+def test_a_file_that_changed_is_hashed_again(old, tmp_path):
+    before, stat = text.fingerprint(old), os.stat(old)
+    write(tmp_path / "a.txt", b"y" * text.BLOCK)
+    os.utime(old, ns=(stat.st_atime_ns, stat.st_mtime_ns))  # of the same size and time
+    assert text.fingerprint(old) != before
+
+
+def test_a_file_touched_just_now_is_not_remembered(old, tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "SETTLED", 2_000_000_000)
+    text.fingerprint(old)
+    assert entries(tmp_path) == []
+
+
+def test_a_broken_or_unwritable_memory_costs_time_only(old, tmp_path):
+    want = text.fingerprint(old)
+    [entry] = entries(tmp_path)
+    entry.write_text("{")
+    assert text.fingerprint(old) == want
+    (tmp_path / "home").rename(tmp_path / "away")
+    (tmp_path / "home").write_text("no folder")
+    assert text.fingerprint(old) == want
+
+
+def test_many_files_have_one_fingerprint(tmp_path):
+    write(tmp_path / "a.txt", b"x\n")
+    write(tmp_path / "b.txt", b"y\n")
+    both = text.fingerprint(str(tmp_path / "*.txt"))
+    write(tmp_path / "b.txt", b"z\n")
+    assert len({both, text.fingerprint(str(tmp_path / "*.txt"))}) == 2
