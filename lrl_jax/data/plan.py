@@ -4,29 +4,35 @@
     dataset_ids, row_ids = plan(np.arange(0, 8))
 
 The state of the data is one integer, the next global row: any batch size, any number of hosts.
-Rows are equally long, so a weight is a share of tokens. Within a stage the datasets alternate
-evenly; each dataset is read in a fresh permutation every epoch, and goes on across stages.
+Within a stage the datasets alternate evenly: the rows of one that has the share s are due every
+1 / s rows, and rows are read in the order they are due. Each dataset is read in a fresh permutation
+every epoch, and goes on across stages.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
 import json
+import math
 
 import numpy as np
 
-from lrl_jax import recipe
-from lrl_jax.data.rows import Manifest
+from lrl_jax.data.permutation import epoch_seed, permute
 
-PERIOD = 10_000  # rows after which a stage's interleaving repeats; shares are multiples of 1/PERIOD
-ROUNDS = 6  # of the Feistel network; 4 suffice with random functions (Luby and Rackoff 1988)
-VERSION = 1  # of the order of rows; frozen by test vectors
+BLOCK = 4096  # rows worked out at a time; their order does not depend on it
+GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fall evenly: when a dataset's first row is due
+VERSION = 2  # of the order of rows; frozen by test vectors
+FEW = 4  # datasets named in a sentence
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A stretch of global rows on one mixture; weights need not sum to one."""
+    """A stretch of global rows on one mixture.
+
+    Weights are shares of rows and need not sum to one. Where they are whole numbers that sum to
+    `rows`, exactly so many rows of each dataset are read.
+    """
 
     name: str
     rows: int
@@ -41,15 +47,17 @@ class Plan:
       sizes: dataset name -> how many rows it has.
       seed: of the permutations.
       fingerprints: dataset name -> fingerprint of its manifest, to notice changed data.
+      ordered: datasets that are not permuted; their rows are places in an order of their own.
 
     Raises:
-      ValueError: an unknown dataset, a bad weight, or one too small for any row.
+      ValueError: an unknown dataset, or a bad weight.
     """
 
     sizes: Mapping[str, int]
     stages: tuple[Stage, ...]
     seed: int = 0
     fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ordered: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, size in self.sizes.items():
@@ -70,14 +78,34 @@ class Plan:
         """How many global rows there are."""
         return sum(stage.rows for stage in self.stages)
 
+    @property
+    def spans(self) -> Iterator[tuple[Stage, int, int]]:
+        """Each stage with its first global row and the one after its last."""
+        end = 0
+        for stage in self.stages:
+            end += stage.rows
+            yield stage, end - stage.rows, end
+
     def __call__(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The dataset id and the row in that dataset of each global row in `g`."""
         datasets, taken = self.order(g)
-        sizes = np.array([*self.sizes.values()])[datasets]
-        epochs, rows = np.divmod(taken, sizes)
-        pairs, which = np.unique(np.stack([datasets, epochs]), axis=1, return_inverse=True)
-        seeds = [epoch_seed(self.seed, self.names[d], e) for d, e in pairs.T.tolist()]
-        return datasets, permute(rows, sizes, np.array(seeds, np.uint64)[which])
+        sizes = self._sizes[datasets]
+        epochs, places = np.divmod(taken, sizes)
+        pairs, which = np.unique(datasets + epochs * len(self.sizes), return_inverse=True)
+        seeds = [
+            epoch_seed(self.seed, self.names[pair % len(self.sizes)], pair // len(self.sizes))
+            for pair in pairs.tolist()
+        ]
+        rows = permute(places, sizes, np.array(seeds, np.uint64)[which])
+        return datasets, np.where(self._is_ordered[datasets], places, rows)
+
+    @functools.cached_property
+    def _sizes(self) -> np.ndarray:
+        return np.array([*self.sizes.values()])
+
+    @functools.cached_property
+    def _is_ordered(self) -> np.ndarray:
+        return np.array([name in self.ordered for name in self.sizes])
 
     def order(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The dataset id of each global row, and how many rows of it come before."""
@@ -88,18 +116,20 @@ class Plan:
                 f"{self.total - 1}: train fewer steps, or add steps to the last stage"
             )
         datasets, taken = np.empty_like(g), np.empty_like(g)
-        for s in np.unique(self.stage_at(g)):
-            mine = self.stage_at(g) == s
+        stages = self.stage_at(g)
+        for s in np.unique(stages):
+            mine = stages == s
             part = self._compiled[s]
-            periods, at = np.divmod(g[mine] - part.start, PERIOD)
-            chosen = part.pattern[at]
-            datasets[mine] = chosen
-            taken[mine] = part.before[chosen] + periods * part.counts[chosen] + part.ranks[at]
+            datasets[mine], taken[mine] = part.rows(g[mine] - part.start)
         return datasets, taken
 
     def stage_at(self, g: np.ndarray | int) -> np.ndarray:
         """The stage each global row belongs to."""
-        return np.searchsorted([part.start for part in self._compiled], g, side="right") - 1
+        return np.searchsorted(self._starts, g, side="right") - 1
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        return [start for _, start, _ in self.spans]
 
     def consumed(self, g: int) -> dict[str, int]:
         """How many rows of each dataset come before global row `g`."""
@@ -115,11 +145,10 @@ class Plan:
 
     @functools.cached_property
     def _compiled(self) -> list["_Part"]:
-        start, before, parts = 0, np.zeros(len(self.sizes), np.int64), []
-        for stage in self.stages:
-            parts.append(_Part.of(stage, self.names, start, before))
+        before, parts = np.zeros(len(self.sizes), np.int64), []
+        for stage, start, _ in self.spans:
+            parts.append(_Part.of(stage.weights, self.names, start, before))
             before = before + parts[-1].within(stage.rows)
-            start += stage.rows
         return parts
 
     # ------------------------------------------------------------------------ as JSON
@@ -137,12 +166,16 @@ class Plan:
         try:
             fields = json.loads(text)
             version = fields.pop("version")
+            if version != VERSION:
+                raise ValueError(
+                    f"of version {version}, which orders rows in another way than version "
+                    f"{VERSION}; go on with the lrl_jax it was begun with"
+                )
             stages = tuple(Stage(**stage) for stage in fields.pop("stages"))
+            ordered = tuple(fields.pop("ordered"))
+            return Plan(stages=stages, ordered=ordered, **fields)
         except (ValueError, TypeError, KeyError, AttributeError) as e:
-            raise ValueError(f"not a plan ({e}); run `lrl data` to write it again") from None
-        if version != VERSION:
-            raise ValueError(f"a plan of version {version}; this program reads {VERSION}")
-        return Plan(stages=stages, **fields)
+            raise ValueError(f"not a plan: {e}; run `lrl data` to write it again") from None
 
     @property
     def fingerprint(self) -> str:
@@ -150,20 +183,14 @@ class Plan:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def from_recipe(
-    stages: Sequence[recipe.Stage], batch_size: int, manifests: Mapping[str, Manifest], seed: int
-) -> Plan:
-    """The plan of a recipe's stages over its packed datasets."""
-    return Plan(
-        sizes={name: manifest.rows for name, manifest in manifests.items()},
-        stages=tuple(
-            Stage(stage.name, stage.steps * batch_size, dict(stage.mixture)) for stage in stages
-        ),
-        seed=seed,
-        fingerprints={name: manifest.fingerprint for name, manifest in manifests.items()},
-    )
+def taken(stage: Stage) -> dict[str, int]:
+    """How many rows of each dataset a stage reads."""
+    names = tuple(stage.weights)
+    part = _Part.of(stage.weights, names, 0, np.zeros(len(names), np.int64))
+    return dict(zip(names, part.within(stage.rows).tolist(), strict=True))
 
 
+# ---------------------------------------------------------------------------- going on
 def compatible(old: Plan, new: Plan, next_row: int) -> tuple[bool, str]:
     """Whether a run that read `old` up to `next_row` can go on with `new`; if not, why.
 
@@ -172,7 +199,10 @@ def compatible(old: Plan, new: Plan, next_row: int) -> tuple[bool, str]:
     if next_row == 0:
         return True, ""
     if next_row > new.total:
-        return False, f"row {next_row} is past the end of the new plan ({new.total} rows)"
+        return False, (
+            f"row {next_row} is past the end of the new plan ({new.total} rows); "
+            "add steps to its last stage"
+        )
     if old.seed != new.seed:
         return False, f"the seed was {old.seed} and is {new.seed}; that reorders every dataset"
     was, now = old.consumed(next_row), new.consumed(next_row)
@@ -180,58 +210,76 @@ def compatible(old: Plan, new: Plan, next_row: int) -> tuple[bool, str]:
         before, after = was.get(name, 0), now.get(name, 0)
         if before != after:
             return False, (
-                f"{before} rows of {name!r} have been read, where the new plan has {after}; "
-                "only stages and weights after the present row may change"
+                f"{before} rows of {name!r} have been read, where the new plan has {after}: "
+                f"{_edited(old, new, next_row)}. What was read may not change; from row "
+                f"{next_row} on everything may: let the stage end there as it was, and put "
+                "another after it"
             )
-        if before and (old.sizes[name], old.fingerprints.get(name)) != (
-            new.sizes[name],
-            new.fingerprints.get(name),
-        ):
+        if before and _rows(old, name) != _rows(new, name):
             return False, f"{name!r} has other rows than those already read from; restore its data"
     return True, ""
 
 
-# ---------------------------------------------------------------------------- permutations
-def permute(i: np.ndarray, n: np.ndarray | int, seed: np.ndarray | int) -> np.ndarray:
-    """A permutation of 0..n-1, chosen by `seed`, at the places `i`; nothing is stored.
-
-    A balanced Feistel network on the bits of n, its round function splitmix64 (Steele et al.
-    2014), walked until the value is below n. `n` and `seed` may differ from place to place.
-
-    >>> permute(np.arange(10), n=10, seed=7).tolist()
-    [8, 1, 2, 4, 7, 0, 5, 9, 6, 3]
-    """
-    out, n, seed = (np.array(x, np.uint64) for x in np.broadcast_arrays(i, n, seed))
-    bits = np.array([max(2, int(size - 1).bit_length()) for size in n.tolist()], np.uint64)
-    half = (bits + np.uint64(1)) // np.uint64(2)
-    todo = np.arange(out.size)
-    while todo.size:
-        out[todo] = _feistel(out[todo], half[todo], seed[todo])
-        todo = todo[out[todo] >= n[todo]]
-    return out.astype(np.int64)
-
-
-@functools.lru_cache(maxsize=4096)
-def epoch_seed(seed: int, name: str, epoch: int) -> int:
-    """The permutation seed of one epoch of one dataset; other datasets do not move it."""
-    digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
-    return int.from_bytes(digest[:8], "little")
+def changes(old: Plan, new: Plan, next_row: int) -> list[str]:
+    """What of the future `new` has edited, a line each; both are `compatible` at `next_row`."""
+    was, now = _future(old, next_row), _future(new, next_row)
+    lines = [f"stage {name!r} is gone" for name in was if name not in now]
+    for name, (stage, end) in now.items():
+        if name not in was:
+            shares = ", ".join(_few([f"{n} {s:.1%}" for n, s in _shares(stage).items()]))
+            lines.append(f"stage {name!r} is new, up to row {end}: {shares}")
+            continue
+        before, end_before = was[name]
+        if end != end_before:
+            lines.append(f"stage {name!r} ended at row {end_before}, ends at row {end}")
+        if moved := _moved(before, stage):
+            lines.append(f"stage {name!r}: {moved}")
+    for name in new.names:
+        if name not in old.sizes:
+            lines.append(f"dataset {name!r} is new")
+        elif _rows(old, name) != _rows(new, name):
+            lines.append(f"dataset {name!r} has other rows; none of it has been read")
+    return lines
 
 
-def _feistel(x: np.ndarray, half: np.ndarray, seed: np.ndarray) -> np.ndarray:
-    mask = (np.uint64(1) << half) - np.uint64(1)
-    left, right = x >> half, x & mask
-    base = seed * np.uint64(0x9E3779B97F4A7C15)
-    for k in range(ROUNDS):
-        key = base + np.uint64(k * 0xD1B54A32D192ED03 % (1 << 64))
-        left, right = right, left ^ (_mix(right + key) & mask)
-    return left << half | right
+def _rows(plan: Plan, name: str) -> tuple:
+    return plan.sizes[name], plan.fingerprints.get(name), name in plan.ordered
 
 
-def _mix(z: np.ndarray) -> np.ndarray:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
+def _future(plan: Plan, next_row: int) -> dict[str, tuple[Stage, int]]:
+    return {stage.name: (stage, end) for stage, _, end in plan.spans if end > next_row}
+
+
+def _edited(old: Plan, new: Plan, next_row: int) -> str:
+    """The first stage in the past of two plans that is not the same in both."""
+    for (was, start, end), (now, _, end_now) in zip(old.spans, new.spans, strict=False):
+        where = f"stage {was.name!r}, from row {start} on"
+        if moved := _moved(was, now):
+            return f"{where}: {moved}"
+        if end != end_now and min(end, end_now) < next_row:
+            return f"{where}, had {was.rows} rows and has {now.rows}"
+    return "it has other stages"
+
+
+def _moved(was: Stage, now: Stage) -> str:
+    """Which shares differ between two stages; '' where none does."""
+    before, after = _shares(was), _shares(now)
+    moved = [
+        f"the share of {name!r} was {before.get(name, 0):.6g}, is {after.get(name, 0):.6g}"
+        for name in {**before, **after}
+        if not math.isclose(before.get(name, 0), after.get(name, 0), rel_tol=1e-9)
+    ]
+    return ", ".join(_few(moved))
+
+
+def _shares(stage: Stage) -> dict[str, float]:
+    whole = math.fsum(stage.weights.values())
+    return {name: weight / whole for name, weight in stage.weights.items() if weight}
+
+
+def _few(words: Sequence[str]) -> list[str]:
+    more = [f"and {len(words) - FEW} more"] if len(words) > FEW else []
+    return [*words[:FEW], *more]
 
 
 # ---------------------------------------------------------------------------- stages
@@ -239,51 +287,88 @@ def _check(stage: Stage, sizes: Mapping[str, int]) -> None:
     where = f"stage {stage.name!r}"
     if stage.rows < 1:
         raise ValueError(f"{where} has {stage.rows} rows; want at least 1")
-    total = sum(stage.weights.values())
     for name, weight in stage.weights.items():
         if name not in sizes:
             raise ValueError(f"{where} mixes {name!r}; there are {', '.join(sizes)}")
         if not 0 <= weight < float("inf"):
             raise ValueError(f"{where}: the weight of {name!r} is {weight}; want 0 or more")
-        if 0 < weight < total / PERIOD:
-            raise ValueError(
-                f"{where}: the weight of {name!r} is {weight / total:.2g} of the stage, less than "
-                f"one row in {PERIOD}; raise it or set it to 0"
-            )
+    total = math.fsum(stage.weights.values())
     if not total > 0:
         raise ValueError(f"the weights of {where} sum to {total}; want more than 0")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class _Part:
-    """A stage worked out: what each row of a period is.
+    """A stage worked out: row k of a dataset is due at (k + phase) * every, counted in its rows.
+
+    It has no end, so that a stage that grows keeps its beginning.
 
     Attributes:
+      start: global row.
       before: rows of each dataset consumed before the stage.
-      counts: rows of each dataset in a period.
-      pattern: dataset of each row of a period; `ranks`: how many of it come before in the period.
+      members: the datasets that are read, ids; `every` and `phase` are theirs.
     """
 
     start: int
     before: np.ndarray
-    counts: np.ndarray
-    pattern: np.ndarray
-    ranks: np.ndarray
+    members: np.ndarray
+    every: np.ndarray
+    phase: np.ndarray
 
     @staticmethod
-    def of(stage: Stage, names: Sequence[str], start: int, before: np.ndarray) -> "_Part":
-        weights = np.array([stage.weights.get(name, 0.0) for name in names], np.float64)
-        exact = weights / weights.sum() * PERIOD
-        counts = np.floor(exact).astype(np.int64)
-        largest = np.argsort(counts - exact, kind="stable")  # largest remainders first
-        counts[largest[: PERIOD - counts.sum()]] += 1
-        datasets = np.repeat(np.arange(len(names)), counts)
-        ranks = np.concatenate([np.arange(count) for count in counts])
-        when = (ranks + 0.5) / counts[datasets]  # spread each dataset evenly over the period
-        order = np.argsort(when, kind="stable")
-        return _Part(start, before, counts, datasets[order], ranks[order])
+    def of(
+        weights: Mapping[str, float], names: Sequence[str], start: int, before: np.ndarray
+    ) -> "_Part":
+        read = sorted(name for name, weight in weights.items() if weight)
+        whole = math.fsum(weights[name] for name in read)
+        phase = (np.arange(len(read)) + 0.5) * GOLDEN % 1
+        with np.errstate(over="ignore"):  # due never
+            every = whole / np.array([weights[name] for name in read])
+        places = {name: place for place, name in enumerate(names)}
+        return _Part(start, before, np.array([places[name] for name in read]), every, phase)
+
+    def rows(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The dataset of rows `at` of the stage, and how many rows of it come before."""
+        datasets, taken = np.empty_like(at), np.empty_like(at)
+        numbers, offsets = np.divmod(at, BLOCK)
+        for number in np.unique(numbers):
+            mine = numbers == number
+            member, k, _ = _block(self, int(number))
+            datasets[mine] = self.members[member[offsets[mine]]]
+            taken[mine] = self.before[datasets[mine]] + k[offsets[mine]]
+        return datasets, taken
 
     def within(self, rows: int) -> np.ndarray:
         """How many rows of each dataset the first `rows` rows of the stage take."""
-        periods, at = divmod(rows, PERIOD)
-        return periods * self.counts + np.bincount(self.pattern[:at], minlength=len(self.counts))
+        out = np.zeros(len(self.before), np.int64)
+        if rows:
+            number, last = divmod(rows - 1, BLOCK)
+            member, _, before = _block(self, number)
+            more = np.bincount(member[: last + 1], minlength=len(self.members))
+            out[self.members] = before + more
+        return out
+
+    def due(self, when: int) -> np.ndarray:
+        """How many rows of each member are due before row `when` of the stage."""
+        k = np.maximum(np.ceil(when / self.every - self.phase), 0).astype(np.int64)
+        k -= (k > 0) & (self._when(np.maximum(k - 1, 0)) >= when)  # ceil may err by rounding
+        return k + (self._when(k) < when)
+
+    def _when(self, k: np.ndarray, member: np.ndarray | slice = slice(None)) -> np.ndarray:
+        return (k + self.phase[member]) * self.every[member]
+
+
+@functools.lru_cache(maxsize=64)
+def _block(part: _Part, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row of a block its member, and how many rows of that come before in the stage; and
+    how many rows of each member come before the block."""
+    first, members = number * BLOCK, len(part.members)
+    slack = members + 1  # before row w, `due` counts at most so many rows more or fewer than w
+    low, high = part.due(first - slack), part.due(first + BLOCK + slack)
+    counts = high - low
+    member = np.repeat(np.arange(len(counts)), counts)
+    k = np.arange(len(member)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+    order = np.argsort(part._when(k, member), kind="stable")
+    earlier, order = np.split(order, [first - low.sum()])
+    before = low + np.bincount(member[earlier], minlength=members)
+    return member[order[:BLOCK]], k[order[:BLOCK]], before
