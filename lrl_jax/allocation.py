@@ -40,9 +40,8 @@ def allocate(
             "or take all there are"
         )
     best = optimum(laws, budget, np.minimum(most, budget), counted)
-    pairs = np.floor(best + 1e-6).astype(int)
-    open_ = np.flatnonzero(pairs < most)
-    by_rest = open_[np.argsort(-(best - pairs)[open_], kind="stable")]
+    pairs = np.floor(best).astype(int)
+    by_rest = np.argsort(pairs - best, kind="stable")  # those at a cap have none, and come last
     pairs[by_rest[: budget - pairs.sum()]] += 1
     return {law.language: int(n) for law, n in zip(laws, pairs, strict=True)}
 

@@ -95,7 +95,7 @@ def test_what_rounding_leaves_is_handed_out_whole():
 @settings(max_examples=100, deadline=None)
 @given(some_laws, st.data())
 def test_all_of_the_budget_is_spent_within_bounds(laws, data):
-    caps = {one.language: data.draw(st.integers(1, 10**6)) for one in laws}
+    caps = {one.language: data.draw(st.integers(1, 10**8)) for one in laws}
     budget = data.draw(st.integers(len(laws), sum(caps.values())))
     got = allocation.allocate(laws, budget, caps)
     assert sum(got.values()) == budget
