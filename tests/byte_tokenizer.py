@@ -15,8 +15,8 @@ WORDS = (
 BOS, EOS = "<|begin_of_text|>", "<|end_of_text|>"
 
 
-def learn(lines: Iterable[str], size: int) -> Tokenizer:
-    """All bytes, then merges up to `size` pieces, then bos and eos, as Llama 3 has them."""
+def learn(lines: Iterable[str], size: int, controls: Iterable[str] = ()) -> Tokenizer:
+    """All bytes, then merges up to `size` pieces, then bos, eos and `controls`, as Llama 3's."""
     fast = tokenizers.Tokenizer(models.BPE())
     fast.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -30,7 +30,8 @@ def learn(lines: Iterable[str], size: int) -> Tokenizer:
         vocab_size=size, initial_alphabet=alphabet, show_progress=False, special_tokens=[]
     )
     fast.train_from_iterator(lines, trainer)
-    fast.add_special_tokens([AddedToken(BOS, normalized=False), AddedToken(EOS, normalized=False)])
+    special = (BOS, EOS, *controls)
+    fast.add_special_tokens([AddedToken(name, normalized=False) for name in special])
     config = {"bos_token": BOS, "eos_token": EOS}
     return from_files(
         {

@@ -1,10 +1,11 @@
 """TaCo: translate the instruction to English, answer it there, translate the answer back.
 
-    answer(record, legacy=False)      what the model learns to write (arXiv 2311.10797)
+    sections(record, legacy=False)    what the model learns to write (arXiv 2311.10797)
     parse(generated).answer           the last section of what it wrote; None when it is cut short
 
-`legacy` is the scaffold of the released data to the character: a full stop and a space after the
-English sections, lines that begin with 24 spaces.
+A generation may be opened with PREFIX, the first words of every chain. `legacy` is the scaffold of
+the released data to the character: a full stop and a space after the English sections, lines that
+begin with 24 spaces.
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ REQUEST = (
     "Translate the following instructions from {language} to English, formulate a response in "
     "English, and then translate that response back into {language}."
 )
+PREFIX = "Instruction in English:"
 INDENT = " " * 24
 SECTIONS = re.compile(
     r"\s*Instruction in English:(.*?)\n\s*Response in English:(.*?)\n\s*Response in ([^\n:]+):(.*)",
@@ -40,20 +42,24 @@ def request(record: Mapping[str, str]) -> str:
     return f"{REQUEST.format(language=language)}\n{record['instruction']}"
 
 
-def answer(record: Mapping[str, str], legacy: bool) -> str:
-    """The three sections; nothing where the answer is still open."""
+def sections(record: Mapping[str, str], legacy: bool) -> tuple[str, str, str]:
+    """The three sections of a chain, one after another; empty where the answer is still open."""
     if not record["output"]:
-        return ""
+        return "", "", ""
     language = english_name(record["language"])
-    instruction = "\n".join(
-        part for part in (record["english_instruction"], record["english_input"]) if part
-    )
+    asked = (record["english_instruction"], record.get("english_input", ""))
+    instruction = "\n".join(part for part in asked if part)
     end, indent, last = (". ", INDENT, " ") if legacy else ("", "", "")
     return (
-        f"Instruction in English: {instruction}{end}\n"
-        f"{indent}Response in English: {record['english_output']}{end}\n"
-        f"{indent}Response in {language}: {record['output']}{last}"
+        f"{PREFIX} {instruction}{end}\n",
+        f"{indent}Response in English: {record['english_output']}{end}\n",
+        f"{indent}Response in {language}: {record['output']}{last}",
     )
+
+
+def answer(record: Mapping[str, str], legacy: bool) -> str:
+    """The whole chain."""
+    return "".join(sections(record, legacy))
 
 
 def parse(generated: str) -> Sections | None:
