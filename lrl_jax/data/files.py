@@ -6,7 +6,7 @@
 Where a file is cut depends on the files alone, so the same text gives the same shards everywhere.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import functools
 import itertools
@@ -60,18 +60,26 @@ def where(span: Span, at: int | str) -> str:
 
 # ---------------------------------------------------------------------------- shards
 def shards(
-    uris: Iterable[str], given: str = "auto", documents: str = "lines", size: int = SHARD_BYTES
+    uris: Iterable[str],
+    written: Callable[[str], str] = format_of,
+    documents: str = "lines",
+    size: int = SHARD_BYTES,
 ) -> list[tuple[Span, ...]]:
     """Spans of about `size` bytes together: small files gathered, large ones cut where they can be.
 
     Text, JSON lines and .tsv are cut at lines, paragraphs at blank lines, Parquet at row groups;
     whatever is compressed, or has to be read from its beginning, is one span.
 
+    Args:
+      written: the format of a file by its name.
+
     Raises:
       DataError: a file is missing or empty, or Parquet that is cut short.
     """
     found = (file for uri in uris for file in text.files(uri))
-    return _gather((one for file in found for one in _pieces(file, given, documents, size)), size)
+    return _gather(
+        (one for file in found for one in _pieces(file, written(file), documents, size)), size
+    )
 
 
 def aligned(source: str, target: str, size: int = SHARD_BYTES) -> list[tuple[Span, ...]]:
@@ -115,11 +123,11 @@ def _gather(pieces: Iterable[Piece], size: int) -> list[tuple[Span, ...]]:
     return groups
 
 
-def _pieces(file: str, given: str, documents: str, size: int) -> Iterator[Piece]:
+def _pieces(file: str, kind: str, documents: str, size: int) -> Iterator[Piece]:
     if file.startswith(text.SAMPLE):
         yield (Span(file),), size  # the sample world has no files; each name is a shard
         return
-    kind, length = format_of(file, given), epath.Path(file).stat().length
+    length = epath.Path(file).stat().length
     if kind == "parquet":
         cuts, sizes = _row_groups(file, size)
     elif length <= size or kind not in CUT or documents == "files" or _packed(file):

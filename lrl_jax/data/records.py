@@ -8,6 +8,7 @@ strings, the fields its template reads.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+import functools
 import hashlib
 import itertools
 import json
@@ -116,8 +117,14 @@ def _shards(dataset: recipe_data.Dataset) -> list[Shard]:
     if both := _aligned(dataset):
         lined = isinstance(dataset, recipe_data.Parallel)
         return files.aligned(*both, SHARD_BYTES if lined else UNCUT)
-    given, documents = getattr(dataset, "format", "auto"), getattr(dataset, "documents", "lines")
-    return files.shards(dataset.path, given, documents, SHARD_BYTES)
+    written = functools.partial(_written, dataset)
+    return files.shards(dataset.path, written, getattr(dataset, "documents", "lines"), SHARD_BYTES)
+
+
+def _written(dataset: recipe_data.Dataset, uri: str) -> str:
+    """The format of one of its files."""
+    other = "text" if isinstance(dataset, recipe_data.Text) else "json"
+    return files.format_of(uri, getattr(dataset, "format", "auto"), other)
 
 
 def _catalogue(dataset: recipe_data.Dataset) -> recipe_data.Tfds | recipe_data.Hub | None:
@@ -211,8 +218,7 @@ def _form(dataset: recipe_data.Dataset, uri: str, columns: dict[str, str]) -> fo
     Raises:
       DataError: .tmx of which the recipe names no languages.
     """
-    plain = isinstance(dataset, recipe_data.Text)
-    kind = files.format_of(uri, getattr(dataset, "format", "auto"), "text" if plain else "json")
+    kind = _written(dataset, uri)
     wanted = tuple(columns.values())
     if isinstance(dataset, recipe_data.Chat) and wanted == FIELDS["chat"]:
         wanted = turns.COLUMNS
