@@ -40,7 +40,7 @@ KINDS = {
     },
     "rows": {"kind": "instructions", "path": ["rows.json"], **KOREAN},
     "asked": {"kind": "completion", "path": ["asked.jsonl"], **KOREAN},
-    "chat": {"kind": "chat", "path": ["chat.jsonl"], "template": "chatml", **KOREAN},
+    "chat": {"kind": "chat", "path": ["chat.jsonl"], "template": "llama2_chat", **KOREAN},
     "taco": {
         "kind": "taco", "english": "rows.json", "translated": "ko.json", **KOREAN,
         "weights": {"english_instruction": 0.25, "english_answer": 0.3, "answer": 1.0},

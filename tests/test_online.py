@@ -8,9 +8,10 @@ from hand_tokenizer import make
 import numpy as np
 import pytest
 import small_datasets as small
+from small_world import write_recipes
 import worker_train as tiny
 
-from lrl_jax import recipe, recipe_data
+from lrl_jax import recipe, recipe_data, recipe_file
 from lrl_jax.data import jobs, online, pack, rows, tasks
 from lrl_jax.data.plan import Plan, Stage
 from lrl_jax.data.stream import Files, Stream
@@ -148,15 +149,20 @@ def test_tokens_have_the_shares_of_the_plan_on_average(tmp_path):
     assert 2 * b / (a * 12 / 11) == pytest.approx(3, rel=0.1)  # with their ends: 12 and 2 tokens
 
 
-def test_what_seqio_does_not_keep_is_refused(tmp_path):
-    data = small.data(tmp_path, "text", packing="none")
-    with pytest.raises(ValueError, match=r"data.packing: none is not what .* backend: packed"):
-        online.prepare(data, make(), tmp_path)
-    data = small.data(tmp_path, "text")
-    ordered = data.datasets["text"].model_copy(update={"order": "length"})
-    data = data.model_copy(update={"datasets": {"text": ordered}})
-    with pytest.raises(ValueError, match=r"data.datasets.text.order: length is not kept"):
-        online.prepare(data, make(), tmp_path)
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("data.packing=none", "data.packing: none is not what seqio does"),
+        ("data.datasets.english.order=length", "data.datasets.english.order: length is not kept"),
+        ("train.stages=[{name: a, epochs: 1, mixture: {english: 1}, learn: [{match: a, "
+         "schedule: frozen}]}]", "stage 'a': epochs are not kept"),
+    ],
+)  # fmt: skip
+def test_what_seqio_does_not_keep_is_refused(tmp_path, override, why):
+    base, _ = write_recipes(tmp_path)
+    online.refuse(recipe_file.load(base))
+    with pytest.raises(ValueError, match=why):
+        online.refuse(recipe_file.load(base, [override]))
 
 
 def test_counts_of_another_tokenizer_are_refused(tmp_path):

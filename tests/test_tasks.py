@@ -27,7 +27,7 @@ def as_packed(one: recipe_data.Dataset, tokenizer: Tokenizer) -> list[documents.
     return documents.encode(found, tokenizer)
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"copies", "chat"}))
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"copies"}))
 def test_the_documents_of_a_task_are_those_that_are_packed(tmp_path, kind):
     recipe, tokenizer = data(tmp_path, kind), make()
     task = tasks.register("run", recipe, tokenizer)[kind]
@@ -45,6 +45,16 @@ def test_weights_between_0_and_1_come_through_a_task(tmp_path):
     (first, *_) = task.get_dataset(None, shuffle=False).as_numpy_iterator()
     want = np.array([0, 0.25, 0.3, 1], np.float32)
     assert np.array_equal(np.unique(first["weights"]), want)
+
+
+def test_control_tokens_come_through_a_task_as_ids(tmp_path):
+    tokenizer = make()
+    task = tasks.register("run", data(tmp_path, "chat"), tokenizer)["chat"]
+    (one,) = task.get_dataset(None, shuffle=False).as_numpy_iterator()
+    end = tokenizer.control("</s>")
+    assert (one["targets"] == end).sum() == 2  # one an answer, both learnt, no further end
+    assert (one["weights"][one["targets"] == end] == 1).all()
+    assert (one["targets"] == tokenizer.control("<s>")).sum() == 1  # before the second question
 
 
 def test_a_task_leaves_out_what_filters_do(tmp_path):

@@ -23,6 +23,7 @@ from lrl_jax.data import filters, jobs, pack, rows, tasks, templates
 from lrl_jax.data.plan import Plan, Stage
 from lrl_jax.data.sources import Records, seqio, tf
 from lrl_jax.data.stream import Batch, Prefetch
+from lrl_jax.recipe import Recipe
 from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import Tokenizer
 
@@ -105,8 +106,34 @@ def packed(
     )
 
 
-# ---------------------------------------------------------------------------- counting
+# ---------------------------------------------------------------------------- preparing
 COUNTS = "online.json"
+WHAT_IT_IS = (
+    "backend: seqio is for debugging: it draws examples, not tokens, so that shares hold on "
+    "average only; and a run that goes on makes all batches before it once more"
+)
+
+
+def refuse(recipe: Recipe) -> None:
+    """Raises ValueError for what of a recipe seqio's own pipeline does not keep."""
+    data, instead = recipe.data, "leave it out, or take data.backend: packed"
+    if data.packing != "best_fit":
+        raise ValueError(
+            f"data.packing: {data.packing} is not what seqio does, which packs in a way of its "
+            f"own; {instead}"
+        )
+    for name, dataset in data.datasets.items():
+        if dataset.order != "shuffled":
+            raise ValueError(
+                f"data.datasets.{name}.order: {dataset.order} is not kept by seqio, which draws "
+                f"documents; {instead}"
+            )
+    for stage in recipe.train.stages:
+        if stage.epochs:
+            raise ValueError(
+                f"stage {stage.name!r}: epochs are not kept by seqio, which draws documents; give "
+                "steps, or take data.backend: packed"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,9 +155,8 @@ def prepare(
     """Reads every dataset once, counts, and leaves what `Online` needs in `folder`.
 
     Raises:
-      ValueError: settings seqio's pipeline cannot keep; a bad source; nothing to train on.
+      ValueError: a bad source; nothing to train on.
     """
-    _refuse(data)
     found = {name: _count(data, name, tokenizer) for name in data.datasets}
     tree = {name: dataclasses.asdict(one) for name, one in found.items()}
     rows.write(epath.Path(folder) / COUNTS, (json.dumps(tree, indent=1) + "\n").encode())
@@ -153,21 +179,6 @@ def read_counts(folder: epath.PathLike) -> dict[str, Counted]:
         }
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise DataError(f"{path}: not of this version ({e}); run `lrl data` again") from None
-
-
-def _refuse(data: recipe_data.Data) -> None:
-    """Raises ValueError for what seqio's own pipeline does not keep."""
-    if data.packing != "best_fit":
-        raise ValueError(
-            f"data.packing: {data.packing} is not what data.backend: seqio does, which packs in "
-            "a way of its own; leave data.packing out, or take backend: packed"
-        )
-    for name, dataset in data.datasets.items():
-        if dataset.order != "shuffled":
-            raise ValueError(
-                f"data.datasets.{name}.order: {dataset.order} is not kept by data.backend: seqio, "
-                "which draws documents; leave it out, or take backend: packed"
-            )
 
 
 def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
@@ -233,7 +244,6 @@ class Online:
         for name, one in counts.items():
             if one.manifest.tokenizer != tokenizer.fingerprint:
                 raise DataError(f"dataset {name!r} was counted with another tokenizer")
-        _refuse(data)
         self.plan, self.batch_size = plan, batch_size
         self.sequence_length = data.sequence_length
         self.manifests = {name: counts[name].manifest for name in plan.names}
