@@ -1,9 +1,11 @@
 """The stream: the same rows on any hosts, from any start, and no silent end to damaged files."""
 
 import dataclasses
+import os
 from pathlib import Path
 import subprocess
 import sys
+import threading
 import time
 
 from etils import epath
@@ -15,6 +17,7 @@ import pytest
 
 from lrl_jax import recipe_data
 from lrl_jax.data import jobs, pack, rows
+from lrl_jax.data import stream as streams
 from lrl_jax.data.plan import Plan, Stage
 from lrl_jax.data.stream import Files, Stream
 
@@ -92,14 +95,16 @@ def test_an_epoch_reads_every_token_once(folders):
     assert sum(int(b["decoder_loss_weights"].sum()) for b in epoch) == manifest.loss_tokens
 
 
-@pytest.mark.parametrize("hosts", [1, 2, 3, 4, 6, 8])
-def test_any_number_of_hosts_sees_the_same_global_batch(folders, hosts):
-    plan = plan_of(folders)
-    want = Stream(folders, plan, 24).batch_at(240)
-    shares = [Stream(folders, plan, 24, host, hosts).batch_at(240) for host in range(hosts)]
-    for key in want:
-        assert shares[0][key].shape == (24 // hosts, T)
-        assert np.array_equal(np.concatenate([share[key] for share in shares]), want[key])
+@given(hosts=st.integers(1, 16), share=st.integers(1, 4), at=st.integers(0, 416))
+@settings(max_examples=25, deadline=None)
+def test_any_number_of_hosts_and_any_batch_size_see_the_same_rows(folders, hosts, share, at):
+    plan, size = plan_of(folders), hosts * share
+    want = [Stream(folders, plan, 1).batch_at(g) for g in range(at, at + size)]
+    got = [Stream(folders, plan, size, host, hosts).batch_at(at) for host in range(hosts)]
+    for key in want[0]:
+        assert got[0][key].shape == (share, T)
+        rows_got, rows_want = (np.concatenate([one[key] for one in all_]) for all_ in (got, want))
+        assert np.array_equal(rows_got, rows_want)
 
 
 @given(start=st.integers(0, 50), batch_size=st.sampled_from([1, 3, 8]))
@@ -130,6 +135,24 @@ def test_prefetch_gives_every_batch_in_order_and_then_ends(folders):
             next(batches)
 
 
+def test_batches_keep_their_order_whichever_thread_is_first(folders, monkeypatch):
+    stream = Stream(folders, plan_of(folders), 8)
+    read, threads = stream.batch_at, set()
+
+    def slow_at_first(g):
+        threads.add(threading.get_ident())
+        time.sleep(0.05 if g % 16 == 0 else 0)
+        return read(g)
+
+    monkeypatch.setattr(stream, "batch_at", slow_at_first)
+    with stream.prefetch(0, threads=3) as batches:
+        got = list(batches)
+    assert [g for g, _ in got] == list(range(0, 480, 8))
+    assert len(threads) == 3
+    for g, batch in got[:6]:
+        assert np.array_equal(batch["decoder_target_tokens"], read(g)["decoder_target_tokens"])
+
+
 def test_prefetch_measures_how_long_training_waits(folders, monkeypatch):
     stream = Stream(folders, plan_of(folders), 8)
     read = stream.batch_at
@@ -137,16 +160,17 @@ def test_prefetch_measures_how_long_training_waits(folders, monkeypatch):
     with stream.prefetch(0) as batches:
         next(batches)
         assert batches.waited >= 0.04
-        time.sleep(0.3)  # two batches are ready by now
+        time.sleep(0.3)  # the next batches are ready by now
         next(batches)
         assert batches.waited < 0.04
 
 
-def test_closing_stops_the_thread_that_reads(folders):
+def test_closing_stops_the_threads_that_read(folders):
     batches = Stream(folders, plan_of(folders), 8).prefetch(0)
     next(batches)
+    assert any(thread.name.startswith("prefetch") for thread in threading.enumerate())
     batches.close()
-    assert not batches._thread.is_alive()
+    assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
 
 
 def test_an_error_while_reading_reaches_whoever_waits(copied):
@@ -187,7 +211,7 @@ def test_a_shard_that_is_not_whole_is_named(copied, damage, why):
         )
         rows.write_manifest(dataclasses.replace(manifest, shards=shards), epath.Path(copied["ko"]))
     with pytest.raises(ValueError, match=why):
-        Stream(copied, plan_of(folders=copied), 8)
+        Stream(copied, plan_of(folders=copied), 8).batch_at(0)
 
 
 def test_data_that_does_not_fit_the_plan_is_refused(folders):
@@ -210,6 +234,48 @@ def test_datasets_packed_differently_are_refused(copied):
     rows.write_manifest(other, epath.Path(copied["en"]))
     with pytest.raises(ValueError, match="'en' was packed with sequence_length 99, 'ko' with 12"):
         Stream(copied, plan_of(copied), 8)
+
+
+def test_a_dataset_with_an_order_is_read_in_it_every_epoch(copied):
+    manifest = dataclasses.replace(rows.read_manifest(copied["en"]), order="length")
+    order = np.arange(manifest.rows)[::-1]
+    np.save(copied["en"] / rows.ORDER, order)
+    rows.write_manifest(manifest, epath.Path(copied["en"]))
+    plan = dataclasses.replace(
+        plan_of(copied), stages=(Stage("s", 3 * manifest.rows, {"en": 1}),), ordered=("en",)
+    )
+    stream = Stream(copied, plan, 1)
+    want = Files(copied["en"], manifest).read(order)
+    for g in range(plan.total):
+        assert stream.where(g) == ("s", "en", int(order[g % manifest.rows]))
+        tokens = want[g % manifest.rows].tokens
+        got = stream.batch_at(g)["decoder_target_tokens"][0, : len(tokens)]
+        assert np.array_equal(got, tokens)
+
+
+def test_a_global_row_has_a_stage_a_dataset_and_a_place(folders):
+    plan = plan_of(folders)
+    datasets, places = plan(np.arange(480))
+    stream = Stream(folders, plan, 8)
+    for g in (0, 239, 240, 479):
+        want = ("a" if g < 240 else "b", plan.names[datasets[g]], int(places[g]))
+        assert stream.where(g) == want
+
+
+def test_files_are_opened_when_they_are_read_and_few_at_a_time(folders, monkeypatch):
+    def handles():
+        here = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        return sum(os.path.realpath(fd).endswith(".array_record") for fd in here)
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("open files are counted on Linux only")
+    before = handles()
+    monkeypatch.setattr(streams, "OPEN", 2)
+    stream = Stream(folders, plan_of(folders), 8)
+    assert handles() == before
+    for g in range(240, 480, 8):  # three files
+        stream.batch_at(g)
+    assert handles() == before + 2
 
 
 def test_reading_needs_no_tensorflow_seqio_or_jax():

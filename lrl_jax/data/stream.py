@@ -7,15 +7,18 @@
 A batch is a pure function of its first global row, so seeking is free and there is no state.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import concurrent.futures
+import functools
 import hashlib
+import itertools
 import os
 from pathlib import Path
-import queue
 import shutil
 import threading
 import time
-from typing import Self
+from typing import Protocol, Self
 
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
@@ -27,6 +30,10 @@ from lrl_jax.text import DataError
 
 Batch = dict[str, np.ndarray]
 CACHE = Path("~/.cache/lrl_jax/rows")  # copies of remote shards, by digest
+OPEN = 256  # files that are open at a time; systems allow 1024 of all kinds
+AGAIN = "run `lrl data` again"
+AHEAD = 1024  # rows of the plan worked out at once
+LOOKS = 32  # files looked at, or fetched, at the same time
 
 
 class Stream:
@@ -60,9 +67,12 @@ class Stream:
         self.batch_size = batch_size
         self.manifests = {name: rows.read_manifest(folders[name]) for name in plan.names}
         _check_agreement(self.manifests, plan)
-        self._files = [Files(folders[n], m) for n, m in self.manifests.items()]
+        opened = functools.lru_cache(OPEN)(_open)
+        self._files = [Files(folders[name], m, opened) for name, m in self.manifests.items()]
+        _check_files(self._files)
+        self._planned = functools.lru_cache(8)(self._plan_ahead)
         share = batch_size // process_count
-        self._mine = process_index * share + np.arange(share)
+        self._mine = process_index * share, share
         first = next(iter(self.manifests.values()))
         self.sequence_length = first.sequence_length
         self._ids = first.bos_id, first.pad_id
@@ -71,52 +81,84 @@ class Stream:
         """This host's rows of the batch of global rows g to g + batch_size.
 
         Returns:
-          Five int32 arrays [B, T], as `rows.features`; B is batch_size / process_count.
+          Five arrays [B, T], as `rows.features`; B is batch_size / process_count.
         """
-        datasets, row_ids = self.plan(g + self._mine)
+        first, count = self._mine
+        datasets, places = self._rows(g + first, count)
         found: dict[int, rows.Row] = {}
         for dataset in np.unique(datasets):
             at = np.flatnonzero(datasets == dataset)
-            found |= zip(at.tolist(), self._files[dataset].read(row_ids[at]), strict=True)
-        batch = [found[i] for i in range(len(datasets))]
+            files = self._files[dataset]
+            found |= zip(at.tolist(), files.read(files.ids(places[at])), strict=True)
+        batch = [found[i] for i in range(count)]
         return rows.features(batch, self.sequence_length, *self._ids)
 
     def dataset_ids(self, g: int) -> np.ndarray:
         """Which dataset (place in plan.names) each row of the global batch at `g` is from."""
-        return self.plan.order(g + np.arange(self.batch_size))[0]
+        return self._rows(g, self.batch_size)[0]
 
-    def prefetch(self, start_row: int, depth: int = 2) -> "Prefetch":
-        """Batches from `start_row` to the end of the plan, read ahead on a thread."""
-        return Prefetch(self, start_row, depth)
+    def where(self, g: int) -> tuple[str, str, int]:
+        """The stage of global row `g`, the dataset it is from, and which row of that it is."""
+        (dataset,), (place,) = self.plan(np.array([g]))
+        stage = self.plan.stages[int(self.plan.stage_at(g))].name
+        return stage, self.plan.names[dataset], int(self._files[dataset].ids(np.array([place]))[0])
+
+    def prefetch(self, start_row: int, depth: int = 2, threads: int = 2) -> "Prefetch":
+        """Batches from `start_row` to the end of the plan, read ahead on `threads` threads."""
+        return Prefetch(self, start_row, depth, threads)
+
+    def _rows(self, g: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """`plan` of `count` rows from `g` on."""
+        if g < 0 or g + count > self.plan.total:
+            return self.plan(np.arange(g, g + count))  # says what is wrong
+        numbers = range(g // AHEAD, (g + count - 1) // AHEAD + 1)
+        datasets, places = zip(*map(self._planned, numbers), strict=True)
+        here = slice(g - numbers[0] * AHEAD, g - numbers[0] * AHEAD + count)
+        return np.concatenate(datasets)[here], np.concatenate(places)[here]
+
+    def _plan_ahead(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.plan(np.arange(number * AHEAD, min((number + 1) * AHEAD, self.plan.total)))
+
+
+class Batches(Protocol):
+    """What is read ahead: `Stream`, or whatever makes batches by position."""
+
+    batch_size: int
+    plan: Plan
+
+    def batch_at(self, g: int) -> Batch: ...
 
 
 class Prefetch:
-    """Iterator of (first global row, batch); a thread keeps up to `depth` of them ready.
+    """Iterator of (first global row, batch), in order; up to `depth` of them are kept ready.
 
     Attributes:
       waited: seconds the last `next` had to wait: above 0, data is slower than training.
     """
 
-    def __init__(self, stream: Stream, start_row: int, depth: int):
+    def __init__(self, stream: Batches, start_row: int, depth: int, threads: int = 1):
         self.waited = 0.0
-        self._ready: queue.Queue = queue.Queue(depth)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._work, args=(stream, start_row), daemon=True, name="prefetch"
-        )
-        self._thread.start()
+        last = stream.plan.total - stream.batch_size
+        self._starts = iter(range(start_row, last + 1, stream.batch_size))
+        self._read = stream.batch_at
+        self._pool = concurrent.futures.ThreadPoolExecutor(threads, "prefetch")
+        self._coming: deque[tuple[int, concurrent.futures.Future[Batch]]] = deque()
+        for _ in range(depth + threads):
+            self._ask()
 
     def __iter__(self) -> Iterator[tuple[int, Batch]]:
         return self
 
     def __next__(self) -> tuple[int, Batch]:
+        if not self._coming:
+            raise StopIteration
         start = time.perf_counter()
-        item = self._ready.get()
+        g, coming = self._coming[0]
+        batch = coming.result()  # raises what reading raised, however often it is asked
         self.waited = time.perf_counter() - start
-        if isinstance(item, BaseException):
-            self._ready.put(item)  # asked again, it ends again
-            raise item
-        return item
+        self._coming.popleft()
+        self._ask()
+        return g, batch
 
     def __enter__(self) -> Self:
         return self
@@ -125,90 +167,103 @@ class Prefetch:
         self.close()
 
     def close(self) -> None:
-        """Stops the thread."""
-        self._stop.set()
-        self._thread.join()
+        """Stops the threads."""
+        self._pool.shutdown(cancel_futures=True)
 
-    def _work(self, stream: Stream, start_row: int) -> None:
-        end: BaseException = StopIteration()
-        try:
-            for g in range(start_row, stream.plan.total - stream.batch_size + 1, stream.batch_size):
-                if not self._put((g, stream.batch_at(g))):
-                    return
-        except Exception as e:  # it belongs to whoever waits for the batch
-            end = e
-        self._put(end)
+    def _ask(self) -> None:
+        for g in itertools.islice(self._starts, 1):
+            self._coming.append((g, self._pool.submit(self._read, g)))
 
-    def _put(self, item: object) -> bool:
-        while not self._stop.is_set():
-            try:
-                self._ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
+
+Open = Callable[[epath.Path, rows.Shard], ArrayRecordReader]
 
 
 class Files:
-    """The shards of one packed dataset, open.
+    """The shards of one packed dataset; each is opened when it is first read.
+
+    Args:
+      opened: opens a shard, or knows it open.
 
     Raises:
       ValueError: a file is missing, cut short or damaged.
     """
 
-    def __init__(self, folder: epath.PathLike, manifest: rows.Manifest):
-        folder = epath.Path(folder)
-        self.paths = [folder / shard.file for shard in manifest.shards]
-        self.readers = [
-            _open(path, shard) for path, shard in zip(self.paths, manifest.shards, strict=True)
-        ]
-        self.ends = np.cumsum([shard.rows for shard in manifest.shards])
+    def __init__(self, folder: epath.PathLike, manifest: rows.Manifest, opened: Open | None = None):
+        self.folder, self.shards = epath.Path(folder), manifest.shards
+        self._open = opened or functools.lru_cache(OPEN)(_open)
+        self._starts = np.cumsum([0, *(shard.rows for shard in manifest.shards)])
+        self._order = rows.read_order(folder, manifest)
 
-    def read(self, row_ids: np.ndarray) -> list[rows.Row]:
-        """The rows of these places, in this order."""
-        found: dict[int, rows.Row] = {}
-        shards = np.searchsorted(self.ends, row_ids, side="right")
-        for shard in np.unique(shards):
-            at = np.flatnonzero(shards == shard)
-            start = self.ends[shard - 1] if shard else 0
-            try:
-                records = self.readers[shard].read((row_ids[at] - start).tolist())
-                found |= zip(at.tolist(), map(rows.decode, records), strict=True)
-            except (RuntimeError, ValueError) as e:
-                raise DataError(
-                    f"{self.paths[shard]}: damaged ({e}); delete it and run `lrl data` again"
-                ) from None
-        return [found[i] for i in range(len(row_ids))]
+    def ids(self, places: np.ndarray) -> np.ndarray:
+        """The rows at these places in the order of reading."""
+        return places if self._order is None else self._order[places]
+
+    def read(self, ids: np.ndarray) -> list[rows.Row]:
+        """These rows, in this order."""
+        shards = np.searchsorted(self._starts, ids, side="right") - 1
+        places = (ids - self._starts[shards]).tolist()
+        return [
+            self._row(self.shards[shard], at)
+            for shard, at in zip(shards.tolist(), places, strict=True)
+        ]
+
+    def _row(self, shard: rows.Shard, at: int) -> rows.Row:
+        path = self.folder / shard.file
+        reader = self._open(path, shard)
+        try:
+            (record,) = reader.read([at])  # one by one is faster than many at a time
+            return rows.decode(record)
+        except (RuntimeError, ValueError) as e:
+            raise _damaged(path, e) from None
 
 
 def _open(path: epath.Path, shard: rows.Shard) -> ArrayRecordReader:
-    again = "run `lrl data` again"
-    if not path.exists():
-        raise DataError(f"{path}: no such file, but its manifest names it; {again}")
-    if (size := path.stat().length) != shard.bytes:
-        raise DataError(f"{path}: has {size} bytes, its manifest says {shard.bytes}; {again}")
-    # no read-ahead: rows are read in random order
-    reader = ArrayRecordReader(_local(path, shard.sha256), options="readahead_buffer_size:0")
+    local = _local(path, shard)
+    try:  # no read-ahead: rows are read in random order
+        reader = ArrayRecordReader(local, options="readahead_buffer_size:0")
+    except (RuntimeError, ValueError) as e:
+        raise _damaged(path, e) from None
     if (count := reader.num_records()) != shard.rows:
-        raise DataError(f"{path}: has {count} rows, its manifest says {shard.rows}; {again}")
+        raise DataError(f"{path}: has {count} rows, its manifest says {shard.rows}; {AGAIN}")
     return reader
 
 
-def _local(path: epath.Path, sha256: str) -> str:
+def _local(path: epath.Path, shard: rows.Shard) -> str:
     """A local file of the same bytes: array_record reads no gs://."""
     if "://" not in os.fspath(path):
+        _look(path, shard)
         return os.fspath(path)
-    cached = CACHE.expanduser() / f"{sha256}.array_record"
+    cached = CACHE.expanduser() / f"{shard.sha256}.array_record"
     if not cached.exists():
+        _look(path, shard)
         cached.parent.mkdir(parents=True, exist_ok=True)
-        part = cached.with_suffix(f".{os.getpid()}.tmp")
+        part = cached.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
         with path.open("rb") as source, part.open("wb") as copy:
             shutil.copyfileobj(source, copy)
         with part.open("rb") as copy:
-            if hashlib.file_digest(copy, "sha256").hexdigest() != sha256:
-                raise DataError(f"{path}: other bytes than its manifest says; run `lrl data` again")
+            if hashlib.file_digest(copy, "sha256").hexdigest() != shard.sha256:
+                raise DataError(f"{path}: other bytes than its manifest says; {AGAIN}")
         part.replace(cached)
     return os.fspath(cached)
+
+
+def _damaged(path: epath.Path, why: Exception) -> DataError:
+    return DataError(f"{path}: damaged ({why}); delete it and {AGAIN}")
+
+
+def _look(path: epath.Path, shard: rows.Shard) -> None:
+    if not path.exists():
+        raise DataError(f"{path}: no such file, but its manifest names it; {AGAIN}")
+    if (size := path.stat().length) != shard.bytes:
+        raise DataError(f"{path}: has {size} bytes, its manifest says {shard.bytes}; {AGAIN}")
+
+
+def _check_files(datasets: Iterable[Files]) -> None:
+    """Looks that every file is there and whole; fetches those that are not local."""
+    wanted = [(one.folder / shard.file, shard) for one in datasets for shard in one.shards]
+    with concurrent.futures.ThreadPoolExecutor(LOOKS) as pool:
+        for done in [pool.submit(_local, *one) for one in wanted]:
+            done.result()
 
 
 def _check_agreement(manifests: Mapping[str, rows.Manifest], plan: Plan) -> None:
