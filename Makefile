@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: quickstart test lint bench bench-vocab clean
+.PHONY: quickstart test lint bench bench-vocab bench-data clean
 
 quickstart: $(VENV)/.installed
 	LRL=$(BIN)/lrl scripts/quickstart.sh
@@ -27,6 +27,15 @@ bench: $(VENV)/.dev
 bench-vocab: $(VENV)/.dev
 	$(BIN)/python scripts/benchmarks/vocab.py
 
+# MaxText wants a Python of its own, and 3.12; without one it is named as not installed.
+MAXTEXT := $(VENV)-maxtext
+bench-data: $(VENV)/.dev
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt datasets grain
+	-test -x $(MAXTEXT)/bin/python || python3.12 -m venv $(MAXTEXT)
+	-$(MAXTEXT)/bin/python -m pip install --progress-bar on "maxtext[tpu]" tensorflow \
+		tensorflow-datasets importlib_resources
+	$(BIN)/python scripts/benchmarks/data.py --maxtext $(MAXTEXT)/bin/python
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -40,4 +49,4 @@ $(VENV)/.dev: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) runs build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-maxtext runs build dist *.egg-info

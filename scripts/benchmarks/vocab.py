@@ -81,7 +81,7 @@ def write_text(path: Path, megabytes: int, script: str, seed: int) -> str:
     return f"{size:,} bytes"
 
 
-def lexicon(rng: np.random.Generator, script: str) -> list[str]:
+def lexicon(rng: np.random.Generator, script: str, count: int = WORDS) -> list[str]:
     """Distinct words of one to five syllables; syllables are as skewed as words."""
     if script == "hangul":
         syllables = [chr(c) for c in rng.permutation(np.arange(0xAC00, 0xD7A4))[:2000]]
@@ -90,12 +90,12 @@ def lexicon(rng: np.random.Generator, script: str) -> list[str]:
     weight = 1 / np.arange(1, len(syllables) + 1)
     weight /= weight.sum()
     words: dict[str, None] = {}
-    while len(words) < WORDS:
+    while len(words) < count:
         lengths = rng.integers(1, 6, 10_000)
         picked = rng.choice(len(syllables), (10_000, 5), p=weight)
         for row, n in zip(picked, lengths, strict=True):
             words["".join(syllables[i] for i in row[:n])] = None
-    return list(words)[:WORDS]
+    return list(words)[:count]
 
 
 def lines(path: Path) -> Iterator[str]:
