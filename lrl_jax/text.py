@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
+import glob
 import gzip
 import hashlib
 import io
@@ -137,18 +138,27 @@ def paths(uri: str) -> list[epath.Path]:
     Raises:
       DataError: nothing there, a folder, or an empty file.
     """
-    path = epath.Path(uri)
+    found = [epath.Path(uri)]
     if any(c in uri for c in "*?["):
-        parts = uri.split("/")
-        first = next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))
-        found = sorted(epath.Path("/".join(parts[:first]) or ".").glob("/".join(parts[first:])))
+        found = [epath.Path(one) for one in _globbed(uri)]
         if not found:
             raise DataError(f"{uri}: no file matches")
-    else:
-        found = [path]
     for one in found:
         _check(one)
     return found
+
+
+def _globbed(uri: str) -> list[str]:
+    """The names that match; `**` stands for any folders below."""
+    if "://" not in uri:
+        found = glob.glob(uri, recursive=True)
+        return sorted(one for one in found if "**" not in uri or not os.path.isdir(one))
+    if "**" in uri:
+        raise DataError(f"{uri}: `**` is for local files; name the folders, such as web/*/*.txt")
+    parts = uri.split("/")
+    first = next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))
+    below = epath.Path("/".join(parts[:first])).glob("/".join(parts[first:]))
+    return sorted(os.fspath(one) for one in below)
 
 
 def files(uri: str) -> list[str]:

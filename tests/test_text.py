@@ -51,6 +51,14 @@ def test_a_glob_reads_files_in_name_order(tmp_path):
     assert list(text.lines(str(tmp_path / "*.txt*"))) == ["1", "2"]
 
 
+def test_a_glob_looks_into_folders(tmp_path):
+    for name in ("a/1.txt", "a/b/2.txt", "3.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / name, f"{name}\n".encode())
+    assert list(text.lines(str(tmp_path / "**"))) == ["3.txt", "a/1.txt", "a/b/2.txt"]
+    assert list(text.lines(str(tmp_path / "?/*.txt"))) == ["a/1.txt"]
+
+
 @pytest.mark.parametrize("suffix", PACK)
 def test_what_is_packed_is_unpacked_and_what_is_cut_short_is_named(tmp_path, suffix):
     packed = PACK[suffix]("\ufeff가\r\n나\n".encode() * 400)

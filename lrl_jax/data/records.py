@@ -63,12 +63,13 @@ def fingerprints(dataset: recipe_data.Dataset) -> list[list[str]]:
     """What the text of each shard is, wherever it lies: a digest for each of its spans."""
     if isinstance(dataset, recipe_data.Task):
         return imports.fingerprints(dataset)
-    place = _catalogue(dataset)
-    whole = catalogues.fingerprint(place) if place else ""
-    return [
-        [f"{whole or text.fingerprint(span.uri)}:{span.start}:{span.end}" for span in shard]
-        for shard in shards(dataset)
-    ]
+    place, found = _catalogue(dataset), shards(dataset)
+    names = {span.uri for shard in found for span in shard}
+    if place:
+        marks = dict.fromkeys(names, catalogues.fingerprint(place))
+    else:
+        marks = {name: text.fingerprint(name) for name in sorted(names)}
+    return [[f"{marks[span.uri]}:{span.start}:{span.end}" for span in shard] for shard in found]
 
 
 def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
