@@ -319,7 +319,8 @@ class _Part:
     def of(
         weights: Mapping[str, float], names: Sequence[str], start: int, before: np.ndarray
     ) -> "_Part":
-        read = sorted(name for name, weight in weights.items() if weight)
+        # the heaviest first: neighbours in weight must not all begin late
+        read = sorted((name for name in weights if weights[name]), key=lambda n: (-weights[n], n))
         whole = math.fsum(weights[name] for name in read)
         phase = (np.arange(len(read)) + 0.5) * GOLDEN % 1
         with np.errstate(over="ignore"):  # due never
