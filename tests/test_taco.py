@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from hand_tokenizer import make
 import pytest
 
 from lrl_jax import recipe_data
@@ -73,7 +74,58 @@ def test_what_is_learnt_parses_into_what_it_was_made_of(legacy):
     }  # fmt: skip
     found = taco.parse(taco.answer(record, legacy))
     assert (found.answer, found.language) == ("उत्तर: एक\nदुई", "Nepali")
-    assert found.english_answer.rstrip(". ") == "One"
+    assert (found.english_instruction, found.english_answer) == ("Say: a\nb", "One.")
+
+
+CHAIN = {
+    "language": "npi_Deva", "instruction": "x", "input": "", "output": "उ",
+    "english_instruction": "I", "english_input": "", "english_output": "O",
+}  # fmt: skip
+
+
+def weighed(template: str, prompt: str = "alpaca", **weights: float) -> list[tuple[str, float]]:
+    """What is written of CHAIN after its prompt."""
+    one = {"kind": "taco", "path": ["x"], "language": "npi_Deva", "template": template}
+    one |= {"prompt": prompt, "weights": weights}
+    data = recipe_data.Data(sequence_length=8, datasets={"d": one})
+    parts = templates.writer(data.datasets["d"], make())(CHAIN)
+    assert not parts[0].trained
+    return [(part.text, part.weight) for part in parts[1:]]
+
+
+def test_sections_weigh_what_the_recipe_says():
+    got = weighed("taco", english_instruction=0, english_answer=0.5, answer=2)
+    assert got == [
+        ("Instruction in English: I\n", 0),
+        ("Response in English: O\n", 0.5),
+        ("Response in Nepali: उ", 2),
+    ]
+    got = weighed("taco_legacy", english_instruction=0.3)
+    assert got == [
+        ("Instruction in English: I. \n", 0.3),
+        (" " * 24 + "Response in English: O. \n" + " " * 24 + "Response in Nepali: उ ", 1),
+    ]
+
+
+def test_a_chain_of_one_weight_is_tokenised_whole():
+    whole = "Instruction in English: I\nResponse in English: O\nResponse in Nepali: उ"
+    assert weighed("taco") == [(whole, 1)]
+
+
+def test_a_chain_is_asked_for_in_the_turns_of_guanaco_where_the_recipe_says_so():
+    asked = templates.chain(CHAIN, prompt="guanaco")[0].text
+    assert asked == (
+        "### Human: Translate the following instructions from Nepali to English, formulate a "
+        "response in English, and then translate that response back into Nepali.\nx"
+        "### Assistant:"
+    )
+    assert weighed("taco", prompt="guanaco") == weighed("taco")
+
+
+def test_every_chain_begins_with_the_words_that_open_a_generation():
+    assert all(taco.answer(CHAIN, legacy).startswith(taco.PREFIX) for legacy in (False, True))
+    opened = make().encode(taco.PREFIX)
+    assert make().encode(taco.answer(CHAIN, legacy=False))[: len(opened)] == opened
 
 
 def test_a_chain_cut_short_is_a_failed_generation():

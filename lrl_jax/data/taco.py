@@ -20,8 +20,10 @@ REQUEST = (
 )
 PREFIX = "Instruction in English:"
 INDENT = " " * 24
+STOP = rf"(?:\. (?=\n{INDENT}Response))?"  # of the released scaffold, not of the text before it
 SECTIONS = re.compile(
-    r"\s*Instruction in English:(.*?)\n\s*Response in English:(.*?)\n\s*Response in ([^\n:]+):(.*)",
+    rf"\s*{PREFIX}(.*?){STOP}\n\s*Response in English:(.*?){STOP}\n"
+    r"\s*Response in ([^\n:]+):(.*)",
     re.DOTALL,
 )
 

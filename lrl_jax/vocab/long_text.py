@@ -35,7 +35,7 @@ def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
         codec, ends = _bare(tokenizer.files[MODEL])
     else:
         codec, ends = tokenizer.codec, _word_ends(tokenizer.files[JSON])
-    found, cut = [], stretches(text, ends)
+    found, cut = [], stretches(text, ends, STRETCH)
     while some := list(itertools.islice(cut, AT_ONCE)):
         rows = codec.encode_batch(some)
         every = itertools.chain.from_iterable(rows)
@@ -43,7 +43,7 @@ def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int32), *found])
 
 
-def stretches(text: str, ends: Ends, size: int = STRETCH) -> Iterator[str]:
+def stretches(text: str, ends: Ends, size: int) -> Iterator[str]:
     """The text in stretches of `size` characters and a few more.
 
     >>> [*stretches("ab ab ab", lambda left, right: right == " ", size=1)]
@@ -67,7 +67,7 @@ def _normal(tokenizer: Tokenizer, text: str) -> str:
     if spec.precompiled_charsmap or spec.remove_extra_whitespaces or own:
         known = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.files[MODEL])
         return known.normalize(text)
-    prefix = " " if spec.add_dummy_prefix else ""
+    prefix = " " if text and spec.add_dummy_prefix else ""
     return (prefix + text).replace(" ", SPACE) if spec.escape_whitespaces else prefix + text
 
 
