@@ -274,8 +274,8 @@ def test_a_shard_without_a_document_has_no_file(tmp_path):
 
 
 def test_an_id_out_of_the_vocabulary_is_refused(text, tmp_path):
-    small = dataclasses.replace(make(), size=C)
-    with pytest.raises(ValueError, match="gave id 265, but has ids 0 to 264"):
+    small = dataclasses.replace(make(), size=B)
+    with pytest.raises(ValueError, match="token 1 has id 264, but ids are 0 to 263"):
         packed(data_of(text), tmp_path, small)
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
 

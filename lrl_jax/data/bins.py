@@ -71,8 +71,11 @@ def exact_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def fill(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """The better of `best_fit` and `exact_fit`: fewer bins."""
-    return min(best_fit(lengths, capacity), exact_fit(lengths, capacity), key=len)
+    """The better of `best_fit` and `exact_fit`, that is, fewer bins; the first, if they are full."""
+    found = best_fit(lengths, capacity)
+    if sum(lengths) >= FULL * capacity * len(found):
+        return found
+    return min(found, exact_fit(lengths, capacity), key=len)
 
 
 def settle(lengths: Sequence[int], capacity: int, most: int) -> tuple[list[list[int]], list[int]]:

@@ -190,10 +190,9 @@ class Cutter:
 
     def _of(self, batch: list[Sequence[templates.Part]]) -> Iterator[Piece]:
         found = documents.encode(batch, self._tokenizer)
-        tokens = np.concatenate([document.tokens for document in found])
+        tokens = np.concatenate([document.tokens for document in found], dtype=np.int32)
         weights = np.concatenate([document.weights for document in found], dtype=np.float32)
-        self._check(tokens)
-        tokens = tokens.astype(np.int32)
+        documents.check(tokens, self._tokenizer.size)
         self.count += Count(
             docs=len(found),
             bytes=sum(document.bytes for document in found),
@@ -232,21 +231,13 @@ class Cutter:
                 some.append(filters.shortened(learnt))
         self.count += change
 
-    def _check(self, tokens: np.ndarray) -> None:
-        size = self._tokenizer.size
-        if len(tokens) and not 0 <= tokens.min() <= tokens.max() < size:
-            bad = tokens[(tokens < 0) | (tokens >= size)][0]
-            raise DataError(
-                f"the tokenizer gave id {bad}, but has ids 0 to {size - 1}; its files do not "
-                "belong together: fetch them again"
-            )
-
 
 def _batches(examples: Iterable[Sequence[templates.Part]]) -> Iterator[list]:
     batch, chars = [], 0
     for parts in examples:
         batch.append(parts)
-        chars += sum(len(part.text) for part in parts)
+        for part in parts:
+            chars += len(part.text)
         if len(batch) == BATCH or chars >= BATCH_CHARS:
             yield batch
             batch, chars = [], 0

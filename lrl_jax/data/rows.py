@@ -66,11 +66,12 @@ def encode(documents: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
 
 
 def _pack_weights(weights: np.ndarray) -> tuple[int, bytes]:
-    if (weights == 1).all():
+    ones = weights == 1
+    if ones.all():
         return 0, b""
+    if (ones | (weights == 0)).all():
+        return MASKED, np.packbits(ones).tobytes()
     kinds, places = np.unique(weights, return_inverse=True)
-    if set(kinds.tolist()) <= {0.0, 1.0}:
-        return MASKED, np.packbits(weights > 0).tobytes()
     if len(kinds) > 255:
         raise DataError(f"a row with {len(kinds)} different loss weights; want at most 255")
     return WEIGHTED, bytes([len(kinds)]) + kinds.tobytes() + places.astype(np.uint8).tobytes()
