@@ -11,10 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 import pytest
+import tiny_llama
 
 from lrl_jax import recipe_data
 from lrl_jax.data import bins, pack, records, rows, templates
 from lrl_jax.data.pack import Piece
+from lrl_jax.model import llama
+from lrl_jax.train import loss
 
 ID_0 = ("\u2581d",)  # a tokenizer whose id 0 is a piece of text, as "!" is in Llama 3
 A, B, C, EOS = 263, 264, 265, 2
@@ -262,6 +265,30 @@ def test_id_0_is_a_token_like_any_other(tmp_path):
     done = packed(data_of(tmp_path / "t.txt"), tmp_path, tokenizer)
     (row,) = read(done, tmp_path)
     assert segments(row) == [[(0, True), (0, True), (A + 1, True), (tokenizer.eos_id, True)]]
+
+
+# ---------------------------------------------------------------------------- what a model sees
+def test_the_loss_of_packed_documents_is_that_of_documents_alone(tmp_path):
+    (tmp_path / "t").write_text("a b c a\nb b a c c b a\nc a\n")
+    tokenizer = make()
+    cfg = dataclasses.replace(tiny_llama.CFG, vocab_size=tokenizer.size)
+    model = llama.bind(cfg, tiny_llama.params(cfg))
+    losses, shapes = [], []
+    for packing in PACKINGS:
+        data = data_of(tmp_path / "t", sequence_length=16, packing=packing)
+        found = read(packed(data, tmp_path), tmp_path)
+        batch = rows.features(found, 16, tokenizer.bos_id, tokenizer.pad_id)
+        names = ("input_tokens", "segment_ids", "positions")
+        hidden_BTD = model.hidden(*(batch[f"decoder_{name}"] for name in names))
+        nll_BT = loss.token_loss(
+            hidden_BTD, model.unembedding(), batch["decoder_target_tokens"], cfg.vocab_size
+        )
+        weighed_BT = loss.weigh(nll_BT, batch["decoder_loss_weights"])
+        losses.append(float(np.sum(np.asarray(weighed_BT), dtype=np.float64)))
+        shapes.append(nll_BT.shape)
+    assert shapes == [(1, 16), (1, 16), (3, 16)]
+    assert losses[0] == pytest.approx(losses[2], rel=1e-6)
+    assert losses[1] == pytest.approx(losses[2], rel=1e-6)
 
 
 # ---------------------------------------------------------------------------- failures

@@ -28,7 +28,7 @@ from lrl_jax.vocab.tokenizer import Tokenizer
 
 VERSION = 2  # of the packing; a new one makes every dataset be packed again
 BATCH = 1024  # documents tokenised at once, or fewer, of
-BATCH_CHARS = 1 << 22  # so many characters
+BATCH_CHARS = 1 << 20  # so many characters
 SUFFIX = ".array_record"
 DATASETS = "datasets.json"  # name -> folder of its rows, beside those folders
 TOO_LONG = "longer than a row"  # why a document is left out by `long_documents: drop`
