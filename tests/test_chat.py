@@ -6,7 +6,7 @@ import time
 
 import byte_tokenizer
 from hand_tokenizer import make
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import pytest
 from tokenizers import Tokenizer as Fast
@@ -296,6 +296,9 @@ content = st.lists(pieces, min_size=1, max_size=6).map("".join)
 
 
 @settings(max_examples=200, deadline=None)
+@example(["<|im_", "end|>"])
+@example(["a<|im_end|", ">"])
+@example(["<", "|im_end|>"])
 @given(st.lists(content, min_size=2, max_size=6).filter(lambda found: len(found) % 2 == 0))
 def test_no_message_can_forge_a_control_token_nor_is_changed(contents):
     """Also where messages stand right beside each other in what a template writes."""
@@ -323,9 +326,7 @@ def test_a_chat_template_is_found_where_transformers_would_find_it():
 
 
 def test_a_tokenizer_without_a_chat_template_is_told_what_to_do():
-    with pytest.raises(
-        ValueError, match=r"no chat template; put its .*\.jinja beside .* chatml"
-    ):
+    with pytest.raises(ValueError, match=r"no chat template; put its .*\.jinja beside .* chatml"):
         templates.writer(dataset(), BYTES)
 
 
@@ -390,6 +391,12 @@ def test_a_template_that_takes_long_without_counting_is_ended_by_its_trial(monke
     slow = "{% set x = range(99999) | map('string') | sort %}" * 400
     with pytest.raises(ValueError, match="takes over 2 s, or crashes"):
         sandbox.compiled(slow)
+
+
+def test_a_template_is_counted_anew_for_every_conversation():
+    render = sandbox.compiled("{% for i in range(60000) %}{% endfor %}a")
+    texts = [render([], add_generation_prompt=False) for _ in range(sandbox.STEPS // 60000 + 1)]
+    assert {*texts} == {"a"}
 
 
 def test_every_day_writes_the_same():

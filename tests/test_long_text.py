@@ -20,13 +20,18 @@ BYTES = byte_tokenizer.learn(LINES, 400)
 texts = st.text(st.sampled_from("abcd  \n\t.,!'12\u2581é한。\u0301"), max_size=60)
 
 
-def altered(**normaliser: bool) -> Tokenizer:
+def altered(fallback: bool = True, **normaliser: bool) -> Tokenizer:
     model = spm.ModelProto()
     model.ParseFromString(make().files["tokenizer.model"])
     model.pieces.add(piece="b\u2581", score=-20.0)  # a piece that reaches over a space
     model.pieces.add(piece="ca", score=-21.0)
     for name, value in normaliser.items():
         setattr(model.normalizer_spec, name, value)
+    if not fallback:
+        kept = [piece for piece in model.pieces if piece.type != piece.Type.BYTE]
+        del model.pieces[:]
+        model.pieces.extend(kept)
+        model.trainer_spec.byte_fallback = False
     model.trainer_spec.vocab_size = len(model.pieces)
     return from_bytes(model.SerializeToString())
 
@@ -36,6 +41,7 @@ TOKENIZERS = {
     "reaching over spaces": altered(),
     "without prefix": altered(add_dummy_prefix=False),
     "fewer spaces": altered(remove_extra_whitespaces=True),
+    "unknown letters": altered(fallback=False),
     "byte-level": BYTES,
 }
 

@@ -264,7 +264,6 @@ def mark(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> str:
         "written": [[dataclasses.astuple(part) for part in write(r)] for r in specimens(dataset)],
         "with_system": _with_system(write) if isinstance(dataset, recipe_data.Chat) else "",
         "requests": translation.REQUESTS,
-        "options": dataset.model_dump(mode="json", include=OPTIONS),
         "own": own_chat.template(tokenizer) if name(dataset) == OWN else "",
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
@@ -276,9 +275,6 @@ def _with_system(write: Template) -> list[tuple]:
         return [dataclasses.astuple(part) for part in write({"messages": json.dumps(said)})]
     except ValueError:
         return []  # the template takes none
-
-
-OPTIONS = {"system", "learn", "prompt", "weights"}
 
 
 def fingerprint(name: str, record: Record) -> str:
