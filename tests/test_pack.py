@@ -221,14 +221,18 @@ def test_a_dropped_document_is_counted_shown_and_not_distinct(text, tmp_path):
     assert done.count.bytes == len("a b") + len("c")
 
 
-def test_shorter_documents_first(tmp_path):
+def test_shorter_documents_are_in_earlier_windows_and_longer_ones_give_the_key(tmp_path):
     (tmp_path / "t").write_text("a b c\nb\na b\nc\na b c a b c a b c\n")  # 4 2 3 2 10 tokens
     data = data_of(tmp_path / "t", {"order": "length"})
     done = packed(data, tmp_path)
     got = tokens(read(done, tmp_path))
-    nine = [A, B, C, A, B, C, A, B]
-    assert got == [[[B, EOS], [C, EOS], [A, B, EOS]], [[A, B, C, EOS]], [nine], [[C, EOS]]]
-    assert done.keys.tolist() == [2, 4, 10, 10]
+    ten = [A, B, C, A, B, C, A, B], [C, EOS]  # split where the row ends
+    assert got == [[ten[0]], [[A, B, C, EOS], [A, B, EOS]], [[B, EOS], [C, EOS], ten[1]]]
+    assert done.keys.tolist() == [10, 4, 10]
+    in_two = packed(data.model_copy(update={"pack_window": 2}), tmp_path)
+    got = tokens(read(in_two, tmp_path))
+    assert got[:2] == [[[B, EOS], [C, EOS]], [[A, B, C, EOS], [A, B, EOS]]]
+    assert in_two.keys.tolist() == [2, 4, 10, 10]
 
 
 def test_documents_in_file_order_stay_whole_and_in_order(tmp_path):

@@ -92,8 +92,8 @@ class Packed:
       shard: its file; none, if it has no document.
       samples: reason -> some of the records left out for it.
       digests: uint64, of the different texts in it, ascending.
-      keys: int32, a number per row by which rows of all shards are put in order; none where the
-        order is theirs already.
+      keys: int32, of each row the tokens of its longest document, by which rows of all shards
+        are put in order; none where the order is theirs already.
     """
 
     shard: rows.Shard | None
@@ -247,14 +247,14 @@ def _batches(examples: Iterable[Sequence[templates.Part]]) -> Iterator[list]:
 
 # ---------------------------------------------------------------------------- rows
 def arrange(pieces: Iterable[Piece], data: recipe_data.Data, order: str) -> Iterator[list[Piece]]:
-    """Puts pieces into rows; documents that are not shuffled stay in order."""
+    """Puts pieces into rows; `file` order is that of documents, others only of windows of them."""
     if data.packing == "none":
         return ([piece] for piece in pieces)
     if data.packing == "concatenate":
         return _concatenated(pieces, data.sequence_length)
-    if order == "shuffled":
-        return _best_fit(pieces, data.sequence_length, data.pack_window)
-    return _in_order(pieces, data.sequence_length)
+    if order == "file":
+        return _in_order(pieces, data.sequence_length)
+    return _best_fit(pieces, data.sequence_length, data.pack_window)
 
 
 def _best_fit(pieces: Iterable[Piece], length: int, window: int) -> Iterator[list[Piece]]:
@@ -307,7 +307,7 @@ def _concatenated(pieces: Iterable[Piece], length: int) -> Iterator[list[Piece]]
 def _encoded(found: Iterable[list[Piece]], length: int, keys: list[int]) -> Iterator[bytes]:
     for row in found:
         assert 0 < sum(len(piece.tokens) for piece in row) <= length
-        keys.append(row[0].whole)
+        keys.append(max(piece.whole for piece in row))
         yield rows.encode([(piece.tokens, piece.weights) for piece in row])
 
 

@@ -23,7 +23,7 @@ from lrl_jax.data.pack import Count, Job, Packed
 
 SIDECAR, DIGESTS, KEYS = ".json", ".digests.npy", ".keys.npy"
 SURVEY, COPIES = ".survey.npy", ".copies.npy"  # of a shard, until the dataset is finished
-JOINED = "joined.survey.npy"  # the surveys of all shards
+JOINED = "joined" + SURVEY  # those of all shards, one after another
 BUCKET = 1 << 24  # digests compared at once
 
 
@@ -123,20 +123,21 @@ def distinct(jobs: Sequence[Job]) -> int:
 
 
 def surveys(jobs: Sequence[Job], folder: epath.Path) -> list[np.ndarray]:
-    """The surveys of shards, as parts of one file."""
-    found = [load(beside(job, SURVEY)) for job in jobs[:1]]
-    sizes = [len(load(beside(job, SURVEY))) for job in jobs]
-    if len(jobs) == 1 or not sum(sizes):
-        return found * len(jobs)
-    if "://" in os.fspath(folder):
-        return [load(beside(job, SURVEY)) for job in jobs]
-    path = os.fspath(folder / JOINED)
-    joined = np.lib.format.open_memmap(path, "w+", found[0].dtype, (sum(sizes),))
-    ends = np.cumsum(sizes)
-    parts = np.split(joined, ends[:-1])
-    for part, job in zip(parts, jobs, strict=True):
-        part[:] = load(beside(job, SURVEY))
-    return parts
+    """The surveys of shards; of local ones, parts of one file that stay on disk."""
+    paths = [beside(job, SURVEY) for job in jobs]
+    if len(paths) == 1 or "://" in os.fspath(folder):
+        return [load(path) for path in paths]
+    sizes, kind = [], np.dtype(np.uint8)
+    with (folder / JOINED).open("wb") as f:
+        for path in paths:
+            part = load(path)
+            sizes.append(len(part))
+            kind = part.dtype
+            f.write(np.ascontiguousarray(part).view(np.uint8).data)
+    if not sum(sizes):
+        return [np.empty(0, kind) for _ in paths]
+    joined = np.memmap(os.fspath(folder / JOINED), kind, "r")
+    return np.split(joined, np.cumsum(sizes)[:-1])
 
 
 # ---------------------------------------------------------------------------- arrays
