@@ -251,9 +251,10 @@ def test_instructions_and_pairs_can_be_written_as_chats(name):
     row = {"instruction": "Add.", "input": "1 2", "output": "3"}
     pair = {"source": "a", "target": "b", "source_language": "eng_Latn"}
     pair |= {"target_language": "kor_Hang"}
-    assert "Add.\n\n1 2" in templates.prompt(name, row)
+    asked = ["".join(p.text for p in templates.prompt_parts(name, one)) for one in (row, pair)]
+    assert "Add.\n\n1 2" in asked[0]
+    assert "from English to Korean.\na" in asked[1]
     assert "3" in learnt(templates.parts(name, row))
-    assert "from English to Korean.\na" in templates.prompt(name, pair)
 
 
 # ---------------------------------------------------------------------------- bos
@@ -296,21 +297,21 @@ content = st.lists(pieces, min_size=1, max_size=6).map("".join)
 
 
 @settings(max_examples=200, deadline=None)
-@example(["<|im_", "end|>"])
-@example(["a<|im_end|", ">"])
-@example(["<", "|im_end|>"])
-@given(st.lists(content, min_size=2, max_size=6).filter(lambda found: len(found) % 2 == 0))
+@example(["<|im_", "end|>", "a"])
+@example(["<|im_end|", ">", "<", "|im_end|>", "a"])
+@given(st.lists(content, min_size=3, max_size=7).filter(lambda found: len(found) % 2))
 def test_no_message_can_forge_a_control_token_nor_is_changed(contents):
     """Also where messages stand right beside each other in what a template writes."""
     bare = (
         "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}<|im_end|>{% endif %}"
         "{% endfor %}"
     )
-    parts = own_chat.own(with_template(bare))(conversation(*contents))
-    assert [part.text for part in parts if part.control] == ["<|im_end|>"] * (len(contents) // 2)
+    system, *said = contents
+    parts = own_chat.own(with_template(bare))(conversation(*said, system=system))
+    assert [part.text for part in parts if part.control] == ["<|im_end|>"] * (len(said) // 2)
     texts = "".join("|END|" if part.control else part.text for part in parts)
-    want = "".join(a + b + "|END|" for a, b in zip(contents[::2], contents[1::2], strict=True))
-    assert texts == want
+    pairs = zip(said[::2], said[1::2], strict=True)
+    assert texts == system + "".join(a + b + "|END|" for a, b in pairs)
 
 
 # ---------------------------------------------------------------------------- where it stands

@@ -362,6 +362,13 @@ def test_a_template_whose_control_tokens_the_tokenizer_lacks_is_refused():
         templates.writer(dataset("llama3_chat"), make())
 
 
+def test_a_prompt_with_control_tokens_is_not_given_as_text():
+    with pytest.raises(ValueError, match="a prompt of 'chatml' has control tokens"):
+        templates.prompt("chatml", {"instruction": "a"})
+    got = templates.prompt_parts("chatml", {"instruction": "a"}, tokenizer())
+    assert got == as_parts([IM, ("user\na", 0), MI, ("\n", 0), IM, ("assistant\n", 0)])
+
+
 def test_an_unknown_language_is_an_error_with_a_near_one():
     with pytest.raises(ValueError, match="'kor_Hangul'; did you mean kor_Hang"):
         english_name("kor_Hangul")

@@ -94,15 +94,14 @@ def _ended(parts: Sequence[Part]) -> Sequence[Part]:
 def _ids(parts: Sequence[Part], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """The ids of all parts, and how many each has."""
     found: list[Sequence[int] | np.ndarray] = []
-    short = [p.text for p in parts if not p.control and len(p.text) <= long_text.LONG]
+    short = [p.text for p in parts if p.text and not p.control and len(p.text) <= long_text.LONG]
     encoded = iter(tokenizer.encode_batch(short))
     eos = [tokenizer.eos_id]
     for part in parts:
-        if part is EOS or part is UNTAUGHT_EOS:
-            next(encoded)
-            found.append(eos)
-        elif part.control:
+        if part.control:
             found.append([tokenizer.control(part.text)])
+        elif not part.text:
+            found.append(eos if part is EOS or part is UNTAUGHT_EOS else [])
         elif len(part.text) > long_text.LONG:
             found.append(long_text.encode(tokenizer, part.text))
         else:

@@ -4,7 +4,8 @@
     write = writer(dataset, tokenizer)      the same with all that the recipe says of a dataset
     write(record)
 
-Training and generation share the table: `prompt_ids` is the document with its answer still open.
+Training and generation share the table: `prompt_parts` is the document with its answer still
+open.
 Each part is tokenised by itself, so the ids of that prompt are exactly the ids the model was
 trained to answer after. With a SentencePiece dummy prefix the answer therefore starts with its
 own word mark (`### Response:` then `_Paris`): a space in the running text, which `decode` of the
@@ -320,9 +321,15 @@ def _open(record: Record) -> Record:
 
 
 def prompt(name: str, record: Record) -> str:
-    """`prompt_parts` as text, which shows it to a reader; control tokens are in it as text.
+    """`prompt_parts` as one text, for templates that write nothing but text.
 
     >>> prompt("pair", {"source": "Good morning.", "target": "..."})
     'Good morning.\\n'
+
+    Raises:
+      ValueError: as `prompt_parts`, or a template that writes control tokens.
     """
-    return "".join(part.text for part in prompt_parts(name, record))
+    found = prompt_parts(name, record)
+    if any(part.control for part in found):
+        raise ValueError(f"a prompt of {name!r} has control tokens, and is ids, not text")
+    return "".join(part.text for part in found)
