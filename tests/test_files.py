@@ -39,7 +39,9 @@ def test_a_large_file_is_cut_evenly_after_a_line(tmp_path):
     ]
 
 
-def test_paragraphs_are_cut_at_blank_lines(tmp_path):
+@pytest.mark.parametrize("block", [4, 1 << 20])
+def test_paragraphs_are_cut_at_blank_lines(tmp_path, monkeypatch, block):
+    monkeypatch.setattr(text, "BLOCK", block)
     uri = write(tmp_path / "a", "one\ntwo\n \r\nthree\nfour\n\nfive\n")
     [first, *rest] = files.shards([uri], documents="paragraphs", size=8)
     assert [*text.numbered(*first[0])] == [(1, "one"), (2, "two"), (3, " ")]
@@ -87,10 +89,10 @@ def test_every_line_is_in_one_shard(tmp_path_factory, lines, size, ends):
         assert all(span.end == after.start for span, after in itertools.pairwise(found))
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1), st.integers(1, 30))
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), min_size=1), st.integers(1, 30))
 def test_aligned_files_are_cut_at_the_same_line(tmp_path_factory, lengths, size):
     folder = tmp_path_factory.mktemp("t")
-    lengths = [(3, 3), *lengths]
+    lengths = [(40, 3), *lengths]
     both = [
         write(folder / name, "".join("x" * pair[i] + "\n" for pair in lengths))
         for i, name in enumerate("st")

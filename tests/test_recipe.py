@@ -146,12 +146,13 @@ def test_an_entry_with_languages_becomes_one_dataset_a_language():
     assert got["mixtures"] == {"e": {"of": {"e_kor_Hang": 1, "e_npi_Deva": 1}}}
 
 
-def test_what_an_entry_or_the_recipe_says_itself_stays():
+@pytest.mark.parametrize("names", [("e", "e_kor_Hang"), ("e_kor_Hang", "e")])
+def test_what_an_entry_or_the_recipe_says_itself_stays(names):
     entry = {"kind": "text", "path": ["{code}"], "languages": ["kor_Hang"], "language": "eng_Latn"}
     mine = {"e": {"of": {"e_kor_Hang": 3}}}
-    got = recipe_file.per_language(
-        {"data": {"datasets": {"e": entry, "e_kor_Hang": {"take": 9}}, "mixtures": mine}}
-    )["data"]
+    entries = {"e": entry, "e_kor_Hang": {"take": 9}}
+    datasets = {name: entries[name] for name in names}
+    got = recipe_file.per_language({"data": {"datasets": datasets, "mixtures": mine}})["data"]
     assert got["datasets"] == {
         "e_kor_Hang": {"kind": "text", "path": ["kor_Hang"], "language": "eng_Latn", "take": 9}
     }

@@ -111,6 +111,10 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
         "text", "a.json", lines({"body": "가"}), {},
         [Bad("a.json:1", "has no field 'text'; it has body")],
     ),
+    "text json lines of lists": (
+        "text", "a.json", lines({"body": [{}]}, {"text": "가"}), {},
+        [Bad("a.json:1", "has no field 'text'; it has body"), TWO[0]],
+    ),
     "text csv": ("text", "a.csv", 'n,text\n1,가\n2,"나 "\n', {}, TWO),
     "text csv with newlines in quotes": (
         "text", "a.csv", 'text,n\r\n"a\r\nb ""c""",1\r\n\r\nd,2\r\n', {},
@@ -122,6 +126,10 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
     "text tsv with raw quotes": ("text", "a.tsv", 'n\ttext\n1\t"a\n2\tb"\n', {},
                                  [{"text": '"a'}, {"text": 'b"'}]),
     "text parquet": ("text", "a.parquet", table(*TWO), {}, TWO),
+    "text parquet with a null": (
+        "text", "a.parquet", table({"text": "가"}, {"text": None}), {},
+        [TWO[0], Bad("a.parquet: row 2", "field 'text' is null", "empty")],
+    ),
     "text parquet column": (
         "text", "a.parquet", table({"a": {"b": ["x", "가"]}}), {"columns": {"text": "a.b[1]"}},
         TWO[:1],
@@ -468,6 +476,15 @@ USELESS: dict[str, tuple[Break, str]] = {
     "TMX with entities": (
         of("parallel", "a.tmx", ENTITIES, columns={"source": "en", "target": "ko"}),
         r"a.tmx:2: has a DOCTYPE, and entities are not read",
+    ),
+    "TMX with a DOCTYPE": (
+        of(
+            "parallel",
+            "a.tmx",
+            TMX.replace("<tmx", '<!DOCTYPE tmx SYSTEM "tmx14.dtd"><tmx'),
+            columns={"source": "en", "target": "ko"},
+        ),
+        "delete that declaration",
     ),
     "TMX cut short": (
         of("parallel", "a.tmx", TMX[:-20], columns={"source": "en", "target": "ko"}),

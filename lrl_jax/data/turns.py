@@ -79,7 +79,7 @@ def _content(value: Any, number: int) -> str:
 
 def _check(roles: list[str]) -> None:
     spoken = roles[1:] if roles[:1] == ["system"] else roles
-    if not spoken or len(spoken) % 2 or spoken != ["user", "assistant"] * (len(spoken) // 2):
+    if not spoken or spoken != ["user", "assistant"] * (len(spoken) // 2):
         raise NotAConversationError(
             f"turns are by {', '.join(roles) or 'no one'}; want user and assistant by turns, after "
             "the system or none, and the assistant last"
