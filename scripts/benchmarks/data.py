@@ -163,10 +163,14 @@ def _child(
     given.write_text(json.dumps(facts))
     out.unlink(missing_ok=True)
     load = os.getloadavg()[0]
-    done = subprocess.run(
-        [python, str(HERE / "data_meter.py"), where, phase, str(given), str(out)],
-        env=_environment(scratch), capture_output=True, text=True, timeout=TIMEOUT, check=False,
-    )  # fmt: skip
+    try:
+        done = subprocess.run(
+            [python, str(HERE / "data_meter.py"), where, phase, str(given), str(out)],
+            env=_environment(scratch), capture_output=True, text=True, timeout=TIMEOUT,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"failed": f"{phase} took more than {TIMEOUT:,} seconds"}
     if done.returncode:
         print(done.stderr[-3000:], file=sys.stderr)
         return {"failed": (done.stderr.strip().splitlines() or ["no message"])[-1]}
@@ -204,7 +208,7 @@ def show(report: dict) -> None:
     table([COLUMNS, *(line(name, found, counts) for name, found in report["found"].items())])
     print("lost: tokens of the text in no row; ko: share of tokens where half is asked for;")
     print("state: bytes of a checkpoint; first: seconds to the first batch from the start of the")
-    print("process; memory: peak of preparing / feeding, MB")
+    print("process, and of CPU; memory: peak of preparing / feeding, MB")
     for name, found in report["found"].items():
         if said := found.get("hosts", {}).get("hosts"):
             print(f"{CONTESTANTS[name].label}: {said}")
@@ -229,7 +233,8 @@ def line(name: str, found: dict, counts: dict) -> tuple[str, ...]:
         label, *(pair(one) for one in rates), pair(both), pair((feed["wall"], feed["cpu"])),
         f"{feed['fill']:.4f}", f"{lost:.2%}", f"{feed['korean']:.3f}",
         "none" if feed["state"] is None else f"{feed['state']:,}",
-        f"{feed['first']:.1f}", f"{made['rss'] / 1e6:,.0f} / {feed['rss'] / 1e6:,.0f}",
+        f"{feed['first']:.1f} / {feed['first_cpu']:.1f}",
+        f"{made['rss'] / 1e6:,.0f} / {feed['rss'] / 1e6:,.0f}",
     )  # fmt: skip
 
 
@@ -282,9 +287,10 @@ def scale(found: dict) -> None:
             print(f"  {label}: {one}")
             continue
         made = one.get("prepare", {}).get("all")
-        how = f"prepared in {made['wall']:.1f} s, " if made else ""
+        how = f"prepared in {made['wall']:.1f} s / {made['cpu']:.1f} s of CPU, " if made else ""
         feed = one["feed"]
-        print(f"  {label}: {how}first batch after {feed['first']:.1f} s, "
+        print(f"  {label}: {how}first batch after {feed['first']:.1f} s / "
+              f"{feed['first_cpu']:.1f} s of CPU, "
               f"{feed['rss'] / 1e6:,.0f} MB, state {feed['state']:,} bytes, fed "
               f"{pair((feed['wall'], feed['cpu']))} Mtok/s")  # fmt: skip
 

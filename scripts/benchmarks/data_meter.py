@@ -121,13 +121,14 @@ def fed(open_feed: Callable[[], Iterator], read: Callable[[Any], Batch], setting
     imported = time.time() - setting.started
     feed = open_feed()
     kept = [_copied(read(next(feed)))]
-    first = time.time() - setting.started
+    first, first_cpu = time.time() - setting.started, _cpu()
     _run(feed, read, setting.seconds / 2, kept)  # to warm up
     runs = [_run(feed, read, setting.seconds, kept) for _ in range(RUNS)]
     rows = sum(run["rows"] for run in runs)
     return {
         "imported": imported,
         "first": first,
+        "first_cpu": first_cpu,
         "wall": statistics.median(run["tokens"] / run["took"].wall for run in runs),
         "cpu": statistics.median(run["tokens"] / run["took"].cpu for run in runs),
         "runs": [run["tokens"] / run["took"].wall for run in runs],
