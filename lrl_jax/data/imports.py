@@ -66,8 +66,9 @@ def resolved(recipe: Recipe) -> Recipe:
     for files in {task.imports for task in tasks} - {data.imports}:
         describe(files, [(one.task, one.split) for one in tasks if one.imports == files])
     mine = [(one.task, one.split) for one in tasks if one.imports == data.imports]
-    if data.imports or mine or mixtures:
-        known = describe(data.imports, mine, [one.seqio for one in mixtures.values()])
+    if not (data.imports or mine or mixtures):
+        return recipe
+    known = describe(data.imports, mine, [one.seqio for one in mixtures.values()])
     if not mixtures:
         return recipe
     tree = recipe.model_dump(mode="json")

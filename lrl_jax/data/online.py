@@ -195,6 +195,10 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
     if not total.loss_tokens:
         raise DataError(f"dataset {name!r}: nothing of its text is learnt; see its template")
     mark = f"seqio {jobs.fingerprint(data, name, tokenizer)}"
+    facts: dict[str, Any] = vars(total) | {
+        "left_out": dict(total.left_out),
+        "scripts": dict(total.scripts),
+    }
     manifest = rows.Manifest(
         name=name,
         fingerprint=hashlib.sha256(mark.encode()).hexdigest(),
@@ -209,7 +213,7 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
         distinct=len(digests),
         rows=-(-total.tokens // data.sequence_length),
         shards=(),
-        **{key: dict(one) if isinstance(one, Counter) else one for key, one in vars(total).items()},
+        **facts,
     )
     return Counted(manifest, pieces)
 
@@ -249,7 +253,8 @@ class Online:
         self.manifests = {name: counts[name].manifest for name in plan.names}
         self._pieces = {name: counts[name].pieces for name in plan.names}
         self._tokenizer = tokenizer
-        self._tasks = tasks.register(RUN, data, tokenizer)
+        sizes = {name: one.manifest.docs for name, one in counts.items()}
+        self._tasks = tasks.register(RUN, data, tokenizer, sizes)
         self._places = np.array([*map(plan.names.index, data.datasets), 0])
         share = batch_size // process_count
         self._mine = slice(process_index * share, (process_index + 1) * share)

@@ -62,15 +62,18 @@ def ragged(values: tf.Tensor, lengths: tf.Tensor) -> Any:
 class Records(seqio.DataSource):
     """A recipe's dataset as a seqio source: what its filters keep, in the shards of `records`.
 
+    Args:
+      size: how many records, if it is known: seqio holds few of them in memory.
+
     Attributes:
       error: what the last run failed with; TensorFlow would turn it into an OpError.
     """
 
-    def __init__(self, dataset: recipe_data.Dataset):
+    def __init__(self, dataset: recipe_data.Dataset, size: int | None = None):
         self.dataset = dataset
         self.shards = records.shards(dataset)
         self.error: ValueError | None = None
-        super().__init__(splits=(SPLIT,))
+        super().__init__(splits=(SPLIT,), num_input_examples={SPLIT: size} if size else None)
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
@@ -95,7 +98,7 @@ class Records(seqio.DataSource):
             chosen = np.random.default_rng(seed).permutation(chosen)
         fields = records.fields(self.dataset)
         return tf.data.Dataset.from_generator(
-            lambda: self._blocks(chosen, fields),
+            lambda: self._blocks(chosen.tolist(), fields),
             output_signature={name: tf.TensorSpec((None,), tf.string) for name in fields},
         ).unbatch()
 

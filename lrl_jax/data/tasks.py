@@ -6,10 +6,11 @@ A Task is: source -> template -> cache boundary -> tokenise -> cut. Its document
 are packed, which happens without seqio; `online` trains on them through seqio alone.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import functools
 import re
+import types
 from typing import Any
 
 import numpy as np
@@ -28,11 +29,19 @@ def task_name(run: str, dataset: str) -> str:
     return re.sub(r"[^\w.]", "#", f"lrl.{run}.{dataset}")
 
 
-def register(run: str, data: recipe_data.Data, tokenizer: Tokenizer) -> dict[str, seqio.Task]:
+def register(
+    run: str,
+    data: recipe_data.Data,
+    tokenizer: Tokenizer,
+    sizes: Mapping[str, int] = types.MappingProxyType({}),
+) -> dict[str, seqio.Task]:
     """Registers a Task for every dataset, in the place of any of the same name.
 
     Features, of each token: `targets`, its `weights` in the loss, and the place of its `dataset`
     among the recipe's.
+
+    Args:
+      sizes: how many records a dataset has, where it is known.
     """
     whole = seqio.PassThroughVocabulary(1 << 30)
     features = {
@@ -42,7 +51,7 @@ def register(run: str, data: recipe_data.Data, tokenizer: Tokenizer) -> dict[str
     }
     found = {}
     for place, (name, dataset) in enumerate(data.datasets.items()):
-        source = Records(dataset)
+        source = Records(dataset, sizes.get(name))
         found[name] = put(
             seqio.TaskRegistry,
             task_name(run, name),

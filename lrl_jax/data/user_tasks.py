@@ -79,11 +79,6 @@ TOKENISE = (
     seqio.preprocessors.tokenize,
     seqio.preprocessors.tokenize_and_append_eos,
 )
-AFTER = (  # ours puts the end on, and cuts nothing off
-    seqio.preprocessors.append_eos,
-    seqio.preprocessors.append_eos_after_trim,
-    seqio.preprocessors.truncate_inputs_left,
-)
 
 
 def _as_text(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[tf.data.Dataset, tuple[str, ...]]:
@@ -96,7 +91,7 @@ def _as_text(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[tf.data.Datase
                 break
             if isinstance(step, seqio.CacheDatasetPlaceholder):
                 boundary = dataset
-            elif bare not in AFTER:
+            else:
                 before, dataset = dataset, _step(task, step, dataset)
                 if _strings(before) and not _strings(dataset):
                     if boundary is None or not _strings(boundary):
