@@ -3,8 +3,9 @@
 Nothing is written, downloaded or trained. Every problem is found, not only the first.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -13,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lrl_jax import text
-from lrl_jax.data import records, templates
+from lrl_jax.data import mixture, records, templates
 from lrl_jax.embeddings import table as starts
 from lrl_jax.hf import layout, load
 from lrl_jax.model import llama
-from lrl_jax.recipe import Pretrained, Recipe, Rule
+from lrl_jax.recipe import Pretrained, Recipe, Rule, Stage
 from lrl_jax.recipe_data import Dataset
 from lrl_jax.recipe_vocab import Extend, TrainVocab
 from lrl_jax.run import Run, free_bytes
@@ -85,6 +86,9 @@ def _gather(run: Run) -> Iterator[str]:
     if isinstance(recipe.vocab, Extend) and recipe.vocab.donor:
         yield from _trouble(lambda: tokenizers.read(recipe.vocab.donor), "vocab.donor")
     yield from _sources_of_rows(recipe)
+    for stage in recipe.train.stages:
+        look = functools.partial(mixture.unsized, recipe, stage)
+        yield from _trouble(look, f"train.stages.{stage.name}")
     batch, mesh = recipe.train.batch_size, recipe.train.mesh
     shards = math.prod(n for n in (mesh.data, mesh.fsdp) if n > 0)
     if batch % shards:
@@ -209,14 +213,34 @@ def _stages(recipe: Recipe) -> Table:
     )
     row = recipe.train.batch_size * recipe.data.sequence_length
     for stage in recipe.train.stages:
-        total = sum(stage.mixture.values())
-        mixture = ", ".join(f"{name} {w / total:.0%}" for name, w in stage.mixture.items() if w)
         learns = "; ".join(
             f"{rule.match}{' (new rows)' if rule.rows == 'new' else ''}: {_rate(rule)}"
             for rule in stage.learn
         )
-        table.add_row(stage.name, f"{stage.steps:,}", f"{stage.steps * row:,}", mixture, learns)
+        table.add_row(stage.name, *_length(stage, row), _mixed(recipe, stage), learns)
     return table
+
+
+def _length(stage: Stage, row: int) -> tuple[str, str]:
+    """Steps and tokens, as far as they are known before anything is packed."""
+    if stage.epochs:
+        return f"{stage.epochs:g} epochs", "as packed"
+    return f"{stage.steps:,}", f"{stage.steps * row:,}"
+
+
+def _mixed(recipe: Recipe, stage: Stage) -> str:
+    def shares(weights: Mapping[str, float], whole: float = 1.0) -> str:
+        total = sum(weights.values()) / whole
+        return ", ".join(f"{name} {w / total:.0%}" for name, w in weights.items() if w)
+
+    replay = recipe.train.replay
+    if stage.epochs:
+        words = ", ".join(f"{name} x{w:g}" for name, w in stage.mixture.items() if w)
+    else:
+        words = shares(stage.mixture, 1 - sum(replay.values()))
+    if stage.ramp_to:
+        words += f" -> {shares(stage.ramp_to, 1 - sum(replay.values()))}"
+    return f"{words}; replayed {shares(replay, sum(replay.values()))}" if replay else words
 
 
 def _rate(rule: Rule) -> str:

@@ -97,6 +97,8 @@ def parser() -> argparse.ArgumentParser:
         _with_processes(verb)
         if word == "vocab":
             verb.add_argument("--prove", action="store_true", help="prove what is there once more")
+        if word == "data":
+            _with_runner(verb)
     _probe(verbs)
     _fertility(verbs)
     _laws(verbs)
@@ -105,9 +107,12 @@ def parser() -> argparse.ArgumentParser:
     _with_processes(run)
 
     show = _with_recipe(_verb(verbs, "show", "print packed rows as the model sees them"))
-    show.add_argument("--dataset", default="", help="name in data.datasets (default: the first)")
+    of = show.add_mutually_exclusive_group()
+    of.add_argument("--dataset", default="", help="name in data.datasets (default: the first)")
+    of.add_argument("--stage", default="", help="name in train.stages: rows as training reads them")
     show.add_argument("--row", type=int, default=0, help="first row")
     show.add_argument("--rows", type=int, default=1, help="how many")
+    show.add_argument("--tokens", action="store_true", help="as ids, pieces and loss weights")
     _with_recipe(_verb(verbs, "report", "write report/index.html from what a run has left"))
     return parser
 
@@ -185,6 +190,10 @@ def _verb(verbs, name: str, what: str) -> argparse.ArgumentParser:
 
 def _with_recipe(verb: argparse.ArgumentParser) -> argparse.ArgumentParser:
     verb.add_argument("recipe", help="a recipe file, or the name of one that ships (quickstart)")
+    verb.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="FILE",
+        help="a Python file of yours that registers seqio Tasks; adds to data.imports",
+    )  # fmt: skip
     verb.epilog = "Typed overrides may follow the recipe: train.batch_size=8"
     return verb
 
@@ -194,6 +203,15 @@ def _with_processes(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--coordinator", default="", help="host:port of process 0")
     group.add_argument("--processes", type=int, default=0, help="how many processes")
     group.add_argument("--process-id", type=int, default=0, help="which of them this is")
+
+
+def _with_runner(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("packing on other machines (Apache Beam)")
+    group.add_argument("--runner", default="", help="direct, dataflow, flink or spark")
+    group.add_argument(
+        "--runner-option", action="append", default=[], metavar="KEY=VALUE",
+        help="one of Beam's pipeline options, such as temp_location=gs://bucket/tmp",
+    )  # fmt: skip
 
 
 def _version() -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from lrl_jax import mesh as meshes
 from lrl_jax import text
 from lrl_jax.console import display, say
-from lrl_jax.data import records
+from lrl_jax.data import mixture, records
 from lrl_jax.embeddings import clues, table
 from lrl_jax.embeddings.rows import Matrix, calibrate
 from lrl_jax.hf import layout, load
@@ -106,19 +106,22 @@ def _exposure(run: Run, built: build.Built) -> None:
 
 
 def _tokens_of_new_languages(recipe: Recipe) -> int:
-    """Tokens that training reads of datasets in other languages than English."""
+    """Tokens that training reads of datasets in other languages than English.
+
+    Of stages whose length or mixture depends on the size of datasets, which is not known before
+    they are packed, none are counted.
+    """
     mine = {
         name
         for name, dataset in recipe.data.datasets.items()
         if not records.language(dataset).startswith(f"{ENGLISH}_")
     }
     step = recipe.train.batch_size * recipe.data.sequence_length
-    shares = (
-        stage.steps * sum(w for name, w in stage.mixture.items() if name in mine)
-        / sum(stage.mixture.values())
-        for stage in recipe.train.stages
-    )  # fmt: skip
-    return round(step * sum(shares))
+    total = 0.0
+    for stage in recipe.train.stages:
+        shares = mixture.unsized(recipe, stage) or {}
+        total += stage.steps * sum(share for name, share in shares.items() if name in mine)
+    return round(step * total)
 
 
 def base_tokenizer(run: Run) -> tokenizers.Tokenizer | None:

@@ -19,14 +19,13 @@ from rich.table import Table
 
 from lrl_jax import prepare
 from lrl_jax import steps as words
-from lrl_jax.data import pack
-from lrl_jax.data import rows as packed
+from lrl_jax.data import mixture as mixtures
 from lrl_jax.evaluate import plots
 from lrl_jax.markup import document, figure, h
 from lrl_jax.markup import table as table_of
 from lrl_jax.recipe import Evaluate, Init, Recipe, Rule, Save, Schedule, Stage
 from lrl_jax.recipe_vocab import Extend, Keep
-from lrl_jax.run import Run, perform, write_json
+from lrl_jax.run import Run, manifests, perform, resolved, write_json
 
 LINES = 200  # of each text that is evaluated
 REFERENCE = "eng_"  # languages whose loss is watched, not sought
@@ -199,17 +198,33 @@ def _sized(run: Run, count: int) -> Run:
     sized = Run(recipe.model_copy(update=names))
     for word in ("vocab", "data"):
         perform(sized, word, words.STEPS[word], redo=True)
-    return sized
+    return _alone(sized)
+
+
+def _alone(sized: Run) -> Run:
+    """The run with its longest stage alone, its mixture written out as shares of datasets."""
+    known, packed = resolved(sized).train, manifests(sized)
+    order = mixtures.plan(sized.recipe, packed)
+    longest = max(range(len(known.stages)), key=lambda i: known.stages[i].steps)
+    first = sum(stage.steps for stage in known.stages[:longest]) * known.batch_size
+    last = first + known.stages[longest].steps * known.batch_size
+    before, after = order.consumed(first), order.consumed(last)
+    tokens = {
+        name: (after[name] - before[name]) * one.tokens / one.rows for name, one in packed.items()
+    }
+    mixed = {name: count for name, count in tokens.items() if count}
+    part = {"mixture": mixed, "ramp_to": {}, "weights": "tokens"}
+    stage = known.stages[longest].model_copy(update=part)
+    train = known.model_copy(update={"stages": (stage,), "replay": {}})
+    return Run(sized.recipe.model_copy(update={"train": train}))
 
 
 def _bytes_per_row(sized: Run) -> float:
     """Bytes of text in a row of the mixture that is trained on."""
     recipe = sized.recipe
-    mixture = _longest(recipe).mixture
-    folders = pack.folders(sized.at("data"))
-    found = {name: packed.read_manifest(folders[name]) for name in mixture}
-    whole = sum(mixture.values())
-    per_token = sum(w / whole * found[n].bytes / found[n].loss_tokens for n, w in mixture.items())
+    weights, found = _longest(recipe).mixture, manifests(sized)
+    whole = sum(weights.values())
+    per_token = sum(w / whole * found[n].bytes / found[n].loss_tokens for n, w in weights.items())
     return recipe.data.sequence_length * per_token
 
 

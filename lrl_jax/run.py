@@ -22,7 +22,7 @@ from typing import Any
 from etils import epath
 
 from lrl_jax import __version__, text
-from lrl_jax.data import records
+from lrl_jax.data import mixture, pack, records, rows
 from lrl_jax.recipe import Pretrained, Recipe
 from lrl_jax.recipe_file import dump
 from lrl_jax.recipe_vocab import Extend, TrainVocab
@@ -135,17 +135,32 @@ def inputs(run: Run, word: str) -> dict[str, str]:
         "train": lambda: {w: _fingerprint_of(run, w) for w in ("init", "data")},
         "evaluate": lambda: {
             "train": _fingerprint_of(run, "train"),
-            "steps": str(recipe.train.steps),
+            "steps": str(resolved(run).train.steps),
             "evaluate": _hash(recipe.evaluate.model_dump_json()),
             **_texts(_evaluate_uris(recipe)),
         },
         "export": lambda: {
             "train": _fingerprint_of(run, "train"),
-            "steps": str(recipe.train.steps),
+            "steps": str(resolved(run).train.steps),
             "export": _hash(recipe.export.model_dump_json()),
         },
     }
     return parts[word]()
+
+
+def manifests(run: Run) -> dict[str, rows.Manifest]:
+    """Of the packed datasets, in the recipe's order; `data` must have been done."""
+    folders = pack.folders(run.at("data"))
+    if missing := [name for name in run.recipe.data.datasets if name not in folders]:
+        raise MismatchError(f"{run.at('data')} lacks {', '.join(missing)}; run `lrl data` again")
+    return {name: rows.read_manifest(folders[name]) for name in run.recipe.data.datasets}
+
+
+def resolved(run: Run) -> Recipe:
+    """The recipe with steps in place of epochs, which are known when the data is packed."""
+    if not any(stage.epochs for stage in run.recipe.train.stages):
+        return run.recipe
+    return mixture.steps(run.recipe, manifests(run))
 
 
 def _settings(recipe: Recipe, word: str) -> str:

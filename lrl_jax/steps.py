@@ -7,7 +7,7 @@ Each is a function of the run, reads what the words before it left, and leaves i
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
 import jax
@@ -16,55 +16,75 @@ import numpy as np
 from lrl_jax import mesh as meshes
 from lrl_jax import prepare, text
 from lrl_jax.console import display, say
-from lrl_jax.data import jobs, pack, plan, progress, records, rows, stream
+from lrl_jax.data import jobs, mixture, pack, plan, progress, records, rows, stream, workers
 from lrl_jax.data import show as showing
 from lrl_jax.evaluate import measure, samples
 from lrl_jax.evaluate import report as reporting
 from lrl_jax.hf import card, gate, layout, load, save
 from lrl_jax.model import llama
 from lrl_jax.recipe import Pretrained
-from lrl_jax.run import Run, write_json
+from lrl_jax.run import Run, resolved, write_json
+from lrl_jax.run import manifests as read_manifests
 from lrl_jax.train import loop
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
 from lrl_jax.vocab import splice
 from lrl_jax.vocab import tokenizer as tokenizers
 
+if TYPE_CHECKING:
+    from lrl_jax.data import online
+
 Params = llama.Params
+PLAN = "plan.json"  # what was read as what, for whoever looks
 
 
 # ---------------------------------------------------------------------------- data
-def data(run: Run) -> None:
-    """Packs every dataset and prints the plan; the one step that may import TensorFlow."""
+def data(run: Run, runner: workers.Runner | None = None) -> None:
+    """Packs every dataset, on this machine if not given another runner, and prints the plan."""
     recipe, out = run.recipe, run.at("data")
-    if recipe.data.backend == "seqio":
-        raise ValueError(
-            "data.backend: seqio is not served by lrl yet; use packed, or call "
-            "lrl_jax.data.tasks.online_batches in Python to look at seqio's own batches"
-        )
     tokenizer = tokenizers.load(run.at("vocab"))
-    with progress.shown() as told:
-        manifests = jobs.prepare_all(recipe.data, tokenizer, out, told)
-    order = plan.from_recipe(recipe.train.stages, recipe.train.batch_size, manifests, recipe.seed)
+    if recipe.data.backend == "seqio":
+        from lrl_jax.data import online  # TensorFlow
+
+        online.refuse(recipe)
+        say(f"data: {online.WHAT_IT_IS}")
+        manifests = online.prepare(recipe.data, tokenizer, out)
+    else:
+        with progress.shown() as told:
+            manifests = jobs.prepare_all(recipe.data, tokenizer, out, told, runner)
     display(showing.datasets(manifests))
+    _show_plan(run, mixture.plan(recipe, manifests), manifests)
+
+
+def _show_plan(run: Run, order: plan.Plan, manifests: Mapping[str, rows.Manifest]) -> None:
+    """Prints the plan and notes it beside the data."""
     display(showing.plan_table(order, manifests))
+    if meshes.lead():
+        rows.write(run.at("data") / PLAN, order.to_json().encode())
 
 
-def show(run: Run, dataset: str, first: int, count: int) -> None:
-    """Prints rows `first` to `first + count` of a dataset as the model sees them."""
+def show(run: Run, dataset: str, stage: str, first: int, count: int, tokens: bool) -> None:
+    """Prints rows `first` to `first + count` of a dataset, or of a stage, as the model reads it."""
+    tokenizer, folders = tokenizers.load(run.at("vocab")), pack.folders(run.at("data"))
+    if stage:
+        order = mixture.plan(run.recipe, read_manifests(run))
+        showing.show_stage(folders, order, tokenizer, stage, count, first, tokens=tokens)
+        return
     name = dataset or next(iter(run.recipe.data.datasets))
     if name not in run.recipe.data.datasets:
         raise ValueError(f"--dataset {name}: there are {', '.join(run.recipe.data.datasets)}")
-    tokenizer = tokenizers.load(run.at("vocab"))
-    showing.show(pack.folders(run.at("data"))[name], tokenizer, count, first)
+    showing.show(folders[name], tokenizer, count, first, tokens=tokens)
 
 
 # ---------------------------------------------------------------------------- train
 def train(run: Run) -> None:
     """Trains the stages, from the newest verified checkpoint if there is one."""
-    recipe = run.recipe
+    recipe = resolved(run)
     cfg, tokenizer = _config(run), tokenizers.load(run.at("vocab"))
     mesh = meshes.make(recipe.train.mesh)
     batches = _stream(run)
+    noted = run.at("data") / PLAN
+    if "data" not in run.elsewhere and noted.read_text() != batches.plan.to_json():
+        _show_plan(run, batches.plan, batches.manifests)  # stages were edited
     relation = splice.read(run.at("vocab") / "splice.json")
     is_new = np.zeros(cfg.padded_vocab_size, bool)
     is_new[list(relation.added)] = True
@@ -82,14 +102,28 @@ def train(run: Run) -> None:
     )
 
 
-def _stream(run: Run) -> stream.Stream:
+def _stream(run: Run) -> "stream.Stream | online.Online":
     recipe = run.recipe
+    if recipe.data.backend == "seqio":
+        return _online(run)
     folders = pack.folders(run.at("data"))
-    manifests = {name: rows.read_manifest(folders[name]) for name in recipe.data.datasets}
-    order = plan.from_recipe(recipe.train.stages, recipe.train.batch_size, manifests, recipe.seed)
+    order = mixture.plan(recipe, read_manifests(run))
     return stream.Stream(
         folders, order, recipe.train.batch_size, jax.process_index(), jax.process_count()
     )
+
+
+def _online(run: Run) -> "online.Online":
+    """Batches of seqio's own, for debugging: the one way TensorFlow comes into training."""
+    from lrl_jax.data import online
+
+    recipe, tokenizer = run.recipe, tokenizers.load(run.at("vocab"))
+    counts = online.read_counts(run.at("data"))
+    manifests = {name: one.manifest for name, one in counts.items()}
+    order = mixture.plan(recipe, manifests)
+    size = recipe.train.batch_size
+    where = jax.process_index(), jax.process_count()
+    return online.Online(recipe.data, order, counts, tokenizer, size, *where)
 
 
 # ---------------------------------------------------------------------------- evaluate

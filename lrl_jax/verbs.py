@@ -1,7 +1,9 @@
 """What each verb of `lrl` does; libraries are imported by the verb that needs them."""
 
 import argparse
+from collections.abc import Callable
 import contextlib
+import functools
 import importlib.resources
 from pathlib import Path
 import sys
@@ -116,8 +118,16 @@ def laws_allocate(args: argparse.Namespace) -> None:
 
 
 def data(args: argparse.Namespace) -> None:
-    """One word of the pipeline, on this process alone."""
-    _word(args, ALONE)
+    """One word of the pipeline, on this process alone, or on machines that Beam has."""
+    from lrl_jax import steps
+    from lrl_jax.data import beam
+
+    if args.runner_option and not args.runner:
+        raise ValueError(f"--runner-option is of a --runner: {', '.join(beam.RUNNERS)}")
+    runner = beam.runner(args.runner, args.runner_option) if args.runner else None
+    this = Run(_recipe(args))
+    with _held(this, ALONE):
+        _perform(this, "data", args.redo, ALONE, functools.partial(steps.data, runner=runner))
 
 
 def init(args: argparse.Namespace) -> None:
@@ -139,10 +149,11 @@ def run(args: argparse.Namespace) -> None:
 
 
 def show(args: argparse.Namespace) -> None:
-    """Prints packed rows of one dataset, masked tokens dimmed."""
+    """Prints packed rows of one dataset or one stage, masked tokens dimmed."""
     from lrl_jax import steps
 
-    steps.show(Run(_recipe(args)), args.dataset, args.row, args.rows)
+    this = Run(_recipe(args))
+    steps.show(this, args.dataset, args.stage, args.row, args.rows, args.tokens)
 
 
 def report(args: argparse.Namespace) -> None:
@@ -151,13 +162,15 @@ def report(args: argparse.Namespace) -> None:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    """Reads the recipe, or the one that ships under this name."""
+    """Reads the recipe, or the one that ships under this name; runs the files it imports."""
+    from lrl_jax.data import imports
+
     path = args.recipe
     if not epath.Path(path).exists() and "/" not in path:
         shipped = importlib.resources.files("lrl_jax") / "configs" / f"{path}.yaml"
         checkout = Path(__file__).parents[1] / "configs" / f"{path}.yaml"
         path = next((str(p) for p in (shipped, checkout) if p.is_file()), path)
-    return recipe_file.load(path, args.overrides)
+    return imports.resolved(recipe_file.load(path, args.overrides, args.imports))
 
 
 def _start(args: argparse.Namespace) -> Team:
@@ -184,10 +197,12 @@ def _word(args: argparse.Namespace, team: Team) -> None:
         _perform(this, args.verb, args.redo, team)
 
 
-def _perform(this: Run, word: str, redo: bool, team: Team) -> None:
+def _perform(
+    this: Run, word: str, redo: bool, team: Team, work: Callable[[Run], None] | None = None
+) -> None:
     from lrl_jax import steps
 
-    if not perform(this, word, steps.STEPS[word], redo=redo, team=team) and team.lead:
+    if not perform(this, word, work or steps.STEPS[word], redo=redo, team=team) and team.lead:
         _say(f"{word}: done already, inputs unchanged ({this.at(word)})")
 
 

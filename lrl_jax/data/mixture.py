@@ -91,11 +91,20 @@ def shares(data: Data, weights: Weights, sizes: Weights) -> dict[str, float]:
 
 
 def unsized(recipe: Recipe, stage: recipes.Stage) -> dict[str, float] | None:
-    """Shares of a stage before anything is packed; None where they depend on sizes."""
-    data, named = recipe.data, {**stage.mixture, **recipe.train.replay}
-    if any(data.mixtures[name].by == "size" for name in _mixtures(data, named)):
+    """Mean shares of a stage before anything is packed; None where they depend on sizes.
+
+    Raises:
+      ValueError: a mixture holds itself, or replay leaves nothing.
+    """
+    data = recipe.data
+    tables = (stage.mixture, stage.ramp_to, recipe.train.replay)
+    named = set().union(*(_mixtures(data, weights) for weights in tables))
+    if any(data.mixtures[name].by == "size" for name in named):
         return None
-    return _with_replay(recipe, shares(data, stage.mixture, {}), {})
+    first = shares(data, stage.mixture, {})
+    last = shares(data, stage.ramp_to or stage.mixture, {})
+    mean = {name: (first.get(name, 0) + last.get(name, 0)) / 2 for name in {**first, **last}}
+    return _with_replay(recipe, mean, {})
 
 
 def _leaves(data: Data, weights: Weights, path: tuple[str, ...]) -> Iterator[str]:

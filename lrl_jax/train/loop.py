@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrl_jax import recipe
-from lrl_jax.data.plan import Plan, compatible
+from lrl_jax.data.plan import Plan, changes, compatible
 from lrl_jax.data.stream import Prefetch
 from lrl_jax.mesh import param_shardings
 from lrl_jax.model import llama
@@ -158,7 +158,8 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
         checkpoints.put_aside(after=-1)
         return None, 0, 0
     data = found.meta["data"]
-    fits, why = compatible(Plan.from_json(data["plan"]), stream.plan, data["next_row"])
+    old = Plan.from_json(data["plan"])
+    fits, why = compatible(old, stream.plan, data["next_row"])
     if not fits:
         raise CheckpointMismatchError(
             f"{checkpoints.folder}, step {found.step}: the data changed under the run: {why}"
@@ -166,6 +167,8 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
     checkpoints.put_aside(after=found.step)
     for change in _changes(found.meta["train"], settings.model_dump(mode="json"), "train"):
         log.warning("resuming with another setting: %s", change)
+    for change in changes(old, stream.plan, data["next_row"]):
+        log.warning("resuming with another plan: %s", change)
     log.info("resuming from step %d, row %d", found.step, data["next_row"])
     return found.state, found.step, data["next_row"]
 
