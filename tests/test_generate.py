@@ -142,3 +142,20 @@ def test_a_released_models_loss_is_the_published_one(stories):
     logp_BTV = jax.nn.log_softmax(logits(params, inputs_BT, cfg=cfg))
     got = -np.take_along_axis(np.asarray(logp_BTV), windows_BT[..., None], axis=-1).mean()
     np.testing.assert_allclose(got, 1.5547, atol=1e-3)
+
+
+def test_an_answer_in_a_chat_ends_where_its_turn_does(monkeypatch):
+    tokenizer = hand_tokenizer.make(controls=("<|im_start|>", "<|im_end|>"))
+    seen = {}
+
+    def decode(cfg, params, prompts, count, **ends):
+        seen.update(ends, prompt=prompts[0])
+        return [[263]]
+
+    monkeypatch.setattr(generate, "generate_ids", decode)
+    asked = [{"instruction": "a b"}]
+    assert generate.answers(CFG, {}, tokenizer, "chatml", asked, 4) == ["a"]
+    assert seen["eos_id"] == tokenizer.control("<|im_end|>")
+    assert seen["prompt"][0] == tokenizer.control("<|im_start|>")
+    generate.answers(CFG, {}, tokenizer, "alpaca", asked, 4)
+    assert seen["eos_id"] == tokenizer.eos_id

@@ -302,12 +302,29 @@ def prompt_parts(name: str, record: Record, tokenizer: Tokenizer | None = None) 
       ValueError: as `parts` and `writer`.
     """
     record = {"input": "", **record, **dict.fromkeys(ANSWERS, "")}
-    if name != OWN and name not in chat.FORMATS:
+    if not _is_chat(name):
         return [part for part in parts(name, record) if part.text]
+    return opening(_conversation(name, record, tokenizer))
+
+
+def ending(name: str, record: Record, tokenizer: Tokenizer) -> int:
+    """The id with which an answer ends: eos, or the control token that the template learns last."""
+    if not _is_chat(name):
+        return tokenizer.eos_id
+    record = {"input": "", **record, **dict.fromkeys(ANSWERS, "a")}
+    last = [part for part in _conversation(name, record, tokenizer) if part.trained][-1]
+    return tokenizer.control(last.text) if last.control else tokenizer.eos_id
+
+
+def _is_chat(name: str) -> bool:
+    return name == OWN or name in chat.FORMATS
+
+
+def _conversation(name: str, record: Record, tokenizer: Tokenizer | None) -> list[Part]:
     if tokenizer is None and name == OWN:
         raise ValueError(f"template {OWN!r} needs a tokenizer")
     write = _format(name, tokenizer) if tokenizer else chat.FORMATS[name]
-    return opening(write(chat.turns(_open(record), learn="last_answer")))
+    return write(chat.turns(_open(record), learn="last_answer"))
 
 
 def _open(record: Record) -> Record:

@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 import numpy as np
 
 from lrl_jax import mesh as meshes
+from lrl_jax.data import documents, templates
 from lrl_jax.model import cache as caches
 from lrl_jax.model import llama, sharding
 from lrl_jax.vocab.tokenizer import Tokenizer
@@ -35,6 +36,31 @@ def generate(
     out = generate_ids(
         cfg, params, ids, max_new_tokens,
         bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, mesh=mesh, batch_size=batch_size,
+    )  # fmt: skip
+    return [tokenizer.decode(new) for new in out]
+
+
+def answers(
+    cfg: llama.LlamaConfig,
+    params: llama.Params,
+    tokenizer: Tokenizer,
+    template: str,
+    records: Sequence[templates.Record],
+    max_new_tokens: int,
+    mesh: Mesh | None = None,
+    batch_size: int = 8,
+) -> list[str]:
+    """What the model says to records put to it in a template, up to the end the template has."""
+    if not records:
+        return []
+    ids = [
+        documents.ids(templates.prompt_parts(template, record, tokenizer), tokenizer)
+        for record in records
+    ]
+    out = generate_ids(
+        cfg, params, ids, max_new_tokens,
+        bos_id=tokenizer.bos_id, eos_id=templates.ending(template, records[0], tokenizer),
+        mesh=mesh, batch_size=batch_size,
     )  # fmt: skip
     return [tokenizer.decode(new) for new in out]
 

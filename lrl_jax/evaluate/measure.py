@@ -9,7 +9,6 @@ from typing import Any
 import jax
 
 from lrl_jax import text
-from lrl_jax.data import templates
 from lrl_jax.evaluate import chains, generate, likelihood, metrics, report
 from lrl_jax.model import llama
 from lrl_jax.recipe import Evaluate, Translation
@@ -83,9 +82,9 @@ def _translate(
     sources = list(text.lines(part.source))[: part.limit]
     references = list(text.lines(part.target))[: part.limit]
     languages = dict(source_language=part.source_language, target_language=part.target_language)
-    prompts = [templates.prompt(part.template, {"source": s, **languages}) for s in sources]
-    found = generate.generate(
-        cfg, params, tokenizer, prompts, part.max_new_tokens, mesh, batch_size
+    asked = [{"source": source, **languages} for source in sources]
+    found = generate.answers(
+        cfg, params, tokenizer, part.template, asked, part.max_new_tokens, mesh, batch_size
     )
     triples = zip(sources[:EXAMPLES], references, found, strict=False)
     examples = [{"source": s, "reference": r, "hypothesis": f} for s, r, f in triples]

@@ -20,31 +20,38 @@ def sampler(
     """A function of (parameters, step) that continues the prompts; None when there are none."""
     if not settings.samples:
         return None
-    prompts = [prompt_text(prompt) for prompt in settings.samples]
 
     def sample(params: llama.Params, step: int) -> list[dict[str, Any]]:
         del step  # greedy: what comes out depends on the parameters alone
-        texts = generate.generate(
-            cfg, params, tokenizer, prompts, settings.sample_tokens, mesh, len(prompts)
-        )
-        return [{"prompt": p, "text": t} for p, t in zip(prompts, texts, strict=True)]
+        said: dict[Prompt, str] = {}
+        for template in dict.fromkeys(prompt.template for prompt in settings.samples):
+            same = [prompt for prompt in settings.samples if prompt.template == template]
+            found = generate.answers(
+                cfg, params, tokenizer, template, [record(prompt) for prompt in same],
+                settings.sample_tokens, mesh, len(same),
+            )  # fmt: skip
+            said |= zip(same, found, strict=True)
+        return [{"prompt": text(p, tokenizer), "text": said[p]} for p in settings.samples]
 
     return sample
 
 
-def prompt_text(prompt: Prompt) -> str:
-    """What the model reads before it answers.
-
-    >>> prompt_text(Prompt(text="Once"))
-    'Once'
-    """
-    if prompt.template == "plain":
-        return prompt.text
-    record = {
-        "source": prompt.text,
-        "instruction": prompt.text,
-        "input": "",
+def record(prompt: Prompt) -> dict[str, str]:
+    """The record a template asks with."""
+    asked = dict.fromkeys(("text", "source", "instruction", "prompt", "inputs"), prompt.text)
+    languages = {
         "source_language": prompt.source_language,
         "target_language": prompt.target_language,
     }
-    return templates.prompt(prompt.template, record)
+    return {**asked, "input": "", **languages}
+
+
+def text(prompt: Prompt, tokenizer: Tokenizer | None) -> str:
+    """What the model reads before it answers, control tokens by name.
+
+    >>> text(Prompt(text="Once"), None)
+    'Once'
+    """
+    return "".join(
+        p.text for p in templates.prompt_parts(prompt.template, record(prompt), tokenizer)
+    )
