@@ -15,7 +15,6 @@ wall time / of CPU time. A contestant that is not installed is named as such.
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -37,7 +36,7 @@ ONE_THREAD = (
 )  # fmt: skip
 PACKAGES = (
     "seqio", "tensorflow", "tensorflow-text", "grain", "datasets", "tokenizers", "transformers",
-    "sentencepiece", "array-record", "numpy",
+    "sentencepiece", "array_record", "numpy",
 )  # fmt: skip
 TIMEOUT = 3600  # seconds of one phase
 
@@ -123,7 +122,7 @@ def measure(args: argparse.Namespace, names: list[str], folder: Path) -> dict:
     )
     counts = {name: data_text.count(paths, setting.model) for name, paths in texts.items()}
     report = {
-        "about": about(),
+        "about": about(args.maxtext),
         "text": {"real": data_text.real(), "tokenizer": tokenizer, "counts": counts},
         "found": {
             name: run(CONTESTANTS[name], setting, folder, args.maxtext) for name in names
@@ -301,7 +300,7 @@ def say(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
 
 
-def about() -> dict:
+def about(maxtext: str) -> dict:
     """Where and when this was."""
     cpus = Path("/proc/cpuinfo")
     lines = cpus.read_text().splitlines() if cpus.exists() else []
@@ -310,12 +309,9 @@ def about() -> dict:
         ["git", "-C", str(ROOT), "describe", "--always", "--dirty"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions = _versions(sys.executable, *PACKAGES)
+    if Path(maxtext).is_file():
+        versions |= _versions(maxtext, "maxtext")
     return {
         "date": datetime.date.today().isoformat(),
         "commit": commit.stdout.strip(),
@@ -324,6 +320,17 @@ def about() -> dict:
         "load before": os.getloadavg()[0],
         "versions": versions,
     }
+
+
+def _versions(python: str, *names: str) -> dict[str, str]:
+    """The versions of packages that a Python has; those it lacks are left out."""
+    code = (
+        "import importlib.metadata as m, sys\n"
+        "have = {d.name: d.version for d in m.distributions()}\n"
+        "print(*(f'{name} {have[name]}' for name in sys.argv[1:] if name in have), sep='\\n')"
+    )
+    done = subprocess.run([python, "-c", code, *names], capture_output=True, text=True, check=True)
+    return dict(line.split() for line in done.stdout.splitlines())
 
 
 if __name__ == "__main__":
