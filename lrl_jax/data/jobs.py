@@ -43,6 +43,11 @@ from lrl_jax.text import DataError
 from lrl_jax.vocab import tokenizer as tokenizers
 from lrl_jax.vocab.tokenizer import Tokenizer
 
+# fields that say where text lies, of which `records.fingerprints` knows what it is, or how often
+# it is read
+NOT_IN_ROWS = {
+    "path", "source", "target", "english", "translated", "tfds", "hub", "imports", "max_epochs"
+}  # fmt: skip
 TOKENIZER = ".tokenizer"  # where other processes find it; no dataset is named so
 
 
@@ -103,7 +108,7 @@ def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
     dataset = data.datasets[name]
     facts = {
         "version": [pack.VERSION, rows.VERSION],
-        "dataset": dataset.model_dump(mode="json", exclude={"path", "source", "target"}),
+        "dataset": dataset.model_dump(mode="json", exclude=NOT_IN_ROWS),
         "text": records.fingerprints(dataset),
         "template": templates.mark(dataset, tokenizer),
         "tokenizer": tokenizer.fingerprint,
