@@ -18,6 +18,7 @@ import pytest
 from lrl_jax import recipe_data
 from lrl_jax.data import files, jobs, pack, packed, progress, rows, templates, workers
 from lrl_jax.data.stream import Files
+from lrl_jax.vocab.sentencepieces import SentencePieceCodec
 
 ROOT = Path(__file__).parents[1]
 ID_0 = ("\u2581d",)
@@ -207,6 +208,7 @@ def test_every_input_moves_the_fingerprint(text, tmp_path):
     other.write_text("a b\n")
     base = mark(data_of(text))
     assert mark(data_of(text, workers=9)) == base
+    assert mark(data_of(datasets={"d": dataset_of(text, max_epochs=2)})) == base
     changed = [
         mark(data_of(other)),
         mark(data_of(text, sequence_length=9)),
@@ -283,6 +285,17 @@ def test_only_the_damaged_shard_is_packed_again(corpus, tmp_path, damage):
     assert all(name.startswith(stem) for name in new)
 
 
+def test_a_dataset_that_is_mended_does_not_look_whole_meanwhile(text, tmp_path, monkeypatch):
+    before = jobs.prepare(data_of(text), "d", make(), tmp_path / "out")
+    folder = Path(pack.folders(tmp_path / "out")["d"])
+    (folder / before.shards[0].file).write_bytes(b"half")
+    monkeypatch.setattr(pack, "pack_shard", lambda *args: sys.exit("killed"))
+    with pytest.raises(SystemExit):
+        jobs.prepare(data_of(text), "d", make(), tmp_path / "out")
+    with pytest.raises(ValueError, match="run `lrl data` to pack this dataset"):
+        rows.read_manifest(folder)
+
+
 def test_text_that_changes_while_it_is_packed_is_noticed(text, tmp_path, monkeypatch):
     pack_shard = pack.pack_shard
 
@@ -355,6 +368,20 @@ def test_an_error_in_a_worker_names_dataset_file_and_line(text, tmp_path):
     assert not list((tmp_path / "out/bad").rglob(rows.MANIFEST))
 
 
+def test_a_worker_takes_its_share_of_the_cores_and_no_more(text, tmp_path):
+    (job,) = jobs.target(data_of(text), "d", make(), pack.epath.Path(tmp_path)).jobs
+    list(workers.local(2)(_count_threads, [job, job], lambda docs: None))
+    want = str(max(1, workers.cores() // 2))
+    assert Path(job.folder).with_suffix(".threads").read_text() == f"{want} {want}"
+
+
+def _count_threads(job: pack.Job, tick: pack.Tick) -> None:
+    found = f"{os.environ['RAYON_NUM_THREADS']} {SentencePieceCodec.threads}"
+    path = Path(job.folder).with_suffix(".threads")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(found)
+
+
 def _eat(job: pack.Job, tick: pack.Tick) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -400,17 +427,15 @@ def test_a_log_has_a_line_now_and_then_and_the_last():
     said: list[str] = []
     now = [0.0]
     report = progress.logged(said.append, lambda: now[0])
-    for done in range(1, 101):
+    for done in range(1, 96):
         now[0] = float(done)
-        state = progress.State(
-            "pack", "web", done, 100, 50 * done, 2_000_000 * done, 200_000_000, now[0]
-        )
-        report(state)
+        bytes_ = 2_000_000 * done
+        report(progress.State("pack", "web", done, 95, 50 * done, bytes_, 190_000_000, now[0]))
     assert len(said) == 10
     assert said[0] == (
-        "data: pack web, 10 of 100 shards, 500 documents (50/s), 2.0 MB/s, 0:01:30 left"
+        "data: pack web, 10 of 95 shards, 500 documents (50/s), 2.0 MB/s, 0:01:25 left"
     )
-    assert said[-1] == "data: pack web, 100 of 100 shards, 5,000 documents (50/s), 2.0 MB/s"
+    assert said[-1] == "data: pack web, 95 of 95 shards, 4,750 documents (50/s), 2.0 MB/s"
 
 
 # ---------------------------------------------------------------------------- processes

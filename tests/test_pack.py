@@ -281,7 +281,7 @@ def test_the_loss_of_packed_documents_is_that_of_documents_alone(tmp_path):
     for packing in PACKINGS:
         data = data_of(tmp_path / "t", sequence_length=16, packing=packing)
         found = read(packed(data, tmp_path), tmp_path)
-        batch = rows.features(found, 16, tokenizer.bos_id, tokenizer.pad_id)
+        batch = rows.features(found, 16, tokenizer.bos_id, pad_id=0)
         names = ("input_tokens", "segment_ids", "positions")
         hidden_BTD = model.hidden(*(batch[f"decoder_{name}"] for name in names))
         nll_BT = loss.token_loss(

@@ -119,6 +119,13 @@ def test_a_folder_without_a_manifest_is_not_whole(tmp_path):
         rows.read_manifest(tmp_path)
 
 
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(OSError, match="there"):
+        rows.write(epath.Path(tmp_path) / "there", b"content")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
 def test_a_shuffled_dataset_has_no_order(tmp_path):
     assert rows.read_order(tmp_path, dataclasses.replace(MANIFEST, order="shuffled")) is None
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from lrl_jax.data.pack import Job, Tick
 from lrl_jax.text import DataError
+from lrl_jax.vocab import tokenizer
 
 POLL = 0.5  # seconds between two looks at how far the processes are
 Work = Callable[[Job, Tick], None]  # leaves its result in the job's folder
@@ -90,7 +91,7 @@ class _Stopped(Exception):  # noqa: N818  (no error: another process failed, or 
 
 def _enter(documents: Any, stop: Any, threads: int) -> None:
     _shared.update(documents=documents, stop=stop)
-    os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizers library; one pool a process
+    tokenizer.share_cores(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it, and says when to stop
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -42,13 +42,15 @@ CONTROLS = (Piece.Type.CONTROL, Piece.Type.UNKNOWN)
 
 
 class SentencePieceCodec:
-    """Text to ids by the library itself."""
+    """Text to ids by the library itself, on `threads` threads; -1: one for every core."""
+
+    threads = -1
 
     def __init__(self, model: bytes):
         self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.processor.encode(list(texts))
+        return self.processor.encode(list(texts), num_threads=self.threads)
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return self.processor.decode([list(row) for row in rows]) if rows else []

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import hashlib
+import os
 import re
 from typing import Literal, Protocol
 
@@ -204,6 +205,14 @@ def not_a_tokenizer(data: bytes) -> str:
     if is_tiktoken(data):
         return "is a tiktoken file, as Llama 3 has (put the model's tokenizer.json beside it)"
     return ""
+
+
+def share_cores(threads: int) -> None:
+    """Lets a call take so many threads, in a process that is one of many; before the first call."""
+    from lrl_jax.vocab.sentencepieces import SentencePieceCodec
+
+    os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizers library
+    SentencePieceCodec.threads = threads
 
 
 def _module(name: str) -> Family:
