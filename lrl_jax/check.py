@@ -224,7 +224,7 @@ def _stages(recipe: Recipe) -> Table:
 def _length(stage: Stage, row: int) -> tuple[str, str]:
     """Steps and tokens, as far as they are known before anything is packed."""
     if stage.epochs:
-        return f"{stage.epochs:g} epochs", "as packed"
+        return f"{stage.epochs:g} epoch{'s' * (stage.epochs != 1)}", "as packed"
     return f"{stage.steps:,}", f"{stage.steps * row:,}"
 
 

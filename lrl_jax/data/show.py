@@ -66,11 +66,11 @@ def show_stage(
     tokens: bool = False,
 ) -> None:
     """Prints rows `start` to `start + count` of a stage, in the order training reads them."""
-    known = {name: (first, last) for name, first, last, _ in spans(plan)}
-    known |= {one.name: (first, last) for one, first, last in plan.spans}
-    if stage not in known:
-        raise ValueError(f"no stage {stage!r}; there are {', '.join(known)}")
-    first, last = known[stage]
+    whole = {name: (first, last) for name, first, last, _ in spans(plan)}
+    parts = {one.name: (first, last) for one, first, last in plan.spans}
+    if stage not in whole and stage not in parts:
+        raise ValueError(f"no stage {stage!r}; there are {', '.join(whole)}")
+    first, last = (whole | parts)[stage]
     if not 0 <= start < last - first:
         raise ValueError(f"stage {stage!r} has rows 0 to {last - first - 1}; got {start}")
     wanted = np.arange(first + start, min(first + start + count, last))
@@ -116,9 +116,12 @@ class _Page:
     tokens: bool
 
     def row(self, title: str, row: rows.Row, length: int) -> None:
-        self.console.rule(
-            f"{title}: {len(row.lengths)} documents, {len(row.tokens)} of {length} tokens "
-            f"({len(row.tokens) / length:.1%}), {row.trained.sum()} trained on"
+        count, tokens = len(row.lengths), len(row.tokens)
+        self.console.rule(title)
+        self.console.print(
+            f"{count} document{'s' * (count != 1)}, {tokens} of {length} tokens "
+            f"({tokens / length:.1%}), {row.trained.sum()} trained on",
+            highlight=False,
         )
         if self.tokens:
             self.console.print(token_table(row, self.tokenizer))
@@ -162,20 +165,15 @@ def _document(
 # ---------------------------------------------------------------------------- tables
 def datasets(manifests: Mapping[str, rows.Manifest]) -> Group:
     """What each packed dataset holds, then why something of it was left out."""
-    table = Table(title="Packed data", box=box.SIMPLE_HEAD)
+    table = Table(title="Packed data", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("dataset", overflow="fold")
     table.add_column("language,\nscripts", no_wrap=True)
-    for name in (
-        "records", "left out", "documents", "dis- tinct", "tokens", "in loss", "bytes/ token",
-        "rows", "fill",
-    ):  # fmt: skip
+    for name in ("documents", "dis- tinct", "tokens", "in loss", "bytes/ token", "rows", "fill"):
         table.add_column(name.replace(" ", "\n"), justify="right", no_wrap=True)
     for name, m in manifests.items():
         table.add_row(
             name,
             "\n".join([*m.language.split("-"), *_scripts(m)]),
-            f"{m.records:,}",
-            f"{sum(m.left_out.values()):,}",
             f"{m.docs:,}",
             _percent(m.distinct / m.docs),
             f"{m.tokens:,}",
@@ -184,12 +182,14 @@ def datasets(manifests: Mapping[str, rows.Manifest]) -> Group:
             f"{m.rows:,}",
             f"{m.fill:.1%}",
         )
-    left = Table(title="Left out", box=box.SIMPLE_HEAD)
+    left = Table(title="Left out", box=box.SIMPLE_HEAD, padding=0)
     left.add_column("dataset", overflow="fold")
-    left.add_column("records of it, and why; samples are in samples.json beside the rows")
+    left.add_column("records", justify="right", no_wrap=True)
+    left.add_column("left out", justify="right", no_wrap=True)
+    left.add_column("why (samples.json beside the rows has some)")
     for name, m in manifests.items():
         if why := ", ".join(_left_out(m)):
-            left.add_row(name, why)
+            left.add_row(name, f"{m.records:,}", f"{sum(m.left_out.values()):,}", why)
     return Group(table, left) if left.row_count else Group(table)
 
 
@@ -222,7 +222,7 @@ def _percent(share: float) -> str:
 def plan_table(plan: Plan, manifests: Mapping[str, rows.Manifest]) -> Table:
     """What each stage reads of each dataset, and all of them; `new` is the share of it that is
     text no stage has read before."""
-    table = Table(title="Plan", box=box.SIMPLE_HEAD)
+    table = Table(title="Plan", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("stage", overflow="fold")
     table.add_column("dataset", overflow="fold")
     for name in ("share", "rows", "tokens", "trained bytes", "epochs", "new"):
