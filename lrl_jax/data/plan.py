@@ -350,12 +350,11 @@ class _Part:
         return out
 
     def due(self, when: int) -> np.ndarray:
-        """How many rows of each member are due before row `when` of the stage."""
-        k = np.maximum(np.ceil(when / self.every - self.phase), 0).astype(np.int64)
-        k -= (k > 0) & (self._when(np.maximum(k - 1, 0)) >= when)  # ceil may err by rounding
-        return k + (self._when(k) < when)
+        """How many rows of each member are due before row `when`; by rounding, one more or less."""
+        return np.maximum(np.ceil(when / self.every - self.phase), 0).astype(np.int64)
 
-    def _when(self, k: np.ndarray, member: np.ndarray | slice = slice(None)) -> np.ndarray:
+    def when(self, member: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """The row of the stage at which row k of a member is due."""
         return (k + self.phase[member]) * self.every[member]
 
 
@@ -364,12 +363,12 @@ def _block(part: _Part, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """Of each row of a block its member, and how many rows of that come before in the stage; and
     how many rows of each member come before the block."""
     first, members = number * BLOCK, len(part.members)
-    slack = members + 1  # before row w, `due` counts at most so many rows more or fewer than w
+    slack = 2 * members + 1  # `due` counts at most so many rows more or fewer than there are
     low, high = part.due(first - slack), part.due(first + BLOCK + slack)
     counts = high - low
     member = np.repeat(np.arange(len(counts)), counts)
     k = np.arange(len(member)) - np.repeat(np.cumsum(counts) - counts - low, counts)
-    order = np.argsort(part._when(k, member), kind="stable")
+    order = np.argsort(part.when(member, k), kind="stable")
     earlier, order = np.split(order, [first - low.sum()])
     before = low + np.bincount(member[earlier], minlength=members)
     return member[order[:BLOCK]], k[order[:BLOCK]], before
