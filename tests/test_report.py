@@ -62,8 +62,9 @@ PIECES = {
         {"tokenizer": EVIL, "language": "kor_Hang", "per_line": 20.0},
     ],
     "vocab/proof.json": {"forms_differ": 0, "worst": EVIL, "more": {"a": [EVIL]}},
-    "data/ko/manifest.json": {"tokens": 1000, "bytes": 3000},
-    "data/en/manifest.json": {"tokens": 2000, "bytes": 8000},
+    "data/datasets.json": {"ko": "ko/0123", "en": "en/4567"},
+    "data/ko/0123/manifest.json": {"tokens": 1000, "bytes": 3000},
+    "data/en/4567/manifest.json": {"tokens": 2000, "bytes": 8000},
     "train/metrics.jsonl": "".join(json.dumps(step) + "\n" for step in STEPS),
     "train/samples.jsonl": json.dumps({"step": 3, "prompt": EVIL, "text": EVIL}) + "\n",
     "evaluate/before.json": BEFORE,
@@ -215,7 +216,8 @@ def test_curves_can_be_read_by_tokens_and_by_bytes(tmp_path):
 
 
 def test_without_manifests_curves_are_read_by_steps(tmp_path):
-    names = ["train/metrics.jsonl", "data/ko/manifest.json"]  # en is in the epochs, not here
+    names = ["train/metrics.jsonl", "data/datasets.json", "data/ko/0123/manifest.json"]
+    # en is in the epochs, not here
     text = report.write(write_pieces(tmp_path, names)).read_text()
     assert re.findall(r'<div class="view (\w+)">', text) == ["step"]
 
