@@ -229,10 +229,12 @@ def test_what_an_earlier_stage_read_counts():
     assert [plan.taken(one) for one in got] == [{"a": 8}, {"a": 2, "b": 8}]
 
 
-def test_when_all_may_not_be_read_so_often_the_error_says_what_would_do():
+@pytest.mark.parametrize("ramp_to", [{}, {"a": 1, "b": 2}])
+def test_when_all_may_not_be_read_so_often_the_error_says_what_would_do(ramp_to):
     sizes = packed(a=(10, 1000, 1), b=(20, 2000, 1))
     cap = {"max_epochs": 2}
-    made = recipe([{"steps": 40, "mixture": {"a": 1, "b": 1}}], sizes, batch_size=2, a=cap, b=cap)
+    stage = {"steps": 40, "mixture": {"a": 1, "b": 1}, "ramp_to": ramp_to}
+    made = recipe([stage], sizes, batch_size=2, a=cap, b=cap)
     with pytest.raises(ValueError, match="wants 40 steps; max_epochs leave rows of a, b for 30"):
         mixture.stages(made, sizes)
 

@@ -144,12 +144,14 @@ def test_another_seed_of_the_data_is_refused(tmp_path):
         tiny.train(tmp_path, settings(), tiny.mesh(fsdp=2), tiny.stream(settings(), seed=4))
 
 
-def test_future_stages_may_change(tmp_path):
+def test_future_stages_may_change_and_what_did_is_said(tmp_path, caplog):
     on = tiny.mesh(fsdp=2)
     interrupted(tmp_path, on, 6)
     longer = settings([*TABLES[:2], tiny.stage("c", 5, (FROZEN, SLOWER), kor=0.1)])
     _, metrics = tiny.train(tmp_path, longer, on)
     assert metrics[-1]["step"] == 13
+    assert "another plan: stage 'c' ended at row 96, ends at row 104" in caplog.text
+    assert "another plan: stage 'c': the share of 'kor' was 0.5, is 0.1" in caplog.text
 
 
 def test_the_past_may_not(tmp_path):

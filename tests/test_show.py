@@ -72,11 +72,14 @@ def test_another_weight_than_one_and_a_control_token_in_the_middle_are_seen():
 
 
 def test_the_token_table_has_a_line_a_token():
-    lines = [line.split() for line in printed(show.token_table(ROW, make())).splitlines()]
+    row = dataclasses.replace(ROW, weights=np.array([0, 0, 0.5, 1, 1, 1], np.float32))
+    table = show.token_table(row, make())
+    assert [one.style for one in table.rows][:4] == ["dim", "dim", "bold yellow", "bold"]
+    lines = [line.split() for line in printed(table).splitlines()]
     assert [line for line in lines if line and line[0] in "12"] == [
         ["1", "0", "1", "263", "\u2581a", "0"],
         ["1", "1", "263", "13", "<0x0A>", "0"],
-        ["1", "2", "13", "264", "\u2581b", "1"],
+        ["1", "2", "13", "264", "\u2581b", "0.5"],
         ["1", "3", "264", "2", "</s>", "1"],
         ["2", "0", "1", "265", "\u2581c", "1"],
         ["2", "1", "265", "2", "</s>", "1"],

@@ -278,7 +278,7 @@ def _within(parts: list[plans.Stage], left: Weights, size: int) -> list[plans.St
             used[name] = used.get(name, 0) + count
     if all(count <= left[name] for name, count in used.items()):
         return parts
-    names, stage = list(used), parts[0].name
+    names, stage = list(used), " to ".join(dict.fromkeys([parts[0].name, parts[-1].name]))
     room, rows = np.array([left[name] for name in names]), np.array([part.rows for part in parts])
     if room.sum() < rows.sum():
         raise ValueError(_too_little(stage, rows.sum(), room.sum(), size, names))
