@@ -241,7 +241,7 @@ class Translation(Part):
 
 
 class Chains(Part):
-    """Answer held-out instructions as TaCo's chain, greedily: how many are whole, chrF of the answer.
+    """Held-out instructions answered as TaCo's chain, greedily: how many are whole, and chrF.
 
     The files and their form are those of a `taco` dataset.
     """

@@ -71,7 +71,7 @@ def exact_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def fill(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """The better of `best_fit` and `exact_fit`, that is, fewer bins; the first, if they are full."""
+    """The better of `best_fit` and `exact_fit`: fewer bins; the first, if they are full."""
     found = best_fit(lengths, capacity)
     if sum(lengths) >= FULL * capacity * len(found):
         return found

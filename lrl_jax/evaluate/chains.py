@@ -1,6 +1,6 @@
 """TaCo's chain on held-out instructions: how often it is whole, and how good its last answer is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import itertools
 from typing import Any
 
@@ -66,7 +66,7 @@ def judge(chains: Sequence[str], references: Sequence[str], language: str) -> di
     }
 
 
-def held_out(part: Chains) -> list[Mapping[str, str]]:
+def held_out(part: Chains) -> list[records.Record]:
     """The first `limit` rows that can be asked.
 
     Raises:
@@ -80,13 +80,11 @@ def held_out(part: Chains) -> list[Mapping[str, str]]:
     return found
 
 
-def prompts(
-    part: Chains, asked: Sequence[Mapping[str, str]], tokenizer: Tokenizer
-) -> list[list[int]]:
+def prompts(part: Chains, asked: Sequence[records.Record], tokenizer: Tokenizer) -> list[list[int]]:
     """What each row begins with in training, up to and with the chain's first words."""
     write = templates.writer(_dataset(part), tokenizer)
     opening = tokenizer.encode(taco.PREFIX)
-    return [[*_before(write(dict(record)), tokenizer), *opening] for record in asked]
+    return [[*_before(write(record), tokenizer), *opening] for record in asked]
 
 
 def _dataset(part: Chains) -> Taco:
