@@ -73,6 +73,7 @@ class Team:
 
 
 ALONE = Team()
+KEPT = ("data",)  # words that replace what they have left only when the new is whole
 LEAD_ONLY = ("vocab", "data")  # words that need no devices: the others wait for them
 
 
@@ -95,7 +96,7 @@ def perform(
     started = time.time()
     record = {"inputs": want, "settings": settings, "finished": False, "version": __version__}
     if team.lead:
-        if have is not None and redo and run.at(word).exists():
+        if have is not None and redo and word not in KEPT and run.at(word).exists():
             run.at(word).rmtree()
         run.at(word).mkdir(parents=True, exist_ok=True)
         note.parent.mkdir(parents=True, exist_ok=True)

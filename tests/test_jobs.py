@@ -18,7 +18,7 @@ import pytest
 from lrl_jax import recipe_data
 from lrl_jax.data import files, jobs, pack, packed, progress, rows, templates, workers
 from lrl_jax.data.stream import Files
-from lrl_jax.vocab.sentencepieces import SentencePieceCodec
+from lrl_jax.vocab.codecs import SentencePieceCodec
 
 ROOT = Path(__file__).parents[1]
 ID_0 = ("\u2581d",)

@@ -16,8 +16,9 @@ import numpy as np
 import sentencepiece
 
 from lrl_jax.vocab import pretokenize
+from lrl_jax.vocab.codecs import SPACE, SentencePieceCodec
 from lrl_jax.vocab.inspection import added_tokens
-from lrl_jax.vocab.sentencepieces import SPACE, Piece, SentencePieceCodec, parse, proto_of
+from lrl_jax.vocab.sentencepieces import Piece, parse, proto_of
 from lrl_jax.vocab.tokenizer import JSON, MODEL, Codec, Tokenizer
 
 LONG = 1 << 16  # characters; a shorter text is tokenised whole

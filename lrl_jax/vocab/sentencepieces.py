@@ -18,6 +18,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from lrl_jax.vocab.auto import AutoCodec
+from lrl_jax.vocab.codecs import SPACE, SentencePieceCodec, WordCodec, apart
 from lrl_jax.vocab.tokenizer import (
     CONFIG,
     EXTRAS,
@@ -30,7 +31,6 @@ from lrl_jax.vocab.tokenizer import (
 )
 
 FORMS: tuple[str, ...] = (MODEL, JSON, CONFIG)
-SPACE = "▁"  # how SentencePiece writes a space
 EXACT = float(1 << 24)  # float32 holds every integer up to here; scores are float32
 SPACES = 1 << 30  # more spaces than a text begins with
 LONGEST = 64  # a piece longer than this is not a word of any language
@@ -39,21 +39,6 @@ CARRIED = ("chat_template", "model_max_length", "add_bos_token", "add_eos_token"
 spm: Any = sentencepiece_model_pb2  # its classes are made on import: type checkers see none
 Piece = spm.ModelProto.SentencePiece
 CONTROLS = (Piece.Type.CONTROL, Piece.Type.UNKNOWN)
-
-
-class SentencePieceCodec:
-    """Text to ids by the library itself, on `threads` threads; -1: one for every core."""
-
-    threads = -1
-
-    def __init__(self, model: bytes):
-        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return self.processor.encode(list(texts), num_threads=self.threads)
-
-    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        return self.processor.decode([list(row) for row in rows]) if rows else []
 
 
 # ---------------------------------------------------------------------------- reading
@@ -66,7 +51,7 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     model = _with_added(files, where)
     proto = parse(model, where)
     try:
-        codec = SentencePieceCodec(model)
+        codec = WordCodec(model) if apart(proto) else SentencePieceCodec(model)
     except RuntimeError as e:
         raise ValueError(f"{where}: sentencepiece refuses it ({e}); fetch the file again") from None
     known = codec.processor

@@ -209,7 +209,7 @@ def not_a_tokenizer(data: bytes) -> str:
 
 def share_cores(threads: int) -> None:
     """Lets a call take so many threads, in a process that is one of many; before the first call."""
-    from lrl_jax.vocab.sentencepieces import SentencePieceCodec
+    from lrl_jax.vocab.codecs import SentencePieceCodec
 
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizers library
     SentencePieceCodec.threads = threads

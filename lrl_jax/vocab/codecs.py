@@ -1,0 +1,107 @@
+"""Two ways from text to ids by a SentencePiece model: the library's, and word by word.
+
+Text repeats its words. Where no piece has a space inside, nothing is ever joined over the space
+before a word, so the ids of a text are those of its words one after another, and a word that came
+before need not be worked out again. `apart` says whether that holds of a model.
+"""
+
+from collections.abc import Sequence
+import itertools
+import os
+import re
+from typing import Any
+
+import sentencepiece
+
+SPACE = "▁"  # how SentencePiece writes a space
+BEFORE_WORD = re.compile(r"(?<=[^ ]) ")  # of several spaces, all but the first are the word's own
+KEPT = 1 << 17  # words remembered; the usual ones of a language, some tens of MB
+LONGEST = 48  # characters; longer words seldom come again
+CORES = 4  # from so many on, the library's threads are faster than one that remembers
+
+
+class SentencePieceCodec:
+    """Text to ids by the library itself, on `threads` threads; -1: one for every core."""
+
+    threads = -1
+
+    def __init__(self, model: bytes):
+        self.processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        return self.processor.encode(list(texts), num_threads=self.threads)
+
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self.processor.decode([list(row) for row in rows]) if rows else []
+
+
+class WordCodec:
+    """The same ids word by word, in a process that has one core or few; on many, the library's way.
+
+    Args:
+      model: a `.model` file of which `apart` holds.
+    """
+
+    def __init__(self, model: bytes):
+        self._library = SentencePieceCodec(model)
+        self.processor = self._library.processor
+        self._known = _Words(self.processor)
+
+    def __reduce__(self) -> tuple[type["WordCodec"], tuple[bytes]]:
+        return WordCodec, (self.processor.serialized_model_proto(),)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        if self._library.threads != 1 and len(texts) > 1 and (os.cpu_count() or 1) >= CORES:
+            return self._library.encode_batch(texts)
+        found = [self._encode(text) for text in texts]
+        if len(self._known) > KEPT:
+            self._known.clear()
+        return found
+
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self._library.decode_batch(rows)
+
+    def _encode(self, text: str) -> list[int]:
+        if SPACE in text:  # it reads as a space, which is not where words were cut
+            return self.processor.encode(text)
+        if not text:
+            return []
+        several = "  " in text or text[0] == " "
+        words = BEFORE_WORD.split(text) if several else text.split(" ")
+        return [*itertools.chain.from_iterable(map(self._known.__getitem__, words))]
+
+
+class _Words(dict[str, list[int]]):
+    """The ids of words, with the space before them; '' is the space at the end of a text."""
+
+    def __init__(self, processor: Any):
+        super().__init__()
+        self._encode = processor.encode
+        self._space = [processor.piece_to_id(SPACE)]
+
+    def __missing__(self, word: str) -> list[int]:
+        found = self._encode(word) if word else self._space
+        if len(word) <= LONGEST:
+            self[word] = found
+        return found
+
+
+def apart(proto: Any) -> bool:
+    """Whether words of a model's text are spelled each by itself.
+
+    So it is in BPE with byte fallback where a text begins with a dummy space, spaces are kept as
+    they are, and a piece has a space only where it begins or throughout.
+    """
+    normal, trained, kinds = proto.normalizer_spec, proto.trainer_spec, proto.pieces[0].Type
+    marked = normal.add_dummy_prefix and normal.escape_whitespaces
+    kept = not normal.precompiled_charsmap and not normal.remove_extra_whitespaces
+    return bool(
+        trained.model_type == trained.BPE
+        and trained.byte_fallback
+        and not trained.treat_whitespace_as_suffix
+        and marked
+        and kept
+        and any(p.piece == SPACE and p.type == kinds.NORMAL for p in proto.pieces)
+        and not any(p.type == kinds.USER_DEFINED for p in proto.pieces)
+        and not any(SPACE in p.piece.lstrip(SPACE) for p in proto.pieces if p.type == kinds.NORMAL)
+    )

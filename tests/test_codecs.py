@@ -1,0 +1,103 @@
+"""Words remembered: the ids of a text are the library's, whatever stands between its words."""
+
+from pathlib import Path
+import pickle
+
+import hand_tokenizer
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+import pytest
+from sentencepiece import sentencepiece_model_pb2 as spm
+
+from lrl_jax import text
+from lrl_jax.vocab import codecs, tokenizer
+from lrl_jax.vocab.codecs import SentencePieceCodec, WordCodec
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+HAND = hand_tokenizer.make()
+MODEL = HAND.files["tokenizer.model"]
+LIBRARY = SentencePieceCodec(MODEL)
+
+
+@pytest.fixture(autouse=True)
+def _one_core(monkeypatch):
+    monkeypatch.setattr(SentencePieceCodec, "threads", 1)
+
+
+def changed(change) -> spm.ModelProto:
+    proto = spm.ModelProto.FromString(MODEL)
+    change(proto)
+    return proto
+
+
+def test_words_come_out_by_hand():
+    # "_a" "b" | "_c" | "_" "_a" | "_": two spaces are one of the cut and one of the word
+    assert WordCodec(MODEL).encode_batch(["ab c  a "]) == [[263, 261, 265, 259, 263, 259]]
+
+
+@given(st.lists(st.text("ab \u2581\n\t한é<0>", max_size=12), max_size=6))
+@example(["", " ", "  ", " a", "a ", "  a  b  ", "\u2581 \u2581\u2581a", "</s> <s>", "a\u00a0b"])
+@settings(max_examples=300, deadline=None)
+def test_ids_are_those_of_the_library(texts):
+    codec = WordCodec(MODEL)
+    want = LIBRARY.encode_batch(texts)
+    assert codec.encode_batch(texts) == want
+    assert codec.encode_batch(texts) == want  # now remembered
+    assert codec.decode_batch(want) == LIBRARY.decode_batch(want)
+
+
+def test_what_is_remembered_has_a_bound(monkeypatch):
+    monkeypatch.setattr(codecs, "KEPT", 3)
+    codec = WordCodec(MODEL)
+    texts = [f"{'a' * n} b" for n in range(1, 9)]
+    assert codec.encode_batch(texts) == LIBRARY.encode_batch(texts)
+    assert len(codec._known) == 0
+    codec.encode_batch(["a" * (codecs.LONGEST + 1)])
+    assert len(codec._known) == 0
+
+
+def test_on_many_cores_the_library_shares_the_work(monkeypatch):
+    monkeypatch.setattr(SentencePieceCodec, "threads", -1)
+    monkeypatch.setattr(codecs.os, "cpu_count", lambda: codecs.CORES)
+    codec = WordCodec(MODEL)
+    assert codec.encode_batch(["a b", "c"]) == LIBRARY.encode_batch(["a b", "c"])
+    assert len(codec._known) == 0
+
+
+def test_it_can_be_sent_to_another_process():
+    sent = pickle.loads(pickle.dumps(WordCodec(MODEL)))
+    assert sent.encode_batch(["a b"]) == [[263, 264]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.pieces.add(piece="a\u2581b", score=-99, type=1),
+        lambda m: m.pieces.add(piece="\u2581a\u2581", score=-99, type=1),
+        lambda m: m.pieces.add(piece="<x>", score=0, type=4),
+        lambda m: setattr(m.trainer_spec, "byte_fallback", False),
+        lambda m: setattr(m.trainer_spec, "model_type", spm.TrainerSpec.UNIGRAM),
+        lambda m: setattr(m.trainer_spec, "treat_whitespace_as_suffix", True),
+        lambda m: setattr(m.normalizer_spec, "add_dummy_prefix", False),
+        lambda m: setattr(m.normalizer_spec, "escape_whitespaces", False),
+        lambda m: setattr(m.normalizer_spec, "remove_extra_whitespaces", True),
+        lambda m: setattr(m.normalizer_spec, "precompiled_charsmap", b"x"),
+        lambda m: setattr(m.pieces[259], "piece", "\u2581\u2581"),
+    ],
+    ids=["inside", "behind", "own", "unknowns", "unigram", "suffix", "no prefix", "bare", "extra",
+         "normalised", "no space"],
+)  # fmt: skip
+def test_words_that_may_be_joined_are_not_taken_apart(change):
+    assert codecs.apart(changed(lambda m: None))
+    assert not codecs.apart(changed(change))
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
+def test_llama_2_spells_real_text_the_same_either_way():
+    real = tokenizer.load(DATA / "tokenizers" / "llama2")
+    assert isinstance(real.codec, WordCodec)
+    library = SentencePieceCodec(real.files["tokenizer.model"])
+    files = sorted((DATA / "parallel" / "ntrex128").glob("*.txt"))
+    lines = [*text.read_many(str(file) for file in files)]
+    lines += text.lines(str(DATA / "mono" / "en" / "tinystories_sample.txt"))
+    assert real.encode_batch(lines) == library.encode_batch(lines)
