@@ -205,6 +205,20 @@ def test_realised_mixture_is_counted_in_tokens(tmp_path):
     assert got == ["100.0 %", "100.0 %", "25.0 %", "14.3 %", "75.0 %", "85.7 %"]
 
 
+def test_what_was_configured_is_read_from_the_plan(tmp_path):
+    folder = write_pieces(tmp_path)
+    for name, rows in (("ko/0123", 10), ("en/4567", 10)):  # rows of 100 and of 200 tokens
+        path = folder / "data" / name / "manifest.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"rows": rows}))
+    parts = [{"name": "align.01", "rows": 4, "weights": {"ko": 1, "en": 1}},
+             {"name": "align.02", "rows": 4, "weights": {"en": 5}}]  # fmt: skip
+    (folder / "data" / "plan.json").write_text(json.dumps({"stages": parts}))
+    text = report.write(folder).read_text()
+    got = re.findall(r">([\d.]+ %)<", text[text.index('id="mixture"') :])
+    # 2 rows of ko are 200 tokens; 2 + 4 rows of en are 1200
+    assert got[:4] == ["14.3 %", "100.0 %", "85.7 %", "0.0 %"]
+
+
 def test_curves_can_be_read_by_tokens_and_by_bytes(tmp_path):
     p = report.read(write_pieces(tmp_path))
     # 0.1 of 1000 tokens; then 0.3 of 1000 and 0.3 of 2000

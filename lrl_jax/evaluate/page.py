@@ -1,6 +1,7 @@
 """The report, section by section; each shows what its part of the run left, or nothing."""
 
 from collections.abc import Mapping
+import re
 import statistics
 from typing import Any
 
@@ -203,7 +204,7 @@ def _mixture(p: Pieces) -> Html:
     for stage in stages:
         done = [r.get("epochs") or {} for r in p.metrics if r.get("stage") == stage.get("name")]
         after = done[-1] if done else before
-        weights = {name: number(w) or 0.0 for name, w in (stage.get("mixture") or {}).items()}
+        weights = _configured(p, stage)
         tokens = {
             name: (after.get(name, 0) - before.get(name, 0))
             * (number(p.manifests.get(name, {}).get("tokens")) or 0)
@@ -228,6 +229,22 @@ def _mixture(p: Pieces) -> Html:
         return Html()
     columns = ["stage", "dataset", "configured", "realised", "", "tokens", "epochs so far"]
     return table(columns, cells, numeric=(2, 3, 5, 6))
+
+
+def _configured(p: Pieces, stage: Json) -> dict[str, float]:
+    """Tokens of each dataset that a stage is to read, by the plan; without one, its weights."""
+    mine = re.compile(re.escape(str(stage.get("name"))) + r"(\.\d+)?")  # a ramp is many in the plan
+    parts = [s for s in p.order.get("stages") or [] if mine.fullmatch(str(s.get("name")))]
+    if not parts:
+        return {name: number(w) or 0.0 for name, w in (stage.get("mixture") or {}).items()}
+    tokens: dict[str, float] = {}
+    for part in parts:
+        whole = sum(part["weights"].values())
+        for name, weight in part["weights"].items():
+            manifest = p.manifests.get(name, {})
+            per_row = (number(manifest.get("tokens")) or 0) / (number(manifest.get("rows")) or 1)
+            tokens[name] = tokens.get(name, 0.0) + part["rows"] * weight / whole * per_row
+    return tokens
 
 
 def _samples(p: Pieces) -> Html:

@@ -10,6 +10,7 @@ The page is drawn from whatever the run folder holds so far; nothing in it is re
     vocab/fertility.json      fertility.Row objects: tokenizer, language, per_line, parity, ...
     vocab/proof.json          prove.Proof: {fact: value}
     data/datasets.json        name -> folder of its manifest.json: what was packed (rows.Manifest)
+    data/plan.json            data.plan.Plan: stages of {name, rows, weights}
     train/metrics.jsonl       one object a step: step, loss, stage, bits_per_byte {dataset: x},
                               lr {group: x}, tokens_per_second, epochs {dataset: x so far};
                               every key but step may be missing
@@ -63,6 +64,7 @@ class Pieces:
     fertility: list[Json]
     proof: Json
     manifests: dict[str, Json]
+    order: Json  # the plan of training (data.plan.Plan)
     metrics: list[Json]
     samples: list[Json]
     before: Json
@@ -123,6 +125,7 @@ def read(folder: epath.PathLike) -> Pieces:
         fertility=_json(folder / "vocab" / "fertility.json", []),
         proof=_json(folder / "vocab" / "proof.json", {}),
         manifests=manifests,
+        order=_json(folder / "data" / "plan.json", {}),
         metrics=[{**row, **_read_so_far(row, manifests)} for _, row in sorted(steps.items())],
         samples=_jsonl(folder / "train" / "samples.jsonl"),
         before=_json(folder / "evaluate" / "before.json", {}),
