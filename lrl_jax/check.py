@@ -113,7 +113,7 @@ def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
 def _readable(dataset: Dataset) -> None:
     """Reads the records as `lrl data` will, up to a number that takes seconds."""
     every = (r for shard in records.shards(dataset) for r in records.read(dataset, shard))
-    name = records.template(dataset)
+    name = templates.name(dataset)
     first = bad = None
     for record in itertools.islice(every, LOOK):
         if isinstance(record, text.Bad):

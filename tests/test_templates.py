@@ -325,13 +325,6 @@ def test_bytes_are_utf8_bytes_of_trained_text():
     assert got.bytes == 3
 
 
-def test_splitting_drops_nothing():
-    document = documents.Document(np.arange(7), np.arange(7) % 2, 0)
-    pieces = list(documents.split(document, 3))
-    assert [tokens.tolist() for tokens, _ in pieces] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [weights.tolist() for _, weights in pieces] == [[0, 1, 0], [1, 0, 1], [0]]
-
-
 @pytest.mark.parametrize("bad", [-1, 266])
 def test_an_id_outside_of_the_vocabulary_is_refused(bad):
     documents.check(np.array([0, 265]), 266)
@@ -375,13 +368,6 @@ def test_an_unknown_language_is_an_error_with_a_near_one():
 
 
 # ---------------------------------------------------------------------------- fingerprints
-def test_a_template_fingerprint_follows_what_it_writes():
-    korean = templates.fingerprint("translation", PAIR)
-    swahili = templates.fingerprint("translation", PAIR | {"target_language": "swh_Latn"})
-    assert korean != swahili
-    assert korean == templates.fingerprint("translation", dict(PAIR))
-
-
 WEIGHTS = {"weights": {"answer": 0.5}}
 
 

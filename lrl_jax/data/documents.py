@@ -1,6 +1,6 @@
 """Documents: the parts of a template as token ids with a loss weight each, cut to fit a row."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import dataclasses
 import itertools
 
@@ -56,15 +56,6 @@ def encode(examples: Sequence[Sequence[Part]], tokenizer: Tokenizer) -> list[Doc
 def ids(parts: Sequence[Part], tokenizer: Tokenizer) -> list[int]:
     """The ids of parts that go on, such as those of a prompt: no eos."""
     return _ids(parts, tokenizer)[0].tolist()
-
-
-def split(document: Document, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Cuts (tokens, weights) into pieces of at most `length`; nothing is dropped.
-
-    All pieces but the last are full, so that long documents pack without holes.
-    """
-    for at in range(0, len(document.tokens), length):
-        yield document.tokens[at : at + length], document.weights[at : at + length]
 
 
 def check(ids: np.ndarray, size: int, where: str = "the tokenizer") -> None:

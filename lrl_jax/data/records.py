@@ -79,13 +79,6 @@ def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
     return {uri: text.fingerprint(uri) for uri in uris(dataset)}
 
 
-def template(dataset: recipe_data.Dataset) -> str:
-    """The name of the template that writes this dataset's records."""
-    return getattr(
-        dataset, "template", "task" if isinstance(dataset, recipe_data.Task) else "plain"
-    )
-
-
 def language(dataset: recipe_data.Dataset) -> str:
     """The FLORES code of a dataset; of pairs, both."""
     return dataset.language

@@ -278,17 +278,6 @@ def _with_system(write: Template) -> list[tuple]:
         return []  # the template takes none
 
 
-def fingerprint(name: str, record: Record) -> str:
-    """Changes when what the template writes does: a digest of it on `record`, any fixed one.
-
-    Raises:
-      ValueError: as `parts`, for a template that does not fit such records.
-    """
-    forms = [record | {"input": ""}, record] if "input" in record else [record]
-    written = [[dataclasses.astuple(part) for part in parts(name, form)] for form in forms]
-    return hashlib.sha256(json.dumps(written).encode()).hexdigest()
-
-
 # ---------------------------------------------------------------------------- generation
 def prompt_parts(name: str, record: Record, tokenizer: Tokenizer | None = None) -> list[Part]:
     """What generation starts from: the document of `record` up to where its answer begins.
