@@ -50,10 +50,21 @@ def test_what_is_remembered_has_a_bound(monkeypatch):
     monkeypatch.setattr(codecs, "KEPT", 3)
     codec = WordCodec(MODEL)
     texts = [f"{'a' * n} b" for n in range(1, 9)]
-    assert codec.encode_batch(texts) == LIBRARY.encode_batch(texts)
-    assert len(codec._known) == 0
+    for _ in range(3):
+        assert codec.encode_batch(texts) == LIBRARY.encode_batch(texts)
+        assert len(codec._known) == 0
     codec.encode_batch(["a" * (codecs.LONGEST + 1)])
     assert len(codec._known) == 0
+
+
+def test_words_that_come_again_are_kept(monkeypatch):
+    monkeypatch.setattr(codecs, "KEPT", 2)
+    codec, worked_out = WordCodec(MODEL), []
+    encode = codec._known._encode
+    monkeypatch.setattr(codec._known, "_encode", lambda w: worked_out.append(w) or encode(w))
+    for line in ("a b c", "a b", "a b ab", "a b bc", "a b"):
+        assert codec.encode_batch([line]) == LIBRARY.encode_batch([line])
+    assert worked_out == ["a", "b", "c", "ab", "bc"]
 
 
 def test_on_many_cores_the_library_shares_the_work(monkeypatch):

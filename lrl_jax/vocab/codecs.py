@@ -15,7 +15,7 @@ import sentencepiece
 
 SPACE = "▁"  # how SentencePiece writes a space
 BEFORE_WORD = re.compile(r"(?<=[^ ]) ")  # of several spaces, all but the first are the word's own
-KEPT = 1 << 17  # words remembered; the usual ones of a language, some tens of MB
+KEPT = 1 << 17  # words remembered, and once more as many; some tens of MB
 LONGEST = 48  # characters; longer words seldom come again
 CORES = 4  # from so many on, the library's threads are faster than one that remembers
 
@@ -54,8 +54,7 @@ class WordCodec:
         if self._library.threads != 1 and len(texts) > 1 and (os.cpu_count() or 1) >= CORES:
             return self._library.encode_batch(texts)
         found = [self._encode(text) for text in texts]
-        if len(self._known) > KEPT:
-            self._known.clear()
+        self._known.forget()
         return found
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
@@ -72,18 +71,27 @@ class WordCodec:
 
 
 class _Words(dict[str, list[int]]):
-    """The ids of words, with the space before them; '' is the space at the end of a text."""
+    """The ids of words, with the space before them; '' is the space at the end of a text.
+
+    Words that came lately are kept: those of this age, and of the age before until they come again.
+    """
 
     def __init__(self, processor: Any):
         super().__init__()
         self._encode = processor.encode
-        self._space = [processor.piece_to_id(SPACE)]
+        self._before: dict[str, list[int]] = {"": [processor.piece_to_id(SPACE)]}
 
     def __missing__(self, word: str) -> list[int]:
-        found = self._encode(word) if word else self._space
+        found = self._before.get(word) or self._encode(word)
         if len(word) <= LONGEST:
             self[word] = found
         return found
+
+    def forget(self) -> None:
+        """Begins a new age when this one has more than KEPT words."""
+        if len(self) > KEPT:
+            self._before = dict(self) | {"": self[""]}
+            self.clear()
 
 
 def apart(proto: Any) -> bool:
