@@ -34,7 +34,7 @@ bench-data: $(VENV)/.dev
 	-test -x $(MAXTEXT)/bin/python || python3.12 -m venv $(MAXTEXT)
 	-$(MAXTEXT)/bin/python -m pip install --progress-bar on "maxtext[tpu]" tensorflow \
 		tensorflow-datasets importlib_resources
-	$(BIN)/python scripts/benchmarks/data.py --maxtext $(MAXTEXT)/bin/python
+	$(BIN)/python scripts/benchmarks/data.py --maxtext $(MAXTEXT)/bin/python $(ARGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
