@@ -89,20 +89,6 @@ def fields(dataset: recipe_data.Dataset) -> tuple[str, ...]:
     return FIELDS[dataset.kind]
 
 
-def specimen(dataset: recipe_data.Dataset) -> Record:
-    """A record such as this dataset has, each field holding its own name."""
-    record = {name: name for name in fields(dataset)}
-    if isinstance(dataset, recipe_data.Parallel):
-        record["source_language"] = dataset.source_language
-        record["target_language"] = dataset.target_language
-    if isinstance(dataset, recipe_data.Taco):
-        record["language"] = dataset.language
-    if isinstance(dataset, recipe_data.Chat):
-        said = [{"role": role, "content": role} for role in ("user", "assistant")]
-        record["messages"] = json.dumps(said)
-    return record
-
-
 def _shards(dataset: recipe_data.Dataset) -> list[Shard]:
     if isinstance(dataset, recipe_data.Task):
         return imports.shards(dataset)

@@ -30,7 +30,7 @@ import hashlib
 import json
 
 from lrl_jax import recipe_data
-from lrl_jax.data import chat, own_chat, taco, translation
+from lrl_jax.data import chat, own_chat, records, taco, translation
 from lrl_jax.data.parts import Part, Record, joined, opening
 from lrl_jax.vocab import sentencepieces
 from lrl_jax.vocab.tokenizer import Tokenizer
@@ -233,24 +233,12 @@ def specimens(dataset: recipe_data.Dataset) -> list[Record]:
     if isinstance(dataset, recipe_data.Chat):
         said = [{"role": role, "content": role} for role in ("user", "assistant") * 2]
         return [{"messages": json.dumps(said)}]
-    fields = FIELDS[dataset.kind]
+    fields = records.fields(dataset)
     whole = {field: field for field in fields}
     if isinstance(dataset, recipe_data.Taco):
         whole["language"] = dataset.language
     empty = {field: "" for field in fields if field.endswith(("input", "inputs", "prompt"))}
     return [whole, whole | empty] if empty else [whole]
-
-
-FIELDS = {
-    "text": ("text",),
-    "instructions": ("instruction", "input", "output"),
-    "completion": ("prompt", "completion"),
-    "taco": (
-        "instruction", "input", "output",
-        "english_instruction", "english_input", "english_output",
-    ),
-    "task": ("inputs", "targets"),
-}  # fmt: skip
 
 
 def mark(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> str:
