@@ -38,9 +38,9 @@ def test_losses_and_gradients_equal_float64(inputs, blocks):
     hidden_BTD, unembed_DV, targets_BT = inputs
 
     def total(h, w):
-        return jnp.sum(loss.token_loss(h, w, targets_BT, REAL, blocks))
+        return jnp.sum(loss.token_loss(h, w, targets_BT, REAL, blocks)[0])
 
-    got = loss.token_loss(hidden_BTD, unembed_DV, targets_BT, REAL, blocks)
+    got, _ = loss.token_loss(hidden_BTD, unembed_DV, targets_BT, REAL, blocks)
     got_h, got_w = jax.jit(jax.grad(total, argnums=(0, 1)))(hidden_BTD, unembed_DV)
     want, want_h, want_w = reference(*inputs)
     assert got.dtype == jnp.float32
@@ -54,12 +54,12 @@ def test_padded_columns_get_no_probability_and_no_gradient(inputs, blocks):
     hidden_BTD, unembed_DV, targets_BT = inputs
     loud_DV = unembed_DV.copy()
     loud_DV[:, REAL:] = 1e4
-    got = loss.token_loss(hidden_BTD, loud_DV, targets_BT, REAL, blocks)
-    want = loss.token_loss(hidden_BTD, unembed_DV, targets_BT, REAL, blocks)
+    got, _ = loss.token_loss(hidden_BTD, loud_DV, targets_BT, REAL, blocks)
+    want, _ = loss.token_loss(hidden_BTD, unembed_DV, targets_BT, REAL, blocks)
     np.testing.assert_array_equal(got, want)
-    grad_DV = jax.grad(lambda w: jnp.sum(loss.token_loss(hidden_BTD, w, targets_BT, REAL, blocks)))(
-        loud_DV
-    )
+    grad_DV = jax.grad(
+        lambda w: jnp.sum(loss.token_loss(hidden_BTD, w, targets_BT, REAL, blocks)[0])
+    )(loud_DV)
     np.testing.assert_array_equal(grad_DV[:, REAL:], 0.0)
 
 
@@ -68,7 +68,7 @@ def test_huge_logits_do_not_overflow(inputs, blocks):
     _, _, targets_BT = inputs
     hidden_BTD = np.full((B, T, D), 1e3, np.float32)
     unembed_DV = np.ones((D, V), np.float32)
-    got = loss.token_loss(hidden_BTD, unembed_DV, targets_BT, REAL, blocks)
+    got, _ = loss.token_loss(hidden_BTD, unembed_DV, targets_BT, REAL, blocks)
     np.testing.assert_allclose(got, np.full((B, T), np.log(REAL)), rtol=1e-3)
 
 
@@ -76,7 +76,7 @@ def test_huge_logits_do_not_overflow(inputs, blocks):
 def test_a_target_that_is_no_piece_gives_an_infinite_loss(inputs, blocks):
     hidden_BTD, unembed_DV, _ = inputs
     targets_BT = np.array([[-1, REAL, V], [V + 5, 0, 1]], np.int32)
-    got = np.isinf(loss.token_loss(hidden_BTD, unembed_DV, targets_BT, REAL, blocks))
+    got = np.isinf(loss.token_loss(hidden_BTD, unembed_DV, targets_BT, REAL, blocks)[0])
     want = [[True, True, True], [True, False, False]]
     np.testing.assert_array_equal(got, want)
 
@@ -85,7 +85,7 @@ def test_blocks_never_hold_all_logits(inputs):
     hidden_BTD, unembed_DV, targets_BT = inputs
 
     def total(h, w, blocks):
-        return jnp.sum(loss.token_loss(h, w, targets_BT, REAL, blocks))
+        return jnp.sum(loss.token_loss(h, w, targets_BT, REAL, blocks)[0])
 
     def text(blocks):
         grad = jax.jit(jax.grad(total, argnums=(0, 1)), static_argnums=2)

@@ -284,7 +284,7 @@ def test_the_loss_of_packed_documents_is_that_of_documents_alone(tmp_path):
         batch = rows.features(found, 16, tokenizer.bos_id, pad_id=0)
         names = ("input_tokens", "segment_ids", "positions")
         hidden_BTD = model.hidden(*(batch[f"decoder_{name}"] for name in names))
-        nll_BT = loss.token_loss(
+        nll_BT, _ = loss.token_loss(
             hidden_BTD, model.unembedding(), batch["decoder_target_tokens"], cfg.vocab_size
         )
         weighed_BT = loss.weigh(nll_BT, batch["decoder_loss_weights"])

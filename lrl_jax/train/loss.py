@@ -14,8 +14,12 @@ def token_loss(
     targets_BT: jax.Array,
     vocab_size: int,
     blocks: int = 1,
-) -> jax.Array:
-    """Negative log-likelihood in nats of each target, float32 [B, T].
+    softcap: float | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Negative log-likelihood in nats of each target, and log of the sum of exp(logits).
+
+    Both are float32 [B, T]. The second is what z-loss squares (PaLM, arXiv 2204.02311, 5).
+    `softcap`: logits become softcap * tanh(logit / softcap) (Gemma 2); None: they stay.
 
     Columns of `unembed_DV` from `vocab_size` on are padding and get no probability.
     With `blocks` > 1 the vocabulary is read in that many slices with an online log-sum-exp and
@@ -24,8 +28,9 @@ def token_loss(
     A target outside [0, vocab_size) gives an infinite loss.
 
     >>> hidden, head = jnp.zeros((1, 2, 3)), jnp.ones((3, 8))
-    >>> jnp.exp(-token_loss(hidden, head, jnp.array([[0, 3]]), vocab_size=4))
-    Array([[0.25, 0.25]], dtype=float32)
+    >>> nll, log_z = token_loss(hidden, head, jnp.array([[0, 3]]), vocab_size=4)
+    >>> jnp.exp(-nll), jnp.exp(log_z).round(3)
+    (Array([[0.25, 0.25]], dtype=float32), Array([[4., 4.]], dtype=float32))
 
     Raises:
       ValueError: `blocks` does not divide V.
@@ -37,8 +42,9 @@ def token_loss(
             f"use one of {', '.join(str(n) for n in (1, 2, 4, 8, 16) if V % n == 0)}"
         )
     compute = _whole if blocks == 1 else functools.partial(_blocked, blocks=blocks)
-    nll_BT = compute(hidden_BTD, unembed_DV, targets_BT, vocab_size)
-    return jnp.where((targets_BT >= 0) & (targets_BT < vocab_size), nll_BT, jnp.inf)
+    log_z_BT, label_BT = compute(hidden_BTD, unembed_DV, targets_BT, vocab_size, softcap)
+    known_BT = (targets_BT >= 0) & (targets_BT < vocab_size)
+    return jnp.where(known_BT, log_z_BT - label_BT, jnp.inf), log_z_BT
 
 
 def mean(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
@@ -58,13 +64,13 @@ def weigh(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
     return jnp.where(weights_BT > 0, nll_BT * weights_BT, 0.0)
 
 
-def _whole(hidden_BTD, unembed_DV, targets_BT, vocab_size: int) -> jax.Array:
+def _whole(hidden_BTD, unembed_DV, targets_BT, vocab_size, softcap):
     index_V = jnp.arange(unembed_DV.shape[1], dtype=jnp.int32)
-    logits_BTV = _logits(hidden_BTD, unembed_DV, index_V, vocab_size)
-    return jax.nn.logsumexp(logits_BTV, axis=-1) - _pick(logits_BTV, index_V, targets_BT)
+    logits_BTV = _logits(hidden_BTD, unembed_DV, index_V, vocab_size, softcap)
+    return jax.nn.logsumexp(logits_BTV, axis=-1), _pick(logits_BTV, index_V, targets_BT)
 
 
-def _blocked(hidden_BTD, unembed_DV, targets_BT, vocab_size: int, blocks: int) -> jax.Array:
+def _blocked(hidden_BTD, unembed_DV, targets_BT, vocab_size, softcap, blocks: int):
     D, V = unembed_DV.shape
     # Block i holds columns i, i + blocks, ...: each block then takes its share of every shard
     # of V, so a head split over V stays where it is.
@@ -75,7 +81,7 @@ def _blocked(hidden_BTD, unembed_DV, targets_BT, vocab_size: int, blocks: int) -
     def step(carry, block):
         peak_BT, total_BT, label_BT = carry
         w_DV, index_V = block
-        logits_BTV = _logits(hidden_BTD, w_DV, index_V, vocab_size)
+        logits_BTV = _logits(hidden_BTD, w_DV, index_V, vocab_size, softcap)
         # The peak cancels out of the result, so no gradient need pass through it.
         higher_BT = jnp.maximum(peak_BT, jax.lax.stop_gradient(jnp.max(logits_BTV, axis=-1)))
         total_BT = total_BT * jnp.exp(peak_BT - higher_BT)
@@ -86,14 +92,16 @@ def _blocked(hidden_BTD, unembed_DV, targets_BT, vocab_size: int, blocks: int) -
     zero_BT = jnp.zeros(targets_BT.shape, jnp.float32)
     start = (zero_BT - 1e30, zero_BT, zero_BT)  # finite: -inf - -inf would be NaN
     (peak_BT, total_BT, label_BT), _ = jax.lax.scan(step, start, (w_WDV, index_WV))
-    return jnp.log(total_BT) + peak_BT - label_BT
+    return jnp.log(total_BT) + peak_BT, label_BT
 
 
-def _logits(hidden_BTD, w_DV, index_V, vocab_size: int) -> jax.Array:
+def _logits(hidden_BTD, w_DV, index_V, vocab_size: int, softcap: float | None) -> jax.Array:
     """float32: bfloat16 would lose the tail of a sum over the vocabulary."""
     logits_BTV = sharding.inner(
         jnp.einsum("btd,dv->btv", hidden_BTD, w_DV, preferred_element_type=jnp.float32)
     )
+    if softcap is not None:
+        logits_BTV = softcap * jnp.tanh(logits_BTV / softcap)
     return jnp.where(index_V[None, None] < vocab_size, logits_BTV, -jnp.inf)
 
 

@@ -149,7 +149,7 @@ def _losses(cfg, params: Params, batch: Batch, blocks: int) -> tuple[jax.Array, 
         batch["decoder_input_tokens"], batch["decoder_segment_ids"], batch["decoder_positions"]
     )
     targets_BT = batch["decoder_target_tokens"]
-    nll_BT = loss.token_loss(hidden_BTD, model.unembedding(), targets_BT, cfg.vocab_size, blocks)
+    nll_BT, _ = loss.token_loss(hidden_BTD, model.unembedding(), targets_BT, cfg.vocab_size, blocks)
     # float32: weights are counted by the million, integers would do but the mean is not one.
     return nll_BT, batch["decoder_loss_weights"].astype(jnp.float32)
 
