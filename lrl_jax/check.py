@@ -18,8 +18,9 @@ from lrl_jax.data import mixture, records, templates
 from lrl_jax.embeddings import table as starts
 from lrl_jax.hf import layout, load
 from lrl_jax.model import llama
-from lrl_jax.recipe import Pretrained, Recipe, Rule, Stage
+from lrl_jax.recipe import Pretrained, Recipe
 from lrl_jax.recipe_data import Dataset
+from lrl_jax.recipe_train import Rule, Stage
 from lrl_jax.recipe_vocab import Extend, TrainVocab
 from lrl_jax.run import Run, free_bytes
 from lrl_jax.train import optimizer

@@ -11,11 +11,12 @@ import socket
 import warnings
 
 import jax
-from jax.experimental import multihost_utils
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+import numpy as np
 
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.model import llama, sharding
 
 HEARTBEAT_SECONDS = 100  # a process silent for this long ends the others; JAX's own default
@@ -81,37 +82,105 @@ def _initialize(*args, **kwargs) -> None:
     jax.distributed.initialize(*args, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, **kwargs)
 
 
-def make(shape: recipe.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh (data, fsdp, tensor) over all devices, or over those given.
 
+    Devices may be described ones, of a machine that is not here. With several slices the data
+    axis runs over them first, so that only gradients cross from one to another.
+
     Raises:
-      ValueError: the axes do not multiply to the number of devices; suggests ones that do.
+      ValueError: the axes do not multiply to the number of devices, or the slices are not as the
+        devices lie; suggests ones that do.
     """
     devices = list(devices) if devices is not None else jax.devices()
-    sizes = [shape.data, shape.fsdp, shape.tensor]
+    data, fsdp, tensor = sizes(shape, len(devices))
+    parts = [
+        _laid_out((data // shape.slices, fsdp, tensor), part)
+        for part in _slices(devices, shape.slices)
+    ]
+    return Mesh(np.concatenate(parts), sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+
+
+def sizes(shape: recipe_train.Mesh, count: int) -> tuple[int, int, int]:
+    """Devices along data, fsdp and tensor, with -1 replaced by what is left of `count`.
+
+    >>> sizes(recipe_train.Mesh(data=2), 64)
+    (2, 32, 1)
+
+    Raises:
+      ValueError: they do not multiply to `count`, or `data` is not a multiple of the slices.
+    """
+    found = [shape.data, shape.fsdp, shape.tensor]
     text = f"mesh data={shape.data}, fsdp={shape.fsdp}, tensor={shape.tensor}"
-    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+    if found.count(-1) > 1 or any(size < 1 and size != -1 for size in found):
         raise ValueError(f"{text}: axes are 1 or more, and one of them may be -1 (what is left)")
-    known = math.prod(size for size in sizes if size != -1)
-    if -1 in sizes and len(devices) % known == 0:
-        sizes[sizes.index(-1)] = len(devices) // known
-    if math.prod(sizes) != len(devices):
-        raise ValueError(f"{text} does not fit {len(devices)} devices; {_suggest(len(devices))}")
-    types = (AxisType.Auto,) * 3
-    return jax.make_mesh(tuple(sizes), sharding.AXES, types, devices=devices)
+    known = math.prod(size for size in found if size != -1)
+    if -1 in found and count % known == 0:
+        found[found.index(-1)] = count // known
+    if math.prod(found) != count:
+        raise ValueError(f"{text} does not fit {count} devices; {_suggest(count, shape.slices)}")
+    if found[0] % shape.slices:
+        raise ValueError(
+            f"{text}: data={found[0]} is not a multiple of slices={shape.slices}, which hold whole "
+            f"copies of the model; {_suggest(count, shape.slices)}"
+        )
+    return found[0], found[1], found[2]
 
 
-def _suggest(count: int) -> str:
+def _suggest(count: int, slices: int = 1) -> str:
     """Meshes of `count` devices, sharding parameters first and splitting tensors last.
 
     >>> _suggest(4)
     'try data=1, fsdp=4, tensor=1 or data=2, fsdp=2, tensor=1 or data=1, fsdp=2, tensor=2'
     """
-    pairs = [(1, count, 1), (2, count // 2, 1), (1, count // 2, 2)]
-    fitting = [p for p in pairs if math.prod(p) == count and min(p) > 0]
-    return "try " + " or ".join(f"data={d}, fsdp={f}, tensor={t}" for d, f, t in fitting)
+    if count % slices:
+        return f"{count} devices do not make {slices} slices of one size"
+    part = count // slices
+    pairs = [(1, part, 1), (2, part // 2, 1), (1, part // 2, 2)]
+    fitting = [p for p in pairs if math.prod(p) == part and min(p) > 0]
+    return "try " + " or ".join(f"data={d * slices}, fsdp={f}, tensor={t}" for d, f, t in fitting)
 
 
+def _slices(devices: list[jax.Device], count: int) -> list[list[jax.Device]]:
+    """The devices of each slice: by `slice_index`, or by process, or in the order they have."""
+    found = sorted({slice_of(device) for device in devices})
+    if len(found) != count and len(found) > 1 and devices[0].platform == "tpu":
+        raise ValueError(
+            f"slices={count}, but these {len(devices)} devices lie in {len(found)} slices; "
+            f"set train.mesh.slices to {len(found)}"
+        )
+    if count == 1:
+        return [devices]
+    key = slice_of if len(found) > 1 else (lambda device: device.process_index)
+    groups = sorted({key(device) for device in devices})
+    size = len(devices) // count
+    ordered = sorted(devices, key=key)  # stable: within a group as they were
+    parts = [ordered[i * size : (i + 1) * size] for i in range(count)]
+    if len(groups) > 1 and len(groups) != sum(len({*map(key, part)}) for part in parts):
+        raise ValueError(
+            f"slices={count} would cut through the {len(groups)} hosts or slices that the "
+            f"{len(devices)} devices lie in; use a number that divides {len(groups)}"
+        )
+    return parts
+
+
+def slice_of(device: jax.Device) -> int:
+    """Which slice a device belongs to; 0 where there is only one, as devices then do not say."""
+    return getattr(device, "slice_index", None) or 0
+
+
+def _laid_out(shape: tuple[int, int, int], devices: list[jax.Device]) -> np.ndarray:
+    """Devices as an array of this shape, neighbours on a TPU's network being neighbours in it."""
+    try:
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    except NotImplementedError as e:
+        raise ValueError(
+            f"data, fsdp, tensor = {shape} within a slice cannot be laid over the network of these "
+            f"{len(devices)} {devices[0].device_kind} chips; {_suggest(len(devices))} ({e})"
+        ) from None
+
+
+# ---------------------------------------------------------------------------- parameters, rows
 def param_shardings(cfg: llama.LlamaConfig, mesh: Mesh) -> dict[str, NamedSharding]:
     """Where each parameter lives.
 

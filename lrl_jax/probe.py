@@ -23,7 +23,8 @@ from lrl_jax.data import mixture as mixtures
 from lrl_jax.evaluate import plots
 from lrl_jax.markup import document, figure, h
 from lrl_jax.markup import table as table_of
-from lrl_jax.recipe import Evaluate, Init, Recipe, Rule, Save, Schedule, Stage
+from lrl_jax.recipe import Evaluate, Init, Recipe
+from lrl_jax.recipe_train import Rule, Save, Schedule, Stage
 from lrl_jax.recipe_vocab import Extend, Keep
 from lrl_jax.run import Run, manifests, perform, resolved, write_json
 

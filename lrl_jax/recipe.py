@@ -10,21 +10,14 @@ from typing import Annotated, Any, Literal
 
 from etils import epath
 import pydantic
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lrl_jax.recipe_data import Data, Name
-from lrl_jax.recipe_vocab import Language, Part, Share, TrainVocab, Vocab
+from lrl_jax.recipe_train import Train
+from lrl_jax.recipe_vocab import Language, Part, TrainVocab, Vocab
 
 
 # ---------------------------------------------------------------------------- base
-class Pretrained(Part):
-    """Adapt an existing model: a Hugging Face folder (local or gs://) or a hub id."""
-
-    model: str
-    revision: str = "main"
-    license: str = "unknown"
-
-
 class Shape(Part):
     """The shape of a Llama trained from scratch; names are Hugging Face's."""
 
@@ -37,6 +30,22 @@ class Shape(Part):
     rms_norm_eps: PositiveFloat = 1e-5
     rope_theta: PositiveFloat = 10_000.0
     tie_word_embeddings: bool = False
+
+
+class Expected(Shape):
+    """What the `config.json` of a base says, for planning without it; compared when it is there."""
+
+    model_type: str = "llama"
+    vocab_size: PositiveInt
+
+
+class Pretrained(Part):
+    """Adapt an existing model: a Hugging Face folder (local or gs://) or a hub id."""
+
+    model: str
+    revision: str = "main"
+    license: str = "unknown"
+    expected: Expected | None = None
 
 
 class Scratch(Part):
@@ -104,129 +113,6 @@ class Init(Part):
     param_dtype: Literal["float32", "bfloat16"] = "float32"
 
 
-# ---------------------------------------------------------------------------- train
-class Schedule(Part):
-    """Learning rate over a stage: linear warm-up, then `kind` down to `final` x `peak`."""
-
-    peak: PositiveFloat
-    kind: Literal["cosine", "linear", "constant"] = "cosine"
-    warmup: NonNegativeInt = 0
-    final: Share = 0.1
-
-
-class Rule(Part):
-    """Parameters whose path matches the regular expression `match` learn like this.
-
-    `rows: new` lets only the rows of new tokens move, in embed_VD and unembed_DV.
-    The first rule that matches a parameter decides it.
-    """
-
-    match: str
-    schedule: Schedule | Literal["frozen"]
-    rows: Literal["all", "new"] = "all"
-
-
-class Stage(Part):
-    """A stretch of training on one mixture.
-
-    Neighbouring stages with equal `learn` tables share one optimizer and one schedule over
-    their joint length; a new table starts a new optimizer.
-
-    Attributes:
-      steps: how long; or
-      epochs: how often every dataset of the mixture is read, whole; the weights multiply it.
-      mixture: dataset or mixture name -> weight.
-      weights: what the weights are shares of: training tokens, or examples.
-      ramp_to: the mixture at the end of the stage; its weights are reached in equal steps.
-    """
-
-    name: Name
-    steps: NonNegativeInt = 0
-    epochs: NonNegativeFloat = 0.0
-    mixture: dict[Name, NonNegativeFloat] = Field(min_length=1)
-    weights: Literal["tokens", "examples"] = "tokens"
-    ramp_to: dict[Name, NonNegativeFloat] = Field(default_factory=dict)
-    learn: tuple[Rule, ...] = Field(min_length=1)
-
-    @pydantic.model_validator(mode="after")
-    def _one_length(self) -> "Stage":
-        if bool(self.steps) == bool(self.epochs):
-            raise ValueError(f"stage {self.name!r}: give steps or epochs, one of them")
-        if self.epochs and (self.ramp_to or self.weights == "examples"):
-            raise ValueError(f"stage {self.name!r}: epochs leave no room for ramp_to or weights")
-        return self
-
-
-class Optimizer(Part):
-    """AdamW. Weight decay spares norms (one-dimensional parameters)."""
-
-    b1: Share = 0.9
-    b2: Share = 0.95
-    eps: PositiveFloat = 1e-8
-    weight_decay: NonNegativeFloat = 0.0
-    clip: PositiveFloat = 1.0
-
-
-class Save(Part):
-    """When to save: every `minutes` and every `steps` (0: never by that clock)."""
-
-    minutes: NonNegativeFloat = 10.0
-    steps: NonNegativeInt = 0
-    keep: PositiveInt = 2
-
-
-class Mesh(Part):
-    """Devices along each axis; one of them may be -1, for all that is left."""
-
-    data: int = 1
-    fsdp: int = -1
-    tensor: int = 1
-
-
-class Prompt(Part):
-    """A fixed prompt whose continuation is shown while training."""
-
-    template: str = "plain"
-    text: str
-    source_language: Language = "eng_Latn"
-    target_language: Language = "eng_Latn"
-
-
-class Train(Part):
-    """How to learn: stages, batch, optimizer, precision, memory, saving, logging.
-
-    Attributes:
-      remat: what a layer keeps for its backward pass: nothing but its input, its matrix
-        products (dots), or everything (full).
-      unroll: layers in a step of the scan; small models train faster with all of them.
-      loss_blocks: vocabulary blocks of the loss; more hold less of the logits at a time.
-      max_skipped: steps in a row without a finite gradient after which the run stops.
-      replay: dataset or mixture name -> share of every stage, against forgetting; the weights of
-        a stage share what is left.
-    """
-
-    batch_size: PositiveInt
-    stages: tuple[Stage, ...] = Field(min_length=1)
-    replay: dict[Name, Share] = Field(default_factory=dict)
-    optimizer: Optimizer = Optimizer()
-    compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["nothing", "dots", "full"] = "nothing"
-    unroll: PositiveInt = 1
-    loss_blocks: PositiveInt = 1
-    mesh: Mesh = Mesh()
-    save: Save = Save()
-    log_every: PositiveInt = 10
-    max_skipped: PositiveInt = 5
-    sample_every: NonNegativeInt = 0
-    sample_tokens: PositiveInt = 48
-    samples: tuple[Prompt, ...] = ()
-    tensorboard: bool = True
-
-    @property
-    def steps(self) -> int:
-        return sum(stage.steps for stage in self.stages)
-
-
 # ---------------------------------------------------------------------------- evaluate
 class Translation(Part):
     """Translate a held-out parallel file greedily; chrF and BLEU (sacrebleu)."""
@@ -271,20 +157,44 @@ class Evaluate(Part):
 
 
 # ---------------------------------------------------------------------------- export
+class Vector(Part):
+    """An instruct model's difference from its base, added to the weights (docs/papers.md).
+
+    Attributes:
+      instruct, base: Hugging Face folders or hub ids; `base` is what `instruct` was tuned from.
+    """
+
+    instruct: str
+    base: str
+    scale: float = 1.0
+
+
 class Export(Part):
-    """A Hugging Face folder, gated by reloading it: tokens and logits must match."""
+    """A Hugging Face folder, gated by reloading it: tokens and logits must match.
+
+    Attributes:
+      use_ema: the running average of the weights, of a run with `train.ema`.
+      vector: added to every weight but the rows of new tokens.
+    """
 
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     max_shard_bytes: PositiveInt = 5_000_000_000
     gate_lines: PositiveInt = 200
     gate_on: tuple[str, ...] = ()
+    use_ema: bool = False
+    vector: Vector | None = None
     title: str = ""
     license: str = "other"
 
 
 # ---------------------------------------------------------------------------- recipe
 class Recipe(Part):
-    """One adaptation, in pipeline order: vocab, init, data, train, evaluate, export."""
+    """One adaptation, in pipeline order: vocab, init, data, train, evaluate, export.
+
+    Attributes:
+      supply: what only the user can bring, path, pattern or hub id -> how to get it; `lrl check`
+        lists it.
+    """
 
     name: Name
     folder: str = "runs"
@@ -296,6 +206,7 @@ class Recipe(Part):
     train: Train
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
+    supply: dict[str, str] = Field(default_factory=dict)
 
     @pydantic.model_validator(mode="after")
     def _mixtures_name_datasets(self) -> "Recipe":

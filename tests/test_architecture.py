@@ -15,6 +15,7 @@ RANKS = (
     (
         "recipe_vocab",
         "recipe_data",
+        "recipe_train",
         "recipe",
         "recipe_file",
         "text",

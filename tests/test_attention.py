@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrl_jax import mesh, recipe
+from lrl_jax import mesh, recipe_train
 from lrl_jax.model import attention
 
 SEGMENTS_BT = jnp.array([[1] * 5 + [2] * 8 + [0] * 3, [1] * 16])
@@ -67,10 +67,10 @@ def lower_for_tpu(length, shape):
 
 
 def test_the_tpu_kernel_lowers_with_segments_on_a_mesh():
-    text = lower_for_tpu(256, recipe.Mesh(data=2, fsdp=2, tensor=2))
+    text = lower_for_tpu(256, recipe_train.Mesh(data=2, fsdp=2, tensor=2))
     assert text.count("tpu_custom_call") >= 2  # forward, and backward
 
 
 def test_the_tpu_kernel_refuses_rows_it_cannot_cut_into_blocks():
     with pytest.raises(ValueError, match=r"rows of 100 tokens.*multiple of 128"):
-        lower_for_tpu(100, recipe.Mesh(data=2, fsdp=2, tensor=2))
+        lower_for_tpu(100, recipe_train.Mesh(data=2, fsdp=2, tensor=2))

@@ -19,6 +19,7 @@ import worker_train as tiny
 
 from lrl_jax import mesh as meshes
 from lrl_jax import recipe as recipes
+from lrl_jax import recipe_train
 from lrl_jax.data import jobs, mixture, pack, rows
 from lrl_jax.data.stream import Stream
 from lrl_jax.train import loop
@@ -159,7 +160,7 @@ def main(folder: str, out: str, options: dict) -> None:
     meshes.start(
         options.get("coordinator", ""), options.get("processes", 0), options.get("process_id", 0)
     )
-    on = meshes.make(recipes.Mesh(fsdp=2))
+    on = meshes.make(recipe_train.Mesh(fsdp=2))
     run(curriculum(Path(folder)), Path(out), on, options.get("slow", 0.0))
 
 

@@ -15,7 +15,7 @@ from lrl_jax import mesh as meshes
 from lrl_jax.evaluate import generate
 from lrl_jax.hf import layout, load, save
 from lrl_jax.model import llama
-from lrl_jax.recipe import Mesh
+from lrl_jax.recipe_train import Mesh
 from lrl_jax.vocab import learn, splice
 from lrl_jax.vocab import tokenizer as tokenizers
 

@@ -12,7 +12,7 @@ import tiny_llama
 from tiny_llama import CFG, logits
 
 from lrl_jax import mesh as meshes
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.evaluate import generate
 from lrl_jax.hf import layout, load
 from lrl_jax.vocab import tokenizer
@@ -90,7 +90,7 @@ def test_no_tokens_are_refused(params):
 
 def test_the_mesh_changes_no_token(params):
     want = generated(params, PROMPTS, 6)
-    mesh = meshes.make(recipe.Mesh(data=2, fsdp=2, tensor=2))
+    mesh = meshes.make(recipe_train.Mesh(data=2, fsdp=2, tensor=2))
     placed = jax.device_put(params, meshes.param_shardings(CFG, mesh))
     assert generated(placed, PROMPTS, 6, mesh=mesh) == want
 
@@ -112,7 +112,7 @@ def stories():
     if not folder.exists():
         pytest.skip("needs ../shared/data")
     cfg = layout.config_from_hf(load.read_config(folder), "float32")
-    mesh = meshes.make(recipe.Mesh(fsdp=1), jax.devices()[:1])
+    mesh = meshes.make(recipe_train.Mesh(fsdp=1), jax.devices()[:1])
     params = load.load(folder, cfg, meshes.param_shardings(cfg, mesh), "float32")
     return folder, cfg, params, tokenizer.load(folder)
 

@@ -12,7 +12,7 @@ import tiny_llama
 from tiny_llama import CFG
 
 from lrl_jax import mesh as meshes
-from lrl_jax import recipe
+from lrl_jax import recipe, recipe_train
 from lrl_jax.hf import card, gate, layout, load, save
 from lrl_jax.model import llama
 from lrl_jax.vocab import learn, sentencepieces, tokenizer
@@ -24,7 +24,9 @@ HF = layout.config_to_hf(IDS, CFG, "float32")
 def shardings(cfg=CFG, **axes):
     axes = axes or {"data": 1, "fsdp": 1, "tensor": 1}
     count = np.prod(list(axes.values()))
-    return meshes.param_shardings(cfg, meshes.make(recipe.Mesh(**axes), jax.devices()[:count]))
+    return meshes.param_shardings(
+        cfg, meshes.make(recipe_train.Mesh(**axes), jax.devices()[:count])
+    )
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import tiny_llama
 from tiny_llama import logits
 
 from lrl_jax import mesh as meshes
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.hf import layout, load, save
 from lrl_jax.model import llama
 
@@ -57,7 +57,7 @@ def randomise(model):
 
 
 def shardings(cfg):
-    return meshes.param_shardings(cfg, meshes.make(recipe.Mesh(fsdp=1), jax.devices()[:1]))
+    return meshes.param_shardings(cfg, meshes.make(recipe_train.Mesh(fsdp=1), jax.devices()[:1]))
 
 
 def hf_logits(model, tokens_BT, positions_BT):

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.train import asks, loop
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, SaveError
 from lrl_jax.train.log import read
 
-COSINE = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.01, warmup=2))
-SLOWER = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.001, kind="constant"))
+COSINE = recipe_train.Rule(match=".*", schedule=recipe_train.Schedule(peak=0.01, warmup=2))
+SLOWER = recipe_train.Rule(match=".*", schedule=recipe_train.Schedule(peak=0.001, kind="constant"))
 
 
 def saved(folder):

@@ -11,7 +11,7 @@ import pytest
 from tiny_llama import CFG
 
 from lrl_jax import mesh as meshes
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from lrl_jax import recipe
     ],
 )
 def test_one_axis_takes_what_is_left(axes, want):
-    mesh = meshes.make(recipe.Mesh(**axes))
+    mesh = meshes.make(recipe_train.Mesh(**axes))
     assert mesh.axis_names == ("data", "fsdp", "tensor")
     assert tuple(mesh.shape.values()) == want
 
@@ -32,22 +32,22 @@ def test_one_axis_takes_what_is_left(axes, want):
 @pytest.mark.parametrize("axes", [{"data": 3}, {"fsdp": 4}, {"fsdp": 16}])
 def test_a_mesh_that_does_not_fit_is_refused_with_ones_that_do(axes):
     with pytest.raises(ValueError, match=r"does not fit 8 devices; try data=1, fsdp=8, tensor=1"):
-        meshes.make(recipe.Mesh(**axes))
+        meshes.make(recipe_train.Mesh(**axes))
 
 
 @pytest.mark.parametrize("axes", [{"data": -1}, {"data": 0}, {"tensor": -2}])
 def test_an_axis_that_means_nothing_is_refused(axes):
     with pytest.raises(ValueError, match="one of them may be -1"):
-        meshes.make(recipe.Mesh(**axes))
+        meshes.make(recipe_train.Mesh(**axes))
 
 
 def test_a_mesh_that_cuts_a_head_in_two_is_refused():
     with pytest.raises(ValueError, match=r"tensor=4 does not divide num_kv_heads .*\(2\)"):
-        meshes.param_shardings(CFG, meshes.make(recipe.Mesh(tensor=4)))
+        meshes.param_shardings(CFG, meshes.make(recipe_train.Mesh(tensor=4)))
 
 
 def test_rows_are_split_over_data_and_fsdp():
-    mesh = meshes.make(recipe.Mesh(data=2, fsdp=2, tensor=2))
+    mesh = meshes.make(recipe_train.Mesh(data=2, fsdp=2, tensor=2))
     assert meshes.batch_sharding(mesh).spec == P(("data", "fsdp"))
     assert meshes.batch_shards(mesh) == 4
     assert meshes.param_shardings(CFG, mesh)["embed_VD"].spec == P("tensor", "fsdp")
@@ -71,13 +71,13 @@ def test_a_start_that_cannot_work_is_refused(arguments, words):
 START = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
-from lrl_jax import mesh as meshes, recipe
+from lrl_jax import mesh as meshes, recipe_train
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 coordinator, processes, process_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 meshes.start(coordinator, processes, process_id)
 meshes.start(coordinator, processes, process_id)  # does nothing
-mesh = meshes.make(recipe.Mesh())
+mesh = meshes.make(recipe_train.Mesh())
 x = jax.make_array_from_callback((4,), meshes.batch_sharding(mesh), lambda i: np.arange(4.0)[i])
 total = jax.jit(jnp.sum, out_shardings=meshes.replicated(mesh))(x)
 result = jax.distributed.is_initialized(), jax.process_count(), len(jax.devices()), float(total)

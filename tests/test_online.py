@@ -11,7 +11,7 @@ import small_datasets as small
 from small_world import write_recipes
 import worker_train as tiny
 
-from lrl_jax import recipe, recipe_data, recipe_file
+from lrl_jax import recipe_data, recipe_file, recipe_train
 from lrl_jax.data import jobs, online, pack, rows, tasks
 from lrl_jax.data.plan import Plan, Stage
 from lrl_jax.data.stream import Files, Stream
@@ -187,7 +187,7 @@ def test_an_error_in_the_text_ends_training_as_it_is(tmp_path):
 
 
 # ---------------------------------------------------------------------------- training
-STAGE = recipe.Stage(name="a", steps=4, mixture={"text": 1, "pairs": 1}, learn=(tiny.ALL,))
+STAGE = recipe_train.Stage(name="a", steps=4, mixture={"text": 1, "pairs": 1}, learn=(tiny.ALL,))
 CFG = dataclasses.replace(tiny.CFG, vocab_size=make().size)
 
 

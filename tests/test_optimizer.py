@@ -5,20 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.train import optimizer
 
 PATHS = ("embed_VD", "layers/attn_norm_D", "layers/q_DNH", "norm_D", "unembed_DV")
-FLAT = recipe.Schedule(peak=0.5, kind="constant")
+FLAT = recipe_train.Schedule(peak=0.5, kind="constant")
 NONE = np.zeros(4, bool)
 
 
 def rule(match, schedule=FLAT, rows="all"):
-    return recipe.Rule(match=match, schedule=schedule, rows=rows)
+    return recipe_train.Rule(match=match, schedule=schedule, rows=rows)
 
 
 def stage(name, steps, *learn):
-    return recipe.Stage(name=name, steps=steps, mixture={"kor": 1.0}, learn=learn)
+    return recipe_train.Stage(name=name, steps=steps, mixture={"kor": 1.0}, learn=learn)
 
 
 def phase(*learn, steps=10, start=0):
@@ -47,7 +47,7 @@ def test_a_step_belongs_to_the_phase_that_made_it(step, want):
     ],
 )
 def test_rates_rise_to_the_peak_and_fall_to_the_final_share(kind, want):
-    schedule = recipe.Schedule(peak=3.0, kind=kind, warmup=2, final=0.2)
+    schedule = recipe_train.Schedule(peak=3.0, kind=kind, warmup=2, final=0.2)
     got = [float(optimizer.rate(schedule, 6, jnp.int32(done))) for done in range(7)]
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
@@ -77,13 +77,13 @@ def test_a_table_that_cannot_be_honoured_is_refused(learn, match):
 def test_new_rows_without_an_extended_vocabulary_are_refused():
     table = phase(rule("embed", rows="new"), rule(".*", "frozen"))
     with pytest.raises(ValueError, match="vocabulary was not extended; use `rows: all`"):
-        optimizer.learner(table, recipe.Optimizer(), PATHS, NONE)
+        optimizer.learner(table, recipe_train.Optimizer(), PATHS, NONE)
 
 
 def test_a_warm_up_that_never_ends_is_refused():
-    table = phase(rule(".*", recipe.Schedule(peak=1.0, warmup=10)))
+    table = phase(rule(".*", recipe_train.Schedule(peak=1.0, warmup=10)))
     with pytest.raises(ValueError, match="warms up for 10 steps, but stages p have 10"):
-        optimizer.learner(table, recipe.Optimizer(), PATHS, NONE)
+        optimizer.learner(table, recipe_train.Optimizer(), PATHS, NONE)
 
 
 def adamw(w, grads, *, lr, decay, b1, b2, eps):
@@ -97,7 +97,7 @@ def adamw(w, grads, *, lr, decay, b1, b2, eps):
 
 @pytest.mark.parametrize(("path", "decay"), [("layers/q_DNH", 0.3), ("layers/attn_norm_D", 0.0)])
 def test_updates_are_adamw_and_norms_are_spared_decay(path, decay):
-    adam = recipe.Optimizer(b1=0.5, b2=0.75, eps=0.25, weight_decay=0.3, clip=1e9)
+    adam = recipe_train.Optimizer(b1=0.5, b2=0.75, eps=0.25, weight_decay=0.3, clip=1e9)
     learner = optimizer.learner(phase(rule(".*")), adam, [path], NONE)
     params = {path: jnp.array([[1.0, -2.0]])}
     state = learner.init(params)
@@ -111,7 +111,7 @@ def test_updates_are_adamw_and_norms_are_spared_decay(path, decay):
 
 @pytest.mark.parametrize(("norm", "want"), [(8.0, [0.5, 1.0]), (2.0, [1.0, 2.0])])
 def test_gradients_longer_than_clip_are_shortened_to_it(norm, want):
-    adam = recipe.Optimizer(b1=0.0, b2=0.0, eps=1.0, clip=4.0)  # a move of g / (|g| + 1)
+    adam = recipe_train.Optimizer(b1=0.0, b2=0.0, eps=1.0, clip=4.0)  # a move of g / (|g| + 1)
     learner = optimizer.learner(phase(rule(".*")), adam, ["q_DN"], NONE)
     params = {"q_DN": jnp.zeros((1, 2))}
     grads = {"q_DN": jnp.array([[1.0, 2.0]])}
@@ -121,8 +121,8 @@ def test_gradients_longer_than_clip_are_shortened_to_it(norm, want):
 
 
 def test_each_group_has_its_own_rate():
-    table = phase(rule("embed", recipe.Schedule(peak=2.0, kind="constant")), rule(".*"))
-    learner = optimizer.learner(table, recipe.Optimizer(), ["embed_VD", "norm_D"], NONE)
+    table = phase(rule("embed", recipe_train.Schedule(peak=2.0, kind="constant")), rule(".*"))
+    learner = optimizer.learner(table, recipe_train.Optimizer(), ["embed_VD", "norm_D"], NONE)
     params = {"embed_VD": jnp.zeros((4, 1)), "norm_D": jnp.zeros(1)}
     grads = jax.tree.map(jnp.ones_like, params)
     new, _, rates = learner.update(
@@ -135,7 +135,7 @@ def test_each_group_has_its_own_rate():
 
 def test_moments_are_float32_and_only_of_what_learns():
     table = phase(rule("embed"), rule(".*", "frozen"))
-    learner = optimizer.learner(table, recipe.Optimizer(), ["embed_VD", "norm_D"], NONE)
+    learner = optimizer.learner(table, recipe_train.Optimizer(), ["embed_VD", "norm_D"], NONE)
     params = {"embed_VD": jnp.ones((4, 2), jnp.bfloat16), "norm_D": jnp.ones(2, jnp.bfloat16)}
     state = learner.init(params)
     got = {(leaf.shape, leaf.dtype.name) for leaf in jax.tree.leaves(state)}
@@ -155,7 +155,7 @@ def test_moments_are_float32_and_only_of_what_learns():
 def test_only_new_rows_get_gradients_and_only_they_move(path, moves):
     table = phase(rule("embed", rows="new"))
     new_rows = np.array([False, True, False, True])
-    learner = optimizer.learner(table, recipe.Optimizer(weight_decay=0.5), [path], new_rows)
+    learner = optimizer.learner(table, recipe_train.Optimizer(weight_decay=0.5), [path], new_rows)
     moves = np.array(moves, bool)
     grads = learner.mask({path: jnp.where(moves, 2.0, jnp.nan)})
     np.testing.assert_array_equal(grads[path], np.where(moves, 2.0, 0.0))

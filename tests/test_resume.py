@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.train import checkpoint
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, VerificationError
 from lrl_jax.train.log import read
 
 STEPS = 12
-COSINE = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.01, warmup=2))
+COSINE = recipe_train.Rule(match=".*", schedule=recipe_train.Schedule(peak=0.01, warmup=2))
 TABLES = [tiny.stage("a", 4, (COSINE,)), tiny.stage("b", 4, (COSINE,), kor=0.9)]
-SLOWER = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.002))
-FROZEN = recipe.Rule(match="layers", schedule="frozen")
+SLOWER = recipe_train.Rule(match=".*", schedule=recipe_train.Schedule(peak=0.002))
+FROZEN = recipe_train.Rule(match="layers", schedule="frozen")
 TABLES += [tiny.stage("c", 4, (FROZEN, SLOWER))]  # a new phase: fewer moments, a fresh optimizer
 
 
@@ -179,7 +179,7 @@ def test_another_batch_size_goes_on_at_the_next_row(tmp_path):
 
 def test_a_new_learning_rate_is_allowed_and_said(tmp_path, caplog):
     interrupted(tmp_path, tiny.mesh(fsdp=2), 3)
-    gentle = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=0.005, warmup=2))
+    gentle = recipe_train.Rule(match=".*", schedule=recipe_train.Schedule(peak=0.005, warmup=2))
     stages = [tiny.stage("a", 4, (gentle,)), tiny.stage("b", 4, (gentle,), kor=0.9)]
     tiny.train(tmp_path, settings([*stages, TABLES[2]]), tiny.mesh(fsdp=2))
     assert "train.stages.0.learn.0.schedule.peak was 0.01, is 0.005" in caplog.text

@@ -9,7 +9,7 @@ import tiny_llama
 from tiny_llama import CFG
 
 from lrl_jax import mesh as meshes
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.model import cache as caches
 from lrl_jax.model import llama, sharding
 
@@ -33,7 +33,8 @@ def loss(params, tokens_BT, segments_BT, positions_BT):
 def placed(shape):
     data, fsdp, tensor = shape
     mesh = meshes.make(
-        recipe.Mesh(data=data, fsdp=fsdp, tensor=tensor), jax.devices()[: data * fsdp * tensor]
+        recipe_train.Mesh(data=data, fsdp=fsdp, tensor=tensor),
+        jax.devices()[: data * fsdp * tensor],
     )
     params = jax.device_put(tiny_llama.params(), meshes.param_shardings(CFG, mesh))
     return mesh, params, [jax.device_put(x, meshes.batch_sharding(mesh)) for x in BATCH]
@@ -103,7 +104,7 @@ def test_the_table_covers_every_parameter():
 
 def test_random_parameters_do_not_depend_on_the_mesh():
     want = jax.jit(lambda key: llama.init(CFG, key))(jax.random.key(7))
-    mesh = meshes.make(recipe.Mesh(data=2, fsdp=2, tensor=2))
+    mesh = meshes.make(recipe_train.Mesh(data=2, fsdp=2, tensor=2))
     make = jax.jit(
         lambda key: llama.init(CFG, key), out_shardings=meshes.param_shardings(CFG, mesh)
     )

@@ -9,13 +9,13 @@ import pytest
 import worker_train as tiny
 
 from lrl_jax import mesh as meshes
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.model import llama
 from lrl_jax.train import optimizer
 from lrl_jax.train.step import check_batch, make_step, place
 
-FROZEN = recipe.Rule(match=".*", schedule="frozen")
-FAST = recipe.Schedule(peak=0.05, kind="constant")
+FROZEN = recipe_train.Rule(match=".*", schedule="frozen")
+FAST = recipe_train.Schedule(peak=0.05, kind="constant")
 
 
 class Trainer:
@@ -94,7 +94,7 @@ def test_moments_lie_where_their_parameters_do():
 
 
 def test_frozen_parameters_keep_their_bits_and_have_no_moments():
-    learn = (recipe.Rule(match="^layers/.*_D[NKF]", schedule=FAST), FROZEN)
+    learn = (recipe_train.Rule(match="^layers/.*_D[NKF]", schedule=FAST), FROZEN)
     trainer = Trainer(tiny.mesh(fsdp=2), learn, steps=100)
     trainer.run(100)
     learning = {f"layers/{n}" for n in ("q_DNH", "k_DKH", "v_DKH", "gate_DF", "up_DF")}
@@ -108,8 +108,8 @@ def test_old_rows_keep_their_bits_after_a_hundred_steps_of_weight_decay():
     new_rows = np.zeros(128, bool)
     new_rows[30:50] = True
     learn = (
-        recipe.Rule(match="embed", schedule=FAST, rows="new"),
-        recipe.Rule(match=".*", schedule=FAST),
+        recipe_train.Rule(match="embed", schedule=FAST, rows="new"),
+        recipe_train.Rule(match=".*", schedule=FAST),
     )
     trainer = Trainer(tiny.mesh(1, 2, 2), learn, new_rows, steps=100)
     trainer.run(100)

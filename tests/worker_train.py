@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from lrl_jax import mesh as meshes
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.data.plan import Plan, Stage
 from lrl_jax.data.stream import Prefetch
 from lrl_jax.model import llama
@@ -30,8 +30,8 @@ CFG = llama.LlamaConfig(
     vocab_size=50, width=16, depth=2, mlp_width=32, num_heads=4, num_kv_heads=4, head_width=4,
     norm_eps=0.1, rope_theta=100.0, dtype="float32",
 )  # fmt: skip
-FLAT = recipe.Schedule(peak=0.01, warmup=2, kind="constant")  # one program for any length
-ALL = recipe.Rule(match=".*", schedule=FLAT)
+FLAT = recipe_train.Schedule(peak=0.01, warmup=2, kind="constant")  # one program for any length
+ALL = recipe_train.Rule(match=".*", schedule=FLAT)
 LENGTH = 12
 ROOT = Path(__file__).parents[1]
 
@@ -98,26 +98,28 @@ class MemoryStream:
         return Prefetch(self, start_row, 2)
 
 
-def stage(name: str, steps: int, learn=(ALL,), kor: float = 0.5) -> recipe.Stage:
-    return recipe.Stage(name=name, steps=steps, mixture={"kor": kor, "eng": 1 - kor}, learn=learn)
+def stage(name: str, steps: int, learn=(ALL,), kor: float = 0.5) -> recipe_train.Stage:
+    return recipe_train.Stage(
+        name=name, steps=steps, mixture={"kor": kor, "eng": 1 - kor}, learn=learn
+    )
 
 
-def settings(stages=None, *, steps: int = 8, **fields) -> recipe.Train:
+def settings(stages=None, *, steps: int = 8, **fields) -> recipe_train.Train:
     fields = {"batch_size": 8, "log_every": 1, "tensorboard": False, **fields}
-    fields["optimizer"] = recipe.Optimizer(weight_decay=0.1, **fields.get("optimizer", {}))
-    fields["save"] = recipe.Save(**{"minutes": 0, **fields.get("save", {})})
+    fields["optimizer"] = recipe_train.Optimizer(weight_decay=0.1, **fields.get("optimizer", {}))
+    fields["save"] = recipe_train.Save(**{"minutes": 0, **fields.get("save", {})})
     stages = stages or (stage("one", steps // 2), stage("two", steps - steps // 2, kor=0.9))
-    return recipe.Train(stages=stages, **fields)
+    return recipe_train.Train(stages=stages, **fields)
 
 
-def stream(train: recipe.Train, seed: int = 3, **fields) -> MemoryStream:
+def stream(train: recipe_train.Train, seed: int = 3, **fields) -> MemoryStream:
     stages = tuple(Stage(s.name, s.steps * train.batch_size, dict(s.mixture)) for s in train.stages)
     return MemoryStream(Plan({"kor": 37, "eng": 23}, stages, seed), train.batch_size, **fields)
 
 
 def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> jax.sharding.Mesh:
     devices = jax.devices()[: data * fsdp * tensor]
-    return meshes.make(recipe.Mesh(data=data, fsdp=fsdp, tensor=tensor), devices)
+    return meshes.make(recipe_train.Mesh(data=data, fsdp=fsdp, tensor=tensor), devices)
 
 
 def params(on: jax.sharding.Mesh, cfg: llama.LlamaConfig = CFG) -> dict[str, jax.Array]:
@@ -125,7 +127,7 @@ def params(on: jax.sharding.Mesh, cfg: llama.LlamaConfig = CFG) -> dict[str, jax
     return make(cfg, jax.random.key(0))
 
 
-def train(folder, train: recipe.Train, on: jax.sharding.Mesh, rows=None, **fields):
+def train(folder, train: recipe_train.Train, on: jax.sharding.Mesh, rows=None, **fields):
     """Trains the tiny model in `folder`; the state, and the metrics that were written."""
     rows = rows or stream(train)
     state = loop.train(train, CFG, lambda: params(on), on, rows, Path(folder) / "train", **fields)
@@ -165,7 +167,7 @@ def main(folder: str, options: dict) -> int:
     meshes.start(
         options.get("coordinator", ""), options.get("processes", 0), options.get("process_id", 0)
     )
-    on = meshes.make(recipe.Mesh(**options.get("mesh", {})))
+    on = meshes.make(recipe_train.Mesh(**options.get("mesh", {})))
     chosen = settings(steps=options.get("steps", 8), save=options.get("save", {}))
     rows = stream(chosen, slow=options.get("slow", 0.0))
     try:

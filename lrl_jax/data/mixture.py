@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 
-from lrl_jax import recipe as recipes
+from lrl_jax import recipe_train
 from lrl_jax.data import plan as plans
 from lrl_jax.data.plan import Plan
 from lrl_jax.data.rows import Manifest
@@ -90,7 +90,7 @@ def shares(data: Data, weights: Weights, sizes: Weights) -> dict[str, float]:
     return out
 
 
-def unsized(recipe: Recipe, stage: recipes.Stage) -> dict[str, float] | None:
+def unsized(recipe: Recipe, stage: recipe_train.Stage) -> dict[str, float] | None:
     """Mean shares of a stage before anything is packed; None where they depend on sizes.
 
     Raises:
@@ -156,7 +156,7 @@ def _with_replay(recipe: Recipe, own: Weights, sizes: Weights) -> dict[str, floa
 # ---------------------------------------------------------------------------- stages
 def _stages(
     recipe: Recipe, manifests: Manifests
-) -> Iterator[tuple[recipes.Stage, list[plans.Stage]]]:
+) -> Iterator[tuple[recipe_train.Stage, list[plans.Stage]]]:
     """Each stage with those it becomes; `max_epochs` hold over all of them together."""
     left = {
         name: math.floor(dataset.max_epochs * manifests[name].rows)
@@ -176,7 +176,7 @@ def _stages(
         yield stage, parts
 
 
-def _weighted(recipe: Recipe, stage: recipes.Stage, manifests: Manifests) -> list[plans.Stage]:
+def _weighted(recipe: Recipe, stage: recipe_train.Stage, manifests: Manifests) -> list[plans.Stage]:
     """A stage of so many steps: as it is, or cut into those of its ramp."""
     unit = "docs" if stage.weights == "examples" else "tokens"
     sizes = {name: getattr(one, unit) for name, one in manifests.items()}
@@ -209,7 +209,7 @@ def _rounded(weights: Weights) -> dict[str, float]:
 
 # ---------------------------------------------------------------------------- whole epochs
 def _whole(
-    recipe: Recipe, stage: recipes.Stage, manifests: Manifests, left: Weights
+    recipe: Recipe, stage: recipe_train.Stage, manifests: Manifests, left: Weights
 ) -> plans.Stage:
     """A stage that reads its datasets whole, so many times.
 

@@ -8,7 +8,7 @@ import jax
 from lrl_jax.data import templates
 from lrl_jax.evaluate import generate
 from lrl_jax.model import llama
-from lrl_jax.recipe import Prompt, Train
+from lrl_jax.recipe_train import Prompt, Train
 from lrl_jax.vocab.tokenizer import Tokenizer
 
 Sample = Callable[[llama.Params, int], Sequence[Mapping[str, Any]]]

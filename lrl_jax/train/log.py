@@ -15,7 +15,7 @@ from etils import epath
 import jax
 import numpy as np
 
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.data.plan import Plan
 from lrl_jax.model import llama
 
@@ -149,7 +149,7 @@ class Report:
 
     def __init__(
         self,
-        settings: recipe.Train,
+        settings: recipe_train.Train,
         cfg: llama.LlamaConfig,
         plan: Plan,
         length: int,

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.data.plan import Plan, changes, compatible
 from lrl_jax.data.stream import Prefetch
 from lrl_jax.mesh import param_shardings
@@ -68,7 +68,7 @@ class Stream(Protocol):
 
 
 def train(
-    settings: recipe.Train,
+    settings: recipe_train.Train,
     cfg: llama.LlamaConfig,
     params: Callable[[], Params],
     mesh: jax.sharding.Mesh,
@@ -189,7 +189,7 @@ def _changes(old: Any, new: Any, path: str) -> Iterator[str]:
 class _Run:
     """What a run carries from step to step."""
 
-    settings: recipe.Train
+    settings: recipe_train.Train
     mesh: jax.sharding.Mesh
     stream: Stream
     checkpoints: Checkpoints

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 import numpy as np
 import optax
 
-from lrl_jax import recipe
+from lrl_jax import recipe_train
 from lrl_jax.model import sharding
 
 Params = dict[str, jax.Array]
@@ -32,7 +32,7 @@ class Phase:
     name: str
     start: int
     steps: int
-    learn: tuple[recipe.Rule, ...]
+    learn: tuple[recipe_train.Rule, ...]
 
     @property
     def end(self) -> int:
@@ -45,11 +45,11 @@ class Group:
 
     name: str
     paths: tuple[str, ...]
-    schedule: recipe.Schedule
+    schedule: recipe_train.Schedule
     new_rows_only: bool
 
 
-def phases(stages: Sequence[recipe.Stage]) -> tuple[Phase, ...]:
+def phases(stages: Sequence[recipe_train.Stage]) -> tuple[Phase, ...]:
     """Joins neighbouring stages whose `learn` tables are equal."""
     out: list[Phase] = []
     for stage in stages:
@@ -68,7 +68,7 @@ def phase_at(table: Sequence[Phase], step: int) -> int:
     return next(i for i, phase in enumerate(table) if step <= phase.end)
 
 
-def groups(learn: Sequence[recipe.Rule], paths: Sequence[str]) -> tuple[Group, ...]:
+def groups(learn: Sequence[recipe_train.Rule], paths: Sequence[str]) -> tuple[Group, ...]:
     """The groups that learn; parameters in none of them are frozen.
 
     The first rule whose pattern is found in a path (`re.search`) decides it.
@@ -96,19 +96,19 @@ def groups(learn: Sequence[recipe.Rule], paths: Sequence[str]) -> tuple[Group, .
     out = tuple(
         Group(rule.match, tuple(found), rule.schedule, _new_rows_only(rule, found))
         for rule, found in zip(learn, decided, strict=True)
-        if isinstance(rule.schedule, recipe.Schedule)
+        if isinstance(rule.schedule, recipe_train.Schedule)
     )
     if not out:
         raise ValueError("every rule of `learn` is frozen: nothing would learn")
     return out
 
 
-def rate(schedule: recipe.Schedule, steps: int, done: jax.Array) -> jax.Array:
+def rate(schedule: recipe_train.Schedule, steps: int, done: jax.Array) -> jax.Array:
     """Learning rate of the step that follows `done` steps of a phase of `steps`, float32.
 
     Warm-up is a line that reaches `peak` after `warmup` steps and never starts at zero.
 
-    >>> schedule = recipe.Schedule(peak=1.0, warmup=1, kind="linear", final=0.5)
+    >>> schedule = recipe_train.Schedule(peak=1.0, warmup=1, kind="linear", final=0.5)
     >>> [float(rate(schedule, 5, jnp.int32(i))) for i in range(5)]
     [0.5, 1.0, 0.875, 0.75, 0.625]
     """
@@ -135,7 +135,7 @@ class Learner:
 
     phase: Phase
     groups: tuple[Group, ...]
-    adam: recipe.Optimizer
+    adam: recipe_train.Optimizer
     new_rows: np.ndarray
 
     @property
@@ -203,7 +203,7 @@ class Learner:
 
 
 def learner(
-    phase: Phase, adam: recipe.Optimizer, paths: Sequence[str], new_rows: np.ndarray
+    phase: Phase, adam: recipe_train.Optimizer, paths: Sequence[str], new_rows: np.ndarray
 ) -> Learner:
     """Checks the learn table of a phase against the parameters and the vocabulary.
 
@@ -241,7 +241,7 @@ def _finds(pattern: str, path: str) -> bool:
         raise ValueError(f"match: {pattern!r} is not a regular expression: {e}") from None
 
 
-def _new_rows_only(rule: recipe.Rule, paths: Sequence[str]) -> bool:
+def _new_rows_only(rule: recipe_train.Rule, paths: Sequence[str]) -> bool:
     others = [path for path in paths if path not in ROWS]
     if rule.rows == "new" and others:
         raise ValueError(

@@ -50,7 +50,7 @@ def lrl_step(vocab, width, depth, mlp, heads, kv, batch, length):
     import jax.numpy as jnp
     import numpy as np
 
-    from lrl_jax import mesh, recipe
+    from lrl_jax import mesh, recipe_train
     from lrl_jax.model import llama
     from lrl_jax.train import optimizer, step
 
@@ -59,12 +59,12 @@ def lrl_step(vocab, width, depth, mlp, heads, kv, batch, length):
         num_kv_heads=kv, head_width=width // heads, norm_eps=1e-5, rope_theta=1e4,
         dtype="float32", remat="dots", unroll=depth,
     )  # fmt: skip
-    rule = recipe.Rule(match=".*", schedule=recipe.Schedule(peak=1e-3))
-    stage = recipe.Stage(name="a", steps=10**6, mixture={"a": 1}, learn=(rule,))
-    devices = mesh.make(recipe.Mesh())
+    rule = recipe_train.Rule(match=".*", schedule=recipe_train.Schedule(peak=1e-3))
+    stage = recipe_train.Stage(name="a", steps=10**6, mixture={"a": 1}, learn=(rule,))
+    devices = mesh.make(recipe_train.Mesh())
     shapes = llama.abstract(cfg)
     learner = optimizer.learner(
-        optimizer.phases([stage])[0], recipe.Optimizer(), list(shapes),
+        optimizer.phases([stage])[0], recipe_train.Optimizer(), list(shapes),
         np.zeros(cfg.padded_vocab_size, bool),
     )  # fmt: skip
     compiled = step.make_step(cfg, learner, shapes, mesh.param_shardings(cfg, devices), devices, 1)
