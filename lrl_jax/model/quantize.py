@@ -1,0 +1,123 @@
+"""Weights that nothing trains, stored in eight or four bits; a layer is decoded where it is used.
+
+The codes lie under the weight's own name and in its shape, the scales beside it:
+
+    int8  layers/q_DNH  layers/q_scale_NH    one scale for each output
+    nf4   layers/q_DNH  layers/q_scale_DNh   one scale for each block of 64 along H (or F)
+
+A small letter counts the blocks of its dimension. Blocks lie along H or F, never along D, so that
+codes and scales are split over the mesh like the weight (docs/decisions/0011-quantised-base.md).
+"""
+
+from collections.abc import Collection, Mapping
+import functools
+import statistics
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Kind = Literal["bfloat16", "int8", "nf4"]
+
+BLOCK = 64  # weights that share a scale (QLoRA, arXiv 2305.14314, section 3)
+OUTPUTS = {"DNH": "NH", "DKH": "KH", "NHD": "D", "DF": "F", "FD": "D"}  # letters -> of the output
+
+
+def codebook() -> np.ndarray:
+    """The sixteen values of NormalFloat4, float32 (QLoRA, section 3 and appendix E).
+
+    Quantiles of a normal distribution at equal distances, eight above zero and seven below, and
+    zero itself; scaled to end at one. The outermost is the mean of what either side would take.
+
+    >>> codebook().round(3).tolist()[:8]  # doctest: +NORMALIZE_WHITESPACE
+    [-1.0, -0.6959999799728394, -0.5249999761581421, -0.39500001072883606, -0.2840000092983246,
+     -0.1850000023841858, -0.09099999815225601, 0.0]
+    """
+    inverse = statistics.NormalDist().inv_cdf
+    end = 1 - (1 / 32 + 1 / 30) / 2
+    above = [inverse(p) for p in np.linspace(end, 0.5, 9)[:-1]]
+    below = [-inverse(p) for p in np.linspace(end, 0.5, 8)[:-1]]
+    return np.sort(np.array([*above, 0.0, *below]) / max(above)).astype(np.float32)
+
+
+def blocks(size: int) -> int:
+    """Into how many blocks a dimension falls: of 64, or of the largest divisor below.
+
+    >>> blocks(11008), blocks(128), blocks(96), blocks(8)
+    (172, 2, 2, 1)
+    """
+    return size // max(n for n in range(1, BLOCK + 1) if size % n == 0)
+
+
+def scale_name(name: str, kind: Kind) -> str:
+    """Where the scales of a weight lie.
+
+    >>> scale_name("layers/q_DNH", "int8"), scale_name("layers/down_FD", "nf4")
+    ('layers/q_scale_NH', 'layers/down_scale_fD')
+    """
+    stem, _, letters = name.rpartition("_")
+    if kind == "int8":
+        return f"{stem}_scale_{OUTPUTS[letters]}"
+    return f"{stem}_scale_{letters.replace('H', 'h').replace('F', 'f')}"
+
+
+def is_scale(name: str) -> bool:
+    """Whether a parameter is the scales of another; those never learn."""
+    return "_scale_" in name
+
+
+# ---------------------------------------------------------------------------- one layer
+def encode(w: jax.Array, scale_letters: str, kind: Kind) -> tuple[jax.Array, jax.Array]:
+    """Codes in the shape of one layer's weight, and its scales.
+
+    >>> codes, scale = encode(jnp.array([[0.5, -2.0], [1.0, 0.0]]), "F", "int8")
+    >>> codes.tolist(), (scale * 127).tolist()
+    ([[64, -127], [127, 0]], [1.0, 2.0])
+    """
+    w = w.astype(jnp.float32)
+    if kind == "int8":
+        scale = jnp.max(jnp.abs(w), axis=range(w.ndim - len(scale_letters))) / 127.0
+        outputs = (None,) * (w.ndim - scale.ndim)
+        return jnp.round(w / _nonzero(scale)[outputs]).astype(jnp.int8), scale
+    axis = _blocked(scale_letters)
+    parts = w.reshape(*w.shape[:axis], blocks(w.shape[axis]), -1, *w.shape[axis + 1 :])
+    # bfloat16: half the bytes; codes are chosen for the scale as it is stored
+    scale = jnp.max(jnp.abs(parts), axis=axis + 1).astype(jnp.bfloat16)
+    shares = w / _nonzero(_spread(scale, axis, w.shape[axis]))
+    values = codebook()
+    borders = jnp.asarray((values[1:] + values[:-1]) / 2)
+    # int4, not uint4: checkpoints can hold it
+    return (jnp.searchsorted(borders, shares) - 8).astype(jnp.int4), scale
+
+
+def decode(codes: jax.Array, scale: jax.Array, scale_letters: str, kind: Kind) -> jax.Array:
+    """The weight again, float32."""
+    if kind == "int8":
+        return codes.astype(jnp.float32) * scale[(None,) * (codes.ndim - scale.ndim)]
+    axis = _blocked(scale_letters)
+    return _look_up(codes) * _spread(scale, axis, codes.shape[axis])
+
+
+def _look_up(codes: jax.Array) -> jax.Array:
+    """Values of codes -8 to 7, as fifteen selects: TPUs have no fast gather."""
+    values = [jnp.float32(v) for v in codebook()]
+    code = codes.astype(jnp.int32) + 8
+    for bit in range(4):
+        odd = (code >> bit) & 1 == 1
+        values = [jnp.where(odd, b, a) for a, b in zip(values[::2], values[1::2], strict=True)]
+    return values[0]
+
+
+def _blocked(scale_letters: str) -> int:
+    """The axis along which blocks lie."""
+    return next(i for i, letter in enumerate(scale_letters) if letter.islower())
+
+
+def _spread(scale: jax.Array, axis: int, size: int) -> jax.Array:
+    return jnp.repeat(scale.astype(jnp.float32), size // scale.shape[axis], axis)
+
+
+def _nonzero(scale: jax.Array) -> jax.Array:
+    """A block of nothing but zeros has the scale 0, and is divided by 1."""
+    return jnp.where(scale == 0, 1.0, scale)
