@@ -1,6 +1,7 @@
 """The decoder: rotary tables by hand, packing, padding, remat, and the flat dict of parameters."""
 
 import dataclasses
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +90,7 @@ def test_a_token_does_not_see_the_future(params):
     assert np.abs(got[:, 8:] - want[:, 8:]).max() > 1e-3
 
 
-@pytest.mark.parametrize("remat", ["dots", "full"])
+@pytest.mark.parametrize("remat", ["qkv", "projections", "dots", "full", "offload"])
 def test_what_is_kept_for_the_backward_pass_changes_no_gradient(params, remat):
     tokens = np.random.default_rng(3).integers(0, 97, (2, 8)).astype(np.int32)
     ones, positions = np.ones_like(tokens), np.broadcast_to(np.arange(8), (2, 8))
@@ -98,6 +99,7 @@ def test_what_is_kept_for_the_backward_pass_changes_no_gradient(params, remat):
         return jnp.mean(jnp.square(llama.bind(cfg, params)(tokens, ones, positions)))
 
     grad = jax.jit(jax.grad(loss), static_argnums=1)
+    assert set(llama.LADDER) == set(get_args(llama.Remat))
     got = grad(params, dataclasses.replace(CFG, remat=remat))
     want = grad(params, CFG)
     for name in want:
@@ -141,7 +143,7 @@ def test_rms_norm_by_hand():
     [
         ({"num_kv_heads": 3}, "multiple of num_kv_heads=3"),
         ({"head_width": 7}, "head_width=7 must be even"),
-        ({"remat": "some"}, "nothing, dots or full"),
+        ({"remat": "some"}, "one of nothing, qkv, projections, dots, full, offload"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused(change, words):

@@ -10,7 +10,7 @@ stacked along a leading L axis and scanned.
 Shape suffixes (the whole package uses these letters and no others):
   B batch    T query position   S key position   L layer
   D model    F feed-forward     V vocabulary     W new vocabulary
-  N query heads   K key/value heads   G = N // K   H head width
+  N query heads   K key/value heads   G = N // K   H head width   R adapter rank
 """
 
 from collections.abc import Mapping
@@ -20,14 +20,17 @@ from typing import Literal
 
 from flax import nnx
 import jax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from lrl_jax.model import attention, sharding
+from lrl_jax.model import lora as adapters
 from lrl_jax.model.cache import Cache
+from lrl_jax.model.lora import Lora
 
 Params = dict[str, jax.Array]
 Dtype = Literal["float32", "bfloat16"]
-Remat = Literal["nothing", "dots", "full"]
+Remat = Literal["nothing", "qkv", "projections", "dots", "full", "offload"]
 
 VOCAB_MULTIPLE = 128  # the vocabulary is padded to whole TPU lanes, and so to any mesh up to 128
 
@@ -49,8 +52,8 @@ class LlamaConfig:
     Attributes:
       vocab_size: the tokenizer's size; embedding arrays have `padded_vocab_size` rows.
       dtype: of activations and of matrix products; parameters keep their own dtype.
-      remat: what a layer keeps for its backward pass. "nothing": its input and what
-        attention would have to redo; "dots": matrix products too; "full": everything.
+      remat: what a layer keeps for its backward pass, a key of LADDER.
+      lora: adapters beside the weights, if any.
       attention: "auto" chooses by `jax.default_backend()`; compiling for another machine
         names it (a key of `attention.IMPLEMENTATIONS`).
       unroll: layers compiled one after another in a step of the scan; at `depth` a small model
@@ -70,6 +73,7 @@ class LlamaConfig:
     tie_embeddings: bool = False
     dtype: Dtype = "bfloat16"
     remat: Remat = "nothing"
+    lora: Lora | None = None
     attention: str = "auto"
     unroll: int = 1
 
@@ -80,8 +84,8 @@ class LlamaConfig:
             )
         if self.head_width % 2:
             raise ValueError(f"head_width={self.head_width} must be even: rotary positions pair it")
-        if self.remat not in ("nothing", "dots", "full"):
-            raise ValueError(f"remat={self.remat!r}; want nothing, dots or full")
+        if self.remat not in LADDER:
+            raise ValueError(f"remat={self.remat!r}; want one of {', '.join(LADDER)}")
 
     @property
     def padded_vocab_size(self) -> int:
@@ -93,29 +97,24 @@ class LlamaConfig:
         return dict(
             L=self.depth, D=self.width, F=self.mlp_width, V=self.padded_vocab_size,
             N=self.num_heads, K=self.num_kv_heads, H=self.head_width,
+            R=self.lora.rank if self.lora else 0,
         )  # fmt: skip
 
 
 class Block(nnx.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)). Its annotations name a layer's parameters."""
+    """x + attention(norm(x)), then x + mlp(norm(x)).
 
-    attn_norm_D: nnx.Param
-    q_DNH: nnx.Param
-    k_DKH: nnx.Param
-    v_DKH: nnx.Param
-    o_NHD: nnx.Param
-    mlp_norm_D: nnx.Param
-    gate_DF: nnx.Param
-    up_DF: nnx.Param
-    down_FD: nnx.Param
+    What is named by `checkpoint_name` is what the ladder of `remat` chooses from.
+    """
 
     def __init__(self, cfg: LlamaConfig, params: Mapping[str, jax.Array]):
         self.cfg = cfg
-        for name in LAYER:
+        for name in layer_names(cfg):
             setattr(self, name, nnx.Param(params[f"layers/{name}"]))
 
     def __call__(self, x_BTD, segments_BT, rope_BTH) -> jax.Array:
         """One layer over whole rows; tokens of one segment see those before them."""
+        x_BTD = checkpoint_name(x_BTD, "stream")
         q_BTNH, k_BSKH, v_BSKH = self.project(x_BTD, rope_BTH)
         out_BTNH = attention.attention(q_BTNH, k_BSKH, v_BSKH, segments_BT, self.cfg.attention)
         return self.finish(x_BTD, out_BTNH)
@@ -131,28 +130,43 @@ class Block(nnx.Module):
 
     def project(self, x_BTD, rope_BTH) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values of the normed stream, the first two rotated."""
-        y_BTD = rms_norm(x_BTD, self.attn_norm_D[...], self.cfg.norm_eps)
-        q_BTNH = sharding.heads(product(y_BTD, self.cast(self.q_DNH)))
-        k_BTKH = sharding.heads(product(y_BTD, self.cast(self.k_DKH)))
-        v_BTKH = sharding.heads(product(y_BTD, self.cast(self.v_DKH)))
-        return rotate(q_BTNH, rope_BTH), rotate(k_BTKH, rope_BTH), v_BTKH
+        y_BTD = self.norm("attn_norm_D", x_BTD)
+        q_BTNH = rotate(sharding.heads(self.times("q_DNH", y_BTD)), rope_BTH)
+        k_BTKH = rotate(sharding.heads(self.times("k_DKH", y_BTD)), rope_BTH)
+        v_BTKH = sharding.heads(self.times("v_DKH", y_BTD))
+        return (
+            checkpoint_name(q_BTNH, "q"),
+            checkpoint_name(k_BTKH, "k"),
+            checkpoint_name(v_BTKH, "v"),
+        )
 
     def finish(self, x_BTD, out_BTNH) -> jax.Array:
         """Adds attention's output to the stream, then the feed-forward half of the block."""
-        out_BTD = product(out_BTNH, self.cast(self.o_NHD))
+        out_BTNH = checkpoint_name(out_BTNH, "attention")
+        out_BTD = checkpoint_name(self.times("o_NHD", out_BTNH), "o")
         x_BTD = sharding.stream(x_BTD + out_BTD)
-        y_BTD = rms_norm(x_BTD, self.mlp_norm_D[...], self.cfg.norm_eps)
-        gate_BTF = sharding.inner(product(y_BTD, self.cast(self.gate_DF)))
-        up_BTF = sharding.inner(product(y_BTD, self.cast(self.up_DF)))
+        y_BTD = self.norm("mlp_norm_D", x_BTD)
+        gate_BTF = checkpoint_name(sharding.inner(self.times("gate_DF", y_BTD)), "gate")
+        up_BTF = checkpoint_name(sharding.inner(self.times("up_DF", y_BTD)), "up")
         inner_BTF = jax.nn.silu(gate_BTF) * up_BTF
-        out_BTD = product(inner_BTF, self.cast(self.down_FD))
+        out_BTD = checkpoint_name(self.times("down_FD", inner_BTF), "down")
         return sharding.stream(x_BTD + out_BTD)
 
-    def cast(self, w: nnx.Param) -> jax.Array:
-        return w[...].astype(self.cfg.dtype)
+    def times(self, name: str, x_BTX) -> jax.Array:
+        """x times a weight of this layer, its adapter included."""
+        out_BTY = product(x_BTX, self.cast(name))
+        if self.cfg.lora and f"layers/{name}" in self.cfg.lora.names:
+            first, second = adapters.factors(name)
+            low_BTR = product(x_BTX, self.cast(first))
+            out_BTY += self.cfg.lora.scale * product(low_BTR, self.cast(second))
+        return out_BTY
 
+    def norm(self, name: str, x_BTD) -> jax.Array:
+        return rms_norm(x_BTD, getattr(self, name)[...], self.cfg.norm_eps)
 
-LAYER = tuple(name for name in Block.__annotations__ if name != "cfg")
+    def cast(self, name: str) -> jax.Array:
+        """A weight in the compute dtype."""
+        return getattr(self, name)[...].astype(self.cfg.dtype)
 
 
 class Llama(nnx.Module):
@@ -224,8 +238,16 @@ class Llama(nnx.Module):
 def abstract(cfg: LlamaConfig, dtype: str = "float32") -> dict[str, jax.ShapeDtypeStruct]:
     """Names, shapes and dtypes of the parameters; allocates nothing."""
     top = ["embed_VD", "norm_D"] + ["unembed_DV"] * (not cfg.tie_embeddings)
-    names = top + [f"layers/{name}" for name in LAYER]
+    names = top + [f"layers/{name}" for name in layer_names(cfg)]
     return {name: jax.ShapeDtypeStruct(shape(name, cfg), jnp.dtype(dtype)) for name in names}
+
+
+def layer_names(cfg: LlamaConfig) -> list[str]:
+    """Names of a layer's parameters, without "layers/"."""
+    names = ["attn_norm_D", "q_DNH", "k_DKH", "v_DKH", "o_NHD"]
+    names += ["mlp_norm_D", "gate_DF", "up_DF", "down_FD"]
+    adapted = cfg.lora.names if cfg.lora else ()
+    return names + [part.removeprefix("layers/") for name in adapted for part in adapters.factors(name)]
 
 
 def shape(name: str, cfg: LlamaConfig) -> tuple[int, ...]:
@@ -236,6 +258,8 @@ def shape(name: str, cfg: LlamaConfig) -> tuple[int, ...]:
 def init(cfg: LlamaConfig, key: jax.Array, dtype: str = "float32") -> Params:
     """Random parameters: norms 1, the rest normal of deviation 0.02 (GPT-2); padding rows 0.
 
+    Adapters start as nothing (`lora.init`).
+
     Large models: `jax.jit(init, static_argnums=(0, 2), out_shardings=...)`; the values do not
     depend on the sharding.
     """
@@ -243,6 +267,10 @@ def init(cfg: LlamaConfig, key: jax.Array, dtype: str = "float32") -> Params:
     for i, (name, leaf) in enumerate(abstract(cfg, dtype).items()):
         if "norm" in name:
             out[name] = jnp.ones(leaf.shape, leaf.dtype)
+            continue
+        if "R" in sharding.letters(name):
+            w = adapters.init(name, leaf.shape, jax.random.fold_in(key, i))
+            out[name] = w.astype(leaf.dtype)
             continue
         w = 0.02 * jax.random.normal(jax.random.fold_in(key, i), leaf.shape, jnp.float32)
         if "V" in sharding.letters(name):
@@ -258,15 +286,36 @@ def bind(cfg: LlamaConfig, params: Mapping[str, jax.Array]) -> Llama:
     return Llama(cfg, params)
 
 
+# ---------------------------------------------------------------------------- memory
+def _keep(*names: str):
+    """Attention's own residuals are always kept: they are small, and costly to redo."""
+    return jax.checkpoint_policies.save_only_these_names(attention.RESIDUALS, *names)
+
+
+# What a layer keeps for its backward pass besides its input: names given above by
+# `checkpoint_name` (stream q k v attention o gate up down), from least memory to most. "full" is
+# everything, nothing made again; "offload" keeps the stream too, but in the host's memory.
+LADDER = {
+    "nothing": _keep(),
+    "qkv": _keep("q", "k", "v"),
+    "projections": _keep("q", "k", "v", "o"),
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.checkpoint_dots, _keep()
+    ),
+    "full": None,
+    "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[attention.RESIDUALS],
+        names_which_can_be_offloaded=["stream", "q", "k", "v", "o"],
+        offload_src="device",
+        offload_dst="pinned_host",
+    ),
+}
+
+
 def rematerialised(step, cfg: LlamaConfig):
-    """Wraps the body of the layer scan in the config's checkpoint policy."""
-    if cfg.remat == "full":
-        return step
-    policies = jax.checkpoint_policies
-    policy = policies.save_only_these_names(attention.RESIDUALS)
-    if cfg.remat == "dots":
-        policy = policies.save_from_both_policies(policies.checkpoint_dots, policy)
-    return jax.checkpoint(step, policy=policy, prevent_cse=False)
+    """Wraps the body of the layer scan in the policy the config names."""
+    policy = LADDER[cfg.remat]
+    return step if policy is None else jax.checkpoint(step, policy=policy, prevent_cse=False)
 
 
 # ---------------------------------------------------------------------------- arithmetic
