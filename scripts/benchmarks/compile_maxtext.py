@@ -113,7 +113,9 @@ def program(executable, dump: Path) -> str:
     try:
         return executable.as_text()
     except Exception:  # jaxlib's parser is older than libtpu's programs
-        return max(dump.glob("*after_codegen.txt"), key=lambda path: path.stat().st_size).read_text()
+        return max(
+            dump.glob("*after_codegen.txt"), key=lambda path: path.stat().st_size
+        ).read_text()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,320 @@
+"""How long one chip takes for a compiled program: the compiler's cycles, kernels and the wires.
+
+    cost = of(compiled.as_text(), chips.CHIPS["v5e"])
+    cost.seconds, cost.compute, cost.kernels, cost.exposed
+
+XLA's own cost analysis counts the body of a loop once and a Pallas kernel not at all. Here the
+instructions are run in their order: arithmetic takes its `estimated_cycles`, loops as often as
+they go round, attention kernels the FLOPs of the blocks they visit at the chip's peak, collectives
+their bytes over all links of the chip. What an asynchronous collective, or a copy to the host, has
+not finished when its result is asked for is exposed; the rest is hidden behind arithmetic. Not
+modelled: stalls, contention, latency, kernels below peak. So it is optimistic.
+"""
+
+import collections
+from collections.abc import Mapping
+import dataclasses
+import math
+import re
+
+from lrl_jax.chips import Chip
+from lrl_jax.fit import hlo
+
+# Matrix products of an attention kernel over each block of queries and keys, by a part of its
+# name: scores and output forwards; backwards scores, dP and dQ, and scores, dP, dV and dK.
+PRODUCTS = {"_fwd": 2, "_dq": 3, "_dkv": 4}
+ATTENTION = ("splash", "flash")
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """All runs of one kind of collective in a step.
+
+    Attributes:
+      group: chips that take part.
+      count: how often a step runs it.
+      bytes: of the whole arrays, summed over runs.
+      hidden: whether it runs beside arithmetic.
+    """
+
+    op: str
+    group: int
+    hidden: bool
+    count: int
+    bytes: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Seconds of one step on one chip, and what they go to.
+
+    Attributes:
+      compute: arithmetic and copies, as the compiler estimates them; by kind in `kinds`.
+      kernels: Pallas kernels, at the chip's peak; FLOPs by name in `flops`.
+      exposed: collectives that nothing hides.
+      host: copies to and from the host's memory that nothing hides.
+      host_bytes: all that is copied to or from the host.
+      unknown: kernels and loops that could not be counted: then the rest is too low.
+    """
+
+    compute: float
+    kernels: float
+    exposed: float
+    host: float
+    host_bytes: float
+    kinds: Mapping[str, float]
+    flops: Mapping[str, float]
+    collectives: tuple[Collective, ...]
+    unknown: tuple[str, ...]
+
+    @property
+    def seconds(self) -> float:
+        return self.compute + self.kernels + self.exposed + self.host
+
+
+def of(text: str, chip: Chip) -> Cost:
+    """The cost of an optimised program.
+
+    Raises:
+      ValueError: not the text of an HLO module.
+    """
+    program = hlo.parse(text)
+    tally = _Walk(program, chip).run(program.entry)
+    return Cost(
+        compute=sum(tally.kinds.values()),
+        kernels=sum(tally.flops.values()) / chip.peak,
+        exposed=tally.exposed,
+        host=tally.host,
+        host_bytes=tally.host_bytes,
+        kinds=dict(tally.kinds),
+        flops=dict(tally.flops),
+        collectives=tuple(
+            Collective(*key, round(count), tally.bytes[key])
+            for key, count in sorted(tally.counts.items())
+        ),
+        unknown=tuple(sorted(tally.unknown)),
+    )
+
+
+@dataclasses.dataclass
+class _Tally:
+    """What a computation takes, its loops and calls included."""
+
+    kinds: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    flops: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    bytes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    unknown: set[str] = dataclasses.field(default_factory=set)
+    exposed: float = 0.0
+    host: float = 0.0
+    host_bytes: float = 0.0
+
+    def add(self, other: "_Tally", times: int) -> None:
+        for name in ("kinds", "flops", "counts", "bytes"):
+            mine = getattr(self, name)
+            for key, value in getattr(other, name).items():
+                mine[key] += times * value
+        self.unknown |= other.unknown
+        self.exposed += times * other.exposed
+        self.host += times * other.host
+        self.host_bytes += times * other.host_bytes
+
+
+@dataclasses.dataclass
+class _Wire:
+    """Something that carries one thing after another while the chip computes."""
+
+    free: float = 0.0
+    ends: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def start(self, name: str, now: float, seconds: float) -> None:
+        self.free = max(self.free, now) + seconds
+        self.ends[name] = self.free
+
+    def wait(self, name: str, now: float) -> float:
+        """Seconds until it is there; none if it started in another round of a loop."""
+        return max(0.0, self.ends.pop(name, now) - now)
+
+
+class _Walk:
+    """Runs one computation from its first instruction to its last."""
+
+    def __init__(self, program: hlo.Program, chip: Chip):
+        self.program, self.chip = program, chip
+
+    def run(self, name: str) -> _Tally:
+        return _Round(self, name).tally
+
+    def seconds(self, tally: _Tally) -> float:
+        arithmetic = sum(tally.kinds.values()) + sum(tally.flops.values()) / self.chip.peak
+        return arithmetic + tally.exposed + tally.host
+
+
+class _Round:
+    """One time through a computation: a clock, two wires, and the tally."""
+
+    def __init__(self, walk: _Walk, name: str):
+        self.walk, self.chip, self.program = walk, walk.chip, walk.program
+        self.tally, self.now = _Tally(), 0.0
+        self.links, self.pcie = _Wire(), _Wire()
+        for instruction in self.program.computations.get(name, ()):
+            self.step(instruction)
+        # What began here and ends in the next round of a loop must fit into a round.
+        self.tally.exposed += max(0.0, self.links.free - self.now)
+        self.now = max(self.now, self.links.free)
+        self.tally.host += max(0.0, self.pcie.free - self.now)
+
+    def step(self, i: hlo.Instruction) -> None:
+        if i.op == "while":
+            self.loop(i)
+        elif i.op == "conditional":
+            tallies = [self.walk.run(name) for name in hlo.branches(i)]
+            self.enter(max(tallies, key=self.walk.seconds), 1)  # the longest, to be safe
+        elif i.op == "call" and i.called:
+            self.enter(self.walk.run(i.called), 1)
+        elif i.op.endswith("-done"):
+            self.done(i)
+        elif i.collective:
+            self.collective(i, i.name, starts=i.op.endswith("-start"))
+        elif i.op in ("fusion", "async-start") and (inner := self.inside(i)):
+            self.fused(i, inner)
+        elif i.op == "copy-start":
+            self.copy(i)
+        elif "tpu_custom_call" in i.rest:
+            self.kernel(i)
+        else:
+            self.arithmetic(i)
+
+    def loop(self, i: hlo.Instruction) -> None:
+        times = hlo.trips(self.program, i)
+        tally = self.walk.run(hlo.body(i))
+        if times is None:
+            tally.unknown.add(f"loop {i.name}: counted once")
+        self.enter(tally, 1 if times is None else times)
+
+    def enter(self, tally: _Tally, times: int) -> None:
+        self.tally.add(tally, times)
+        self.now += times * self.walk.seconds(tally)
+
+    def arithmetic(self, i: hlo.Instruction) -> None:
+        if i.cycles and self.chip.clock:
+            kind = "matmul" if "convolution_algorithm_config" in i.rest else i.op
+            self.spend(kind, i.cycles / self.chip.clock)
+
+    def spend(self, kind: str, seconds: float) -> None:
+        self.tally.kinds[kind] += seconds
+        self.now += seconds
+
+    def kernel(self, i: hlo.Instruction) -> None:
+        flops = attention_flops(i)
+        name = re.sub(r"\.\d+$", "", i.name)
+        if flops is None:
+            self.tally.unknown.add(f"kernel {name}: counted as nothing")
+            return
+        self.tally.flops[name] += flops
+        self.now += flops / self.chip.peak
+
+    # ------------------------------------------------------------------------ wires
+    def inside(self, i: hlo.Instruction) -> list[hlo.Instruction]:
+        """Collectives in the computation that an instruction calls, and its last instruction."""
+        body = self.program.computations.get(i.called or "", ())
+        return [one for one in body if one.collective]
+
+    def fused(self, i: hlo.Instruction, inner: list[hlo.Instruction]) -> None:
+        """A collective in a fusion: the start, the middle or the end of one, or all of it."""
+        body = self.program.computations[i.called or ""]
+        ends = any("AsyncCollectiveDone" in one.rest for one in body)
+        starts = i.op == "async-start" or any("AsyncCollectiveStart" in one.rest for one in body)
+        scattered = any(one.op == "dynamic-slice" for one in body)
+        for one in inner:
+            key = i.name if i.op == "async-start" else one.attribute(r"channel_id=(\d+)") or i.name
+            if starts or not ends and key not in self.links.ends:
+                self.collective(one, key, starts=starts, scattered=scattered)
+            elif ends:
+                self.expose(self.links.wait(key, self.now))
+        self.arithmetic(i)
+
+    def collective(
+        self, i: hlo.Instruction, key: str, *, starts: bool, scattered: bool = False
+    ) -> None:
+        op, size, group = i.collective, _whole(i), i.group
+        if op == "all-reduce" and scattered:  # of a sum only a slice is kept
+            op = "reduce-scatter"
+        row = op, group, starts
+        self.tally.counts[row] += 1
+        self.tally.bytes[row] += size
+        self.links.start(key, self.now, _on_the_wire(op, size, group) / self.chip.ici)
+        if not starts:
+            self.expose(self.links.wait(key, self.now))
+
+    def expose(self, seconds: float) -> None:
+        self.tally.exposed += seconds
+        self.now += seconds
+
+    def copy(self, i: hlo.Instruction) -> None:
+        arrays = i.arrays[:2]
+        if any(a.on_host for a in arrays) and not all(a.on_host for a in arrays):
+            self.tally.host_bytes += arrays[0].bytes
+            self.pcie.start(i.name, self.now, arrays[0].bytes / self.chip.host)
+
+    def done(self, i: hlo.Instruction) -> None:
+        name = (hlo.operands(i) or [""])[0]
+        if name in self.links.ends:
+            self.expose(self.links.wait(name, self.now))
+        elif name in self.pcie.ends:
+            seconds = self.pcie.wait(name, self.now)
+            self.tally.host += seconds
+            self.now += seconds
+
+
+def _whole(i: hlo.Instruction) -> float:
+    """Bytes of the arrays a collective is about: gathered, or before they are scattered."""
+    sizes = [array.bytes for array in i.arrays]
+    if i.op.endswith("-start") and len(sizes) > 1:  # (operands, results, ...)
+        return max(sizes)
+    return sum(sizes) * (i.group if i.collective == "reduce-scatter" else 1)
+
+
+def _on_the_wire(op: str, size: float, group: int) -> float:
+    """Bytes each chip sends.
+
+    >>> _on_the_wire("all-reduce", 64.0, 4), _on_the_wire("all-gather", 64.0, 4)
+    (96.0, 48.0)
+    """
+    if op == "collective-permute":
+        return size
+    return (2 if op == "all-reduce" else 1) * size * (group - 1) / group
+
+
+def attention_flops(kernel: hlo.Instruction) -> float | None:
+    """FLOPs of an attention kernel, blocks that its mask leaves out not counted.
+
+    Operands begin with the mask's table of blocks, [heads, query blocks, key blocks]; then come
+    queries [..., heads, T, H]. A table with fewer key blocks than query blocks is a window's: its
+    first rows are shorter. None for another kernel.
+    """
+    if not any(word in kernel.name for word in ATTENTION):
+        return None
+    products = next((n for part, n in PRODUCTS.items() if part in kernel.name), None)
+    listed = kernel.attribute(r"operand_layout_constraints=\{(.*?\})\}")
+    if products is None or listed is None:
+        return None
+    shapes = hlo.arrays(listed)
+    tables = [a for a in shapes if a.dtype in ("s8", "s32") and len(a.sizes) >= 3]
+    floats = [a for a in shapes if a.dtype in ("bf16", "f32", "f16") and len(a.sizes) >= 3]
+    if not floats:
+        return None
+    *heads, length, width = floats[0].sizes
+    keys = floats[1].sizes[-2] if len(floats) > 1 else length
+    if products == 4 and len([a for a in hlo.arrays(kernel.shape) if len(a.sizes) >= 3]) > 2:
+        products = 5  # dQ too: the fused backward kernel
+    return products * 2.0 * math.prod(heads) * length * keys * width * _visited(tables)
+
+
+def _visited(tables: list[hlo.Array]) -> float:
+    """The share of blocks that a mask leaves, from its table of blocks; all without one."""
+    if not tables:
+        return 1.0
+    rows, columns = tables[0].sizes[-2:]
+    short = min(rows, columns)
+    return (rows * columns - short * (short - 1) / 2) / max(rows, columns) ** 2

@@ -1,0 +1,200 @@
+"""The text of an optimised HLO program as instructions in the order they run.
+
+program = parse(compiled.as_text())
+for instruction in program.computations[program.entry]: ...
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import math
+import re
+
+WIDTHS = {
+    "pred": 1, "s4": 0.5, "u4": 0.5, "s8": 1, "u8": 1, "f8e4m3fn": 1, "f8e5m2": 1, "s16": 2,
+    "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8,
+}  # fmt: skip
+COLLECTIVES = ("all-gather", "reduce-scatter", "all-reduce", "collective-permute", "all-to-all")
+HOST = "S(5)"  # the memory space of the host's pinned memory, in a layout
+
+_INSTRUCTION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*->.*\{$")
+_ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """A shape of HLO: f32[2,3]{1,0}."""
+
+    dtype: str
+    sizes: tuple[int, ...]
+    on_host: bool = False
+
+    @property
+    def bytes(self) -> float:
+        return WIDTHS.get(self.dtype, 0) * math.prod(self.sizes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """`name = shape op(rest`: operands and attributes are still text."""
+
+    name: str
+    shape: str
+    op: str
+    rest: str
+    root: bool = False
+
+    def attribute(self, pattern: str) -> str | None:
+        """The first group of a pattern in operands and attributes."""
+        found = re.search(pattern, self.rest)
+        return found.group(1) if found else None
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        """Of the result; several for a tuple."""
+        return arrays(self.shape)
+
+    @property
+    def cycles(self) -> int:
+        """The compiler's estimate; 0 where it gives none."""
+        return int(self.attribute(r'"estimated_cycles":"(\d+)"') or 0)
+
+    @property
+    def collective(self) -> str:
+        """Its name among COLLECTIVES, whether or not it is a start; empty for other ops."""
+        base = self.op.removesuffix("-start")
+        return base if base in COLLECTIVES else ""
+
+    @property
+    def called(self) -> str | None:
+        """The computation of a fusion, a call, or an async start."""
+        return self.attribute(r"(?:calls|to_apply|called_computations)=\{?%?([\w.\-]+)")
+
+    @property
+    def group(self) -> int:
+        """Devices of one group of a collective.
+
+        >>> Instruction("a", "f32[8]", "all-reduce", "%b), replica_groups=[4,16]<=[64]").group
+        16
+        """
+        mesh = re.search(r"replica_groups=mesh\[([^\]]*)\] ?\{([^}]*)\}", self.rest)
+        if mesh:
+            sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh.group(1))}
+            parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", mesh.group(2))
+            return math.prod(int(part) if part else sizes[name] for name, part in parts)
+        if listed := self.attribute(r"replica_groups=\{\{([\d,]+)\}"):
+            return listed.count(",") + 1
+        return int(self.attribute(r"replica_groups=\[\d+,(\d+)\]") or 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Computations by name, each a list in the order its instructions run."""
+
+    computations: Mapping[str, Sequence[Instruction]]
+    entry: str
+
+
+def arrays(shape: str) -> tuple[Array, ...]:
+    """
+    >>> arrays("(bf16[2,3]{1,0:T(8,128)}, s32[]{:S(5)})")
+    (Array(dtype='bf16', sizes=(2, 3), on_host=False), Array(dtype='s32', sizes=(), on_host=True))
+    """
+    return tuple(
+        Array(dtype, tuple(int(size) for size in sizes.split(",") if size), HOST in (layout or ""))
+        for dtype, sizes, layout in _ARRAY.findall(shape)
+    )
+
+
+def parse(text: str) -> Program:
+    """Reads a program as XLA prints it.
+
+    Raises:
+      ValueError: no entry computation: not the text of an HLO module.
+    """
+    computations: dict[str, list[Instruction]] = {}
+    entry, current = "", None
+    for line in text.splitlines():
+        line = re.sub(r"/\*index=\d+\*/", "", line)
+        if head := _COMPUTATION.match(line):
+            current = computations.setdefault(head.group(2), [])
+            entry = head.group(2) if head.group(1) else entry
+        elif line.rstrip() == "}":
+            current = None
+        elif current is not None and (found := _INSTRUCTION.match(line)):
+            root, name, shape, op, rest = found.groups()
+            current.append(Instruction(name, shape, op, rest, bool(root)))
+    if not entry:
+        raise ValueError("no ENTRY computation: this is not the text of an HLO module")
+    return Program(computations, entry)
+
+
+def operands(instruction: Instruction) -> list[str]:
+    """Names of the operands.
+
+    >>> operands(Instruction("a", "f32[]", "add", "f32[] %b, %c.1), metadata={}"))
+    ['b', 'c.1']
+    """
+    depth, out, word = 1, [], ""
+    for char in instruction.rest:
+        depth += (char in "({[") - (char in ")}]")
+        if depth == 0:
+            break
+        if char == "," and depth == 1:
+            out.append(word)
+            word = ""
+        else:
+            word += char
+    return [name.rpartition("%")[2].strip() for name in [*out, word] if name.strip()]
+
+
+def trips(program: Program, loop: Instruction) -> int | None:
+    """How often a while loop runs; None where its text does not say."""
+    if known := loop.attribute(r'"known_trip_count":\{"n":"(\d+)"'):
+        return int(known)
+    condition = {i.name: i for i in program.computations[_part(loop, "condition")]}
+    root = next(i for i in condition.values() if i.root)
+    if root.op != "compare":
+        return None
+    sides = [condition[name] for name in operands(root) if name in condition]
+    limit = next((_constant(i) for i in sides if i.op == "constant"), None)
+    index = next((i.attribute(r"index=(\d+)") for i in sides if i.op == "get-tuple-element"), None)
+    if limit is None or index is None:
+        return None
+    return -(-limit // _stride(program.computations[_part(loop, "body")], int(index)))
+
+
+def _stride(body: Sequence[Instruction], index: int) -> int:
+    """What a loop adds to its counter, which is one of the values that it carries."""
+    known = {i.name: i for i in body}
+    root = next(i for i in body if i.root)
+    step = known.get(operands(root)[index])
+    while step is not None and step.op in ("copy", "bitcast"):
+        step = known.get(operands(step)[0])
+    if step is None or step.op != "add":
+        return 1
+    constants = [known[n] for n in operands(step) if n in known and known[n].op == "constant"]
+    return max(1, _constant(constants[0])) if constants else 1
+
+
+def _constant(instruction: Instruction) -> int:
+    return int(instruction.attribute(r"^(-?\d+)") or 0)
+
+
+def _part(loop: Instruction, name: str) -> str:
+    found = loop.attribute(name + r"=%?([\w.\-]+)")
+    assert found is not None, loop
+    return found
+
+
+def body(loop: Instruction) -> str:
+    """The computation a while loop repeats."""
+    return _part(loop, "body")
+
+
+def branches(choice: Instruction) -> list[str]:
+    """The computations a conditional chooses from."""
+    listed = choice.attribute(r"branch_computations=\{([^}]*)\}")
+    if listed is None:
+        return re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", choice.rest)
+    return [name.strip().lstrip("%") for name in listed.split(",")]
