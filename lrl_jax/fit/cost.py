@@ -96,14 +96,21 @@ def of(text: str, chip: Chip) -> Cost:
     )
 
 
+Row = tuple[str, int, bool]  # op, group, hidden: what collectives are counted by
+
+
+def _zeros() -> dict:
+    return collections.defaultdict(float)
+
+
 @dataclasses.dataclass
 class _Tally:
     """What a computation takes, its loops and calls included."""
 
-    kinds: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    flops: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    counts: collections.Counter = dataclasses.field(default_factory=collections.Counter)
-    bytes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    kinds: dict[str, float] = dataclasses.field(default_factory=_zeros)
+    flops: dict[str, float] = dataclasses.field(default_factory=_zeros)
+    counts: dict[Row, float] = dataclasses.field(default_factory=_zeros)
+    bytes: dict[Row, float] = dataclasses.field(default_factory=_zeros)
     unknown: set[str] = dataclasses.field(default_factory=set)
     exposed: float = 0.0
     host: float = 0.0
@@ -228,7 +235,7 @@ class _Round:
         scattered = any(one.op == "dynamic-slice" for one in body)
         for one in inner:
             key = i.name if i.op == "async-start" else one.attribute(r"channel_id=(\d+)") or i.name
-            if starts or not ends and key not in self.links.ends:
+            if starts or (not ends and key not in self.links.ends):
                 self.collective(one, key, starts=starts, scattered=scattered)
             elif ends:
                 self.expose(self.links.wait(key, self.now))

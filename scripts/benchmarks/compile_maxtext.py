@@ -1,11 +1,12 @@
-"""MaxText's side of the compile benchmark: its own train_compile, its own settings but for what is said.
+"""MaxText's side of the compile benchmark: its own train_compile, its own settings by default.
 
 It runs in a Python of its own (3.12: pip install maxtext libtpu) and is started by compile.py:
 
     PYTHON compile_maxtext.py SETTING.json FOLDER
 
-SETTING names the topology, the model's shape, the mesh, sequences a chip, remat policy and compiler
-flags; FOLDER receives `hlo.txt` (the optimised program) and `result.json` (bytes, seconds, or why not).
+SETTING names the topology, the model's shape, the mesh, sequences a chip, remat policy and
+compiler flags; FOLDER receives `hlo.txt` (the optimised program) and `result.json` (bytes,
+seconds, or why not).
 """
 
 import json
