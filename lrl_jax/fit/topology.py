@@ -1,0 +1,158 @@
+"""Machines by their names, described without having them: "v5e-64", "2xv4-128", "h100-8".
+
+    target = describe("v5e-64")
+    mesh = lrl_jax.mesh.make(recipe.train.mesh, target.devices)
+
+What compiles for a TPU is libtpu (pip install "lrl_jax[fit]"), on any Linux machine.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import difflib
+import importlib.util
+import os
+import re
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from lrl_jax import chips
+
+# Chips along each side of a slice, by how many chips there are (cloud.google.com/tpu/docs).
+SQUARES = {
+    1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16",
+}  # fmt: skip
+CUBES = {
+    4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x4x8", 256: "4x8x8",
+    512: "8x8x8", 1024: "8x8x16", 2048: "8x16x16",
+}  # fmt: skip
+CORES = ("v4", "v5p")  # named by cores, of which a chip has two: v4-64 is 32 chips
+GPUS = (1, 2, 4, 8)  # of one node
+# libtpu looks for a TPU when it loads, and only one process may have one: neither is so here.
+ENVIRONMENT = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A machine to compile for.
+
+    Attributes:
+      name: as the user wrote it.
+      kind: of its chips, a key of `chips.CHIPS`.
+      slices: groups of chips with a slower network between them.
+      shape: chips along each side of a slice, as libtpu names it; of GPUs, how many.
+      count: chips, all slices together.
+    """
+
+    name: str
+    kind: str
+    slices: int
+    shape: str
+    count: int
+    devices: Sequence[Any] = dataclasses.field(default=(), repr=False)
+
+    @property
+    def chip(self) -> chips.Chip:
+        return chips.CHIPS[self.kind]
+
+    @property
+    def is_tpu(self) -> bool:
+        return self.kind.startswith("v")
+
+
+def names() -> list[str]:
+    """Every machine of one slice."""
+    out = []
+    for kind in chips.CHIPS:
+        out += [f"{kind}-{count}" for count in _sizes(kind)]
+    return out
+
+
+def read(name: str) -> Target:
+    """What a name means; no compiler is needed.
+
+    >>> read("2xv4-64").shape, read("2xv4-64").count
+    ('2x4x4', 64)
+
+    Raises:
+      ValueError: no such machine; names those that are near.
+    """
+    found = re.fullmatch(r"(?:(\d+)x)?([a-z0-9]+(?:-40gb)?)-(\d+)", name.lower())
+    slices, kind, size = found.groups() if found else (None, "", "0")
+    if kind not in chips.CHIPS or int(size) not in _sizes(kind):
+        raise ValueError(_unknown(name, kind))
+    shape, count = _sizes(kind)[int(size)], int(size) // (2 if kind in CORES else 1)
+    return Target(name, kind, int(slices or 1), shape, count * int(slices or 1))
+
+
+def describe(name: str) -> Target:
+    """The machine with devices to lay a mesh over; they can be compiled for, and hold nothing.
+
+    Raises:
+      ValueError: no such machine, or no compiler for it here; says what to install.
+    """
+    target = read(name)
+    devices = _tpus(target) if target.is_tpu else _gpus(target)
+    assert len(devices) == target.count, (target, len(devices))
+    return dataclasses.replace(target, devices=devices)
+
+
+def _sizes(kind: str) -> Mapping[int, str]:
+    """Sizes as they stand in names, with the shape of each."""
+    if kind in CORES:
+        return {2 * count: shape for count, shape in CUBES.items()}
+    if kind.startswith("v"):
+        return SQUARES
+    return {count: str(count) for count in GPUS}
+
+
+def _unknown(name: str, kind: str) -> str:
+    if kind in chips.CHIPS:
+        note = " (named by cores, two a chip)" if kind in CORES else ""
+        allowed = ", ".join(f"{kind}-{size}" for size in _sizes(kind))
+        return f"no machine {name!r}: {kind} comes as {allowed}{note}; 2x{kind}-... is two slices"
+    near = difflib.get_close_matches(name.lower(), names(), n=4, cutoff=0.5)
+    hint = f"did you mean {', '.join(near)}?" if near else "such as v5e-64, v4-128 or 2xv6e-256"
+    return f"no machine {name!r}; chips are {', '.join(chips.CHIPS)}: {hint}"
+
+
+def _tpus(target: Target) -> Sequence[Any]:
+    if importlib.util.find_spec("libtpu") is None:
+        raise ValueError(
+            f"{target.name}: compiling for a TPU needs libtpu, which needs no TPU: "
+            'pip install "lrl_jax[fit]" (Linux)'
+        )
+    for variable, value in ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    more: dict[str, Any] = {}
+    if target.kind == "v4":  # both cores of a chip as one device, as they run
+        more["chip_config_name"] = "megacore"
+    if target.shape == SQUARES[1]:
+        more["chips_per_host_bounds"] = (1, 1, 1)
+    if target.slices > 1:
+        more["num_slices"] = target.slices
+    described = topologies.get_topology_desc(
+        platform="tpu", topology_name=f"{target.kind}:{target.shape}", **more
+    )
+    return described.devices
+
+
+def _gpus(target: Target) -> Sequence[Any]:
+    from lrl_jax.fit import gpus
+
+    return gpus.describe(target.kind, target.slices, int(target.shape))
+
+
+def unused_backend() -> None:
+    """Makes this process compile without a device of its own.
+
+    Call it before anything asks JAX for devices: on a machine with a TPU, describing another one
+    would take the real one.
+    """
+    jax.config.update("jax_platforms", "cpu")
