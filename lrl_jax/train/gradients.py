@@ -1,0 +1,115 @@
+"""Loss of a batch and gradients of what learns, at once or part by part."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from lrl_jax import recipe_train
+from lrl_jax.model import llama, sharding
+from lrl_jax.train import loss
+from lrl_jax.train.moments import Params
+
+Batch = Mapping[str, jax.Array]
+Counts = dict[str, jax.Array]
+
+
+def gradients(
+    cfg: llama.LlamaConfig,
+    settings: recipe_train.Train,
+    trained: Params,
+    frozen: Params,
+    batch: Batch,
+    placed: Mapping[str, NamedSharding],
+) -> tuple[jax.Array, Params, Counts]:
+    """What is minimised, its gradients by `trained`, and counts of the batch.
+
+    Minimised is the token-weighted mean over the whole batch of loss + z_loss * log(Z)**2,
+    where Z normalises the softmax. Counts: `loss` (the mean of the loss alone), `nll_B` and
+    `weight_B` (sums over each row), `tokens` (not padding).
+
+    With `accumulate: k` the model sees k parts of the batch one after the other, which holds a
+    k-th of the activations; every part is divided by the weight of the whole batch, so k changes
+    no number beyond rounding. Gradients are summed in float32, and every part's are scattered to
+    where the parameters lie. Weights are gathered again for each part.
+    """
+    # float32: weights are counted by the million, integers would do but the mean is not one.
+    weights_BT = batch["decoder_loss_weights"].astype(jnp.float32)
+    total = jnp.sum(weights_BT)
+    total = jnp.where(total > 0, total, 1.0)
+
+    def objective(trained: Params, part: Batch, weights_BT: jax.Array):
+        nll_BT, log_z_BT = _losses(cfg, {**frozen, **trained}, part, settings.loss_blocks)
+        weighed_BT = loss.weigh(nll_BT, weights_BT)
+        mean = jnp.sum(weighed_BT) / total
+        value = mean
+        if settings.z_loss:
+            squares_BT = loss.weigh(jnp.square(log_z_BT), weights_BT)
+            value = mean + settings.z_loss * (jnp.sum(squares_BT) / total)
+        return value, (mean, jnp.sum(weighed_BT, axis=1))
+
+    compute = jax.value_and_grad(objective, has_aux=True)
+    if settings.accumulate == 1:
+        (value, (mean, nll_B)), grads = compute(trained, batch, weights_BT)
+    else:
+        value, mean, nll_B, grads = _summed(
+            compute, trained, batch, weights_BT, settings.accumulate, placed
+        )
+    counts = dict(
+        loss=mean,
+        nll_B=nll_B,
+        weight_B=jnp.sum(weights_BT, axis=1),
+        tokens=jnp.sum((batch["decoder_segment_ids"] > 0).astype(jnp.int32)),
+    )
+    return value, grads, counts
+
+
+def _summed(compute, trained: Params, batch: Batch, weights_BT, parts: int, placed):
+    """Value, mean loss, loss of each row and gradients, summed over the parts of a batch."""
+
+    def scattered(grads: Params) -> Params:
+        return {
+            path: jax.lax.with_sharding_constraint(grad.astype(jnp.float32), placed[path])
+            for path, grad in grads.items()
+        }
+
+    def step(carry, part):
+        rows, weights_BT = part
+        (value, (mean, nll_B)), grads = compute(trained, rows, weights_BT)
+        found = (value, mean, scattered(grads))
+        return jax.tree.map(jnp.add, carry, found), nll_B
+
+    zero = jnp.float32(0)
+    zeros = {path: jnp.zeros(w.shape, jnp.float32) for path, w in trained.items()}
+    scanned = split(batch, parts), split(weights_BT, parts)
+    (value, mean, grads), nll_PB = jax.lax.scan(step, (zero, zero, scattered(zeros)), scanned)
+    return value, mean, nll_PB.T.reshape(-1), grads
+
+
+def split(tree: Any, parts: int) -> Any:
+    """[B, ...] to [parts, B / parts, ...]: part p holds rows p, p + parts, p + 2 parts, ...
+
+    Each device's rows go to parts on that device; neighbouring rows in one part would have to move.
+
+    >>> split(jnp.arange(6), 2)
+    Array([[0, 2, 4],
+           [1, 3, 5]], dtype=int32)
+    """
+
+    def one(x: jax.Array) -> jax.Array:
+        x = jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
+        return sharding.constrain(x, P(None, sharding.BATCH))
+
+    return jax.tree.map(one, tree)
+
+
+def _losses(cfg, params: Params, batch: Batch, blocks: int) -> tuple[jax.Array, jax.Array]:
+    model = llama.bind(cfg, params)
+    hidden_BTD = model.hidden(
+        batch["decoder_input_tokens"], batch["decoder_segment_ids"], batch["decoder_positions"]
+    )
+    targets_BT = batch["decoder_target_tokens"]
+    return loss.token_loss(hidden_BTD, model.unembedding(), targets_BT, cfg.vocab_size, blocks)

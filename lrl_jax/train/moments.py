@@ -1,0 +1,234 @@
+"""Optimizers: optax's transformations, how their moments are stored, and where they lie.
+
+A kind of optimizer is a line of `KINDS`. Its state is optax's own; with `moments: bfloat16` or `int8`
+the moments in it are stored in fewer bits between steps, and are float32 only within one.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+import optax
+import optax.contrib
+
+from lrl_jax.model import sharding
+from lrl_jax.recipe_train import Optimizer
+from lrl_jax.train import rounding
+from lrl_jax.train.learn import is_matrix
+
+Params = dict[str, jax.Array]
+State = Any  # optax's, a tree of NamedTuples whose fields are dicts like the parameters
+
+FIRST, SECOND = ("mu", "ema"), ("nu",)  # fields of optax's states, by moment
+FACTORED = 128  # adafactor keeps a row and a column of matrices this large (optax's own default)
+HOST = "pinned_host"  # memory of the host that devices read and write directly
+MUON_RMS = 0.2  # root mean square of AdamW's moves, so that one rate serves both (arXiv 2502.16982)
+
+
+class Transform(NamedTuple):
+    """Gradients to moves, which a rate scales and parameters subtract.
+
+    Attributes:
+      init: parameters (float32, or their shapes) -> state.
+      update: (gradients, state, parameters, step of the run) -> (moves, state).
+    """
+
+    init: Callable[[Params], State]
+    update: Callable[[Params, State, Params, jax.Array], tuple[Params, State]]
+
+
+def transform(settings: Optimizer, paths: Sequence[str]) -> Transform:
+    """The optimizer of the parameters `paths`."""
+    inner = KINDS[settings.kind](settings, paths)
+
+    def init(params: Params) -> State:
+        return _store(inner.init(params), settings.moments, jnp.int32(0))
+
+    def update(grads: Params, state: State, params: Params, step: jax.Array):
+        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+            moves, state = inner.update(grads, _load(state, settings.moments), params)
+        return moves, _store(state, settings.moments, step)
+
+    return Transform(init, update)
+
+
+# ---------------------------------------------------------------------------- kinds
+# optax's types know trees of any shape, not our flat dicts: hence Any.
+def _adamw(s: Optimizer, paths: Sequence[str]) -> Any:
+    return optax.scale_by_adam(s.b1, s.b2, s.eps)
+
+
+def _adafactor(s: Optimizer, paths: Sequence[str]) -> Any:
+    """Adafactor without relative steps (arXiv 1804.04235): the rate is AdamW's.
+
+    Its second moment forgets as 1 - t**-0.8, at most `b2` (arXiv 2106.04560); b1 = 0 keeps no first.
+    """
+    decay = lambda i, b2: jnp.minimum(b2, 1.0 - (i + 1.0) ** -0.8)  # noqa: E731
+    parts: list[Any] = [
+        optax.scale_by_factored_rms(
+            decay_rate=s.b2, min_dim_size_to_factor=FACTORED, epsilon=s.eps**2, decay_rate_fn=decay
+        ),
+        optax.clip_by_block_rms(1.0),
+    ]
+    return optax.chain(*parts, *([optax.ema(s.b1)] if s.b1 else []))
+
+
+def _muon(s: Optimizer, paths: Sequence[str]) -> Any:
+    """Muon (Newton-Schulz on the momentum `b1`) for matrices of layers, AdamW for the rest."""
+    axes = {
+        path: matrix_axes(path) for path in paths if path.startswith("layers/") and is_matrix(path)
+    }
+    parts = {
+        "matrices": optax.contrib.scale_by_muon(
+            beta=s.b1, eps=s.eps, weight_dimension_numbers=axes
+        ),
+        "rest": _adamw(s, paths),
+    }
+
+    def split(tree: Params) -> dict[str, Params]:
+        return {
+            "matrices": {path: x for path, x in tree.items() if path in axes},
+            "rest": {path: x for path, x in tree.items() if path not in axes},
+        }
+
+    def init(params):
+        return {name: parts[name].init(part) for name, part in split(params).items()}
+
+    def update(grads, state, params):
+        found = {name: parts[name].update(part, state[name]) for name, part in split(grads).items()}
+        moves = {path: _as_adam(x, axes[path]) for path, x in found["matrices"][0].items()}
+        return moves | found["rest"][0], {name: state for name, (_, state) in found.items()}
+
+    return optax.GradientTransformation(init, update)
+
+
+KINDS = {"adamw": _adamw, "adafactor": _adafactor, "muon": _muon}
+
+
+def matrix_axes(path: str) -> optax.contrib.MuonDimensionNumbers:
+    """Which axes of a layer's weight are the rows of a matrix, and which its columns.
+
+    >>> tuple(matrix_axes("layers/q_DNH")), tuple(matrix_axes("layers/o_NHD"))
+    (((1,), (2, 3)), ((1, 2), (3,)))
+    """
+    own = sharding.letters(path).removeprefix("L")
+    cut = 1 if own[0] in "DR" else len(own) - 1
+    axes = tuple(range(1, len(own) + 1))
+    return optax.contrib.MuonDimensionNumbers(axes[:cut], axes[cut:])
+
+
+def _as_adam(move: jax.Array, axes: optax.contrib.MuonDimensionNumbers) -> jax.Array:
+    sides = [math.prod(move.shape[i] for i in side) for side in axes]
+    return move * (MUON_RMS * math.sqrt(max(sides)))
+
+
+# ---------------------------------------------------------------------------- storage
+def _store(state: State, form: str, step: jax.Array) -> State:
+    """Moments in `form`. A byte holds the root of the second, whose range is half as wide."""
+    if form == "float32":
+        return state
+
+    def first(path: str, x: jax.Array) -> rounding.Stored:
+        draw = rounding.noise(step, path, x.shape)[0]
+        if form == "bfloat16":
+            return rounding.bfloat16(x, draw)
+        return rounding.encode(x, draw, signed=True)
+
+    def second(path: str, x: jax.Array) -> rounding.Stored:
+        draw = rounding.noise(step, path, x.shape)[1]
+        if form == "bfloat16":
+            return rounding.bfloat16(x, draw)
+        return rounding.encode(jnp.sqrt(x), draw, signed=False)
+
+    return _map(state, first, second)
+
+
+def _load(state: State, form: str) -> State:
+    if form == "float32":
+        return state
+    if form == "bfloat16":
+        wide = lambda path, x: x.astype(jnp.float32)  # noqa: E731
+        return _map(state, wide, wide)
+    return _map(
+        state,
+        lambda path, stored: rounding.decode(stored),
+        lambda path, stored: jnp.square(rounding.decode(stored)),
+    )
+
+
+def _map(state: State, first: Callable, second: Callable) -> State:
+    """Applies functions of (path, moment) to the first and to the second moments of a state."""
+
+    def part(node):
+        fields = {name: first for name in FIRST} | {name: second for name in SECOND}
+        return node._replace(**{
+            name: {path: f(path, x) for path, x in getattr(node, name).items()}
+            for name, f in fields.items()
+            if name in node._fields
+        })  # fmt: skip
+
+    return jax.tree.map(part, state, is_leaf=lambda node: hasattr(node, "_fields"))
+
+
+# ---------------------------------------------------------------------------- places
+def shardings(
+    state: State,
+    params: Mapping[str, jax.ShapeDtypeStruct],
+    placed: Mapping[str, NamedSharding],
+    other: NamedSharding,
+) -> State:
+    """Where each part of a state (of shapes) lies: with its parameter, less the axes it lacks.
+
+    Counters, and what is of another shape altogether, go to `other`.
+    """
+
+    def place(keys, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
+        names = [getattr(key, "key", getattr(key, "name", "")) for key in keys]
+        path = next((name for name in names if name in placed), None)
+        if path is None:
+            return other
+        shape, mesh = params[path].shape, placed[path].mesh
+        axes = [*placed[path].spec, *[None] * len(shape)][: len(shape)]
+        small, large = (*np.argsort(shape)[-2:],) if len(shape) > 1 else (0, 0)
+        if leaf.shape == shape:
+            return placed[path]
+        if "v_row" in names and len(leaf.shape) == len(shape) - 1:  # adafactor's
+            del axes[large]
+        elif "v_col" in names and len(leaf.shape) == len(shape) - 1:
+            del axes[small]
+        elif "scales" in names:
+            ways = math.prod(mesh.shape[name] for name in _names(axes[-1]))
+            axes[-1] = axes[-1] if leaf.shape[-1] % ways == 0 else None
+        else:
+            return other
+        return NamedSharding(mesh, P(*axes))
+
+    return jax.tree_util.tree_map_with_path(place, state)
+
+
+def _names(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (axis,) if isinstance(axis, str) else tuple(axis or ())
+
+
+def on_host(places: State, shapes: State, mesh: Mesh) -> State:
+    """The same places in the host's memory, but for counters.
+
+    Raises:
+      ValueError: the devices reach no such memory.
+    """
+    device = mesh.devices.flat[0]
+    kinds = [memory.kind for memory in device.addressable_memories()]
+    if HOST not in kinds:
+        raise ValueError(
+            f"moments_on: host needs memory of kind {HOST}, and {device.device_kind} has "
+            f"{', '.join(kinds)}; use moments_on: device, and moments: int8 or kind: adafactor "
+            "to make the state smaller"
+        )
+    return jax.tree.map(
+        lambda place, leaf: place.with_memory_kind(HOST) if leaf.shape else place, places, shapes
+    )

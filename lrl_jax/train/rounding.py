@@ -1,0 +1,104 @@
+"""Fewer bits than float32, rounded up or down at random so that the mean stays exact.
+
+Rounding to the nearest loses every step smaller than half the gap between two numbers: weights in
+bfloat16 stop moving, and running averages stop decaying. A random choice between the two neighbours,
+each as likely as the value is near it, loses nothing on average.
+
+`noise` depends on step, name and position alone, never on how an array is split: the same bits on any
+number of devices. All rounding is integer arithmetic on the bits of a float32.
+"""
+
+import math
+import zlib
+
+import jax
+import jax.numpy as jnp
+
+BLOCK = 64  # elements with one scale: the part of a row of D = 4,096 that one of 64 devices holds
+LOWEST = -14  # binary exponent below which codes are evenly spaced; the largest code's is 0
+
+Stored = jax.Array | dict[str, jax.Array]
+
+
+def noise(step: jax.Array, name: str, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Two draws of sixteen random bits for every element, in uint32."""
+    key = jax.random.fold_in(jax.random.key(zlib.crc32(name.encode())), step)
+    bits = jax.random.bits(key, shape, jnp.uint32)
+    return bits & jnp.uint32(0xFFFF), bits >> jnp.uint32(16)
+
+
+def bfloat16(x: jax.Array, noise: jax.Array) -> jax.Array:
+    """float32 to bfloat16, up with the probability that keeps the mean.
+
+    Numbers that bfloat16 holds stay as they are, whatever the noise.
+
+    >>> x = jnp.full(4, 1 + 1 / 512)  # a quarter of the way from 1 to the next, 1 + 1 / 128
+    >>> bfloat16(x, jnp.array([0, 2**14, 3 * 2**14 - 1, 3 * 2**14], jnp.uint32))
+    Array([1, 1, 1, 1.00781], dtype=bfloat16)
+    """
+    bits = jax.lax.bitcast_convert_type(x, jnp.uint32) + noise
+    kept = bits & jnp.uint32(0xFFFF0000)
+    return jax.lax.bitcast_convert_type(kept, jnp.float32).astype(jnp.bfloat16)
+
+
+def encode(x: jax.Array, noise: jax.Array, signed: bool) -> dict[str, jax.Array]:
+    """float32 to one byte an element, and a float32 scale for every block of the last axis.
+
+    A byte is a small float: four bits of exponent, three of mantissa and a sign, or four of mantissa.
+    It is one of the two neighbours of the value, so at most 1/8 (unsigned 1/16) of it away, and on
+    average at neither side; below 2**-14 of the largest of its block the gap is 2**-17 (2**-18) of
+    that. An unsigned value above 0 is never stored as 0, for it will be divided by.
+
+    Args:
+      x: [..., n]; blocks have the largest power of two, up to 64, that divides n.
+
+    Returns:
+      codes: int8 or uint8, as x; scales: float32 [..., blocks].
+    """
+    blocks = x.reshape(*x.shape[:-1], -1, math.gcd(BLOCK, x.shape[-1]))
+    mantissa = 3 if signed else 4
+    scales = jnp.max(jnp.abs(blocks), axis=-1) / (2.0 - 2.0**-mantissa)
+    share = jnp.abs(blocks) / jnp.where(scales > 0, scales, 1.0)[..., None]
+    codes = _code(share, noise.reshape(blocks.shape), mantissa)
+    if signed:
+        codes = jnp.where(blocks < 0, -codes, codes).astype(jnp.int8)
+    else:
+        codes = jnp.maximum(codes, (share > 0).astype(jnp.int32)).astype(jnp.uint8)
+    return dict(codes=codes.reshape(x.shape), scales=scales)
+
+
+def decode(stored: dict[str, jax.Array]) -> jax.Array:
+    """What `encode` stored, in float32.
+
+    >>> x = jnp.array([1.875, -1.0, 0.25, 0.0])
+    >>> decode(encode(x, jnp.zeros(4, jnp.uint32), signed=True))
+    Array([ 1.875, -1.   ,  0.25 ,  0.   ], dtype=float32)
+    """
+    codes, scales = stored["codes"], stored["scales"]
+    mantissa = 3 if codes.dtype == jnp.int8 else 4
+    blocks = codes.reshape(*scales.shape, -1).astype(jnp.int32)
+    share = _value(jnp.abs(blocks), mantissa)
+    x = jnp.where(blocks < 0, -share, share) * scales[..., None]
+    return x.reshape(codes.shape)
+
+
+def _code(share: jax.Array, noise: jax.Array, mantissa: int) -> jax.Array:
+    """Values in [0, 2 - 2**-mantissa] to int32 codes below 2**(4 + mantissa), in order."""
+    dropped = 23 - mantissa
+    bits = jax.lax.bitcast_convert_type(share, jnp.uint32) + (noise << jnp.uint32(dropped - 16))
+    normal = (bits >> jnp.uint32(dropped)).astype(jnp.int32) - _offset(mantissa)
+    even = jnp.floor(share * 2.0 ** (mantissa - LOWEST) + noise.astype(jnp.float32) / 2.0**16)
+    codes = jnp.where(share < 2.0**LOWEST, even.astype(jnp.int32), normal)
+    return jnp.minimum(codes, 2 ** (4 + mantissa) - 1)
+
+
+def _value(codes: jax.Array, mantissa: int) -> jax.Array:
+    bits = (codes + _offset(mantissa)).astype(jnp.uint32) << jnp.uint32(23 - mantissa)
+    normal = jax.lax.bitcast_convert_type(bits, jnp.float32)
+    even = codes.astype(jnp.float32) * 2.0 ** (LOWEST - mantissa)
+    return jnp.where(codes < 2**mantissa, even, normal)
+
+
+def _offset(mantissa: int) -> int:
+    """From a code to the high bits of the float32 it stands for, whose exponents begin at -127."""
+    return (LOWEST - 1 + 127) << mantissa
