@@ -18,12 +18,18 @@ class Lora:
     Attributes:
       names: parameters that have an adapter, such as "layers/q_DNH".
       rank: R, the width of an adapter.
-      scale: what an adapter's product is multiplied by (alpha / rank).
+      rank_stabilised: whether products are scaled by alpha / sqrt(rank) (arXiv 2312.03732).
     """
 
     names: tuple[str, ...]
     rank: int
-    scale: float
+    alpha: float
+    rank_stabilised: bool = False
+
+    @property
+    def scale(self) -> float:
+        """What an adapter's product is multiplied by."""
+        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
 
 def factors(name: str) -> tuple[str, str]:

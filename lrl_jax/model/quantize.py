@@ -9,8 +9,7 @@ A small letter counts the blocks of its dimension. Blocks lie along H or F, neve
 codes and scales are split over the mesh like the weight (docs/decisions/0011-quantised-base.md).
 """
 
-from collections.abc import Collection, Mapping
-import functools
+import dataclasses
 import statistics
 from typing import Literal
 
@@ -22,6 +21,41 @@ Kind = Literal["bfloat16", "int8", "nf4"]
 
 BLOCK = 64  # weights that share a scale (QLoRA, arXiv 2305.14314, section 3)
 OUTPUTS = {"DNH": "NH", "DKH": "KH", "NHD": "D", "DF": "F", "FD": "D"}  # letters -> of the output
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Storage:
+    """How some weights are stored.
+
+    Attributes:
+      names: parameters nothing trains. Of these, `int8` and `nf4` mean the matrices of layers;
+        embeddings become bfloat16, as the lookup of a row wants no decoding of the others; norms
+        and biases stay as they are.
+    """
+
+    kind: Kind
+    names: tuple[str, ...]
+
+    @property
+    def scales(self) -> dict[str, str]:
+        """Name of a coded weight -> name of its scales.
+
+        >>> Storage(kind="nf4", names=("embed_VD", "norm_D", "layers/q_DNH")).scales
+        {'layers/q_DNH': 'layers/q_scale_DNh'}
+        """
+        if self.kind == "bfloat16":
+            return {}
+        coded = (name for name in self.names if name.rpartition("_")[2] in OUTPUTS)
+        return {name: scale_name(name, self.kind) for name in coded}
+
+    def dtype(self, name: str, other: str) -> str:
+        """Of a parameter, or of the scales of one, where `other` is what the rest has."""
+        if is_scale(name):
+            return "float32" if self.kind == "int8" else "bfloat16"
+        if name in self.scales:
+            return "int8" if self.kind == "int8" else "int4"
+        matrix = name in self.names and name.rpartition("_")[2] in (*OUTPUTS, "VD", "DV")
+        return "bfloat16" if matrix else other
 
 
 def codebook() -> np.ndarray:
@@ -94,7 +128,8 @@ def encode(w: jax.Array, scale_letters: str, kind: Kind) -> tuple[jax.Array, jax
 def decode(codes: jax.Array, scale: jax.Array, scale_letters: str, kind: Kind) -> jax.Array:
     """The weight again, float32."""
     if kind == "int8":
-        return codes.astype(jnp.float32) * scale[(None,) * (codes.ndim - scale.ndim)]
+        outputs = (None,) * (codes.ndim - scale.ndim)
+        return codes.astype(jnp.float32) * scale[outputs]
     axis = _blocked(scale_letters)
     return _look_up(codes) * _spread(scale, axis, codes.shape[axis])
 
