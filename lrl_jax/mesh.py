@@ -6,6 +6,7 @@ with jax.set_mesh(mesh): ...
 """
 
 from collections.abc import Sequence
+import functools
 import math
 import socket
 import warnings
@@ -213,6 +214,52 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def batch_shards(mesh: Mesh) -> int:
     """How many pieces a batch is cut into; its size must be a multiple."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def check_batch(mesh: Mesh, batch_size: int) -> None:
+    """Refuses a batch that the mesh cannot split.
+
+    Raises:
+      ValueError: says which sizes fit.
+    """
+    ways = batch_shards(mesh)
+    if batch_size % ways:
+        raise ValueError(
+            f"batch_size={batch_size} cannot be split over data x fsdp = {ways} devices; use a "
+            f"multiple of {ways}, or move devices to the tensor axis"
+        )
+
+
+@functools.cache
+def rows_here(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Places in a batch of the rows this process's devices hold, ascending: what it must read.
+
+    On a TPU they are seldom neighbours: the mesh follows the network, hosts are blocks of it.
+    Processes that share a tensor axis hold the same rows.
+    """
+    check_batch(mesh, batch_size)
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique([row for (rows,) in filter(None, held) for row in range(batch_size)[rows]])
+
+
+def place(rows_BX: np.ndarray, mesh: Mesh, batch_size: int) -> jax.Array:
+    """The rows that `rows_here` names as this process's part of an array of `batch_size` rows."""
+    here = rows_here(mesh, batch_size)
+
+    def held(index: tuple[slice, ...]) -> np.ndarray:
+        start, stop, _ = index[0].indices(batch_size)
+        first = int(np.searchsorted(here, start))
+        return rows_BX[first : first + stop - start]
+
+    shape = (batch_size, *rows_BX.shape[1:])
+    return jax.make_array_from_callback(shape, batch_sharding(mesh), held)
+
+
+def said_by_each(mesh: Mesh, word: int) -> jax.Array:
+    """A word of this process beside those of the others: int32, one for every device."""
+    everywhere = NamedSharding(mesh, P(sharding.AXES))
+    own = np.full(1, word, np.int32)
+    return jax.make_array_from_callback((mesh.size,), everywhere, lambda _: own)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -20,9 +20,11 @@ from lrl_jax.data import jobs, mixture, pack, plan, progress, records, rows, str
 from lrl_jax.data import show as showing
 from lrl_jax.evaluate import measure, samples
 from lrl_jax.evaluate import report as reporting
+from lrl_jax.fit import auto
+from lrl_jax.fit import compile as fitting
 from lrl_jax.hf import card, gate, layout, load, save
 from lrl_jax.model import llama
-from lrl_jax.recipe import Pretrained
+from lrl_jax.recipe import Pretrained, Recipe
 from lrl_jax.run import Run, resolved, write_json
 from lrl_jax.run import manifests as read_manifests
 from lrl_jax.train import loop
@@ -81,11 +83,13 @@ def train(run: Run) -> None:
     recipe = resolved(run)
     cfg, tokenizer = _config(run), tokenizers.load(run.at("vocab"))
     mesh = meshes.make(recipe.train.mesh)
-    batches = _stream(run)
+    batches = _stream(run, mesh)
     noted = run.at("data") / PLAN
     if "data" not in run.elsewhere and noted.read_text() != batches.plan.to_json():
         _show_plan(run, batches.plan, batches.manifests)  # stages were edited
     relation = splice.read(run.at("vocab") / "splice.json")
+    if recipe.train.remat == "auto":
+        cfg = _as_much_as_fits(recipe, cfg, mesh, len(relation.added))
     is_new = np.zeros(cfg.padded_vocab_size, bool)
     is_new[list(relation.added)] = True
     loop.train(
@@ -102,18 +106,29 @@ def train(run: Run) -> None:
     )
 
 
-def _stream(run: Run) -> "stream.Stream | online.Online":
+def _as_much_as_fits(
+    recipe: Recipe, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh, new_tokens: int
+) -> llama.LlamaConfig:
+    """The model with what it keeps for the backward pass found by compiling."""
+    job = fitting.Job(
+        cfg, recipe.train, recipe.data.sequence_length, recipe.init.param_dtype, new_tokens
+    )
+    found = auto.remat(job, mesh)
+    say(f"train: remat auto is {found}")
+    return dataclasses.replace(cfg, remat=found)
+
+
+def _stream(run: Run, mesh: jax.sharding.Mesh) -> "stream.Stream | online.Online":
     recipe = run.recipe
+    mine = meshes.rows_here(mesh, recipe.train.batch_size)
     if recipe.data.backend == "seqio":
-        return _online(run)
+        return _online(run, mine)
     folders = pack.folders(run.at("data"))
     order = mixture.plan(recipe, read_manifests(run))
-    return stream.Stream(
-        folders, order, recipe.train.batch_size, jax.process_index(), jax.process_count()
-    )
+    return stream.Stream(folders, order, recipe.train.batch_size, mine)
 
 
-def _online(run: Run) -> "online.Online":
+def _online(run: Run, mine: np.ndarray) -> "online.Online":
     """Batches of seqio's own, for debugging: the one way TensorFlow comes into training."""
     from lrl_jax.data import online
 
@@ -122,8 +137,7 @@ def _online(run: Run) -> "online.Online":
     manifests = {name: one.manifest for name, one in counts.items()}
     order = mixture.plan(recipe, manifests)
     size = recipe.train.batch_size
-    where = jax.process_index(), jax.process_count()
-    return online.Online(recipe.data, order, counts, tokenizer, size, *where)
+    return online.Online(recipe.data, order, counts, tokenizer, size, mine)
 
 
 # ---------------------------------------------------------------------------- evaluate
@@ -137,7 +151,7 @@ def evaluate(run: Run) -> None:
     if isinstance(recipe.base, Pretrained):
         folder = run.base_folder()
         tokenizer = tokenizers.load(folder)
-        cfg = _compute(run, load.read_config(folder))
+        cfg = configured(run, load.read_config(folder))
         cfg = dataclasses.replace(cfg, vocab_size=tokenizer.size)
         params = load.load(folder, cfg, meshes.param_shardings(cfg, mesh), recipe.init.param_dtype)
         before = measure.measure(recipe.evaluate, cfg, params, tokenizer, mesh, length, blocks)
@@ -244,12 +258,14 @@ def report(run: Run) -> None:
 
 
 def _config(run: Run) -> llama.LlamaConfig:
-    return _compute(run, json.loads((run.at("init") / "config.json").read_text()))
+    return configured(run, json.loads((run.at("init") / "config.json").read_text()))
 
 
-def _compute(run: Run, config: Mapping[str, Any]) -> llama.LlamaConfig:
+def configured(run: Run, config: Mapping[str, Any]) -> llama.LlamaConfig:
+    """The model of a config.json as this recipe computes it; `auto` is decided by who trains."""
     settings = run.recipe.train
-    cfg = layout.config_from_hf(config, settings.compute_dtype, settings.remat)
+    remat = "nothing" if settings.remat == "auto" else settings.remat
+    cfg = layout.config_from_hf(config, settings.compute_dtype, remat)
     return dataclasses.replace(cfg, unroll=min(settings.unroll, cfg.depth))
 
 

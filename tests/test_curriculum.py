@@ -85,16 +85,17 @@ def run(recipe: recipes.Recipe, out: Path, mesh: jax.sharding.Mesh, slow: float 
     folders = pack.folders(Path(recipe.folder) / "data")
     packed = {name: rows.read_manifest(folders[name]) for name in recipe.data.datasets}
     plan, size = mixture.plan(recipe, packed), recipe.train.batch_size
-    stream = Stream(folders, plan, size, jax.process_index(), jax.process_count())
-    batch_at, share = stream.batch_at, size // jax.process_count()
+    mine = meshes.rows_here(mesh, size)
+    stream = Stream(folders, plan, size, mine)
+    batch_at = stream.batch_at
     out.mkdir(parents=True, exist_ok=True)
 
     def noted(g: int) -> dict[str, np.ndarray]:
         time.sleep(slow)
         batch = batch_at(g)
         with (out / f"rows-{os.getpid()}.jsonl").open("a") as f:
-            for i, tokens in enumerate(batch["decoder_target_tokens"]):
-                at = g + jax.process_index() * share + i
+            for i, tokens in zip(mine, batch["decoder_target_tokens"], strict=True):
+                at = g + int(i)
                 f.write(json.dumps([at, *stream.where(at), tokens.tolist()]) + "\n")
         return batch
 

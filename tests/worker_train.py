@@ -62,6 +62,7 @@ class MemoryStream:
     Attributes:
       bad: global rows whose targets are out of range, which makes the loss infinite.
       slow: seconds each batch takes.
+      mine: places in a batch that this process reads; None: all.
     """
 
     plan: Plan
@@ -69,11 +70,11 @@ class MemoryStream:
     bad: Collection[int] = ()
     slow: float = 0.0
     sequence_length: int = LENGTH
+    mine: np.ndarray | None = None
 
     def batch_at(self, g: int) -> dict[str, np.ndarray]:
         time.sleep(self.slow)
-        share = self.batch_size // jax.process_count()
-        mine = g + jax.process_index() * share + np.arange(share)
+        mine = g + (np.arange(self.batch_size) if self.mine is None else self.mine)
         rows = [self._row(int(i), *pair) for i, *pair in zip(mine, *self.plan(mine), strict=True)]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
@@ -169,7 +170,8 @@ def main(folder: str, options: dict) -> int:
     )
     on = meshes.make(recipe_train.Mesh(**options.get("mesh", {})))
     chosen = settings(steps=options.get("steps", 8), save=options.get("save", {}))
-    rows = stream(chosen, slow=options.get("slow", 0.0))
+    mine = meshes.rows_here(on, chosen.batch_size)
+    rows = stream(chosen, slow=options.get("slow", 0.0), mine=mine)
     try:
         train(folder, chosen, on, rows)
     except loop.Preempted as e:

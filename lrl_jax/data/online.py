@@ -8,7 +8,7 @@ the shares of the plan on average only; to go on at a row, everything before it 
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
@@ -228,6 +228,7 @@ class Online:
     Args:
       counts: of every dataset, as `read_counts`.
       plan: stages, and the seed of what is drawn.
+      mine: places in a batch of the rows this process keeps; None: all of them.
     """
 
     def __init__(
@@ -237,14 +238,8 @@ class Online:
         counts: Mapping[str, Counted],
         tokenizer: Tokenizer,
         batch_size: int,
-        process_index: int = 0,
-        process_count: int = 1,
+        mine: Sequence[int] | np.ndarray | None = None,
     ):
-        if batch_size % process_count:
-            raise DataError(
-                f"batch_size {batch_size} does not divide among {process_count} hosts; "
-                f"take a multiple of {process_count}"
-            )
         for name, one in counts.items():
             if one.manifest.tokenizer != tokenizer.fingerprint:
                 raise DataError(f"dataset {name!r} was counted with another tokenizer")
@@ -256,8 +251,7 @@ class Online:
         sizes = {name: one.manifest.docs for name, one in counts.items()}
         self._tasks = tasks.register(RUN, data, tokenizer, sizes)
         self._places = np.array([*map(plan.names.index, data.datasets), 0])
-        share = batch_size // process_count
-        self._mine = slice(process_index * share, (process_index + 1) * share)
+        self._mine = np.arange(batch_size) if mine is None else np.asarray(mine, np.int64)
         self._next = -1  # the global row the iterator stands at
         self._batches: Iterator[Batch] = iter(())
         self._ids: dict[int, np.ndarray] = {}

@@ -1,6 +1,6 @@
 """The stream of batches: reads packed rows where the plan says, on any number of hosts.
 
-    stream = Stream(folders, plan, batch_size=256, process_index=0, process_count=4)
+    stream = Stream(folders, plan, batch_size=256, mine=mesh.rows_here(m, 256))
     with stream.prefetch(start_row) as batches:
         for g, batch in batches: ...
 
@@ -8,7 +8,7 @@ A batch is a pure function of its first global row, so seeking is free and there
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import concurrent.futures
 import functools
 import hashlib
@@ -42,7 +42,8 @@ class Stream:
     Args:
       folders: dataset name -> folder that `pack` wrote.
       plan: which rows, in which order.
-      batch_size: global rows a batch; this host reads its contiguous share of them.
+      batch_size: global rows a batch.
+      mine: places in a batch of the rows this host reads, ascending; None: all of them.
 
     Raises:
       ValueError: data that does not fit the plan or one another, a missing or damaged file.
@@ -53,14 +54,8 @@ class Stream:
         folders: Mapping[str, epath.PathLike],
         plan: Plan,
         batch_size: int,
-        process_index: int = 0,
-        process_count: int = 1,
+        mine: Sequence[int] | np.ndarray | None = None,
     ):
-        if batch_size < 1 or batch_size % process_count:
-            raise DataError(
-                f"batch_size {batch_size} does not divide among {process_count} hosts; "
-                f"take a multiple of {process_count}"
-            )
         if missing := [name for name in plan.names if name not in folders]:
             raise DataError(f"the plan reads {', '.join(missing)}, which has no folder of rows")
         self.plan = plan
@@ -71,8 +66,7 @@ class Stream:
         self._files = [Files(folders[name], m, opened) for name, m in self.manifests.items()]
         _check_files(self._files)
         self._planned = functools.lru_cache(8)(self._plan_ahead)
-        share = batch_size // process_count
-        self._mine = process_index * share, share
+        self._mine = np.arange(batch_size) if mine is None else np.asarray(mine, np.int64)
         first = next(iter(self.manifests.values()))
         self.sequence_length = first.sequence_length
         self._ids = first.bos_id, first.pad_id
@@ -81,16 +75,15 @@ class Stream:
         """This host's rows of the batch of global rows g to g + batch_size.
 
         Returns:
-          Five arrays [B, T], as `rows.features`; B is batch_size / process_count.
+          Five arrays [B, T], as `rows.features`; B is how many of them are this host's.
         """
-        first, count = self._mine
-        datasets, places = self._rows(g + first, count)
+        datasets, places = (of_all[self._mine] for of_all in self._rows(g, self.batch_size))
         found: dict[int, rows.Row] = {}
         for dataset in np.unique(datasets):
             at = np.flatnonzero(datasets == dataset)
             files = self._files[dataset]
             found |= zip(at.tolist(), files.read(files.ids(places[at])), strict=True)
-        batch = [found[i] for i in range(count)]
+        batch = [found[i] for i in range(len(self._mine))]
         return rows.features(batch, self.sequence_length, *self._ids)
 
     def dataset_ids(self, g: int) -> np.ndarray:

@@ -36,9 +36,18 @@ def spec(name: str) -> P:
     return P(*(DIMENSIONS.get(letter) for letter in letters(name)))
 
 
-def stream(x_BTD: jax.Array) -> jax.Array:
-    """The residual stream: rows of the batch are split, the rest is whole."""
-    return constrain(x_BTD, P(BATCH, None, None))
+def stream(x_BTD: jax.Array, sequence: bool = False) -> jax.Array:
+    """The residual stream: rows of the batch are split, the rest is whole.
+
+    With `sequence`, tokens are split over the tensor axis (arXiv 2205.05198): what lies between
+    blocks, norms included, is then held once and not on every device of that axis. Where they do
+    not divide, as one token at a time in decoding, they stay whole.
+    """
+    return constrain(x_BTD, P(BATCH, "tensor" if sequence and _divides(x_BTD) else None, None))
+
+
+def _divides(x_BTD: jax.Array) -> bool:
+    return x_BTD.shape[1] % jax.sharding.get_abstract_mesh().shape.get("tensor", 1) == 0
 
 
 def inner(x_BTF: jax.Array) -> jax.Array:

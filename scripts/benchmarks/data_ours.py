@@ -56,7 +56,9 @@ def stream_of(folders: dict, batch: int, host: int = 0, hosts: int = 1):
         stages=(stage,),
         fingerprints={name: manifest.fingerprint for name, manifest in manifests.items()},
     )
-    return stream.Stream(folders, mixed, batch, host, hosts)
+    share = batch // hosts
+    mine = range(host * share, (host + 1) * share)
+    return stream.Stream(folders, mixed, batch, mine)
 
 
 def folders_of(setting: Setting) -> dict:
