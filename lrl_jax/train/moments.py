@@ -1,7 +1,7 @@
 """Optimizers: optax's transformations, how their moments are stored, and where they lie.
 
-A kind of optimizer is a line of `KINDS`. Its state is optax's own; with `moments: bfloat16` or `int8`
-the moments in it are stored in fewer bits between steps, and are float32 only within one.
+A kind of optimizer is a line of `KINDS`. Its state is optax's own; with `moments: bfloat16` or
+`int8` the moments in it are stored in fewer bits between steps, and are float32 only within one.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -66,7 +66,8 @@ def _adamw(s: Optimizer, paths: Sequence[str]) -> Any:
 def _adafactor(s: Optimizer, paths: Sequence[str]) -> Any:
     """Adafactor without relative steps (arXiv 1804.04235): the rate is AdamW's.
 
-    Its second moment forgets as 1 - t**-0.8, at most `b2` (arXiv 2106.04560); b1 = 0 keeps no first.
+    Its second moment forgets as 1 - t**-0.8, at most `b2` (arXiv 2106.04560). The first is kept
+    whole, in the form of `moments`; with b1 = 0 there is none.
     """
     decay = lambda i, b2: jnp.minimum(b2, 1.0 - (i + 1.0) ** -0.8)  # noqa: E731
     parts: list[Any] = [

@@ -1,11 +1,11 @@
 """Fewer bits than float32, rounded up or down at random so that the mean stays exact.
 
 Rounding to the nearest loses every step smaller than half the gap between two numbers: weights in
-bfloat16 stop moving, and running averages stop decaying. A random choice between the two neighbours,
-each as likely as the value is near it, loses nothing on average.
+bfloat16 stop moving, and running averages stop decaying. A random choice between the two
+neighbours, each as likely as the value is near it, loses nothing on average.
 
-`noise` depends on step, name and position alone, never on how an array is split: the same bits on any
-number of devices. All rounding is integer arithmetic on the bits of a float32.
+`noise` depends on step, name and position alone, never on how an array is split: the same bits on
+any number of devices. All rounding is integer arithmetic on the bits of a float32.
 """
 
 import math
@@ -44,10 +44,10 @@ def bfloat16(x: jax.Array, noise: jax.Array) -> jax.Array:
 def encode(x: jax.Array, noise: jax.Array, signed: bool) -> dict[str, jax.Array]:
     """float32 to one byte an element, and a float32 scale for every block of the last axis.
 
-    A byte is a small float: four bits of exponent, three of mantissa and a sign, or four of mantissa.
-    It is one of the two neighbours of the value, so at most 1/8 (unsigned 1/16) of it away, and on
-    average at neither side; below 2**-14 of the largest of its block the gap is 2**-17 (2**-18) of
-    that. An unsigned value above 0 is never stored as 0, for it will be divided by.
+    A byte is a small float: four bits of exponent, three of mantissa and a sign, or four of
+    mantissa. It is one of the two neighbours of the value, so at most 1/8 (unsigned 1/16) of it
+    away, and right on average; below about 2**-15 of the largest of its block the gap is 2**-18
+    (2**-19) of that. An unsigned value above 0 is never stored as 0, for it will be divided by.
 
     Args:
       x: [..., n]; blocks have the largest power of two, up to 64, that divides n.
