@@ -58,9 +58,14 @@ def test_what_padding_wrote_is_never_seen(params):
 
 
 def test_a_token_sees_slots_up_to_its_own():
-    got = caches.empty(CFG, 2, 5).visible(jnp.array([[0, 1], [3, 4]]))
+    got = caches.empty(CFG, 2, 5).visible(jnp.array([[0, 1], [3, 4]]), 5)
     want = [
         [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0]],
         [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]],
     ]
     np.testing.assert_array_equal(got, np.array(want, bool))
+
+
+def test_a_token_sees_no_more_slots_than_its_window():
+    got = caches.empty(CFG, 1, 5).visible(jnp.array([[1, 4]]), 2)
+    np.testing.assert_array_equal(got, np.array([[[1, 1, 0, 0, 0], [0, 0, 0, 1, 1]]], bool))

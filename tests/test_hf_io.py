@@ -14,7 +14,7 @@ from tiny_llama import CFG
 from lrl_jax import mesh as meshes
 from lrl_jax import recipe, recipe_train
 from lrl_jax.hf import card, gate, layout, load, save
-from lrl_jax.model import llama
+from lrl_jax.model import llama, rope
 from lrl_jax.vocab import learn, sentencepieces, tokenizer
 
 IDS = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64}
@@ -299,7 +299,7 @@ def test_both_spellings_of_rope_are_read():
     old = plain | {"rope_theta": 5e5, "rope_scaling": llama3 | {"rope_type": "llama3"}}
     older = plain | {"rope_theta": 5e5, "rope_scaling": llama3 | {"type": "llama3"}}
     got = [layout.config_from_hf(config) for config in (new, old, older)]
-    want = llama.RopeScaling(
+    want = rope.Llama3(
         factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=8192
     )
     assert [c.rope_scaling for c in got] == [want] * 3

@@ -11,7 +11,7 @@ from tiny_llama import logits
 from lrl_jax import mesh as meshes
 from lrl_jax import recipe_train
 from lrl_jax.hf import layout, load, save
-from lrl_jax.model import llama
+from lrl_jax.model import llama, rope
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -137,7 +137,7 @@ def test_a_scratch_config_gives_transformers_our_rope(tmp_path):
     cfg = llama.LlamaConfig(
         vocab_size=97, width=64, depth=1, mlp_width=96, num_heads=4, num_kv_heads=2,
         head_width=16, norm_eps=0.1, rope_theta=123.0, dtype="float32",
-        rope_scaling=llama.RopeScaling(
+        rope_scaling=rope.Llama3(
             factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=64
         ),
     )  # fmt: skip

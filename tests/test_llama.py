@@ -10,7 +10,8 @@ import pytest
 import tiny_llama
 from tiny_llama import CFG, logits
 
-from lrl_jax.model import llama
+from lrl_jax.model import llama, rope
+from lrl_jax.model.arithmetic import rms_norm
 
 
 @pytest.fixture(scope="module")
@@ -107,35 +108,93 @@ def test_what_is_kept_for_the_backward_pass_changes_no_gradient(params, remat):
 
 
 def test_rope_turns_the_first_pair_by_the_position_and_the_last_by_almost_nothing():
-    sin_BTH, cos_BTH = llama.rope(jnp.array([[3]]), CFG)
+    sin_BTH, cos_BTH = rope.table(jnp.array([[3]]), CFG.whole_rope, 8)
     # theta 100, head width 8: frequencies 100 ** -(0, 1/4, 1/2, 3/4).
     want = 3 * np.array([1.0, 0.316228, 0.1, 0.0316228])
     np.testing.assert_allclose(sin_BTH[0, 0], np.sin(want), rtol=1e-5)
     np.testing.assert_allclose(cos_BTH[0, 0], np.cos(want), rtol=1e-5)
 
 
-def test_rope_scaling_slows_long_wavelengths_only():
-    scaling = llama.RopeScaling(
-        factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=100
-    )
-    # Wavelengths 10, 50, 200 against 100: kept, blended (ramp (2 - 1) / 3), divided by 8.
-    freqs_H = 2 * np.pi / jnp.array([10.0, 50.0, 200.0])
-    got = llama._scale_frequencies(freqs_H, scaling)
-    want = freqs_H * jnp.array([1.0, 1 / 3 + 2 / 3 / 8, 1 / 8])
-    np.testing.assert_allclose(got, want, rtol=1e-6)
+def frequencies(scaling, length=8):
+    """Of four dimensions with theta 100: 1 and 1 / 10 where nothing scales them."""
+    return rope.frequencies(rope.Rope(theta=100.0, width=4, scaling=scaling), length)
+
+
+def test_linear_scaling_slows_every_frequency():
+    got, magnitude = frequencies(rope.Linear(factor=8.0))
+    np.testing.assert_allclose(got, [1 / 8, 1 / 80], rtol=1e-6)
+    assert magnitude == 1
+
+
+def test_llama3_scaling_slows_long_wavelengths_only():
+    # Wavelengths 2 pi and 20 pi (62.8).
+    scaling = rope.Llama3(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=94)
+    got, _ = frequencies(scaling)
+    keep = (94 / (20 * np.pi) - 1) / 3  # blended
+    np.testing.assert_allclose(got, [1.0, 0.1 * (keep + (1 - keep) / 8)], rtol=1e-6)
+    got, _ = frequencies(dataclasses.replace(scaling, original_length=40))
+    np.testing.assert_allclose(got, [1.0, 0.1 / 8], rtol=1e-6)
+
+
+def test_longrope_changes_its_factors_where_rows_are_longer_than_it_was_made_for():
+    scaling = rope.LongRope(short=(2.0, 4.0), long=(5.0, 10.0), original_length=8, magnitude=1.5)
+    for length, want in ((8, [0.5, 0.025]), (9, [0.2, 0.01])):
+        got, magnitude = frequencies(scaling, length)
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+        assert magnitude == 1.5
+    sin_BTH, _ = rope.table(jnp.array([[1]]), rope.Rope(theta=100.0, width=4, scaling=scaling), 8)
+    np.testing.assert_allclose(sin_BTH[0, 0], 1.5 * np.sin([0.5, 0.025]), rtol=1e-5)
+
+
+def test_a_part_of_a_head_turns_and_the_rest_stays():
+    x_BTNH = jnp.arange(6.0).reshape(1, 1, 1, 6)
+    quarter = jnp.full((1, 1, 2), 1.0), jnp.full((1, 1, 2), 0.0)  # sin, cos of 90 degrees
+    got = rope.rotate(x_BTNH, quarter)
+    np.testing.assert_array_equal(got[0, 0, 0], [-2, -3, 0, 1, 4, 5])
 
 
 def test_bfloat16_activations_still_tell_distant_positions_apart():
-    cfg = dataclasses.replace(CFG, dtype="bfloat16")
-    sin_BTH, _ = llama.rope(jnp.array([[256, 257]]), cfg)
+    sin_BTH, _ = rope.table(jnp.array([[256, 257]]), CFG.whole_rope, 512)
     assert sin_BTH.dtype == jnp.float32
     assert abs(float(sin_BTH[0, 0, 0] - sin_BTH[0, 1, 0])) > 0.1
 
 
 def test_rms_norm_by_hand():
     x_BTD = jnp.array([[[3.0, 4.0]]])  # mean square 12.5, eps 0.1
-    got = llama.rms_norm(x_BTD, jnp.array([1.0, 10.0]), 0.1)
+    got = rms_norm(x_BTD, jnp.array([1.0, 10.0]), 0.1)
     np.testing.assert_allclose(got, [[[3 / 12.6**0.5, 40 / 12.6**0.5]]], rtol=1e-6)
+    got = rms_norm(x_BTD, jnp.array([0.0, 9.0]), 0.1, centred=True)
+    np.testing.assert_allclose(got, [[[3 / 12.6**0.5, 40 / 12.6**0.5]]], rtol=1e-6)
+
+
+def test_layers_of_two_kinds_see_as_far_as_they_should(params):
+    """Of three layers one is local; with a window that holds the row it is as if none were."""
+    tokens = np.random.default_rng(5).integers(0, 97, (1, 12))
+    want = logits(params, tokens)
+    local = dict(local_layers=(False, True, False))
+    wide = dataclasses.replace(CFG, window=12, **local)
+    np.testing.assert_array_equal(logits(params, tokens, cfg=wide), want)
+    narrow = logits(params, tokens, cfg=dataclasses.replace(CFG, window=4, **local))
+    np.testing.assert_allclose(narrow[:, :4], want[:, :4], rtol=1e-5, atol=1e-5)
+    assert np.abs(narrow[:, 4:] - want[:, 4:]).max(axis=-1).min() > 1e-3
+    everywhere = logits(params, tokens, cfg=dataclasses.replace(CFG, window=4))
+    assert np.abs(everywhere - narrow).max() > 1e-3
+
+
+@pytest.mark.parametrize("remat", llama.LADDER)
+def test_layers_of_two_kinds_learn_alike_under_every_policy(params, remat):
+    local = dict(window=3, local_layers=(True, False, True), local_rope_theta=7.0)
+    tokens = np.random.default_rng(3).integers(0, 97, (1, 8)).astype(np.int32)
+    ones, positions = np.ones_like(tokens), np.arange(8)[None]
+
+    def loss(params, cfg):
+        return jnp.mean(jnp.square(llama.bind(cfg, params)(tokens, ones, positions)))
+
+    grad = jax.jit(jax.grad(loss), static_argnums=1)
+    got = grad(params, dataclasses.replace(CFG, remat=remat, **local))
+    want = grad(params, dataclasses.replace(CFG, remat="full", unroll=3, **local))
+    for name in want:
+        np.testing.assert_allclose(got[name], want[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +202,10 @@ def test_rms_norm_by_hand():
     [
         ({"num_kv_heads": 3}, "multiple of num_kv_heads=3"),
         ({"head_width": 7}, "head_width=7 must be even"),
+        ({"rotary_width": 10}, "rotary_width=10; a head has 8 dimensions"),
+        ({"window": 0}, "window=0"),
+        ({"local_layers": (True,)}, "local_layers says 1 layers, depth=3"),
+        ({"activation": "relu"}, "want one of silu, gelu_tanh"),
         ({"remat": "some"}, "one of nothing, qkv, projections, dots, full, offload"),
     ],
 )

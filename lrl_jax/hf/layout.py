@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from lrl_jax.model import sharding
-from lrl_jax.model.llama import Dtype, LlamaConfig, Remat, RopeScaling
+from lrl_jax.model.llama import Dtype, LlamaConfig, Remat
+from lrl_jax.model.rope import Llama3
 
 Index = tuple[slice, ...]
 
@@ -179,7 +180,7 @@ def config_to_hf(base: Mapping[str, Any], cfg: LlamaConfig, dtype: str) -> dict[
     return out
 
 
-def _rope(hf: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
+def _rope(hf: Mapping[str, Any]) -> tuple[float, Llama3 | None]:
     new, old = hf.get("rope_parameters"), hf.get("rope_scaling")
     rope = dict(new or old or {})
     theta = float(rope.get("rope_theta") or hf.get("rope_theta") or 10_000.0)
@@ -189,7 +190,7 @@ def _rope(hf: Mapping[str, Any]) -> tuple[float, RopeScaling | None]:
     if kind != "llama3":
         raise ValueError(f"config.json: rope_type={kind!r} is not supported; want default, llama3")
     try:
-        return theta, RopeScaling(
+        return theta, Llama3(
             factor=float(rope["factor"]),
             low_freq_factor=float(rope["low_freq_factor"]),
             high_freq_factor=float(rope["high_freq_factor"]),

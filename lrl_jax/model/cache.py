@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from lrl_jax.model import sharding
 
 if TYPE_CHECKING:
-    from lrl_jax.model.llama import LlamaConfig
+    from lrl_jax.model.config import LlamaConfig
 
 SPEC = P(None, sharding.BATCH, None, "tensor", None)
 
@@ -27,6 +27,11 @@ class Cache:
 
     k_LBSKH: jax.Array
     v_LBSKH: jax.Array
+
+    @property
+    def length(self) -> int:
+        """How many tokens a row may become."""
+        return self.k_LBSKH.shape[2]
 
     def write(self, l, positions_BT, k_BTKH, v_BTKH) -> "Cache":
         """Stores the tokens of layer `l` at their positions, which are consecutive in a row."""
@@ -44,10 +49,10 @@ class Cache:
         pick = functools.partial(jax.lax.dynamic_index_in_dim, index=l, keepdims=False)
         return pick(self.k_LBSKH), pick(self.v_LBSKH)
 
-    def visible(self, positions_BT) -> jax.Array:
-        """Which slots a token at each position may see, [B, T, S]."""
-        slots_S = jnp.arange(self.k_LBSKH.shape[2])
-        return slots_S[None, None] <= positions_BT[..., None]
+    def visible(self, positions_BT, window) -> jax.Array:
+        """Which slots a token at each position may see, [B, T, S]; `window` of them at most."""
+        back_BTS = positions_BT[..., None] - jnp.arange(self.length)[None, None]
+        return (back_BTS >= 0) & (back_BTS < window)
 
 
 def empty(cfg: "LlamaConfig", batch: int, length: int) -> Cache:

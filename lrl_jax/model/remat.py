@@ -1,0 +1,41 @@
+"""What a layer keeps for its backward pass: a ladder of policies from least memory to most."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+
+from lrl_jax.model import attention
+
+Remat = Literal["nothing", "qkv", "projections", "dots", "full", "offload"]
+
+
+def _keep(*names: str) -> Callable[..., Any]:
+    """Attention's own residuals are always kept: they are small, and costly to redo."""
+    return jax.checkpoint_policies.save_only_these_names(attention.RESIDUALS, *names)
+
+
+# What is kept besides a layer's input: names that the decoder gives by `checkpoint_name` (stream q
+# k v attention o gate up down). "full" is everything, nothing made again; "offload" keeps the
+# stream too, but in the host's memory.
+LADDER: dict[str, Callable[..., Any] | None] = {
+    "nothing": _keep(),
+    "qkv": _keep("q", "k", "v"),
+    "projections": _keep("q", "k", "v", "o"),
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.checkpoint_dots, _keep()
+    ),
+    "full": None,
+    "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[attention.RESIDUALS],
+        names_which_can_be_offloaded=["stream", "q", "k", "v", "o"],
+        offload_src="device",
+        offload_dst="pinned_host",
+    ),
+}
+
+
+def rematerialised(step: Callable[..., Any], rung: str) -> Callable[..., Any]:
+    """The body of the layer scan under a policy of the ladder."""
+    policy = LADDER[rung]
+    return step if policy is None else jax.checkpoint(step, policy=policy, prevent_cse=False)
