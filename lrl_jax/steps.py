@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from lrl_jax import mesh as meshes
-from lrl_jax import prepare, text
+from lrl_jax import prepare, text, weights
 from lrl_jax.console import display, say
 from lrl_jax.data import jobs, mixture, pack, plan, progress, records, rows, stream, workers
 from lrl_jax.data import show as showing
@@ -22,13 +22,13 @@ from lrl_jax.evaluate import measure, samples
 from lrl_jax.evaluate import report as reporting
 from lrl_jax.fit import auto
 from lrl_jax.fit import compile as fitting
-from lrl_jax.hf import card, gate, layout, load, save
+from lrl_jax.hf import card, gate, load, save
 from lrl_jax.model import llama
 from lrl_jax.recipe import Pretrained, Recipe
 from lrl_jax.run import Run, resolved, write_json
 from lrl_jax.run import manifests as read_manifests
-from lrl_jax.train import loop
-from lrl_jax.train.checkpoint import Checkpoints, VerificationError
+from lrl_jax.train import adapt, loop
+from lrl_jax.train.checkpoint import VerificationError
 from lrl_jax.vocab import splice
 from lrl_jax.vocab import tokenizer as tokenizers
 
@@ -81,7 +81,8 @@ def show(run: Run, dataset: str, stage: str, first: int, count: int, tokens: boo
 def train(run: Run) -> None:
     """Trains the stages, from the newest verified checkpoint if there is one."""
     recipe = resolved(run)
-    cfg, tokenizer = _config(run), tokenizers.load(run.at("vocab"))
+    cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
+    cfg = adapt.adapted(cfg, recipe.train)
     mesh = meshes.make(recipe.train.mesh)
     batches = _stream(run, mesh)
     noted = run.at("data") / PLAN
@@ -95,7 +96,7 @@ def train(run: Run) -> None:
     loop.train(
         recipe.train,
         cfg,
-        lambda: _initial(run, cfg, mesh),
+        lambda: weights.start(run, cfg, mesh),
         mesh,
         batches,
         run.at("train"),
@@ -151,14 +152,14 @@ def evaluate(run: Run) -> None:
     if isinstance(recipe.base, Pretrained):
         folder = run.base_folder()
         tokenizer = tokenizers.load(folder)
-        cfg = configured(run, load.read_config(folder))
+        cfg = weights.configured(run, load.read_config(folder))
         cfg = dataclasses.replace(cfg, vocab_size=tokenizer.size)
         params = load.load(folder, cfg, meshes.param_shardings(cfg, mesh), recipe.init.param_dtype)
         before = measure.measure(recipe.evaluate, cfg, params, tokenizer, mesh, length, blocks)
         _write(out / "before.json", before | baselines)
         del params
-    cfg = _config(run)
-    params = _trained(run, cfg, mesh)
+    cfg = weights.config(run)
+    params = weights.trained(run, cfg, mesh)
     tokenizer = tokenizers.load(run.at("vocab"))
     after = measure.measure(recipe.evaluate, cfg, params, tokenizer, mesh, length, blocks)
     _write(out / "after.json", after | baselines)
@@ -167,14 +168,14 @@ def evaluate(run: Run) -> None:
 
 def evaluate_start_and_end(run: Run) -> None:
     """Measures the model before its first step and after its last: what a probe compares."""
-    cfg, tokenizer = _config(run), tokenizers.load(run.at("vocab"))
+    cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     mesh = meshes.make(run.recipe.train.mesh)
     length, blocks = run.recipe.data.sequence_length, run.recipe.train.loss_blocks
-    for when, weights in (("before", _initial), ("after", _trained)):
-        params = weights(run, cfg, mesh)
+    for when, found in (("before", weights.initial), ("after", weights.trained)):
+        params = found(run, cfg, mesh)
         part = run.recipe.evaluate
-        found = measure.measure(part, cfg, params, tokenizer, mesh, length, blocks)
-        _write(run.at("evaluate") / f"{when}.json", found)
+        scores = measure.measure(part, cfg, params, tokenizer, mesh, length, blocks)
+        _write(run.at("evaluate") / f"{when}.json", scores)
 
 
 # ---------------------------------------------------------------------------- export
@@ -182,8 +183,8 @@ def export(run: Run) -> None:
     """Writes the Hugging Face folder beside its place, proves it, and renames it there."""
     recipe, final = run.recipe, run.at("export")
     mesh = meshes.make(recipe.train.mesh)
-    cfg = dataclasses.replace(_config(run), dtype="float32")
-    params = _trained(run, cfg, mesh)
+    cfg = dataclasses.replace(weights.config(run), dtype="float32")
+    params = weights.trained(run, cfg, mesh)
     tokenizer = tokenizers.load(run.at("vocab"))
     config = json.loads((run.at("init") / "config.json").read_text())
     lines = [line for line in text.read_many(_gate_texts(run)) if line.strip()]
@@ -255,44 +256,6 @@ def report(run: Run) -> None:
     if pieces.after:
         display(reporting.summary_table(pieces.before, pieces.after, pieces.gate))
     say(f"report: {path}")
-
-
-def _config(run: Run) -> llama.LlamaConfig:
-    return configured(run, json.loads((run.at("init") / "config.json").read_text()))
-
-
-def configured(run: Run, config: Mapping[str, Any]) -> llama.LlamaConfig:
-    """The model of a config.json as this recipe computes it; `auto` is decided by who trains."""
-    settings = run.recipe.train
-    remat = "nothing" if settings.remat == "auto" else settings.remat
-    cfg = layout.config_from_hf(config, settings.compute_dtype, remat)
-    return dataclasses.replace(cfg, unroll=min(settings.unroll, cfg.depth))
-
-
-def _abstract(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> dict[str, Any]:
-    shapes = llama.abstract(cfg, run.recipe.init.param_dtype)
-    places = meshes.param_shardings(cfg, mesh)
-    return {
-        name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=places[name])
-        for name, a in shapes.items()
-    }
-
-
-def _initial(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
-    return _restored(run.at("init") / "checkpoint", _abstract(run, cfg, mesh))
-
-
-def _trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
-    target = {"params": _abstract(run, cfg, mesh)}
-    return _restored(run.at("train") / "checkpoints", target)["params"]
-
-
-def _restored(folder: epath.Path, target: Any) -> Any:
-    with Checkpoints(folder) as checkpoints:
-        found = checkpoints.restore(target, partial=True)
-    if found is None:
-        raise VerificationError(f"{folder}: holds no checkpoint; run the step that writes it again")
-    return found.state
 
 
 def _write(path: epath.Path, value: Any) -> None:

@@ -33,10 +33,10 @@ RANKS = (
     ("evaluate",),
     ("fit",),
     ("run", "console"),
-    ("prepare",),
+    ("prepare", "weights"),
     ("steps",),
     ("probe",),
-    ("check",),
+    ("check", "forecast"),
     ("new", "verbs"),
     ("cli",),
 )

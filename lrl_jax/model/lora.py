@@ -4,11 +4,15 @@ The adapter of `layers/q_DNH` is `layers/q_lora_DR` and `layers/q_lora_RNH`: x t
 becomes x q + scale (x A) B, with R the adapter's rank (LoRA, arXiv 2106.09685).
 """
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import math
+import re
 
 import jax
 import jax.numpy as jnp
+
+from lrl_jax.model import quantize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -52,3 +56,46 @@ def init(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
         return jnp.zeros(shape, jnp.float32)
     bound = math.prod(shape[1:-1]) ** -0.5  # all but the layer axis and R
     return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
+
+
+def matching(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The weights of layers that `pattern` finds (`re.search`): those that get an adapter.
+
+    >>> matching("q_|down", ["embed_VD", "layers/q_DNH", "layers/mlp_norm_D", "layers/down_FD"])
+    ('layers/q_DNH', 'layers/down_FD')
+
+    Raises:
+      ValueError: not a regular expression, or one that finds none of them.
+    """
+    weights = [name for name in names if name.rpartition("_")[2] in quantize.OUTPUTS]
+    try:
+        found = tuple(name for name in weights if re.search(pattern, name))
+    except re.error as e:
+        raise ValueError(f"lora.match: {pattern!r} is not a regular expression: {e}") from None
+    if not found:
+        raise ValueError(
+            f"lora.match: {pattern!r} finds no weight of a layer; there are {', '.join(weights)}"
+        )
+    return found
+
+
+def merge(params: Mapping[str, jax.Array], lora: Lora) -> dict[str, jax.Array]:
+    """The parameters of a model without adapters that computes the same.
+
+    Weights that had one are float32, in which the sum is made; the rest is as it was.
+    """
+    out = {name: w for name, w in params.items() if "_lora_" not in name}
+    for name in lora.names:
+        first, second = (params[part] for part in factors(name))
+        out[name] = _merged(out[name], first, second, jnp.float32(lora.scale))
+    return out
+
+
+@jax.jit
+def _merged(w: jax.Array, first: jax.Array, second: jax.Array, scale: jax.Array) -> jax.Array:
+    """w + scale (A B) of every layer: all but the first axis and R are flat, as in `product`."""
+    exact = jax.lax.Precision.HIGHEST  # bfloat16 passes, a TPU's default, would round the sum
+    first_LXR = first.reshape(first.shape[0], -1, first.shape[-1])
+    second_LRY = second.reshape(*second.shape[:2], -1)
+    product = jnp.einsum("lxr,lry->lxy", first_LXR, second_LRY, precision=exact)
+    return w.astype(jnp.float32) + scale * product.reshape(w.shape)

@@ -9,7 +9,9 @@ A small letter counts the blocks of its dimension. Blocks lie along H or F, neve
 codes and scales are split over the mesh like the weight (docs/decisions/0011-quantised-base.md).
 """
 
+from collections.abc import Mapping
 import dataclasses
+import functools
 import statistics
 from typing import Literal
 
@@ -57,6 +59,16 @@ class Storage:
         matrix = name in self.names and name.rpartition("_")[2] in (*OUTPUTS, "VD", "DV")
         return "bfloat16" if matrix else other
 
+    def stored(
+        self, name: str, w: jax.Array, places: Mapping[str, jax.sharding.Sharding]
+    ) -> dict[str, jax.Array]:
+        """A parameter, of all layers, in the form it is stored in; of coded ones the scales too."""
+        scale = self.scales.get(name)
+        if scale is None:
+            return {name: w.astype(self.dtype(name, w.dtype.name))}
+        codes, scales = _coder(scale, self.kind, places[name], places[scale])(w)
+        return {name: codes, scale: scales}
+
 
 def codebook() -> np.ndarray:
     """The sixteen values of NormalFloat4, float32 (QLoRA, section 3 and appendix E).
@@ -99,6 +111,13 @@ def scale_name(name: str, kind: Kind) -> str:
 def is_scale(name: str) -> bool:
     """Whether a parameter is the scales of another; those never learn."""
     return "_scale_" in name
+
+
+@functools.lru_cache
+def _coder(scale: str, kind: Kind, *places: jax.sharding.Sharding):
+    """Codes a stacked weight layer by layer: what that needs beside it is small."""
+    code = functools.partial(encode, scale_letters=scale.rpartition("_")[2], kind=kind)
+    return jax.jit(lambda w: jax.lax.map(code, w), out_shardings=places)
 
 
 # ---------------------------------------------------------------------------- one layer

@@ -1,0 +1,72 @@
+"""What a recipe's training adds to a model's parameters, and how it stores what it leaves alone.
+
+cfg = adapted(cfg, recipe.train)  # with adapters, and with codes for frozen weights
+"""
+
+from collections.abc import Iterable, Sequence
+import dataclasses
+
+from lrl_jax import recipe_train
+from lrl_jax.model import llama, lora, quantize
+from lrl_jax.train import learn
+
+
+def adapted(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.LlamaConfig:
+    """The config with the recipe's adapters, and with what no stage trains in `frozen_dtype`.
+
+    Adapters and storage belong to the whole run: stages differ in what learns, not in what there
+    is. A weight that one stage trains is stored as it is in all of them.
+
+    Raises:
+      ValueError: a pattern that matches nothing, adapters that no stage trains, nothing frozen.
+    """
+    if settings.lora is not None:
+        given = settings.lora
+        names = lora.matching(given.match, [*llama.abstract(cfg)])
+        shape = dict(rank=given.rank, alpha=given.alpha, rank_stabilised=given.rank_stabilised)
+        cfg = dataclasses.replace(cfg, lora=lora.Lora(names=names, **shape))
+        idle = [part for name in names for part in lora.factors(name)]
+        idle = [part for part in idle if part in frozen(cfg, settings.stages)]
+        if idle:
+            raise ValueError(
+                f"train.lora adds adapters that no stage trains: {', '.join(idle)}; begin the "
+                "learn table of a stage with {match: lora, schedule: {peak: 2.0e-4}}"
+            )
+    if settings.frozen_dtype != "as_is":
+        names = frozen(cfg, settings.stages)
+        if not names:
+            raise ValueError(
+                f"train.frozen_dtype: {settings.frozen_dtype}, but the stages train every weight; "
+                "use as_is, or freeze some"
+            )
+        stored = quantize.Storage(kind=settings.frozen_dtype, names=names)
+        cfg = dataclasses.replace(cfg, frozen=stored)
+    return cfg
+
+
+def frozen(cfg: llama.LlamaConfig, stages: Sequence[recipe_train.Stage]) -> tuple[str, ...]:
+    """The parameters that no stage trains, in the model's order."""
+    names = learnable(llama.abstract(cfg))
+    tables = {stage.learn for stage in stages}
+    learning = {path for table in tables for path in learn.trainable(learn.groups(table, names))}
+    return tuple(name for name in names if name not in learning)
+
+
+def learnable(names: Iterable[str]) -> list[str]:
+    """The parameters a learn table decides: all but the scales of codes."""
+    return [name for name in names if not quantize.is_scale(name)]
+
+
+def refuse_idle_rows(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> None:
+    """Refuses adapters on a longer vocabulary whose new rows would stay as they were made.
+
+    Raises:
+      ValueError: says which matrix, and which rule would train it.
+    """
+    rows = [name for name in frozen(cfg, settings.stages) if name in learn.ROWS]
+    if settings.lora is not None and rows:
+        raise ValueError(
+            f"the vocabulary was extended, but no stage trains {' or '.join(rows)}: with adapters "
+            "alone the rows of new tokens would stay as they were made. Add a rule such as "
+            "{match: embed, rows: new, schedule: {peak: 2.0e-4}} (or rows: all) to a stage"
+        )
