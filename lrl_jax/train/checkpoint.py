@@ -288,7 +288,8 @@ def _digests(place: jax.sharding.Sharding | None) -> Callable[[list[jax.Array]],
 
 def _digest(x: jax.Array) -> jax.Array:
     """uint32 [2]."""
-    x = x.astype(jnp.uint8) if x.dtype == jnp.bool_ else x
+    if x.dtype in (jnp.bool_, jnp.int4):  # smaller than a byte
+        x = x.astype(jnp.int8)
     width = min(x.dtype.itemsize, 4)  # 64-bit elements become pairs
     bits = jax.lax.bitcast_convert_type(x, f"uint{8 * width}").astype(jnp.uint32)
     index = jnp.zeros(bits.shape, jnp.uint32)
