@@ -106,6 +106,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--redo", action="store_true", help="make steps anew whose inputs changed")
     _with_processes(run)
 
+    fit = _with_recipe(_verb(verbs, "fit", "compile for a machine you do not have: memory, time"))
+    fit.add_argument("--on", default="", help="v5e-64, 2xv4-128, h100-8 (default: train.pod)")
+    fit.add_argument("--search", action="store_true", help="compile many settings, print the best")
+    fit.add_argument("--json", action="store_true", help="print everything as JSON")
+
     show = _with_recipe(_verb(verbs, "show", "print packed rows as the model sees them"))
     of = show.add_mutually_exclusive_group()
     of.add_argument("--dataset", default="", help="name in data.datasets (default: the first)")

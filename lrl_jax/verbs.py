@@ -148,6 +148,13 @@ def run(args: argparse.Namespace) -> None:
         _report(this)
 
 
+def fit(args: argparse.Namespace) -> None:
+    """Compiles the recipe's step for a machine that is not here, and says what it would take."""
+    from lrl_jax import forecast
+
+    forecast.fit(Run(_recipe(args)), args.on, searching=args.search, as_json=args.json)
+
+
 def show(args: argparse.Namespace) -> None:
     """Prints packed rows of one dataset or one stage, masked tokens dimmed."""
     from lrl_jax import steps

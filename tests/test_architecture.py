@@ -27,7 +27,7 @@ RANKS = (
     ("vocab",),
     ("embeddings",),
     ("model",),
-    ("mesh", "hf"),
+    ("mesh", "presets", "hf"),
     ("data",),
     ("train",),
     ("evaluate",),

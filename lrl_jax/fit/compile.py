@@ -6,7 +6,7 @@
 No array is made: states and batches are shapes with places.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 import math
@@ -22,7 +22,7 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 
 from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
+from lrl_jax import presets, recipe_train
 from lrl_jax.chips import GIB
 from lrl_jax.fit import cost
 from lrl_jax.fit.topology import Target
@@ -33,6 +33,7 @@ BATCH = (
     "decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights",
     "decoder_segment_ids", "decoder_positions",
 )  # fmt: skip
+UNKNOWN = 10**9  # steps: more than any schedule's warm-up
 LANES = 128  # splash attention reads rows by so many tokens
 # Measured steps took so many times an estimate: Llama-2-70B on v6e-256 1.04 (9.05 s for 8.72 s),
 # Llama-3.1-8B on v6e-64 1.22 (5.65 s for 4.64 s), MaxText's published figures for both. Other
@@ -131,30 +132,73 @@ class Fitted:
         return steps * self.seconds * BAND[0] / 86400, steps * self.seconds * BAND[1] / 86400
 
 
+def settled(job: Job, devices: Sequence[jax.Device], memory: float) -> Job:
+    """The job with the mesh that `train.mesh: auto` means on these devices of so many bytes.
+
+    Raises:
+      ValueError: no mesh will do; says how many rows or chips would.
+    """
+    slices = len({meshes.slice_of(device) for device in devices})
+    return planned(job, len(devices), slices, memory, devices[0])
+
+
+def planned(job: Job, count: int, slices: int, memory: float, like: jax.Device) -> Job:
+    """`settled` for `count` devices that need not even be described; `like` is any device."""
+    if job.settings.mesh != "auto":
+        return job
+    rows = job.settings.batch_size // job.settings.accumulate
+    return job.but(
+        mesh=presets.preset(count, rows, job.cfg, memory, slices, whole_state(job, like))
+    )
+
+
+def whole_state(job: Job, like: jax.Device) -> float:
+    """Bytes of parameters and optimizer that devices hold together, in the phase with the most."""
+    alone = Mesh(np.reshape(np.array([like]), (1, 1, 1)), sharding.AXES)
+    plain = job.but(mesh=recipe_train.Mesh())
+    return max(state_bytes(plain, phase, alone)["device"] for phase in job.phases)
+
+
+def refuse(job: Job, count: int, tpu: bool) -> None:
+    """Refuses what cannot be on `count` chips, by numbers alone.
+
+    Raises:
+      ValueError: a mesh that does not divide model or batch, rows the attention kernel cannot
+        take; says what would do.
+    """
+    settings, length = job.settings, job.length
+    data, fsdp, tensor = meshes.sizes(settings.axes, count)
+    meshes.check_model(job.cfg, dict(data=data, fsdp=fsdp, tensor=tensor))
+    ways = data * fsdp * settings.accumulate
+    if settings.batch_size % ways:
+        size = settings.batch_size
+        near = [str(n) for n in (size // ways * ways, -(-size // ways) * ways) if n]
+        raise ValueError(
+            f"batch_size={size} does not divide over data x fsdp = {data * fsdp} devices in "
+            f"accumulate={settings.accumulate} parts; use {' or '.join(near)}, or move devices to "
+            "the tensor axis"
+        )
+    if settings.axes.sequence and length % tensor:
+        raise ValueError(
+            f"mesh.sequence splits data.sequence_length={length} over tensor={tensor}, which does "
+            f"not divide it; use {-(-length // tensor) * tensor}, or sequence: false"
+        )
+    if tpu and length % LANES:
+        raise ValueError(
+            f"data.sequence_length={length}: attention on a TPU reads {LANES} tokens at a "
+            f"time; use {length // LANES * LANES or LANES} or {-(-length // LANES) * LANES}"
+        )
+
+
 def check(job: Job, target: Target) -> Mesh:
     """Refuses, before anything is compiled, what cannot be; returns the mesh.
 
     Raises:
-      ValueError: a mesh that does not divide model or batch, rows the attention kernel cannot
-        take, weights with other parts than arithmetic; says what would do.
+      ValueError: as `refuse`, or the chips of the target do not lie as the mesh wants them.
       TooLargeError: the state alone is larger than a chip.
     """
-    settings = job.settings
-    mesh = meshes.make(settings.mesh, target.devices)
-    meshes.check_batch(mesh, settings.batch_size)
-    ways = meshes.batch_shards(mesh) * settings.accumulate
-    if settings.batch_size % ways:
-        raise ValueError(
-            f"batch_size={settings.batch_size} does not divide into accumulate="
-            f"{settings.accumulate} parts over data x fsdp = {meshes.batch_shards(mesh)} devices; "
-            f"use a multiple of {ways}"
-        )
-    if target.is_tpu and job.length % LANES:
-        raise ValueError(
-            f"data.sequence_length={job.length}: attention on a TPU reads {LANES} tokens at a "
-            f"time; use {job.length // LANES * LANES or LANES} or "
-            f"{-(-job.length // LANES) * LANES}"
-        )
+    refuse(job, target.count, target.is_tpu)
+    mesh = meshes.make(job.settings.axes, target.devices)
     state = state_bytes(job, job.phases[0], mesh)
     if state["device"] > target.chip.memory:
         raise TooLargeError(
@@ -175,6 +219,7 @@ def compile_step(
       ValueError: as `check`.
       TooLargeError: it does not fit.
     """
+    job = settled(job, target.devices, target.chip.memory)
     mesh = check(job, target)
     job = dataclasses.replace(job, cfg=_there(job.cfg, target))
     made = make(job, phase, mesh)
@@ -201,6 +246,8 @@ def compile_step(
 
 def make(job: Job, phase: learn.Phase, mesh: Mesh) -> step.Step:
     """The training step of a phase on a mesh."""
+    if not phase.steps:  # epochs, of which nobody knows the steps before the data is packed
+        phase = dataclasses.replace(phase, steps=UNKNOWN)
     params = llama.abstract(job.cfg, job.param_dtype)
     new_rows = np.zeros(job.cfg.padded_vocab_size, bool)
     new_rows[job.cfg.vocab_size - job.new_tokens : job.cfg.vocab_size] = True

@@ -1,0 +1,175 @@
+"""Other settings of a recipe: the nearest that fits, and the best of many.
+
+Everything is found by compiling; each setting takes from seconds to minutes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import itertools
+from typing import Any
+
+from lrl_jax import mesh as meshes
+from lrl_jax.chips import GIB
+from lrl_jax.fit.compile import Fitted, Job, TooLargeError, compile_step
+from lrl_jax.fit.topology import Target
+from lrl_jax.model import llama
+
+# Of llama.LADDER, from least memory to most; "offload" is beside it: it costs the host's.
+RUNGS: tuple[llama.Remat, ...] = ("nothing", "qkv", "projections", "dots", "full")
+BLOCKS = 8  # vocabulary blocks of the loss, where the logits are what does not fit
+MOST_ROWS = 8  # on a device at once
+Changes = dict[str, Any]  # fields of `train` and their new values
+Told = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One setting: what came of it, or how much more than a chip it wants."""
+
+    changes: Changes
+    fitted: Fitted | None
+    needed: float = 0.0
+
+    @property
+    def words(self) -> str:
+        return said(self.changes)
+
+    @property
+    def memory(self) -> float:
+        return self.fitted.memory.total if self.fitted else self.needed
+
+    @property
+    def seconds_per_token(self) -> float:
+        """Of the whole machine."""
+        return self.fitted.seconds / self.fitted.tokens if self.fitted else float("inf")
+
+
+def said(changes: Changes) -> str:
+    """As overrides of a recipe.
+
+    >>> said({"remat": "qkv", "accumulate": 2})
+    'train.remat=qkv train.accumulate=2'
+    """
+    out = []
+    for field, value in changes.items():
+        if field == "mesh":
+            out += [f"train.mesh.{a}={getattr(value, a)}" for a in ("data", "fsdp", "tensor")]
+        elif field == "optimizer":
+            out.append(f"train.optimizer.moments_on={value.moments_on}")
+        else:
+            out.append(f"train.{field}={value}")
+    return " ".join(out)
+
+
+def attempt(job: Job, changes: Changes, target: Target) -> Trial:
+    """Compiles the first phase of a job with other settings."""
+    other = job.but(**changes)
+    try:
+        return Trial(changes, compile_step(other, other.phases[0], target))
+    except TooLargeError as e:
+        return Trial(changes, None, e.needed)
+
+
+# ---------------------------------------------------------------------------- the nearest
+def nearest(job: Job, target: Target, told: Told) -> Trial | None:
+    """The first setting that fits, going from what costs least time to what costs most.
+
+    Each change comes on top of those before it. None if even all of them are not enough.
+    """
+    changes: Changes = {}
+    for change in _savings(job, target):
+        changes = changes | change
+        told(f"trying {said(changes)}")
+        try:
+            trial = attempt(job, changes, target)
+        except ValueError as e:  # this one cannot be had here; the next may
+            told(str(e))
+            continue
+        if trial.fitted:
+            return trial
+    return None
+
+
+def _savings(job: Job, target: Target) -> Iterator[Changes]:
+    settings = job.settings
+    if job.cfg.remat in (*RUNGS[1:], "offload"):
+        yield {"remat": RUNGS[0]}
+    if settings.loss_blocks < BLOCKS:
+        yield {"loss_blocks": BLOCKS}
+    data, fsdp, tensor = meshes.sizes(settings.axes, target.count)
+    slices = settings.axes.slices
+    if data > slices:
+        whole = settings.axes.model_copy(update=dict(data=slices, fsdp=fsdp * data // slices))
+        yield {"mesh": whole}
+    at_once = settings.batch_size // (data * fsdp) // settings.accumulate
+    if at_once > 1:
+        yield {"accumulate": settings.accumulate * at_once}
+    if settings.optimizer.moments_on == "device":
+        yield {"optimizer": settings.optimizer.model_copy(update=dict(moments_on="host"))}
+    yield {"remat": "offload"}
+    if tensor == 1:
+        split = dict(data=slices, fsdp=target.count // slices // 2, tensor=2)
+        yield {"mesh": settings.axes.model_copy(update=split)}
+
+
+# ---------------------------------------------------------------------------- the best
+def plan(job: Job, target: Target) -> list[list[Changes]]:
+    """What to compile: for each mesh and number of rows at once, rungs from least memory up."""
+    settings, slices = job.settings, job.settings.axes.slices
+    out: list[list[Changes]] = []
+    within = target.count // slices
+    meshes_ = [
+        (slices * copies, within // copies // tensor, tensor)
+        for tensor, copies in ((1, 1), (1, 2), (2, 1))
+        if within % (copies * tensor) == 0
+    ]
+    for (data, fsdp, tensor), rows in itertools.product(meshes_, _halvings(MOST_ROWS)):
+        parts, rest = divmod(settings.batch_size, data * fsdp * rows)
+        if rest or parts < 1 or job.cfg.num_kv_heads % tensor:
+            continue
+        shape = settings.axes.model_copy(update=dict(data=data, fsdp=fsdp, tensor=tensor))
+        same = {"mesh": shape, "accumulate": parts}
+        out.append([same | {"remat": rung} for rung in RUNGS])
+    return out
+
+
+def walk(job: Job, target: Target, told: Told) -> list[Trial]:
+    """Compiles the plan; a rung that does not fit spares those above it."""
+    ways, out = plan(job, target), []
+    told(f"at most {sum(map(len, ways))} settings; each is compiled")
+    for way in ways:
+        for changes in way:
+            try:
+                trial = attempt(job, changes, target)
+            except ValueError as e:
+                told(f"{said(changes)}: {e}")
+                break
+            out.append(trial)
+            told(f"{trial.words}: {_verdict(trial)}")
+            if trial.fitted is None:
+                break
+    return out
+
+
+def frontier(trials: Sequence[Trial]) -> list[Trial]:
+    """Those that no other beats in both memory and time, fastest first."""
+    fitting = sorted((t for t in trials if t.fitted), key=lambda t: (t.seconds_per_token, t.memory))
+    out: list[Trial] = []
+    for trial in fitting:
+        if not out or trial.memory < out[-1].memory:
+            out.append(trial)
+    return out
+
+
+def _verdict(trial: Trial) -> str:
+    if trial.fitted is None:
+        return f"needs {trial.needed / GIB:.2f} GiB a chip"
+    return f"{trial.memory / GIB:.2f} GiB, {trial.fitted.seconds:.3f} s"
+
+
+def _halvings(most: int) -> list[int]:
+    """
+    >>> _halvings(8)
+    [8, 4, 2, 1]
+    """
+    return [most >> i for i in range(most.bit_length())]
