@@ -1,28 +1,27 @@
-"""Reads a Hugging Face Llama folder straight into sharded arrays, one tensor at a time.
+"""Reads a Hugging Face Llama folder straight into sharded arrays, piece by piece.
 
     folder = resolve(recipe.base)
-    cfg = layout.config_from_hf(read_config(folder), dtype="bfloat16")
+    cfg = families.config_from_hf(read_config(folder), dtype="bfloat16")
     params = load(folder, cfg, mesh.param_shardings(cfg, m), "float32")
 
 Only safetensors and JSON are read: no pickle, no code from the folder, no path outside it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+import concurrent.futures
 import contextlib
 import functools
 import hashlib
-import json
 import re
 from typing import Any
 
 from etils import epath
 import jax
-import jax.numpy as jnp
 import numpy as np
-import safetensors
 
 from lrl_jax import recipe
-from lrl_jax.hf import layout
+from lrl_jax.hf import layout, shards
+from lrl_jax.hf.tensors import INDEX, WEIGHTS, Read, Tensors, inside, open_folder, read_json, some
 from lrl_jax.model import llama
 from lrl_jax.text import LFS_POINTER
 
@@ -30,7 +29,8 @@ Grow = Callable[[np.ndarray], np.ndarray]
 
 MANIFEST = "manifest.json"
 FORMAT = "lrl_jax export 1"  # what our manifests say they are
-WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+BLOCK = 4 << 20  # bytes that are hashed at a time
+READERS, READERS_REMOTE = 4, 16  # threads; an object store is slow to begin, not to go on
 PICKLES = (".bin", ".pth", ".pt", ".pkl", ".ckpt")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HUB_FILES = (
@@ -76,7 +76,7 @@ def _snapshot(base: recipe.Pretrained) -> epath.Path:
 
 def read_config(folder: epath.PathLike) -> dict[str, Any]:
     """`config.json` as plain data."""
-    return _read_json(epath.Path(folder) / "config.json")
+    return read_json(epath.Path(folder) / "config.json")
 
 
 def source_note(folder: epath.PathLike) -> str:
@@ -93,24 +93,32 @@ def verify(folder: epath.PathLike) -> None:
       ValueError: a file is missing, of another size, or of another content.
     """
     folder = epath.Path(folder)
-    for name, want in _manifest(folder).items():
-        path = _inside(folder, name, MANIFEST)
+    files = _manifest(folder)
+    paths = {name: inside(folder, name, MANIFEST) for name in files}
+    for name, path in paths.items():
         if not path.exists():
             raise ValueError(f"{path}: missing, but {MANIFEST} lists it; copy the folder again")
-        if path.stat().length != want["bytes"]:
+        if path.stat().length != files[name]["bytes"]:
             raise ValueError(
-                f"{path}: {path.stat().length} bytes, {MANIFEST} says {want['bytes']}; "
+                f"{path}: {path.stat().length} bytes, {MANIFEST} says {files[name]['bytes']}; "
                 "copy the folder again"
             )
-        if sha256(path) != want["sha256"]:
+    for path, got in sha256s(paths.values()).items():
+        if got != files[path.name]["sha256"]:
             raise ValueError(f"{path}: content differs from {MANIFEST}; copy the folder again")
 
 
-def sha256(path: epath.PathLike) -> str:
-    """SHA-256 of a file, in hex."""
+def sha256s(paths: Iterable[epath.Path]) -> dict[epath.Path, str]:
+    """SHA-256 of files, in hex; READERS of them are read at a time."""
+    with concurrent.futures.ThreadPoolExecutor(READERS, "sha256") as pool:
+        paths = list(paths)
+        return dict(zip(paths, pool.map(_sha256, paths), strict=True))
+
+
+def _sha256(path: epath.Path) -> str:
     digest = hashlib.sha256()
-    with epath.Path(path).open("rb") as f:
-        while block := f.read(1 << 24):
+    with path.open("rb") as f:
+        while block := f.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
 
@@ -126,7 +134,7 @@ def load(
 ) -> llama.Params:
     """The parameters of a checkpoint, cast to `dtype`, each shard read from its own bytes.
 
-    A host holds, beyond the arrays, one shard (for a grown matrix: the matrix) at a time.
+    Beyond the arrays a host holds a few pieces of shards.PIECE bytes, and the matrix that is grown.
 
     Args:
       cfg: the config of the result; `cfg.vocab_size` counts new tokens too.
@@ -144,63 +152,17 @@ def load(
     verify(folder)
     grow = grow or {}
     with contextlib.ExitStack() as stack:
-        tensors = _open(folder, stack)
+        tensors = open_folder(folder, stack)
         _check_tensors(tensors, cfg, folder, rows or cfg.vocab_size)
-        params = {}
-        for row in layout.rows(cfg):
-            read = tensors.read
-            if row.ours in grow:
-                matrix = _grown(tensors, row, cfg, grow[row.ours], rows or cfg.vocab_size)
-                read = functools.partial(_region, matrix)
-            params[row.ours] = _assemble(row, cfg, shardings[row.ours], dtype, read)
-    return params
 
+        def source(row: layout.Row) -> Read:
+            if row.ours not in grow:
+                return tensors.read
+            matrix = _grown(tensors, row, cfg, grow[row.ours], rows or cfg.vocab_size)
+            return functools.partial(_region, matrix)
 
-class Tensors:
-    """Tensor name -> region of it, over all files of a checkpoint."""
-
-    def __init__(self, files: dict[str, Any]):
-        self.files = files  # tensor name -> open safetensors file
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self.files[name].get_slice(name).get_shape())
-
-    def read(self, name: str, index: layout.Index) -> np.ndarray:
-        return np.asarray(self.files[name].get_slice(name)[index])
-
-
-def _assemble(row, cfg, sharding, dtype, read) -> jax.Array:
-    """A sharded array of which no host ever holds more than one shard beyond the array."""
-    shape = llama.shape(row.ours, cfg)
-    devices: dict[tuple, list] = {}
-    for device, index in sharding.addressable_devices_indices_map(shape).items():
-        key = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
-        devices.setdefault(key, []).append(device)
-    shards = []
-    for key, owners in devices.items():
-        index = tuple(slice(*bounds) for bounds in key)
-        shard = _shard(row, cfg, index, read, jnp.dtype(dtype))
-        shards += [jax.device_put(shard, device, may_alias=False) for device in owners]
-    return jax.make_array_from_single_device_arrays(shape, sharding, shards)
-
-
-def _shard(row, cfg, index, read, dtype) -> np.ndarray:
-    """The part `index` of our array; padding rows of the vocabulary are zero."""
-    out = np.zeros(tuple(s.stop - s.start for s in index), dtype)
-    layers = range(index[0].start, index[0].stop) if row.stacked else (0,)
-    inside = tuple(
-        slice(min(s.start, cfg.vocab_size), min(s.stop, cfg.vocab_size)) if letter == "V" else s
-        for letter, s in zip(row.letters, index[row.stacked :], strict=True)
-    )
-    shape = tuple(s.stop - s.start for s in inside)
-    if 0 in shape:  # nothing but padding
-        return out
-    region = layout.hf_region(row, inside, cfg)
-    filled = tuple(slice(0, n) for n in shape)
-    for i, l in enumerate(layers):
-        layer = out[i] if row.stacked else out
-        layer[filled] = layout.to_ours(read(row.hf.format(l=l), region), row, shape)
-    return out
+        readers = READERS_REMOTE if tensors.remote else READERS
+        return shards.fill(cfg, shardings, dtype, source, readers)
 
 
 def _region(matrix: np.ndarray, name: str, index: layout.Index) -> np.ndarray:
@@ -228,14 +190,14 @@ def _check_tensors(tensors: Tensors, cfg: llama.LlamaConfig, folder, rows: int) 
     if cfg.tie_embeddings:
         extra = [name for name in extra if name != "lm_head.weight"]  # a copy of the embeddings
     if missing or extra:
-        parts = [f"{word} {_some(names)}" for word, names in
+        parts = [f"{word} {some(names)}" for word, names in
                  (("misses", missing), ("has unknown", extra)) if names]  # fmt: skip
         raise ValueError(
             f"{folder}: the checkpoint {' and '.join(parts)}; is config.json of this model?"
         )
-    for name, (row, _) in want.items():
-        got, shape = tensors.shape(name), layout.hf_shape(row, cfg)
-        if "V" in row.letters:
+    for name, tensor in want.items():
+        got, shape = tensors.shape(name), tensor.shape
+        if "V" in tensor.rows[0].letters:
             _check_vocabulary(folder, name, got, rows)
             got, shape = got[1:], shape[1:]
         if got != shape:
@@ -250,40 +212,6 @@ def _check_vocabulary(folder, name: str, got: tuple[int, ...], rows: int) -> Non
         )
 
 
-def _open(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
-    """Every tensor of the checkpoint, by name; the index's own names are not trusted."""
-    if not (folder / INDEX).exists():
-        file = _open_file(folder / WEIGHTS, stack)
-        return Tensors(dict.fromkeys(file.keys(), file))
-    weight_map = _read_json(folder / INDEX).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"{folder / INDEX}: has no weight_map; copy the folder again")
-    files = {}
-    for name in sorted(set(weight_map.values())):
-        path = _inside(folder, name, INDEX)
-        if not path.exists():
-            raise ValueError(f"{path}: missing, but {INDEX} lists it; copy the folder again")
-        files[name] = _open_file(path, stack)
-    held = {name: set(file.keys()) for name, file in files.items()}
-    lost = sorted(tensor for tensor, name in weight_map.items() if tensor not in held[name])
-    if lost:
-        raise ValueError(f"{folder / INDEX}: lists {_some(lost)}, which its file does not hold")
-    return Tensors({tensor: files[name] for name in held for tensor in held[name]})
-
-
-def _open_file(path: epath.Path, stack: contextlib.ExitStack) -> Any:
-    local = path
-    if "://" in str(path):  # safetensors maps local files only
-        import tempfile
-
-        local = epath.Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.name
-        path.copy(local)
-    try:
-        return stack.enter_context(safetensors.safe_open(str(local), framework="np"))
-    except safetensors.SafetensorError as e:
-        raise ValueError(f"{path}: damaged or cut short ({e}); fetch it again") from None
-
-
 def _check_files(folder: epath.Path) -> None:
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if not names:
@@ -292,7 +220,7 @@ def _check_files(folder: epath.Path) -> None:
         pickles = [name for name in names if name.endswith(PICKLES)]
         if pickles:
             raise ValueError(
-                f"{folder}: only pickled weights ({_some(pickles)}), which can run code when "
+                f"{folder}: only pickled weights ({some(pickles)}), which can run code when "
                 "read; convert them: AutoModelForCausalLM...save_pretrained(folder)"
             )
         raise ValueError(f"{folder}: no {WEIGHTS} and no {INDEX}; want a Hugging Face model")
@@ -307,28 +235,5 @@ def _check_files(folder: epath.Path) -> None:
 def _manifest(folder: epath.Path) -> dict[str, dict[str, Any]]:
     if not (folder / MANIFEST).exists():
         return {}
-    data = _read_json(folder / MANIFEST)
+    data = read_json(folder / MANIFEST)
     return data["files"] if data.get("format") == FORMAT else {}
-
-
-def _inside(folder: epath.Path, name: Any, where: str) -> epath.Path:
-    """A file of the folder itself: a name with a path in it could lead outside."""
-    if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise ValueError(f"{folder / where}: names {name!r}; want plain names of its own files")
-    return folder / name
-
-
-def _read_json(path: epath.Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; want a Hugging Face model folder") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise ValueError(f"{path}: not JSON ({e}); fetch it again") from None
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: want a JSON object, got a {type(data).__name__}")
-    return data
-
-
-def _some(names: list[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -5,7 +5,7 @@ save(temp, params, cfg, read_config(base), "bfloat16", 5_000_000_000)
 finish(temp, final)     # manifest, then one rename: half a folder never looks whole
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 import functools
 import json
 import math
@@ -18,7 +18,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
-from lrl_jax.hf import layout, load
+from lrl_jax.hf import families, layout, load, shards
 from lrl_jax.model import llama
 
 DTYPES = {"float32": "F32", "bfloat16": "BF16"}  # ours -> the safetensors header's
@@ -34,7 +34,8 @@ def save(
 ) -> None:
     """Writes weights, `config.json` and `generation_config.json` into `folder`.
 
-    Every process calls it (arrays are gathered a tensor at a time); process 0 writes.
+    Every process calls it (arrays are gathered a layer at a time); process 0 writes, and holds a
+    few pieces of shards.PIECE bytes.
 
     Args:
       hf_config: the base's `config.json`, or {} with at least `bos_token_id`, `eos_token_id`
@@ -47,16 +48,17 @@ def save(
     writer = jax.process_index() == 0
     if writer:
         folder.mkdir(parents=True, exist_ok=True)
-        config = layout.config_to_hf(hf_config, cfg, dtype)
+        config = families.config_to_hf(hf_config, cfg, dtype)
         _write_json(folder / "config.json", config)
         _write_json(folder / "generation_config.json", _generation_config(config))
-    shards = _plan(cfg, dtype, max_shard_bytes)
-    names = _file_names(len(shards))
-    for file, tensors in zip(names, shards, strict=True):
-        _write_shard(folder / file, tensors, params, cfg, dtype, writer)
-    if writer and len(shards) > 1:
-        weight_map = {t: file for file, shard in zip(names, shards, strict=True) for t in shard}
-        total = sum(_nbytes(t, cfg, dtype) for t in weight_map)
+    table = layout.tensors(cfg)
+    files = _plan(table, dtype, max_shard_bytes)
+    names = _file_names(len(files))
+    for file, held in zip(names, files, strict=True):
+        write_file(folder / file, {t: table[t] for t in held}, params, cfg, dtype)
+    if writer and len(files) > 1:
+        weight_map = {t: name for name, held in zip(names, files, strict=True) for t in held}
+        total = sum(_nbytes(table[t], dtype) for t in weight_map)
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         _write_json(folder / load.INDEX, index)
 
@@ -78,21 +80,22 @@ def finish(temp: epath.PathLike, final: epath.PathLike) -> None:
 def manifest(folder: epath.PathLike) -> dict[str, Any]:
     """Size and SHA-256 of every file of an export; `load.verify` compares them."""
     paths = sorted(p for p in epath.Path(folder).iterdir() if p.name != load.MANIFEST)
-    files = {p.name: {"bytes": p.stat().length, "sha256": load.sha256(p)} for p in paths}
+    digests = load.sha256s(paths)
+    files = {p.name: {"bytes": p.stat().length, "sha256": digests[p]} for p in paths}
     return {"format": load.FORMAT, "files": files}
 
 
 # ---------------------------------------------------------------------------- safetensors
-def _plan(cfg: llama.LlamaConfig, dtype: str, most: int) -> list[list[str]]:
+def _plan(table: Mapping[str, layout.Tensor], dtype: str, most: int) -> list[list[str]]:
     """Tensor names by file, each file at most `most` bytes (or one tensor)."""
-    shards, size = [[]], 0
-    for name in layout.tensors(cfg):
-        nbytes = _nbytes(name, cfg, dtype)
-        if shards[-1] and size + nbytes > most:
-            shards, size = [*shards, []], 0
-        shards[-1].append(name)
+    files, size = [[]], 0
+    for name, tensor in table.items():
+        nbytes = _nbytes(tensor, dtype)
+        if files[-1] and size + nbytes > most:
+            files, size = [*files, []], 0
+        files[-1].append(name)
         size += nbytes
-    return shards
+    return files
 
 
 def _file_names(count: int) -> list[str]:
@@ -101,50 +104,101 @@ def _file_names(count: int) -> list[str]:
     return [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
 
 
-def _nbytes(name: str, cfg: llama.LlamaConfig, dtype: str) -> int:
-    row, _ = layout.tensors(cfg)[name]
-    return math.prod(layout.hf_shape(row, cfg)) * jnp.dtype(dtype).itemsize
+def _nbytes(tensor: layout.Tensor, dtype: str) -> int:
+    return math.prod(tensor.shape) * jnp.dtype(dtype).itemsize
 
 
-def _write_shard(path: epath.Path, names, params, cfg, dtype: str, writer: bool) -> None:
-    """One safetensors file: header length, header, tensors; written here to hold one at a time."""
-    table = layout.tensors(cfg)
+def write_file(
+    path: epath.Path,
+    tensors: Mapping[str, layout.Tensor],
+    params: llama.Params,
+    cfg: llama.LlamaConfig,
+    dtype: str,
+) -> None:
+    """One safetensors file: header length, header, tensors; written here piece by piece.
+
+    Every process calls it; process 0 writes.
+
+    Args:
+      tensors: by name, in order; what they consist of is in `params`.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name in names:
-        start, end = end, end + _nbytes(name, cfg, dtype)
-        shape = list(layout.hf_shape(table[name][0], cfg))
+    for name, tensor in tensors.items():
+        start, end = end, end + _nbytes(tensor, dtype)
+        shape = list(tensor.shape)
         header[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
-    arrays = (_gathered(params[table[n][0].ours], *table[n], dtype) for n in names)
-    if not writer:
-        for _ in arrays:  # the gathers need every process
-            pass
+    parts = [(row, tensor.l) for tensor in tensors.values() for row in tensor.rows]
+    if jax.process_index() != 0:
+        for row, l in parts:  # the gathers need every process
+            _local(params[row.ours], row, l, dtype)
         return
+    pieces = (
+        piece for row, l in parts for piece in _pieces(params[row.ours], row, l, cfg, dtype)
+    )
     with path.open("wb") as f:
         f.write(len(text).to_bytes(8, "little") + text)
-        for name, w in zip(names, arrays, strict=True):
-            w = np.ascontiguousarray(layout.to_hf(w, table[name][0], cfg))
-            f.write(w.reshape(-1).view(np.uint8).data)
+        for piece in _one_ahead(pieces):
+            f.write(np.asarray(piece).reshape(-1).view(np.uint8).data)
 
 
-def _gathered(w: jax.Array, row: layout.Row, l: int, dtype: str) -> np.ndarray:
-    """One layer of a parameter, whole, in the export's dtype."""
-    whole = w.sharding
-    if isinstance(whole, NamedSharding):
-        whole = NamedSharding(whole.mesh, P())
+def _pieces(w: jax.Array, row: layout.Row, l: int, cfg, dtype: str) -> Iterator[jax.Array]:
+    """The HF tensor of a layer, as ranges of its rows, on one device; the devices transpose it."""
+    w, layer = _local(w, row, l, dtype)
+    letter = row.letters[row.outer]
+    size = cfg.vocab_size if letter == "V" else cfg.sizes[letter]
+    row_bytes = math.prod(layout.hf_shape(row, cfg)) // size * jnp.dtype(dtype).itemsize
+    most = max(1, shards.PIECE // row_bytes)
+    for start in range(0, size, most):
+        count = min(most, size - start)
+        yield _cut(row, count, dtype)(w, layer, np.int32(start))
+
+
+def _one_ahead(pieces: Iterable[jax.Array]) -> Iterator[jax.Array]:
+    """The same; while one is written, the devices make the next."""
+    before = None
+    for piece in pieces:
+        if before is not None:
+            yield before
+        before = piece
+    if before is not None:
+        yield before
+
+
+def _local(w: jax.Array, row: layout.Row, l: int, dtype: str) -> tuple[jax.Array, np.int32 | None]:
+    """A parameter on one device, and which layer of it is meant; of a split one the layer alone."""
     layer = np.int32(l) if row.stacked else None
-    return np.asarray(_pick(dtype, whole)(w, layer).addressable_data(0))
+    if w.sharding.is_fully_replicated:
+        return w.addressable_data(0), layer
+    assert isinstance(w.sharding, NamedSharding)
+    whole = NamedSharding(w.sharding.mesh, P())
+    return _gather(dtype, whole)(w, layer).addressable_data(0), None
 
 
 @functools.lru_cache
-def _pick(dtype: str, whole: jax.sharding.Sharding):
-    def pick(w, l):
+def _gather(dtype: str, whole: jax.sharding.Sharding):
+    def gather(w, l):
         w = w if l is None else jax.lax.dynamic_index_in_dim(w, l, keepdims=False)
         return w.astype(dtype)
 
-    return jax.jit(pick, out_shardings=whole)
+    return jax.jit(gather, out_shardings=whole)
+
+
+@functools.lru_cache
+def _cut(row: layout.Row, count: int, dtype: str):
+    def cut(w, l, start):
+        layer = w.shape if l is None else w.shape[1:]
+        size = (*layer[: row.outer], count, *layer[row.outer + 1 :])
+        at = [start if i == row.outer else 0 for i in range(len(layer))]
+        if l is None:
+            part = jax.lax.dynamic_slice(w, at, size)
+        else:  # one slice, not a layer and then a slice of it: that would copy the layer
+            part = jax.lax.dynamic_slice(w, [l, *at], (1, *size))[0]
+        return layout.to_hf(part.astype(dtype), row)
+
+    return jax.jit(cut)
 
 
 def _generation_config(config: Mapping[str, Any]) -> dict[str, Any]:

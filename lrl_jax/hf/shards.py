@@ -1,0 +1,173 @@
+"""Parameters put together on the devices from pieces of tensors: the host never holds a whole one.
+
+params = fill(cfg, shardings, "float32", lambda row: tensors.read, readers=4)
+"""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import concurrent.futures
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+
+from lrl_jax.hf import layout
+from lrl_jax.hf.tensors import Read
+from lrl_jax.model import llama
+
+PIECE = 8 << 20  # bytes that are read at a time
+
+
+def fill(
+    cfg: llama.LlamaConfig,
+    shardings: Mapping[str, jax.sharding.Sharding],
+    dtype: str,
+    source: Callable[[layout.Row], Read],
+    readers: int,
+    rows: Sequence[layout.Row] | None = None,
+) -> llama.Params:
+    """Every parameter, in `dtype`, where `shardings` place it.
+
+    Args:
+      source: what reads the HF tensors of a row, cut as `layout.hf_region` says; called in order,
+        once a row.
+      readers: pieces that are read at the same time.
+      rows: of these parameters only.
+    """
+    made: dict[str, _Shards] = {}
+
+    def jobs() -> Iterator[Callable[[], tuple[_Shards, np.ndarray, jax.Array]]]:
+        for row in layout.rows(cfg) if rows is None else rows:
+            shards = _Shards(row, cfg, shardings[row.ours], dtype)
+            read = source(row)
+            made[row.ours] = shards
+            for l in range(cfg.depth if row.stacked else 1):
+                for part in shards.parts():
+                    yield functools.partial(shards.fetch, l, part, read)
+
+    with concurrent.futures.ThreadPoolExecutor(readers, "weights") as pool:
+        coming: collections.deque[concurrent.futures.Future] = collections.deque()
+        try:
+            for job in itertools.chain(jobs(), [None] * readers):
+                if job is not None:
+                    coming.append(pool.submit(job))
+                if coming and (job is None or len(coming) > readers):
+                    shards, at, piece = coming.popleft().result()
+                    shards.write(at, piece)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return {name: shards.array() for name, shards in made.items()}
+
+
+class _Shards:
+    """The shards of one parameter on the devices of this host, written piece by piece.
+
+    They stand one after the other in one array over these devices alone, so that one small
+    program writes a piece to all of them, and nothing is ever sent from one to another.
+    """
+
+    def __init__(self, row: layout.Row, cfg: llama.LlamaConfig, sharding, dtype: str):
+        self._row, self._cfg, self._sharding = row, cfg, sharding
+        self._shape = llama.shape(row.ours, cfg)
+        indices = sharding.addressable_devices_indices_map(self._shape)
+        self._regions = {
+            device: tuple(
+                slice(*s.indices(n)[:2]) for s, n in zip(index, self._shape, strict=True)
+            )[row.stacked :]
+            for device, index in indices.items()
+        }
+        size = sharding.shard_shape(self._shape)
+        assert not row.stacked or size[0] == cfg.depth, "layers are not split"
+        self._layer = size[row.stacked :]
+        mesh = jax.sharding.Mesh(np.array([*indices]), ("local",))
+        self._place = NamedSharding(mesh, P("local"))
+        whole = (len(indices) * size[0], *size[1:])
+        self._array = jnp.zeros(whole, dtype, device=self._place)
+
+    def parts(self) -> Iterator[slice]:
+        """Ranges of a shard's outer dimension, each PIECE bytes of HF's tensor or less."""
+        rows = self._layer[self._row.outer]
+        ranges = {region[self._row.outer].start for region in self._regions.values()}
+        others = [s for i, s in enumerate(self._box(self._regions)) if i != self._row.outer]
+        width = math.prod(s.stop - s.start for s in others) * len(ranges)
+        most = max(1, PIECE // (width * jnp.dtype(self._array.dtype).itemsize))
+        for start in range(0, rows, most):
+            yield slice(start, min(start + most, rows))
+
+    def fetch(self, l: int, part: slice, read: Read) -> tuple["_Shards", np.ndarray, jax.Array]:
+        """A piece of every shard, on its device; devices with the same rows share a read."""
+        outer, pieces = self._row.outer, []
+        alike: dict[int, list] = {}
+        for device, region in self._regions.items():
+            alike.setdefault(region[outer].start, []).append(device)
+        for first, devices in alike.items():
+            rows = slice(first + part.start, first + part.stop)
+            box = _with(self._box(devices), outer, rows)
+            block = self._read(l, box, read)
+            for device in devices:
+                want = _with(self._regions[device], outer, rows)
+                cut = (
+                    slice(w.start - b.start, w.stop - b.start)
+                    for w, b in zip(want, box, strict=True)
+                )
+                pieces.append(jax.device_put(block[tuple(cut)], device))
+        shape = (len(pieces) * pieces[0].shape[0], *pieces[0].shape[1:])
+        at = [0] * len(self._layer)
+        at[outer] = part.start
+        piece = jax.make_array_from_single_device_arrays(shape, self._place, pieces)
+        at = np.array([l, *at] if self._row.stacked else at, np.int32)
+        return self, at, jax.block_until_ready(piece)  # only now may the host forget its copy
+
+    def write(self, at: np.ndarray, piece: jax.Array) -> None:
+        """Puts what `fetch` gave in its place."""
+        jax.block_until_ready(self._array)  # pieces that wait to be written are memory too
+        self._array = _writer(self._place, self._row.stacked)(self._array, piece, at)
+
+    def array(self) -> jax.Array:
+        """The parameter, of all hosts' shards."""
+        shards = [shard.data for shard in self._array.addressable_shards]
+        return jax.make_array_from_single_device_arrays(self._shape, self._sharding, shards)
+
+    def _box(self, devices: Iterable) -> layout.Index:
+        """The smallest region of a layer that holds these devices' regions."""
+        columns = zip(*(self._regions[device] for device in devices), strict=True)
+        return tuple(slice(min(s.start for s in c), max(s.stop for s in c)) for c in columns)
+
+    def _read(self, l: int, box: layout.Index, read: Read) -> np.ndarray:
+        """A region of a layer; the vocabulary's padding is zero."""
+        size = self._cfg.vocab_size
+        held = tuple(
+            slice(min(s.start, size), min(s.stop, size)) if letter == "V" else s
+            for letter, s in zip(self._row.letters, box, strict=True)
+        )
+        shape = tuple(s.stop - s.start for s in held)
+        name, region = self._row.hf.format(l=l), layout.hf_region(self._row, held, self._cfg)
+        block = layout.to_ours(read(name, region), self._row, shape)
+        if held == box:
+            return block
+        out = np.zeros(tuple(s.stop - s.start for s in box), block.dtype)
+        out[tuple(slice(0, n) for n in shape)] = block
+        return out
+
+
+@functools.lru_cache
+def _writer(place: NamedSharding, stacked: bool):
+    """Writes a piece into each shard, in place."""
+
+    def write(shard, piece, at):
+        piece = piece.astype(shard.dtype)
+        piece = piece[None] if stacked else piece
+        return jax.lax.dynamic_update_slice(shard, piece, tuple(at))
+
+    spec = place.spec
+    local = jax.shard_map(write, mesh=place.mesh, in_specs=(spec, spec, P()), out_specs=spec)
+    return jax.jit(local, donate_argnums=0)
+
+
+def _with(index: layout.Index, axis: int, part: slice) -> layout.Index:
+    return (*index[:axis], part, *index[axis + 1 :])

@@ -1,0 +1,274 @@
+"""The tensors of a safetensors checkpoint, read by ranges: only the bytes that are asked for.
+
+    with contextlib.ExitStack() as stack:
+        tensors = open_folder(folder, stack)
+        rows = tensors.read("model.norm.weight", (slice(0, 16),))
+
+Local files or an object store; any number of threads may read at a time. The header of a file is
+checked as strictly as the library of the format does: nothing in it is taken on trust.
+"""
+
+from collections.abc import Callable
+import contextlib
+import dataclasses
+import functools
+import itertools
+import json
+import math
+import os
+import re
+from typing import Any, Protocol
+
+from etils import epath
+import jax.numpy as jnp
+import numpy as np
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+MAX_HEADER = 100_000_000  # bytes, as in the format's own library
+SIZES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "U64": 8,
+    "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+WEIGHT_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+
+Index = tuple[slice, ...]
+
+
+class DamagedError(ValueError):
+    """A file that is no whole safetensors file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a tensor lies in its file, in bytes from the file's beginning."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+
+
+class Source(Protocol):
+    """Bytes of a file.
+
+    Attributes:
+      exact: whether many small reads cost little more than one large one.
+    """
+
+    size: int
+    exact: bool
+
+    def fill(self, start: int, out: np.ndarray) -> None:
+        """Reads bytes from `start` on into `out`, which is contiguous."""
+        ...
+
+
+class Local:
+    """A file of this machine. Not mapped: pages of a map count as memory of the process."""
+
+    exact = True
+
+    def __init__(self, path: epath.PathLike, stack: contextlib.ExitStack):
+        self._path = os.fspath(path)
+        self._file = os.open(self._path, os.O_RDONLY)
+        stack.callback(os.close, self._file)
+        self.size = os.fstat(self._file).st_size
+
+    def fill(self, start: int, out: np.ndarray) -> None:
+        view = memoryview(out.reshape(-1).view(np.uint8))
+        while view:
+            count = os.preadv(self._file, [view], start)
+            if not count:
+                raise DamagedError(f"{self._path}: ends at byte {start}; fetch it again")
+            view, start = view[count:], start + count
+
+
+class Remote:
+    """A file of an object store: a request a read."""
+
+    exact = False
+
+    def __init__(self, path: epath.PathLike):
+        from fsspec import core
+
+        self._files, self._path = core.url_to_fs(os.fspath(path))
+        self.size = self._files.info(self._path)["size"]
+
+    def fill(self, start: int, out: np.ndarray) -> None:
+        data = self._files.cat_file(self._path, start=start, end=start + out.nbytes)
+        if len(data) != out.nbytes:
+            raise DamagedError(f"{self._path}: ends at byte {start + len(data)}; fetch it again")
+        out.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
+
+
+class File:
+    """One safetensors file.
+
+    Raises:
+      DamagedError: it is cut short, or its header lies.
+    """
+
+    def __init__(self, source: Source):
+        self._source = source
+        self.places = _places(source)
+
+    def read(self, name: str, index: Index) -> np.ndarray:
+        """The part `index` of a tensor; one slice a dimension.
+
+        A range of rows is one read. Of a range of columns too, a local file gives exactly those
+        bytes; an object store gives whole rows, which are cut here.
+        """
+        place = self.places[name]
+        if place.dtype not in WEIGHT_DTYPES:
+            raise ValueError(f"{name} is stored as {place.dtype}; want one of {[*WEIGHT_DTYPES]}")
+        bounds = [s.indices(n)[:2] for s, n in zip(index, place.shape, strict=True)]
+        dtype = jnp.dtype(WEIGHT_DTYPES[place.dtype])
+        if not bounds:
+            return self._filled((), dtype, place.start)
+        (first, last), inner = bounds[0], tuple(slice(*b) for b in bounds[1:])
+        row_bytes = math.prod(place.shape[1:]) * dtype.itemsize
+        start = place.start + first * row_bytes
+        whole = all(b == (0, n) for b, n in zip(bounds[1:], place.shape[1:], strict=True))
+        if whole or not self._source.exact or len(inner) > 1:
+            return self._filled((last - first, *place.shape[1:]), dtype, start)[:, *inner]
+        (left, right), width = bounds[1], dtype.itemsize
+        out = np.empty((last - first, right - left), dtype)
+        if out.size:
+            for row, into in enumerate(out):
+                self._source.fill(start + row * row_bytes + left * width, into)
+        return out
+
+    def _filled(self, shape: tuple[int, ...], dtype: Any, start: int) -> np.ndarray:
+        out = np.empty(shape, dtype)
+        if out.nbytes:
+            self._source.fill(start, out)
+        return out
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensors:
+    """Tensor name -> region of it, over all files of a checkpoint."""
+
+    files: dict[str, File]
+
+    @functools.cached_property
+    def remote(self) -> bool:
+        return any(not file._source.exact for file in self.files.values())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self.files[name].places[name].shape
+
+    def itemsize(self, name: str) -> int:
+        return SIZES[self.files[name].places[name].dtype]
+
+    def read(self, name: str, index: Index) -> np.ndarray:
+        return self.files[name].read(name, index)
+
+
+def open_folder(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
+    """Every tensor of the checkpoint, by name; the index's own names are not trusted."""
+    if not (folder / INDEX).exists():
+        file = open_file(folder / WEIGHTS, stack)
+        return Tensors(dict.fromkeys(file.places, file))
+    weight_map = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{folder / INDEX}: has no weight_map; copy the folder again")
+    files = {}
+    for name in sorted(set(weight_map.values()), key=str):
+        path = inside(folder, name, INDEX)
+        if not path.exists():
+            raise ValueError(f"{path}: missing, but {INDEX} lists it; copy the folder again")
+        files[name] = open_file(path, stack)
+    lost = sorted(tensor for tensor, name in weight_map.items() if tensor not in files[name].places)
+    if lost:
+        raise ValueError(f"{folder / INDEX}: lists {some(lost)}, which its file does not hold")
+    return Tensors({tensor: file for file in files.values() for tensor in file.places})
+
+
+def open_file(path: epath.Path, stack: contextlib.ExitStack) -> File:
+    """One file; closed with the stack."""
+    try:
+        return File(Remote(path) if "://" in os.fspath(path) else Local(path, stack))
+    except DamagedError as e:
+        raise DamagedError(f"{path}: damaged or cut short ({e}); fetch it again") from None
+
+
+def inside(folder: epath.Path, name: Any, where: str) -> epath.Path:
+    """A file of the folder itself: a name with a path in it could lead outside."""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*", name):
+        raise ValueError(f"{folder / where}: names {name!r}; want plain names of its own files")
+    return folder / name
+
+
+def read_json(path: epath.Path) -> dict[str, Any]:
+    """A JSON object; what else the file may be is said."""
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; want a Hugging Face model folder") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise ValueError(f"{path}: not JSON ({e}); fetch it again") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: want a JSON object, got a {type(data).__name__}")
+    return data
+
+
+def some(names: list[str], most: int = 6) -> str:
+    """The first names of a list, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+# ---------------------------------------------------------------------------- headers
+def _places(source: Source) -> dict[str, Place]:
+    """Where every tensor lies; all bytes of the file must be one tensor's, and no other's."""
+    head = np.zeros(8, np.uint8)
+    _must(source.size >= 8, "no header")
+    source.fill(0, head)
+    length = int.from_bytes(head.tobytes(), "little")
+    _must(length <= min(MAX_HEADER, source.size - 8), f"a header of {length} bytes")
+    text = np.zeros(length, np.uint8)
+    if length:
+        source.fill(8, text)
+    try:
+        header = json.loads(text.tobytes(), object_pairs_hook=_unique)
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        raise DamagedError("its header is not JSON") from None
+    _must(isinstance(header, dict), "its header is no object")
+    header.pop("__metadata__", None)
+    spans = {name: _span(name, entry) for name, entry in header.items()}
+    ends = sorted((begin, end) for _, begin, end in spans.values())
+    joints = [0, *itertools.chain.from_iterable(ends), source.size - 8 - length]
+    _must(joints[::2] == joints[1::2], "its tensors leave gaps, overlap or end elsewhere")
+    return {
+        name: Place(dtype, tuple(header[name]["shape"]), 8 + length + begin)
+        for name, (dtype, begin, _) in spans.items()
+    }
+
+
+def _span(name: str, entry: Any) -> tuple[str, int, int]:
+    """Data type, first byte and last of a tensor, as its header has them."""
+    _must(isinstance(entry, dict), f"{name} is not described")
+    dtype, shape, span = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+    _must(isinstance(dtype, str) and dtype in SIZES, f"{name} has data type {dtype!r}")
+    _must(_counts(shape), f"{name} has shape {shape!r}")
+    _must(_counts(span) and len(span) == 2, f"{name} lies at {span!r}")
+    size = math.prod(shape) * SIZES[dtype]
+    _must(span[1] - span[0] == size, f"{name} has {span[1] - span[0]} bytes, needs {size}")
+    return dtype, span[0], span[1]
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    _must(len(out) == len(pairs), "a name twice in its header")
+    return out
+
+
+def _must(fine: bool, problem: str) -> None:
+    if not fine:
+        raise DamagedError(problem)
+
+
+Read = Callable[[str, Index], np.ndarray]
