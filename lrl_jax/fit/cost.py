@@ -24,6 +24,7 @@ from lrl_jax.fit import hlo
 # name: scores and output forwards; backwards scores, dP and dQ, and scores, dP, dV and dK.
 PRODUCTS = {"_fwd": 2, "_dq": 3, "_dkv": 4}
 ATTENTION = ("splash", "flash")
+BETWEEN_SLICES = "xla_megascale_runtime"  # what handles such a send or recv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,12 +164,14 @@ class _Round:
     def __init__(self, walk: _Walk, name: str):
         self.walk, self.chip, self.program = walk, walk.chip, walk.program
         self.tally, self.now = _Tally(), 0.0
-        self.links, self.pcie = _Wire(), _Wire()
+        self.links, self.pcie, self.network = _Wire(), _Wire(), _Wire()
+        self.met: dict[str, str] = {}  # a receipt between slices -> the sending it belongs to
         for instruction in self.program.computations.get(name, ()):
             self.step(instruction)
         # What began here and ends in the next round of a loop must fit into a round.
-        self.tally.exposed += max(0.0, self.links.free - self.now)
-        self.now = max(self.now, self.links.free)
+        late = max(self.links.free, self.network.free)
+        self.tally.exposed += max(0.0, late - self.now)
+        self.now = max(self.now, late)
         self.tally.host += max(0.0, self.pcie.free - self.now)
 
     def step(self, i: hlo.Instruction) -> None:
@@ -187,6 +190,8 @@ class _Round:
             self.fused(i, inner)
         elif i.op == "copy-start":
             self.copy(i)
+        elif i.op in ("send", "recv") and BETWEEN_SLICES in i.rest:
+            self.between_slices(i)
         elif "tpu_custom_call" in i.rest:
             self.kernel(i)
         else:
@@ -264,10 +269,26 @@ class _Round:
             self.tally.host_bytes += arrays[0].bytes
             self.pcie.start(i.name, self.now, arrays[0].bytes / self.chip.host)
 
+    def between_slices(self, i: hlo.Instruction) -> None:
+        """Half of a collective over the slower network; the runtime joins a send and a recv."""
+        key = i.attribute(r'rendezvous="([^"]*)"') or i.name
+        if i.op == "recv":
+            self.met[i.name] = key
+            return
+        op = (i.attribute(r'transfer_type="([^"]*)"') or "transfer").lower().replace("_", "-")
+        slices = (i.attribute(r'megascale_target="\{([^}]*)\}') or "0,1").count(",") + 1
+        size = i.arrays[0].bytes
+        row = f"{op} between slices", slices, True
+        self.tally.counts[row] += 1
+        self.tally.bytes[row] += size
+        self.network.start(key, self.now, _on_the_wire(op, size, slices) / self.chip.network)
+
     def done(self, i: hlo.Instruction) -> None:
         name = (hlo.operands(i) or [""])[0]
         if name in self.links.ends:
             self.expose(self.links.wait(name, self.now))
+        elif name in self.met:
+            self.expose(self.network.wait(self.met[name], self.now))
         elif name in self.pcie.ends:
             seconds = self.pcie.wait(name, self.now)
             self.tally.host += seconds
