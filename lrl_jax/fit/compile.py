@@ -208,12 +208,17 @@ def check(job: Job, target: Target) -> Mesh:
 
 
 def compile_step(
-    job: Job, phase: learn.Phase, target: Target, options: Mapping[str, Any] | None = None
+    job: Job,
+    phase: learn.Phase,
+    target: Target,
+    options: Mapping[str, Any] | None = None,
+    text_to: Path | None = None,
 ) -> Fitted:
     """Compiles the step of a phase as `lrl train` would on the target.
 
     Args:
       options: compiler options beside the chip's own.
+      text_to: a file for the optimised program.
 
     Raises:
       ValueError: as `check`.
@@ -236,6 +241,8 @@ def compile_step(
     memory = _memory(compiled, job, made, target)
     if memory.total > memory.limit:  # compilers for GPUs do not refuse
         raise TooLargeError(memory.total, memory.limit, "the step")
+    if text_to is not None:
+        text_to.write_text(text)
     found = cost.of(text, target.chip) if text else None
     flops = log.flops_per_token(job.cfg, job.length) * job.tokens / target.count
     mfu = flops / target.chip.peak / found.seconds if found else 0.0

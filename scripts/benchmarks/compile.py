@@ -1,0 +1,199 @@
+"""Training steps compiled for pods by us and by MaxText, both programs through one cost walker.
+
+    python scripts/benchmarks/compile.py --maxtext .venv-maxtext/bin/python [--only llama2-7b]
+
+No TPU is needed: libtpu compiles on any Linux machine (pip install "lrl_jax[fit]"; MaxText wants
+a Python 3.12 of its own with maxtext, jax and the same libtpu). Both get the compiler options of
+lrl_jax/chips.py. A compile takes one to five CPU minutes; what FOLDER (--folder) holds already is
+not made again unless --fresh is given. Prints a line a setting: estimated milliseconds for 4,096
+tokens of one chip, all included, what they go to, and GiB a chip; then the ratio of the best of
+both, ours being held to no more memory than theirs.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+from lrl_jax import chips
+from lrl_jax.fit import cost, topology
+
+HERE = Path(__file__).parent
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """A model on a machine.
+
+    Attributes:
+      ours: settings of ours: mesh, remat, rows a chip, and fields of `train`.
+      theirs: remat policies of MaxText's with rows a chip.
+    """
+
+    topology: str
+    shape: dict
+    ours: tuple[dict, ...]
+    theirs: tuple[tuple[str, int], ...]
+
+
+def shape(width, depth, mlp_width, heads, kv_heads, vocab_size=46080, length=4096) -> dict:
+    """A model by our names; the benchmark's vocabularies are extended ones."""
+    return dict(
+        width=width, depth=depth, mlp_width=mlp_width, num_heads=heads, num_kv_heads=kv_heads,
+        head_width=128, vocab_size=vocab_size, length=length,
+    )  # fmt: skip
+
+
+def mesh(data: int, fsdp: int, remat: str, batch: int, **train) -> dict:
+    """One of our settings."""
+    return dict(data=data, fsdp=fsdp, remat=remat, batch=batch, train=train)
+
+
+LLAMA3_8B = shape(4096, 32, 14336, 32, 8, vocab_size=142336)
+PAIRS = {
+    "llama2-7b": Pair(
+        "v5e-64", shape(4096, 32, 11008, 32, 32),
+        ours=(
+            mesh(2, 32, "projections", 1, loss_blocks=8), mesh(1, 64, "dots", 1, loss_blocks=8),
+            mesh(2, 32, "offload", 2, loss_blocks=8),
+        ),
+        theirs=(("minimal_with_context", 1), ("save_qkv_proj", 2), ("full", 4)),
+    ),
+    "llama2-13b": Pair(
+        "v4-64", shape(5120, 40, 13824, 40, 40),
+        ours=(mesh(2, 16, "projections", 2, loss_blocks=8), mesh(2, 16, "dots", 1, loss_blocks=8)),
+        theirs=(("minimal_with_context", 1), ("save_qkv_proj", 2), ("full", 4)),
+    ),
+    "llama3-8b": Pair(
+        "v5p-16", LLAMA3_8B,
+        ours=(mesh(1, 8, "projections", 4, loss_blocks=8), mesh(1, 8, "dots", 2, loss_blocks=8)),
+        theirs=(("minimal_with_context", 2), ("save_qkv_proj", 4), ("full", 4)),
+    ),
+    "llama-33b": Pair(
+        "v4-128", shape(6656, 60, 17920, 52, 52, length=2048),
+        ours=(mesh(2, 32, "projections", 1, loss_blocks=8), mesh(1, 64, "dots", 1, loss_blocks=8)),
+        theirs=(("minimal_with_context", 1), ("save_qkv_proj", 2), ("full", 2)),
+    ),
+    "llama3-8b-v6e": Pair(
+        "v6e-64", LLAMA3_8B,
+        ours=(mesh(2, 32, "projections", 2, loss_blocks=8), mesh(2, 32, "dots", 1, loss_blocks=8)),
+        theirs=(("minimal_with_context", 1), ("save_qkv_proj", 2), ("full", 4)),
+    ),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One setting, compiled: seconds are for 4,096 tokens of one chip."""
+
+    name: str
+    cost: cost.Cost
+    share: float
+    memory: float
+    host: float
+
+    @property
+    def seconds(self) -> float:
+        return self.cost.seconds * self.share
+
+    @property
+    def line(self) -> str:
+        parts = (self.cost.compute, self.cost.kernels, self.cost.exposed, self.cost.host)
+        words = " + ".join(f"{1000 * part * self.share:6.0f}" for part in parts)
+        return (
+            f"  {self.name:<46} {1000 * self.seconds:7.0f} ms = {words}   "
+            f"{self.memory / chips.GIB:6.2f} GiB, host {self.host / chips.GIB:5.2f}"
+        )
+
+
+def main() -> None:
+    """Compiles what is asked for, and compares."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--maxtext", default="", help="a Python that has maxtext")
+    parser.add_argument("--only", nargs="*", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--folder", type=Path, default=Path("runs/compile"))
+    parser.add_argument("--fresh", action="store_true", help="compile what is there once more")
+    args = parser.parse_args()
+    print("milliseconds for 4,096 tokens a chip = arithmetic + kernels + between chips + host")
+    ratios = {name: compare(name, PAIRS[name], args) for name in args.only}
+    known = [ratio for ratio in ratios.values() if ratio]
+    if known:
+        print(f"at most 0.95 on {sum(ratio <= 0.95 for ratio in known)} of {len(known)} pairs")
+
+
+def compare(name: str, pair: Pair, args) -> float | None:
+    """Prints one pair; the ratio of our best to theirs, None where either is missing."""
+    options = dict(topology.read(pair.topology).chip.options)
+    print(f"\n{name} on {pair.topology}, {pair.shape['length']:,} tokens a row; {options}")
+    ours = [
+        row for one in pair.ours
+        if (row := run(sys.executable, "ours", name, settings(pair, options, one), args))
+    ]  # fmt: skip
+    theirs = []
+    count = topology.read(pair.topology).count
+    for remat, batch in pair.theirs if args.maxtext else ():
+        one = settings(pair, options, dict(fsdp=count, remat=remat, batch=batch))
+        if row := run(args.maxtext, "maxtext", name, one, args):
+            theirs.append(row)
+    if not theirs:
+        print("  maxtext: not measured" if not args.maxtext else "  maxtext: nothing compiled")
+        return None
+    best = min(theirs, key=lambda row: row.seconds)
+    held = [row for row in ours if row.memory <= best.memory]
+    if not held:
+        print(f"  none of ours within {best.memory / chips.GIB:.2f} GiB")
+        return None
+    mine = min(held, key=lambda row: row.seconds)
+    ratio = mine.seconds / best.seconds
+    print(f"  ratio {ratio:.3f}: {mine.name} to {best.name}")
+    return ratio
+
+
+def settings(pair: Pair, options: dict, more: dict) -> dict:
+    """What one child compiles."""
+    return {"topology": pair.topology, **pair.shape, "flags": options, **more}
+
+
+def run(python: str, side: str, pair: str, setting: dict, args) -> Row | None:
+    """Compiles in a child process, or reads what one has left; prints what it is or why not."""
+    train = setting.get("train", {})
+    axes = "x".join(str(setting.get(axis, 1)) for axis in ("data", "fsdp", "tensor"))
+    words = [f"b{setting['batch']}", setting["remat"], axes]
+    words += [f"{key}={value}" for key, value in train.items()]
+    name = f"{side} {' '.join(words)}"
+    folder = (args.folder / pair / name.replace(" ", "_").replace("/", "_")).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    noted, result = folder / "setting.json", folder / "result.json"
+    same = noted.exists() and json.loads(noted.read_text()) == setting
+    if args.fresh or not same or not result.exists():
+        result.unlink(missing_ok=True)
+        noted.write_text(json.dumps(setting, indent=1))
+        child = [python, str(HERE / f"compile_{side}.py"), str(noted), str(folder)]
+        with open(folder / "log.txt", "w") as log:
+            subprocess.run(child, stdout=log, stderr=log, check=False)
+    if not result.exists():
+        print(f"  {name}: failed; see {folder / 'log.txt'}")
+        return None
+    found = json.loads(result.read_text())
+    if "error" in found:
+        print(f"  {name}: {found['error'].splitlines()[0][:150]}")
+        return None
+    row = read(name, setting, found, (folder / "hlo.txt").read_text())
+    print(row.line, flush=True)
+    for unknown in row.cost.unknown:
+        print(f"    {unknown}")
+    return row
+
+
+def read(name: str, setting: dict, found: dict, text: str) -> Row:
+    """One compiled program as a line of the table."""
+    chip = topology.read(setting["topology"]).chip
+    tokens = setting["batch"] * setting["length"] / setting.get("tensor", 1)
+    memory = found["arguments"] + found["temporaries"] + found["outputs"] - found["aliased"]
+    return Row(name, cost.of(text, chip), 4096 / tokens, memory, found["host"])
+
+
+if __name__ == "__main__":
+    main()
