@@ -16,15 +16,13 @@ def _keep(*names: str) -> Callable[..., Any]:
 
 
 # What is kept besides a layer's input: names that the decoder gives by `checkpoint_name` (stream q
-# k v attention o gate up down). "full" is everything, nothing made again; "offload" keeps the
-# stream too, but in the host's memory.
+# k v attention o gate up down). "dots" is every product that a gradient needs; "full" is everything,
+# nothing made again; "offload" keeps the stream too, but in the host's memory.
 LADDER: dict[str, Callable[..., Any] | None] = {
     "nothing": _keep(),
     "qkv": _keep("q", "k", "v"),
     "projections": _keep("q", "k", "v", "o"),
-    "dots": jax.checkpoint_policies.save_from_both_policies(
-        jax.checkpoint_policies.checkpoint_dots, _keep()
-    ),
+    "dots": _keep("q", "k", "v", "o", "gate", "up"),
     "full": None,
     "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
         names_which_can_be_saved=[attention.RESIDUALS],

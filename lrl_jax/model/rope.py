@@ -1,13 +1,15 @@
 """Rotary positions: how far each pair of a head's dimensions turns at each position.
 
-    table = table(positions_BT, Rope(theta=1e4, width=128), length=2048)
-    q_BTNH = rotate(q_BTNH, table)
+table = table(positions_BT, Rope(theta=1e4, width=128), length=2048)
+q_BTNH = rotate(q_BTNH, table)
 """
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
+
+from lrl_jax.model import sharding
 
 Table = tuple[jax.Array, jax.Array]  # sines and cosines, [B, T, H // 2]
 
@@ -95,12 +97,29 @@ def frequencies(rope: Rope, length: int) -> tuple[jax.Array, float]:
 
 def rotate(x_BTNH: jax.Array, by: Table) -> jax.Array:
     """Rotates the two halves of each head's turning part, HF's layout; float32 inside."""
-    sin_BT1H, cos_BT1H = (t_BTH[:, :, None] for t_BTH in by)
-    half = sin_BT1H.shape[-1]
-    x32_BTNH = x_BTNH[..., : 2 * half].astype(jnp.float32)
-    a_BTNH, b_BTNH = jnp.split(x32_BTNH, 2, axis=-1)
-    rotated = (a_BTNH * cos_BT1H - b_BTNH * sin_BT1H, b_BTNH * cos_BT1H + a_BTNH * sin_BT1H)
-    turned_BTNH = jnp.concatenate(rotated, axis=-1).astype(x_BTNH.dtype)
+    width = 2 * by[0].shape[-1]
+    turn = _by_product if sharding.platform() == "tpu" else _by_halves
+    turned_BTNH = turn(x_BTNH[..., :width], *(t_BTH[:, :, None] for t_BTH in by))
     if turned_BTNH.shape == x_BTNH.shape:
         return turned_BTNH
-    return jnp.concatenate([turned_BTNH, x_BTNH[..., 2 * half :]], axis=-1)
+    return jnp.concatenate([turned_BTNH, x_BTNH[..., width:]], axis=-1)
+
+
+def _by_halves(x_BTNH: jax.Array, sin_BT1H: jax.Array, cos_BT1H: jax.Array) -> jax.Array:
+    a_BTNH, b_BTNH = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
+    rotated = (a_BTNH * cos_BT1H - b_BTNH * sin_BT1H, b_BTNH * cos_BT1H + a_BTNH * sin_BT1H)
+    return jnp.concatenate(rotated, axis=-1).astype(x_BTNH.dtype)
+
+
+def _by_product(x_BTNH: jax.Array, sin_BT1H: jax.Array, cos_BT1H: jax.Array) -> jax.Array:
+    """The same numbers, for a TPU: halves of a head are halves of a lane, which it has to move
+    through memory; a product with a matrix of ones fuses with what is before and after it
+    (docs/performance.md).
+    """
+    half = sin_BT1H.shape[-1]
+    swap_HH = jnp.roll(jnp.eye(2 * half, dtype=x_BTNH.dtype), half, axis=1)
+    partner_BTNH = jnp.matmul(x_BTNH, swap_HH, precision=jax.lax.Precision.HIGHEST)
+    cos_BT1H = jnp.concatenate([cos_BT1H, cos_BT1H], axis=-1)
+    sin_BT1H = jnp.concatenate([-sin_BT1H, sin_BT1H], axis=-1)
+    rotated_BTNH = x_BTNH.astype(jnp.float32) * cos_BT1H
+    return (rotated_BTNH + partner_BTNH.astype(jnp.float32) * sin_BT1H).astype(x_BTNH.dtype)
