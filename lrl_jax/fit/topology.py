@@ -116,7 +116,8 @@ def _unknown(name: str, kind: str) -> str:
     if kind in chips.CHIPS:
         note = " (named by cores, two a chip)" if kind in CORES else ""
         allowed = ", ".join(f"{kind}-{size}" for size in _sizes(kind))
-        return f"no machine {name!r}: {kind} comes as {allowed}{note}; 2x{kind}-... is two slices"
+        more = "slices" if kind.startswith("v") else "nodes"
+        return f"no machine {name!r}: {kind} comes as {allowed}{note}; 2x{kind}-... is two {more}"
     near = difflib.get_close_matches(name.lower(), names(), n=4, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else "such as v5e-64, v4-128 or 2xv6e-256"
     return f"no machine {name!r}; chips are {', '.join(chips.CHIPS)}: {hint}"

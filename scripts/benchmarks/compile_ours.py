@@ -34,7 +34,9 @@ def compiled(setting: dict, folder: Path) -> dict:
     """Bytes by kind of one compiled step, after writing its program to `folder`."""
     target = topology.describe(setting["topology"])
     job = job_of(setting, target.count)
-    found = fitting.compile_step(job, job.phases[0], target, text_to=folder / "hlo.txt")
+    found = fitting.compile_step(
+        job, job.phases[0], target, setting["flags"], text_to=folder / "hlo.txt"
+    )
     memory = found.memory
     return {
         "seconds": found.compiling,
