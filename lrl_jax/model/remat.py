@@ -16,8 +16,8 @@ def _keep(*names: str) -> Callable[..., Any]:
 
 
 # What is kept besides a layer's input: names that the decoder gives by `checkpoint_name` (stream q
-# k v attention o gate up down). "dots" is every product that a gradient needs; "full" is everything,
-# nothing made again; "offload" keeps the stream too, but in the host's memory.
+# k v attention o gate up down). "dots" is every product that a gradient reads; "full" is all there
+# is, nothing made again; "offload" keeps the stream too, but in the host's memory.
 LADDER: dict[str, Callable[..., Any] | None] = {
     "nothing": _keep(),
     "qkv": _keep("q", "k", "v"),
