@@ -5,7 +5,6 @@ Both are of the model itself, adapters merged: what is evaluated is what is expo
 
 from collections.abc import Iterable, Mapping
 import dataclasses
-import functools
 import json
 from typing import Any
 
@@ -13,7 +12,7 @@ from etils import epath
 import jax
 
 from lrl_jax import mesh as meshes
-from lrl_jax.hf import layout
+from lrl_jax.hf import families
 from lrl_jax.model import llama, lora
 from lrl_jax.run import Run
 from lrl_jax.train import adapt, learn
@@ -33,7 +32,7 @@ def configured(run: Run, hf: Mapping[str, Any]) -> llama.LlamaConfig:
     """Of a `config.json`, computed as the recipe says; `remat: auto` is decided by who trains."""
     settings = run.recipe.train
     remat = "nothing" if settings.remat == "auto" else settings.remat
-    cfg = layout.config_from_hf(hf, settings.compute_dtype, remat)
+    cfg = families.config_from_hf(hf, settings.compute_dtype, remat)
     return dataclasses.replace(cfg, unroll=min(settings.unroll, cfg.depth))
 
 
@@ -46,34 +45,15 @@ def start(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
     """What training begins with: initial weights, coded where nothing trains them; new adapters.
 
     Args:
-      cfg: of training. A weight that is coded is read when it is its turn, so that no more than
-        one is held as it was.
+      cfg: of training.
     """
-    plain = dataclasses.replace(cfg, lora=None, frozen=None)
-    folder, shapes = run.at("init") / "checkpoint", _places(run, plain, mesh)
-    places = meshes.param_shardings(cfg, mesh)
-    stored = cfg.frozen.names if cfg.frozen else ()
-    params = _restored(folder, {name: w for name, w in shapes.items() if name not in stored})
-    for name in stored:
-        assert cfg.frozen is not None
-        params |= cfg.frozen.stored(name, _restored(folder, {name: shapes[name]})[name], places)
-    if cfg.lora is not None:
-        params |= _adapters(run, cfg, places)
-    return {name: params[name] for name in llama.abstract(cfg)}
+    shapes = _places(run, dataclasses.replace(cfg, lora=None, frozen=None), mesh)
+    folder, places = run.at("init") / "checkpoint", meshes.param_shardings(cfg, mesh)
 
+    def read(names: Iterable[str]) -> Params:
+        return _restored(folder, {name: shapes[name] for name in names})
 
-def _adapters(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> Params:
-    """New ones, from the recipe's seed."""
-    assert cfg.lora is not None
-    shapes = llama.abstract(cfg)
-    names = [part for name in cfg.lora.names for part in lora.factors(name)]
-
-    @functools.partial(jax.jit, out_shardings={name: places[name] for name in names})
-    def make(key):
-        keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-        return {name: lora.init(name, shapes[name].shape, keys[name]) for name in names}
-
-    return make(jax.random.key(run.recipe.seed))
+    return adapt.start(read, cfg, places, run.recipe.seed)
 
 
 def trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:

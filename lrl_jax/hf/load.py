@@ -147,13 +147,9 @@ def load(
     Raises:
       ValueError: files missing, damaged or of another shape; names file and tensor.
     """
-    folder = epath.Path(folder)
-    _check_files(folder)
-    verify(folder)
     grow = grow or {}
     with contextlib.ExitStack() as stack:
-        tensors = open_folder(folder, stack)
-        _check_tensors(tensors, cfg, folder, rows or cfg.vocab_size)
+        tensors = opened(folder, cfg, stack, rows or cfg.vocab_size)
 
         def source(row: layout.Row) -> Read:
             if row.ours not in grow:
@@ -163,6 +159,22 @@ def load(
 
         readers = READERS_REMOTE if tensors.remote else READERS
         return shards.fill(cfg, shardings, dtype, source, readers)
+
+
+def opened(
+    folder: epath.PathLike, cfg: llama.LlamaConfig, stack: contextlib.ExitStack, rows: int
+) -> Tensors:
+    """The tensors of a checkpoint of this shape with `rows` tokens or more; verified.
+
+    Raises:
+      ValueError: as `load`.
+    """
+    folder = epath.Path(folder)
+    _check_files(folder)
+    verify(folder)
+    tensors = open_folder(folder, stack)
+    _check_tensors(tensors, cfg, folder, rows)
+    return tensors
 
 
 def _region(matrix: np.ndarray, name: str, index: layout.Index) -> np.ndarray:

@@ -3,8 +3,12 @@
 cfg = adapted(cfg, recipe.train)  # with adapters, and with codes for frozen weights
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
+import functools
+from typing import Any
+
+import jax
 
 from lrl_jax import recipe_train
 from lrl_jax.model import llama, lora, quantize
@@ -20,13 +24,10 @@ def adapted(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.Llama
     Raises:
       ValueError: a pattern that matches nothing, adapters that no stage trains, nothing frozen.
     """
-    if settings.lora is not None:
-        given = settings.lora
-        names = lora.matching(given.match, [*llama.abstract(cfg)])
-        shape = dict(rank=given.rank, alpha=given.alpha, rank_stabilised=given.rank_stabilised)
-        cfg = dataclasses.replace(cfg, lora=lora.Lora(names=names, **shape))
-        idle = [part for name in names for part in lora.factors(name)]
-        idle = [part for part in idle if part in frozen(cfg, settings.stages)]
+    cfg = with_lora(cfg, settings)
+    if cfg.lora is not None:
+        parts = [part for name in cfg.lora.names for part in lora.factors(name)]
+        idle = [part for part in parts if part in frozen(cfg, settings.stages)]
         if idle:
             raise ValueError(
                 f"train.lora adds adapters that no stage trains: {', '.join(idle)}; begin the "
@@ -42,6 +43,19 @@ def adapted(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.Llama
         stored = quantize.Storage(kind=settings.frozen_dtype, names=names)
         cfg = dataclasses.replace(cfg, frozen=stored)
     return cfg
+
+
+def with_lora(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.LlamaConfig:
+    """The config with the recipe's adapters alone.
+
+    Raises:
+      ValueError: a pattern that matches nothing.
+    """
+    if (given := settings.lora) is None:
+        return cfg
+    names = lora.matching(given.match, [*llama.abstract(cfg)])
+    shape = dict(rank=given.rank, alpha=given.alpha, rank_stabilised=given.rank_stabilised)
+    return dataclasses.replace(cfg, lora=lora.Lora(names=names, **shape))
 
 
 def frozen(cfg: llama.LlamaConfig, stages: Sequence[recipe_train.Stage]) -> tuple[str, ...]:
@@ -70,3 +84,41 @@ def refuse_idle_rows(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> No
             "alone the rows of new tokens would stay as they were made. Add a rule such as "
             "{match: embed, rows: new, schedule: {peak: 2.0e-4}} (or rows: all) to a stage"
         )
+
+
+# ---------------------------------------------------------------------------- what it begins with
+def start(
+    read: Callable[[Iterable[str]], llama.Params],
+    cfg: llama.LlamaConfig,
+    places: Mapping[str, jax.sharding.Sharding],
+    seed: int,
+) -> llama.Params:
+    """The parameters of `cfg` from those of the plain model: frozen weights coded, new adapters.
+
+    Args:
+      read: gives the plain parameters of these names. What is coded is asked for one by one, so
+        that no more than one is held as it was.
+      places: where each parameter of `cfg` lies.
+    """
+    names = llama.abstract(dataclasses.replace(cfg, lora=None, frozen=None))
+    stored = cfg.frozen.names if cfg.frozen else ()
+    params = read([name for name in names if name not in stored])
+    for name in stored:
+        assert cfg.frozen is not None
+        params |= cfg.frozen.stored(name, read([name])[name], places)
+    if cfg.lora is not None:
+        params |= _adapters(cfg, places, seed)
+    return {name: params[name] for name in llama.abstract(cfg)}
+
+
+def _adapters(cfg: llama.LlamaConfig, places: Mapping[str, Any], seed: int) -> llama.Params:
+    assert cfg.lora is not None
+    shapes = llama.abstract(cfg)
+    names = [part for name in cfg.lora.names for part in lora.factors(name)]
+
+    @functools.partial(jax.jit, out_shardings={name: places[name] for name in names})
+    def make(key):
+        keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+        return {name: lora.init(name, shapes[name].shape, keys[name]) for name in names}
+
+    return make(jax.random.key(seed))

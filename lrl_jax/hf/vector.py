@@ -1,0 +1,114 @@
+"""An instruct vector: what tuning made of a base, added to a model that went on from that base.
+
+    params = add(params, cfg, instruct, base, scale=1.0, rows=32_000)
+
+Continued pretraining on a new language costs a model some of its manners; the difference between an
+instruct model and its base gives them back without training (theta + scale * (instruct - base)).
+Rows of new tokens are in neither model, and get nothing.
+"""
+
+import contextlib
+import dataclasses
+
+from etils import epath
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lrl_jax.hf import families, layout, load, shards
+from lrl_jax.hf.tensors import Read, Tensors
+from lrl_jax.model import llama
+from lrl_jax.vocab import tokenizer as tokenizers
+
+
+def add(
+    params: llama.Params,
+    cfg: llama.LlamaConfig,
+    instruct: epath.Path,
+    base: epath.Path,
+    scale: float,
+    rows: int,
+) -> llama.Params:
+    """`params` + scale * (instruct - base), in float32, one parameter at a time.
+
+    Args:
+      params: of `cfg`, without adapters.
+      instruct, base: Hugging Face folders; the second is what the first was tuned from.
+      rows: how many tokens both know: the first rows of `params`' embeddings, with the same ids.
+
+    Raises:
+      ValueError: folders of another shape than the model, or with other tokens.
+    """
+    same_tokens(instruct, base, rows)
+    with contextlib.ExitStack() as stack:
+        after, before = (_opened(folder, cfg, rows, stack) for folder in (instruct, base))
+        out = {}
+        for row in layout.rows(cfg):
+            place = {row.ours: params[row.ours].sharding}
+            read = _difference(after, before, rows if "V" in row.letters else None)
+            moved = shards.fill(cfg, place, "float32", lambda _, r=read: r, load.READERS, [row])
+            out[row.ours] = _sum(params[row.ours], moved[row.ours], jnp.float32(scale))
+    return {name: out[name] for name in params}
+
+
+def same_tokens(instruct: epath.Path, base: epath.Path, rows: int) -> None:
+    """Refuses folders whose first `rows` ids are not the same pieces."""
+    known = [tokenizers.load(folder) for folder in (instruct, base)]
+    if known[0].fingerprint == known[1].fingerprint:
+        return
+    pieces = [tokenizers.family(one).pieces(one) for one in known]
+    for folder, found in zip((instruct, base), pieces, strict=True):
+        if len(found) < rows:
+            raise ValueError(
+                f"{folder}: its tokenizer has {len(found):,} pieces, the base of this run {rows:,}; "
+                "export.vector wants the base this run adapts, and a model tuned from it"
+            )
+    first = next((i for i in range(rows) if pieces[0][i] != pieces[1][i]), None)
+    if first is not None:
+        raise ValueError(
+            f"{instruct} and {base}: token {first} is {pieces[0][first]!r} in one and "
+            f"{pieces[1][first]!r} in the other; their difference would mix tokens"
+        )
+
+
+def _opened(
+    folder: epath.Path, cfg: llama.LlamaConfig, rows: int, stack: contextlib.ExitStack
+) -> Tensors:
+    theirs = families.config_from_hf(load.read_config(folder), cfg.dtype)
+    for field in dataclasses.fields(cfg):
+        name, got = field.name, getattr(theirs, field.name)
+        if name in SHAPE and got != getattr(cfg, name):
+            raise ValueError(
+                f"{folder}: {name} is {got}, of this run's model {getattr(cfg, name)}; "
+                "export.vector wants models of the same shape"
+            )
+    return load.opened(folder, cfg, stack, rows)
+
+
+SHAPE = (
+    "family", "width", "depth", "mlp_width", "num_heads", "num_kv_heads", "head_width",
+    "tie_embeddings",
+)  # fmt: skip
+
+
+def _difference(after: Tensors, before: Tensors, rows: int | None) -> Read:
+    """Reads a region of instruct - base, float32; zero beyond the first `rows`, if given."""
+
+    def read(name: str, index: layout.Index) -> np.ndarray:
+        if rows is None:
+            return _float32(after, name, index) - _float32(before, name, index)
+        first, last = index[0].start, index[0].stop
+        known = (slice(min(first, rows), min(last, rows)), *index[1:])
+        moved = _float32(after, name, known) - _float32(before, name, known)
+        return np.pad(moved, ((0, last - first - len(moved)), (0, 0)))
+
+    return read
+
+
+def _float32(tensors: Tensors, name: str, index: layout.Index) -> np.ndarray:
+    return tensors.read(name, index).astype(np.float32)
+
+
+@jax.jit
+def _sum(w: jax.Array, moved: jax.Array, scale: jax.Array) -> jax.Array:
+    return w.astype(jnp.float32) + scale * moved
