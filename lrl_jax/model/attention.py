@@ -1,34 +1,27 @@
-"""Causal attention that cannot see across packed documents, by the means each backend has."""
+"""Causal attention that cannot see across packed documents, by the means each backend has.
+
+| implementation | where "auto" takes it | scores it holds |
+| --- | --- | --- |
+| splash | TPU | one block, in the kernel |
+| triton | GPU, where the kernel can do what is asked | one block, in the kernel |
+| einsum | elsewhere, rows of up to SHORT tokens | one row of the batch, [N, T, T] |
+| blockwise | elsewhere, longer rows; GPU otherwise | one block of one row of the batch |
+"""
 
 from collections.abc import Callable
-import dataclasses
-import functools
-from typing import Any
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from lrl_jax.model import sharding
+from lrl_jax.model import blockwise, kernels, sharding
+from lrl_jax.model.arithmetic import softcap as bounded
+from lrl_jax.model.kernels import RESIDUALS, Form
 
-RESIDUALS = "attention_residuals"  # what checkpoint policies keep: it is costly to redo
-BLOCKS = (1024, 512, 256, 128)  # splash block sizes; 1,024 is best where the length allows it
+__all__ = ["BY_BACKEND", "IMPLEMENTATIONS", "RESIDUALS", "attention", "attention_mask", "masked"]
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What of attention is fixed when it is compiled.
-
-    Attributes:
-      window: how many tokens a token sees, itself included; None: all of its segment so far.
-      softcap: scores become softcap * tanh(score / softcap) (Gemma 2); None: they stay.
-      scale: what queries are multiplied by.
-    """
-
-    window: int | None
-    softcap: float | None
-    scale: float
+SHORT = 1024  # tokens a row; from here on blocks are faster on a CPU too (docs/log.md)
 
 
 def attention(
@@ -46,22 +39,30 @@ def attention(
 
     Args:
       segments_BT: document of each token; tokens see earlier tokens of the same number.
-      implementation: a key of IMPLEMENTATIONS, or "auto": what `jax.default_backend()` has.
+      implementation: a key of IMPLEMENTATIONS, or "auto": the best for the machine that is
+        compiled for (`sharding.platform`).
       window: how many tokens a token sees, itself included; None: all of its segment so far.
       softcap: scores become softcap * tanh(score / softcap) (Gemma 2); None: they stay.
       scale: what scores are multiplied by; None: H**-0.5.
+
+    Raises:
+      ValueError: there is no such implementation, or it cannot do what is asked.
     """
+    if window is not None and window < 1:
+        raise ValueError(f"window={window}; a token sees at least itself: want 1 or more, or None")
+    H = q_BTNH.shape[-1]
+    form = Form(window=window, softcap=softcap, scale=H**-0.5 if scale is None else scale)
     if implementation == "auto":
-        implementation = BY_BACKEND.get(jax.default_backend(), "einsum")
+        implementation = _choose(q_BTNH.shape[1], form)
     if implementation not in IMPLEMENTATIONS:
         allowed = ", ".join(["auto", *IMPLEMENTATIONS])
         raise ValueError(f"attention={implementation!r}; want one of {allowed}")
-    if window is not None and window < 1:
-        raise ValueError(f"window={window}; a token sees at least itself: want 1 or more, or None")
-    shape = Shape(
-        window=window, softcap=softcap, scale=q_BTNH.shape[-1] ** -0.5 if scale is None else scale
-    )
-    return IMPLEMENTATIONS[implementation](q_BTNH, k_BSKH, v_BSKH, segments_BT, shape)
+    attend = IMPLEMENTATIONS[implementation]
+
+    def local(*args):
+        return attend(*args, form)
+
+    return _on_each_device(local, q_BTNH, k_BSKH, v_BSKH, segments_BT)
 
 
 def attention_mask(segments_BT, window: int | None = None) -> jax.Array:
@@ -93,18 +94,19 @@ def masked(
     scores_BKGTS = jnp.einsum(
         "bkgth,bksh->bkgts", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32
     )
-    if softcap is not None:
-        scores_BKGTS = softcap * jnp.tanh(scores_BKGTS / softcap)
-    scores_BKGTS = jnp.where(mask_BTS[:, None, None], scores_BKGTS, -1e30)
+    scores_BKGTS = jnp.where(mask_BTS[:, None, None], bounded(scores_BKGTS, softcap), -1e30)
     most_BKGT1 = jax.lax.stop_gradient(scores_BKGTS.max(axis=-1, keepdims=True))
     weights_BKGTS = jnp.exp(scores_BKGTS - most_BKGT1)
     # Normalised after the product, where there is H instead of S to divide.
-    total_BKGT1 = weights_BKGTS.sum(axis=-1, keepdims=True).astype(v_BKSH.dtype)
-    out_BKGTH = jnp.einsum("bkgts,bksh->bkgth", weights_BKGTS.astype(v_BKSH.dtype), v_BKSH)
-    return jnp.moveaxis(out_BKGTH / total_BKGT1, 3, 1).reshape(B, T, N, H)
+    out_BKGTH = jnp.einsum(
+        "bkgts,bksh->bkgth", weights_BKGTS.astype(v_BKSH.dtype), v_BKSH,
+        preferred_element_type=jnp.float32,
+    )  # fmt: skip
+    out_BKGTH /= weights_BKGTS.sum(axis=-1, keepdims=True)
+    return jnp.moveaxis(out_BKGTH.astype(v_BKSH.dtype), 3, 1).reshape(B, T, N, H)
 
 
-def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT, shape: Shape) -> jax.Array:
+def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form) -> jax.Array:
     """Plain attention, a row at a time: one row's scores fit a CPU's cache.
 
     The backward pass makes the scores again, so that none are kept.
@@ -113,27 +115,12 @@ def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT, shape: Shape) -> jax.Array:
     @jax.checkpoint
     def row(args):
         q_TNH, k_SKH, v_SKH, segments_T = args
-        mask_1TS = attention_mask(segments_T[None], shape.window)
-        one = (array[None] for array in (q_TNH, k_SKH, v_SKH))
-        return masked(*one, mask_1TS, shape.softcap, shape.scale)[0]
+        mask_1TS = attention_mask(segments_T[None], form.window)
+        out_1TNH = masked(q_TNH[None], k_SKH[None], v_SKH[None], mask_1TS, form.softcap, form.scale)
+        return out_1TNH[0]
 
-    def rows(*args):
-        return jax.lax.map(row, args)
-
-    out_BTNH = _on_each_device(rows, q_BTNH, k_BSKH, v_BSKH, segments_BT)
+    out_BTNH = jax.lax.map(row, (q_BTNH, k_BSKH, v_BSKH, segments_BT))
     return checkpoint_name(out_BTNH, RESIDUALS)
-
-
-def _xla(q_BTNH, k_BSKH, v_BSKH, segments_BT, shape: Shape) -> jax.Array:
-    """All rows at once; keeps nothing but its result for the backward pass."""
-    mask_BTS = attention_mask(segments_BT, shape.window)
-    return masked(q_BTNH, k_BSKH, v_BSKH, mask_BTS, shape.softcap, shape.scale)
-
-
-def _splash(q_BTNH, k_BSKH, v_BSKH, segments_BT, shape: Shape) -> jax.Array:
-    """Splash attention, the TPU kernel."""
-    attend = functools.partial(_splash_local, shape=shape)
-    return _on_each_device(attend, q_BTNH, k_BSKH, v_BSKH, segments_BT)
 
 
 def _on_each_device(attend, q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
@@ -150,57 +137,17 @@ def _on_each_device(attend, q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
     )(q_BTNH, k_BSKH, v_BSKH, segments_BT)
 
 
-def _splash_local(q_BTNH, k_BSKH, v_BSKH, segments_BT, shape: Shape) -> jax.Array:
-    from jax.experimental.pallas.ops.tpu.splash_attention import (
-        splash_attention_kernel as kernel,
-    )
-
-    _, T, N, _ = q_BTNH.shape
-    attend = _splash_kernel(T, N, shape)
-
-    def one(q_NTH, k_KSH, v_KSH, segments_T):
-        ids = kernel.SegmentIds(q=segments_T, kv=segments_T)
-        return attend(q_NTH, k_KSH, v_KSH, segment_ids=ids)
-
-    swap = functools.partial(jnp.swapaxes, axis1=1, axis2=2)
-    out_BNTH = jax.vmap(one)(swap(q_BTNH * shape.scale), swap(k_BSKH), swap(v_BSKH), segments_BT)
-    return swap(out_BNTH)
-
-
-def _splash_kernel(length: int, num_heads: int, shape: Shape) -> Any:
-    from jax.experimental.pallas.ops.tpu.splash_attention import (
-        splash_attention_kernel as kernel,
-    )
-    from jax.experimental.pallas.ops.tpu.splash_attention import (
-        splash_attention_mask as masks,
-    )
-
-    block = next((b for b in BLOCKS if length % b == 0), None)
-    if block is None:
-        raise ValueError(
-            f"rows of {length} tokens; splash attention needs a multiple of {BLOCKS[-1]}: "
-            "change data.sequence_length"
-        )
-    sizes = kernel.BlockSizes(
-        block_q=block, block_kv=block, block_kv_compute=block, block_q_dkv=block,
-        block_kv_dkv=block, block_kv_dkv_compute=block, use_fused_bwd_kernel=True,
-    )  # fmt: skip
-    mask = masks.CausalMask((length, length))
-    if shape.window is not None:
-        mask = masks.LocalMask((length, length), (shape.window - 1, 0), 0)
-    return kernel.make_splash_mha(
-        masks.MultiHeadMask([mask] * num_heads),
-        head_shards=1,
-        q_seq_shards=1,
-        block_sizes=sizes,
-        residual_checkpoint_name=RESIDUALS,
-        attn_logits_soft_cap=shape.softcap,
-    )
+def _choose(length: int, form: Form) -> str:
+    platform = sharding.platform()
+    if platform == "gpu" and kernels.unfit_for_triton(length, form):
+        return "blockwise"
+    return BY_BACKEND.get(platform, "einsum" if length <= SHORT else "blockwise")
 
 
 IMPLEMENTATIONS: dict[str, Callable[..., jax.Array]] = {
     "einsum": _einsum,
-    "xla": _xla,
-    "splash": _splash,
+    "blockwise": blockwise.blockwise,
+    "splash": kernels.splash,
+    "triton": kernels.triton,
 }
-BY_BACKEND = {"cpu": "einsum", "gpu": "xla", "tpu": "splash"}
+BY_BACKEND = {"gpu": "triton", "tpu": "splash"}

@@ -74,3 +74,19 @@ def constrain(x: jax.Array, to: P) -> jax.Array:
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, to)
+
+
+def platform() -> str:
+    """The kind of machine that is compiled for: "cpu", "gpu" or "tpu".
+
+    Under `jax.set_mesh` that of the mesh, which may be of devices nobody has here; else JAX's own.
+    """
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    found = device.platform if device else jax.default_backend()
+    return "gpu" if found in ("cuda", "rocm") else found
+
+
+def device_kind() -> str:
+    """What JAX calls the model of the devices that are compiled for, such as "TPU v5 lite"."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return device.device_kind if device else jax.devices()[0].device_kind
