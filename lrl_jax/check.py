@@ -3,27 +3,31 @@
 Nothing is written, downloaded or trained. Every problem is found, not only the first.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 import dataclasses
 import functools
 import itertools
 import math
+from typing import Any
 
 import jax
 from rich.console import Console
 from rich.table import Table
 
-from lrl_jax import text
+from lrl_jax import forecast, supply, text
+from lrl_jax import mesh as meshes
 from lrl_jax.data import mixture, records, templates
 from lrl_jax.embeddings import table as starts
-from lrl_jax.hf import layout, load
+from lrl_jax.fit import compile as compiling
+from lrl_jax.fit import topology
+from lrl_jax.hf import families, load
 from lrl_jax.model import llama
-from lrl_jax.recipe import Pretrained, Recipe
+from lrl_jax.recipe import Expected, Pretrained, Recipe
 from lrl_jax.recipe_data import Dataset
 from lrl_jax.recipe_train import Rule, Stage
-from lrl_jax.recipe_vocab import Extend, TrainVocab
+from lrl_jax.recipe_vocab import Extend
 from lrl_jax.run import Run, free_bytes
-from lrl_jax.train import optimizer
+from lrl_jax.train import adapt, learn
 from lrl_jax.vocab import tokenizer as tokenizers
 
 GIB = 2**30
@@ -49,51 +53,88 @@ class Size:
     parameters: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """What training takes.
+
+    Attributes:
+      state: bytes of parameters and optimizer, over all devices.
+      machine: the one it is meant for, in words; '' where the recipe names none.
+    """
+
+    state: float
+    machine: str
+
+
 def check(run: Run) -> None:
-    """Prints the plan.
+    """Prints the plan, and what the user has to supply still.
 
     Raises:
       ProblemsError: everything that is wrong, a line each.
     """
     console, recipe = Console(), run.recipe
-    problems = [*_gather(run)]
-    size = None if problems else _size(run)
+    wanted = supply.wanted(recipe)
+    problems = [*_gather(run, wanted)]
+    size = None if problems else _size(run, wanted)
     console.print(f"[bold]{recipe.name}[/bold]  ->  {run.folder}")
     console.print(_stages(recipe))
     if size is not None:
-        console.print(_model(recipe, size))
         problems += _learn_tables(recipe, size)
-        problems += _room(run, size)
+        planned = None
+        if not problems:
+            problems += _trouble(lambda: _planned(run), "train")
+            planned = None if problems else _planned(run)
+        console.print(_model(recipe, size, planned))
+        if planned is not None and not wanted:
+            problems += _room(run, size, planned)
+    if wanted:
+        console.print(_wanted(wanted))
     for remark in _remarks(recipe):
         console.print(f"[yellow]note[/yellow] {remark}")
     if problems:
         raise ProblemsError(f"{len(problems)} problem(s)\n  " + "\n  ".join(problems))
-    console.print(f"ready: lrl run {recipe.name}")
+    then = f"lrl run {recipe.name}"
+    console.print(f"sound; when {len(wanted)} are supplied: {then}" if wanted else f"ready: {then}")
 
 
 # ---------------------------------------------------------------------------- what is there
-def _gather(run: Run) -> Iterator[str]:
+def _gather(run: Run, wanted: Collection[str]) -> Iterator[str]:
+    """What is wrong with what is here; `wanted` is not."""
     recipe = run.recipe
-    for where, uri in _uris(recipe):
-        yield from _trouble(lambda uri=uri: next(text.lines(uri), None), where)
+    for where, uri in supply.texts(recipe):
+        if uri not in wanted:
+            yield from _trouble(lambda uri=uri: next(text.lines(uri), None), where)
     for name, dataset in recipe.data.datasets.items():
-        yield from _trouble(lambda one=dataset: _readable(one), f"data.datasets.{name}")
-    if isinstance(recipe.base, Pretrained):
-        yield from _trouble(lambda: load.read_config(run.base_folder()), "base.model")
-        yield from _trouble(lambda: tokenizers.load(run.base_folder()), "base.model")
-        yield from _trouble(lambda: _fits(run), "base.model")
-    elif recipe.base.tokenizer:
-        yield from _trouble(lambda: tokenizers.load(recipe.base.tokenizer), "base.tokenizer")
-    if isinstance(recipe.vocab, Extend) and recipe.vocab.donor:
-        yield from _trouble(lambda: tokenizers.read(recipe.vocab.donor), "vocab.donor")
+        if not any(uri in wanted for uri in supply.places(dataset)):
+            yield from _trouble(lambda one=dataset: _readable(one), f"data.datasets.{name}")
+    yield from _base(run, wanted)
+    donor = recipe.vocab.donor if isinstance(recipe.vocab, Extend) else ""
+    if donor and donor not in wanted:
+        yield from _trouble(lambda: tokenizers.read(donor), "vocab.donor")
     yield from _sources_of_rows(recipe)
     for stage in recipe.train.stages:
         look = functools.partial(mixture.unsized, recipe, stage)
         yield from _trouble(look, f"train.stages.{stage.name}")
-    batch, mesh = recipe.train.batch_size, recipe.train.mesh
-    shards = math.prod(n for n in (mesh.data, mesh.fsdp) if n > 0)
-    if batch % shards:
-        yield f"train.batch_size: {batch} rows do not divide over data x fsdp = {shards}"
+    mesh = recipe.train.mesh
+    shards = 1 if mesh == "auto" else math.prod(n for n in (mesh.data, mesh.fsdp) if n > 0)
+    if recipe.train.batch_size % shards:
+        rows = recipe.train.batch_size
+        yield f"train.batch_size: {rows} rows do not divide over data x fsdp = {shards}"
+    for pattern in supply.idle(recipe):
+        yield f"supply: nothing in the recipe asks for {pattern!r}"
+
+
+def _base(run: Run, wanted: Collection[str]) -> Iterator[str]:
+    base = run.recipe.base
+    if not isinstance(base, Pretrained):
+        if base.tokenizer and base.tokenizer not in wanted:
+            yield from _trouble(lambda: tokenizers.load(base.tokenizer), "base.tokenizer")
+    elif base.model not in wanted:
+        yield from _trouble(lambda: load.read_config(run.base_folder()), "base.model")
+        yield from _trouble(lambda: tokenizers.load(run.base_folder()), "base.model")
+        yield from _trouble(lambda: _fits(run, base), "base.model")
+    elif base.expected is None:
+        yield "base.model is to be supplied: set base.expected, so that the rest can be checked"
 
 
 def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
@@ -136,38 +177,32 @@ def _trouble(look: Callable[[], object], where: str) -> Iterator[str]:
         yield f"{where}: {e}"
 
 
-def _uris(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    part = recipe.vocab
-    for code, uri in part.report.texts.items():
-        yield f"vocab.report.texts.{code}", uri
-    if isinstance(part, TrainVocab | Extend):
-        yield from (("vocab.text", uri) for uri in part.text)
-    if isinstance(part, Extend):
-        yield from (("vocab.prove_on", uri) for uri in part.prove_on)
-    for name, uri in recipe.evaluate.bits_per_byte.items():
-        yield f"evaluate.bits_per_byte.{name}", uri
-    for name, pair in recipe.evaluate.translation.items():
-        yield from ((f"evaluate.translation.{name}", uri) for uri in (pair.source, pair.target))
-    for name, one in recipe.evaluate.chains.items():
-        yield from ((f"evaluate.chains.{name}", uri) for uri in (one.english, one.translated))
-    yield from (("export.gate_on", uri) for uri in recipe.export.gate_on)
-
-
-def _fits(run: Run) -> None:
+def _fits(run: Run, base: Pretrained) -> None:
     folder = run.base_folder()
     pieces = tokenizers.load(folder).size
-    cfg = layout.config_from_hf(load.read_config(folder))
+    cfg = families.config_from_hf(load.read_config(folder))
     if cfg.vocab_size < pieces:
         raise ValueError(
             f"{folder}: config.json has vocab_size {cfg.vocab_size}, the tokenizer {pieces} "
             "pieces; this tokenizer is not this model's"
         )
+    if base.expected is not None:
+        _as_expected(base.expected, load.read_config(folder))
+
+
+def _as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
+    said = {key: (want, config.get(key)) for key, want in expected.model_dump().items()}
+    odd = [f"{k}: expected {want}, is {got}" for k, (want, got) in said.items() if want != got]
+    if odd:
+        raise ValueError(f"config.json is not as base.expected says: {'; '.join(odd)}")
 
 
 # ---------------------------------------------------------------------------- how large it is
-def _size(run: Run) -> Size:
+def _size(run: Run, wanted: Collection[str]) -> Size:
     recipe, base = run.recipe, run.recipe.base
-    if isinstance(base, Pretrained):
+    if isinstance(base, Pretrained) and base.expected is not None and base.model in wanted:
+        config, pieces = base.expected.model_dump(), base.expected.vocab_size
+    elif isinstance(base, Pretrained):
         folder = run.base_folder()
         config, pieces = load.read_config(folder), tokenizers.load(folder).size
     else:
@@ -176,35 +211,70 @@ def _size(run: Run) -> Size:
         config = shape | {"model_type": "llama", "rope_theta": theta}
         pieces = tokenizers.load(base.tokenizer).size if base.tokenizer else 0
     pieces += getattr(recipe.vocab, "pieces", 0) + getattr(recipe.vocab, "size", 0)
-    cfg = layout.config_from_hf(config | {"vocab_size": pieces})
+    cfg = families.config_from_hf(config | {"vocab_size": pieces})
     count = sum(math.prod(a.shape) for a in llama.abstract(cfg).values())
     return Size(cfg, count)
 
 
 def _learn_tables(recipe: Recipe, size: Size) -> Iterator[str]:
-    names = list(llama.abstract(size.config))
-    for stage in recipe.train.stages:
-        yield from _trouble(
-            lambda stage=stage: optimizer.groups(stage.learn, names),
-            f"train.stages.{stage.name}.learn",
-        )
+    """What is wrong with adapters and learn tables; the first kind of problem that is found."""
+    train, cfg = recipe.train, size.config
+    if found := [*_trouble(lambda: adapt.with_lora(cfg, train), "train.lora")]:
+        yield from found
+        return
+    names = adapt.learnable(llama.abstract(adapt.with_lora(cfg, train)))
+    for stage in train.stages:
+        look = functools.partial(learn.groups, stage.learn, names)
+        found += _trouble(look, f"train.stages.{stage.name}.learn")
+    yield from found
+    if not found:
+        yield from _trouble(lambda: adapt.adapted(cfg, train), "train")
+        if isinstance(recipe.vocab, Extend):
+            look = functools.partial(adapt.refuse_idle_rows, adapt.with_lora(cfg, train), train)
+            yield from _trouble(look, "train.stages")
 
 
-def _bytes(recipe: Recipe, size: Size) -> tuple[int, int]:
-    """Of the parameters, and of the whole training state: parameters and two moments."""
-    width = 4 if recipe.init.param_dtype == "float32" else 2
-    return size.parameters * width, size.parameters * width * 3
+def _planned(run: Run) -> Planned:
+    """What training holds, and on which machine.
+
+    Raises:
+      ValueError: a machine that does not exist, or cannot run it; says what would do.
+    """
+    job, here, train = forecast.job(run), jax.devices()[0], run.recipe.train
+    if not train.pod:
+        return Planned(compiling.whole_state(job, here), "")
+    target = topology.read(train.pod)
+    job = compiling.planned(job, target.count, target.slices, target.chip.memory, here)
+    axes = job.settings.axes
+    if axes.slices != target.slices:
+        raise ValueError(f"mesh.slices={axes.slices}, but {train.pod} has {target.slices}")
+    compiling.refuse(job, target.count, target.is_tpu)
+    data, fsdp, tensor = meshes.sizes(axes, target.count)
+    state = compiling.whole_state(job, here)
+    share, memory = state / (fsdp * tensor), target.chip.memory
+    if share > memory:
+        raise compiling.TooLargeError(share, memory, "the state alone (parameters and optimizer)")
+    return Planned(
+        state,
+        f"{train.pod}: {target.count} chips, data {data} x fsdp {fsdp} x tensor {tensor}, "
+        f"{share / GIB:.2f} of {memory / GIB:.2f} GiB a chip and activations: "
+        f"lrl fit {run.recipe.name}",
+    )
 
 
-def _room(run: Run, size: Size) -> Iterator[str]:
-    parameters, state = _bytes(run.recipe, size)
-    need = parameters * 2 + state * (run.recipe.train.save.keep + 1)
+def _room(run: Run, size: Size, planned: Planned) -> Iterator[str]:
+    parameters = _stored(run.recipe, size)
+    need = parameters * 2 + planned.state * (run.recipe.train.save.keep + 1)
     free = free_bytes(run.folder)
     if free is not None and free < need:
         yield (
             f"{run.folder}: needs about {need / GIB:.1f} GiB for checkpoints and the export, "
             f"{free / GIB:.1f} GiB are free; choose another folder, or a smaller train.save.keep"
         )
+
+
+def _stored(recipe: Recipe, size: Size) -> int:
+    return size.parameters * (4 if recipe.init.param_dtype == "float32" else 2)
 
 
 # ---------------------------------------------------------------------------- tables
@@ -248,17 +318,25 @@ def _rate(rule: Rule) -> str:
     return "frozen" if rule.schedule == "frozen" else f"{rule.schedule.peak:g}"
 
 
-def _model(recipe: Recipe, size: Size) -> Table:
-    cfg = size.config
-    parameters, state = _bytes(recipe, size)
+def _model(recipe: Recipe, size: Size, planned: Planned | None) -> Table:
+    cfg, parameters = size.config, _stored(recipe, size)
     table = Table("model", "", title_justify="left", show_header=False)
     table.add_row("parameters", f"{size.parameters:,}, at most {cfg.vocab_size:,} pieces")
     table.add_row("shape", f"{cfg.depth} layers of {cfg.width}, {cfg.num_heads} heads")
-    table.add_row("on disk", f"{parameters / GIB:.2f} GiB; a checkpoint {state / GIB:.2f} GiB")
-    table.add_row(
-        "in memory", f"{(state + parameters) / GIB:.2f} GiB over all devices, and activations"
-    )
+    if planned is not None:
+        state = planned.state / GIB
+        table.add_row("on disk", f"{parameters / GIB:.2f} GiB; a checkpoint {state:.2f} GiB")
+        table.add_row("in memory", f"{state:.2f} GiB over all devices, gradients and activations")
+    if planned is not None and planned.machine:
+        table.add_row("pod", planned.machine)
     table.add_row("devices here", f"{len(jax.devices())} x {jax.devices()[0].device_kind}")
+    return table
+
+
+def _wanted(wanted: Mapping[str, supply.Wanted]) -> Table:
+    table = Table("to supply", "for", "how", title_justify="left")
+    for one in wanted.values():
+        table.add_row(one.what, one.where, one.how)
     return table
 
 

@@ -5,7 +5,7 @@ mesh = make(recipe.train.mesh)
 with jax.set_mesh(mesh): ...
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import functools
 import math
 import socket
@@ -188,13 +188,27 @@ def param_shardings(cfg: llama.LlamaConfig, mesh: Mesh) -> dict[str, NamedShardi
     Raises:
       ValueError: a mesh axis does not divide a dimension of the model; names both.
     """
-    for letter, axis in sharding.DIMENSIONS.items():
-        if cfg.sizes[letter] % mesh.shape[axis]:
-            raise ValueError(
-                f"mesh axis {axis}={mesh.shape[axis]} does not divide {NAMES[letter]} "
-                f"({cfg.sizes[letter]}); choose a {axis} that does"
-            )
+    check_model(cfg, mesh.shape)
     return {name: NamedSharding(mesh, sharding.spec(name)) for name in llama.abstract(cfg)}
+
+
+def check_model(cfg: llama.LlamaConfig, axes: Mapping[str, int]) -> None:
+    """Refuses a mesh that would cut a dimension of the model unevenly.
+
+    Args:
+      axes: mesh axis -> devices along it.
+
+    Raises:
+      ValueError: names axis and dimension, and sizes that would do.
+    """
+    for letter, axis in sharding.DIMENSIONS.items():
+        size = cfg.sizes[letter]
+        if size % axes[axis]:
+            fit = [str(n) for n in range(1, axes[axis]) if size % n == 0]
+            raise ValueError(
+                f"mesh axis {axis}={axes[axis]} does not divide {NAMES[letter]} ({size}); "
+                f"use {axis}={' or '.join(fit[-3:])}, or a multiple of them that divides it"
+            )
 
 
 NAMES = {

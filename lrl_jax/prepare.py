@@ -13,16 +13,19 @@ import jax
 import numpy as np
 
 from lrl_jax import mesh as meshes
-from lrl_jax import text
+from lrl_jax import recipe_train, text
 from lrl_jax.console import display, say
 from lrl_jax.data import mixture, records
 from lrl_jax.embeddings import clues, table
 from lrl_jax.embeddings.rows import Matrix, calibrate
-from lrl_jax.hf import layout, load
+from lrl_jax.fit import auto
+from lrl_jax.fit.compile import Job
+from lrl_jax.hf import families, load
 from lrl_jax.model import llama
 from lrl_jax.recipe import Pretrained, Recipe, Scratch
 from lrl_jax.recipe_vocab import Extend, TrainVocab
 from lrl_jax.run import Run, write_json
+from lrl_jax.train import adapt
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
 from lrl_jax.vocab import build, exposure, fertility, prove, splice
 from lrl_jax.vocab import tokenizer as tokenizers
@@ -137,6 +140,23 @@ def new_pieces(run: Run) -> int:
     return len(splice.read(run.at("vocab") / "splice.json").added)
 
 
+# ---------------------------------------------------------------------------- devices
+def mesh_shape(run: Run, cfg: llama.LlamaConfig) -> recipe_train.Mesh:
+    """The mesh the recipe names, or what `auto` means for this model on the devices here."""
+    recipe = run.recipe
+    if recipe.train.mesh != "auto":
+        return recipe.train.axes
+    if cfg.lora is None and cfg.frozen is None:
+        cfg = adapt.adapted(cfg, recipe.train)
+    length, dtype = recipe.data.sequence_length, recipe.init.param_dtype
+    return auto.mesh(Job(cfg, recipe.train, length, dtype, new_pieces(run)), jax.devices())
+
+
+def mesh_of(run: Run, cfg: llama.LlamaConfig) -> jax.sharding.Mesh:
+    """`mesh_shape` over the devices here."""
+    return meshes.make(mesh_shape(run, cfg))
+
+
 # ---------------------------------------------------------------------------- init
 def init(run: Run) -> None:
     """Brings the weights in, with rows for new tokens, as the checkpoint of step 0."""
@@ -146,8 +166,8 @@ def init(run: Run) -> None:
         config = _scratch_config(recipe.base, tokenizer)
     else:
         config = load.read_config(run.base_folder())
-    cfg = dataclasses.replace(layout.config_from_hf(config), vocab_size=tokenizer.size)
-    mesh = meshes.make(recipe.train.mesh)
+    cfg = dataclasses.replace(families.config_from_hf(config), vocab_size=tokenizer.size)
+    mesh = mesh_of(run, cfg)
     places = meshes.param_shardings(cfg, mesh)
     if isinstance(recipe.base, Scratch):
         make = jax.jit(
@@ -159,7 +179,7 @@ def init(run: Run) -> None:
     with Checkpoints(out / "checkpoint") as checkpoints:
         checkpoints.save(0, params, {"base": recipe.base.model_dump(mode="json")})
     if meshes.lead():
-        write_json(out / "config.json", layout.config_to_hf(config, cfg, recipe.init.param_dtype))
+        write_json(out / "config.json", families.config_to_hf(config, cfg, recipe.init.param_dtype))
     count = sum(np.prod(a.shape) for a in jax.tree.leaves(params))
     say(f"init: {count:,} parameters in {recipe.init.param_dtype}")
 

@@ -251,9 +251,8 @@ def _without_tags(parts: list[str]) -> list[str]:
     """Drops what pydantic adds to a path for the chosen member of a union."""
     unions = {"base": 1, "vocab": 1, "data": 3}  # top key -> where its tag stands in the path
     tag = unions.get(parts[0], -1) if parts else -1
-    return [
-        part for i, part in enumerate(parts) if i != tag and part not in ("Schedule", "literal")
-    ]
+    chosen = ("Schedule", "Mesh", "literal")
+    return [part for i, part in enumerate(parts) if i != tag and part not in chosen]
 
 
 def _known_keys() -> list[str]:

@@ -3,6 +3,7 @@
 Stages, what learns in each and how fast, optimizer, precision, memory, devices, saving, logging.
 """
 
+import re
 from typing import Literal
 
 import pydantic
@@ -158,8 +159,9 @@ class Train(Part):
       unroll: layers in a step of the scan; small models train faster with all of them.
       loss_blocks: vocabulary blocks of the loss; more hold less of the logits at a time.
       z_loss: weight of the squared log of the softmax's normaliser (PaLM, arXiv 2204.02311).
+      mesh: `auto` is chosen for the machine by a rule (lrl_jax.presets): fsdp first.
       pod: the machine it is meant for, such as v5e-64: what `lrl fit` compiles for.
-      profile: steps to trace, such as "10:15".
+      profile: first and last step to trace, such as "10:15"; goes to train/profile.
       max_skipped: steps in a row without a finite gradient after which the run stops.
       replay: dataset or mixture name -> share of every stage, against forgetting; the weights of
         a stage share what is left.
@@ -178,7 +180,7 @@ class Train(Part):
     remat: Remat = "nothing"
     unroll: PositiveInt = 1
     loss_blocks: PositiveInt = 1
-    mesh: Mesh = Mesh()
+    mesh: Mesh | Literal["auto"] = Mesh()
     pod: str = ""
     save: Save = Save()
     log_every: PositiveInt = 10
@@ -192,3 +194,32 @@ class Train(Part):
     @property
     def steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
+
+    def traced(self) -> tuple[int, ...]:
+        """First and last of the steps that `profile` names; () for none.
+
+        Raises:
+          ValueError: no such range, or not in this run.
+        """
+        if not self.profile:
+            return ()
+        found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", self.profile, re.ASCII)
+        first, last = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= first <= last <= self.steps:
+            raise ValueError(
+                f"train.profile: {self.profile!r}; want the first and the last step to trace, "
+                f"such as 10:15, of 1 to {self.steps}"
+            )
+        return first, last
+
+    @pydantic.model_validator(mode="after")
+    def _traces_steps_it_has(self) -> "Train":
+        if not any(stage.epochs for stage in self.stages):  # else the steps are not known yet
+            self.traced()
+        return self
+
+    @property
+    def axes(self) -> Mesh:
+        """The mesh, once `auto` has been settled."""
+        assert isinstance(self.mesh, Mesh), "auto is settled by fit.compile.settled"
+        return self.mesh

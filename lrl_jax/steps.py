@@ -83,7 +83,9 @@ def train(run: Run) -> None:
     recipe = resolved(run)
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     cfg = adapt.adapted(cfg, recipe.train)
-    mesh = meshes.make(recipe.train.mesh)
+    shape = prepare.mesh_shape(run, cfg)
+    mesh = meshes.make(shape)
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"mesh": shape})})
     batches = _stream(run, mesh)
     noted = run.at("data") / PLAN
     if "data" not in run.elsewhere and noted.read_text() != batches.plan.to_json():
@@ -145,7 +147,7 @@ def _online(run: Run, mine: np.ndarray) -> "online.Online":
 def evaluate(run: Run) -> None:
     """Measures the base before and the trained model after, on the same text."""
     recipe, out = run.recipe, run.at("evaluate")
-    mesh = meshes.make(recipe.train.mesh)
+    mesh = prepare.mesh_of(run, weights.config(run))
     length, blocks = recipe.data.sequence_length, recipe.train.loss_blocks
     baselines = {"baselines": measure.baselines(recipe.evaluate)}
     before: dict[str, Any] = {}
@@ -169,7 +171,7 @@ def evaluate(run: Run) -> None:
 def evaluate_start_and_end(run: Run) -> None:
     """Measures the model before its first step and after its last: what a probe compares."""
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
-    mesh = meshes.make(run.recipe.train.mesh)
+    mesh = prepare.mesh_of(run, cfg)
     length, blocks = run.recipe.data.sequence_length, run.recipe.train.loss_blocks
     for when, found in (("before", weights.initial), ("after", weights.trained)):
         params = found(run, cfg, mesh)
@@ -182,8 +184,8 @@ def evaluate_start_and_end(run: Run) -> None:
 def export(run: Run) -> None:
     """Writes the Hugging Face folder beside its place, proves it, and renames it there."""
     recipe, final = run.recipe, run.at("export")
-    mesh = meshes.make(recipe.train.mesh)
     cfg = dataclasses.replace(weights.config(run), dtype="float32")
+    mesh = prepare.mesh_of(run, cfg)
     params = weights.trained(run, cfg, mesh)
     tokenizer = tokenizers.load(run.at("vocab"))
     config = json.loads((run.at("init") / "config.json").read_text())

@@ -140,7 +140,7 @@ def paths(uri: str) -> list[epath.Path]:
     """
     found = [epath.Path(uri)]
     if any(c in uri for c in "*?["):
-        found = [epath.Path(one) for one in _globbed(uri)]
+        found = [epath.Path(one) for one in matching(uri)]
         if not found:
             raise DataError(f"{uri}: no file matches")
     for one in found:
@@ -148,7 +148,7 @@ def paths(uri: str) -> list[epath.Path]:
     return found
 
 
-def _globbed(uri: str) -> list[str]:
+def matching(uri: str) -> list[str]:
     """The names that match; `**` stands for any folders below."""
     if "://" not in uri:
         found = glob.glob(uri, recursive=True)

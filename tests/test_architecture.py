@@ -36,7 +36,7 @@ RANKS = (
     ("prepare", "weights"),
     ("steps",),
     ("probe",),
-    ("check", "forecast"),
+    ("check", "forecast", "supply"),
     ("new", "verbs"),
     ("cli",),
 )

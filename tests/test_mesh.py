@@ -1,5 +1,6 @@
 """Meshes from a recipe, and processes that find each other."""
 
+import dataclasses
 from pathlib import Path
 import socket
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import jax
 from jax.sharding import PartitionSpec as P
+import numpy as np
 import pytest
 from tiny_llama import CFG
 
@@ -42,7 +44,9 @@ def test_an_axis_that_means_nothing_is_refused(axes):
 
 
 def test_a_mesh_that_cuts_a_head_in_two_is_refused():
-    with pytest.raises(ValueError, match=r"tensor=4 does not divide num_kv_heads .*\(2\)"):
+    with pytest.raises(
+        ValueError, match=r"tensor=4 does not divide num_kv_heads .*\(2\); use tensor=1 or 2"
+    ):
         meshes.param_shardings(CFG, meshes.make(recipe_train.Mesh(tensor=4)))
 
 
@@ -52,6 +56,67 @@ def test_rows_are_split_over_data_and_fsdp():
     assert meshes.batch_shards(mesh) == 4
     assert meshes.param_shardings(CFG, mesh)["embed_VD"].spec == P("tensor", "fsdp")
     assert meshes.replicated(mesh).is_fully_replicated
+
+
+def test_slices_hold_whole_copies_in_the_order_of_the_devices():
+    mesh = meshes.make(recipe_train.Mesh(data=4, fsdp=2, slices=2))
+    assert [[d.id for d in row.flat] for row in mesh.devices] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+@pytest.mark.parametrize(
+    ("axes", "words"),
+    [
+        ({"data": 1, "slices": 2}, r"data=1 is not a multiple of slices=2.* try data=2, fsdp=4"),
+        ({"data": 3, "slices": 3}, "8 devices do not make 3 slices of one size"),
+    ],
+)
+def test_slices_that_do_not_divide_are_refused_with_a_mesh_that_does(axes, words):
+    with pytest.raises(ValueError, match=words):
+        meshes.make(recipe_train.Mesh(**axes))
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What a mesh asks of a device that is not here."""
+
+    id: int
+    slice_index: int
+    process_index: int
+    platform: str = "gpu"
+    device_kind: str = "imagined"
+
+
+def chips(slices, count):
+    """In an order that mixes the slices."""
+    return [Chip(i, slice_index=i % slices, process_index=i % 4) for i in range(count)]
+
+
+def test_devices_that_say_their_slice_are_kept_with_it():
+    mesh = meshes.make(recipe_train.Mesh(data=2, slices=2), chips(2, 8))
+    assert [{d.slice_index for d in row.flat} for row in mesh.devices] == [{0}, {1}]
+
+
+def test_slices_are_not_taken_for_one_another():
+    with pytest.raises(ValueError, match=r"slices=1.* lie in 2 slices; set train.mesh.slices to 2"):
+        meshes.make(
+            recipe_train.Mesh(), [dataclasses.replace(c, platform="tpu") for c in chips(2, 8)]
+        )
+
+
+def test_slices_do_not_cut_through_a_host():
+    hosts = [dataclasses.replace(c, slice_index=0, process_index=c.id % 3) for c in chips(1, 12)]
+    with pytest.raises(ValueError, match="slices=2 would cut through the 3 hosts"):
+        meshes.make(recipe_train.Mesh(data=2, slices=2), hosts)
+
+
+def test_rows_of_a_batch_come_to_lie_where_the_mesh_wants_them():
+    mesh = meshes.make(recipe_train.Mesh(data=2, fsdp=2, tensor=2))
+    rows_BT = np.arange(24, dtype=np.int32).reshape(8, 3)
+    placed_BT = meshes.place(rows_BT, mesh, 8)
+    assert meshes.rows_here(mesh, 8).tolist() == [*range(8)]
+    assert placed_BT.sharding == meshes.batch_sharding(mesh)
+    np.testing.assert_array_equal(placed_BT, rows_BT)
+    np.testing.assert_array_equal(meshes.said_by_each(mesh, 3), [3] * 8)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ class LlamaConfig:
       frozen: weights that are stored in fewer bits, if any.
       attention: "auto" chooses by `jax.default_backend()`; compiling for another machine
         names it (a key of `attention.IMPLEMENTATIONS`).
+      sequence_parallel: between blocks, tokens are split over the mesh's tensor axis.
       unroll: layers compiled one after another in a step of the scan; at `depth` a small model
         trains a tenth faster, and compiles as many times slower.
     """
@@ -85,6 +86,7 @@ class LlamaConfig:
     lora: Lora | None = None
     frozen: quantize.Storage | None = None
     attention: str = "auto"
+    sequence_parallel: bool = False
     unroll: int = 1
 
     def __post_init__(self):
@@ -100,7 +102,9 @@ class LlamaConfig:
         if self.remat not in LADDER:
             raise ValueError(f"remat={self.remat!r}; want one of {', '.join(LADDER)}")
         if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation={self.activation!r}; want one of {', '.join(ACTIVATIONS)}")
+            raise ValueError(
+                f"activation={self.activation!r}; want one of {', '.join(ACTIVATIONS)}"
+            )
         if self.window is not None and self.window < 1:
             raise ValueError(f"window={self.window}; a token sees at least itself: want 1 or more")
         if len(self.local_layers) not in (0, self.depth):

@@ -109,7 +109,7 @@ class Block(nnx.Module):
         out_BTD = checkpoint_name(self.times("o_NHD", out_BTNH), "o")
         if self.cfg.sandwich_norms:
             out_BTD = self.norm("attn_out_norm_D", out_BTD)
-        x_BTD = sharding.stream(x_BTD + out_BTD)
+        x_BTD = sharding.stream(x_BTD + out_BTD, self.cfg.sequence_parallel)
         y_BTD = self.norm("mlp_norm_D", x_BTD)
         gate_BTF = checkpoint_name(sharding.inner(self.times("gate_DF", y_BTD)), "gate")
         up_BTF = checkpoint_name(sharding.inner(self.times("up_DF", y_BTD)), "up")
@@ -117,7 +117,7 @@ class Block(nnx.Module):
         out_BTD = checkpoint_name(self.times("down_FD", inner_BTF), "down")
         if self.cfg.sandwich_norms:
             out_BTD = self.norm("mlp_out_norm_D", out_BTD)
-        return sharding.stream(x_BTD + out_BTD)
+        return sharding.stream(x_BTD + out_BTD, self.cfg.sequence_parallel)
 
     def times(self, name: str, x_BTX) -> jax.Array:
         """x times a weight of this layer, its adapter included."""
@@ -212,7 +212,7 @@ class Llama(nnx.Module):
 
     def embed(self, tokens_BT) -> jax.Array:
         table_VD = sharding.rows(self.embed_VD[...].astype(self.cfg.dtype))
-        x_BTD = sharding.stream(table_VD[tokens_BT])
+        x_BTD = sharding.stream(table_VD[tokens_BT], self.cfg.sequence_parallel)
         if self.cfg.scaled_embedding:
             x_BTD *= jnp.array(self.cfg.width**0.5, x_BTD.dtype)
         return x_BTD
