@@ -13,7 +13,7 @@ import tiny_llama
 
 from lrl_jax import mesh as meshes
 from lrl_jax.evaluate import generate
-from lrl_jax.hf import layout, load, save
+from lrl_jax.hf import families, load, save
 from lrl_jax.model import llama
 from lrl_jax.recipe_train import Mesh
 from lrl_jax.vocab import learn, splice
@@ -78,7 +78,7 @@ def test_an_extended_model_says_in_transformers_what_it_says_here(make, tied, fo
     assert proof["tokens_after"] * 2.5 < proof["tokens_before"]
     assert splice.read(run / "vocab/splice.json").added
     tokenizer = tokenizers.load(export)
-    cfg = layout.config_from_hf(load.read_config(export), "float32")
+    cfg = families.config_from_hf(load.read_config(export), "float32")
     mesh = meshes.make(Mesh())
     params = load.load(export, cfg, meshes.param_shardings(cfg, mesh), "float32")
     with jax.default_matmul_precision("float32"):

@@ -14,7 +14,7 @@ from tiny_llama import CFG, logits
 from lrl_jax import mesh as meshes
 from lrl_jax import recipe_train
 from lrl_jax.evaluate import generate
-from lrl_jax.hf import layout, load
+from lrl_jax.hf import families, load
 from lrl_jax.vocab import tokenizer
 
 BOS, EOS = 1, 2
@@ -111,7 +111,7 @@ def stories():
     folder = DATA / "models" / "stories260K-hf"
     if not folder.exists():
         pytest.skip("needs ../shared/data")
-    cfg = layout.config_from_hf(load.read_config(folder), "float32")
+    cfg = families.config_from_hf(load.read_config(folder), "float32")
     mesh = meshes.make(recipe_train.Mesh(fsdp=1), jax.devices()[:1])
     params = load.load(folder, cfg, meshes.param_shardings(cfg, mesh), "float32")
     return folder, cfg, params, tokenizer.load(folder)

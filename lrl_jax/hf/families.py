@@ -1,0 +1,263 @@
+"""The model families we compute, and what their `config.json` means; one row a family.
+
+    cfg = config_from_hf(read_config(folder), dtype="bfloat16")
+    config = config_to_hf(read_config(folder), cfg, dtype="bfloat16")
+
+A family is a value of `LlamaConfig` and a few names: there is one decoder. Adding one is a row here
+and, where its arithmetic is new, a field there (docs/decisions/0010-families.md).
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+from lrl_jax.hf import rotary
+from lrl_jax.model.config import Dtype, LlamaConfig
+from lrl_jax.model.remat import Remat
+
+Json = Mapping[str, Any]
+
+# Field of LlamaConfig -> key of config.json, in every family.
+COMMON = {
+    "vocab_size": "vocab_size", "width": "hidden_size", "depth": "num_hidden_layers",
+    "mlp_width": "intermediate_size", "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads", "head_width": "head_dim", "norm_eps": "rms_norm_eps",
+    "tie_embeddings": "tie_word_embeddings",
+}  # fmt: skip
+REQUIRED = ("vocab_size", "width", "depth", "mlp_width", "num_heads")
+SILENT = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "quantization_config": None}
+SILU = {"hidden_act": ("silu", "swish")}
+GELU = {"hidden_act": ("gelu_pytorch_tanh", "gelu")}  # Gemma 1 says gelu and means this one
+GELU_2 = {"hidden_activation": ("gelu_pytorch_tanh",)}
+ONE_WAY = {"attention_bias": (False,), "use_bidirectional_attention": (None, False)}
+NORM = "model.layers.{l}.%s_layernorm.weight"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Family:
+    """What a `model_type` of transformers means.
+
+    Attributes:
+      architecture: its class in transformers.
+      ours: fields of LlamaConfig that all its models have.
+      keys: field -> key of config.json, beside COMMON.
+      silent: what transformers takes where config.json is silent.
+      fixed: keys of which we compute these values only; the first is what HF takes for granted.
+      local: whether layer l is local, where there is a `sliding_window` and no `layer_types`;
+        None: the family has no windows.
+      rope: how its rotary positions are spelled.
+      tensors: our parameter -> HF's tensor, where the checkpoint differs from Llama's.
+    """
+
+    architecture: str
+    ours: Json = dataclasses.field(default_factory=dict)
+    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    silent: Json = dataclasses.field(default_factory=dict)
+    fixed: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    local: Callable[[int, Json], bool] | None = None
+    rope: rotary.Spelling = dataclasses.field(default_factory=rotary.Spelling)
+    tensors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+_QWEN = dict(
+    local=lambda l, hf: l >= hf["max_window_layers"],
+    silent=SILENT | {
+        "num_key_value_heads": 32, "use_sliding_window": False, "sliding_window": 4096,
+        "max_window_layers": 28,
+    },
+)  # fmt: skip
+_GEMMA = dict(centred_norms=True, scaled_embedding=True, activation="gelu_tanh")
+_GEMMA_2_KEYS = {
+    "query_scalar": "query_pre_attn_scalar", "logit_softcap": "final_logit_softcapping",
+}  # fmt: skip
+_GEMMA_2 = dict(
+    tensors={
+        "layers/attn_out_norm_D": NORM % "post_attention",
+        "layers/mlp_norm_D": NORM % "pre_feedforward",
+        "layers/mlp_out_norm_D": NORM % "post_feedforward",
+    },
+)  # fmt: skip
+_GEMMA_2_SILENT = SILENT | {
+    "num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": True,
+    "query_pre_attn_scalar": 256, "sliding_window": 4096,
+}  # fmt: skip
+_QKV = "model.layers.{l}.self_attn.qkv_proj.weight"
+_GATE_UP = "model.layers.{l}.mlp.gate_up_proj.weight"
+
+FAMILIES: dict[str, Family] = {
+    "llama": Family(
+        architecture="LlamaForCausalLM",
+        silent=SILENT,
+        fixed=SILU | {"attention_bias": (False,), "mlp_bias": (False,)},
+    ),
+    "mistral": Family(
+        architecture="MistralForCausalLM",
+        silent=SILENT | {"num_key_value_heads": 8, "sliding_window": 4096},
+        fixed=SILU | {"layer_types": (None,)},
+        local=lambda l, hf: True,
+    ),
+    "qwen2": Family(
+        architecture="Qwen2ForCausalLM", ours=dict(qkv_bias=True), fixed=SILU, **_QWEN
+    ),
+    "qwen3": Family(
+        architecture="Qwen3ForCausalLM",
+        ours=dict(qk_norm=True),
+        fixed=SILU | {"attention_bias": (False,)},
+        **_QWEN | dict(silent=_QWEN["silent"] | {"head_dim": 128}),
+    ),
+    "gemma": Family(
+        architecture="GemmaForCausalLM",
+        ours=_GEMMA,
+        silent=SILENT | {"num_key_value_heads": 16, "head_dim": 256, "tie_word_embeddings": True},
+        fixed=GELU | ONE_WAY | {"hidden_activation": (None, "gelu_pytorch_tanh")},
+    ),
+    "gemma2": Family(
+        architecture="Gemma2ForCausalLM",
+        ours=_GEMMA | dict(sandwich_norms=True),
+        silent=_GEMMA_2_SILENT
+        | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+        keys=_GEMMA_2_KEYS | {"attention_softcap": "attn_logit_softcapping"},
+        fixed=GELU_2 | ONE_WAY,
+        local=lambda l, hf: l % 2 == 0,
+        **_GEMMA_2,
+    ),
+    "gemma3_text": Family(
+        architecture="Gemma3ForCausalLM",
+        ours=_GEMMA | dict(sandwich_norms=True, qk_norm=True),
+        silent=_GEMMA_2_SILENT
+        | {"final_logit_softcapping": None, "sliding_window_pattern": 6},
+        keys=_GEMMA_2_KEYS,
+        fixed=GELU_2 | ONE_WAY | {"attn_logit_softcapping": (None,)},
+        local=lambda l, hf: (l + 1) % hf["sliding_window_pattern"] != 0,
+        rope=rotary.Spelling(theta=1_000_000.0, local_theta=10_000.0),
+        **_GEMMA_2,
+    ),
+    "phi3": Family(
+        architecture="Phi3ForCausalLM",
+        silent=SILENT | {
+            "rms_norm_eps": 1e-5, "sliding_window": None, "max_position_embeddings": 4096,
+            "original_max_position_embeddings": 4096,
+        },
+        fixed=SILU | {"layer_types": (None,)},
+        local=lambda l, hf: True,
+        rope=rotary.Spelling(partial=True, longrope=("longrope", "su", "yarn")),
+        tensors={
+            "layers/q_DNH": _QKV, "layers/k_DKH": _QKV, "layers/v_DKH": _QKV,
+            "layers/gate_DF": _GATE_UP, "layers/up_DF": _GATE_UP,
+        },
+    ),
+}  # fmt: skip
+# What people try, and why not.
+OTHERS = {
+    "gemma3": "it has an image encoder; save its text model alone, which is a gemma3_text",
+    "phi": "Phi-2 has parallel blocks, LayerNorm and biases",
+    "bloom": "it has ALiBi positions, LayerNorm and biases",
+    "xglm": "it has sinusoidal positions, LayerNorm and biases",
+}
+
+
+# ---------------------------------------------------------------------------- in
+def config_from_hf(hf: Json, dtype: Dtype = "bfloat16", remat: Remat = "nothing") -> LlamaConfig:
+    """What `config.json` says, of transformers 4 or 5; its defaults are HF's.
+
+    Args:
+      dtype, remat: ours, as in LlamaConfig; a checkpoint does not decide them.
+
+    Raises:
+      ValueError: no family of ours, or a model with parts we do not compute; names key and value.
+    """
+    model_type = hf.get("model_type", "llama")
+    if model_type not in FAMILIES:
+        why = OTHERS.get(model_type)
+        raise ValueError(
+            f"config.json: model_type={model_type!r} is not supported"
+            + (f" ({why})" if why else "")
+            + f"; want one of {', '.join(FAMILIES)}"
+        )
+    family = FAMILIES[model_type]
+    for key, allowed in ({"quantization_config": (None,)} | dict(family.fixed)).items():
+        got = hf.get(key, allowed[0])
+        if got not in allowed:
+            want = " or ".join(map(repr, allowed))
+            raise ValueError(f"config.json: {key}={got!r} is not supported; want {want}")
+    missing = [COMMON[field] for field in REQUIRED if COMMON[field] not in hf]
+    if missing:
+        raise ValueError(
+            f"config.json: {', '.join(missing)} missing; is this a language model's config?"
+        )
+    said = family.silent | hf
+    fields = _plain(said, family) | _windows(said, family)
+    fields |= rotary.read(said, family.rope, fields["head_width"])
+    return LlamaConfig(
+        family=model_type, dtype=dtype, remat=remat, **dict(family.ours), **fields
+    )
+
+
+def _plain(said: Json, family: Family) -> dict[str, Any]:
+    out = {field: said.get(key) for field, key in {**COMMON, **family.keys}.items()}
+    out["num_kv_heads"] = out["num_kv_heads"] or out["num_heads"]
+    out["head_width"] = out["head_width"] or out["width"] // out["num_heads"]
+    return out
+
+
+def _windows(said: Json, family: Family) -> dict[str, Any]:
+    none = dict(window=None, local_layers=())
+    window = said["sliding_window"] if family.local else None
+    if window is None or ("use_sliding_window" in family.silent and not said["use_sliding_window"]):
+        return none
+    types, depth = said.get("layer_types"), said["num_hidden_layers"]
+    if types is None:
+        local = [family.local(l, said) for l in range(depth)]
+    else:
+        known = ("full_attention", "sliding_attention")
+        if len(types) != depth or not set(types) <= set(known):
+            raise ValueError(
+                f"config.json: layer_types={types!r}; want {' or '.join(known)} for each of "
+                f"{depth} layers"
+            )
+        local = [name == "sliding_attention" for name in types]
+    return dict(window=window, local_layers=() if all(local) else tuple(local)) if any(local) else none
+
+
+# ---------------------------------------------------------------------------- out
+def config_to_hf(base: Json, cfg: LlamaConfig, dtype: str) -> dict[str, Any]:
+    """`config.json` of an export: the base's, changed only where it would not mean `cfg`.
+
+    Args:
+      base: the config the model came from; for a model trained from scratch as little as {}, or
+        `bos_token_id`, `eos_token_id` and `max_position_embeddings`.
+      dtype: of the exported tensors.
+    """
+    family = FAMILIES[cfg.family]
+    keys = {**COMMON, **family.keys}
+    out = {key: value for key, value in base.items() if key != "torch_dtype"}  # dtype's old name
+    out |= dict(architectures=[family.architecture], model_type=cfg.family, dtype=dtype)
+    if "architectures" not in base:  # from scratch: all is said
+        out |= {key: values[0] for key, values in family.fixed.items() if values[0] is not None}
+        out |= {key: getattr(cfg, field) for field, key in keys.items()}
+        out.setdefault("pad_token_id", None)  # else Phi-3 takes 32,000 for granted
+        return out | _windows_to_hf(cfg, family) | rotary.write(cfg, family.rope)
+    said = family.silent | base
+    fields = _plain(said, family)
+    out |= {key: getattr(cfg, f) for f, key in keys.items() if fields[f] != getattr(cfg, f)}
+    if not _means(_windows(said, family), cfg):
+        out |= _windows_to_hf(cfg, family)
+    if not _means(rotary.read(said, family.rope, cfg.head_width), cfg):
+        out |= rotary.write(cfg, family.rope)
+    return out
+
+
+def _means(fields: dict[str, Any], cfg: LlamaConfig) -> bool:
+    return all(getattr(cfg, field) == value for field, value in fields.items())
+
+
+def _windows_to_hf(cfg: LlamaConfig, family: Family) -> dict[str, Any]:
+    if family.local is None:
+        return {}
+    out: dict[str, Any] = {"sliding_window": cfg.window}
+    if "use_sliding_window" in family.silent:
+        out["use_sliding_window"] = cfg.window is not None
+    if cfg.window is not None and "layer_types" not in family.fixed:
+        local = cfg.local_layers or (True,) * cfg.depth
+        out["layer_types"] = ["sliding_attention" if it else "full_attention" for it in local]
+    return out

@@ -1,0 +1,146 @@
+"""Rotary positions in `config.json`: the keys of transformers 5 and 4, by family and by kind.
+
+transformers 5 says `rope_parameters`, with everything in it; before, `rope_theta` and
+`rope_scaling`. Gemma 3 has two sets of them, for layers that see everything and for local ones.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import math
+from typing import Any
+
+from lrl_jax.model import rope
+from lrl_jax.model.config import LlamaConfig
+
+Json = Mapping[str, Any]
+
+WHOLE, LOCAL = "full_attention", "sliding_attention"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Spelling:
+    """How a family spells its rotary positions.
+
+    Attributes:
+      theta: where config.json is silent.
+      local_theta: the same of local layers; None: theirs are those of all.
+      partial: whether `partial_rotary_factor` of a head may turn.
+      longrope: what it calls LongRope.
+    """
+
+    theta: float = 10_000.0
+    local_theta: float | None = None
+    partial: bool = False
+    longrope: tuple[str, ...] = ("longrope",)
+
+
+def read(said: Json, spelling: Spelling, head_width: int) -> dict[str, Any]:
+    """Fields of LlamaConfig.
+
+    Raises:
+      ValueError: a kind of scaling that we do not compute, or one with a key missing.
+    """
+    # As transformers 5 does it: of both, the old key is heard.
+    whole: Json = said.get("rope_scaling") or said.get("rope_parameters") or {}
+    local_theta = None
+    if spelling.local_theta is not None:
+        both = said.get("rope_parameters") or {}
+        if both and not {WHOLE, LOCAL} & set(both):
+            raise ValueError(f"config.json: rope_parameters={both!r}; want {WHOLE} and {LOCAL}")
+        whole = {**(both.get(WHOLE) or {}), **(said.get("rope_scaling") or {})}
+        local = both.get(LOCAL) or {}
+        if _kind(local) != "default":
+            raise ValueError(
+                f"config.json: rope_type={_kind(local)!r} of {LOCAL} layers; want default"
+            )
+        local_theta = local.get("rope_theta") or said.get("rope_local_base_freq")
+        local_theta = float(local_theta or spelling.local_theta)
+    elif {WHOLE, LOCAL} & set(whole):
+        raise ValueError("config.json: rope_parameters by layer type are not supported here")
+    part = float(whole.get("partial_rotary_factor") or said.get("partial_rotary_factor") or 1)
+    if part != 1 and not spelling.partial:
+        raise ValueError(f"config.json: partial_rotary_factor={part} is not supported; want 1")
+    width = int(head_width * part)
+    return dict(
+        rope_theta=float(whole.get("rope_theta") or said.get("rope_theta") or spelling.theta),
+        rope_scaling=_scaling(whole, said, spelling),
+        local_rope_theta=local_theta,
+        rotary_width=None if width == head_width else width,
+    )
+
+
+def _kind(whole: Json) -> str:
+    return whole.get("rope_type") or whole.get("type") or "default"
+
+
+def _scaling(whole: Json, said: Json, spelling: Spelling) -> rope.Scaling | None:
+    kind = _kind(whole)
+    try:
+        if kind == "default":
+            return None
+        if kind == "linear":
+            return rope.Linear(factor=float(whole["factor"]))
+        if kind == "llama3":
+            return rope.Llama3(
+                factor=float(whole["factor"]),
+                low_freq_factor=float(whole["low_freq_factor"]),
+                high_freq_factor=float(whole["high_freq_factor"]),
+                original_length=int(whole["original_max_position_embeddings"]),
+            )
+        if kind in spelling.longrope:
+            return _longrope(whole, said)
+    except KeyError as e:
+        raise ValueError(f"config.json: rope_type {kind} without {e}") from None
+    why = "; it changes with the longest row so far, and packed rows have no such length"
+    raise ValueError(
+        f"config.json: rope_type={kind!r} is not supported{why if kind == 'dynamic' else ''}; "
+        f"want one of default, linear, llama3, {', '.join(spelling.longrope)}, or leave it out to "
+        "train at the length the base was made for"
+    )
+
+
+def _longrope(whole: Json, said: Json) -> rope.LongRope:
+    key = "original_max_position_embeddings"
+    original = int(said.get(key) or whole[key])
+    magnitude = whole.get("attention_factor")
+    if magnitude is None:  # arXiv 2402.13753, 3.3, as Phi-3 has it
+        factor = whole.get("factor") or said["max_position_embeddings"] / original
+        magnitude = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
+    return rope.LongRope(
+        short=tuple(map(float, whole["short_factor"])),
+        long=tuple(map(float, whole["long_factor"])),
+        original_length=original,
+        magnitude=float(magnitude),
+    )
+
+
+def write(cfg: LlamaConfig, spelling: Spelling) -> dict[str, Any]:
+    """Keys of config.json that `read` understands, in both spellings."""
+    scaling: dict[str, Any] = {}
+    match cfg.rope_scaling:
+        case rope.Linear() as s:
+            scaling = dict(rope_type="linear", factor=s.factor)
+        case rope.Llama3() as s:
+            scaling = dict(
+                rope_type="llama3", factor=s.factor, low_freq_factor=s.low_freq_factor,
+                high_freq_factor=s.high_freq_factor,
+                original_max_position_embeddings=s.original_length,
+            )  # fmt: skip
+        case rope.LongRope() as s:
+            scaling = dict(
+                rope_type="longrope", short_factor=list(s.short), long_factor=list(s.long),
+                attention_factor=s.magnitude, original_max_position_embeddings=s.original_length,
+            )  # fmt: skip
+    out: dict[str, Any] = dict(rope_theta=cfg.rope_theta)
+    if cfg.rotary_width is not None:
+        out["partial_rotary_factor"] = cfg.rotary_width / cfg.head_width
+    whole = dict(rope_type="default") | out | scaling
+    if scaling:
+        out["rope_scaling"] = whole
+    if isinstance(cfg.rope_scaling, rope.LongRope):
+        out["original_max_position_embeddings"] = cfg.rope_scaling.original_length
+    if spelling.local_theta is None:
+        return out | dict(rope_parameters=whole)
+    theta = cfg.rope_theta if cfg.local_rope_theta is None else cfg.local_rope_theta
+    local = dict(rope_type="default", rope_theta=theta)
+    return out | dict(rope_local_base_freq=theta, rope_parameters={WHOLE: whole, LOCAL: local})
