@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lrl_jax import recipe_train
-from lrl_jax.train import optimizer
+from lrl_jax.train import learn, optimizer, schedule
 
 PATHS = ("embed_VD", "layers/attn_norm_D", "layers/q_DNH", "norm_D", "unembed_DV")
 FLAT = recipe_train.Schedule(peak=0.5, kind="constant")
@@ -17,17 +17,17 @@ def rule(match, schedule=FLAT, rows="all"):
     return recipe_train.Rule(match=match, schedule=schedule, rows=rows)
 
 
-def stage(name, steps, *learn):
-    return recipe_train.Stage(name=name, steps=steps, mixture={"kor": 1.0}, learn=learn)
+def stage(name, steps, *rules):
+    return recipe_train.Stage(name=name, steps=steps, mixture={"kor": 1.0}, learn=rules)
 
 
-def phase(*learn, steps=10, start=0):
-    return optimizer.Phase("p", start, steps, learn)
+def phase(*rules, steps=10, start=0):
+    return learn.Phase("p", start, steps, rules)
 
 
 def test_neighbours_with_equal_tables_are_one_phase():
     a, b = rule(".*"), rule("embed")
-    got = optimizer.phases([stage("x", 3, a), stage("y", 4, a), stage("z", 5, b), stage("w", 6, a)])
+    got = learn.phases([stage("x", 3, a), stage("y", 4, a), stage("z", 5, b), stage("w", 6, a)])
     want = [("x+y", 0, 7), ("z", 7, 5), ("w", 12, 6)]
     assert [(p.name, p.start, p.steps) for p in got] == want
 
@@ -35,7 +35,7 @@ def test_neighbours_with_equal_tables_are_one_phase():
 @pytest.mark.parametrize(("step", "want"), [(0, 0), (1, 0), (7, 0), (8, 1), (12, 1), (13, 2)])
 def test_a_step_belongs_to_the_phase_that_made_it(step, want):
     table = [phase(steps=7), phase(steps=5, start=7), phase(steps=6, start=12)]
-    assert optimizer.phase_at(table, step) == want
+    assert learn.phase_at(table, step) == want
 
 
 @pytest.mark.parametrize(
@@ -47,19 +47,19 @@ def test_a_step_belongs_to_the_phase_that_made_it(step, want):
     ],
 )
 def test_rates_rise_to_the_peak_and_fall_to_the_final_share(kind, want):
-    schedule = recipe_train.Schedule(peak=3.0, kind=kind, warmup=2, final=0.2)
-    got = [float(optimizer.rate(schedule, 6, jnp.int32(done))) for done in range(7)]
+    shape = recipe_train.Schedule(peak=3.0, kind=kind, warmup=2, final=0.2)
+    got = [float(schedule.rate(shape, 6, jnp.int32(done))) for done in range(7)]
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 
 def test_the_first_rule_that_matches_decides():
-    got = optimizer.groups([rule("norm", "frozen"), rule("^layers"), rule(".*")], PATHS)
+    got = learn.groups([rule("norm", "frozen"), rule("^layers"), rule(".*")], PATHS)
     want = [("^layers", ("layers/q_DNH",)), (".*", ("embed_VD", "unembed_DV"))]
     assert [(g.name, g.paths) for g in got] == want
 
 
 @pytest.mark.parametrize(
-    ("learn", "match"),
+    ("rules", "match"),
     [
         ([rule("embed")], r"no rule .* layers/attn_norm_D, layers/q_DNH, norm_D; end the table"),
         ([rule("lora"), rule(".*")], r"decide no parameter: 'lora'"),
@@ -69,9 +69,9 @@ def test_the_first_rule_that_matches_decides():
         ([rule(".*", rows="new")], r"rows: new.*decides layers/attn_norm_D.*their own rule"),
     ],
 )
-def test_a_table_that_cannot_be_honoured_is_refused(learn, match):
+def test_a_table_that_cannot_be_honoured_is_refused(rules, match):
     with pytest.raises(ValueError, match=match):
-        optimizer.groups(learn, PATHS)
+        learn.groups(rules, PATHS)
 
 
 def test_new_rows_without_an_extended_vocabulary_are_refused():

@@ -3,54 +3,16 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_trainer import Trainer
 import worker_train as tiny
 
 from lrl_jax import mesh as meshes
 from lrl_jax import recipe_train
-from lrl_jax.model import llama
-from lrl_jax.train import optimizer
-from lrl_jax.train.step import check_batch, make_step, place
 
 FROZEN = recipe_train.Rule(match=".*", schedule="frozen")
 FAST = recipe_train.Schedule(peak=0.05, kind="constant")
-
-
-class Trainer:
-    """A step, its state, and batches to feed it."""
-
-    def __init__(
-        self, on, learn=(tiny.ALL,), new_rows=None, blocks=1, steps=8, bad=(), cfg=tiny.CFG
-    ):
-        self.settings = tiny.settings([tiny.stage("s", steps, learn)])
-        self.stream = tiny.stream(self.settings, bad=bad)
-        self.mesh = on
-        new_rows = np.zeros(128, bool) if new_rows is None else new_rows
-        (phase,) = optimizer.phases(self.settings.stages)
-        learner = optimizer.learner(
-            phase, self.settings.optimizer, [*llama.abstract(cfg)], new_rows
-        )
-        self.step = make_step(
-            cfg, learner, llama.abstract(cfg), meshes.param_shardings(cfg, on), on, blocks
-        )
-        with jax.set_mesh(on):
-            start = tiny.params(on, cfg)
-            self.before = jax.device_get(start)
-            self.state = self.step.begin(start, jnp.int32(0), jnp.int32(0))
-
-    def run(self, steps):
-        """Metrics of each step."""
-        out = []
-        for _ in range(steps):
-            batch = self.stream.batch_at(8 * int(self.state["step"]))
-            batch = {k: place(v, self.mesh, 8) for k, v in batch.items()}
-            asked = place(np.zeros(8, np.int32), self.mesh, 8)
-            with jax.set_mesh(self.mesh):
-                self.state, metrics = self.step.run(self.state, batch, asked)
-            out.append(jax.device_get(metrics))
-        return out
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +33,7 @@ def test_the_loss_falls(one_device):
     ],
 )  # fmt: skip
 def test_losses_are_the_same_on_every_mesh(one_device, shape, blocks):
-    got = [m["loss"] for m in Trainer(tiny.mesh(*shape), blocks=blocks).run(4)]
+    got = [m["loss"] for m in Trainer(tiny.mesh(*shape), loss_blocks=blocks).run(4)]
     np.testing.assert_allclose(got, one_device, rtol=1e-5)
 
 
@@ -143,10 +105,12 @@ def test_one_bad_row_on_one_device_is_seen_by_all():
 
 def test_tied_embeddings_train():
     tied = dataclasses.replace(tiny.CFG, tie_embeddings=True)
-    losses = [m["loss"] for m in Trainer(tiny.mesh(1, 2, 2), cfg=tied, blocks=2, steps=20).run(20)]
+    losses = [
+        m["loss"] for m in Trainer(tiny.mesh(1, 2, 2), cfg=tied, loss_blocks=2, steps=20).run(20)
+    ]
     assert losses[-1] < losses[0]
 
 
 def test_a_batch_that_devices_cannot_share_is_refused():
     with pytest.raises(ValueError, match=r"batch_size=6 .* 4 devices; use a multiple of 4"):
-        check_batch(tiny.mesh(2, 2), 6)
+        meshes.check_batch(tiny.mesh(2, 2), 6)

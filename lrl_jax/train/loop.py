@@ -22,14 +22,14 @@ import numpy as np
 from lrl_jax import recipe_train
 from lrl_jax.data.plan import Plan, changes, compatible
 from lrl_jax.data.stream import Prefetch
-from lrl_jax.mesh import param_shardings
+from lrl_jax.mesh import check_batch, param_shardings, place, said_by_each
 from lrl_jax.model import llama
-from lrl_jax.train import optimizer
+from lrl_jax.train import adapt, learn, optimizer
 from lrl_jax.train.asks import NOTHING, STOP, Asks
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints
 from lrl_jax.train.log import Dispatched, Log, Report
-from lrl_jax.train.optimizer import Params
-from lrl_jax.train.step import Metrics, State, Step, check_batch, make_step, place
+from lrl_jax.train.moments import Params
+from lrl_jax.train.step import Metrics, State, Step, make_step
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def train(
     """
     folder = epath.Path(folder)
     check_batch(mesh, stream.batch_size)
-    table = optimizer.phases(settings.stages)
+    table = learn.phases(settings.stages)
     steps = _steps(settings, cfg, mesh, table, param_dtype, new_rows)
     length, chips = stream.sequence_length, mesh.devices.size
     report = Report(settings, cfg, stream.plan, length, chips, bytes_per_token or {})
@@ -133,11 +133,14 @@ def _steps(settings, cfg, mesh, table, param_dtype, new_rows) -> Callable[[int],
     placed = param_shardings(cfg, mesh)
     if new_rows is None:
         new_rows = np.zeros(cfg.padded_vocab_size, bool)
-    learners = [optimizer.learner(p, settings.optimizer, [*params], new_rows) for p in table]
+    if new_rows.any():
+        adapt.refuse_idle_rows(cfg, settings)
+    names = adapt.learnable(params)
+    learners = [optimizer.learner(p, settings.optimizer, names, new_rows) for p in table]
 
     @functools.cache
     def step(i: int) -> Step:
-        return make_step(cfg, learners[i], params, placed, mesh, settings.loss_blocks)
+        return make_step(cfg, learners[i], params, placed, mesh, settings)
 
     return step
 
@@ -151,7 +154,7 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
                 f"{checkpoints.folder} stands at step {meta['step']}, the recipe ends at "
                 f"{settings.steps}: give the recipe another name, or add steps"
             )
-        return steps(optimizer.phase_at(table, meta["step"])).abstract
+        return steps(learn.phase_at(table, meta["step"])).abstract
 
     found = checkpoints.restore(abstract)
     if found is None:
@@ -203,7 +206,7 @@ class _Run:
     row: int = 0
     unread: tuple[Dispatched, Metrics] | None = None
 
-    def phase(self, phase: optimizer.Phase, step: Step, batches: Prefetch) -> None:
+    def phase(self, phase: learn.Phase, step: Step, batches: Prefetch) -> None:
         """Runs the rest of a phase; with a fresh optimizer if it has not begun."""
         if self.done == phase.start > 0:
             self.state = step.begin(self.state["params"], self.state["step"], self.state["skipped"])
@@ -223,8 +226,8 @@ class _Run:
     def dispatch(self, step: Step, rows: Mapping[str, np.ndarray]) -> Metrics:
         size = self.stream.batch_size
         batch = {name: place(part, self.mesh, size) for name, part in rows.items()}
-        asked = np.full(size // jax.process_count(), self.asks.now(), np.int32)
-        self.state, metrics = step.run(self.state, batch, place(asked, self.mesh, size))
+        asked = said_by_each(self.mesh, self.asks.now())
+        self.state, metrics = step.run(self.state, batch, asked)
         self.done, self.row = self.done + 1, self.row + size
         return metrics
 

@@ -1,4 +1,4 @@
-"""One training step: loss, gradients of what learns, AdamW, and nothing at all if not finite."""
+"""One training step: loss, gradients of what learns, new weights; nothing at all if not finite."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -7,15 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
-import numpy as np
 
-from lrl_jax.mesh import batch_sharding, batch_shards, replicated
+from lrl_jax import chips, recipe_train
+from lrl_jax.mesh import replicated
 from lrl_jax.model import llama
-from lrl_jax.train import loss
-from lrl_jax.train.optimizer import Learner, Params
+from lrl_jax.train import moments
+from lrl_jax.train.gradients import Batch, gradients
+from lrl_jax.train.moments import Params
+from lrl_jax.train.optimizer import Learner, check_rounding
 
-State = dict[str, Any]  # params, opt, step (done so far), skipped (in a row, up to now)
-Batch = Mapping[str, jax.Array]
+# params, opt, step (done so far), skipped (in a row, up to now), and with `ema` on: ema
+State = dict[str, Any]
 Metrics = dict[str, Any]
 
 
@@ -26,7 +28,7 @@ class Step:
     Call `run` and `begin` under `jax.set_mesh`, which the model's sharding hints look for.
 
     Attributes:
-      run: (state, batch, asked_B) -> (state, metrics); consumes the state it is given.
+      run: (state, batch, asked_X) -> (state, metrics); consumes the state it is given.
       begin: (params, done, skipped) -> the state of a fresh optimizer; consumes the parameters.
       shardings: a tree like the state.
       abstract: shapes, dtypes and shardings of the state, for restoring one.
@@ -44,125 +46,117 @@ def make_step(
     params: Mapping[str, jax.ShapeDtypeStruct],
     placed: Mapping[str, NamedSharding],
     mesh: Mesh,
-    loss_blocks: int,
+    settings: recipe_train.Train,
 ) -> Step:
     """Builds the step of one phase; nothing is compiled before its first call.
 
     Metrics, replicated on every device: `loss` (token-weighted mean over the global batch),
     `grad_norm` (of what learns, before clipping), `lr` per group, `nll_B` and `weight_B` (sums
     over each row), `tokens` (not padding), `applied` (bool), `skipped` (steps not applied, in a
-    row), `asked` (the largest of `asked_B`, by which hosts agree).
+    row), `asked` (the largest of `asked_X`, one for every device, by which hosts
+    agree).
 
     Args:
       params: names, shapes and dtypes.
       placed: where each parameter lies.
+      settings: accumulate, z_loss, loss_blocks and ema are read; the optimizer is the learner's.
+
+    Raises:
+      ValueError: memory or rounding that cannot be had here.
     """
+    cfg = dataclasses.replace(cfg, sequence_parallel=settings.axes.sequence)
     everywhere = replicated(mesh)
     names = set(learner.trainable)
+    check_rounding(learner.settings, {name: params[name] for name in names})
 
     def begin(params: Params, done: jax.Array, skipped: jax.Array) -> State:
-        return dict(params=params, opt=learner.init(params), step=done, skipped=skipped)
+        state = dict(params=params, opt=learner.init(params), step=done, skipped=skipped)
+        if settings.ema:
+            state["ema"] = {name: params[name].astype(jnp.float32) for name in learner.trainable}
+        return state
 
-    def run(state: State, batch: Batch, asked_B: jax.Array) -> tuple[State, Metrics]:
+    def run(state: State, batch: Batch, asked_X: jax.Array) -> tuple[State, Metrics]:
+        kept = jax.tree.map(fetch, {k: state[k] for k in near}, near)
         trained = {k: v for k, v in state["params"].items() if k in names}
         frozen = {k: v for k, v in state["params"].items() if k not in names}
-
-        def objective(trained):
-            nll_BT, weights_BT = _losses(cfg, {**frozen, **trained}, batch, loss_blocks)
-            return loss.mean(nll_BT, weights_BT), (nll_BT, weights_BT)
-
-        (value, per_token), grads = jax.value_and_grad(objective, has_aux=True)(trained)
+        value, grads, counts = gradients(cfg, settings, trained, frozen, batch, placed)
         grads = learner.mask(grads)
         norm = _norm(grads)
         applied = jnp.isfinite(value) & jnp.isfinite(norm)
         done = state["step"] - learner.phase.start
-        new, opt, rates = learner.update(trained, grads, norm, state["opt"], done)
+        new, opt, rates = learner.update(trained, grads, norm, kept["opt"], done)
+        changed = dict(params=new, opt=opt)
+        before = dict(params=trained, opt=kept["opt"])
+        if settings.ema:
+            before["ema"] = kept["ema"]
+            changed["ema"] = average(kept["ema"], new, settings.ema, done)
+        after = jax.tree.map(lambda new, old: jnp.where(applied, new, old), changed, before)
+        skipped = jnp.where(applied, 0, state["skipped"] + 1)
+        after["params"] = {**frozen, **after["params"]}
+        metrics = dict(grad_norm=norm, lr=rates, applied=applied, skipped=skipped)
+        metrics["asked"] = jnp.max(asked_X)
+        return after | dict(step=state["step"] + 1, skipped=skipped), metrics | counts
 
-        def choose(new, old):
-            return jnp.where(applied, new, old)
-
-        state = dict(
-            params={**frozen, **jax.tree.map(choose, new, trained)},
-            opt=jax.tree.map(choose, opt, state["opt"]),
-            step=state["step"] + 1,
-            skipped=jnp.where(applied, 0, state["skipped"] + 1),
-        )
-        metrics = dict(loss=value, grad_norm=norm, lr=rates, applied=applied)
-        metrics |= dict(skipped=state["skipped"], asked=jnp.max(asked_B))
-        return state, metrics | _counts(batch, *per_token)
-
-    shardings = dict(
-        params=dict(placed),
-        opt=learner.state_shardings(placed, everywhere),
-        step=everywhere,
-        skipped=everywhere,
-    )
     scalar = jax.ShapeDtypeStruct((), jnp.int32)
+    shapes = jax.eval_shape(begin, dict(params), scalar, scalar)
+    near = dict(opt=learner.state_shardings(params, placed, everywhere))
+    if settings.ema:
+        near["ema"] = {name: placed[name] for name in learner.trainable}
+    lying = near
+    if learner.settings.moments_on == "host":
+        lying = moments.on_host(near, {k: shapes[k] for k in near}, mesh)
+
+    def fetch(leaf: jax.Array, place: NamedSharding) -> jax.Array:
+        return jax.device_put(leaf, place) if lying is not near else leaf
+
+    shardings = dict(params=dict(placed), step=everywhere, skipped=everywhere, **lying)
     abstract = jax.tree.map(
         lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        jax.eval_shape(begin, dict(params), scalar, scalar),
+        shapes,
         shardings,
     )
     return Step(
-        run=jax.jit(run, donate_argnums=0, out_shardings=(shardings, everywhere)),
+        run=jax.jit(
+            run,
+            donate_argnums=0,
+            out_shardings=(shardings, everywhere),
+            compiler_options=chips.options(mesh.devices.flat[0]),
+        ),
         begin=jax.jit(begin, donate_argnums=0, out_shardings=shardings),
         shardings=shardings,
         abstract=abstract,
     )
 
 
-def place(rows: np.ndarray, mesh: Mesh, batch_size: int) -> jax.Array:
-    """This process's rows as its part of one global array of `batch_size` rows.
+def average(old: Params, new: Params, decay: float, done: jax.Array) -> Params:
+    """Moves running averages towards new weights, in float32.
 
-    Process p of n holds the p-th n-th of the rows.
+    Early in a phase it forgets faster, (1 + t) / (10 + t) after t steps, so that what a phase
+    began with does not linger (the rule of TensorFlow's ExponentialMovingAverage).
+
+    >>> old, new = {"w_D": jnp.zeros(1)}, {"w_D": jnp.ones(1)}
+    >>> [float(average(old, new, 0.5, jnp.int32(t))["w_D"][0]) for t in (0, 2, 8, 99)]
+    [0.8999999761581421, 0.75, 0.5, 0.5]
     """
-    shape = (batch_size, *rows.shape[1:])
-    return jax.make_array_from_process_local_data(batch_sharding(mesh), rows, shape)
+    t = done.astype(jnp.float32)
+    kept = jnp.minimum(decay, (1.0 + t) / (10.0 + t))
+    return {path: w + (1.0 - kept) * (new[path].astype(jnp.float32) - w) for path, w in old.items()}
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
-    """Refuses a batch that the mesh cannot split, or not by process.
+def averaged(state: State) -> Params:
+    """The parameters, those with a running average replaced by it; as they are where none is kept.
 
-    Raises:
-      ValueError: says which sizes fit.
+    Frozen parameters are their own average. An average starts anew with each phase, as the
+    optimizer does.
     """
-    ways = batch_shards(mesh)
-    if batch_size % ways:
-        raise ValueError(
-            f"batch_size={batch_size} cannot be split over data x fsdp = {ways} devices; use a "
-            f"multiple of {ways}, or move devices to the tensor axis"
-        )
-    share = batch_size // jax.process_count()
-    first = jax.process_index() * share
-    slices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
-    held = {row for (rows,) in filter(None, slices) for row in range(*rows.indices(batch_size))}
-    if held != set(range(first, first + share)):
-        raise ValueError(
-            f"mesh {dict(mesh.shape)} spreads rows so that process {jax.process_index()} does not "
-            f"hold rows {first} to {first + share - 1}; keep the tensor axis within one process"
-        )
-
-
-def _losses(cfg, params: Params, batch: Batch, blocks: int) -> tuple[jax.Array, jax.Array]:
-    model = llama.bind(cfg, params)
-    hidden_BTD = model.hidden(
-        batch["decoder_input_tokens"], batch["decoder_segment_ids"], batch["decoder_positions"]
-    )
-    targets_BT = batch["decoder_target_tokens"]
-    nll_BT, _ = loss.token_loss(hidden_BTD, model.unembedding(), targets_BT, cfg.vocab_size, blocks)
-    # float32: weights are counted by the million, integers would do but the mean is not one.
-    return nll_BT, batch["decoder_loss_weights"].astype(jnp.float32)
+    mean = state.get("ema", {})
+    return {
+        path: mean[path].astype(w.dtype) if path in mean else w
+        for path, w in state["params"].items()
+    }
 
 
 def _norm(grads: Params) -> jax.Array:
     """Global norm in float32: bfloat16 squares overflow nothing but lose everything small."""
     squares = [jnp.sum(jnp.square(grad.astype(jnp.float32))) for grad in grads.values()]
     return jnp.sqrt(sum(squares[1:], squares[0]))
-
-
-def _counts(batch: Batch, nll_BT: jax.Array, weights_BT: jax.Array) -> Metrics:
-    return dict(
-        nll_B=jnp.sum(loss.weigh(nll_BT, weights_BT), axis=1),
-        weight_B=jnp.sum(weights_BT, axis=1),
-        tokens=jnp.sum((batch["decoder_segment_ids"] > 0).astype(jnp.int32)),
-    )
