@@ -112,4 +112,6 @@ def _losses(cfg, params: Params, batch: Batch, blocks: int) -> tuple[jax.Array, 
         batch["decoder_input_tokens"], batch["decoder_segment_ids"], batch["decoder_positions"]
     )
     targets_BT = batch["decoder_target_tokens"]
-    return loss.token_loss(hidden_BTD, model.unembedding(), targets_BT, cfg.vocab_size, blocks)
+    return loss.token_loss(
+        hidden_BTD, model.unembedding(), targets_BT, cfg.vocab_size, blocks, cfg.logit_softcap
+    )
