@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser()
     args, rest = commands.parse_known_args(verb_first(sys.argv[1:] if argv is None else argv))
     args.overrides = [word for word in rest if "=" in word and not word.startswith("-")]
+    if getattr(args, "profile", ""):
+        args.overrides.append(f"train.profile={args.profile}")
     if unknown := [word for word in rest if word not in args.overrides]:
         commands.error(f"unknown argument: {' '.join(unknown)}")
     try:
@@ -99,6 +101,9 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument("--prove", action="store_true", help="prove what is there once more")
         if word == "data":
             _with_runner(verb)
+        if word == "train":
+            what = "steps to trace, such as 10:15: sets train.profile"
+            verb.add_argument("--profile", default="", metavar="FIRST:LAST", help=what)
     _probe(verbs)
     _fertility(verbs)
     _laws(verbs)

@@ -1,7 +1,7 @@
 """Metrics of a run: one JSON object a step in metrics.jsonl, TensorBoard, and a line to watch."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 import datetime
 import json
@@ -18,10 +18,13 @@ import numpy as np
 from lrl_jax import recipe_train
 from lrl_jax.data.plan import Plan
 from lrl_jax.model import llama
+from lrl_jax.train import adapt, goodput, learn
+from lrl_jax.train.clock import Clock
 
 log = logging.getLogger(__name__)
 
-FILES = ("metrics.jsonl", "samples.jsonl", "evaluations.jsonl")
+METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
+FILES = (METRICS, "samples.jsonl", "evaluations.jsonl")
 
 # Dense bfloat16 FLOP/s of one device, by `device_kind`: cloud.google.com/tpu/docs/v4 (v5e, v5p,
 # v6e likewise) and NVIDIA's datasheets of the A100, H100 SXM and H200.
@@ -42,17 +45,25 @@ class Log:
     """Where metrics go; a context manager. Only process 0 writes.
 
     On a resume, lines of steps after `done` are dropped: they will be made again, equal. A line
-    cut short by a crash is dropped too. Trackers may fail; training goes on without them.
+    cut short by a crash is dropped too. Events only grow: they say what the steps that were made
+    twice took. Trackers may fail; training goes on without them.
 
     Args:
-      folder: gets FILES and tensorboard/.
+      folder: gets FILES, EVENTS and tensorboard/.
       done: steps done so far.
       total: steps of the whole run.
       every: a line on a plain terminal each so many steps.
+      began: when this process began, in seconds since 1970; now, if 0.
     """
 
     def __init__(
-        self, folder: epath.PathLike, done: int, total: int, every: int, tensorboard: bool
+        self,
+        folder: epath.PathLike,
+        done: int,
+        total: int,
+        every: int,
+        tensorboard: bool,
+        began: float = 0.0,
     ):
         self.folder = epath.Path(folder)
         self._writes = jax.process_index() == 0
@@ -61,6 +72,10 @@ class Log:
         self._board = self._progress = None
         if self._writes:
             self.folder.mkdir(parents=True, exist_ok=True)
+            if done < total:
+                before = read(self.folder / EVENTS), read(self.folder / METRICS)
+                left = goodput.left_behind(*before, done)
+                self.event("start", done, at=began or time.time(), **left)
             for name in FILES:
                 _drop_after(self.folder / name, done)
             self._board = _board(self.folder / "tensorboard", done) if tensorboard else None
@@ -80,7 +95,7 @@ class Log:
         """Writes the metrics of one step; `line` says them in words."""
         if not self._writes:
             return
-        self.write("metrics.jsonl", record)
+        self.write(METRICS, record)
         self._to_board(record)
         step = record["step"]
         if self._progress is not None:
@@ -95,6 +110,19 @@ class Log:
         assert name in FILES, name
         if self._writes:
             self._pending.setdefault(name, []).append(_dump(record))
+
+    def event(self, name: str, step: int, **facts: Any) -> None:
+        """Puts on disk at once that the run has started, saved or stopped, after `step` steps."""
+        if self._writes:
+            at = facts.pop("at", time.time())
+            _append(self.folder / EVENTS, _dump({"event": name, "at": at, "step": step} | facts))
+
+    def goodput(self) -> goodput.Goodput | None:
+        """Of the whole run so far, this process and those before it."""
+        if not self._writes:
+            return None
+        self.flush()
+        return goodput.measure(read(self.folder / EVENTS), read(self.folder / METRICS))
 
     def say(self, text: str) -> None:
         """Shows a line to whoever watches."""
@@ -145,6 +173,7 @@ class Report:
 
     Args:
       bytes_per_token: of each dataset, bytes of text per loss token.
+      clock: tells where the seconds of a step went.
     """
 
     def __init__(
@@ -155,12 +184,15 @@ class Report:
         length: int,
         chips: int,
         bytes_per_token: Mapping[str, float],
+        clock: Clock,
     ):
         self._settings, self._plan, self._bytes = settings, plan, bytes_per_token
-        self._chips = chips
-        self._flops = flops_per_token(cfg, length)
+        self._chips, self._clock = chips, clock
+        self._flops = {
+            stage.name: flops_per_token(cfg, length, learning(cfg, stage))
+            for stage in settings.stages
+        }
         self._peak = peak_flops(jax.devices()[0])
-        self._last = time.perf_counter()
         self._seconds: collections.deque[float] = collections.deque(maxlen=50)
 
     def __call__(self, at: Dispatched, metrics: Mapping[str, Any]) -> tuple[dict, str]:
@@ -187,17 +219,20 @@ class Report:
         return record | self._speed(at, record["tokens"]), self._line(record)
 
     def _speed(self, at: Dispatched, tokens: int) -> dict[str, Any]:
-        now = time.perf_counter()
-        seconds, self._last = now - self._last, now
+        spent = self._clock.lap()
+        seconds = sum(spent.values())
         self._seconds.append(seconds)
         rate = tokens / seconds
         stats = jax.local_devices()[0].memory_stats() or {}
+        flops = self._flops[at.stage]
         return {
+            "at": time.time(),
             "seconds": seconds,
+            "spent": spent,
             "data_wait": at.waited,
             "tokens_per_second": rate,
             "tokens_per_second_per_chip": rate / self._chips,
-            "mfu": self._peak and self._flops * rate / (self._peak * self._chips),
+            "mfu": self._peak and flops * rate / (self._peak * self._chips),
             "hbm_bytes": stats.get("peak_bytes_in_use"),
         }
 
@@ -214,17 +249,30 @@ class Report:
         return "  ".join(words)
 
 
-def flops_per_token(cfg: llama.LlamaConfig, length: int) -> float:
+def flops_per_token(
+    cfg: llama.LlamaConfig, length: int, learns: Collection[str] | None = None
+) -> float:
     """FLOPs of forward and backward of a token in rows of `length`, as MFU counts them.
 
-    6 for each weight of a matrix product, and attention (PaLM, arXiv 2204.02311, appendix B) over
-    the half of the row that is not masked. Recomputation is not counted, nor what frozen
-    parameters save.
+    6 for each weight of a matrix product: 2 forward, 2 for the gradient of its input, and 2 for its
+    own, which a frozen one has not. Attention (PaLM, arXiv 2204.02311, appendix B) over the half of
+    the row that is not masked. Recomputation is not counted.
+
+    Args:
+      learns: names of the parameters that learn; all of them, if not given.
     """
     sizes = {name: math.prod(leaf.shape) for name, leaf in llama.abstract(cfg).items()}
     looked_up = {"embed_VD"} if not cfg.tie_embeddings else set()
-    weights = sum(n for name, n in sizes.items() if name not in looked_up and "norm" not in name)
-    return 6 * weights + 6 * cfg.depth * length * cfg.num_heads * cfg.head_width
+    flops = 6 * cfg.depth * length * cfg.num_heads * cfg.head_width
+    for name in adapt.learnable(sizes):
+        if name not in looked_up and learn.is_matrix(name):
+            flops += (6 if learns is None or name in learns else 4) * sizes[name]
+    return flops
+
+
+def learning(cfg: llama.LlamaConfig, stage: recipe_train.Stage) -> tuple[str, ...]:
+    """Names of the parameters that a stage trains."""
+    return learn.trainable(learn.groups(stage.learn, adapt.learnable(llama.abstract(cfg))))
 
 
 def read(path: epath.PathLike) -> list[dict]:
@@ -276,7 +324,7 @@ def _flat(record: Mapping[str, Any], prefix: str = ""):
     for name, value in record.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float):
+        elif isinstance(value, int | float) and name != "at":
             yield prefix + name, value
 
 

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import itertools
 import logging
+import time
 from typing import Any, Protocol
 
 from etils import epath
@@ -24,11 +25,13 @@ from lrl_jax.data.plan import Plan, changes, compatible
 from lrl_jax.data.stream import Prefetch
 from lrl_jax.mesh import check_batch, param_shardings, place, said_by_each
 from lrl_jax.model import llama
-from lrl_jax.train import adapt, learn, optimizer
+from lrl_jax.train import adapt, goodput, learn, optimizer
 from lrl_jax.train.asks import NOTHING, STOP, Asks
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints
+from lrl_jax.train.clock import Clock
 from lrl_jax.train.log import Dispatched, Log, Report
 from lrl_jax.train.moments import Params
+from lrl_jax.train.profile import Profile
 from lrl_jax.train.step import Metrics, State, Step, make_step
 
 log = logging.getLogger(__name__)
@@ -89,7 +92,7 @@ def train(
     Args:
       params: makes the starting parameters, placed by `mesh.param_shardings`.
       folder: the run's train/ folder; gets checkpoints/, metrics.jsonl, samples.jsonl,
-        evaluations.jsonl and tensorboard/.
+        evaluations.jsonl, events.jsonl, tensorboard/ and profile/.
       new_rows: bool [padded vocabulary], true for rows of new tokens.
       bytes_per_token: of each dataset, bytes of text per loss token, for bits per byte.
       sample: every `sample_every` steps, records {prompt, text} to show.
@@ -103,27 +106,38 @@ def train(
       DivergedError: `max_skipped` steps in a row were not finite.
       ValueError: recipe, checkpoint and data do not fit each other.
     """
+    began, clock = time.time(), Clock()
     folder = epath.Path(folder)
     check_batch(mesh, stream.batch_size)
+    traced = settings.traced()
     table = learn.phases(settings.stages)
     steps = _steps(settings, cfg, mesh, table, param_dtype, new_rows)
     length, chips = stream.sequence_length, mesh.devices.size
-    report = Report(settings, cfg, stream.plan, length, chips, bytes_per_token or {})
+    report = Report(settings, cfg, stream.plan, length, chips, bytes_per_token or {}, clock)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(clock)
         stack.enter_context(jax.set_mesh(mesh))
         asks = stack.enter_context(Asks(folder.parent / "SAVE", settings.save.minutes))
         checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", settings.save.keep))
-        state, done, row = _resume(checkpoints, table, steps, stream, settings)
-        if state is None:
-            state = steps(0).begin(params(), jnp.int32(0), jnp.int32(0))
-        out = Log(folder, done, settings.steps, settings.log_every, settings.tensorboard)
+        with clock.doing("start"):
+            state, done, row = _resume(checkpoints, table, steps, stream, settings)
+            if state is None:
+                state = steps(0).begin(params(), jnp.int32(0), jnp.int32(0))
+        out = Log(folder, done, settings.steps, settings.log_every, settings.tensorboard, began)
         stack.enter_context(out)
         batches = stack.enter_context(stream.prefetch(row))
-        run = _Run(settings, mesh, stream, checkpoints, asks, out, report, sample, evaluators)
+        trace = stack.enter_context(Profile(traced, folder / "profile"))
+        run = _Run(
+            settings, mesh, stream, checkpoints, asks, out, report, sample, evaluators, clock, trace
+        )
         run.state, run.done, run.row = state, done, row
+        if done < settings.steps:
+            stack.callback(lambda: out.event("stop", run.done, spent=clock.lap()))
         for i, phase in enumerate(table):
             if run.done < phase.end:
                 run.phase(phase, steps(i), batches)
+        if done < settings.steps and (found := out.goodput()):
+            out.say(goodput.line(found))
         return run.state
 
 
@@ -201,6 +215,8 @@ class _Run:
     report: Report
     sample: Sample | None
     evaluators: Sequence[Evaluator]
+    clock: Clock
+    trace: Profile
     state: State = dataclasses.field(default_factory=dict)
     done: int = 0
     row: int = 0
@@ -209,25 +225,53 @@ class _Run:
     def phase(self, phase: learn.Phase, step: Step, batches: Prefetch) -> None:
         """Runs the rest of a phase; with a fresh optimizer if it has not begun."""
         if self.done == phase.start > 0:
-            self.state = step.begin(self.state["params"], self.state["step"], self.state["skipped"])
+            with self.clock.doing("compile"):
+                last = self.state
+                self.state = step.begin(last["params"], last["step"], last["skipped"])
+        first = True
         while self.done < phase.end:
             self.checkpoints.poll()
-            row, rows = next(batches)
+            with self.clock.doing("data"):
+                row, rows = next(batches)
             assert row == self.row, (row, self.row)
-            metrics = self.dispatch(step, rows)
+            self.begin_trace()
+            with self.clock.doing("compile") if first else contextlib.nullcontext():
+                metrics = self.dispatch(step, rows)
+            self.clock.dispatched(metrics["loss"])
+            first = False
             asked = self.read()  # of the step before: the devices already have the next one
             dispatched = Dispatched(
                 self.done, row, self.stream.dataset_ids(row), self._stage(), batches.waited
             )
             self.unread = dispatched, metrics
-            self.look()
-            self.save_if(asked)
+            asked = max(asked, self.end_trace())
+            with self.clock.doing("evaluate"):
+                self.look()
+            with self.clock.doing("checkpoint"):
+                self.save_if(asked)
+
+    def begin_trace(self) -> None:
+        """Begins the trace before the first of its steps, with nothing else under way."""
+        if self.trace.begins(self.done + 1):
+            jax.block_until_ready(self.state)
+            with self.clock.doing("profile"):
+                self.trace.begin()
+
+    def end_trace(self) -> int:
+        """Ends the trace after the last of its steps; returns what was asked in that."""
+        if not self.trace.ends(self.done):
+            return NOTHING
+        asked = self.read()
+        with self.clock.doing("profile"):
+            self.log.say(self.trace.end())
+        return asked
 
     def dispatch(self, step: Step, rows: Mapping[str, np.ndarray]) -> Metrics:
         size = self.stream.batch_size
         batch = {name: place(part, self.mesh, size) for name, part in rows.items()}
         asked = said_by_each(self.mesh, self.asks.now())
-        self.state, metrics = step.run(self.state, batch, asked)
+        with jax.profiler.StepTraceAnnotation("train", step_num=self.done + 1):
+            self.state, metrics = step.run(self.state, batch, asked)
         self.done, self.row = self.done + 1, self.row + size
         return metrics
 
@@ -270,6 +314,7 @@ class _Run:
             "train": self.settings.model_dump(mode="json"),
         }
         self.checkpoints.save(self.done, self.state, meta)
+        self.log.event("save", self.done)
         self.asks.saved()
         if last or asked == STOP:
             self.checkpoints.wait()

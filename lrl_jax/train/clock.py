@@ -1,0 +1,128 @@
+"""Where a run's seconds go: on the devices, or waiting for one of a few things."""
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import queue
+import threading
+import time
+
+import jax
+
+COMPUTE, OTHER = "compute", "other"
+# What the devices wait for; `start` restores a checkpoint or makes the first weights.
+WAITS = ("start", "compile", "data", "checkpoint", "evaluate", "profile")
+KINDS = (COMPUTE, *WAITS, OTHER)
+
+Span = tuple[float, float]
+
+
+class Clock:
+    """Splits the time between laps into KINDS; a context manager.
+
+    A second in which a step runs on the devices is `compute`, whatever the host does meanwhile. A
+    second in which none runs belongs to what the host was doing, or to `other`.
+
+    Args:
+      now: seconds from any beginning.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter):
+        self._now = now
+        self._lap = now()
+        self._spans: list[tuple[str, float, float]] = []
+        self._open: tuple[str, float] | None = None
+        self._lock = threading.Lock()
+        self._running: list[list[float]] = []  # steps: [dispatched], and [..., ready] when it is
+        self._asked: queue.SimpleQueue = queue.SimpleQueue()
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name="clock")
+        self._watcher.start()
+
+    def __enter__(self) -> "Clock":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self._asked.put(None)
+
+    @contextlib.contextmanager
+    def doing(self, kind: str) -> Iterator[None]:
+        """The host waits for this meanwhile; of two at a time, the outer one counts."""
+        assert kind in WAITS, kind
+        if self._open is not None:
+            yield
+            return
+        self._open = kind, self._now()
+        try:
+            yield
+        finally:
+            self._spans.append((*self._open, self._now()))
+            self._open = None
+
+    def dispatched(self, result: jax.Array) -> None:
+        """A step was given to the devices, which is done when `result` is there."""
+        step = [self._now()]
+        with self._lock:
+            self._running.append(step)
+        self._asked.put((step, result))
+
+    def lap(self) -> dict[str, float]:
+        """Seconds of each kind since the last lap; together they are all of it."""
+        now = self._now()
+        if self._open is not None:  # the rest of it belongs to the next lap
+            kind, start = self._open
+            self._spans.append((kind, start, now))
+            self._open = kind, now
+        with self._lock:
+            steps = [tuple(step) for step in self._running]
+            self._running = [step for step in self._running if len(step) == 1]
+        out = divide((self._lap, now), busy(steps, now), self._spans)
+        self._lap, self._spans = now, []
+        return out
+
+    def _watch(self) -> None:
+        while (asked := self._asked.get()) is not None:
+            step, result = asked
+            with contextlib.suppress(Exception):  # the loop will meet it too, and say it
+                jax.block_until_ready(result)
+            with self._lock:
+                step.append(self._now())
+            del asked, result
+
+
+def busy(steps: Sequence[Sequence[float]], now: float) -> list[Span]:
+    """When the devices worked: they take steps in order, one at a time.
+
+    Args:
+      steps: when each was dispatched, and when it was ready, if it is.
+
+    >>> busy([(0.0, 2.0), (1.0, 3.0), (5.0,), (6.0,)], now=7.0)
+    [(0.0, 2.0), (2.0, 3.0), (5.0, 7.0)]
+    """
+    out: list[Span] = []
+    free = 0.0
+    for start, *ready in steps:
+        end = ready[0] if ready else now
+        if (begin := max(start, free)) < end:
+            out.append((begin, end))
+        free = max(free, end)
+    return out
+
+
+def divide(
+    window: Span, running: Sequence[Span], waits: Sequence[tuple[str, float, float]]
+) -> dict[str, float]:
+    """The window by KINDS; those of no length are left out.
+
+    >>> divide((0.0, 10.0), [(1.0, 4.0)], [("data", 3.0, 6.0), ("checkpoint", 8.0, 9.5)])
+    {'compute': 3.0, 'data': 2.0, 'checkpoint': 1.5, 'other': 3.5}
+    """
+    out = dict.fromkeys(KINDS, 0.0)
+    out[COMPUTE] = sum(_shared(window, span) for span in running)
+    for kind, start, end in waits:
+        mine = max(start, window[0]), min(end, window[1])
+        out[kind] += max(0.0, mine[1] - mine[0]) - sum(_shared(mine, span) for span in running)
+    out[OTHER] = max(0.0, window[1] - window[0] - sum(out.values()))
+    return {kind: seconds for kind, seconds in out.items() if seconds > 0}
+
+
+def _shared(one: Span, other: Span) -> float:
+    return max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
