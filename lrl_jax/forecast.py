@@ -76,6 +76,14 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
         return
     for one in fitted:
         Console().print(report(run.recipe.name, one, found, count.get(one.phase)))
+    if len(fitted) > 1 and all(count.get(one.phase) and one.cost for one in fitted):
+        days = [one.days(count[one.phase]) for one in fitted]
+        low, high = (sum(each) for each in zip(*days, strict=True))
+        hours = [24 * found.count * day for day in (low, high)]
+        Console().print(
+            f"the whole run: {low:.2f} to {high:.2f} days, {hours[0]:,.0f} to {hours[1]:,.0f} "
+            "chip-hours"
+        )
 
 
 def _phases(run: Run, wanted: Job, found: topology.Target, told: search.Told):
@@ -98,9 +106,11 @@ def _compiled(run: Run, wanted: Job, phase, found: topology.Target, told: search
         told(str(e))
         instead = search.nearest(wanted, found, told)
         if instead is None:
+            larger = search.larger(wanted, found)
             raise ValueError(
-                f"{found.name}: {e}, and no setting tried makes it fit; take more chips, "
-                "train less (train.lora), or store moments in fewer bits (train.optimizer.moments)"
+                f"{found.name}: {e}, and no setting tried makes it fit; take more chips"
+                f"{f' ({larger} holds twice the state)' if larger else ''}, train less "
+                "(train.lora), or store moments in fewer bits (train.optimizer.moments)"
             ) from None
         raise ValueError(f"{found.name}: {e}; it fits with {instead.words}") from None
 
@@ -169,6 +179,8 @@ def report(title: str, one: Fitted, found: topology.Target, count: int | None) -
     table.add_row("all", f"{m.total / GIB:7.2f} GiB of {m.limit / GIB:.2f}")
     table.add_row("host memory", f"{m.host / GIB:7.2f} GiB for each chip")
     table.add_row("remat", one.remat)
+    for option, value in found.chip.options.items():
+        table.add_row("compiler option", f"{option}={value}")
     if one.cost is None:
         table.add_row("time", "not estimated: this compiler says nothing about it")
         return table

@@ -7,7 +7,7 @@ import pytest
 from tiny_llama import CFG
 
 from lrl_jax import chips, cli, recipe_train
-from lrl_jax.fit import auto, cost, search, topology
+from lrl_jax.fit import auto, cost, gpus, search, topology
 from lrl_jax.fit import compile as fitting
 from lrl_jax.model import llama
 
@@ -303,6 +303,13 @@ def test_a_search_says_how_much_it_may_compile_and_keeps_the_batch():
     assert [one["remat"] for one in ways[0]] == list(search.RUNGS)
 
 
+def test_a_larger_machine_is_one_that_holds_the_state_twice():
+    wide = dataclasses.replace(CFG, width=4096, depth=32, mlp_width=16384)
+    # 32 layers of 3 x 4,096 x 16,384 weights and little else, 12 bytes each: 72 GiB
+    assert search.larger(job(wide), here()) == "v5e-16"
+    assert search.larger(job(CFG), here("v4")) == "v4-8"
+
+
 def test_days_have_a_band():
     low, high = fitted(1, 2.0).days(43200)
     assert (low, high) == (1.0, pytest.approx(1.25))
@@ -350,6 +357,22 @@ def test_a_small_model_compiles_for_every_chip(name):
     rows = 8 / target.count
     assert sum(got.cost.flops.values()) == (2 + 5) * 2 * 2 * 4 * 64 * 256 * 256 * rows
     assert got.memory.total < target.chip.memory
+
+
+@pytest.mark.skipif(not gpus.plugin(), reason="no JAX CUDA plugin")
+@pytest.mark.slow
+def test_a_small_model_compiles_for_gpus_and_gives_bytes():
+    one = job(SMALL)
+    got = fitting.compile_step(one, one.phases[0], topology.describe("h100-8"))
+    assert got.cost is None
+    assert 0 < got.memory.parameters < got.memory.total < got.memory.limit
+
+
+def test_gpus_without_their_compiler_are_refused_with_its_name():
+    if gpus.plugin():
+        pytest.skip("the CUDA plugin is here")
+    with pytest.raises(ValueError, match="pip install --no-deps jax-cuda13-plugin"):
+        topology.describe("h200-8")
 
 
 @needs_libtpu

@@ -28,7 +28,7 @@ def describe(kind: str, nodes: int, count: int) -> Sequence[Any]:
     Raises:
       ValueError: no CUDA plugin here.
     """
-    if not any(importlib.util.find_spec(name) for name in PLUGINS):
+    if not plugin():
         raise ValueError(
             f"{kind}: compiling for a GPU needs JAX's CUDA plugin, but no GPU: pip install "
             "--no-deps jax-cuda13-plugin jax-cuda13-pjrt, in the version of jax"
@@ -42,6 +42,11 @@ def describe(kind: str, nodes: int, count: int) -> Sequence[Any]:
         target_config=_text(*CARDS[kind]),
     )
     return described.devices
+
+
+def plugin() -> bool:
+    """Whether XLA's CUDA compiler is here."""
+    return any(importlib.util.find_spec(name) for name in PLUGINS)
 
 
 def _text(name: str, memory: int, bandwidth: int, cores: int, clock: float, version) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from lrl_jax import mesh as meshes
 from lrl_jax.chips import GIB
-from lrl_jax.fit.compile import Fitted, Job, TooLargeError, compile_step
+from lrl_jax.fit import topology
+from lrl_jax.fit.compile import Fitted, Job, TooLargeError, compile_step, whole_state
 from lrl_jax.fit.topology import Target
 from lrl_jax.model import llama
 
@@ -110,6 +111,16 @@ def _savings(job: Job, target: Target) -> Iterator[Changes]:
     if tensor == 1:
         split = dict(data=slices, fsdp=target.count // slices // 2, tensor=2)
         yield {"mesh": settings.axes.model_copy(update=split)}
+
+
+def larger(job: Job, target: Target) -> str:
+    """The smallest machine of these chips that holds the state and as much again; or no name."""
+    whole = whole_state(job, target.devices[0])
+    for name in topology.names():
+        other = topology.read(name)
+        if other.kind == target.kind and other.count * target.chip.memory > 2 * whole:
+            return name
+    return ""
 
 
 # ---------------------------------------------------------------------------- the best
