@@ -173,10 +173,13 @@ class Export(Part):
     """A Hugging Face folder, gated by reloading it: tokens and logits must match.
 
     Attributes:
+      form: of a run with `train.lora`: adapters `merged` into the weights, or an `adapter` in
+        PEFT's format to put on the base, with what else was trained.
       use_ema: the running average of the weights, of a run with `train.ema`.
       vector: added to every weight but the rows of new tokens.
     """
 
+    form: Literal["merged", "adapter"] = "merged"
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     max_shard_bytes: PositiveInt = 5_000_000_000
     gate_lines: PositiveInt = 200
@@ -247,6 +250,21 @@ class Recipe(Part):
                 "vocab.method: train makes an unrelated vocabulary, which base.model's "
                 "embeddings do not fit; use extend or keep"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _export_fits_training(self) -> "Recipe":
+        part = self.export
+        if part.form == "adapter" and self.train.lora is None:
+            raise ValueError("export.form: adapter needs train.lora; use merged")
+        if part.form == "adapter" and isinstance(self.base, Scratch):
+            raise ValueError("export.form: adapter is put on base.model, which is not given")
+        if part.form == "adapter" and part.vector is not None:
+            raise ValueError("export.vector moves every weight, an adapter few; use form: merged")
+        if part.vector is not None and isinstance(self.base, Scratch):
+            raise ValueError("export.vector wants what base.model was tuned to; there is no such")
+        if part.use_ema and not self.train.ema:
+            raise ValueError("export.use_ema needs train.ema, such as 0.999")
         return self
 
     @property

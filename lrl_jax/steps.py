@@ -6,6 +6,7 @@ Each is a function of the run, reads what the words before it left, and leaves i
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from lrl_jax.evaluate import measure, samples
 from lrl_jax.evaluate import report as reporting
 from lrl_jax.fit import auto
 from lrl_jax.fit import compile as fitting
-from lrl_jax.hf import card, gate, load, save
+from lrl_jax.hf import adapter, card, gate, load, save, vector
 from lrl_jax.model import llama
 from lrl_jax.recipe import Pretrained, Recipe
 from lrl_jax.run import Run, resolved, write_json
@@ -186,22 +187,20 @@ def export(run: Run) -> None:
     recipe, final = run.recipe, run.at("export")
     cfg = dataclasses.replace(weights.config(run), dtype="float32")
     mesh = prepare.mesh_of(run, cfg)
-    params = weights.trained(run, cfg, mesh)
     tokenizer = tokenizers.load(run.at("vocab"))
-    config = json.loads((run.at("init") / "config.json").read_text())
     lines = [line for line in text.read_many(_gate_texts(run)) if line.strip()]
     staged = final.with_name("export.unproved")
     if meshes.lead() and staged.exists():
         staged.rmtree()
     meshes.meet("export is clear")
-    part = recipe.export
-    save.save(staged, params, cfg, config, part.dtype, part.max_shard_bytes)
+    forms = {"merged": _merged, "adapter": _adapter}
+    check = forms[recipe.export.form](run, staged, cfg, mesh)
     if meshes.lead():
         prepare.copy_tokenizer(run.at("vocab"), staged)
         prepare.held(staged, prepare.proof(run, staged, prepare.base_tokenizer(run) or tokenizer))
         (staged / "README.md").write_text(_card(run))
     meshes.meet("export is written")
-    found = gate.check(staged, cfg, params, tokenizer, lines[: part.gate_lines], part.dtype)
+    found = check(tokenizer, lines[: recipe.export.gate_lines], recipe.export.dtype)
     if not found.passed:
         raise VerificationError(
             f"{staged}: the export is not the model: {'; '.join(found.problems)}. "
@@ -211,6 +210,39 @@ def export(run: Run) -> None:
         write_json(staged / "gate.json", {"passed": True} | dataclasses.asdict(found))
         save.finish(staged, final)
     say(f"export: {final}: same tokens on {found.texts} texts, {_differences(found)}")
+
+
+Check = Callable[[tokenizers.Tokenizer, Sequence[str], str], gate.Gate]
+
+
+def _merged(run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Check:
+    """Writes the model itself; what compares it with what was written."""
+    part = run.recipe.export
+    params = weights.trained(run, cfg, mesh)
+    if part.vector is not None:
+        ends = (Pretrained(model=name) for name in (part.vector.instruct, part.vector.base))
+        rows = len(splice.read(run.at("vocab") / "splice.json").kept)
+        params = vector.add(params, cfg, *map(load.resolve, ends), part.vector.scale, rows)
+    config = json.loads((run.at("init") / "config.json").read_text())
+    save.save(staged, params, cfg, config, part.dtype, part.max_shard_bytes)
+    return functools.partial(gate.check, staged, cfg, params)
+
+
+def _adapter(
+    run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh
+) -> Check:
+    """Writes adapters and what else was trained, to be put on the base."""
+    training = adapt.adapted(cfg, run.recipe.train)
+    params = weights.unmerged(run, training, mesh)
+    cfg = dataclasses.replace(training, frozen=None)
+    full = {*llama.abstract(cfg)} - {*adapt.frozen(cfg, run.recipe.train.stages)}
+    if prepare.new_pieces(run):
+        full |= {"embed_VD", "unembed_DV"} & {*params}
+    full = {name for name in full if "_lora_" not in name}
+    base = run.recipe.base
+    assert isinstance(base, Pretrained)
+    adapter.save(staged, params, cfg, full, base.model, run.recipe.export.dtype)
+    return functools.partial(gate.check_adapter, staged, run.base_folder(), cfg, params, full, mesh)
 
 
 def _gate_texts(run: Run) -> Sequence[str]:

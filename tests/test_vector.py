@@ -101,5 +101,5 @@ def test_models_of_another_shape_or_other_tokens_are_refused(folders, tmp_path):
           hand_tokenizer.make(first=("x",)))  # fmt: skip
     with pytest.raises(ValueError, match=r"token 0 is 'x' in one and '<unk>' in the other"):
         vector.add(before, OLD, tmp_path / "moved", base, 1.0, BASE.size)
-    with pytest.raises(ValueError, match=r"has 266 pieces, the base of this run 270"):
+    with pytest.raises(ValueError, match=r"has 266 pieces, this run's base 270"):
         vector.add(before, OLD, instruct, tmp_path / "moved", 1.0, 270)

@@ -1,20 +1,23 @@
 """The gate of an export: what was written is read back and compared with what was trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 import dataclasses
+import functools
 import importlib.util
+from typing import Any
 
 from etils import epath
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrl_jax.hf import load
+from lrl_jax.hf import adapter, load
 from lrl_jax.model import llama
 from lrl_jax.vocab.auto import AutoCodec
 from lrl_jax.vocab.tokenizer import Tokenizer
 
 TOLERANCE = 1e-4  # of float32 logits, for each unit of the largest one (at least 1)
+Logits = Callable[[np.ndarray], np.ndarray]
 LOGIT_TEXTS, LOGIT_TOKENS = 8, 128  # what logits are compared on; tokens are compared on all texts
 
 
@@ -57,26 +60,86 @@ def check(
       texts: at least one; a sample of what the model will read.
       dtype: of the tensors in the folder, as given to `save`.
     """
+    exact = dataclasses.replace(cfg, dtype="float32")
+    shardings = {name: w.sharding for name, w in params.items()}
+
+    def trained(batch_BT: np.ndarray) -> np.ndarray:
+        return _logits(exact, _rounded(params, dtype, params), batch_BT)
+
+    def reloaded(batch_BT: np.ndarray) -> np.ndarray:
+        return _logits(exact, load.load(folder, exact, shardings, "float32"), batch_BT)
+
+    return _compare(folder, tokenizer, texts, trained, reloaded, functools.partial(_peer, folder))
+
+
+def check_adapter(
+    folder: epath.PathLike,
+    base: epath.PathLike,
+    cfg: llama.LlamaConfig,
+    params: llama.Params,
+    full: Collection[str],
+    mesh: jax.sharding.Mesh,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    dtype: str,
+) -> Gate:
+    """The same of an adapter that is put on the model in `base`.
+
+    Args:
+      cfg: of the model with its adapters.
+      params: with the adapters; what is neither theirs nor in `full` should be the base's.
+      full: what the folder holds whole, as given to `adapter.save`.
+    """
+    exact = dataclasses.replace(cfg, dtype="float32")
+    plain = dataclasses.replace(exact, lora=None)
+    written = [name for name in params if name in full or "_lora_" in name]
+
+    def trained(batch_BT: np.ndarray) -> np.ndarray:
+        return _logits(exact, _rounded(params, dtype, written), batch_BT)
+
+    def reloaded(batch_BT: np.ndarray) -> np.ndarray:
+        lora, changed = adapter.read(folder, plain, mesh, "float32")
+        old = dataclasses.replace(plain, vocab_size=load.read_config(base)["vocab_size"])
+        shardings = {name: w.sharding for name, w in params.items()}
+        both = load.load(base, old, shardings, "float32") | changed
+        return _logits(dataclasses.replace(plain, lora=lora), both, batch_BT)
+
+    peer = functools.partial(_peer, base, folder, cfg.vocab_size)
+    return _compare(folder, tokenizer, texts, trained, reloaded, peer)
+
+
+def _compare(
+    folder: epath.PathLike,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    trained: Logits,
+    reloaded: Logits,
+    peer: Callable[[], Any],
+) -> Gate:
     if not texts:
         raise ValueError("the export gate needs texts; name some in export.gate_on")
     folder = epath.Path(folder)
     problems = _token_problems(folder, tokenizer, texts)
-    exact = dataclasses.replace(cfg, dtype="float32")
     batch_BT = _batch(tokenizer, texts)
-    shardings = {name: w.sharding for name, w in params.items()}
-    rounded = jax.tree.map(lambda w: w.astype(dtype).astype("float32"), params)
-    want_BTV = _logits(exact, rounded, batch_BT)
-    del rounded
-    got_BTV = _logits(exact, load.load(folder, exact, shardings, "float32"), batch_BT)
+    want_BTV = trained(batch_BT)
+    got_BTV = reloaded(batch_BT)
     bound = TOLERANCE * max(1.0, float(np.abs(want_BTV).max()))
     reload_error = float(np.abs(got_BTV - want_BTV).max())
     if not reload_error <= bound:
         problems.append(f"reloaded logits differ by {reload_error:.2g} (at most {bound:.2g})")
-    error = _transformers_error(folder, batch_BT, want_BTV)
+    error = _transformers_error(peer, batch_BT, want_BTV)
     if error is not None and not error <= bound:
         problems.append(f"transformers' logits differ by {error:.2g} (at most {bound:.2g})")
     tokens = sum(len(ids) for ids in tokenizer.encode_batch(texts))
     return Gate(len(texts), tokens, reload_error, error, tuple(problems))
+
+
+def _rounded(params: llama.Params, dtype: str, names: Collection[str]) -> llama.Params:
+    """Float32, those of `names` as they are in a file of `dtype`."""
+    return {
+        name: (w.astype(dtype) if name in names else w).astype("float32")
+        for name, w in params.items()
+    }
 
 
 def _token_problems(folder: epath.Path, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
@@ -125,9 +188,22 @@ def _logits(
     return np.concatenate([np.asarray(run(params, row_T[None])) for row_T in batch_BT])
 
 
-def _transformers_error(folder: epath.Path, batch_BT, want_BTV) -> float | None:
-    """Largest difference from transformers' float32 logits; None without torch."""
-    if importlib.util.find_spec("torch") is None or "://" in str(folder):
+def _transformers_error(peer: Callable[[], Any], batch_BT, want_BTV) -> float | None:
+    """Largest difference from the float32 logits of transformers' model, if there is one."""
+    if (model := peer()) is None:
+        return None
+    import torch
+
+    with torch.no_grad():
+        rows = [model(torch.tensor(row_T[None].astype(np.int64))).logits for row_T in batch_BT]
+    return float(np.abs(torch.cat(rows).numpy() - want_BTV).max())
+
+
+def _peer(folder: epath.PathLike, beside: epath.PathLike = "", vocab_size: int = 0) -> Any:
+    """transformers' model, with peft's adapter if given; None without those libraries."""
+    needs = ["torch", "peft"] if beside else ["torch"]
+    remote = any("://" in str(path) for path in (folder, beside))
+    if remote or any(importlib.util.find_spec(name) is None for name in needs):
         return None
     import torch
     import transformers
@@ -135,7 +211,11 @@ def _transformers_error(folder: epath.Path, batch_BT, want_BTV) -> float | None:
     transformers.utils.logging.disable_progress_bar()
     model = transformers.AutoModelForCausalLM.from_pretrained(
         str(folder), dtype=torch.float32, local_files_only=True
-    ).eval()
-    with torch.no_grad():
-        rows = [model(torch.tensor(row_T[None].astype(np.int64))).logits for row_T in batch_BT]
-    return float(np.abs(torch.cat(rows).numpy() - want_BTV).max())
+    )
+    if beside:
+        import peft
+
+        if model.config.vocab_size != vocab_size:
+            model.resize_token_embeddings(vocab_size, mean_resizing=False)
+        model = peft.PeftModel.from_pretrained(model, str(beside), local_files_only=True)
+    return model.eval()

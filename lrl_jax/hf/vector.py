@@ -60,7 +60,7 @@ def same_tokens(instruct: epath.Path, base: epath.Path, rows: int) -> None:
     for folder, found in zip((instruct, base), pieces, strict=True):
         if len(found) < rows:
             raise ValueError(
-                f"{folder}: its tokenizer has {len(found):,} pieces, the base of this run {rows:,}; "
+                f"{folder}: its tokenizer has {len(found):,} pieces, this run's base {rows:,}; "
                 "export.vector wants the base this run adapts, and a model tuned from it"
             )
     first = next((i for i in range(rows) if pieces[0][i] != pieces[1][i]), None)

@@ -1,0 +1,85 @@
+"""The whole pipeline with adapters on a base in four bits, merged and in PEFT's format."""
+
+import json
+from pathlib import Path
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from small_world import BASE, KOREAN, write_texts
+
+ROOT = Path(__file__).parents[1]
+ALL = 'learn: [{{match: ".*", schedule: {{peak: 1.0e-2, warmup: 2}}}}]'
+ADAPTERS = """learn:
+        - {{match: lora, schedule: {{peak: 1.0e-2, warmup: 2}}}}
+        - {{match: embed, schedule: {{peak: 1.0e-3, warmup: 2}}}}
+        - {{match: ".*", schedule: frozen}}
+  lora: {{rank: 4, alpha: 8}}
+  frozen_dtype: nf4"""
+
+pytestmark = pytest.mark.slow
+
+
+def lrl(*args, code=0):
+    got = subprocess.run(
+        [sys.executable, "-m", "lrl_jax.cli", *args],
+        capture_output=True, text=True, cwd=ROOT, timeout=600, check=False,
+    )  # fmt: skip
+    assert got.returncode == code, got.stdout + got.stderr
+    return got
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A finished run with adapters, and its base."""
+    folder = tmp_path_factory.mktemp("world")
+    write_texts(folder)
+    korean = KOREAN.replace(ALL, ADAPTERS)
+    assert korean != KOREAN
+    for name, text in (("base", BASE), ("korean", korean)):
+        (folder / f"{name}.yaml").write_text(text.format(folder=folder), encoding="utf-8")
+        lrl("run", str(folder / f"{name}.yaml"))
+    return folder
+
+
+def test_the_merged_export_is_evaluated_and_passes_its_gate(world):
+    gate = json.loads((world / "runs/korean/export/gate.json").read_text())
+    assert gate["passed"]
+    config = json.loads((world / "runs/korean/export/config.json").read_text())
+    assert config["vocab_size"] > json.loads(
+        (world / "runs/base/export/config.json").read_text()
+    )["vocab_size"]  # fmt: skip
+    after = json.loads((world / "runs/korean/evaluate/after.json").read_text())
+    assert np.isfinite(after["bits_per_byte"]["kor_Hang"]["bits_per_byte"])
+
+
+def test_the_same_run_leaves_as_an_adapter_that_peft_loads(world):
+    recipe = str(world / "korean.yaml")
+    lrl("export", recipe, "export.form=adapter", "--redo")
+    folder = world / "runs/korean/export"
+    config = json.loads((folder / "adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == str(world / "runs/base/export")
+    assert config["modules_to_save"] == ["embed_tokens", "lm_head"]
+    assert not (folder / "config.json").exists()
+    gate = json.loads((folder / "gate.json").read_text())
+    assert gate["passed"]
+    peft = pytest.importorskip("peft", reason="the adapter is loaded where peft is installed")
+    model = peft.AutoPeftModelForCausalLM.from_pretrained(folder)  # the longer vocabulary too
+    assert gate["transformers_error"] < 1e-4
+    assert model.get_base_model().get_input_embeddings().weight.shape[0] > 340
+
+
+def test_an_instruct_vector_is_added_at_export(world):
+    base = world / "runs/base/export"
+    pair = f"{{instruct: {base}, base: {base}}}"  # of equal models: nothing is added
+    got = lrl("export", str(world / "korean.yaml"), f"export.vector={pair}", "--redo")
+    assert "same tokens" in got.stderr
+    got = lrl("export", str(world / "korean.yaml"), f"export.vector={pair}",
+              "export.form=adapter", "--redo", code=3)  # fmt: skip
+    assert "use form: merged" in got.stderr
+
+
+def test_what_adapters_cannot_be_is_told_by_check(world):
+    got = lrl("check", str(world / "korean.yaml"), "train.lora.match=attention", code=3)
+    assert "train.lora: lora.match: 'attention' finds no weight of a layer" in got.stderr
