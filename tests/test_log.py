@@ -1,5 +1,6 @@
 """Metrics survive crashes, resumes and trackers that fail."""
 
+import dataclasses
 import io
 import json
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
+from lrl_jax import recipe_train
+from lrl_jax.model import lora
 from lrl_jax.train import log
 from lrl_jax.train.clock import Clock
 from lrl_jax.train.log import Dispatched, Log, Report, flops_per_token
@@ -120,3 +123,25 @@ def test_flops_of_a_token_are_six_a_weight_and_the_causal_half_of_attention():
 
 def test_a_device_of_unknown_speed_has_no_peak():
     assert log.peak_flops(jax.devices()[0]) is None
+
+
+def test_a_frozen_weight_costs_four_a_weight():
+    # embed is looked up; q k v o 4 x 256, gate up down 3 x 512 a layer, two layers; head 16 x 128
+    attention = 6 * 2 * 100 * 16
+    head = flops_per_token(tiny.CFG, 100, {"unembed_DV"})
+    assert head == 4 * 2 * (4 * 256 + 3 * 512) + 6 * 16 * 128 + attention
+    layers = flops_per_token(tiny.CFG, 100, {"layers/gate_DF", "layers/q_DNH", "embed_VD"})
+    assert layers == 2 * (6 * (256 + 512) + 4 * (3 * 256 + 2 * 512)) + 4 * 16 * 128 + attention
+
+
+def test_adapters_are_counted_whole_and_what_they_adapt_as_frozen():
+    rank = lora.Lora(names=("layers/q_DNH",), rank=3, alpha=1.0, rank_stabilised=False)
+    cfg = dataclasses.replace(tiny.CFG, lora=rank)
+    rules = (
+        recipe_train.Rule(match="lora", schedule=tiny.FLAT),
+        recipe_train.Rule(match=".*", schedule="frozen"),
+    )
+    learns = log.learning(cfg, tiny.stage("a", 1, rules))
+    assert sorted(learns) == ["layers/q_lora_DR", "layers/q_lora_RNH"]
+    frozen = 4 * (2 * (4 * 256 + 3 * 512) + 16 * 128) + 6 * 2 * 100 * 16
+    assert flops_per_token(cfg, 100, learns) == frozen + 6 * 2 * (16 * 3 + 3 * 16)
