@@ -13,12 +13,12 @@ from tiny_llama import CFG
 
 from lrl_jax import mesh as meshes
 from lrl_jax import recipe, recipe_train
-from lrl_jax.hf import card, gate, layout, load, save
+from lrl_jax.hf import card, families, gate, load, save
 from lrl_jax.model import llama, rope
 from lrl_jax.vocab import learn, sentencepieces, tokenizer
 
 IDS = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64}
-HF = layout.config_to_hf(IDS, CFG, "float32")
+HF = families.config_to_hf(IDS, CFG, "float32")
 
 
 def shardings(cfg=CFG, **axes):
@@ -298,13 +298,13 @@ def test_both_spellings_of_rope_are_read():
     new = plain | {"rope_parameters": llama3 | {"rope_type": "llama3", "rope_theta": 5e5}}
     old = plain | {"rope_theta": 5e5, "rope_scaling": llama3 | {"rope_type": "llama3"}}
     older = plain | {"rope_theta": 5e5, "rope_scaling": llama3 | {"type": "llama3"}}
-    got = [layout.config_from_hf(config) for config in (new, old, older)]
+    got = [families.config_from_hf(config) for config in (new, old, older)]
     want = rope.Llama3(
         factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=8192
     )
     assert [c.rope_scaling for c in got] == [want] * 3
     assert [c.rope_theta for c in got] == [5e5] * 3
-    assert layout.config_from_hf(plain | {"rope_theta": 7.0, "rope_scaling": None}).rope_theta == 7
+    assert families.config_from_hf(plain | {"rope_theta": 7.0, "rope_scaling": None}).rope_theta == 7
 
 
 def test_the_shape_of_a_recipe_is_a_config():
@@ -312,7 +312,7 @@ def test_the_shape_of_a_recipe_is_a_config():
         hidden_size=64, num_hidden_layers=2, intermediate_size=96, num_attention_heads=4,
         num_key_value_heads=2, rope_theta=123.0,
     )  # fmt: skip
-    got = layout.config_from_hf(shape.model_dump() | {"vocab_size": 300}, "float32", "full")
+    got = families.config_from_hf(shape.model_dump() | {"vocab_size": 300}, "float32", "full")
     want = llama.LlamaConfig(
         vocab_size=300, width=64, depth=2, mlp_width=96, num_heads=4, num_kv_heads=2,
         head_width=16, norm_eps=1e-5, rope_theta=123.0, dtype="float32", remat="full",
@@ -323,24 +323,40 @@ def test_the_shape_of_a_recipe_is_a_config():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_type": "gemma"}, "model_type='gemma' is not supported; want 'llama'"),
+        ({"model_type": "bloom"}, r"'bloom' is not supported \(it has ALiBi .*; want one of llama, "),
+        ({"model_type": "gemma3"}, "save its text model alone"),
+        ({"model_type": "gpt2"}, "model_type='gpt2' is not supported; want one of llama, mistral"),
+        ({"model_type": "mistral", "layer_types": ["full_attention"] * 3}, "layer_types="),
+        ({"model_type": "gemma", "hidden_act": "relu"}, "hidden_act='relu'"),
+        ({"model_type": "gemma2", "hidden_activation": "gelu"}, "hidden_activation='gelu'"),
+        ({"model_type": "gemma2", "layer_types": ["full_attention"]}, "for each of 3 layers"),
+        ({"model_type": "qwen3", "attention_bias": True}, "attention_bias=True"),
+        ({"model_type": "gemma3_text"}, "want full_attention and sliding_attention"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5 is not supported; want 1"),
         ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
         ({"attention_bias": True}, "attention_bias=True"),
         ({"mlp_bias": True}, "mlp_bias=True"),
         ({"quantization_config": {"bits": 4}}, "quantization_config="),
         ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type='yarn' is not supported"),
+        ({"rope_parameters": {"rope_type": "dynamic"}}, "packed rows have no such length"),
         ({"rope_parameters": {"rope_type": "llama3"}}, "rope_type llama3 without 'factor'"),
+        ({"rope_parameters": {"full_attention": {}}}, "by layer type are not supported here"),
+        (
+            {"model_type": "phi3", "original_max_position_embeddings": 4096}
+            | {"rope_scaling": {"type": "su", "short_factor": [1.0], "long_factor": [1.0]}},
+            "1 short factors; rotary positions of 8 dimensions want 4",
+        ),
         ({"num_key_value_heads": 3}, "multiple of num_kv_heads=3"),
     ],
 )
 def test_a_config_we_do_not_compute_is_refused(change, words):
     with pytest.raises(ValueError, match=words):
-        layout.config_from_hf(HF | change)
+        families.config_from_hf(HF | change)
 
 
 def test_a_config_without_shapes_is_refused():
     with pytest.raises(ValueError, match=r"vocab_size, hidden_size, .* missing"):
-        layout.config_from_hf({"model_type": "llama"})
+        families.config_from_hf({"model_type": "llama"})
 
 
 # ---------------------------------------------------------------------------- finish, card, gate

@@ -7,12 +7,14 @@ import jax
 import numpy as np
 import pytest
 from tiny_llama import logits
+import worker_train
 
 from lrl_jax import mesh as meshes
 from lrl_jax import recipe_train
-from lrl_jax.hf import families, load, save
+from lrl_jax.hf import families, layout, load, save
 from lrl_jax.model import cache as caches
 from lrl_jax.model import llama
+from lrl_jax.train import gradients
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -139,6 +141,34 @@ def test_logits_equal_transformers_after_two_thousand_tokens_of_context(variant,
 def test_short_rows_of_longrope_have_its_short_factors(tmp_path):
     model, _, cfg, params = loaded(model_of("phi3_long"), tmp_path)
     assert_equal_logits(model, params, cfg, *rows(0, 64))
+
+
+@pytest.mark.parametrize(
+    "variant", ["llama3.2", "mistral-v0.1", "qwen2_window", "qwen3", "gemma2", "gemma3", "phi3_long"]
+)
+def test_loss_and_gradients_equal_transformers(variant, tmp_path):
+    model, _, cfg, params = loaded(model_of(variant), tmp_path)
+    tokens_BT, positions_BT = rows(0, 41)
+    model.zero_grad()
+    torch_BT = torch.tensor(tokens_BT.astype(np.int64))
+    want = model(torch_BT, labels=torch_BT).loss
+    want.backward()
+    batch = dict(
+        decoder_input_tokens=tokens_BT[:, :-1], decoder_target_tokens=tokens_BT[:, 1:],
+        decoder_positions=positions_BT[:, :-1], decoder_segment_ids=np.ones((2, 40), np.int32),
+        decoder_loss_weights=np.ones((2, 40), np.int32),
+    )  # fmt: skip
+    settings = worker_train.settings([worker_train.stage("s", 1, [worker_train.ALL])])
+    compute = jax.jit(lambda p: gradients.gradients(cfg, settings, p, {}, batch, {}))
+    got, grads, _ = compute(params)
+    assert abs(float(got) - want.item()) < 1e-5
+    theirs = {name: p.grad.numpy() for name, p in model.named_parameters()}
+    for name, tensor in layout.tensors(cfg).items():
+        parts = [np.asarray(grads[row.ours]) for row in tensor.rows]
+        parts = [w[tensor.l] if row.stacked else w for w, row in zip(parts, tensor.rows, strict=True)]
+        ours = [layout.to_hf(w, row) for w, row in zip(parts, tensor.rows, strict=True)]
+        ours = np.concatenate(ours)[: tensor.shape[0]]  # without the vocabulary's padding
+        np.testing.assert_allclose(ours, theirs[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
 # ---------------------------------------------------------------------------- caches

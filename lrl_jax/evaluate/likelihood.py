@@ -153,5 +153,7 @@ def _batch_nats(
     )
     model = llama.bind(cfg, params)
     hidden_BTD = model.hidden(tokens_BT, segments_BT, positions_BT)
-    nll_BT, _ = loss.token_loss(hidden_BTD, model.unembedding(), targets_BT, cfg.vocab_size, blocks)
+    nll_BT, _ = loss.token_loss(
+        hidden_BTD, model.unembedding(), targets_BT, cfg.vocab_size, blocks, cfg.logit_softcap
+    )
     return jnp.sum(loss.weigh(nll_BT, weights_BT.astype(jnp.float32)))

@@ -127,8 +127,8 @@ def to_hf(w: np.ndarray, row: Row) -> np.ndarray:
     """
     if not row.num_out:
         return w
-    rows_in = math.prod(w.shape[: -row.num_out])
-    return w.reshape(rows_in, -1).T
+    inner = w.shape[: -row.num_out]
+    return w.reshape(math.prod(inner), -1).T if inner else w.reshape(-1)
 
 
 @functools.lru_cache
