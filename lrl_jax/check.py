@@ -12,7 +12,9 @@ from typing import Any
 
 import jax
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lrl_jax import forecast, supply, text
 from lrl_jax import mesh as meshes
@@ -75,7 +77,8 @@ def check(run: Run) -> None:
     console, recipe = Console(), run.recipe
     wanted = supply.wanted(recipe)
     problems = [*_gather(run, wanted)]
-    size = None if problems else _size(run, wanted)
+    unknown = getattr(recipe.base, "tokenizer", "") in wanted  # so is the number of pieces
+    size = None if problems or unknown else _size(run, wanted)
     console.print(f"[bold]{recipe.name}[/bold]  ->  {run.folder}")
     console.print(_stages(recipe))
     if size is not None:
@@ -90,7 +93,7 @@ def check(run: Run) -> None:
     if wanted:
         console.print(_wanted(wanted))
     for remark in _remarks(recipe):
-        console.print(f"[yellow]note[/yellow] {remark}")
+        console.print(f"[yellow]note[/yellow] {escape(remark)}")
     if problems:
         raise ProblemsError(f"{len(problems)} problem(s)\n  " + "\n  ".join(problems))
     then = f"lrl run {recipe.name}"
@@ -117,11 +120,12 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[str]:
         yield from _trouble(look, f"train.stages.{stage.name}")
     mesh = recipe.train.mesh
     shards = 1 if mesh == "auto" else math.prod(n for n in (mesh.data, mesh.fsdp) if n > 0)
-    if recipe.train.batch_size % shards:
-        rows = recipe.train.batch_size
-        yield f"train.batch_size: {rows} rows do not divide over data x fsdp = {shards}"
-    for pattern in supply.idle(recipe):
-        yield f"supply: nothing in the recipe asks for {pattern!r}"
+    rows, parts = recipe.train.batch_size, recipe.train.accumulate
+    if rows % (shards * parts):
+        yield (
+            f"train.batch_size: {rows} rows do not divide over data x fsdp = {shards}"
+            + f" in accumulate = {parts} parts" * (parts > 1)
+        )
 
 
 def _base(run: Run, wanted: Collection[str]) -> Iterator[str]:
@@ -191,8 +195,13 @@ def _fits(run: Run, base: Pretrained) -> None:
 
 
 def _as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
-    said = {key: (want, config.get(key)) for key, want in expected.model_dump().items()}
-    odd = [f"{k}: expected {want}, is {got}" for k, (want, got) in said.items() if want != got]
+    """By what is computed, as files leave out what has a default."""
+    want, got = (families.config_from_hf(one) for one in (expected.model_dump(), config))
+    odd = [
+        f"{field.name}: expected {getattr(want, field.name)}, is {getattr(got, field.name)}"
+        for field in dataclasses.fields(want)
+        if getattr(want, field.name) != getattr(got, field.name)
+    ]
     if odd:
         raise ValueError(f"config.json is not as base.expected says: {'; '.join(odd)}")
 
@@ -333,10 +342,11 @@ def _model(recipe: Recipe, size: Size, planned: Planned | None) -> Table:
     return table
 
 
-def _wanted(wanted: Mapping[str, supply.Wanted]) -> Table:
-    table = Table("to supply", "for", "how", title_justify="left")
-    for one in wanted.values():
-        table.add_row(one.what, one.where, one.how)
+def _wanted(wanted: Mapping[str, str]) -> Table:
+    table = Table("to supply", "how", title_justify="left")
+    for how in dict.fromkeys(wanted.values()):
+        names = "\n".join(name for name, one in wanted.items() if one == how)
+        table.add_row(Text(names), Text(how))  # Text: brackets are no markup
     return table
 
 
@@ -347,5 +357,7 @@ def _remarks(recipe: Recipe) -> Iterator[str]:
         yield "evaluate.bits_per_byte is empty: nothing will show whether the run helped"
     elif "eng_Latn" not in recipe.evaluate.bits_per_byte:
         yield "evaluate.bits_per_byte has no eng_Latn: forgetting will not be seen"
+    for pattern in supply.idle(recipe):
+        yield f"supply: nothing in the recipe asks for {pattern!r}"
     if recipe.vocab.method == "extend" and not recipe.vocab.report.texts:
         yield "vocab.report.texts is empty: no fertility will be reported"

@@ -23,6 +23,7 @@ from lrl_jax.hf import load
 from lrl_jax.recipe import Pretrained
 from lrl_jax.run import MismatchError, Run, resolved
 from lrl_jax.train import adapt
+from lrl_jax.vocab import tokenizer as tokenizers
 
 
 def job(run: Run) -> Job:
@@ -148,7 +149,8 @@ def _base(run: Run) -> Mapping[str, Any]:
     if not isinstance(base, Pretrained):
         shape = base.shape.model_dump()
         theta = shape.pop("rope_theta")
-        return shape | {"model_type": "llama", "rope_theta": theta, "vocab_size": 0}
+        size = tokenizers.load(base.tokenizer).size if base.tokenizer else 0
+        return shape | {"model_type": "llama", "rope_theta": theta, "vocab_size": size}
     if base.expected is not None and not epath.Path(base.model).is_dir():
         return base.expected.model_dump()
     return load.read_config(run.base_folder())

@@ -5,7 +5,6 @@ here, or the recipe is wrong.
 """
 
 from collections.abc import Iterable, Iterator
-import dataclasses
 import fnmatch
 
 from etils import epath
@@ -16,29 +15,9 @@ from lrl_jax.recipe_data import Dataset, Parallel, Rows, Taco
 from lrl_jax.recipe_vocab import Extend, TrainVocab
 
 
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """One thing that is not here.
-
-    Attributes:
-      where: the field of the recipe that names it first.
-      what: a path, a pattern or a hub id.
-      how: to get it.
-    """
-
-    where: str
-    what: str
-    how: str
-
-
-def wanted(recipe: Recipe) -> dict[str, Wanted]:
-    """What has to be supplied still, by name."""
-    out: dict[str, Wanted] = {}
-    for where, uri in named(recipe):
-        how = words(recipe, uri)
-        if uri not in out and how and not is_here(uri):
-            out[uri] = Wanted(where, uri, how)
-    return out
+def wanted(recipe: Recipe) -> dict[str, str]:
+    """What has to be supplied still: path, pattern or id -> how to get it."""
+    return {uri: how for uri in named(recipe) if (how := words(recipe, uri)) and not is_here(uri)}
 
 
 def words(recipe: Recipe, uri: str) -> str:
@@ -51,7 +30,7 @@ def words(recipe: Recipe, uri: str) -> str:
 
 def idle(recipe: Recipe) -> list[str]:
     """Entries of `supply` that nothing in the recipe asks for."""
-    uris = [uri for _, uri in named(recipe)]
+    uris = [*named(recipe)]
     return [p for p in recipe.supply if not any(u == p or fnmatch.fnmatchcase(u, p) for u in uris)]
 
 
@@ -62,31 +41,26 @@ def is_here(uri: str) -> bool:
     return any(c in uri for c in "*?[") and bool(text.matching(uri))
 
 
-def named(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Everything a recipe reads, with the field that names it."""
+def named(recipe: Recipe) -> Iterator[str]:
+    """Everything a recipe reads."""
     if isinstance(recipe.base, Pretrained):
-        yield "base.model", recipe.base.model
+        yield recipe.base.model
     elif recipe.base.tokenizer:
-        yield "base.tokenizer", recipe.base.tokenizer
-    yield from texts(recipe)
+        yield recipe.base.tokenizer
+    yield from (uri for _, uri in texts(recipe))
     if isinstance(recipe.vocab, Extend) and recipe.vocab.donor:
-        yield "vocab.donor", recipe.vocab.donor
-    yield from (("init.text", uri) for uri in recipe.init.text)
-    if recipe.init.helper:
-        yield "init.helper", recipe.init.helper
-    if recipe.init.words:
-        for field, uri in recipe.init.words.model_dump().items():
-            if uri:
-                yield f"init.words.{field}", uri
-    for name, dataset in recipe.data.datasets.items():
-        yield from ((f"data.datasets.{name}", uri) for uri in places(dataset))
+        yield recipe.vocab.donor
+    part = recipe.init
+    words = (part.words.source, part.words.target, part.words.dictionary) if part.words else ()
+    yield from filter(None, (*part.text, part.helper, *words))
+    for dataset in recipe.data.datasets.values():
+        yield from places(dataset)
     if recipe.export.vector:
-        yield "export.vector.instruct", recipe.export.vector.instruct
-        yield "export.vector.base", recipe.export.vector.base
+        yield from (recipe.export.vector.instruct, recipe.export.vector.base)
 
 
 def texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """What is read as lines of text."""
+    """What is read as lines of text, with the field that names it."""
     part = recipe.vocab
     for code, uri in part.report.texts.items():
         yield f"vocab.report.texts.{code}", uri
