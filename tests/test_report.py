@@ -35,7 +35,14 @@ AFTER = {
     "facts": {"devices": EVIL},
 }
 STEPS = [
-    {"step": 1, "stage": "align", "loss": 5.0, "epochs": {"ko": 0.1}},
+    {
+        "step": 1,
+        "stage": "align",
+        "loss": 5.0,
+        "epochs": {"ko": 0.1},
+        "at": 1060.0,
+        "spent": {"compute": 45.0, "compile": 15.0},
+    },
     {"step": 2, "stage": "align", "loss": None, "epochs": {"ko": 0.2}},
     {
         "step": 3,
@@ -54,6 +61,8 @@ train:
   - {name: align, steps: 2, mixture: {ko: 1}}
   - {name: "<script>alert('x$y^$')</script>&\\"'", steps: 1, mixture: {ko: 1, en: 3}}
 """
+EVENTS = [{"event": "start", "at": 1000.0 + 90 * i, "step": 0, "lost": 7 * i,
+           "lost_seconds": 30.0 * i} for i in (0, 1)]  # fmt: skip
 PIECES = {
     "recipe.yaml": RECIPE,
     "steps/train.json": {"seconds": 75.0},
@@ -66,6 +75,7 @@ PIECES = {
     "data/ko/0123/manifest.json": {"tokens": 1000, "bytes": 3000},
     "data/en/4567/manifest.json": {"tokens": 2000, "bytes": 8000},
     "train/metrics.jsonl": "".join(json.dumps(step) + "\n" for step in STEPS),
+    "train/events.jsonl": "".join(json.dumps(event) + "\n" for event in EVENTS),
     "train/samples.jsonl": json.dumps({"step": 3, "prompt": EVIL, "text": EVIL}) + "\n",
     "evaluate/before.json": BEFORE,
     "evaluate/after.json": AFTER,
@@ -229,6 +239,18 @@ def test_curves_can_be_read_by_tokens_and_by_bytes(tmp_path):
     assert re.findall(r'<div class="view (\w+)">', text) == ["tokens_read", "bytes_read", "step"]
 
 
+def test_where_the_time_went_is_a_bar_and_a_table(tmp_path):
+    text = report.write(write_pieces(tmp_path)).read_text()
+    section = text[text.index('<section id="time"') :]
+    section = section[: section.index("</section>")]
+    assert "Goodput: 50.0 % of the time" in section
+    assert "Restarts: 1; steps made again: 7." in section
+    assert 'aria-label="seconds: compute 50.0 %, compile 16.7 %, lost 33.3 %"' in section
+    rows = re.findall(r"<tr><td>([^<]*)</td><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>", section)
+    assert rows[0] == ("steps that count", "45.0 s", "50.0 %")
+    assert rows[-1] == ("from the first start to the last step", "1 min 30 s", "100 %")
+
+
 def test_without_manifests_curves_are_read_by_steps(tmp_path):
     names = ["train/metrics.jsonl", "data/datasets.json", "data/ko/0123/manifest.json"]
     # en is in the epochs, not here
@@ -246,6 +268,7 @@ FIGURES = {
         {"a": 1.0, EVIL: 30.0}, {"a": 1.0}, "bits", {"a": {EVIL: 2.0}}
     ),
     "bars": lambda: plots.bars({"base": {"a": 2.0, EVIL: 0.0}, EVIL: {"a": 1.0}}, "tokens"),
+    "stack": lambda: plots.stack({EVIL: 2.0, "b": 1.0, "c": 0.0}, EVIL),
     "curve": lambda: plots.curve(([1], [2.0]), "steps", EVIL, [(1, EVIL)]),
     "panels": lambda: plots.panels({EVIL: ([1, 2], [2.0, 2.0]), "b": ([1], [0.0])}, "x", "y"),
     "lines": lambda: plots.lines({"a": ([1, 2], [0.0, 0.0]), EVIL: ([1], [3.0])}, "x", "y"),

@@ -20,6 +20,7 @@ from lrl_jax.markup import (
     number,
     table,
 )
+from lrl_jax.train import goodput
 
 VIEWS = {"tokens_read": "tokens", "bytes_read": "bytes of text", "step": "steps"}  # x axes
 FERTILITY = {
@@ -52,6 +53,7 @@ def render(p: Pieces) -> str:
         "Results": _results(p),
         "Vocabulary": _vocabulary(p),
         "Training": _training(p),
+        "Time": _time(p),
         "Mixture": _mixture(p),
         "Samples while training": _samples(p),
         "Translations": _texts(p, "translation"),
@@ -195,6 +197,25 @@ def _curves(p: Pieces, view: str) -> Html:
         figure(loss),
         figure(panels, "One panel a dataset, on its training text; grey: the other datasets."),
     )
+
+
+def _time(p: Pieces) -> Html:
+    """Where the wall time of training went, over all its processes."""
+    found = goodput.measure(p.events, p.metrics)
+    if found is None:
+        return Html()
+    named = {goodput.SAYS[kind]: seconds for kind, seconds in found.spent.items()}
+    cells = [
+        [name, duration(seconds), f"{100 * seconds / found.wall:.1f} %"]
+        for name, seconds in named.items()
+    ]
+    cells.append(["from the first start to the last step", duration(found.wall), "100 %"])
+    note = (
+        f"Goodput: {100 * found.share:.1f} % of the time went into steps that count. "
+        f"Restarts: {found.restarts}; steps made again: {found.lost}."
+    )
+    svg = plots.stack(found.spent, "seconds")
+    return join(figure(svg, note), table(["", "time", "share"], cells, numeric=(1, 2)))
 
 
 def _mixture(p: Pieces) -> Html:

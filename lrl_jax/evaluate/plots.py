@@ -111,6 +111,26 @@ def bars(series: Mapping[str, Mapping[str, float]], unit: str) -> str:
         return _svg(figure, f"{unit}, by {' and '.join(series)}, of {', '.join(names)}")
 
 
+def stack(parts: Mapping[str, float], unit: str) -> str:
+    """One bar of parts end to end: the first in the accent colour, others grey, named if wide."""
+    whole, left = sum(parts.values()), 0.0
+    with matplotlib.rc_context(STYLE):
+        figure, ax = _figure(1.2)
+        for i, (name, value) in enumerate(parts.items()):
+            color, alpha = (MUTED, 0.3 + 0.2 * (i % 3)) if i else (ACCENT, 1.0)
+            ax.barh(0, value, left=left, height=1, color=color, alpha=alpha, ec=PAGE, lw=1)
+            if value > 0.07 * whole:
+                ax.annotate(name, (left + value / 2, 0.5), (0, 9), **_OFFSET, color=INK, size=10)
+            left += value
+        ax.set_xlim(0, whole)
+        ax.set_ylim(-0.5, 1.1)
+        ax.set_yticks([])
+        ax.set_xlabel(unit)
+        ax.xaxis.set_major_formatter(lambda value, _: short(value))
+        shares = ", ".join(f"{name} {100 * value / whole:.1f} %" for name, value in parts.items())
+        return _svg(figure, f"{unit}: {shares}")
+
+
 def curve(
     data: Curve, x_unit: str, y_unit: str, marks: Sequence[Mark] = (), *, zero: bool = False
 ) -> str:

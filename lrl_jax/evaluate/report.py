@@ -14,6 +14,7 @@ The page is drawn from whatever the run folder holds so far; nothing in it is re
     train/metrics.jsonl       one object a step: step, loss, stage, bits_per_byte {dataset: x},
                               lr {group: x}, tokens_per_second, epochs {dataset: x so far};
                               every key but step may be missing
+    train/events.jsonl        when the run started, saved and stopped (train.goodput)
     train/samples.jsonl       {"step", "prompt", "text"}
     evaluate/before.json      measured on the base
     evaluate/after.json       measured on the trained model
@@ -66,6 +67,7 @@ class Pieces:
     manifests: dict[str, Json]
     order: Json  # the plan of training (data.plan.Plan)
     metrics: list[Json]
+    events: list[Json]
     samples: list[Json]
     before: Json
     after: Json
@@ -127,6 +129,7 @@ def read(folder: epath.PathLike) -> Pieces:
         manifests=manifests,
         order=_json(folder / "data" / "plan.json", {}),
         metrics=[{**row, **_read_so_far(row, manifests)} for _, row in sorted(steps.items())],
+        events=_jsonl(folder / "train" / "events.jsonl"),
         samples=_jsonl(folder / "train" / "samples.jsonl"),
         before=_json(folder / "evaluate" / "before.json", {}),
         after=_json(folder / "evaluate" / "after.json", {}),
