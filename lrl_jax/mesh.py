@@ -230,17 +230,18 @@ def batch_shards(mesh: Mesh) -> int:
     return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
-    """Refuses a batch that the mesh cannot split.
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+    """Refuses a batch that the mesh cannot split, in `accumulate` parts.
 
     Raises:
       ValueError: says which sizes fit.
     """
     ways = batch_shards(mesh)
-    if batch_size % ways:
+    if batch_size % (ways * accumulate):
+        parts = f" in accumulate={accumulate} parts" if accumulate > 1 else ""
         raise ValueError(
-            f"batch_size={batch_size} cannot be split over data x fsdp = {ways} devices; use a "
-            f"multiple of {ways}, or move devices to the tensor axis"
+            f"batch_size={batch_size} cannot be split over data x fsdp = {ways} devices{parts}; "
+            f"use a multiple of {ways * accumulate}, or move devices to the tensor axis"
         )
 
 

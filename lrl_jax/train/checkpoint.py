@@ -253,7 +253,8 @@ def describe(tree: Tree) -> dict[str, dict]:
     {'a': {'shape': [2], 'dtype': 'float32', 'digest': 'ff80000082b7f0a1'}}
     """
     leaves = {path: jnp.asarray(leaf) for path, leaf in _paths(tree).items()}
-    sums = np.asarray(jax.device_get(_digests(_everywhere(leaves))(list(leaves.values()))))
+    digests = _digests(_everywhere(leaves), tuple(_near(leaf) for leaf in leaves.values()))
+    sums = np.asarray(jax.device_get(digests(list(leaves.values()))))
     table = leaf_table(tree)
     return {
         path: {**table[path], "digest": f"{a:08x}{b:08x}"}
@@ -281,9 +282,24 @@ def _everywhere(leaves: Mapping[str, jax.Array]) -> jax.sharding.Sharding | None
     return None
 
 
+def _near(leaf: jax.Array) -> jax.sharding.Sharding | None:
+    """Where to fetch a leaf that lies in the host's memory; devices compute on none that does."""
+    place = leaf.sharding
+    return place.with_memory_kind("device") if place.memory_kind == "pinned_host" else None
+
+
 @functools.cache
-def _digests(place: jax.sharding.Sharding | None) -> Callable[[list[jax.Array]], jax.Array]:
-    return jax.jit(lambda leaves: jnp.stack([_digest(x) for x in leaves]), out_shardings=place)
+def _digests(
+    place: jax.sharding.Sharding | None, near: tuple[jax.sharding.Sharding | None, ...]
+) -> Callable[[list[jax.Array]], jax.Array]:
+    def all_of(leaves: list[jax.Array]) -> jax.Array:
+        fetched = [
+            leaf if to is None else jax.device_put(leaf, to)
+            for leaf, to in zip(leaves, near, strict=True)
+        ]
+        return jnp.stack([_digest(leaf) for leaf in fetched])
+
+    return jax.jit(all_of, out_shardings=place)
 
 
 def _digest(x: jax.Array) -> jax.Array:

@@ -108,7 +108,7 @@ def train(
     """
     began, clock = time.time(), Clock()
     folder = epath.Path(folder)
-    check_batch(mesh, stream.batch_size)
+    check_batch(mesh, stream.batch_size, settings.accumulate)
     traced = settings.traced()
     table = learn.phases(settings.stages)
     steps = _steps(settings, cfg, mesh, table, param_dtype, new_rows)
@@ -149,8 +149,7 @@ def _steps(settings, cfg, mesh, table, param_dtype, new_rows) -> Callable[[int],
         new_rows = np.zeros(cfg.padded_vocab_size, bool)
     if new_rows.any():
         adapt.refuse_idle_rows(cfg, settings)
-    names = adapt.learnable(params)
-    learners = [optimizer.learner(p, settings.optimizer, names, new_rows) for p in table]
+    learners = [optimizer.learner(p, settings.optimizer, [*params], new_rows) for p in table]
 
     @functools.cache
     def step(i: int) -> Step:
@@ -168,6 +167,7 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
                 f"{checkpoints.folder} stands at step {meta['step']}, the recipe ends at "
                 f"{settings.steps}: give the recipe another name, or add steps"
             )
+        optimizer.check_same(meta["train"], settings)
         return steps(learn.phase_at(table, meta["step"])).abstract
 
     found = checkpoints.restore(abstract)

@@ -195,13 +195,13 @@ def shardings(
             return other
         shape, mesh = params[path].shape, placed[path].mesh
         axes = [*placed[path].spec, *[None] * len(shape)][: len(shape)]
-        small, large = (*np.argsort(shape)[-2:],) if len(shape) > 1 else (0, 0)
         if leaf.shape == shape:
             return placed[path]
-        if "v_row" in names and len(leaf.shape) == len(shape) - 1:  # adafactor's
-            del axes[large]
-        elif "v_col" in names and len(leaf.shape) == len(shape) - 1:
-            del axes[small]
+        if leaf.shape == (1,):  # adafactor's, for what it does not factor, or does
+            return other
+        if "v_row" in names or "v_col" in names:
+            small, large = np.argsort(shape)[-2:]  # as optax chooses: the two largest
+            del axes[large if "v_row" in names else small]
         elif "scales" in names:
             ways = math.prod(mesh.shape[name] for name in _names(axes[-1]))
             axes[-1] = axes[-1] if leaf.shape[-1] % ways == 0 else None

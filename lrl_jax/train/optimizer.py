@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,10 @@ import numpy as np
 
 from lrl_jax import recipe_train
 from lrl_jax.train import learn, moments, rounding, schedule
+from lrl_jax.train.checkpoint import CheckpointMismatchError
 from lrl_jax.train.moments import Params
+
+KEPT = ("kind", "moments")  # what decides the shape of an optimizer's state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +23,7 @@ class Learner:
 
     Where only new rows learn, the gradient and the moments of the whole table are kept, zero for
     old rows: rows of new tokens may lie anywhere, and to gather them from the shards of V and back
-    would cost more than the bytes (docs/decisions/0011-optimizers.md).
+    would cost more than the bytes (docs/decisions/0012-optimizers.md).
 
     Attributes:
       new_rows: bool [V] over the padded vocabulary, true for rows of new tokens.
@@ -133,6 +137,29 @@ def check_rounding(
         raise ValueError(
             f"rounding: stochastic is for parameters stored in bfloat16, and what learns is stored "
             f"in {', '.join(sorted(dtypes))}; set init.param_dtype: bfloat16, or rounding: nearest"
+        )
+
+
+def check_same(saved: Mapping[str, Any], settings: recipe_train.Train) -> None:
+    """Refuses to go on from a state of another kind than these settings make.
+
+    Args:
+      saved: `train` of the recipe that made it, as plain data.
+
+    Raises:
+      CheckpointMismatchError: names what was, and what is.
+    """
+    before = recipe_train.Optimizer.model_validate(saved["optimizer"])
+    now = settings.optimizer
+    pairs = [(f"optimizer.{name}", getattr(before, name), getattr(now, name)) for name in KEPT]
+    if before.kind == "adafactor":  # keeps no first moment without it
+        pairs.append(("optimizer.b1 above 0", before.b1 > 0, now.b1 > 0))
+    pairs.append(("ema above 0", saved.get("ema", 0.0) > 0, settings.ema > 0))
+    changed = [f"train.{name} was {old}, is {new}" for name, old, new in pairs if old != new]
+    if changed:
+        raise CheckpointMismatchError(
+            f"the run was begun with another optimizer: {'; '.join(changed)}. A run keeps the kind "
+            "and the storage of its optimizer: undo the change, or give the recipe another name"
         )
 
 
