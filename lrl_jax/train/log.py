@@ -15,30 +15,16 @@ from etils import epath
 import jax
 import numpy as np
 
-from lrl_jax import recipe_train
+from lrl_jax import chips, recipe_train
 from lrl_jax.data.plan import Plan
-from lrl_jax.model import llama
-from lrl_jax.train import adapt, goodput, learn
+from lrl_jax.model import llama, quantize
+from lrl_jax.train import goodput, learn
 from lrl_jax.train.clock import Clock
 
 log = logging.getLogger(__name__)
 
 METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
 FILES = (METRICS, "samples.jsonl", "evaluations.jsonl")
-
-# Dense bfloat16 FLOP/s of one device, by `device_kind`: cloud.google.com/tpu/docs/v4 (v5e, v5p,
-# v6e likewise) and NVIDIA's datasheets of the A100, H100 SXM and H200.
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-    "NVIDIA H200": 989e12,
-}
 
 
 class Log:
@@ -264,7 +250,7 @@ def flops_per_token(
     sizes = {name: math.prod(leaf.shape) for name, leaf in llama.abstract(cfg).items()}
     looked_up = {"embed_VD"} if not cfg.tie_embeddings else set()
     flops = 6 * cfg.depth * length * cfg.num_heads * cfg.head_width
-    for name in adapt.learnable(sizes):
+    for name in (one for one in sizes if not quantize.is_scale(one)):
         if name not in looked_up and learn.is_matrix(name):
             flops += (6 if learns is None or name in learns else 4) * sizes[name]
     return flops
@@ -272,7 +258,7 @@ def flops_per_token(
 
 def learning(cfg: llama.LlamaConfig, stage: recipe_train.Stage) -> tuple[str, ...]:
     """Names of the parameters that a stage trains."""
-    return learn.trainable(learn.groups(stage.learn, adapt.learnable(llama.abstract(cfg))))
+    return learn.trainable(learn.groups(stage.learn, [*llama.abstract(cfg)]))
 
 
 def read(path: epath.PathLike) -> list[dict]:
@@ -289,7 +275,8 @@ def read(path: epath.PathLike) -> list[dict]:
 
 def peak_flops(device: jax.Device) -> float | None:
     """Dense bfloat16 FLOP/s of a device, None where it is not known (a CPU, say)."""
-    return PEAK_FLOPS.get(device.device_kind)
+    chip = chips.of(device)
+    return chip.peak if chip else None
 
 
 def _drop_after(path: epath.Path, done: int) -> None:
