@@ -231,7 +231,7 @@ def _learn_tables(recipe: Recipe, size: Size) -> Iterator[str]:
     if found := [*_trouble(lambda: adapt.with_lora(cfg, train), "train.lora")]:
         yield from found
         return
-    names = adapt.learnable(llama.abstract(adapt.with_lora(cfg, train)))
+    names = [*llama.abstract(adapt.with_lora(cfg, train))]
     for stage in train.stages:
         look = functools.partial(learn.groups, stage.learn, names)
         found += _trouble(look, f"train.stages.{stage.name}.learn")

@@ -86,7 +86,7 @@ def unmerged(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Param
 def _last(run: Run, names: Iterable[str]) -> tuple[str, ...]:
     """What the last phase trains; the running average is of that."""
     table = run.recipe.train.stages[-1].learn
-    return learn.trainable(learn.groups(table, adapt.learnable(names)))
+    return learn.trainable(learn.groups(table, [*names]))
 
 
 def _float32(w: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -110,7 +110,7 @@ def compiled(dtype="as_is", rules=ADAPTERS, remat="nothing", lora=LORA):
     (phase,) = learn.phases(settings.stages)
     params, on = llama.abstract(cfg), tiny.mesh()
     new = np.zeros(cfg.padded_vocab_size, bool)
-    learner = optimizer.learner(phase, settings.optimizer, adapt.learnable(params), new)
+    learner = optimizer.learner(phase, settings.optimizer, [*params], new)
     step = make_step(cfg, learner, params, meshes.param_shardings(cfg, on), on, settings)
     batch = {
         name: jax.ShapeDtypeStruct(w.shape, w.dtype, sharding=meshes.batch_sharding(on))

@@ -45,6 +45,7 @@ RANK = {name: i for i, names in enumerate(RANKS) for name in names}
 # Heavy libraries have one door each: the places that may import them.
 DOORS = {
     "torch": ("hf/gate.py",),
+    "peft": ("hf/gate.py",),
     "transformers": ("vocab/", "hf/"),
     "tokenizers": ("vocab/", "hf/"),
     "sentencepiece": ("vocab/",),

@@ -11,7 +11,7 @@ from tiny_llama import CFG, logits
 
 from lrl_jax import recipe_train
 from lrl_jax.model import llama, lora, quantize
-from lrl_jax.train import adapt
+from lrl_jax.train import adapt, learn
 
 EVERY = lora.matching(".*", [*llama.abstract(CFG)])
 ADAPTED = dataclasses.replace(CFG, lora=lora.Lora(names=EVERY, rank=5, alpha=7.0))
@@ -119,8 +119,10 @@ def test_what_no_stage_trains_is_stored_in_codes():
 
 def test_scales_are_nothing_a_learn_table_decides():
     cfg = adapt.adapted(CFG, settings(ROWS, frozen_dtype="nf4"))
+    table = (rule("layers/q_DNH"), rule(".*", peak=1.0))
+    learning = learn.trainable(learn.groups(table, [*llama.abstract(cfg)]))
     assert "layers/q_scale_DNh" in llama.abstract(cfg)
-    assert adapt.learnable(llama.abstract(cfg)) == [*llama.abstract(CFG)]
+    assert {*learning} == {*llama.abstract(CFG)} - {"layers/q_DNH"}
 
 
 @pytest.mark.parametrize(

@@ -60,15 +60,10 @@ def with_lora(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.Lla
 
 def frozen(cfg: llama.LlamaConfig, stages: Sequence[recipe_train.Stage]) -> tuple[str, ...]:
     """The parameters that no stage trains, in the model's order."""
-    names = learnable(llama.abstract(cfg))
+    names = [*llama.abstract(cfg)]
     tables = {stage.learn for stage in stages}
     learning = {path for table in tables for path in learn.trainable(learn.groups(table, names))}
     return tuple(name for name in names if name not in learning)
-
-
-def learnable(names: Iterable[str]) -> list[str]:
-    """The parameters a learn table decides: all but the scales of codes."""
-    return [name for name in names if not quantize.is_scale(name)]
 
 
 def refuse_idle_rows(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import re
 
 from lrl_jax import recipe_train
-from lrl_jax.model import sharding
+from lrl_jax.model import quantize, sharding
 
 ROWS = {"embed_VD": 0, "unembed_DV": 1}  # matrices with a row for each token, and on which axis
 
@@ -62,7 +62,8 @@ def phase_at(table: Sequence[Phase], step: int) -> int:
 def groups(learn: Sequence[recipe_train.Rule], paths: Sequence[str]) -> tuple[Group, ...]:
     """The groups that learn; parameters in none of them are frozen.
 
-    The first rule whose pattern is found in a path (`re.search`) decides it.
+    The first rule whose pattern is found in a path (`re.search`) decides it. Scales of weights
+    that are stored in codes are decided by none: they never learn.
 
     Raises:
       ValueError: a bad pattern, a parameter without a rule, a rule that decides nothing,
@@ -70,6 +71,7 @@ def groups(learn: Sequence[recipe_train.Rule], paths: Sequence[str]) -> tuple[Gr
     """
     decided: list[list[str]] = [[] for _ in learn]
     missed = []
+    paths = [path for path in paths if not quantize.is_scale(path)]
     for path in paths:
         index = next((i for i, rule in enumerate(learn) if _finds(rule.match, path)), None)
         missed.append(path) if index is None else decided[index].append(path)
