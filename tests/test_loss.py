@@ -2,9 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 
+from lrl_jax import mesh, recipe_train
+from lrl_jax.model import sharding
 from lrl_jax.train import loss
 
 B, T, D, V, REAL = 2, 3, 4, 24, 20
@@ -20,33 +23,74 @@ def inputs():
     return hidden_BTD, unembed_DV, targets_BT
 
 
-def reference(hidden_BTD, unembed_DV, targets_BT):
-    """Losses, and gradients of their sum, in float64."""
+def reference(hidden_BTD, unembed_DV, targets_BT, softcap=None, z_loss=0.0):
+    """Losses, log Z, and gradients of the sum of losses and of z_loss * log Z**2, in float64."""
     h, w = hidden_BTD.astype(np.float64), unembed_DV.astype(np.float64)[:, :REAL]
-    logits = h @ w
-    p = np.exp(logits - logits.max(-1, keepdims=True))
-    p /= p.sum(-1, keepdims=True)
+    logits, slope = h @ w, 1.0
+    if softcap is not None:
+        logits = softcap * np.tanh(logits / softcap)
+        slope = 1 - (logits / softcap) ** 2
+    log_z = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)) + logits.max(-1)
+    p = np.exp(logits - log_z[..., None])
     hot = np.eye(REAL)[targets_BT]
-    d_logits = p - hot
+    d_logits = slope * (p - hot + 2 * z_loss * log_z[..., None] * p)
     d_w = np.zeros_like(unembed_DV, np.float64)
     d_w[:, :REAL] = np.einsum("btd,btv->dv", h, d_logits)
-    return -np.log((p * hot).sum(-1)), d_logits @ w.T, d_w
+    return log_z - (logits * hot).sum(-1), log_z, d_logits @ w.T, d_w
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 3, 8])
-def test_losses_and_gradients_equal_float64(inputs, blocks):
+EXTRAS = [{}, dict(softcap=2.5), dict(z_loss=0.1), dict(softcap=2.5, z_loss=0.1)]
+
+
+def measured(inputs, blocks, softcap=None, z_loss=0.0):
     hidden_BTD, unembed_DV, targets_BT = inputs
 
     def total(h, w):
-        return jnp.sum(loss.token_loss(h, w, targets_BT, REAL, blocks)[0])
+        nll_BT, log_z_BT = loss.token_loss(h, w, targets_BT, REAL, blocks, softcap)
+        return jnp.sum(nll_BT) + z_loss * jnp.sum(log_z_BT**2), (nll_BT, log_z_BT)
 
-    got, _ = loss.token_loss(hidden_BTD, unembed_DV, targets_BT, REAL, blocks)
-    got_h, got_w = jax.jit(jax.grad(total, argnums=(0, 1)))(hidden_BTD, unembed_DV)
-    want, want_h, want_w = reference(*inputs)
-    assert got.dtype == jnp.float32
-    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(got_h, want_h, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(got_w, want_w, rtol=1e-5, atol=1e-5)
+    grad = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True))
+    (got_h, got_w), got = grad(hidden_BTD, unembed_DV)
+    return *got, got_h, got_w
+
+
+@pytest.mark.parametrize("extras", EXTRAS)
+@pytest.mark.parametrize("blocks", [1, 2, 3, 8])
+def test_losses_and_gradients_equal_float64(inputs, blocks, extras):
+    got = measured(inputs, blocks, **extras)
+    assert {part.dtype for part in got} == {jnp.dtype("float32")}
+    for one, other in zip(got, reference(*inputs, **extras), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [dict(fsdp=8), dict(data=2, fsdp=2, tensor=2), dict(tensor=8)])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_vocabulary_split_over_devices_gives_the_same_numbers(inputs, blocks, shape):
+    hidden_BTD, unembed_DV, targets_BT = (
+        np.tile(inputs[0], (4, 1, 2)), np.tile(inputs[1], (2, 1)), np.tile(inputs[2], (4, 1))
+    )  # fmt: skip
+    many = mesh.make(recipe_train.Mesh(**dict(data=1, fsdp=1, tensor=1) | shape))
+    rows, head = P(sharding.BATCH), sharding.spec("unembed_DV")
+    with jax.set_mesh(many):
+        placed = [
+            jax.device_put(array, jax.NamedSharding(many, spec))
+            for array, spec in ((hidden_BTD, rows), (unembed_DV, head), (targets_BT, rows))
+        ]
+        got = measured(placed, blocks, softcap=2.5, z_loss=0.1)
+    want = reference(hidden_BTD, unembed_DV, targets_BT, softcap=2.5, z_loss=0.1)
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_bfloat16_is_as_near_as_its_eight_bits_allow(inputs, blocks):
+    hidden_BTD, unembed_DV = (np.asarray(x, jnp.bfloat16) for x in inputs[:2])
+    got = measured((hidden_BTD, unembed_DV, inputs[2]), blocks, z_loss=0.1)
+    assert [part.dtype for part in got] == [jnp.float32] * 2 + [jnp.bfloat16] * 2
+    wide = (x.astype(np.float32) for x in (hidden_BTD, unembed_DV))
+    for one, other in zip(got, reference(*wide, inputs[2], z_loss=0.1), strict=True):
+        error = np.abs(np.asarray(one, np.float64) - other)
+        assert error.max() <= 2**-7 * np.abs(other).max()
 
 
 @pytest.mark.parametrize("blocks", [1, 4])

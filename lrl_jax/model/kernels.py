@@ -104,13 +104,13 @@ def _splash_kernel(length: int, num_heads: int, form: Form, interpret: bool) -> 
     )
 
     blocks = blocks_for(length)
-    apart = (
-        {} if blocks.fused else dict(block_q_dq=blocks.backward_q, block_kv_dq=blocks.backward_kv)
-    )
+    fused = blocks.fused
     sizes = kernel.BlockSizes(
         block_q=blocks.q, block_kv=blocks.kv, block_kv_compute=blocks.kv,
         block_q_dkv=blocks.backward_q, block_kv_dkv=blocks.backward_kv,
-        block_kv_dkv_compute=blocks.backward_kv, use_fused_bwd_kernel=blocks.fused, **apart,
+        block_kv_dkv_compute=blocks.backward_kv, use_fused_bwd_kernel=fused,
+        block_q_dq=None if fused else blocks.backward_q,
+        block_kv_dq=None if fused else blocks.backward_kv,
     )  # fmt: skip
     mask = masks.CausalMask((length, length))
     if form.window is not None:

@@ -1,11 +1,15 @@
-"""Cross-entropy per token, over the vocabulary at once or in blocks that never hold all logits."""
+"""Cross-entropy per token, over the vocabulary at once or in blocks that never hold all logits.
+
+The gradient is written out, block by block: that of a logit is its probability, less one for the
+target. Differentiated by JAX the same blocks need more passes over the logits (docs/log.md).
+"""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 
-from lrl_jax.model import sharding
+from lrl_jax.model import arithmetic, sharding
 
 
 def token_loss(
@@ -23,8 +27,9 @@ def token_loss(
 
     Columns of `unembed_DV` from `vocab_size` on are padding and get no probability.
     With `blocks` > 1 the vocabulary is read in that many slices with an online log-sum-exp and
-    the slices are computed again for the gradient: memory for logits falls to
-    [B, T, V / blocks], and so does the gathered part of a sharded head.
+    the slices are computed again for the gradient, one product more in four: memory for logits
+    falls to [B, T, V / blocks], and so does the gathered part of a sharded head.
+    With 1 the logits are kept: fastest, for small vocabularies.
     A target outside [0, vocab_size) gives an infinite loss.
 
     >>> hidden, head = jnp.zeros((1, 2, 3)), jnp.ones((3, 8))
@@ -41,8 +46,7 @@ def token_loss(
             f"loss_blocks={blocks} must divide the padded vocabulary of {V} pieces; "
             f"use one of {', '.join(str(n) for n in (1, 2, 4, 8, 16) if V % n == 0)}"
         )
-    compute = _whole if blocks == 1 else functools.partial(_blocked, blocks=blocks)
-    log_z_BT, label_BT = compute(hidden_BTD, unembed_DV, targets_BT, vocab_size, softcap)
+    log_z_BT, label_BT = _read(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT)
     known_BT = (targets_BT >= 0) & (targets_BT < vocab_size)
     return jnp.where(known_BT, log_z_BT - label_BT, jnp.inf), log_z_BT
 
@@ -64,26 +68,26 @@ def weigh(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
     return jnp.where(weights_BT > 0, nll_BT * weights_BT, 0.0)
 
 
-def _whole(hidden_BTD, unembed_DV, targets_BT, vocab_size, softcap):
-    index_V = jnp.arange(unembed_DV.shape[1], dtype=jnp.int32)
-    logits_BTV = _logits(hidden_BTD, unembed_DV, index_V, vocab_size, softcap)
-    return jax.nn.logsumexp(logits_BTV, axis=-1), _pick(logits_BTV, index_V, targets_BT)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _read(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT):
+    """Log of the sum of exp(logits) and the target's logit, each float32 [B, T]."""
+    return _forward(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT)[0]
 
 
-def _blocked(hidden_BTD, unembed_DV, targets_BT, vocab_size, softcap, blocks: int):
-    D, V = unembed_DV.shape
-    # Block i holds columns i, i + blocks, ...: each block then takes its share of every shard
-    # of V, so a head split over V stays where it is.
-    w_WDV = jnp.moveaxis(unembed_DV.reshape(D, V // blocks, blocks), 2, 0)
-    index_WV = jnp.arange(V, dtype=jnp.int32).reshape(V // blocks, blocks).T
+def _forward(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT):
+    logits_of = functools.partial(_logits, hidden_BTD, vocab_size, softcap)
+    if blocks == 1:
+        index_V = jnp.arange(unembed_DV.shape[1], dtype=jnp.int32)
+        logits_BTV = logits_of(unembed_DV, index_V)
+        log_z_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
+        label_BT = _pick(logits_BTV, index_V, targets_BT)
+        return (log_z_BT, label_BT), (hidden_BTD, unembed_DV, targets_BT, log_z_BT, logits_BTV)
 
-    @functools.partial(jax.checkpoint, policy=jax.checkpoint_policies.nothing_saveable)
     def step(carry, block):
         peak_BT, total_BT, label_BT = carry
         w_DV, index_V = block
-        logits_BTV = _logits(hidden_BTD, w_DV, index_V, vocab_size, softcap)
-        # The peak cancels out of the result, so no gradient need pass through it.
-        higher_BT = jnp.maximum(peak_BT, jax.lax.stop_gradient(jnp.max(logits_BTV, axis=-1)))
+        logits_BTV = logits_of(w_DV, index_V)
+        higher_BT = jnp.maximum(peak_BT, jnp.max(logits_BTV, axis=-1))
         total_BT = total_BT * jnp.exp(peak_BT - higher_BT)
         total_BT += jnp.sum(jnp.exp(logits_BTV - higher_BT[..., None]), axis=-1)
         label_BT += _pick(logits_BTV, index_V, targets_BT)
@@ -91,18 +95,71 @@ def _blocked(hidden_BTD, unembed_DV, targets_BT, vocab_size, softcap, blocks: in
 
     zero_BT = jnp.zeros(targets_BT.shape, jnp.float32)
     start = (zero_BT - 1e30, zero_BT, zero_BT)  # finite: -inf - -inf would be NaN
-    (peak_BT, total_BT, label_BT), _ = jax.lax.scan(step, start, (w_WDV, index_WV))
-    return jnp.log(total_BT) + peak_BT, label_BT
+    (peak_BT, total_BT, label_BT), _ = jax.lax.scan(step, start, _cut(unembed_DV, blocks))
+    log_z_BT = jnp.log(total_BT) + peak_BT
+    return (log_z_BT, label_BT), (hidden_BTD, unembed_DV, targets_BT, log_z_BT, None)
 
 
-def _logits(hidden_BTD, w_DV, index_V, vocab_size: int, softcap: float | None) -> jax.Array:
+def _backward(vocab_size, blocks, softcap, kept, cotangents):
+    hidden_BTD, unembed_DV, targets_BT, log_z_BT, logits_BTV = kept
+
+    def gradients(logits_BTV, w_DV, index_V):
+        d_logits_BTV = _d_logits(
+            logits_BTV, index_V, targets_BT, log_z_BT, *cotangents, vocab_size, softcap
+        ).astype(hidden_BTD.dtype)
+        d_hidden_BTD = arithmetic.input_gradient(d_logits_BTV, w_DV)
+        return d_hidden_BTD, arithmetic.weight_gradient(hidden_BTD, d_logits_BTV).astype(w_DV.dtype)
+
+    if blocks == 1:
+        index_V = jnp.arange(unembed_DV.shape[1], dtype=jnp.int32)
+        d_hidden_BTD, d_unembed_DV = gradients(logits_BTV, unembed_DV, index_V)
+        return d_hidden_BTD.astype(hidden_BTD.dtype), d_unembed_DV, None
+
+    def step(d_hidden_BTD, block):
+        logits_BTV = _logits(hidden_BTD, vocab_size, softcap, *block)
+        more_BTD, d_w_DV = gradients(logits_BTV, *block)
+        return d_hidden_BTD + sharding.stream(more_BTD), d_w_DV
+
+    zero_BTD = sharding.stream(jnp.zeros(hidden_BTD.shape, jnp.float32))
+    d_hidden_BTD, d_w_WDV = jax.lax.scan(step, zero_BTD, _cut(unembed_DV, blocks))
+    d_unembed_DV = jnp.moveaxis(d_w_WDV, 0, 2).reshape(unembed_DV.shape)
+    return d_hidden_BTD.astype(hidden_BTD.dtype), d_unembed_DV, None
+
+
+_read.defvjp(_forward, _backward)
+
+
+def _cut(unembed_DV, blocks: int) -> tuple[jax.Array, jax.Array]:
+    """Blocks of columns, and the columns' numbers.
+
+    Block i holds columns i, i + blocks, ...: each block then takes its share of every shard of V,
+    so that a head split over V stays where it is.
+    """
+    D, V = unembed_DV.shape
+    w_WDV = jnp.moveaxis(unembed_DV.reshape(D, V // blocks, blocks), 2, 0)
+    return w_WDV, jnp.arange(V, dtype=jnp.int32).reshape(V // blocks, blocks).T
+
+
+def _logits(hidden_BTD, vocab_size: int, softcap: float | None, w_DV, index_V) -> jax.Array:
     """float32: bfloat16 would lose the tail of a sum over the vocabulary."""
     logits_BTV = sharding.inner(
         jnp.einsum("btd,dv->btv", hidden_BTD, w_DV, preferred_element_type=jnp.float32)
     )
-    if softcap is not None:
-        logits_BTV = softcap * jnp.tanh(logits_BTV / softcap)
+    logits_BTV = arithmetic.softcap(logits_BTV, softcap)
     return jnp.where(index_V[None, None] < vocab_size, logits_BTV, -jnp.inf)
+
+
+def _d_logits(
+    logits_BTV, index_V, targets_BT, log_z_BT, d_log_z_BT, d_label_BT, vocab_size, softcap
+) -> jax.Array:
+    """What logits are to blame for, before their soft cap; float32."""
+    d_logits_BTV = jnp.exp(logits_BTV - log_z_BT[..., None]) * d_log_z_BT[..., None]
+    hit_BTV = index_V[None, None] == targets_BT[..., None]
+    d_logits_BTV += jnp.where(hit_BTV, d_label_BT[..., None], 0.0)
+    if softcap is not None:  # of a padded column's logit, -inf, the slope is none
+        slope_BTV = 1 - jnp.square(logits_BTV / softcap)
+        d_logits_BTV *= jnp.where(index_V[None, None] < vocab_size, slope_BTV, 0.0)
+    return d_logits_BTV
 
 
 def _pick(logits_BTV, index_V, targets_BT) -> jax.Array:

@@ -1,0 +1,46 @@
+"""Products in bfloat16 are float32 sums rounded once, gradients too, whatever the machine does."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lrl_jax.model import arithmetic
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 6), (1, 4, 1), (2, 5, 7)])
+def test_a_product_and_its_gradients_are_rounded_once(shape):
+    rng = np.random.default_rng(0)
+    x, w, d_out = (
+        rng.normal(size=size).astype(jnp.bfloat16)
+        for size in (shape, (shape[2], 4, 2), (*shape[:2], 4, 2))
+    )
+    out, back = jax.vjp(arithmetic.product, jnp.asarray(x), jnp.asarray(w))
+    got = (out, *back(jnp.asarray(d_out)))
+    x64, w64, d64 = (array.astype(np.float64) for array in (x, w, d_out))
+    want = (
+        np.einsum("btd,dnh->btnh", x64, w64),
+        np.einsum("btnh,dnh->btd", d64, w64),
+        np.einsum("btd,btnh->dnh", x64, d64),
+    )
+    for one, other in zip(got, want, strict=True):
+        assert one.dtype == jnp.bfloat16
+        np.testing.assert_allclose(np.asarray(one, np.float64), other, rtol=2**-8, atol=1e-5)
+
+
+def test_every_product_of_a_step_in_bfloat16_stays_narrow_on_a_cpu():
+    """What the compiler widens to float32 takes twice as long."""
+
+    def total(x_BTD, w_DF, w_FD):
+        y_BTF = arithmetic.product(x_BTD, w_DF)
+        return jnp.sum(arithmetic.product(jnp.square(y_BTF), w_FD).astype(jnp.float32))
+
+    shapes = ((2, 128, 64), (64, 96), (96, 64))
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes]
+    text = jax.jit(jax.grad(total, argnums=(0, 1, 2))).lower(*arrays).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert len(products) == 5  # the sum's gradient needs no second forward product
+    for line in products:
+        assert re.search(r"contracting_dims = \[1\] x \[[01]\].*bf16>, .*bf16>\) -> .*xf32>", line)
