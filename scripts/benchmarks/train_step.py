@@ -1,50 +1,169 @@
-"""Tokens a second of a training step on this machine, beside transformers and torch if installed.
+"""Tokens a second of a training step, beside transformers and torch in the same run.
 
-    python scripts/benchmarks/train_step.py [--model 1m|15m] [--seconds 20]
+    python scripts/benchmarks/train_step.py                            # CPU: 15m and 60m
+    python scripts/benchmarks/train_step.py --model 1b 3b 8b --dtype bfloat16     # one GPU
 
-One process after the other, the same shapes, float32, AdamW, no packing, all cores.
+The same shapes on both sides, AdamW, gradients clipped, no packing, parameters and moments in
+the compute dtype. Each contestant has a process of its own. On a CPU they take turns, one step
+each a round, so that whatever else the machine does slows all of them; the ratio is the median
+over rounds, and tokens per CPU second do not count time spent waiting for a core. On a GPU, which
+would not hold several models, one comes after the other, and torch has flash attention if it is
+installed.
 """
 
 import argparse
+import dataclasses
 import importlib.util
+import multiprocessing
+import os
+import shutil
 import statistics
+import subprocess
 import time
 
-SHAPES = {  # vocabulary, width, layers, feed-forward, heads, kv heads, batch, length
-    "1m": (1664, 128, 4, 384, 4, 2, 32, 128),
-    "15m": (32000, 288, 6, 768, 6, 6, 8, 256),
+PEERS = {"eager": "transformers + torch eager", "compiled": "transformers + torch.compile"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    vocab: int
+    width: int
+    depth: int
+    mlp: int
+    heads: int
+    kv: int
+    batch: int
+    length: int
+    gpu: bool = False
+
+
+SHAPES = {
+    "1m": Shape(1664, 128, 4, 384, 4, 2, 32, 128),
+    "15m": Shape(32000, 288, 6, 768, 6, 6, 8, 256),
+    "60m": Shape(32000, 512, 8, 1376, 8, 8, 8, 256),
+    "1b": Shape(128256, 2048, 16, 8192, 32, 8, 4, 4096, gpu=True),  # Llama 3.2
+    "3b": Shape(128256, 3072, 28, 8192, 24, 8, 2, 4096, gpu=True),
+    "8b": Shape(128256, 4096, 32, 14336, 32, 8, 1, 4096, gpu=True),  # Llama 3.1
 }
 
 
 def main() -> None:
-    """Prints one line a contestant."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", choices=SHAPES, default="1m")
-    parser.add_argument("--seconds", type=float, default=20)
+    """Prints a table a model and dtype."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", nargs="+", choices=SHAPES, default=["15m", "60m"])
+    parser.add_argument(
+        "--dtype", nargs="+", choices=["float32", "bfloat16"], default=["float32", "bfloat16"]
+    )
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS))
+    parser.add_argument("--rounds", type=int, default=10)
     args = parser.parse_args()
-    ours = measure(lrl_step(*SHAPES[args.model]), args)
-    print(f"{args.model}: lrl_jax {ours:,.0f} tokens/s")
-    if importlib.util.find_spec("torch") is None:
-        print("torch: not measured, not installed")
-        return
-    theirs = measure(torch_step(*SHAPES[args.model]), args)
-    print(f"{args.model}: transformers + torch eager {theirs:,.0f} tokens/s")
-    print(f"ratio {ours / theirs:.2f}")
+    names = {"ours": "lrl_jax"}
+    if importlib.util.find_spec("torch") and importlib.util.find_spec("transformers"):
+        names |= {peer: PEERS[peer] for peer in args.peers}
+    else:
+        print("torch and transformers: not measured, not installed")
+    for model in args.model:
+        if SHAPES[model].gpu and not has_gpu():
+            print(f"{model}: not measured: no GPU")
+            continue
+        for dtype in args.dtype:
+            table(model, dtype, names, args.rounds)
 
 
-def measure(step, args) -> float:
-    """Median tokens a second."""
-    *_, batch, length = SHAPES[args.model]
-    step()
-    times, end = [], time.perf_counter() + args.seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
+def table(model: str, dtype: str, names: dict[str, str], rounds: int) -> None:
+    """Measures all contestants of one model and dtype, and prints a line each."""
+    shape = SHAPES[model]
+    turns = [list(names)] if not shape.gpu else [[name] for name in names]
+    times: dict[str, list[tuple[float, float]]] = {}
+    for present in turns:
+        workers = {name: Worker(name, shape, dtype) for name in present}
+        for i in range(rounds):
+            turn = i % len(present)
+            for name in present[turn:] + present[:turn]:
+                times.setdefault(name, []).append(workers[name].step())
+        for worker in workers.values():
+            worker.end()
+    tokens = shape.batch * shape.length
+    print(f"\n{model} {dtype}, {shape.batch} x {shape.length}, {rounds} rounds")
+    print(f"{'':30}{'tokens/s':>10}{'per CPU s':>11}{'ours is':>9}{'by CPU':>9}{'MFU':>6}")
+    for name, title in names.items():
+        walls, cpus = zip(*times[name], strict=True)
+        pairs = list(zip(times["ours"], times[name], strict=True))
+        ratios = [statistics.median(theirs[i] / ours[i] for ours, theirs in pairs) for i in (0, 1)]
+        rate, per_cpu = (tokens / statistics.median(seconds) for seconds in (walls, cpus))
+        print(
+            f"{title:30}{rate:10,.0f}{per_cpu:11,.0f}{ratios[0]:8.2f}x{ratios[1]:8.2f}x"
+            f"{mfu(shape, rate):>6}"
+        )
+
+
+def mfu(shape: Shape, tokens_per_second: float) -> str:
+    """Share of the GPU's peak, counted as `lrl train` counts it; nothing on a CPU."""
+    if not shape.gpu:
+        return ""
+    import jax
+
+    from lrl_jax.train import log
+
+    peak = log.peak_flops(jax.devices()[0])
+    flops = log.flops_per_token(config(shape, "bfloat16"), shape.length)
+    return f"{tokens_per_second * flops / peak:.0%}" if peak else "?"
+
+
+class Worker:
+    """A contestant in a process of its own, compiled and warm."""
+
+    def __init__(self, name: str, shape: Shape, dtype: str):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.process = context.Process(target=serve, args=(theirs, name, shape, dtype))
+        self.process.start()
+        theirs.close()
+        self.pipe.recv()
+
+    def step(self) -> tuple[float, float]:
+        """Seconds of one step: on the clock, and of CPU time over all cores."""
+        self.pipe.send(True)
+        return self.pipe.recv()
+
+    def end(self) -> None:
+        """Stops the process."""
+        self.pipe.send(False)
+        self.process.join()
+
+
+def serve(pipe, name: str, shape: Shape, dtype: str) -> None:
+    """Runs a step whenever the pipe says True."""
+    os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = "0.95"
+    step = lrl_step(shape, dtype) if name == "ours" else torch_step(shape, dtype, name)
+    for _ in range(3):
         step()
-        times.append(time.perf_counter() - start)
-    return batch * length / statistics.median(times)
+    pipe.send(None)
+    while pipe.recv():
+        clock, cpu = time.perf_counter(), time.process_time()
+        step()
+        pipe.send((time.perf_counter() - clock, time.process_time() - cpu))
 
 
-def lrl_step(vocab, width, depth, mlp, heads, kv, batch, length):
+def has_gpu() -> bool:
+    return bool(shutil.which("nvidia-smi")) and not subprocess.call(
+        ["nvidia-smi", "-L"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def config(shape: Shape, dtype):
+    """Our model: small ones keep what a layer computes, large ones only its products."""
+    from lrl_jax.model import llama
+
+    return llama.LlamaConfig(
+        vocab_size=shape.vocab, width=shape.width, depth=shape.depth, mlp_width=shape.mlp,
+        num_heads=shape.heads, num_kv_heads=shape.kv, head_width=shape.width // shape.heads,
+        norm_eps=1e-5, rope_theta=1e4, dtype=dtype, remat="qkv" if shape.gpu else "full",
+        unroll=1 if shape.gpu else shape.depth,
+    )  # fmt: skip
+
+
+def lrl_step(shape: Shape, dtype):
     """A function that runs one step of ours to its end."""
     import jax
     import jax.numpy as jnp
@@ -52,64 +171,76 @@ def lrl_step(vocab, width, depth, mlp, heads, kv, batch, length):
 
     from lrl_jax import mesh, recipe_train
     from lrl_jax.model import llama
-    from lrl_jax.train import optimizer, step
+    from lrl_jax.train import learn, optimizer, step
 
-    cfg = llama.LlamaConfig(
-        vocab_size=vocab, width=width, depth=depth, mlp_width=mlp, num_heads=heads,
-        num_kv_heads=kv, head_width=width // heads, norm_eps=1e-5, rope_theta=1e4,
-        dtype="float32", remat="dots", unroll=depth,
-    )  # fmt: skip
+    cfg = config(shape, dtype)
     rule = recipe_train.Rule(match=".*", schedule=recipe_train.Schedule(peak=1e-3))
     stage = recipe_train.Stage(name="a", steps=10**6, mixture={"a": 1}, learn=(rule,))
+    settings = recipe_train.Train(
+        batch_size=shape.batch, stages=(stage,), loss_blocks=8 if shape.gpu else 1,
+        optimizer=recipe_train.Optimizer(moments=dtype),
+    )  # fmt: skip
     devices = mesh.make(recipe_train.Mesh())
-    shapes = llama.abstract(cfg)
+    shapes = llama.abstract(cfg, dtype)
     learner = optimizer.learner(
-        optimizer.phases([stage])[0], recipe_train.Optimizer(), list(shapes),
+        learn.phases([stage])[0], settings.optimizer, list(shapes),
         np.zeros(cfg.padded_vocab_size, bool),
     )  # fmt: skip
-    compiled = step.make_step(cfg, learner, shapes, mesh.param_shardings(cfg, devices), devices, 1)
-    tokens = np.random.default_rng(0).integers(3, vocab, (batch, length)).astype(np.int32)
+    placed = mesh.param_shardings(cfg, devices)
+    compiled = step.make_step(cfg, learner, shapes, placed, devices, settings)
+    size = (shape.batch, shape.length)
+    tokens = np.random.default_rng(0).integers(3, shape.vocab, size).astype(np.int32)
     rows = {
         "decoder_target_tokens": tokens,
         "decoder_input_tokens": tokens,
         "decoder_loss_weights": np.ones_like(tokens),
         "decoder_segment_ids": np.ones_like(tokens),
-        "decoder_positions": np.tile(np.arange(length, dtype=np.int32), (batch, 1)),
+        "decoder_positions": np.tile(np.arange(shape.length, dtype=np.int32), (shape.batch, 1)),
     }
     with jax.set_mesh(devices):
-        params = llama.init(cfg, jax.random.key(0))
+        params = jax.jit(llama.init, static_argnums=(0, 2))(cfg, jax.random.key(0), dtype)
         state = compiled.begin(params, jnp.int32(0), jnp.int32(0))
-    placed = {name: step.place(part, devices, batch) for name, part in rows.items()}
-    asked = step.place(np.zeros(batch, np.int32), devices, batch)
+    batch = {name: mesh.place(part, devices, shape.batch) for name, part in rows.items()}
+    asked = mesh.said_by_each(devices, 0)
 
     def run():
         nonlocal state
         with jax.set_mesh(devices):
-            state, metrics = compiled.run(state, placed, asked)
+            state, metrics = compiled.run(state, batch, asked)
         jax.block_until_ready(metrics)
 
     return run
 
 
-def torch_step(vocab, width, depth, mlp, heads, kv, batch, length):
+def torch_step(shape: Shape, dtype, kind: str):
     """A function that runs one step of theirs to its end."""
     import torch
     import transformers
 
-    model = transformers.LlamaForCausalLM(
-        transformers.LlamaConfig(
-            vocab_size=vocab, hidden_size=width, num_hidden_layers=depth, intermediate_size=mlp,
-            num_attention_heads=heads, num_key_value_heads=kv,
-        )
+    device = "cuda" if shape.gpu else "cpu"
+    flash = shape.gpu and importlib.util.find_spec("flash_attn")
+    settings = transformers.LlamaConfig(
+        vocab_size=shape.vocab, hidden_size=shape.width, num_hidden_layers=shape.depth,
+        intermediate_size=shape.mlp, num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv, max_position_embeddings=shape.length,
+        attn_implementation="flash_attention_2" if flash else "sdpa",
     )  # fmt: skip
+    torch.set_default_dtype(getattr(torch, dtype))
+    with torch.device(device):
+        model = transformers.LlamaForCausalLM(settings)
+    if shape.gpu:
+        model.gradient_checkpointing_enable()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95))
-    tokens = torch.randint(3, vocab, (batch, length))
+    tokens = torch.randint(3, shape.vocab, (shape.batch, shape.length), device=device)
+    forward = torch.compile(model) if kind == "compiled" else model
 
     def run():
         optimizer.zero_grad()
-        model(input_ids=tokens, labels=tokens).loss.backward()
+        forward(input_ids=tokens, labels=tokens).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        if shape.gpu:
+            torch.cuda.synchronize()
 
     return run
 
