@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import worker_train as tiny
 
 from lrl_jax import recipe_train
 from lrl_jax.train import learn, optimizer, schedule
+from lrl_jax.train.checkpoint import CheckpointMismatchError
 
 PATHS = ("embed_VD", "layers/attn_norm_D", "layers/q_DNH", "norm_D", "unembed_DV")
 FLAT = recipe_train.Schedule(peak=0.5, kind="constant")
@@ -44,12 +46,35 @@ def test_a_step_belongs_to_the_phase_that_made_it(step, want):
         ("constant", [1.0, 2.0, 3.0, 3.0, 3.0, 3.0, 3.0]),
         ("linear", [1.0, 2.0, 3.0, 2.4, 1.8, 1.2, 0.6]),
         ("cosine", [1.0, 2.0, 3.0, 2.648528, 1.8, 0.951472, 0.6]),
+        ("wsd", [1.0, 2.0, 3.0, 3.0, 3.0, 1.8, 0.6]),  # the last third of six steps falls
     ],
 )
 def test_rates_rise_to_the_peak_and_fall_to_the_final_share(kind, want):
-    shape = recipe_train.Schedule(peak=3.0, kind=kind, warmup=2, final=0.2)
+    shape = recipe_train.Schedule(peak=3.0, kind=kind, warmup=2, final=0.2, decay=1 / 3)
     got = [float(schedule.rate(shape, 6, jnp.int32(done))) for done in range(7)]
     np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_every_phase_warms_up_again():
+    warm = rule(".*", recipe_train.Schedule(peak=1.0, warmup=4, kind="constant"))
+    learner = optimizer.learner(phase(warm, start=100), recipe_train.Optimizer(), ["norm_D"], NONE)
+    params = {"norm_D": jnp.ones(1)}
+    state = learner.init(params)
+    _, _, rates = learner.update(params, params, jnp.float32(1), state, jnp.int32(0))
+    np.testing.assert_allclose(rates[".*"], 0.2)
+
+
+@pytest.mark.parametrize(
+    ("decay", "match"),
+    [
+        (0.0, r"last 0 of 10 .*decay above 0 and up to 0.7"),
+        (0.8, r"warms up for 3 .* last 8 of 10"),
+    ],
+)
+def test_a_decay_without_room_is_refused(decay, match):
+    wsd = recipe_train.Schedule(peak=1.0, kind="wsd", warmup=3, decay=decay)
+    with pytest.raises(ValueError, match=match):
+        optimizer.learner(phase(rule(".*", wsd)), recipe_train.Optimizer(), PATHS, NONE)
 
 
 def test_the_first_rule_that_matches_decides():
@@ -95,8 +120,11 @@ def adamw(w, grads, *, lr, decay, b1, b2, eps):
     return w
 
 
-@pytest.mark.parametrize(("path", "decay"), [("layers/q_DNH", 0.3), ("layers/attn_norm_D", 0.0)])
-def test_updates_are_adamw_and_norms_are_spared_decay(path, decay):
+@pytest.mark.parametrize(
+    ("path", "decay"),
+    [("layers/q_DNH", 0.3), ("layers/attn_norm_D", 0.0), ("layers/q_bias_NH", 0.0)],
+)
+def test_updates_are_adamw_and_norms_and_biases_are_spared_decay(path, decay):
     adam = recipe_train.Optimizer(b1=0.5, b2=0.75, eps=0.25, weight_decay=0.3, clip=1e9)
     learner = optimizer.learner(phase(rule(".*")), adam, [path], NONE)
     params = {path: jnp.array([[1.0, -2.0]])}
@@ -162,3 +190,63 @@ def test_only_new_rows_get_gradients_and_only_they_move(path, moves):
     params = {path: jnp.full(moves.shape, 0.1)}
     new, _, _ = learner.update(params, grads, jnp.float32(1), learner.init(params), jnp.int32(0))
     np.testing.assert_array_equal(new[path] != params[path], moves)
+
+
+def bfloat16_step(rounding, rate, on=None, shape=(64, 64)):
+    """Weights of 1 in bfloat16, moved once by about `rate`."""
+    settings = recipe_train.Optimizer(rounding=rounding, b1=0.0, b2=0.0, clip=1e9)
+    table = phase(rule(".*", recipe_train.Schedule(peak=rate, kind="constant")))
+    learner = optimizer.learner(table, settings, ["layers/up_DF"], NONE)
+    params = {"layers/up_DF": jnp.ones(shape, jnp.bfloat16)}
+    grads = {"layers/up_DF": jnp.linspace(1.0, 2.0, shape[0] * shape[1]).reshape(shape)}
+    if on is not None:
+        params, grads = jax.device_put((params, grads), on)
+    step = jax.jit(learner.update)
+    new, _, _ = step(params, grads, jnp.float32(1), learner.init(params), jnp.int32(3))
+    return new["layers/up_DF"]
+
+
+def test_steps_smaller_than_bfloat16_are_lost_but_not_when_rounded_at_random():
+    rate = 2.0**-12  # a sixteenth of the gap below 1
+    np.testing.assert_array_equal(bfloat16_step("nearest", rate), 1.0)
+    got = np.asarray(bfloat16_step("stochastic", rate), np.float64)
+    assert {*np.unique(got)} == {1.0, 1.0 - 2.0**-8}
+    np.testing.assert_allclose(1.0 - got.mean(), rate, rtol=0.2)  # 256 of 4,096 fall: deviation 6%
+
+
+def test_rounding_at_random_gives_the_same_weights_on_eight_devices():
+    mesh = tiny.mesh(1, 4, 2)
+    split = jax.sharding.NamedSharding(mesh, jax.P("fsdp", "tensor"))
+    got = bfloat16_step("stochastic", 2.0**-11, split)
+    assert got.sharding.shard_shape(got.shape) == (16, 32)
+    np.testing.assert_array_equal(got, bfloat16_step("stochastic", 2.0**-11))
+
+
+def test_rounding_at_random_of_float32_is_refused():
+    params = {"norm_D": jax.ShapeDtypeStruct((4,), jnp.float32)}
+    with pytest.raises(ValueError, match=r"stored in float32; set init.param_dtype: bfloat16"):
+        optimizer.check_rounding(recipe_train.Optimizer(rounding="stochastic"), params)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        ({}, {"optimizer": {"kind": "muon"}}, "optimizer.kind was adamw, is muon"),
+        ({}, {"optimizer": {"moments": "int8"}}, "optimizer.moments was float32, is int8"),
+        ({"ema": 0.5}, {}, "ema above 0 was True, is False"),
+        (
+            {"optimizer": {"kind": "adafactor", "b1": 0.0}},
+            {"optimizer": {"kind": "adafactor"}},
+            "optimizer.b1 above 0 was False, is True",
+        ),
+    ],
+)
+def test_a_run_keeps_its_optimizer(old, new, match):
+    saved = tiny.settings(**old).model_dump(mode="json")
+    with pytest.raises(CheckpointMismatchError, match=f"{match}. A run keeps"):
+        optimizer.check_same(saved, tiny.settings(**new))
+
+
+def test_a_run_from_before_there_were_kinds_goes_on():
+    saved = {"optimizer": {"b1": 0.9, "b2": 0.95, "eps": 1e-8, "weight_decay": 0.0, "clip": 1.0}}
+    optimizer.check_same(saved, tiny.settings(optimizer={"b2": 0.5, "moments_on": "host"}))

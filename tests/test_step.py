@@ -1,8 +1,11 @@
 """The step: the same on every mesh, frozen means frozen, and nothing not finite gets in."""
 
 import dataclasses
+import functools
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_trainer import Trainer
@@ -10,31 +13,126 @@ import worker_train as tiny
 
 from lrl_jax import mesh as meshes
 from lrl_jax import recipe_train
+from lrl_jax.model import llama
+from lrl_jax.train import moments
+from lrl_jax.train.step import averaged
 
 FROZEN = recipe_train.Rule(match=".*", schedule="frozen")
 FAST = recipe_train.Schedule(peak=0.05, kind="constant")
 
 
-@pytest.fixture(scope="module")
-def one_device():
-    return [m["loss"] for m in Trainer(tiny.mesh()).run(4)]
+MESHES = [  # data, fsdp, tensor
+    (2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 4, 1), (2, 1, 2), (8, 1, 1), (1, 8, 1), (2, 4, 1),
+    (4, 2, 1), (2, 2, 2),
+]  # fmt: skip
+OPTIONS = {  # each is tested by being listed
+    "plain": {},
+    "blocks": {"loss_blocks": 4},
+    "parts": {"accumulate": 2},
+    "bfloat16 moments": {"optimizer": {"moments": "bfloat16"}},
+    "int8 moments": {"optimizer": {"moments": "int8"}},
+    "adafactor": {"optimizer": {"kind": "adafactor"}},
+    "muon": {"optimizer": {"kind": "muon"}},
+    "host": {"optimizer": {"moments_on": "host"}},
+    "z-loss": {"z_loss": 1e-2, "ema": 0.9},
+}
 
 
-def test_the_loss_falls(one_device):
-    losses = [m["loss"] for m in Trainer(tiny.mesh(fsdp=2), steps=40).run(40)]
-    assert losses[-1] < losses[0] - 0.2
+@functools.cache
+def alone(option):
+    """Losses on one device."""
+    return Trainer(tiny.mesh(), steps=50, **OPTIONS[option]).losses(50)
+
+
+def test_the_loss_falls():
+    assert alone("plain")[-1] < alone("plain")[0] - 0.2
 
 
 @pytest.mark.parametrize(
-    ("shape", "blocks"),
+    ("option", "shape"),
     [
-        ((2, 1, 1), 1), ((1, 2, 1), 4), ((1, 1, 2), 4), ((1, 4, 1), 1), ((2, 1, 2), 4),
-        ((8, 1, 1), 4), ((1, 8, 1), 1), ((2, 2, 2), 4),
+        pytest.param(
+            option, shape, marks=[] if option == "plain" or shape == (2, 2, 2) else pytest.mark.slow
+        )
+        for option in OPTIONS
+        for shape in MESHES
+        if not (option == "parts" and shape[0] * shape[1] == 8)  # eight rows, twice eight parts
     ],
-)  # fmt: skip
-def test_losses_are_the_same_on_every_mesh(one_device, shape, blocks):
-    got = [m["loss"] for m in Trainer(tiny.mesh(*shape), loss_blocks=blocks).run(4)]
-    np.testing.assert_allclose(got, one_device, rtol=1e-5)
+    ids=str,
+)
+def test_losses_are_the_same_on_every_mesh(option, shape):
+    got = Trainer(tiny.mesh(*shape), steps=50, **OPTIONS[option]).losses(50)
+    np.testing.assert_allclose(got, alone(option), rtol=1e-5)
+
+
+def test_parts_change_no_loss():
+    np.testing.assert_allclose(alone("parts"), alone("plain"), rtol=1e-5)
+
+
+def test_where_moments_lie_changes_no_loss():
+    np.testing.assert_array_equal(alone("host"), alone("plain"))
+
+
+@pytest.mark.parametrize("option", ["bfloat16 moments", "int8 moments"])
+def test_moments_in_fewer_bits_learn_as_well(option):
+    np.testing.assert_allclose(alone(option), alone("plain"), rtol=0.01)
+
+
+def test_moments_on_the_host_are_there_between_steps():
+    trainer = Trainer(tiny.mesh(fsdp=2), ema=0.5, optimizer={"moments_on": "host"})
+    trainer.run(1)
+    state = trainer.state
+    kinds = {leaf.sharding.memory_kind for leaf in jax.tree.leaves(state["opt"]) if leaf.shape}
+    assert kinds == {leaf.sharding.memory_kind for leaf in state["ema"].values()} == {"pinned_host"}
+    assert {leaf.sharding.memory_kind for leaf in state["params"].values()} == {"device"}
+
+
+def test_memory_that_devices_do_not_reach_is_refused():
+    class Device:
+        device_kind = "abacus"
+
+        def addressable_memories(self):
+            return [types.SimpleNamespace(kind="beads")]
+
+    mesh = types.SimpleNamespace(devices=np.array([Device()]))
+    with pytest.raises(ValueError, match=r"pinned_host, and abacus has beads; use moments_on: dev"):
+        moments.on_host({}, {}, mesh)
+
+
+def test_the_average_follows_what_learns_and_no_more():
+    rules = (recipe_train.Rule(match="norm", schedule=FAST), FROZEN)
+    trainer = Trainer(tiny.mesh(fsdp=2), rules, ema=0.15)
+    want = {path: w for path, w in trainer.before.items() if "norm" in path}
+    assert {*trainer.state["ema"]} == {*want}
+    for keep in (0.1, 0.15, 0.15):  # the first: (1 + 0) / (10 + 0)
+        trainer.run(1)
+        new = jax.device_get(trainer.state["params"])
+        want = {path: keep * old + (1 - keep) * new[path] for path, old in want.items()}
+    got = jax.device_get(averaged(trainer.state))
+    for path, w in (new | want).items():
+        np.testing.assert_allclose(got[path], w, rtol=1e-6, err_msg=path)
+    assert not np.allclose(got["norm_D"], new["norm_D"], rtol=1e-5)
+
+
+def compiled(rules, cfg):
+    """Bytes of a step's arguments and of what it needs beside them."""
+    trainer = Trainer(tiny.mesh(), rules, cfg=cfg)
+    batch = {k: jnp.asarray(v) for k, v in trainer.stream.batch_at(0).items()}
+    with jax.set_mesh(trainer.mesh):
+        step = trainer.step.run.lower(trainer.state, batch, jnp.zeros(1, jnp.int32)).compile()
+    memory = step.memory_analysis()
+    return memory.argument_size_in_bytes, memory.temp_size_in_bytes
+
+
+def test_frozen_weights_cost_no_moments_and_no_gradient():
+    cfg = dataclasses.replace(tiny.CFG, width=64, mlp_width=512)
+    weights = sum(leaf.size for leaf in llama.abstract(cfg).values())
+    norms = sum(leaf.size for path, leaf in llama.abstract(cfg).items() if "norm" in path)
+    whole, whole_beside = compiled((tiny.ALL,), cfg)
+    few, few_beside = compiled((recipe_train.Rule(match="norm", schedule=FAST), FROZEN), cfg)
+    assert whole - few == 8 * (weights - norms)  # two moments of four bytes
+    assert few < 4 * weights + 8 * norms + 4096  # and a batch
+    assert whole_beside - few_beside > 0.6 * 4 * (weights - norms)  # XLA reuses some gradients
 
 
 def test_the_loss_is_the_mean_over_tokens_and_rows_add_up_to_it():
@@ -48,8 +146,8 @@ def test_the_loss_is_the_mean_over_tokens_and_rows_add_up_to_it():
 
 def test_moments_lie_where_their_parameters_do():
     trainer = Trainer(tiny.mesh(1, 2, 2))
-    for moments in (trainer.state["opt"].mu, trainer.state["opt"].nu):
-        for path, moment in moments.items():
+    for field in (trainer.state["opt"].mu, trainer.state["opt"].nu):
+        for path, moment in field.items():
             assert moment.sharding == trainer.state["params"][path].sharding, path
     q = trainer.state["opt"].mu["layers/q_DNH"]
     assert q.sharding.shard_shape(q.shape) == (2, 8, 2, 4)
@@ -114,3 +212,5 @@ def test_tied_embeddings_train():
 def test_a_batch_that_devices_cannot_share_is_refused():
     with pytest.raises(ValueError, match=r"batch_size=6 .* 4 devices; use a multiple of 4"):
         meshes.check_batch(tiny.mesh(2, 2), 6)
+    with pytest.raises(ValueError, match=r"4 devices in accumulate=4 parts; use a multiple of 16"):
+        meshes.check_batch(tiny.mesh(2, 2), 8, accumulate=4)
