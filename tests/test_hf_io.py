@@ -299,12 +299,11 @@ def test_both_spellings_of_rope_are_read():
     old = plain | {"rope_theta": 5e5, "rope_scaling": llama3 | {"rope_type": "llama3"}}
     older = plain | {"rope_theta": 5e5, "rope_scaling": llama3 | {"type": "llama3"}}
     got = [families.config_from_hf(config) for config in (new, old, older)]
-    want = rope.Llama3(
-        factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=8192
-    )
+    want = rope.Llama3(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=8192)
     assert [c.rope_scaling for c in got] == [want] * 3
     assert [c.rope_theta for c in got] == [5e5] * 3
-    assert families.config_from_hf(plain | {"rope_theta": 7.0, "rope_scaling": None}).rope_theta == 7
+    bare = plain | {"rope_theta": 7.0, "rope_scaling": None}
+    assert families.config_from_hf(bare).rope_theta == 7
 
 
 def test_the_shape_of_a_recipe_is_a_config():
@@ -323,7 +322,7 @@ def test_the_shape_of_a_recipe_is_a_config():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"model_type": "bloom"}, r"'bloom' is not supported \(it has ALiBi .*; want one of llama, "),
+        ({"model_type": "bloom"}, r"'bloom' is not supported \(it has ALiBi .*; want one of llama"),
         ({"model_type": "gemma3"}, "save its text model alone"),
         ({"model_type": "gpt2"}, "model_type='gpt2' is not supported; want one of llama, mistral"),
         ({"model_type": "mistral", "layer_types": ["full_attention"] * 3}, "layer_types="),

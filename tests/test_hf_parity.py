@@ -1,7 +1,6 @@
 """Every family we claim: logits equal to Hugging Face's, and checkpoints that come back bitwise."""
 
 import functools
-import json
 
 import jax
 import numpy as np
@@ -19,8 +18,8 @@ from lrl_jax.train import gradients
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-# Constants are absurd, so that no default can hide. Of these thetas the frequencies round alike here
-# and there: one in the last place is a visible angle at position 4,000.
+# Constants are absurd, so that no default can hide. Of these thetas the frequencies round alike in
+# torch and here: one in the last place is a visible angle at position 4,000.
 BASE = dict(
     vocab_size=97, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
     num_key_value_heads=2, max_position_embeddings=4096, rms_norm_eps=0.1,
@@ -78,7 +77,9 @@ VARIANTS = {
 def model_of(variant, layers=3):
     """transformers' model with weights that hide no mix-up: ones in norms would."""
     model_type, own = VARIANTS[variant]
-    config = transformers.AutoConfig.for_model(model_type, **BASE | own | dict(num_hidden_layers=layers))
+    config = transformers.AutoConfig.for_model(
+        model_type, **BASE | own | dict(num_hidden_layers=layers)
+    )
     torch.manual_seed(0)
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     centred = model_type.startswith("gemma")
@@ -144,7 +145,8 @@ def test_short_rows_of_longrope_have_its_short_factors(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "variant", ["llama3.2", "mistral-v0.1", "qwen2_window", "qwen3", "gemma2", "gemma3", "phi3_long"]
+    "variant",
+    ["llama3.2", "mistral-v0.1", "qwen2_window", "qwen3", "gemma2", "gemma3", "phi3_long"],
 )
 def test_loss_and_gradients_equal_transformers(variant, tmp_path):
     model, _, cfg, params = loaded(model_of(variant), tmp_path)
@@ -164,10 +166,11 @@ def test_loss_and_gradients_equal_transformers(variant, tmp_path):
     assert abs(float(got) - want.item()) < 1e-5
     theirs = {name: p.grad.numpy() for name, p in model.named_parameters()}
     for name, tensor in layout.tensors(cfg).items():
-        parts = [np.asarray(grads[row.ours]) for row in tensor.rows]
-        parts = [w[tensor.l] if row.stacked else w for w, row in zip(parts, tensor.rows, strict=True)]
-        ours = [layout.to_hf(w, row) for w, row in zip(parts, tensor.rows, strict=True)]
-        ours = np.concatenate(ours)[: tensor.shape[0]]  # without the vocabulary's padding
+        parts = []
+        for row in tensor.rows:
+            grad = np.asarray(grads[row.ours])
+            parts.append(layout.to_hf(grad[tensor.l] if row.stacked else grad, row))
+        ours = np.concatenate(parts)[: tensor.shape[0]]  # without the vocabulary's padding
         np.testing.assert_allclose(ours, theirs[name], rtol=1e-4, atol=1e-5, err_msg=name)
 
 

@@ -25,11 +25,15 @@ COMMON = {
     "tie_embeddings": "tie_word_embeddings",
 }  # fmt: skip
 REQUIRED = ("vocab_size", "width", "depth", "mlp_width", "num_heads")
-SILENT = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False, "quantization_config": None}
-SILU = {"hidden_act": ("silu", "swish")}
-GELU = {"hidden_act": ("gelu_pytorch_tanh", "gelu")}  # Gemma 1 says gelu and means this one
-GELU_2 = {"hidden_activation": ("gelu_pytorch_tanh",)}
-ONE_WAY = {"attention_bias": (False,), "use_bidirectional_attention": (None, False)}
+SILENT: dict[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+SILU: dict[str, tuple[Any, ...]] = {"hidden_act": ("silu", "swish")}
+# Gemma 1 says gelu and means the other.
+GELU: dict[str, tuple[Any, ...]] = {"hidden_act": ("gelu_pytorch_tanh", "gelu")}
+GELU_2: dict[str, tuple[Any, ...]] = {"hidden_activation": ("gelu_pytorch_tanh",)}
+ONE_WAY: dict[str, tuple[Any, ...]] = {
+    "attention_bias": (False,),
+    "use_bidirectional_attention": (None, False),
+}
 NORM = "model.layers.{l}.%s_layernorm.weight"
 
 
@@ -50,103 +54,107 @@ class Family:
     """
 
     architecture: str
-    ours: Json = dataclasses.field(default_factory=dict)
-    keys: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    silent: Json = dataclasses.field(default_factory=dict)
-    fixed: Mapping[str, tuple[Any, ...]] = dataclasses.field(default_factory=dict)
+    ours: dict[str, Any] = dataclasses.field(default_factory=dict)
+    keys: dict[str, str] = dataclasses.field(default_factory=dict)
+    silent: dict[str, Any]
+    fixed: dict[str, tuple[Any, ...]]
     local: Callable[[int, Json], bool] | None = None
     rope: rotary.Spelling = dataclasses.field(default_factory=rotary.Spelling)
-    tensors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    tensors: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
-_QWEN = dict(
+_LLAMA = Family(
+    architecture="LlamaForCausalLM",
+    silent=SILENT,
+    fixed=SILU | {"attention_bias": (False,), "mlp_bias": (False,)},
+)
+_QWEN2 = Family(
+    architecture="Qwen2ForCausalLM",
+    ours=dict(qkv_bias=True),
+    silent=SILENT
+    | {"num_key_value_heads": 32, "use_sliding_window": False, "sliding_window": 4096}
+    | {"max_window_layers": 28},
+    fixed=SILU,
     local=lambda l, hf: l >= hf["max_window_layers"],
-    silent=SILENT | {
-        "num_key_value_heads": 32, "use_sliding_window": False, "sliding_window": 4096,
-        "max_window_layers": 28,
+)
+_GEMMA = Family(
+    architecture="GemmaForCausalLM",
+    ours=dict(centred_norms=True, scaled_embedding=True, activation="gelu_tanh"),
+    silent=SILENT | {"num_key_value_heads": 16, "head_dim": 256, "tie_word_embeddings": True},
+    fixed=GELU | ONE_WAY | {"hidden_activation": (None, "gelu_pytorch_tanh")},
+)
+_GEMMA2 = Family(
+    architecture="Gemma2ForCausalLM",
+    ours=_GEMMA.ours | dict(sandwich_norms=True),
+    keys={
+        "query_scalar": "query_pre_attn_scalar",
+        "attention_softcap": "attn_logit_softcapping",
+        "logit_softcap": "final_logit_softcapping",
     },
-)  # fmt: skip
-_GEMMA = dict(centred_norms=True, scaled_embedding=True, activation="gelu_tanh")
-_GEMMA_2_KEYS = {
-    "query_scalar": "query_pre_attn_scalar", "logit_softcap": "final_logit_softcapping",
-}  # fmt: skip
-_GEMMA_2 = dict(
+    silent=_GEMMA.silent
+    | {"num_key_value_heads": 4, "query_pre_attn_scalar": 256, "sliding_window": 4096}
+    | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+    fixed=GELU_2 | ONE_WAY,
+    local=lambda l, hf: l % 2 == 0,
     tensors={
         "layers/attn_out_norm_D": NORM % "post_attention",
         "layers/mlp_norm_D": NORM % "pre_feedforward",
         "layers/mlp_out_norm_D": NORM % "post_feedforward",
     },
-)  # fmt: skip
-_GEMMA_2_SILENT = SILENT | {
-    "num_key_value_heads": 4, "head_dim": 256, "tie_word_embeddings": True,
-    "query_pre_attn_scalar": 256, "sliding_window": 4096,
-}  # fmt: skip
+)
 _QKV = "model.layers.{l}.self_attn.qkv_proj.weight"
 _GATE_UP = "model.layers.{l}.mlp.gate_up_proj.weight"
 
 FAMILIES: dict[str, Family] = {
-    "llama": Family(
-        architecture="LlamaForCausalLM",
-        silent=SILENT,
-        fixed=SILU | {"attention_bias": (False,), "mlp_bias": (False,)},
-    ),
+    "llama": _LLAMA,
     "mistral": Family(
         architecture="MistralForCausalLM",
         silent=SILENT | {"num_key_value_heads": 8, "sliding_window": 4096},
         fixed=SILU | {"layer_types": (None,)},
         local=lambda l, hf: True,
     ),
-    "qwen2": Family(
-        architecture="Qwen2ForCausalLM", ours=dict(qkv_bias=True), fixed=SILU, **_QWEN
-    ),
-    "qwen3": Family(
+    "qwen2": _QWEN2,
+    "qwen3": dataclasses.replace(
+        _QWEN2,
         architecture="Qwen3ForCausalLM",
         ours=dict(qk_norm=True),
+        silent=_QWEN2.silent | {"head_dim": 128},
         fixed=SILU | {"attention_bias": (False,)},
-        **_QWEN | dict(silent=_QWEN["silent"] | {"head_dim": 128}),
     ),
-    "gemma": Family(
-        architecture="GemmaForCausalLM",
-        ours=_GEMMA,
-        silent=SILENT | {"num_key_value_heads": 16, "head_dim": 256, "tie_word_embeddings": True},
-        fixed=GELU | ONE_WAY | {"hidden_activation": (None, "gelu_pytorch_tanh")},
-    ),
-    "gemma2": Family(
-        architecture="Gemma2ForCausalLM",
-        ours=_GEMMA | dict(sandwich_norms=True),
-        silent=_GEMMA_2_SILENT
-        | {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
-        keys=_GEMMA_2_KEYS | {"attention_softcap": "attn_logit_softcapping"},
-        fixed=GELU_2 | ONE_WAY,
-        local=lambda l, hf: l % 2 == 0,
-        **_GEMMA_2,
-    ),
-    "gemma3_text": Family(
+    "gemma": _GEMMA,
+    "gemma2": _GEMMA2,
+    "gemma3_text": dataclasses.replace(
+        _GEMMA2,
         architecture="Gemma3ForCausalLM",
-        ours=_GEMMA | dict(sandwich_norms=True, qk_norm=True),
-        silent=_GEMMA_2_SILENT
-        | {"final_logit_softcapping": None, "sliding_window_pattern": 6},
-        keys=_GEMMA_2_KEYS,
+        ours=_GEMMA2.ours | dict(qk_norm=True),
+        keys={
+            "query_scalar": "query_pre_attn_scalar",
+            "logit_softcap": "final_logit_softcapping",
+        },
+        silent=_GEMMA2.silent
+        | {"attn_logit_softcapping": None, "final_logit_softcapping": None}
+        | {"sliding_window_pattern": 6},
         fixed=GELU_2 | ONE_WAY | {"attn_logit_softcapping": (None,)},
         local=lambda l, hf: (l + 1) % hf["sliding_window_pattern"] != 0,
         rope=rotary.Spelling(theta=1_000_000.0, local_theta=10_000.0),
-        **_GEMMA_2,
     ),
     "phi3": Family(
         architecture="Phi3ForCausalLM",
-        silent=SILENT | {
-            "rms_norm_eps": 1e-5, "sliding_window": None, "max_position_embeddings": 4096,
-            "original_max_position_embeddings": 4096,
-        },
+        silent=SILENT
+        | {"rms_norm_eps": 1e-5, "sliding_window": None}
+        | {"max_position_embeddings": 4096, "original_max_position_embeddings": 4096},
         fixed=SILU | {"layer_types": (None,)},
         local=lambda l, hf: True,
         rope=rotary.Spelling(partial=True, longrope=("longrope", "su", "yarn")),
         tensors={
-            "layers/q_DNH": _QKV, "layers/k_DKH": _QKV, "layers/v_DKH": _QKV,
-            "layers/gate_DF": _GATE_UP, "layers/up_DF": _GATE_UP,
+            "layers/q_DNH": _QKV,
+            "layers/k_DKH": _QKV,
+            "layers/v_DKH": _QKV,
+            "layers/gate_DF": _GATE_UP,
+            "layers/up_DF": _GATE_UP,
         },
     ),
-}  # fmt: skip
+}
 # What people try, and why not.
 OTHERS = {
     "gemma3": "it has an image encoder; save its text model alone, which is a gemma3_text",
@@ -175,7 +183,7 @@ def config_from_hf(hf: Json, dtype: Dtype = "bfloat16", remat: Remat = "nothing"
             + f"; want one of {', '.join(FAMILIES)}"
         )
     family = FAMILIES[model_type]
-    for key, allowed in ({"quantization_config": (None,)} | dict(family.fixed)).items():
+    for key, allowed in (family.fixed | {"quantization_config": (None,)}).items():
         got = hf.get(key, allowed[0])
         if got not in allowed:
             want = " or ".join(map(repr, allowed))
@@ -185,38 +193,38 @@ def config_from_hf(hf: Json, dtype: Dtype = "bfloat16", remat: Remat = "nothing"
         raise ValueError(
             f"config.json: {', '.join(missing)} missing; is this a language model's config?"
         )
-    said = family.silent | hf
+    said = {**family.silent, **hf}
     fields = _plain(said, family) | _windows(said, family)
     fields |= rotary.read(said, family.rope, fields["head_width"])
-    return LlamaConfig(
-        family=model_type, dtype=dtype, remat=remat, **dict(family.ours), **fields
-    )
+    return LlamaConfig(family=model_type, dtype=dtype, remat=remat, **family.ours, **fields)
 
 
 def _plain(said: Json, family: Family) -> dict[str, Any]:
-    out = {field: said.get(key) for field, key in {**COMMON, **family.keys}.items()}
+    out: dict[str, Any] = {field: said.get(key) for field, key in (COMMON | family.keys).items()}
     out["num_kv_heads"] = out["num_kv_heads"] or out["num_heads"]
     out["head_width"] = out["head_width"] or out["width"] // out["num_heads"]
     return out
 
 
 def _windows(said: Json, family: Family) -> dict[str, Any]:
-    none = dict(window=None, local_layers=())
-    window = said["sliding_window"] if family.local else None
-    if window is None or ("use_sliding_window" in family.silent and not said["use_sliding_window"]):
-        return none
+    window = said.get("sliding_window")
+    unused = "use_sliding_window" in family.silent and not said["use_sliding_window"]
+    if family.local is None or window is None or unused:
+        return dict(window=None, local_layers=())
     types, depth = said.get("layer_types"), said["num_hidden_layers"]
-    if types is None:
-        local = [family.local(l, said) for l in range(depth)]
-    else:
+    local = tuple(family.local(l, said) for l in range(depth))
+    if types is not None:
         known = ("full_attention", "sliding_attention")
         if len(types) != depth or not set(types) <= set(known):
             raise ValueError(
                 f"config.json: layer_types={types!r}; want {' or '.join(known)} for each of "
                 f"{depth} layers"
             )
-        local = [name == "sliding_attention" for name in types]
-    return dict(window=window, local_layers=() if all(local) else tuple(local)) if any(local) else none
+        local = tuple(name == "sliding_attention" for name in types)
+    return dict(
+        window=window if any(local) else None,
+        local_layers=local if any(local) and not all(local) else (),
+    )
 
 
 # ---------------------------------------------------------------------------- out
@@ -229,7 +237,7 @@ def config_to_hf(base: Json, cfg: LlamaConfig, dtype: str) -> dict[str, Any]:
       dtype: of the exported tensors.
     """
     family = FAMILIES[cfg.family]
-    keys = {**COMMON, **family.keys}
+    keys = COMMON | family.keys
     out = {key: value for key, value in base.items() if key != "torch_dtype"}  # dtype's old name
     out |= dict(architectures=[family.architecture], model_type=cfg.family, dtype=dtype)
     if "architectures" not in base:  # from scratch: all is said
@@ -237,7 +245,7 @@ def config_to_hf(base: Json, cfg: LlamaConfig, dtype: str) -> dict[str, Any]:
         out |= {key: getattr(cfg, field) for field, key in keys.items()}
         out.setdefault("pad_token_id", None)  # else Phi-3 takes 32,000 for granted
         return out | _windows_to_hf(cfg, family) | rotary.write(cfg, family.rope)
-    said = family.silent | base
+    said = {**family.silent, **base}
     fields = _plain(said, family)
     out |= {key: getattr(cfg, f) for f, key in keys.items() if fields[f] != getattr(cfg, f)}
     if not _means(_windows(said, family), cfg):

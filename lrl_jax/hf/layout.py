@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import math
 
+import jax
 import numpy as np
 
 from lrl_jax.hf.families import FAMILIES
@@ -120,7 +121,7 @@ def to_ours(w: np.ndarray, row: Row, shape: tuple[int, ...]) -> np.ndarray:
     return (w.T if row.num_out else w).reshape(shape)
 
 
-def to_hf(w: np.ndarray, row: Row) -> np.ndarray:
+def to_hf(w: np.ndarray | jax.Array, row: Row) -> np.ndarray | jax.Array:
     """One layer's array, or a range of its `outer` dimension, as rows of the HF tensor.
 
     Of numpy or of jax; the vocabulary's padding is the caller's to leave out.

@@ -94,11 +94,6 @@ class LlamaConfig:
             raise ValueError(
                 f"num_heads={self.num_heads} must be a multiple of num_kv_heads={self.num_kv_heads}"
             )
-        turning = self.whole_rope.width
-        if turning % 2:
-            raise ValueError(f"head_width={turning} must be even: rotary positions pair it")
-        if not 0 < turning <= self.head_width:
-            raise ValueError(f"rotary_width={turning}; a head has {self.head_width} dimensions")
         if self.remat not in LADDER:
             raise ValueError(f"remat={self.remat!r}; want one of {', '.join(LADDER)}")
         if self.activation not in ACTIVATIONS:
@@ -112,6 +107,14 @@ class LlamaConfig:
                 f"local_layers says {len(self.local_layers)} layers, depth={self.depth}; want a "
                 "value for each layer, or none"
             )
+        self._check_rotary()
+
+    def _check_rotary(self) -> None:
+        turning = self.whole_rope.width
+        if turning % 2:
+            raise ValueError(f"head_width={turning} must be even: rotary positions pair it")
+        if not 0 < turning <= self.head_width:
+            raise ValueError(f"rotary_width={turning}; a head has {self.head_width} dimensions")
         if isinstance(s := self.rope_scaling, LongRope):
             for name, factors in (("short", s.short), ("long", s.long)):
                 if len(factors) != turning // 2:

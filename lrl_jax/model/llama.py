@@ -121,21 +121,23 @@ class Block(nnx.Module):
 
     def times(self, name: str, x_BTX) -> jax.Array:
         """x times a weight of this layer, its adapter included."""
-        scale = self.cfg.frozen and self.cfg.frozen.scales.get(f"layers/{name}")
-        out_BTY = self.decoded(name, scale, x_BTX) if scale else product(x_BTX, self.cast(name))
+        if self.cfg.frozen and f"layers/{name}" in self.cfg.frozen.scales:
+            out_BTY = self.decoded(name, self.cfg.frozen, x_BTX)
+        else:
+            out_BTY = product(x_BTX, self.cast(name))
         if self.cfg.lora and f"layers/{name}" in self.cfg.lora.names:
             first, second = adapters.factors(name)
             low_BTR = product(x_BTX, self.cast(first))
             out_BTY += self.cfg.lora.scale * product(low_BTR, self.cast(second))
         return out_BTY
 
-    def decoded(self, name: str, scale: str, x_BTX) -> jax.Array:
+    def decoded(self, name: str, stored: quantize.Storage, x_BTX) -> jax.Array:
         """x times a weight that is stored in codes; nothing but this layer's is ever decoded."""
-        scale = scale.removeprefix("layers/")
-        kind, letters = self.cfg.frozen.kind, scale.rpartition("_")[2]
+        scale = stored.scales[f"layers/{name}"].removeprefix("layers/")
+        letters = scale.rpartition("_")[2]
 
         def times(x_BTX, codes, scale):
-            weight = quantize.decode(codes, scale, letters, kind)
+            weight = quantize.decode(codes, scale, letters, stored.kind)
             return product(x_BTX, weight.astype(self.cfg.dtype))
 
         if self.cfg.remat == "full":  # else the scan would keep what was decoded, of all layers
