@@ -18,14 +18,25 @@ from lrl_jax.recipe_vocab import Language, Part, TrainVocab, Vocab
 
 
 # ---------------------------------------------------------------------------- base
-class Shape(Part):
-    """The shape of a Llama trained from scratch; names are Hugging Face's."""
+ModelType = Literal[
+    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3"
+]  # hf.families.FAMILIES
 
+
+class Shape(Part):
+    """The shape of a model; names and what they mean are those of Hugging Face's `config.json`.
+
+    Attributes:
+      head_dim: None is hidden_size / num_attention_heads.
+    """
+
+    model_type: ModelType = "llama"
     hidden_size: PositiveInt
     num_hidden_layers: PositiveInt
     intermediate_size: PositiveInt
     num_attention_heads: PositiveInt
     num_key_value_heads: PositiveInt
+    head_dim: PositiveInt | None = None
     max_position_embeddings: PositiveInt = 2048
     rms_norm_eps: PositiveFloat = 1e-5
     rope_theta: PositiveFloat = 10_000.0
@@ -35,7 +46,6 @@ class Shape(Part):
 class Expected(Shape):
     """What the `config.json` of a base says, for planning without it; compared when it is there."""
 
-    model_type: str = "llama"
     vocab_size: PositiveInt
 
 
@@ -49,7 +59,7 @@ class Pretrained(Part):
 
 
 class Scratch(Part):
-    """Train a Llama from random weights; its tokenizer is learnt, or given as a .model file."""
+    """Train a model from random weights; its tokenizer is learnt, or given as a .model file."""
 
     shape: Shape
     tokenizer: str = ""
@@ -249,6 +259,16 @@ class Recipe(Part):
             raise ValueError(
                 "vocab.method: train makes an unrelated vocabulary, which base.model's "
                 "embeddings do not fit; use extend or keep"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _rounding_has_something_to_round(self) -> "Recipe":
+        stored = self.init.param_dtype
+        if self.train.optimizer.rounding == "stochastic" and stored != "bfloat16":
+            raise ValueError(
+                "train.optimizer.rounding: stochastic is for parameters stored in bfloat16; got "
+                f"init.param_dtype: {stored}; change one of them"
             )
         return self
 

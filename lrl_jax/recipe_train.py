@@ -90,12 +90,20 @@ class Lora(Part):
 
 
 class Optimizer(Part):
-    """How gradients become steps. Weight decay spares norms (one-dimensional parameters).
+    """How gradients become steps. Weight decay spares norms and biases.
+
+    One `peak` and one weight decay mean about the same under every kind.
 
     Attributes:
       kind: `muon` is for matrices of layers; the rest learns by AdamW beside it.
-      moments: how AdamW's two moments are stored; `adafactor` has its own, smaller form.
-      moments_on: `host` keeps the optimizer's state in the host's memory between steps.
+      b1: decay of the first moment (muon's momentum: 0.95 in its paper); with `adafactor`, 0 keeps
+        none, and almost no memory.
+      b2: decay of the second moment (with `adafactor`, its upper bound).
+      moments: how they are stored between steps, rounded at random so that they are right on
+        average; int8 is at most 1/8 (the second moment's root 1/16) off each time. The small second
+        moment of `adafactor` stays float32.
+      moments_on: `host` keeps the optimizer's state and the running average in the host's memory
+        between steps.
       rounding: of updated parameters that are stored in bfloat16; `stochastic` keeps on average
         what rounding to the nearest loses of small steps.
     """
