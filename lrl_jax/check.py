@@ -215,9 +215,7 @@ def _size(run: Run, wanted: Collection[str]) -> Size:
         folder = run.base_folder()
         config, pieces = load.read_config(folder), tokenizers.load(folder).size
     else:
-        shape = base.shape.model_dump()
-        theta = shape.pop("rope_theta")
-        config = shape | {"model_type": "llama", "rope_theta": theta}
+        config = base.shape.model_dump()
         pieces = tokenizers.load(base.tokenizer).size if base.tokenizer else 0
     pieces += getattr(recipe.vocab, "pieces", 0) + getattr(recipe.vocab, "size", 0)
     cfg = families.config_from_hf(config | {"vocab_size": pieces})

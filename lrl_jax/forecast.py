@@ -21,7 +21,7 @@ from lrl_jax.fit import search, topology
 from lrl_jax.fit.compile import BAND, Fitted, Job, TooLargeError
 from lrl_jax.hf import load
 from lrl_jax.recipe import Pretrained
-from lrl_jax.run import MismatchError, Run, resolved
+from lrl_jax.run import Run, resolved
 from lrl_jax.train import adapt
 from lrl_jax.vocab import tokenizer as tokenizers
 
@@ -147,10 +147,8 @@ def _config(run: Run) -> tuple[Mapping[str, Any], int]:
 def _base(run: Run) -> Mapping[str, Any]:
     base = run.recipe.base
     if not isinstance(base, Pretrained):
-        shape = base.shape.model_dump()
-        theta = shape.pop("rope_theta")
         size = tokenizers.load(base.tokenizer).size if base.tokenizer else 0
-        return shape | {"model_type": "llama", "rope_theta": theta, "vocab_size": size}
+        return base.shape.model_dump() | {"vocab_size": size}
     if base.expected is not None and not epath.Path(base.model).is_dir():
         return base.expected.model_dump()
     return load.read_config(run.base_folder())
@@ -160,7 +158,7 @@ def _steps(run: Run) -> dict[str, int]:
     """Of each phase; of none whose epochs are not known before the data is packed."""
     try:
         settings = resolved(run).train
-    except (MismatchError, OSError):
+    except (ValueError, OSError):  # nothing is packed yet
         settings = run.recipe.train
     phases = compiling.learn.phases(settings.stages)
     return {phase.name: phase.steps for phase in phases if phase.steps}

@@ -237,12 +237,8 @@ def _sources(run: Run) -> clues.Sources:
 
 
 def _scratch_config(base: Scratch, tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
-    shape = base.shape.model_dump()
-    theta = shape.pop("rope_theta")
-    return shape | {
-        "model_type": "llama",
+    return base.shape.model_dump() | {
         "vocab_size": tokenizer.size,
         "bos_token_id": tokenizer.bos_id,
         "eos_token_id": tokenizer.eos_id,
-        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
     }

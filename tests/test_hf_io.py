@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import struct
+from typing import get_args
 
 import jax
 import numpy as np
@@ -317,6 +318,17 @@ def test_the_shape_of_a_recipe_is_a_config():
         head_width=16, norm_eps=1e-5, rope_theta=123.0, dtype="float32", remat="full",
     )  # fmt: skip
     assert got == want
+
+
+@pytest.mark.parametrize("name", families.FAMILIES)
+def test_a_recipe_may_ask_for_every_family(name):
+    shape = recipe.Shape(
+        model_type=name, hidden_size=64, num_hidden_layers=2, intermediate_size=96,
+        num_attention_heads=4, num_key_value_heads=2, head_dim=24,
+    )  # fmt: skip
+    got = families.config_from_hf(shape.model_dump() | {"vocab_size": 300})
+    assert (got.family, got.head_width) == (name, 24)
+    assert set(get_args(recipe.ModelType)) == set(families.FAMILIES)
 
 
 @pytest.mark.parametrize(
