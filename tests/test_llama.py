@@ -181,6 +181,13 @@ def test_layers_of_two_kinds_see_as_far_as_they_should(params):
     assert np.abs(everywhere - narrow).max() > 1e-3
 
 
+def test_what_a_token_sees_on_average_is_half_of_its_row_or_its_window():
+    assert CFG.seen(100) == 3 * 50
+    window = dict(window=20, local_layers=(True, False, False))
+    assert dataclasses.replace(CFG, **window).seen(100) == 18 + 2 * 50  # 18 = (20 / 2 + 4 x 20) / 5
+    assert dataclasses.replace(CFG, window=200).seen(100) == 3 * 50
+
+
 @pytest.mark.parametrize("remat", llama.LADDER)
 def test_layers_of_two_kinds_learn_alike_under_every_policy(params, remat):
     local = dict(window=3, local_layers=(True, False, True), local_rope_theta=7.0)

@@ -142,6 +142,13 @@ class LlamaConfig:
         """What attention scores are multiplied by."""
         return (self.query_scalar or self.head_width) ** -0.5
 
+    def seen(self, length: int) -> float:
+        """How many tokens a token sees on average in a row of `length`, summed over layers."""
+        local = self.local_layers or (True,) * self.depth
+        near = min(self.window or length, length)  # a ramp up to the window, then all of it
+        near = near * (1 - near / (2 * length))
+        return sum(near if self.window and it else length / 2 for it in local)
+
     @property
     def whole_rope(self) -> Rope:
         """Rotary positions of the layers that are not local."""

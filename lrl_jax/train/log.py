@@ -241,15 +241,15 @@ def flops_per_token(
     """FLOPs of forward and backward of a token in rows of `length`, as MFU counts them.
 
     6 for each weight of a matrix product: 2 forward, 2 for the gradient of its input, and 2 for its
-    own, which a frozen one has not. Attention (PaLM, arXiv 2204.02311, appendix B) over the half of
-    the row that is not masked. Recomputation is not counted.
+    own, which a frozen one has not. Attention (PaLM, arXiv 2204.02311, appendix B) over what is
+    not masked: half of the row, or the window. Recomputation is not counted.
 
     Args:
       learns: names of the parameters that learn; all of them, if not given.
     """
     sizes = {name: math.prod(leaf.shape) for name, leaf in llama.abstract(cfg).items()}
     looked_up = {"embed_VD"} if not cfg.tie_embeddings else set()
-    flops = 6 * cfg.depth * length * cfg.num_heads * cfg.head_width
+    flops = 12 * cfg.seen(length) * cfg.num_heads * cfg.head_width
     for name in (one for one in sizes if not quantize.is_scale(one)):
         if name not in looked_up and learn.is_matrix(name):
             flops += (6 if learns is None or name in learns else 4) * sizes[name]
