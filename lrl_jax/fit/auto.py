@@ -39,7 +39,15 @@ def remat(job: Job, mesh: jax.sharding.Mesh) -> Remat:
     device = mesh.devices.flat[0]
     if device.platform == "cpu":
         return RUNGS[-1]
-    limit = _limit(device)
+    return most(job, mesh, _limit(device))
+
+
+def most(job: Job, mesh: jax.sharding.Mesh, limit: float) -> Remat:
+    """The highest rung whose steps, of all phases, need no more than `limit` bytes a device.
+
+    Raises:
+      TooLargeError: not even the least fits.
+    """
     error: TooLargeError | None = None
     for rung in reversed(RUNGS):
         tried = dataclasses.replace(job, cfg=dataclasses.replace(job.cfg, remat=rung))
