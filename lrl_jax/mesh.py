@@ -261,7 +261,8 @@ def place(rows_BX: np.ndarray, mesh: Mesh, batch_size: int) -> jax.Array:
     """The rows that `rows_here` names as this process's part of an array of `batch_size` rows."""
     here = rows_here(mesh, batch_size)
 
-    def held(index: tuple[slice, ...]) -> np.ndarray:
+    def held(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
         start, stop, _ = index[0].indices(batch_size)
         first = int(np.searchsorted(here, start))
         return rows_BX[first : first + stop - start]

@@ -37,9 +37,17 @@ def saved(folder):
     return Checkpoints(folder / "train" / "checkpoints").steps()
 
 
-@pytest.mark.parametrize("mesh", [{"fsdp": 4}, {"data": 2, "fsdp": 1, "tensor": 2}])
-def test_two_processes_give_the_losses_of_one(tmp_path, mesh):
-    assert ended(spawn_two(tmp_path / "two", mesh=mesh, save={"steps": 4})) == 0
+@pytest.mark.parametrize(
+    ("mesh", "woven"),
+    [
+        ({"fsdp": 4}, False),
+        ({"data": 2, "fsdp": 1, "tensor": 2}, False),
+        ({"data": 2, "fsdp": 2}, True),  # process 0 holds rows 0, 1, 4 and 5
+        ({"data": 2, "fsdp": 1, "tensor": 2}, True),  # both hold all rows, a half of each head
+    ],
+)
+def test_two_processes_give_the_losses_of_one(tmp_path, mesh, woven):
+    assert ended(spawn_two(tmp_path / "two", mesh=mesh, woven=woven, save={"steps": 4})) == 0
     rules = tiny.settings(steps=8, save={"steps": 4})
     _, one = tiny.train(tmp_path / "one", rules, tiny.mesh(**{"fsdp": 1, **mesh}))
     two = records(tmp_path / "two")

@@ -1,5 +1,8 @@
 """The same numbers on any number of devices and any shape of the mesh."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
@@ -24,8 +27,8 @@ BATCH = tuple(
 )
 
 
-def loss(params, tokens_BT, segments_BT, positions_BT):
-    logits_BTV = llama.bind(CFG, params)(tokens_BT, segments_BT, positions_BT)
+def loss(params, tokens_BT, segments_BT, positions_BT, cfg=CFG):
+    logits_BTV = llama.bind(cfg, params)(tokens_BT, segments_BT, positions_BT)
     logp_BTV = jax.nn.log_softmax(logits_BTV)
     return -jnp.mean(jnp.take_along_axis(logp_BTV, tokens_BT[..., None], axis=-1))
 
@@ -57,6 +60,32 @@ def test_loss_and_gradients_do_not_depend_on_the_mesh(alone, shape):
         np.testing.assert_allclose(
             grads[name], want_grads[name], rtol=1e-4, atol=1e-6, err_msg=name
         )
+
+
+def test_a_stream_split_along_the_sequence_gives_the_same_gradients(alone):
+    split = dataclasses.replace(CFG, sequence_parallel=True)
+    mesh, params, batch = placed((2, 2, 2))
+    with jax.set_mesh(mesh):
+        compiled = jax.jit(jax.value_and_grad(functools.partial(loss, cfg=split)))
+        got, grads = compiled(params, *batch)
+    want, want_grads = alone
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    for name in want_grads:
+        np.testing.assert_allclose(
+            grads[name], want_grads[name], rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    ("length", "sequence", "want"), [(12, True, "tensor"), (12, False, None), (1, True, None)]
+)
+def test_the_stream_is_split_along_the_sequence_where_it_divides(length, sequence, want):
+    mesh, _, _ = placed((2, 2, 2))
+    with jax.set_mesh(mesh):
+        x_BTD = jax.jit(lambda: sharding.stream(jnp.ones((8, length, 4)), sequence))()
+    assert x_BTD.sharding.is_equivalent_to(
+        jax.NamedSharding(mesh, P(("data", "fsdp"), want, None)), 3
+    )
 
 
 def test_rows_that_do_not_divide_over_the_mesh_still_give_their_logits():

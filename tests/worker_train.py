@@ -168,7 +168,10 @@ def main(folder: str, options: dict) -> int:
     meshes.start(
         options.get("coordinator", ""), options.get("processes", 0), options.get("process_id", 0)
     )
-    on = meshes.make(recipe_train.Mesh(**options.get("mesh", {})))
+    devices = jax.devices()
+    if options.get("woven"):  # as on a TPU, where the rows of a host are seldom neighbours
+        devices = sorted(devices, key=lambda device: device.id % options["devices"])
+    on = meshes.make(recipe_train.Mesh(**options.get("mesh", {})), devices)
     chosen = settings(steps=options.get("steps", 8), save=options.get("save", {}))
     mine = meshes.rows_here(on, chosen.batch_size)
     rows = stream(chosen, slow=options.get("slow", 0.0), mine=mine)
