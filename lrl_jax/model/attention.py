@@ -21,7 +21,7 @@ from lrl_jax.model.kernels import RESIDUALS, Form
 
 __all__ = ["BY_BACKEND", "IMPLEMENTATIONS", "RESIDUALS", "attention", "attention_mask", "masked"]
 
-SHORT = 1024  # tokens a row; from here on blocks are faster on a CPU too (docs/log.md)
+SHORT = 128  # tokens a row; longer ones are faster in blocks on a CPU (docs/log.md)
 
 
 def attention(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from lrl_jax.model.kernels import RESIDUALS, Form
 
-BLOCK = 256  # queries, and keys, of a block; a multiple of what hardware likes (docs/log.md)
+BLOCK = 128  # queries, and keys, of a block: the fastest of 128 to 512 on a CPU (docs/log.md)
 HIDDEN = -1e30  # finite: -inf - -inf would be NaN
 
 

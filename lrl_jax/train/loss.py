@@ -75,12 +75,13 @@ def _read(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT):
 
 
 def _forward(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT):
-    logits_of = functools.partial(_logits, hidden_BTD, vocab_size, softcap)
+    logits_of = functools.partial(_logits, hidden_BTD, vocab_size, unembed_DV.shape[1], softcap)
     if blocks == 1:
         index_V = jnp.arange(unembed_DV.shape[1], dtype=jnp.int32)
         logits_BTV = logits_of(unembed_DV, index_V)
         log_z_BT = jax.nn.logsumexp(logits_BTV, axis=-1)
-        label_BT = _pick(logits_BTV, index_V, targets_BT)
+        pick = _look_up if sharding.platform() == "cpu" else _pick
+        label_BT = pick(logits_BTV, index_V, targets_BT)
         return (log_z_BT, label_BT), (hidden_BTD, unembed_DV, targets_BT, log_z_BT, logits_BTV)
 
     def step(carry, block):
@@ -116,7 +117,7 @@ def _backward(vocab_size, blocks, softcap, kept, cotangents):
         return d_hidden_BTD.astype(hidden_BTD.dtype), d_unembed_DV, None
 
     def step(d_hidden_BTD, block):
-        logits_BTV = _logits(hidden_BTD, vocab_size, softcap, *block)
+        logits_BTV = _logits(hidden_BTD, vocab_size, unembed_DV.shape[1], softcap, *block)
         more_BTD, d_w_DV = gradients(logits_BTV, *block)
         return d_hidden_BTD + sharding.stream(more_BTD), d_w_DV
 
@@ -140,12 +141,16 @@ def _cut(unembed_DV, blocks: int) -> tuple[jax.Array, jax.Array]:
     return w_WDV, jnp.arange(V, dtype=jnp.int32).reshape(V // blocks, blocks).T
 
 
-def _logits(hidden_BTD, vocab_size: int, softcap: float | None, w_DV, index_V) -> jax.Array:
+def _logits(
+    hidden_BTD, vocab_size: int, padded: int, softcap: float | None, w_DV, index_V
+) -> jax.Array:
     """float32: bfloat16 would lose the tail of a sum over the vocabulary."""
     logits_BTV = sharding.inner(
         jnp.einsum("btd,dv->btv", hidden_BTD, w_DV, preferred_element_type=jnp.float32)
     )
     logits_BTV = arithmetic.softcap(logits_BTV, softcap)
+    if vocab_size == padded:  # a pass over all logits, where the compiler does not fuse it
+        return logits_BTV
     return jnp.where(index_V[None, None] < vocab_size, logits_BTV, -jnp.inf)
 
 
@@ -166,3 +171,9 @@ def _pick(logits_BTV, index_V, targets_BT) -> jax.Array:
     """The logit of each target, 0 where the target is not among `index_V`."""
     hit_BTV = index_V[None, None] == targets_BT[..., None]
     return jnp.sum(jnp.where(hit_BTV, logits_BTV, 0.0), axis=-1)
+
+
+def _look_up(logits_BTV, _, targets_BT) -> jax.Array:
+    """`_pick` from all logits at once: a read a token, where the vocabulary is in one place."""
+    found_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1, mode="clip")
+    return found_BT1[..., 0]
