@@ -1,6 +1,7 @@
 """Training with adapters: what learns, what it costs, on codes, resumed, on any mesh."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +80,7 @@ def test_stages_hand_adapters_on_and_a_killed_run_is_the_run_never_killed(tmp_pa
     fields = dict(lora=LORA, frozen_dtype="nf4", save={"steps": 2, "keep": 9})
     settings, on = tiny.settings(stages, **fields), tiny.mesh(fsdp=2)
     state, metrics = train(tmp_path / "whole", settings, on)
-    for cut in (2, 4):
+    for cut in (2, 4):  # in the first stage, in the second
         with pytest.raises(loop.DivergedError):  # a run that ends soon after it has saved
             train(tmp_path / f"{cut}", settings.model_copy(update={"max_skipped": 1}), on,
                   bad=range(8 * cut, 8 * cut + 8))  # fmt: skip
@@ -104,6 +105,7 @@ WIDE = dataclasses.replace(
 )
 
 
+@functools.cache
 def compiled(dtype="as_is", rules=ADAPTERS, remat="nothing", lora=LORA):
     settings = tiny.settings([tiny.stage("s", 4, rules)], lora=lora, frozen_dtype=dtype)
     cfg = adapt.adapted(dataclasses.replace(WIDE, remat=remat), settings)
@@ -136,20 +138,23 @@ def test_frozen_weights_have_no_moments_and_no_gradients():
     assert size(adapters.abstract["opt"]) == pytest.approx(2 * small, rel=1e-3)
     assert full.argument_size_in_bytes > 2.99 * weights
     assert few.argument_size_in_bytes < weights + 3.01 * small + 10_000
-    assert full.temp_size_in_bytes > 0.9 * weights
-    assert few.temp_size_in_bytes < 0.5 * weights
+    assert few.temp_size_in_bytes < full.temp_size_in_bytes - 0.9 * (weights - small)
 
 
-@pytest.mark.parametrize(("dtype", "most"), [("bfloat16", 0.55), ("int8", 0.30), ("nf4", 0.20)])
-@pytest.mark.parametrize("remat", ["nothing", "full"])
+@pytest.mark.parametrize(
+    ("dtype", "most", "remat"),
+    [
+        ("bfloat16", 0.55, "nothing"), ("int8", 0.30, "nothing"), ("nf4", 0.20, "nothing"),
+        ("nf4", 0.20, "full"),
+    ],
+)  # fmt: skip
 def test_a_coded_base_is_held_in_codes_and_never_decoded_whole(dtype, most, remat):
     step, memory = compiled(dtype, remat=remat)
-    base = {n: w for n, w in llama.abstract(WIDE).items() if n.startswith("layers/")}
+    base = size({n: w for n, w in llama.abstract(WIDE).items() if n.startswith("layers/")})
     beside = size({n: w for n, w in step.abstract["params"].items() if "lora" in n})
     beside += size({n: step.abstract["params"][n] for n in ("embed_VD", "unembed_DV", "norm_D")})
     beside += size(step.abstract["opt"])
-    held = memory.argument_size_in_bytes - beside
-    assert held < most * size(base)
-    _, plain = compiled(remat=remat)
-    one_layer = size(base) / WIDE.depth
-    assert memory.temp_size_in_bytes < plain.temp_size_in_bytes + 2 * one_layer
+    assert memory.argument_size_in_bytes - beside < most * base
+    if dtype != "bfloat16":  # CPUs compute on no bfloat16: XLA makes it float32, all of it
+        _, plain = compiled(remat=remat)
+        assert memory.temp_size_in_bytes < plain.temp_size_in_bytes + 2 * base / WIDE.depth
