@@ -27,7 +27,7 @@ from lrl_jax.chips import GIB
 from lrl_jax.fit import cost
 from lrl_jax.fit.topology import Target
 from lrl_jax.model import llama, sharding
-from lrl_jax.train import adapt, learn, log, optimizer, step
+from lrl_jax.train import learn, log, optimizer, step
 
 BATCH = (
     "decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights",
@@ -244,8 +244,7 @@ def compile_step(
     if text_to is not None:
         text_to.write_text(text)
     found = cost.of(text, target.chip) if text else None
-    names = adapt.learnable(llama.abstract(job.cfg))
-    learns = learn.trainable(learn.groups(phase.learn, names))
+    learns = learn.trainable(learn.groups(phase.learn, [*llama.abstract(job.cfg)]))
     flops = log.flops_per_token(job.cfg, job.length, learns) * job.tokens / target.count
     mfu = flops / target.chip.peak / found.seconds if found else 0.0
     return Fitted(
