@@ -127,6 +127,13 @@ def test_muon_makes_matrices_of_layers_orthogonal_and_leaves_the_rest_to_adamw()
     assert {*state["rest"].nu} == {"embed_VD", "norm_D"}
 
 
+@pytest.mark.parametrize("path", ["embed_VD", "layers/up_DF"])
+def test_muon_takes_a_phase_with_or_without_matrices(path):
+    moves, _ = run(recipe_train.Optimizer(kind="muon"), {path: WIDE[path]}, steps=2)
+    assert {*moves} == {path}
+    assert np.isfinite(moves[path]).all()
+
+
 def test_muons_moves_are_of_adams_size():
     shapes = {"layers/up_DF": (1, 96, 32)}
     moves, _ = run(recipe_train.Optimizer(kind="muon"), shapes)

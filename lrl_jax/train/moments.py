@@ -84,9 +84,13 @@ def _muon(s: Optimizer, paths: Sequence[str]) -> Any:
     axes = {
         path: matrix_axes(path) for path in paths if path.startswith("layers/") and is_matrix(path)
     }
-    parts = {
+    parts: dict[str, Any] = {
         "matrices": optax.contrib.scale_by_muon(
-            beta=s.b1, eps=s.eps, weight_dimension_numbers=axes
+            beta=s.b1,
+            eps=s.eps,
+            weight_dimension_numbers={
+                path: optax.contrib.MuonDimensionNumbers(*sides) for path, sides in axes.items()
+            },
         ),
         "rest": _adamw(s, paths),
     }
@@ -97,11 +101,13 @@ def _muon(s: Optimizer, paths: Sequence[str]) -> Any:
             "rest": {path: x for path, x in tree.items() if path not in axes},
         }
 
-    def init(params):
+    def init(params: Any) -> Any:
         return {name: parts[name].init(part) for name, part in split(params).items()}
 
-    def update(grads, state, params):
-        found = {name: parts[name].update(part, state[name]) for name, part in split(grads).items()}
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        found = {
+            name: parts[name].update(part, state[name]) for name, part in split(updates).items()
+        }
         moves = {path: _as_adam(x, axes[path]) for path, x in found["matrices"][0].items()}
         return moves | found["rest"][0], {name: state for name, (_, state) in found.items()}
 
@@ -111,19 +117,19 @@ def _muon(s: Optimizer, paths: Sequence[str]) -> Any:
 KINDS = {"adamw": _adamw, "adafactor": _adafactor, "muon": _muon}
 
 
-def matrix_axes(path: str) -> optax.contrib.MuonDimensionNumbers:
+def matrix_axes(path: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Which axes of a layer's weight are the rows of a matrix, and which its columns.
 
-    >>> tuple(matrix_axes("layers/q_DNH")), tuple(matrix_axes("layers/o_NHD"))
+    >>> matrix_axes("layers/q_DNH"), matrix_axes("layers/o_NHD")
     (((1,), (2, 3)), ((1, 2), (3,)))
     """
     own = sharding.letters(path).removeprefix("L")
     cut = 1 if own[0] in "DR" else len(own) - 1
     axes = tuple(range(1, len(own) + 1))
-    return optax.contrib.MuonDimensionNumbers(axes[:cut], axes[cut:])
+    return axes[:cut], axes[cut:]
 
 
-def _as_adam(move: jax.Array, axes: optax.contrib.MuonDimensionNumbers) -> jax.Array:
+def _as_adam(move: jax.Array, axes: Sequence[tuple[int, ...]]) -> jax.Array:
     sides = [math.prod(move.shape[i] for i in side) for side in axes]
     return move * (MUON_RMS * math.sqrt(max(sides)))
 
