@@ -220,9 +220,10 @@ def _merged(run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.shar
     part = run.recipe.export
     params = weights.trained(run, cfg, mesh)
     if part.vector is not None:
-        ends = (Pretrained(model=name) for name in (part.vector.instruct, part.vector.base))
+        instruct = load.resolve(Pretrained(model=part.vector.instruct))
+        base = load.resolve(Pretrained(model=part.vector.base))
         rows = len(splice.read(run.at("vocab") / "splice.json").kept)
-        params = vector.add(params, cfg, *map(load.resolve, ends), part.vector.scale, rows)
+        params = vector.add(params, cfg, instruct, base, part.vector.scale, rows)
     config = json.loads((run.at("init") / "config.json").read_text())
     save.save(staged, params, cfg, config, part.dtype, part.max_shard_bytes)
     return functools.partial(gate.check, staged, cfg, params)

@@ -292,7 +292,7 @@ def _check_tied(folder: epath.Path, tensors: Tensors, have: Mapping[str, str]) -
     """A model with tied embeddings has one matrix: two that differ cannot both be it."""
     names = ("lm_head.weight", "model.embed_tokens.weight")
     both = [tensors.read(have[n], (slice(None),) * 2) for n in names if n in have]
-    if len(both) < 2 or not np.array_equal(*both):
+    if len(both) < 2 or not np.array_equal(both[0], both[1]):
         raise ValueError(
             f"{folder / WEIGHTS}: holds an lm_head that is not its embed_tokens, but the model "
             "ties the two; untie the base, or train the adapter with ensure_weight_tying"
