@@ -138,6 +138,7 @@ def inputs(run: Run, word: str) -> dict[str, str]:
             "train": _fingerprint_of(run, "train"),
             "steps": str(resolved(run).train.steps),
             "evaluate": _hash(recipe.evaluate.model_dump_json()),
+            **({"use_ema": "true"} if recipe.export.use_ema else {}),  # then averages are measured
             **_texts(_evaluate_uris(recipe)),
         },
         "export": lambda: {
