@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: quickstart test lint bench bench-vocab bench-data clean
+.PHONY: quickstart test lint bench bench-vocab bench-data bench-compile clean
 
 quickstart: $(VENV)/.installed
 	LRL=$(BIN)/lrl scripts/quickstart.sh
@@ -35,6 +35,13 @@ bench-data: $(VENV)/.dev
 	-$(MAXTEXT)/bin/python -m pip install --progress-bar on "maxtext[tpu]" tensorflow \
 		tensorflow-datasets importlib_resources
 	$(BIN)/python scripts/benchmarks/data.py --maxtext $(MAXTEXT)/bin/python $(ARGS)
+
+# Hours on two cores: ARGS="--only llama2-7b" for one of the five.
+bench-compile: $(VENV)/.dev
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e ".[fit]"
+	test -x $(MAXTEXT)/bin/python || python3.12 -m venv $(MAXTEXT)
+	-$(MAXTEXT)/bin/python -m pip install --progress-bar on "maxtext[tpu]"
+	$(BIN)/python scripts/benchmarks/compile.py --maxtext $(MAXTEXT)/bin/python $(ARGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
