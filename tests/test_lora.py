@@ -10,7 +10,7 @@ import tiny_llama
 from tiny_llama import CFG, logits
 
 from lrl_jax import recipe_train
-from lrl_jax.model import llama, lora, quantize
+from lrl_jax.model import llama, lora, quantize, sharding
 from lrl_jax.train import adapt, learn
 
 EVERY = lora.matching(".*", [*llama.abstract(CFG)])
@@ -76,6 +76,16 @@ def test_merging_by_hand():
     want = 2.0 * np.array([[[[1.0, 3.0]], [[2.0, 11.0]]]])
     assert got["layers/q_DNH"].dtype == jnp.float32
     np.testing.assert_array_equal(got["layers/q_DNH"], want)
+
+
+def test_merged_weights_lie_where_they_lay():
+    devices = jax.sharding.Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("fsdp", "tensor"))
+    params = {
+        name: jax.device_put(w, jax.NamedSharding(devices, sharding.spec(name)))
+        for name, w in tiny_llama.params(ADAPTED).items()
+    }
+    for name, w in lora.merge(params, ADAPTED.lora).items():
+        assert w.sharding == params[name].sharding, name
 
 
 def test_scales_by_rank_or_by_its_root():

@@ -6,6 +6,7 @@ becomes x q + scale (x A) B, with R the adapter's rank (LoRA, arXiv 2106.09685).
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import math
 import re
 
@@ -87,11 +88,17 @@ def merge(params: Mapping[str, jax.Array], lora: Lora) -> dict[str, jax.Array]:
     out = {name: w for name, w in params.items() if "_lora_" not in name}
     for name in lora.names:
         first, second = (params[part] for part in factors(name))
-        out[name] = _merged(out[name], first, second, jnp.float32(lora.scale))
+        merged = _merger(out[name].sharding)
+        out[name] = merged(out[name], first, second, jnp.float32(lora.scale))
     return out
 
 
-@jax.jit
+@functools.lru_cache
+def _merger(place: jax.sharding.Sharding):
+    """Leaves a weight where it lies."""
+    return jax.jit(_merged, out_shardings=place)
+
+
 def _merged(w: jax.Array, first: jax.Array, second: jax.Array, scale: jax.Array) -> jax.Array:
     """w + scale (A B) of every layer: all but the first axis and R are flat, as in `product`."""
     exact = jax.lax.Precision.HIGHEST  # bfloat16 passes, a TPU's default, would round the sum
