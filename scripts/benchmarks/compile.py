@@ -142,12 +142,15 @@ def compare(name: str, pair: Pair, args) -> float | None:
         return None
     best = min(theirs, key=lambda row: row.seconds)
     held = [row for row in ours if row.memory <= best.memory]
-    if not held:
-        print(f"  none of ours within {best.memory / chips.GIB:.2f} GiB")
+    if not ours:
+        print("  ours: nothing compiled")
         return None
-    mine = min(held, key=lambda row: row.seconds)
+    mine = min(held or ours, key=lambda row: row.seconds)
     ratio = mine.seconds / best.seconds
-    print(f"  ratio {ratio:.3f}: {mine.name} to {best.name}")
+    more = "" if held else f", but at more memory than its {best.memory / chips.GIB:.2f} GiB"
+    print(f"  ratio {ratio:.3f}: {mine.name} to {best.name}{more}")
+    if not held:
+        return None
     return ratio
 
 
