@@ -191,11 +191,15 @@ def _fits(run: Run, base: Pretrained) -> None:
             "pieces; this tokenizer is not this model's"
         )
     if base.expected is not None:
-        _as_expected(base.expected, load.read_config(folder))
+        as_expected(base.expected, load.read_config(folder))
 
 
-def _as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
-    """By what is computed, as files leave out what has a default."""
+def as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
+    """Compares by what is computed, as files leave out what has a default.
+
+    Raises:
+      ValueError: names what differs.
+    """
     want, got = (families.config_from_hf(one) for one in (expected.model_dump(), config))
     odd = [
         f"{field.name}: expected {getattr(want, field.name)}, is {getattr(got, field.name)}"
