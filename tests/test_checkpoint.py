@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 
-from lrl_jax.train import checkpoint
+from lrl_jax.train import checkpoint, digest
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, VerificationError
 
 
@@ -82,22 +82,22 @@ def test_a_state_moves_to_another_mesh(folder, fsdp):
 
 
 def test_digests_do_not_depend_on_the_mesh():
-    want = checkpoint.describe(make(1))
-    assert [checkpoint.describe(make(n)) for n in (2, 8)] == [want, want]
+    want = digest.describe(make(1))
+    assert [digest.describe(make(n)) for n in (2, 8)] == [want, want]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16, np.int32, np.uint8, bool])
 def test_a_digest_sees_every_single_bit_and_every_swap(dtype):
     base = np.arange(1, 7).reshape(2, 3).astype(dtype)
-    seen = {checkpoint.describe({"x": jnp.asarray(base)})["x"]["digest"]}
+    seen = {digest.describe({"x": jnp.asarray(base)})["x"]["digest"]}
     if dtype is not bool:
-        seen.add(checkpoint.describe({"x": jnp.asarray(base[::-1])})["x"]["digest"])
+        seen.add(digest.describe({"x": jnp.asarray(base[::-1])})["x"]["digest"])
     bits = range(base.nbytes * 8) if dtype is not bool else range(0, base.nbytes * 8, 8)
     for bit in bits:
         raw = bytearray(base.tobytes())
         raw[bit // 8] ^= 1 << (bit % 8)
         changed = np.frombuffer(bytes(raw), base.dtype).reshape(2, 3)
-        seen.add(checkpoint.describe({"x": jnp.asarray(changed)})["x"]["digest"])
+        seen.add(digest.describe({"x": jnp.asarray(changed)})["x"]["digest"])
     assert len(seen) == 1 + (dtype is not bool) + len(bits)
 
 

@@ -9,7 +9,7 @@ import pytest
 import worker_train as tiny
 
 from lrl_jax import recipe_train
-from lrl_jax.train import checkpoint
+from lrl_jax.train import digest
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, VerificationError
 from lrl_jax.train.log import read
 
@@ -47,7 +47,7 @@ def whole(tmp_path_factory):
     """The digests and records of a run that nobody disturbed."""
     folder = tmp_path_factory.mktemp("whole")
     state, metrics = tiny.train(folder, settings(), tiny.mesh(fsdp=2))
-    return checkpoint.describe(state), [tiny.same(m) for m in metrics]
+    return digest.describe(state), [tiny.same(m) for m in metrics]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_run_cut_short_ends_with_the_same_bits(tmp_path, whole, step):
     on = tiny.mesh(fsdp=2)
     interrupted(tmp_path, on, step)
     state, metrics = tiny.train(tmp_path, settings(), on)
-    assert checkpoint.describe(state) == whole[0]
+    assert digest.describe(state) == whole[0]
     assert [tiny.same(m) for m in metrics] == whole[1]
 
 
@@ -124,7 +124,7 @@ def test_a_damaged_step_is_passed_over_and_made_again(tmp_path, whole, caplog):
     tiny.damage(checkpoints / "6")
     state, metrics = tiny.train(tmp_path, settings(), on)
     assert "step 6 does not verify" in caplog.text
-    assert checkpoint.describe(state) == whole[0]
+    assert digest.describe(state) == whole[0]
     assert [tiny.same(m) for m in metrics] == whole[1]
     assert (checkpoints / "6.unverified").exists()
 

@@ -11,7 +11,6 @@ The only door to Orbax, which does not notice a flipped bit.
 from collections.abc import Callable, Mapping
 import dataclasses
 import errno
-import functools
 import hashlib
 import json
 import logging
@@ -23,11 +22,10 @@ from typing import Any
 from etils import epath
 import jax
 from jax.experimental import multihost_utils
-import jax.numpy as jnp
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
 import numpy as np
 import orbax.checkpoint as ocp
+
+from lrl_jax.train.digest import describe, leaf_table
 
 VERSION = 1
 UNVERIFIED = ".unverified"  # what the name of a step gets when it does not verify
@@ -240,89 +238,6 @@ class Checkpoints:
 
 class _DamagedError(Exception):
     """This step cannot be read, or reads as something else than was saved."""
-
-
-def describe(tree: Tree) -> dict[str, dict]:
-    """Path -> shape, dtype and digest of every array; the same on any mesh.
-
-    A digest is two sums of integers modulo 2**32, so neither the order of addition nor the
-    sharding changes it. The first weighs each element's bits by an odd number, which no single
-    flipped bit survives; the second hashes them with their position.
-
-    >>> describe({"a": jnp.array([1.0, 2.0])})
-    {'a': {'shape': [2], 'dtype': 'float32', 'digest': 'ff80000082b7f0a1'}}
-    """
-    leaves = {path: jnp.asarray(leaf) for path, leaf in _paths(tree).items()}
-    digests = _digests(_everywhere(leaves), tuple(_near(leaf) for leaf in leaves.values()))
-    sums = np.asarray(jax.device_get(digests(list(leaves.values()))))
-    table = leaf_table(tree)
-    return {
-        path: {**table[path], "digest": f"{a:08x}{b:08x}"}
-        for path, (a, b) in zip(leaves, sums, strict=True)
-    }
-
-
-def leaf_table(tree: Tree) -> dict[str, dict]:
-    """Path -> shape and dtype of every array or ShapeDtypeStruct."""
-    return {
-        path: {"shape": list(leaf.shape), "dtype": jnp.dtype(leaf.dtype).name}
-        for path, leaf in _paths(tree).items()
-    }
-
-
-def _paths(tree: Tree) -> dict[str, Any]:
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
-
-
-def _everywhere(leaves: Mapping[str, jax.Array]) -> jax.sharding.Sharding | None:
-    for leaf in leaves.values():
-        if isinstance(leaf.sharding, NamedSharding):
-            return NamedSharding(leaf.sharding.mesh, P())
-    return None
-
-
-def _near(leaf: jax.Array) -> jax.sharding.Sharding | None:
-    """Where to fetch a leaf that lies in the host's memory; devices compute on none that does."""
-    place = leaf.sharding
-    return place.with_memory_kind("device") if place.memory_kind == "pinned_host" else None
-
-
-@functools.cache
-def _digests(
-    place: jax.sharding.Sharding | None, near: tuple[jax.sharding.Sharding | None, ...]
-) -> Callable[[list[jax.Array]], jax.Array]:
-    def all_of(leaves: list[jax.Array]) -> jax.Array:
-        fetched = [
-            leaf if to is None else jax.device_put(leaf, to)
-            for leaf, to in zip(leaves, near, strict=True)
-        ]
-        return jnp.stack([_digest(leaf) for leaf in fetched])
-
-    return jax.jit(all_of, out_shardings=place)
-
-
-def _digest(x: jax.Array) -> jax.Array:
-    """uint32 [2]."""
-    if x.dtype in (jnp.bool_, jnp.int4):  # smaller than a byte
-        x = x.astype(jnp.int8)
-    width = min(x.dtype.itemsize, 4)  # 64-bit elements become pairs
-    bits = jax.lax.bitcast_convert_type(x, f"uint{8 * width}").astype(jnp.uint32)
-    index = jnp.zeros(bits.shape, jnp.uint32)
-    stride = 1
-    for axis in reversed(range(bits.ndim)):  # iota, not ravel: a sharded array stays sharded
-        step = jnp.uint32(stride % 2**32)
-        index += jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * step
-        stride *= bits.shape[axis]
-    odd = jnp.sum(bits * (index * jnp.uint32(2) + jnp.uint32(1)), dtype=jnp.uint32)
-    return jnp.stack([odd, jnp.sum(_mix(bits ^ _mix(index)), dtype=jnp.uint32)])
-
-
-def _mix(x: jax.Array) -> jax.Array:
-    """MurmurHash3's 32-bit finaliser."""
-    x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE35)
-    return x ^ (x >> jnp.uint32(16))
 
 
 def _check_leaves(path: epath.Path, saved: dict, wanted: dict, partial: bool) -> None:
