@@ -155,9 +155,10 @@ def _pieces(w: jax.Array, row: layout.Row, l: int, cfg, dtype: str) -> Iterator[
     most = max(1, shards.PIECE // row_bytes)
     for start in range(0, size, most):
         count = min(most, size - start)
-        turn = w.device.platform != "cpu"
+        (device,) = w.devices()
+        turn = device.platform != "cpu"
         piece = _cut(row, count, dtype, turn)(w, layer, np.int32(start))
-        yield piece if turn else jax.device_put(layout.to_hf(np.asarray(piece), row), w.device)
+        yield piece if turn else jax.device_put(layout.to_hf(np.asarray(piece), row), device)
 
 
 def _one_ahead(pieces: Iterable[jax.Array]) -> Iterator[jax.Array]:

@@ -74,7 +74,7 @@ class Local:
         self.size = os.fstat(self._file).st_size
 
     def fill(self, start: int, out: np.ndarray) -> None:
-        view = memoryview(out.reshape(-1).view(np.uint8))
+        view = out.reshape(-1).view(np.uint8).data
         while view:
             count = os.preadv(self._file, [view], start)
             if not count:
