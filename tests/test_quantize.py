@@ -1,6 +1,5 @@
 """Weights in eight and four bits: the published values, bounds of the error, and by hand."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
