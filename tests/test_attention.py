@@ -148,7 +148,7 @@ def test_blocks_no_query_may_see_are_not_computed():
     q, k, v, segments = inputs(PLAIN)
     segments = np.repeat(np.arange(1, 9, dtype=np.int32), 16)[None].repeat(2, 0)
     want = attention.attention(q, k, v, segments, "einsum")
-    k[:, :16] = np.nan
+    k[:, :16] = v[:, :16] = np.nan
     got = IMPLEMENTATIONS["blockwise"](q, k, v, segments, kernels.Form(**form_of(PLAIN)))
     assert np.isnan(got[:, :16]).all()
     assert np.isfinite(got[:, 16:]).all()
