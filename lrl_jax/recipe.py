@@ -16,7 +16,6 @@ from lrl_jax.recipe_data import Data, Name
 from lrl_jax.recipe_train import Train
 from lrl_jax.recipe_vocab import Language, Part, TrainVocab, Vocab
 
-
 # ---------------------------------------------------------------------------- base
 ModelType = Literal[
     "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3"

@@ -226,7 +226,6 @@ def compile_step(
     """
     job = settled(job, target.devices, target.chip.memory)
     mesh = check(job, target)
-    job = dataclasses.replace(job, cfg=_there(job.cfg, target))
     made = make(job, phase, mesh)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as dump, jax.set_mesh(mesh):
@@ -289,16 +288,6 @@ def _state_bytes(abstract: Mapping[str, Any]) -> dict[str, float]:
             if where == "device":
                 out["parameters" if kind == "params" else "optimizer"] += size
     return out
-
-
-def _there(cfg: llama.LlamaConfig, target: Target) -> llama.LlamaConfig:
-    """`auto` as the target means it: here it would ask this machine."""
-    if cfg.attention != "auto":
-        return cfg
-    from lrl_jax.model import attention
-
-    platform = "tpu" if target.is_tpu else "gpu"
-    return dataclasses.replace(cfg, attention=attention.BY_BACKEND[platform])
 
 
 def _memory(compiled: Any, job: Job, made: step.Step, target: Target) -> Memory:

@@ -49,8 +49,8 @@ class LlamaConfig:
       remat: what a layer keeps for its backward pass, a key of `remat.LADDER`.
       lora: adapters beside the weights, if any.
       frozen: weights that are stored in fewer bits, if any.
-      attention: "auto" chooses by `jax.default_backend()`; compiling for another machine
-        names it (a key of `attention.IMPLEMENTATIONS`).
+      attention: a key of `attention.IMPLEMENTATIONS`, or "auto": by the machine that is compiled
+        for.
       sequence_parallel: between blocks, tokens are split over the mesh's tensor axis.
       unroll: layers compiled one after another in a step of the scan; at `depth` a small model
         trains a tenth faster, and compiles as many times slower.

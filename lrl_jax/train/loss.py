@@ -103,10 +103,11 @@ def _forward(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT):
 
 def _backward(vocab_size, blocks, softcap, kept, cotangents):
     hidden_BTD, unembed_DV, targets_BT, log_z_BT, logits_BTV = kept
+    d_log_z_BT, d_label_BT = cotangents
 
     def gradients(logits_BTV, w_DV, index_V):
         d_logits_BTV = _d_logits(
-            logits_BTV, index_V, targets_BT, log_z_BT, *cotangents, vocab_size, softcap
+            logits_BTV, index_V, targets_BT, log_z_BT, d_log_z_BT, d_label_BT, vocab_size, softcap
         ).astype(hidden_BTD.dtype)
         d_hidden_BTD = arithmetic.input_gradient(d_logits_BTV, w_DV)
         return d_hidden_BTD, arithmetic.weight_gradient(hidden_BTD, d_logits_BTV).astype(w_DV.dtype)

@@ -23,7 +23,7 @@ class Learner:
 
     Where only new rows learn, the gradient and the moments of the whole table are kept, zero for
     old rows: rows of new tokens may lie anywhere, and to gather them from the shards of V and back
-    would cost more than the bytes (docs/decisions/0012-optimizers.md).
+    would cost more than the bytes (docs/decisions/0013-optimizers.md).
 
     Attributes:
       new_rows: bool [V] over the padded vocabulary, true for rows of new tokens.
