@@ -24,7 +24,7 @@ def refused(data: bytes, match: str) -> None:
     [
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
-        (gzip.compress(b"{}"), "compressed with gzip"),
+        (gzip.compress(b"{}", mtime=0), "compressed with gzip"),
         (b"AA== 0\nAQ== 1\n", "is a tiktoken file"),
         (b"{", "is not the JSON of a tokenizer"),
         (b"\xff\xfe{}", "is not the JSON of a tokenizer"),
