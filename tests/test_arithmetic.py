@@ -30,8 +30,8 @@ def test_a_product_and_its_gradients_are_rounded_once(shape):
         np.testing.assert_allclose(np.asarray(one, np.float64), other, rtol=2**-8, atol=1e-5)
 
 
-def test_every_product_of_a_step_in_bfloat16_stays_narrow_on_a_cpu():
-    """What the compiler widens to float32 takes twice as long."""
+def test_no_product_of_a_step_in_bfloat16_is_turned_round_on_a_cpu():
+    """A first factor that the compiler transposes is widened to float32: half the speed."""
 
     def total(x_BTD, w_DF, w_FD):
         y_BTF = arithmetic.product(x_BTD, w_DF)
@@ -39,8 +39,8 @@ def test_every_product_of_a_step_in_bfloat16_stays_narrow_on_a_cpu():
 
     shapes = ((2, 128, 64), (64, 96), (96, 64))
     arrays = [jax.ShapeDtypeStruct(shape, jnp.bfloat16) for shape in shapes]
-    text = jax.jit(jax.grad(total, argnums=(0, 1, 2))).lower(*arrays).as_text()
-    products = [line for line in text.splitlines() if "dot_general" in line]
-    assert len(products) == 5  # the sum's gradient needs no second forward product
-    for line in products:
-        assert re.search(r"contracting_dims = \[1\] x \[[01]\].*bf16>, .*bf16>\) -> .*xf32>", line)
+    step = jax.jit(jax.grad(total, argnums=(0, 1, 2)))
+    products = re.findall(
+        r" dot\(.*lhs_contracting_dims=\{(\d)\}", step.lower(*arrays).compile().as_text()
+    )
+    assert products == ["1"] * 5  # the sum's gradient needs no second forward product
