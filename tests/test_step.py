@@ -21,10 +21,8 @@ FROZEN = recipe_train.Rule(match=".*", schedule="frozen")
 FAST = recipe_train.Schedule(peak=0.05, kind="constant")
 
 
-MESHES = [  # data, fsdp, tensor
-    (2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 4, 1), (2, 1, 2), (8, 1, 1), (1, 8, 1), (2, 4, 1),
-    (4, 2, 1), (2, 2, 2),
-]  # fmt: skip
+# data, fsdp, tensor: each axis, and all; plain AdamW is on every mesh in test_curves.py
+MESHES = [(2, 1, 1), (1, 4, 1), (1, 1, 2), (2, 2, 2)]
 OPTIONS = {  # each is tested by being listed
     "plain": {},
     "blocks": {"loss_blocks": 4},
@@ -55,14 +53,7 @@ def test_the_loss_falls():
 
 @pytest.mark.parametrize(
     ("option", "shape"),
-    [
-        pytest.param(
-            option, shape, marks=[] if option == "plain" or shape == (2, 2, 2) else pytest.mark.slow
-        )
-        for option in OPTIONS
-        for shape in MESHES
-        if not (option == "parts" and shape[0] * shape[1] == 8)  # eight rows, twice eight parts
-    ],
+    [(option, shape) for option in OPTIONS for shape in MESHES if option != "plain"],
     ids=str,
 )
 def test_losses_are_the_same_on_every_mesh(option, shape):
