@@ -78,7 +78,7 @@ def check(run: Run) -> None:
     wanted = supply.wanted(recipe)
     problems = [*_gather(run, wanted)]
     unknown = getattr(recipe.base, "tokenizer", "") in wanted  # so is the number of pieces
-    size = None if problems or unknown else _size(run, wanted)
+    size = None if problems or unknown else _size(run)
     console.print(f"[bold]{recipe.name}[/bold]  ->  {run.folder}")
     console.print(_stages(recipe))
     if size is not None:
@@ -211,20 +211,9 @@ def as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
 
 
 # ---------------------------------------------------------------------------- how large it is
-def _size(run: Run, wanted: Collection[str]) -> Size:
-    recipe, base = run.recipe, run.recipe.base
-    if isinstance(base, Pretrained) and base.expected is not None and base.model in wanted:
-        config, pieces = base.expected.model_dump(), base.expected.vocab_size
-    elif isinstance(base, Pretrained):
-        folder = run.base_folder()
-        config, pieces = load.read_config(folder), tokenizers.load(folder).size
-    else:
-        config = base.shape.model_dump()
-        pieces = tokenizers.load(base.tokenizer).size if base.tokenizer else 0
-    pieces += getattr(recipe.vocab, "pieces", 0) + getattr(recipe.vocab, "size", 0)
-    cfg = families.config_from_hf(config | {"vocab_size": pieces})
-    count = sum(math.prod(a.shape) for a in llama.abstract(cfg).values())
-    return Size(cfg, count)
+def _size(run: Run) -> Size:
+    cfg = families.config_from_hf(forecast.foreseen(run))
+    return Size(cfg, sum(math.prod(a.shape) for a in llama.abstract(cfg).values()))
 
 
 def _learn_tables(recipe: Recipe, size: Size) -> Iterator[str]:

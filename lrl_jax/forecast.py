@@ -22,7 +22,7 @@ from lrl_jax.fit.compile import BAND, Fitted, Job, TooLargeError
 from lrl_jax.hf import load
 from lrl_jax.recipe import Pretrained
 from lrl_jax.run import Run, resolved
-from lrl_jax.train import adapt
+from lrl_jax.train import adapt, learn
 from lrl_jax.vocab import tokenizer as tokenizers
 
 
@@ -70,7 +70,10 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
         else:
             Console().print(frontier_table(best, found))
         return
-    fitted = [*_phases(run, wanted, found, told)]
+    if run.recipe.train.remat == "auto":  # the rung that `lrl train` will choose, of all phases
+        fitted = search.most(wanted, lambda one: search.compile_phases(one, found, told), told)
+    else:
+        fitted = _fitting(wanted, found, told)
     count = _steps(run)
     if as_json:
         _print_json([_plain(one) | {"steps": count.get(one.phase)} for one in fitted])
@@ -87,22 +90,14 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
         )
 
 
-def _phases(run: Run, wanted: Job, found: topology.Target, told: search.Told):
-    """Each phase compiled once; phases in which the same parameters learn share one program."""
-    known: dict[Any, Fitted] = {}
-    for phase in wanted.phases:
-        rules = tuple((rule.match, rule.rows, rule.schedule == "frozen") for rule in phase.learn)
-        if rules not in known:
-            told(f"compiling {phase.name} for {found.name} ({found.count} chips)")
-            known[rules] = _compiled(run, wanted, phase, found, told)
-        yield dataclasses.replace(known[rules], phase=phase.name)
+def _fitting(wanted: Job, found: topology.Target, told: search.Told) -> list[Fitted]:
+    """Every phase compiled.
 
-
-def _compiled(run: Run, wanted: Job, phase, found: topology.Target, told: search.Told) -> Fitted:
-    if run.recipe.train.remat == "auto":
-        return _most(wanted, phase, found, told)
+    Raises:
+      ValueError: one does not fit; says what makes it.
+    """
     try:
-        return compiling.compile_step(wanted, phase, found)
+        return search.compile_phases(wanted, found, told)
     except TooLargeError as e:
         told(str(e))
         instead = search.nearest(wanted, found, told)
@@ -116,42 +111,35 @@ def _compiled(run: Run, wanted: Job, phase, found: topology.Target, told: search
         raise ValueError(f"{found.name}: {e}; it fits with {instead.words}") from None
 
 
-def _most(wanted: Job, phase, found: topology.Target, told: search.Told) -> Fitted:
-    """As much kept as fits, as `remat: auto` will choose there."""
-    error: TooLargeError | None = None
-    for rung in reversed(search.RUNGS):
-        try:
-            return compiling.compile_step(wanted.but(remat=rung), phase, found)
-        except TooLargeError as e:
-            told(f"remat {rung}: {e}")
-            error = e
-    assert error is not None
-    raise error
-
-
 # ---------------------------------------------------------------------------- the model
 def _config(run: Run) -> tuple[Mapping[str, Any], int]:
-    """A config.json with the vocabulary as it will be, and how many of its tokens are new."""
-    recipe = run.recipe
+    """A config.json with the vocabulary as it is or will be, and how many of its tokens are new."""
     made = run.at("init") / "config.json"
-    if made.exists():
-        from lrl_jax import prepare
+    if not made.exists():
+        return foreseen(run), getattr(run.recipe.vocab, "pieces", 0)
+    from lrl_jax import prepare
 
-        return json.loads(made.read_text()), prepare.new_pieces(run)
-    config = _base(run)
-    new = getattr(recipe.vocab, "pieces", 0)
-    size = getattr(recipe.vocab, "size", 0) or config["vocab_size"] + new
-    return {**config, "vocab_size": size}, new
+    return json.loads(made.read_text()), prepare.new_pieces(run)
 
 
-def _base(run: Run) -> Mapping[str, Any]:
+def foreseen(run: Run) -> dict[str, Any]:
+    """A config.json of the base with the vocabulary it will have at most."""
+    vocab = run.recipe.vocab
+    config, pieces = _base(run)
+    more = getattr(vocab, "pieces", 0) + getattr(vocab, "size", 0)
+    return {**config, "vocab_size": pieces + more}
+
+
+def _base(run: Run) -> tuple[Mapping[str, Any], int]:
+    """The config.json of the base, and how many pieces its tokenizer has."""
     base = run.recipe.base
     if not isinstance(base, Pretrained):
-        size = tokenizers.load(base.tokenizer).size if base.tokenizer else 0
-        return base.shape.model_dump() | {"vocab_size": size}
+        pieces = tokenizers.load(base.tokenizer).size if base.tokenizer else 0
+        return base.shape.model_dump(), pieces
     if base.expected is not None and not epath.Path(base.model).is_dir():
-        return base.expected.model_dump()
-    return load.read_config(run.base_folder())
+        return base.expected.model_dump(), base.expected.vocab_size
+    folder = run.base_folder()
+    return load.read_config(folder), tokenizers.load(folder).size
 
 
 def _steps(run: Run) -> dict[str, int]:
@@ -160,7 +148,7 @@ def _steps(run: Run) -> dict[str, int]:
         settings = resolved(run).train
     except (ValueError, OSError):  # nothing is packed yet
         settings = run.recipe.train
-    phases = compiling.learn.phases(settings.stages)
+    phases = learn.phases(settings.stages)
     return {phase.name: phase.steps for phase in phases if phase.steps}
 
 

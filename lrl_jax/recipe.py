@@ -167,7 +167,7 @@ class Evaluate(Part):
 
 # ---------------------------------------------------------------------------- export
 class Vector(Part):
-    """An instruct model's difference from its base, added to the weights (docs/papers.md).
+    """An instruct model's difference from its base, added to the weights.
 
     Attributes:
       instruct, base: Hugging Face folders or hub ids; `base` is what `instruct` was tuned from.

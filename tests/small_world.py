@@ -1,6 +1,10 @@
 """Two recipes small enough for a test: an English base from scratch, and its Korean adaptation."""
 
 from pathlib import Path
+import subprocess
+import sys
+
+ROOT = Path(__file__).parents[1]
 
 NAMES = ("Minsu", "Jiyoung", "Yuna", "Junho", "Boram", "Sujin", "Taemin", "Eunbi")
 NAMES_KO = ("민수", "지영", "유나", "준호", "보람", "수진", "태민", "은비")
@@ -105,3 +109,13 @@ def write_recipes(folder: Path) -> tuple[str, str]:
     for name, text in (("base", BASE), ("korean", KOREAN)):
         (folder / f"{name}.yaml").write_text(text.format(folder=folder), encoding="utf-8")
     return str(folder / "base.yaml"), str(folder / "korean.yaml")
+
+
+def lrl(*args: str, code: int = 0) -> subprocess.CompletedProcess:
+    """Runs a word in a process of its own, which must end with `code`."""
+    got = subprocess.run(
+        [sys.executable, "-m", "lrl_jax.cli", *args],
+        capture_output=True, text=True, cwd=ROOT, timeout=600, check=False,
+    )  # fmt: skip
+    assert got.returncode == code, got.stdout + got.stderr
+    return got

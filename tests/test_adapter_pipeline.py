@@ -1,15 +1,11 @@
 """The whole pipeline with adapters on a base in four bits, merged and in PEFT's format."""
 
 import json
-from pathlib import Path
-import subprocess
-import sys
 
 import numpy as np
 import pytest
-from small_world import BASE, KOREAN, write_texts
+from small_world import BASE, KOREAN, lrl, write_texts
 
-ROOT = Path(__file__).parents[1]
 ALL = 'learn: [{{match: ".*", schedule: {{peak: 1.0e-2, warmup: 2}}}}]'
 ADAPTERS = """learn:
         - {{match: lora, schedule: {{peak: 1.0e-2, warmup: 2}}}}
@@ -19,15 +15,6 @@ ADAPTERS = """learn:
   frozen_dtype: nf4"""
 
 pytestmark = pytest.mark.slow
-
-
-def lrl(*args, code=0):
-    got = subprocess.run(
-        [sys.executable, "-m", "lrl_jax.cli", *args],
-        capture_output=True, text=True, cwd=ROOT, timeout=600, check=False,
-    )  # fmt: skip
-    assert got.returncode == code, got.stdout + got.stderr
-    return got
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What a recipe takes on machines that are not here: names, refusals, searches, real compiles."""
 
 import dataclasses
+import importlib.util
 
 import jax
 import pytest
@@ -115,6 +116,35 @@ def test_auto_keeps_the_most_that_fits_and_refuses_where_the_least_does_not():
         auto.most(one, mesh, 1.0)
 
 
+def test_a_setting_counts_as_fitting_only_if_every_phase_does(monkeypatch):
+    rate = recipe_train.Schedule(peak=1e-3)
+    few = (
+        recipe_train.Rule(match="embed_VD", schedule=rate),
+        recipe_train.Rule(match=".*", schedule="frozen"),
+    )
+    more = (recipe_train.Rule(match=".*", schedule=rate),)
+    stages = tuple(
+        recipe_train.Stage(name=name, steps=10, mixture={"text": 1}, learn=learn)
+        for name, learn in (("few", few), ("more", more), ("again", few))
+    )
+    compiled = []
+
+    def step(one, phase, target):
+        compiled.append((phase.name, one.cfg.remat))
+        needed = (60 if phase.name == "more" else 10) * (1 + (one.cfg.remat == "full"))
+        if needed > 100:
+            raise fitting.TooLargeError(needed, 100, "the step")
+        return fitted(needed, 1.0)
+
+    monkeypatch.setattr(search, "compile_step", step)
+    asked = job(stages=stages)
+    full = search.attempt(asked, {"remat": "full"}, here(), compiled.append)
+    assert (full.fitted, full.needed) == (None, 120)
+    got = search.nearest(asked.but(remat="full"), here(), lambda line: None)
+    assert (got.changes, got.memory, got.fitted.phase) == ({"remat": "nothing"}, 60, "more")
+    assert [name for name, rung in compiled[-2:]] == ["few", "more"]  # the third is the first
+
+
 def fitted(total: float, seconds: float) -> fitting.Fitted:
     memory = fitting.Memory(0, 0, 0, total, 0, total, 100)
     took = cost.Cost(seconds, 0, 0, 0, 0, {}, {}, (), ())
@@ -167,7 +197,7 @@ def test_the_verb_refuses_a_machine_it_does_not_know(on, words, capsys):
 
 # ---------------------------------------------------------------------------- compiling
 needs_libtpu = pytest.mark.skipif(
-    bool(fitting.cannot_compile_for_a_tpu()), reason=fitting.cannot_compile_for_a_tpu()
+    importlib.util.find_spec("libtpu") is None, reason='no libtpu: pip install "lrl_jax[fit]"'
 )
 SMALL = dataclasses.replace(
     CFG, vocab_size=500, width=256, depth=2, mlp_width=512, head_width=64, dtype="bfloat16"

@@ -144,7 +144,7 @@ def test_every_record_says_where_its_seconds_went(tmp_path):
 
     def sample(params, done):
         jax.block_until_ready(params)
-        time.sleep(0.1)
+        time.sleep(0.5)
         return []
 
     began = time.time()
@@ -159,25 +159,18 @@ def test_every_record_says_where_its_seconds_went(tmp_path):
     assert first["compute"] < metrics[0]["seconds"] / 2
     assert "compile" not in third
     assert sum(record["spent"].get("data", 0) for record in metrics) > 0.1
-    # Into which record it falls, and how soon a step is seen to be ready, depends on the machine.
-    assert 0 < sum(record["spent"].get("evaluate", 0) for record in metrics) < wall
+    # Two samples of half a second; into which record they fall depends on the machine, and so does
+    # how soon a step is seen to be ready, which takes a little from them.
+    assert 0.5 < sum(record["spent"].get("evaluate", 0) for record in metrics) < wall
     assert sum(record["seconds"] for record in metrics) <= wall
 
 
 def test_kills_and_steps_made_again_are_counted(tmp_path, capsys):
     train = tiny.settings(steps=8, save={"steps": 2}, sample_every=1)
 
-    def stop_at(step):
-        def sample(params, done):
-            if done == step:
-                raise KeyboardInterrupt
-            return []
-
-        return sample
-
     for step in (5, 7):  # steps 4 and 6 are saved
         with pytest.raises(KeyboardInterrupt):
-            tiny.train(tmp_path, train, tiny.mesh(), sample=stop_at(step))
+            tiny.train(tmp_path, train, tiny.mesh(), sample=tiny.stop_at(step))
     tiny.train(tmp_path, train, tiny.mesh())
     events = records(tmp_path, "events")
     assert [e["event"] for e in events if e["event"] != "save"] == ["start", "stop"] * 3

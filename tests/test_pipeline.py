@@ -9,20 +9,9 @@ import sys
 
 import numpy as np
 import pytest
-from small_world import write_recipes
+from small_world import ROOT, lrl, write_recipes
 
 from lrl_jax import cli
-
-ROOT = Path(__file__).parents[1]
-
-
-def lrl(*args, code=0):
-    got = subprocess.run(
-        [sys.executable, "-m", "lrl_jax.cli", *args],
-        capture_output=True, text=True, cwd=ROOT, timeout=600, check=False,
-    )  # fmt: skip
-    assert got.returncode == code, got.stdout + got.stderr
-    return got
 
 
 @pytest.fixture(scope="module")

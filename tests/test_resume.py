@@ -25,21 +25,10 @@ def settings(stages=TABLES, **fields):
     return tiny.settings(stages, **{"save": {"steps": 2, "keep": 2}, **fields})
 
 
-def stop_at(step):
-    """A sampler that ends the run as rudely as an exception can."""
-
-    def sample(params, done):
-        if done == step:
-            raise KeyboardInterrupt
-        return []
-
-    return sample
-
-
 def interrupted(folder, on, step, **fields):
     """Trains until step `step` is dispatched, which is not saved; even steps before it are."""
     with pytest.raises(KeyboardInterrupt):
-        tiny.train(folder, settings(sample_every=1), on, sample=stop_at(step), **fields)
+        tiny.train(folder, settings(sample_every=1), on, sample=tiny.stop_at(step), **fields)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +161,7 @@ def test_another_batch_size_goes_on_at_the_next_row(tmp_path):
     stages = [tiny.stage("a", 9, kor=0.5)]
     rude = settings(stages, sample_every=1)
     with pytest.raises(KeyboardInterrupt):
-        tiny.train(tmp_path, rude, tiny.mesh(fsdp=2), sample=stop_at(4))
+        tiny.train(tmp_path, rude, tiny.mesh(fsdp=2), sample=tiny.stop_at(4))
     _, metrics = tiny.train(tmp_path, settings(stages, batch_size=16), tiny.mesh(fsdp=2))
     assert [m["rows"] for m in metrics] == [8, 16, *range(32, 16 + 7 * 16 + 1, 16)]
 

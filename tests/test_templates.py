@@ -235,7 +235,7 @@ def test_generation_starts_from_the_ids_that_training_had_before_the_answer(name
     prompt = templates.prompt_parts(name, record, tokenizer())
     if name == "translation_varied":  # a pair that happens to be asked for in the first way
         answers = ({"target": str(n)} for n in range(999))
-        record |= next(one for one in answers if first(record | one))
+        record = record | next(one for one in answers if first(record | one))
     learn = {"learn": "last_answer"} if name not in KINDS else {}
     write = templates.writer(dataset(name, **learn), tokenizer())
     document = documents.encode([write(record)], tokenizer())[0]

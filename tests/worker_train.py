@@ -135,6 +135,17 @@ def train(folder, train: recipe_train.Train, on: jax.sharding.Mesh, rows=None, *
     return state, read(Path(folder) / "train" / "metrics.jsonl")
 
 
+def stop_at(step: int):
+    """A sampler that ends the run as rudely as an exception can."""
+
+    def sample(params, done):
+        if done == step:
+            raise KeyboardInterrupt
+        return []
+
+    return sample
+
+
 def same(record: dict) -> dict:
     """What of a record must not depend on the clock."""
     keys = ("step", "stage", "loss", "losses", "grad_norm", "lr", "tokens", "rows", "epochs")

@@ -5,14 +5,13 @@ rule of numbers (`lrl_jax.presets`).
 """
 
 from collections.abc import Sequence
-import dataclasses
 import logging
 
 import jax
 
 from lrl_jax import chips, recipe_train
+from lrl_jax.fit import search
 from lrl_jax.fit.compile import Job, TooLargeError, batch, make, refusal, settled
-from lrl_jax.fit.search import RUNGS
 from lrl_jax.model.llama import Remat
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ def remat(job: Job, mesh: jax.sharding.Mesh) -> Remat:
     """
     device = mesh.devices.flat[0]
     if device.platform == "cpu":
-        return RUNGS[-1]
+        return search.RUNGS[-1]
     return most(job, mesh, _limit(device))
 
 
@@ -48,18 +47,14 @@ def most(job: Job, mesh: jax.sharding.Mesh, limit: float) -> Remat:
     Raises:
       TooLargeError: not even the least fits.
     """
-    error: TooLargeError | None = None
-    for rung in reversed(RUNGS):
-        tried = dataclasses.replace(job, cfg=dataclasses.replace(job.cfg, remat=rung))
-        try:
-            needed = max(_needed(tried, phase, mesh, limit) for phase in tried.phases)
-        except TooLargeError as e:
-            error = e
-            continue
-        log.info("remat: auto is %s: %.2f GiB of %.2f", rung, needed / chips.GIB, limit / chips.GIB)
+
+    def fitting(tried: Job) -> Remat:
+        needed = max(_needed(tried, phase, mesh, limit) for phase in tried.phases)
+        rung, least, had = tried.cfg.remat, needed / chips.GIB, limit / chips.GIB
+        log.info("remat: auto is %s: %.2f GiB of %.2f", rung, least, had)
         return rung
-    assert error is not None
-    raise error
+
+    return search.most(job, fitting, log.debug)
 
 
 def _limit(device: jax.Device) -> float:

@@ -8,7 +8,6 @@ No array is made: states and batches are shapes with places.
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import functools
 import math
 from pathlib import Path
 import re
@@ -334,11 +333,3 @@ def refusal(error: Exception, limit: float) -> Exception:
 
 def _bytes(text: str) -> float:
     return float(text[:-1]) * 1024 ** ("KMGT".index(text[-1]) + 1)
-
-
-@functools.cache
-def cannot_compile_for_a_tpu() -> str:
-    """Why not, for tests to say; empty if libtpu is here."""
-    import importlib.util
-
-    return "" if importlib.util.find_spec("libtpu") else 'no libtpu: pip install "lrl_jax[fit]"'

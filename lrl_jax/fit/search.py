@@ -6,7 +6,7 @@ Everything is found by compiling; each setting takes from seconds to minutes.
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import itertools
-from typing import Any
+from typing import Any, TypeVar
 
 from lrl_jax import mesh as meshes
 from lrl_jax.chips import GIB
@@ -21,6 +21,7 @@ BLOCKS = 8  # vocabulary blocks of the loss, where the logits are what does not 
 MOST_ROWS = 8  # on a device at once
 Changes = dict[str, Any]  # fields of `train` and their new values
 Told = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +63,51 @@ def said(changes: Changes) -> str:
     return " ".join(out)
 
 
-def attempt(job: Job, changes: Changes, target: Target) -> Trial:
-    """Compiles the first phase of a job with other settings."""
-    other = job.but(**changes)
+def compile_phases(job: Job, target: Target, told: Told) -> list[Fitted]:
+    """Each phase, compiled once; those in which the same parameters learn share one program.
+
+    Raises:
+      ValueError: it cannot be on these chips.
+      TooLargeError: one does not fit.
+    """
+    known: dict[Any, Fitted] = {}
+    out = []
+    for phase in job.phases:
+        rules = tuple((rule.match, rule.rows, rule.schedule == "frozen") for rule in phase.learn)
+        if rules not in known:
+            told(f"compiling {phase.name} for {target.name} ({target.count} chips)")
+            known[rules] = compile_step(job, phase, target)
+        out.append(dataclasses.replace(known[rules], phase=phase.name))
+    return out
+
+
+def most(job: Job, compiled: Callable[[Job], T], told: Told) -> T:
+    """What comes of the highest rung that fits, which is what `remat: auto` means.
+
+    Args:
+      compiled: compiles a job, or raises TooLargeError.
+
+    Raises:
+      TooLargeError: not even the least fits.
+    """
+    error: TooLargeError | None = None
+    for rung in reversed(RUNGS):
+        try:
+            return compiled(job.but(remat=rung))
+        except TooLargeError as e:
+            told(f"remat {rung}: {e}")
+            error = e
+    assert error is not None
+    raise error
+
+
+def attempt(job: Job, changes: Changes, target: Target, told: Told) -> Trial:
+    """Compiles every phase of a job with other settings, and keeps the one that needs most."""
     try:
-        return Trial(changes, compile_step(other, other.phases[0], target))
+        fitted = compile_phases(job.but(**changes), target, told)
     except TooLargeError as e:
         return Trial(changes, None, e.needed)
+    return Trial(changes, max(fitted, key=lambda one: one.memory.total))
 
 
 # ---------------------------------------------------------------------------- the nearest
@@ -82,7 +121,7 @@ def nearest(job: Job, target: Target, told: Told) -> Trial | None:
         changes = changes | change
         told(f"trying {said(changes)}")
         try:
-            trial = attempt(job, changes, target)
+            trial = attempt(job, changes, target, told)
         except ValueError as e:  # this one cannot be had here; the next may
             told(str(e))
             continue
@@ -151,7 +190,7 @@ def walk(job: Job, target: Target, told: Told) -> list[Trial]:
     for way in ways:
         for changes in way:
             try:
-                trial = attempt(job, changes, target)
+                trial = attempt(job, changes, target, _silent)
             except ValueError as e:
                 told(f"{said(changes)}: {e}")
                 break
@@ -170,6 +209,10 @@ def frontier(trials: Sequence[Trial]) -> list[Trial]:
         if not out or trial.memory < out[-1].memory:
             out.append(trial)
     return out
+
+
+def _silent(line: str) -> None:
+    """The plan says each setting itself."""
 
 
 def _verdict(trial: Trial) -> str:

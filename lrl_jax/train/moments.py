@@ -69,7 +69,10 @@ def _adafactor(s: Optimizer, paths: Sequence[str]) -> Any:
     Its second moment forgets as 1 - t**-0.8, at most `b2` (arXiv 2106.04560). The first is kept
     whole, in the form of `moments`; with b1 = 0 there is none.
     """
-    decay = lambda i, b2: jnp.minimum(b2, 1.0 - (i + 1.0) ** -0.8)  # noqa: E731
+
+    def decay(i: Any, b2: Any) -> jax.Array:
+        return jnp.minimum(b2, 1.0 - (i + 1.0) ** -0.8)
+
     parts: list[Any] = [
         optax.scale_by_factored_rms(
             decay_rate=s.b2, min_dim_size_to_factor=FACTORED, epsilon=s.eps**2, decay_rate_fn=decay
@@ -159,13 +162,17 @@ def _load(state: State, form: str) -> State:
     if form == "float32":
         return state
     if form == "bfloat16":
-        wide = lambda path, x: x.astype(jnp.float32)  # noqa: E731
-        return _map(state, wide, wide)
+        return _map(state, _wide, _wide)
     return _map(
         state,
         lambda path, stored: rounding.decode(stored),
         lambda path, stored: jnp.square(rounding.decode(stored)),
     )
+
+
+def _wide(path: str, x: jax.Array) -> jax.Array:
+    del path
+    return x.astype(jnp.float32)
 
 
 def _map(state: State, first: Callable, second: Callable) -> State:
