@@ -183,13 +183,16 @@ def _laid_out(shape: tuple[int, int, int], devices: list[jax.Device]) -> np.ndar
 
 # ---------------------------------------------------------------------------- parameters, rows
 def param_shardings(cfg: llama.LlamaConfig, mesh: Mesh) -> dict[str, NamedSharding]:
-    """Where each parameter lives.
+    """Where each parameter lives between steps.
 
     Raises:
       ValueError: a mesh axis does not divide a dimension of the model; names both.
     """
     check_model(cfg, mesh.shape)
-    return {name: NamedSharding(mesh, sharding.spec(name)) for name in llama.abstract(cfg)}
+    return {
+        name: NamedSharding(mesh, sharding.resting(name, leaf.shape, mesh.shape))
+        for name, leaf in llama.abstract(cfg).items()
+    }
 
 
 def check_model(cfg: llama.LlamaConfig, axes: Mapping[str, int]) -> None:

@@ -12,9 +12,9 @@ from lrl_jax import recipe_train
 from lrl_jax.model import llama, sharding
 
 GIB = 2**30
-ADAM = 12  # bytes a parameter: float32 weights and two moments
-# Of a chip's memory, what the state may take where there is a choice: activations, gradients and
-# gathered weights want the rest (Llama-2-13B on v5e-64, 2 x 32: 4.6 GiB of state, 5.0 of the rest).
+ADAM = 12  # bytes a parameter: float32 weights and two moments, shared by all copies
+WORK = 4  # bytes a parameter that each copy has during a step: bfloat16 weights and gradients
+# Of a chip's memory, what these may take where there is a choice: activations want the rest.
 SHARE = 1 / 3
 
 
@@ -28,7 +28,8 @@ def preset(
 ) -> recipe_train.Mesh:
     """The mesh of `chips` for steps of `rows` rows at once.
 
-    1. Slices hold whole copies (data): the network between them carries gradients only.
+    1. Slices hold whole copies (data): the network between them carries weights and gradients once
+       a step.
     2. fsdp before tensor: gathering weights can hide behind arithmetic, the sums of split products
        cannot. tensor only where rows are too few for all chips, then the least that divides heads,
        feed-forward and vocabulary; the residual stream is then split too (`sequence`).
@@ -46,12 +47,16 @@ def preset(
     """
     if chips % slices:
         raise ValueError(f"{chips} chips do not make {slices} slices of one size")
-    state = state or ADAM * sum(math.prod(a.shape) for a in llama.abstract(cfg).values())
+    count = sum(math.prod(a.shape) for a in llama.abstract(cfg).values())
+    state = state or ADAM * count
     within = chips // slices
     tensor = _tensor(chips, within, rows, cfg)
     for copies, fsdp in _copies(within // tensor):
-        room = chip_memory * (SHARE if copies > 1 else 1)
-        if cfg.width % fsdp == 0 and state / (fsdp * tensor) <= room:
+        shared = copies * slices if cfg.width % (fsdp * copies * slices) == 0 else 1
+        held, room = state / (fsdp * tensor * shared), chip_memory
+        if copies > 1:
+            held, room = held + WORK * count / (fsdp * tensor), chip_memory * SHARE
+        if cfg.width % fsdp == 0 and held <= room:
             return recipe_train.Mesh(
                 data=slices * copies, fsdp=fsdp, tensor=tensor, slices=slices, sequence=tensor > 1
             )

@@ -26,11 +26,11 @@ LARGE = cfg(6656, 60, 17920, 52, 52, 32_000)  # LLaMA-33B
 @pytest.mark.parametrize(
     ("model", "chips", "rows", "memory", "slices", "want"),
     [
-        (SMALL, 64, 64, V5E, 1, (2, 32, 1)),  # 80 GB over 32: 2.3 GiB, under a third
-        (SMALL, 16, 128, V5E, 1, (1, 16, 1)),  # over 8: 9.4 GiB, too much for two copies
+        (SMALL, 64, 64, V5E, 1, (2, 32, 1)),  # 1.2 GiB of state, 0.8 of work: under a third
+        (SMALL, 16, 128, V5E, 1, (1, 16, 1)),  # 4.7 and 3.1 GiB, too much for two copies
         (SMALL, 64, 16, V5E, 1, (2, 8, 4)),  # a row for four chips
         (SMALL, 128, 128, V5E, 2, (4, 32, 1)),
-        (LARGE, 64, 64, V4, 1, (1, 64, 1)),  # over 32: 11.3 GiB of 30.75
+        (LARGE, 64, 64, V4, 1, (2, 32, 1)),  # 5.7 and 3.8 GiB of 30.75
         (SMALL, 1, 1, 99 * GIB, 1, (1, 1, 1)),
         (SMALL, 2, 2, 99 * GIB, 1, (1, 2, 1)),  # two copies would leave nothing to scatter
         (GROUPED, 8, 1, 99 * GIB, 1, (1, 1, 8)),

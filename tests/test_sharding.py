@@ -15,6 +15,7 @@ from lrl_jax import mesh as meshes
 from lrl_jax import recipe_train
 from lrl_jax.model import cache as caches
 from lrl_jax.model import llama, sharding
+from lrl_jax.model.arithmetic import product
 
 SHAPES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 4, 1), (2, 1, 2), (2, 2, 2), (1, 8, 1)]
 BATCH = tuple(
@@ -128,6 +129,39 @@ def test_the_table_covers_every_parameter():
         "layers/down_FD": (None, "tensor", "fsdp"),
     }
     assert got == want
+
+
+def test_copies_of_the_model_share_what_rests_where_they_divide_it():
+    mesh = meshes.make(recipe_train.Mesh(data=2, fsdp=2, tensor=2))
+    got = {name: place.spec for name, place in meshes.param_shardings(CFG, mesh).items()}
+    assert got["embed_VD"] == P("tensor", ("fsdp", "data"))
+    assert got["layers/o_NHD"] == P(None, "tensor", None, ("fsdp", "data"))
+    assert got["norm_D"] == P()
+    odd = dataclasses.replace(CFG, width=10, head_width=4)  # 10 over fsdp=2, not over 4
+    assert meshes.param_shardings(odd, mesh)["embed_VD"].spec == P("tensor", "fsdp")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)], ids=str)
+def test_gradients_of_what_maps_to_the_stream_are_the_same_made_the_other_way(shape, monkeypatch):
+    rng = np.random.default_rng(1)
+    x_BTNH, w_NHD, d_BTD = (
+        jnp.asarray(rng.normal(size=size), jnp.float32)
+        for size in ((8, 3, 4, 2), (4, 2, 16), (8, 3, 16))
+    )
+
+    def value(x_BTNH, w_NHD):
+        return jnp.sum(d_BTD * product(x_BTNH, w_NHD, to_stream=True))
+
+    want = jax.value_and_grad(value, (0, 1))(x_BTNH, w_NHD)
+    monkeypatch.setattr(sharding, "platform", lambda: "tpu")
+    mesh, _, _ = placed(shape)
+    place = jax.NamedSharding(mesh, sharding.spec("o_NHD"))
+    with jax.set_mesh(mesh):
+        made = jax.jit(jax.value_and_grad(value, (0, 1)))
+        got = made(x_BTNH, jax.device_put(w_NHD, place))
+        assert "transpose" in str(jax.make_jaxpr(made)(x_BTNH, w_NHD))
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_random_parameters_do_not_depend_on_the_mesh():

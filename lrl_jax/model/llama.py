@@ -124,7 +124,7 @@ class Block(nnx.Module):
         if self.cfg.frozen and f"layers/{name}" in self.cfg.frozen.scales:
             out_BTY = self.decoded(name, self.cfg.frozen, x_BTX)
         else:
-            out_BTY = product(x_BTX, self.cast(name))
+            out_BTY = product(x_BTX, self.cast(name), to_stream=name.endswith("D"))
         if self.cfg.lora and f"layers/{name}" in self.cfg.lora.names:
             first, second = adapters.factors(name)
             low_BTR = product(x_BTX, self.cast(first))

@@ -1,11 +1,14 @@
 """Where each dimension lives on the mesh, said once: for parameters and for activations.
 
-Parameters are placed by `spec` of their name. Activations are constrained by shape; weights
-(but `rows`) never are: constraining one to its gathered form turns the reduce-scatter of its
-gradient into an all-reduce.
+Parameters are placed by their name: `spec` while a step reads them, `resting` between steps.
+Activations are constrained by shape; within a layer weights never are: constraining one to its
+gathered form turns the reduce-scatter of its gradient into an all-reduce.
 """
 
+from collections.abc import Mapping, Sequence
+
 import jax
+from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import PartitionSpec as P
 
 AXES = ("data", "fsdp", "tensor")
@@ -26,7 +29,7 @@ def letters(name: str) -> str:
 
 
 def spec(name: str) -> P:
-    """How a parameter is split over the mesh; norms are replicated.
+    """How a parameter is split over the devices of one copy of the model; norms are whole on each.
 
     >>> tuple(spec("layers/o_NHD")), tuple(spec("layers/attn_norm_D"))
     ((None, 'tensor', None, 'fsdp'), ())
@@ -36,14 +39,42 @@ def spec(name: str) -> P:
     return P(*(DIMENSIONS.get(letter) for letter in letters(name)))
 
 
+def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
+    """How a parameter is split between steps, and with it what an optimizer knows of it.
+
+    Copies of the model along `data` hold a part each (ZeRO, arXiv 1910.02054), where they divide
+    it; a step begins by gathering one copy in the compute dtype (`train.gradients`).
+
+    Args:
+      axes: mesh axis -> devices along it.
+
+    >>> resting("layers/q_DNH", (2, 64, 4, 16), dict(data=2, fsdp=4, tensor=1))
+    PartitionSpec(None, ('fsdp', 'data'), 'tensor', None)
+    >>> resting("layers/q_DNH", (2, 60, 4, 16), dict(data=8, fsdp=4, tensor=1))
+    PartitionSpec(None, 'fsdp', 'tensor', None)
+    """
+    found = list(spec(name))
+    if "fsdp" in found and axes["data"] > 1:
+        split = found.index("fsdp")
+        if shape[split] % (axes["fsdp"] * axes["data"]) == 0:
+            found[split] = ("fsdp", "data")
+    return P(*found)
+
+
 def stream(x_BTD: jax.Array, sequence: bool = False) -> jax.Array:
     """The residual stream: rows of the batch are split, the rest is whole.
 
     With `sequence`, tokens are split over the tensor axis (arXiv 2205.05198): what lies between
     blocks, norms included, is then held once and not on every device of that axis. Where they do
     not divide, as one token at a time in decoding, they stay whole.
+
+    On a TPU D is the dimension whose numbers lie side by side. Left alone, the compiler turns the
+    stream over in the forward pass and back again in the backward pass: 2.6% of a step of 7B.
     """
-    return constrain(x_BTD, P(BATCH, "tensor" if sequence and _divides(x_BTD) else None, None))
+    x_BTD = constrain(x_BTD, P(BATCH, "tensor" if sequence and _divides(x_BTD) else None, None))
+    if platform() != "tpu":
+        return x_BTD
+    return with_layout_constraint(x_BTD, Layout(major_to_minor=(0, 1, 2)))
 
 
 def _divides(x_BTD: jax.Array) -> bool:
@@ -61,7 +92,7 @@ def heads(x_BTNH: jax.Array) -> jax.Array:
 
 
 def rows(table_VD: jax.Array) -> jax.Array:
-    """The table a lookup reads: whole rows, the one weight that is constrained.
+    """The table a lookup reads: whole rows.
 
     Left alone, the compiler gathers the *result* split along D on every device and replicates
     it to split it by rows ("involuntary full rematerialization").

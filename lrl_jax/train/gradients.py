@@ -1,6 +1,7 @@
 """Loss of a batch and gradients of what learns, at once or part by part."""
 
 from collections.abc import Mapping
+import functools
 from typing import Any
 
 import jax
@@ -9,8 +10,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from lrl_jax import recipe_train
-from lrl_jax.model import llama, sharding
-from lrl_jax.train import loss
+from lrl_jax.model import llama, quantize, sharding
+from lrl_jax.train import learn, loss
 from lrl_jax.train.moments import Params
 
 Batch = Mapping[str, jax.Array]
@@ -35,7 +36,23 @@ def gradients(
     k-th of the activations; every part is divided by the weight of the whole batch, so k changes
     no number beyond rounding. Gradients are summed in float32, and every part's are scattered to
     where the parameters lie. Weights are gathered again for each part.
+
+    Args:
+      placed: where each parameter lies, and its gradient will.
     """
+    dtypes = {name: w.dtype for name, w in trained.items()}
+    trained, frozen = at_work(cfg, trained), at_work(cfg, frozen)
+
+    def at_rest(grads: Params, dtype: jnp.dtype | None = None) -> Params:
+        """Scattered over the devices of a copy first: over all at once it is a sum on each."""
+        return {
+            name: jax.lax.with_sharding_constraint(
+                sharding.constrain(grad, sharding.spec(name)).astype(dtype or dtypes[name]),
+                placed[name],
+            )
+            for name, grad in grads.items()
+        }
+
     # float32: weights are counted by the million, integers would do but the mean is not one.
     weights_BT = batch["decoder_loss_weights"].astype(jnp.float32)
     total = jnp.sum(weights_BT)
@@ -54,9 +71,11 @@ def gradients(
     compute = jax.value_and_grad(objective, has_aux=True)
     if settings.accumulate == 1:
         (value, (mean, nll_B)), grads = compute(trained, batch, weights_BT)
+        grads = at_rest(grads)
     else:
+        scattered = functools.partial(at_rest, dtype=jnp.dtype("float32"))
         value, mean, nll_B, grads = _summed(
-            compute, trained, batch, weights_BT, settings.accumulate, placed
+            compute, trained, batch, weights_BT, settings.accumulate, scattered
         )
     counts = dict(
         loss=mean,
@@ -67,14 +86,26 @@ def gradients(
     return value, grads, counts
 
 
-def _summed(compute, trained: Params, batch: Batch, weights_BT, parts: int, placed):
-    """Value, mean loss, loss of each row and gradients, summed over the parts of a batch."""
+def at_work(cfg: llama.LlamaConfig, params: Params) -> Params:
+    """Parameters as layers read them: matrices in the compute dtype, a copy's part on its devices.
 
-    def scattered(grads: Params) -> Params:
-        return {
-            path: jax.lax.with_sharding_constraint(grad.astype(jnp.float32), placed[path])
-            for path, grad in grads.items()
-        }
+    Cast before the layers are scanned, so that gradients are stacked in the compute dtype too,
+    which is what they are made in. Not the embedding: where it is the output matrix as well,
+    two gradients of it are summed.
+    """
+
+    def one(name: str, w: jax.Array) -> jax.Array:
+        if name == "embed_VD" or not learn.is_matrix(name):
+            return w
+        if jnp.issubdtype(w.dtype, jnp.floating) and not quantize.is_scale(name):
+            w = w.astype(cfg.dtype)
+        return sharding.constrain(w, sharding.spec(name))
+
+    return {name: one(name, w) for name, w in params.items()}
+
+
+def _summed(compute, trained: Params, batch: Batch, weights_BT, parts: int, scattered):
+    """Value, mean loss, loss of each row and gradients, summed over the parts of a batch."""
 
     def step(carry, part):
         rows, weights_BT = part

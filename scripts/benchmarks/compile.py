@@ -29,13 +29,13 @@ class Pair:
 
     Attributes:
       ours: settings of ours: mesh, remat, rows a chip, and fields of `train`.
-      theirs: remat policies of MaxText's with rows a chip.
+      theirs: those of MaxText: remat policy, rows a chip, and words for its command line.
     """
 
     topology: str
     shape: dict
     ours: tuple[dict, ...]
-    theirs: tuple[tuple[str, int], ...]
+    theirs: tuple[dict, ...]
 
 
 def shape(width, depth, mlp_width, heads, kv_heads, vocab_size=46080, length=4096) -> dict:
@@ -51,35 +51,42 @@ def mesh(data: int, fsdp: int, remat: str, batch: int, **train) -> dict:
     return dict(data=data, fsdp=fsdp, remat=remat, batch=batch, train=train)
 
 
+def policies(*batches: int, more: tuple[str, ...] = ()) -> tuple[dict, ...]:
+    """MaxText's, from the one that keeps most to the one that keeps least, at so many rows."""
+    names = ("minimal_with_context", "save_qkv_proj", "full")
+    return tuple(
+        dict(remat=name, batch=batch, more=more)
+        for name, batch in zip(names, batches, strict=False)
+    )
+
+
 LLAMA3_8B = shape(4096, 32, 14336, 32, 8, vocab_size=142336)
+TILED = ("num_vocab_tiling=8",)  # its loss in blocks, of tokens
 PAIRS = {
     "llama2-7b": Pair(
         "v5e-64", shape(4096, 32, 11008, 32, 32),
-        ours=(
-            mesh(2, 32, "projections", 1, loss_blocks=8), mesh(1, 64, "dots", 1, loss_blocks=8),
-            mesh(2, 32, "offload", 2, loss_blocks=8),
-        ),
-        theirs=(("minimal_with_context", 1), ("save_qkv_proj", 2), ("full", 4)),
+        ours=(mesh(2, 32, "dots", 1, loss_blocks=8),),
+        theirs=(*policies(1, 2, 4), dict(policies(1)[0], data=2, fsdp=32)),
     ),
     "llama2-13b": Pair(
         "v4-64", shape(5120, 40, 13824, 40, 40),
-        ours=(mesh(2, 16, "projections", 2, loss_blocks=8), mesh(2, 16, "dots", 1, loss_blocks=8)),
-        theirs=(("minimal_with_context", 1), ("save_qkv_proj", 2), ("full", 4)),
+        ours=(mesh(2, 16, "dots", 1, loss_blocks=8),),
+        theirs=policies(1, 2, 4),
     ),
     "llama3-8b": Pair(
         "v5p-16", LLAMA3_8B,
-        ours=(mesh(1, 8, "projections", 4, loss_blocks=8), mesh(1, 8, "dots", 2, loss_blocks=8)),
-        theirs=(("minimal_with_context", 2), ("save_qkv_proj", 4), ("full", 4)),
+        ours=(mesh(2, 4, "dots", 4, loss_blocks=8), mesh(2, 4, "dots", 2, loss_blocks=8)),
+        theirs=policies(4, 4, 4, more=TILED) + policies(2),
     ),
     "llama-33b": Pair(
         "v4-128", shape(6656, 60, 17920, 52, 52, length=2048),
-        ours=(mesh(2, 32, "projections", 1, loss_blocks=8), mesh(1, 64, "dots", 1, loss_blocks=8)),
-        theirs=(("minimal_with_context", 1), ("save_qkv_proj", 2), ("full", 2)),
+        ours=(mesh(2, 32, "dots", 1, loss_blocks=8),),
+        theirs=policies(1, 2, 2),
     ),
     "llama3-8b-v6e": Pair(
         "v6e-64", LLAMA3_8B,
-        ours=(mesh(2, 32, "projections", 2, loss_blocks=8), mesh(2, 32, "dots", 1, loss_blocks=8)),
-        theirs=(("minimal_with_context", 1), ("save_qkv_proj", 2), ("full", 4)),
+        ours=(mesh(2, 32, "dots", 1, loss_blocks=8), mesh(2, 32, "dots", 2, loss_blocks=8)),
+        theirs=policies(2, 2, 4, more=TILED) + policies(1),
     ),
 }  # fmt: skip
 
@@ -133,8 +140,8 @@ def compare(name: str, pair: Pair, args) -> float | None:
     ]  # fmt: skip
     theirs = []
     count = topology.read(pair.topology).count
-    for remat, batch in pair.theirs if args.maxtext else ():
-        one = settings(pair, options, dict(fsdp=count, remat=remat, batch=batch))
+    for policy in pair.theirs if args.maxtext else ():
+        one = settings(pair, options, {"fsdp": count} | policy)
         if row := run(args.maxtext, "maxtext", name, one, args):
             theirs.append(row)
     if not theirs:
@@ -165,10 +172,12 @@ def run(python: str, side: str, pair: str, setting: dict, args) -> Row | None:
     axes = "x".join(str(setting.get(axis, 1)) for axis in ("data", "fsdp", "tensor"))
     words = [f"b{setting['batch']}", setting["remat"], axes]
     words += [f"{key}={value}" for key, value in train.items()]
+    words += setting.get("more", ())
     name = f"{side} {' '.join(words)}"
     folder = (args.folder / pair / name.replace(" ", "_").replace("/", "_")).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     noted, result = folder / "setting.json", folder / "result.json"
+    setting = json.loads(json.dumps(setting))
     same = noted.exists() and json.loads(noted.read_text()) == setting
     if args.fresh or not same or not result.exists():
         result.unlink(missing_ok=True)
