@@ -23,7 +23,7 @@ from lrl_jax.embeddings import table as starts
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import topology
 from lrl_jax.hf import families, load
-from lrl_jax.model import llama
+from lrl_jax.model import llama, sharding
 from lrl_jax.recipe import Expected, Pretrained, Recipe
 from lrl_jax.recipe_data import Dataset
 from lrl_jax.recipe_train import Rule, Stage
@@ -251,7 +251,8 @@ def _planned(run: Run) -> Planned:
     compiling.refuse(job, target.count, target.is_tpu)
     data, fsdp, tensor = meshes.sizes(axes, target.count)
     state = compiling.whole_state(job, here)
-    share, memory = state / (fsdp * tensor), target.chip.memory
+    within = dict(data=data // target.slices, fsdp=fsdp, tensor=tensor)
+    share, memory = state / sharding.holders(job.cfg.width, within), target.chip.memory
     if share > memory:
         raise compiling.TooLargeError(share, memory, "the state alone (parameters and optimizer)")
     return Planned(

@@ -84,10 +84,10 @@ def _initialize(*args, **kwargs) -> None:
 
 
 def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh (data, fsdp, tensor) over all devices, or over those given.
+    """The mesh (slices, data, fsdp, tensor) over all devices, or over those given.
 
-    Devices may be described ones, of a machine that is not here. With several slices the data
-    axis runs over them first, so that only gradients cross from one to another.
+    Devices may be described ones, of a machine that is not here. The recipe's `data` counts all
+    copies of the model; the axis of that name has those within a slice.
 
     Raises:
       ValueError: the axes do not multiply to the number of devices, or the slices are not as the
@@ -99,7 +99,7 @@ def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) 
         _laid_out((data // shape.slices, fsdp, tensor), part)
         for part in _slices(devices, shape.slices)
     ]
-    return Mesh(np.concatenate(parts), sharding.AXES, axis_types=(AxisType.Auto,) * 3)
+    return Mesh(np.stack(parts), sharding.AXES, axis_types=(AxisType.Auto,) * len(sharding.AXES))
 
 
 def sizes(shape: recipe_train.Mesh, count: int) -> tuple[int, int, int]:
@@ -224,13 +224,13 @@ NAMES = {
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over (data, fsdp), for arrays [B, ...]."""
+    """Rows over slices, data and fsdp, for arrays [B, ...]."""
     return NamedSharding(mesh, P(sharding.BATCH))
 
 
 def batch_shards(mesh: Mesh) -> int:
     """How many pieces a batch is cut into; its size must be a multiple."""
-    return mesh.shape["data"] * mesh.shape["fsdp"]
+    return sharding.rows_split(mesh.shape)
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:

@@ -12,10 +12,7 @@ from lrl_jax import recipe_train
 from lrl_jax.model import llama, sharding
 
 GIB = 2**30
-ADAM = 12  # bytes a parameter: float32 weights and two moments, shared by all copies
-WORK = 4  # bytes a parameter that each copy has during a step: bfloat16 weights and gradients
-# Of a chip's memory, what these may take where there is a choice: activations want the rest.
-SHARE = 1 / 3
+ADAM = 12  # bytes a parameter: float32 weights and two moments
 
 
 def preset(
@@ -28,14 +25,14 @@ def preset(
 ) -> recipe_train.Mesh:
     """The mesh of `chips` for steps of `rows` rows at once.
 
-    1. Slices hold whole copies (data): the network between them carries weights and gradients once
-       a step.
+    1. Slices hold whole copies (data): the network between them carries gradients only.
     2. fsdp before tensor: gathering weights can hide behind arithmetic, the sums of split products
        cannot. tensor only where rows are too few for all chips, then the least that divides heads,
        feed-forward and vocabulary; the residual stream is then split too (`sequence`).
-    3. Two copies within a slice where they leave room: a gradient that is scattered over *all*
-       devices becomes an all-reduce in the TPU compiler, over a part of them a reduce-scatter
-       (7B on v5e-64: 0.065 s of exposed communication a step for 0.166 s).
+    3. Two copies within a slice: a gradient that is scattered over *all* devices becomes an
+       all-reduce in the TPU compiler, over a part of them a reduce-scatter (7B on v5e-64: 0.107 s
+       of exposed communication a step for 0.168 s). They share weights and moments
+       (`sharding.resting`), so the second costs no memory.
 
     Args:
       rows: of the batch, that are not accumulated one after another.
@@ -47,16 +44,12 @@ def preset(
     """
     if chips % slices:
         raise ValueError(f"{chips} chips do not make {slices} slices of one size")
-    count = sum(math.prod(a.shape) for a in llama.abstract(cfg).values())
-    state = state or ADAM * count
+    state = state or ADAM * sum(math.prod(a.shape) for a in llama.abstract(cfg).values())
     within = chips // slices
     tensor = _tensor(chips, within, rows, cfg)
     for copies, fsdp in _copies(within // tensor):
-        shared = copies * slices if cfg.width % (fsdp * copies * slices) == 0 else 1
-        held, room = state / (fsdp * tensor * shared), chip_memory
-        if copies > 1:
-            held, room = held + WORK * count / (fsdp * tensor), chip_memory * SHARE
-        if cfg.width % fsdp == 0 and held <= room:
+        holders = sharding.holders(cfg.width, dict(data=copies, fsdp=fsdp, tensor=tensor))
+        if cfg.width % fsdp == 0 and state / holders <= chip_memory:
             return recipe_train.Mesh(
                 data=slices * copies, fsdp=fsdp, tensor=tensor, slices=slices, sequence=tensor > 1
             )

@@ -19,15 +19,16 @@ from lrl_jax import recipe_train
 @pytest.mark.parametrize(
     ("axes", "want"),
     [
-        ({}, (1, 8, 1)),
-        ({"data": 2}, (2, 4, 1)),
-        ({"data": -1, "fsdp": 2, "tensor": 2}, (2, 2, 2)),
-        ({"data": 1, "fsdp": 1, "tensor": 8}, (1, 1, 8)),
+        ({}, (1, 1, 8, 1)),
+        ({"data": 2}, (1, 2, 4, 1)),
+        ({"data": -1, "fsdp": 2, "tensor": 2}, (1, 2, 2, 2)),
+        ({"data": 1, "fsdp": 1, "tensor": 8}, (1, 1, 1, 8)),
+        ({"data": 4, "fsdp": 2, "slices": 2}, (2, 2, 2, 1)),
     ],
 )
 def test_one_axis_takes_what_is_left(axes, want):
     mesh = meshes.make(recipe_train.Mesh(**axes))
-    assert mesh.axis_names == ("data", "fsdp", "tensor")
+    assert mesh.axis_names == ("slices", "data", "fsdp", "tensor")
     assert tuple(mesh.shape.values()) == want
 
 
@@ -52,14 +53,14 @@ def test_a_mesh_that_cuts_a_head_in_two_is_refused():
 
 def test_rows_are_split_over_data_and_fsdp():
     mesh = meshes.make(recipe_train.Mesh(data=2, fsdp=2, tensor=2))
-    assert meshes.batch_sharding(mesh).spec == P(("data", "fsdp"))
+    assert meshes.batch_sharding(mesh).spec == P(("slices", "data", "fsdp"))
     assert meshes.batch_shards(mesh) == 4
     assert meshes.replicated(mesh).is_fully_replicated
 
 
 def test_slices_hold_whole_copies_in_the_order_of_the_devices():
     mesh = meshes.make(recipe_train.Mesh(data=4, fsdp=2, slices=2))
-    assert [[d.id for d in row.flat] for row in mesh.devices] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert [[d.id for d in row.flat] for row in mesh.devices] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Which mesh a machine gets, worked out by hand."""
 
+import dataclasses
+
 from hypothesis import given
 from hypothesis import strategies as st
 import pytest
@@ -26,11 +28,11 @@ LARGE = cfg(6656, 60, 17920, 52, 52, 32_000)  # LLaMA-33B
 @pytest.mark.parametrize(
     ("model", "chips", "rows", "memory", "slices", "want"),
     [
-        (SMALL, 64, 64, V5E, 1, (2, 32, 1)),  # 1.2 GiB of state, 0.8 of work: under a third
-        (SMALL, 16, 128, V5E, 1, (1, 16, 1)),  # 4.7 and 3.1 GiB, too much for two copies
+        (SMALL, 64, 64, V5E, 1, (2, 32, 1)),
+        (SMALL, 16, 128, V5E, 1, (2, 8, 1)),  # 4.7 GiB a chip, as with one copy
         (SMALL, 64, 16, V5E, 1, (2, 8, 4)),  # a row for four chips
         (SMALL, 128, 128, V5E, 2, (4, 32, 1)),
-        (LARGE, 64, 64, V4, 1, (2, 32, 1)),  # 5.7 and 3.8 GiB of 30.75
+        (LARGE, 64, 64, V4, 1, (2, 32, 1)),
         (SMALL, 1, 1, 99 * GIB, 1, (1, 1, 1)),
         (SMALL, 2, 2, 99 * GIB, 1, (1, 2, 1)),  # two copies would leave nothing to scatter
         (GROUPED, 8, 1, 99 * GIB, 1, (1, 1, 8)),
@@ -42,9 +44,12 @@ def test_a_machine_gets_its_mesh(model, chips, rows, memory, slices, want):
     assert got.sequence == (got.tensor > 1)
 
 
-def test_less_that_learns_leaves_room_for_two_copies():
-    assert presets.preset(64, 64, LARGE, V5E).data == 1
-    assert presets.preset(64, 64, LARGE, V5E, state=70 * GIB).data == 2
+def test_copies_share_their_state_only_where_they_divide_the_width():
+    assert presets.preset(64, 64, SMALL, V5E, state=900 * GIB).data == 2  # 14 GiB a chip
+    odd = dataclasses.replace(SMALL, width=4128)  # 32 x 129: over 32 chips, not over 64
+    assert presets.preset(64, 64, odd, V5E, state=450 * GIB).data == 2
+    with pytest.raises(ValueError, match="does not divide over 64 chips"):
+        presets.preset(64, 64, odd, V5E, state=900 * GIB)
 
 
 @pytest.mark.parametrize(

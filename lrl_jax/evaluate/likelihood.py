@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrl_jax.data import bins, rows
-from lrl_jax.model import llama
+from lrl_jax.model import llama, sharding
 from lrl_jax.train import loss
 from lrl_jax.vocab.tokenizer import Tokenizer
 
@@ -115,17 +115,16 @@ def _total(
     loss_blocks: int,
 ) -> float:
     """The sum of the scored tokens' losses in nats; one shape, so one compilation."""
-    axes = ("data", "fsdp")
-    ways = math.prod(mesh.shape[axis] for axis in axes)
+    ways = sharding.rows_split(mesh.shape)
     batch_size = math.ceil(batch_size / ways) * ways
-    sharding = jax.NamedSharding(mesh, jax.P(axes))
+    split = jax.NamedSharding(mesh, jax.P(sharding.BATCH))
     count = len(arrays["decoder_target_tokens"])
     arrays = {k: np.pad(v, ((0, -count % batch_size), (0, 0))) for k, v in arrays.items()}
     sums: list[jax.Array | float] = []
     with jax.set_mesh(mesh):
         for start in range(0, count, batch_size):
             batch = {k: v[start : start + batch_size] for k, v in arrays.items()}
-            sums.append(_batch_nats(cfg, loss_blocks, params, _put(batch, sharding)))
+            sums.append(_batch_nats(cfg, loss_blocks, params, _put(batch, split)))
             if len(sums) > 1:  # one step behind, so that the device never waits for the host
                 sums[-2] = float(sums[-2])
     return math.fsum(map(float, sums))

@@ -153,7 +153,7 @@ def planned(job: Job, count: int, slices: int, memory: float, like: jax.Device) 
 
 def whole_state(job: Job, like: jax.Device) -> float:
     """Bytes of parameters and optimizer that devices hold together, in the phase with the most."""
-    alone = Mesh(np.reshape(np.array([like]), (1, 1, 1)), sharding.AXES)
+    alone = meshes.make(recipe_train.Mesh(), [like])
     plain = job.but(mesh=recipe_train.Mesh())
     return max(state_bytes(plain, phase, alone)["device"] for phase in job.phases)
 

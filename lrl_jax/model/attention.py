@@ -126,7 +126,7 @@ def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form) -> jax.Array:
 def _on_each_device(attend, q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
     """Runs `attend` on each device's own rows and heads; rows that do not divide stay whole."""
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or q_BTNH.shape[0] % (mesh.shape["data"] * mesh.shape["fsdp"]):
+    if mesh.empty or q_BTNH.shape[0] % sharding.rows_split(mesh.shape):
         return attend(q_BTNH, k_BSKH, v_BSKH, segments_BT)
     heads = P(sharding.BATCH, None, "tensor", None)
     return jax.shard_map(

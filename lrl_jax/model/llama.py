@@ -149,7 +149,7 @@ class Block(nnx.Module):
 
     def cast(self, name: str) -> jax.Array:
         """A weight in the compute dtype."""
-        return getattr(self, name)[...].astype(self.cfg.dtype)
+        return sharding.scattered(getattr(self, name)[...].astype(self.cfg.dtype), name)
 
 
 class Llama(nnx.Module):
@@ -230,7 +230,7 @@ class Llama(nnx.Module):
     def unembedding(self) -> jax.Array:
         """The output matrix, [D, padded_vocab_size], in the compute dtype."""
         w_DV = self.embed_VD[...].T if self.cfg.tie_embeddings else self.unembed_DV[...]
-        return w_DV.astype(self.cfg.dtype)
+        return sharding.scattered(w_DV.astype(self.cfg.dtype), "unembed_DV")
 
 
 def bind(cfg: LlamaConfig, params: Mapping[str, jax.Array]) -> Llama:

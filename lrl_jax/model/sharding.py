@@ -6,13 +6,17 @@ gathered form turns the reduce-scatter of its gradient into an all-reduce.
 """
 
 from collections.abc import Mapping, Sequence
+import functools
+import math
 
 import jax
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import PartitionSpec as P
 
-AXES = ("data", "fsdp", "tensor")
-BATCH = ("data", "fsdp")
+# Copies of the model in other slices, over a slower network; copies within a slice; devices of a
+# copy that gather weights when they need them; devices that split the products themselves.
+AXES = ("slices", "data", "fsdp", "tensor")
+BATCH = AXES[:3]
 
 # Dimension letter -> mesh axis; letters not listed are not split.
 DIMENSIONS = {"D": "fsdp", "V": "tensor", "F": "tensor", "N": "tensor", "K": "tensor"}
@@ -42,8 +46,8 @@ def spec(name: str) -> P:
 def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
     """How a parameter is split between steps, and with it what an optimizer knows of it.
 
-    Copies of the model along `data` hold a part each (ZeRO, arXiv 1910.02054), where they divide
-    it; a step begins by gathering one copy in the compute dtype (`train.gradients`).
+    Copies of the model within a slice hold a part each (ZeRO, arXiv 1910.02054), where they divide
+    it, and layers gather from all of them. Slices hold all of it: their network is slow.
 
     Args:
       axes: mesh axis -> devices along it.
@@ -59,6 +63,34 @@ def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
         if shape[split] % (axes["fsdp"] * axes["data"]) == 0:
             found[split] = ("fsdp", "data")
     return P(*found)
+
+
+def holders(width: int, axes: Mapping[str, int]) -> int:
+    """How many devices share what is kept between steps, in a slice.
+
+    >>> holders(64, dict(data=2, fsdp=4, tensor=2)), holders(60, dict(data=2, fsdp=4, tensor=2))
+    (16, 8)
+    """
+    together = axes["fsdp"] * axes["data"]
+    return axes["tensor"] * (axes["fsdp"] if width % together else together)
+
+
+def scattered(w: jax.Array, name: str) -> jax.Array:
+    """A weight, unchanged; its gradient is scattered over one copy of the model, then over copies.
+
+    The TPU compiler makes a sum on every device of what is scattered over all devices at once.
+    """
+    if jax.sharding.get_abstract_mesh().shape.get("data", 1) == 1:
+        return w
+    return _scattered(w, name)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _scattered(w: jax.Array, name: str) -> jax.Array:
+    return w
+
+
+_scattered.defvjp(lambda w, name: (w, None), lambda name, _, d_w: (constrain(d_w, spec(name)),))
 
 
 def stream(x_BTD: jax.Array, sequence: bool = False) -> jax.Array:
@@ -98,6 +130,15 @@ def rows(table_VD: jax.Array) -> jax.Array:
     it to split it by rows ("involuntary full rematerialization").
     """
     return constrain(table_VD, P("tensor", None))
+
+
+def rows_split(axes: Mapping[str, int]) -> int:
+    """How many pieces a batch is cut into.
+
+    >>> rows_split(dict(slices=2, data=2, fsdp=4, tensor=8))
+    16
+    """
+    return math.prod(axes[axis] for axis in BATCH)
 
 
 def constrain(x: jax.Array, to: P) -> jax.Array:

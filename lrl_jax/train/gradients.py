@@ -41,15 +41,11 @@ def gradients(
       placed: where each parameter lies, and its gradient will.
     """
     dtypes = {name: w.dtype for name, w in trained.items()}
-    trained, frozen = at_work(cfg, trained), at_work(cfg, frozen)
+    trained, frozen = narrowed(cfg, trained), narrowed(cfg, frozen)
 
-    def at_rest(grads: Params, dtype: jnp.dtype | None = None) -> Params:
-        """Scattered over the devices of a copy first: over all at once it is a sum on each."""
+    def placing(grads: Params, dtype: jnp.dtype | None = None) -> Params:
         return {
-            name: jax.lax.with_sharding_constraint(
-                sharding.constrain(grad, sharding.spec(name)).astype(dtype or dtypes[name]),
-                placed[name],
-            )
+            name: jax.lax.with_sharding_constraint(grad.astype(dtype or dtypes[name]), placed[name])
             for name, grad in grads.items()
         }
 
@@ -71,9 +67,9 @@ def gradients(
     compute = jax.value_and_grad(objective, has_aux=True)
     if settings.accumulate == 1:
         (value, (mean, nll_B)), grads = compute(trained, batch, weights_BT)
-        grads = at_rest(grads)
+        grads = placing(grads)
     else:
-        scattered = functools.partial(at_rest, dtype=jnp.dtype("float32"))
+        scattered = functools.partial(placing, dtype=jnp.dtype("float32"))
         value, mean, nll_B, grads = _summed(
             compute, trained, batch, weights_BT, settings.accumulate, scattered
         )
@@ -86,20 +82,18 @@ def gradients(
     return value, grads, counts
 
 
-def at_work(cfg: llama.LlamaConfig, params: Params) -> Params:
-    """Parameters as layers read them: matrices in the compute dtype, a copy's part on its devices.
+def narrowed(cfg: llama.LlamaConfig, params: Params) -> Params:
+    """Matrices of the layers in the compute dtype.
 
     Cast before the layers are scanned, so that gradients are stacked in the compute dtype too,
-    which is what they are made in. Not the embedding: where it is the output matrix as well,
-    two gradients of it are summed.
+    which is what they are made in.
     """
 
     def one(name: str, w: jax.Array) -> jax.Array:
-        if name == "embed_VD" or not learn.is_matrix(name):
+        layers = name.startswith("layers/") and learn.is_matrix(name)
+        if not layers or quantize.is_scale(name) or not jnp.issubdtype(w.dtype, jnp.floating):
             return w
-        if jnp.issubdtype(w.dtype, jnp.floating) and not quantize.is_scale(name):
-            w = w.astype(cfg.dtype)
-        return sharding.constrain(w, sharding.spec(name))
+        return w.astype(cfg.dtype)
 
     return {name: one(name, w) for name, w in params.items()}
 
