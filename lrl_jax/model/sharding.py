@@ -52,10 +52,10 @@ def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
     Args:
       axes: mesh axis -> devices along it.
 
-    >>> resting("layers/q_DNH", (2, 64, 4, 16), dict(data=2, fsdp=4, tensor=1))
-    PartitionSpec(None, ('fsdp', 'data'), 'tensor', None)
-    >>> resting("layers/q_DNH", (2, 60, 4, 16), dict(data=8, fsdp=4, tensor=1))
-    PartitionSpec(None, 'fsdp', 'tensor', None)
+    >>> tuple(resting("layers/q_DNH", (2, 64, 4, 16), dict(data=2, fsdp=4, tensor=1)))
+    (None, ('fsdp', 'data'), 'tensor', None)
+    >>> tuple(resting("layers/q_DNH", (2, 60, 4, 16), dict(data=8, fsdp=4, tensor=1)))
+    (None, 'fsdp', 'tensor', None)
     """
     found = list(spec(name))
     if "fsdp" in found and axes["data"] > 1:

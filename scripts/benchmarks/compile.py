@@ -69,11 +69,11 @@ PAIRS = {
     "llama2-7b": Pair(
         "v5e-64", shape(4096, 32, 11008, 32, 32),
         ours=(mesh(2, 32, "dots", 1, loss_blocks=8),),
-        theirs=(*policies(1, 2, 4), dict(policies(1)[0], data=2, fsdp=32)),
+        theirs=policies(1, 2, 4),
     ),
     "llama2-13b": Pair(
         "v4-64", shape(5120, 40, 13824, 40, 40),
-        ours=(mesh(2, 16, "dots", 1, loss_blocks=8),),
+        ours=(mesh(2, 16, "dots", 1, loss_blocks=8), mesh(2, 16, "projections", 2, loss_blocks=8)),
         theirs=policies(1, 2),
     ),
     "llama3-8b": Pair(
@@ -83,7 +83,7 @@ PAIRS = {
     ),
     "llama-33b": Pair(
         "v4-128", shape(6656, 60, 17920, 52, 52, length=2048),
-        ours=(mesh(2, 32, "dots", 1, loss_blocks=8),),
+        ours=(mesh(2, 32, "dots", 1, loss_blocks=8), mesh(2, 32, "projections", 2, loss_blocks=8)),
         theirs=policies(1, 2),
     ),
     "llama3-8b-v6e": Pair(
