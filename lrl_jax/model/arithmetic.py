@@ -17,10 +17,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def product(x_BTX: jax.Array, w_XY: jax.Array, *, to_stream: bool = False) -> jax.Array:
-    """x times w over all dimensions of x that w begins with, as one two-dimensional product.
-
-    An einsum says the same; but with two row dimensions XLA's CPU compiler makes a weight's
-    gradient 1.5 times slower (docs/log.md).
+    """x times w over all dimensions of x that w begins with.
 
     Args:
       to_stream: w ends in D, the dimension that is split over fsdp. Same numbers.
@@ -30,10 +27,17 @@ def product(x_BTX: jax.Array, w_XY: jax.Array, *, to_stream: bool = False) -> ja
     >>> product(jnp.ones((1, 2, 4, 5)), jnp.ones((4, 5, 3))).shape
     (1, 2, 3)
     """
+    if sharding.platform() == "cpu":
+        return _flat_product(x_BTX, w_XY)
+    return _to_stream(x_BTX, w_XY) if to_stream else jnp.tensordot(x_BTX, w_XY, x_BTX.ndim - 2)
+
+
+def _flat_product(x_BTX: jax.Array, w_XY: jax.Array) -> jax.Array:
+    """Two-dimensional: else XLA's CPU compiler makes a weight's gradient 1.5 times slower, while
+    the TPU's makes copies of what is flattened (docs/log.md)."""
     rows, inner = x_BTX.shape[:2], x_BTX.shape[2:]
     size = math.prod(inner)
-    times = _to_stream if to_stream and sharding.platform() != "cpu" else jnp.matmul
-    times = _times_on_cpu if _narrow_on_cpu(x_BTX) else times
+    times = _times_on_cpu if x_BTX.dtype == jnp.bfloat16 else jnp.matmul
     out = times(x_BTX.reshape(-1, size), w_XY.reshape(size, -1))
     return out.reshape(*rows, *w_XY.shape[len(inner) :])
 
@@ -41,18 +45,21 @@ def product(x_BTX: jax.Array, w_XY: jax.Array, *, to_stream: bool = False) -> ja
 # The TPU compiler scatters a sum only along the first dimension of an array; where D is the last
 # of a weight, its gradient would be summed whole on every device. So it is made the other way.
 @jax.custom_vjp
-def _to_stream(x_TX: jax.Array, w_XD: jax.Array) -> jax.Array:
-    return jnp.matmul(x_TX, w_XD)
+def _to_stream(x_BTX: jax.Array, w_XD: jax.Array) -> jax.Array:
+    return jnp.tensordot(x_BTX, w_XD, x_BTX.ndim - 2)
 
 
-def _to_stream_forward(x_TX, w_XD):
-    return jnp.matmul(x_TX, w_XD), (x_TX, w_XD)
+def _to_stream_forward(x_BTX, w_XD):
+    return _to_stream(x_BTX, w_XD), (x_BTX, w_XD)
 
 
-def _to_stream_backward(kept, d_out_TD):
-    x_TX, w_XD = kept
-    d_w_DX = jnp.matmul(d_out_TD.T, x_TX)
-    return jnp.matmul(d_out_TD, w_XD.T), sharding.constrain(d_w_DX, P("fsdp", "tensor")).T
+def _to_stream_backward(kept, d_out_BTD):
+    x_BTX, w_XD = kept
+    d_w_DX = sharding.constrain(
+        jnp.tensordot(d_out_BTD, x_BTX, ((0, 1), (0, 1))),
+        P("fsdp", "tensor", *[None] * (x_BTX.ndim - 3)),
+    )
+    return jnp.tensordot(d_out_BTD, w_XD, ((2,), (w_XD.ndim - 1,))), jnp.moveaxis(d_w_DX, 0, -1)
 
 
 _to_stream.defvjp(_to_stream_forward, _to_stream_backward)
@@ -75,10 +82,6 @@ def weight_gradient(x_BTX: jax.Array, d_out_BTY: jax.Array) -> jax.Array:
 # XLA's CPU compiler has a bfloat16 product twice as fast as float32's, but only from two factors in
 # bfloat16 to a result in float32, and with the first factor not transposed; all else it does in
 # float32 (jaxlib 0.10 to 0.12). The numbers are the same: a float32 sum, rounded once.
-def _narrow_on_cpu(x: jax.Array) -> bool:
-    return x.dtype == jnp.bfloat16 and sharding.platform() == "cpu"
-
-
 @jax.custom_vjp
 def _times_on_cpu(x_TX: jax.Array, w_XY: jax.Array) -> jax.Array:
     return jnp.matmul(x_TX, w_XY, preferred_element_type=jnp.float32).astype(x_TX.dtype)
