@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, Pos
 from lrl_jax.recipe_data import Name
 from lrl_jax.recipe_vocab import Language, Part, Share
 
-Remat = Literal["nothing", "qkv", "projections", "dots", "full", "offload", "auto"]
+Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload", "auto"]
 
 
 class Schedule(Part):

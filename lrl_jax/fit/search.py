@@ -16,7 +16,7 @@ from lrl_jax.fit.topology import Target
 from lrl_jax.model import llama
 
 # Of llama.LADDER, from least memory to most; "offload" is beside it: it costs the host's.
-RUNGS: tuple[llama.Remat, ...] = ("nothing", "qkv", "projections", "dots", "full")
+RUNGS: tuple[llama.Remat, ...] = ("nothing", "qk", "qkv", "projections", "dots", "full")
 BLOCKS = 8  # vocabulary blocks of the loss, where the logits are what does not fit
 MOST_ROWS = 8  # on a device at once
 Changes = dict[str, Any]  # fields of `train` and their new values

@@ -139,9 +139,26 @@ def _tpus(target: Target) -> Sequence[Any]:
     if target.slices > 1:
         more["num_slices"] = target.slices
     described = topologies.get_topology_desc(
-        platform="tpu", topology_name=f"{target.kind}:{target.shape}", **more
-    )
+        platform="tpu", topology_name=f"{target.kind}:{target.shape}", wrap=wraps(target.shape),
+        **more,
+    )  # fmt: skip
     return described.devices
+
+
+def wraps(shape: str) -> tuple[bool, ...]:
+    """In which directions the network of a slice closes to a ring.
+
+    Cubes of v4 and v5p are joined by optical switches, and close where every side is whole cubes;
+    v5e and v6e close sides of 16 (cloud.google.com/tpu/docs, system architecture). Without rings
+    the compiler gathers by summing.
+
+    >>> wraps("4x4x8"), wraps("2x4x4"), wraps("8x16")
+    ((True, True, True), (False, False, False), (False, True, False))
+    """
+    sides = [int(side) for side in shape.split("x")]
+    if len(sides) == 3:
+        return (all(side % 4 == 0 for side in sides),) * 3
+    return (*(side == 16 for side in sides), False)
 
 
 def _gpus(target: Target) -> Sequence[Any]:

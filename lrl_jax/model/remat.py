@@ -7,7 +7,7 @@ import jax
 
 from lrl_jax.model import attention
 
-Remat = Literal["nothing", "qkv", "projections", "dots", "full", "offload"]
+Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload"]
 
 
 def _keep(*names: str) -> Callable[..., Any]:
@@ -20,6 +20,7 @@ def _keep(*names: str) -> Callable[..., Any]:
 # is, nothing made again; "offload" keeps the stream too, but in the host's memory.
 LADDER: dict[str, Callable[..., Any] | None] = {
     "nothing": _keep(),
+    "qk": _keep("q", "k"),  # their rotation has to be redone, too
     "qkv": _keep("q", "k", "v"),
     "projections": _keep("q", "k", "v", "o"),
     "dots": _keep("q", "k", "v", "o", "gate", "up"),

@@ -52,10 +52,7 @@ def mesh(data: int, fsdp: int, remat: str, batch: int, **train) -> dict:
 
 
 def policies(*batches: int, more: tuple[str, ...] = ()) -> tuple[dict, ...]:
-    """MaxText's, from the one that keeps most to the one that keeps least, at so many rows.
-
-    The last is slowest by far where it was tried (the first pair), so others go without.
-    """
+    """MaxText's, from the one that keeps most to the one that keeps least, at so many rows."""
     names = ("minimal_with_context", "save_qkv_proj", "full")
     return tuple(
         dict(remat=name, batch=batch, more=more)
@@ -73,8 +70,8 @@ PAIRS = {
     ),
     "llama2-13b": Pair(
         "v4-64", shape(5120, 40, 13824, 40, 40),
-        ours=(mesh(2, 16, "dots", 1, loss_blocks=8), mesh(2, 16, "projections", 2, loss_blocks=8)),
-        theirs=policies(1, 2),
+        ours=(mesh(2, 16, "qk", 2, loss_blocks=8), mesh(2, 16, "dots", 1, loss_blocks=8)),
+        theirs=policies(1, 2, 4),
     ),
     "llama3-8b": Pair(
         "v5p-16", LLAMA3_8B,
@@ -83,13 +80,13 @@ PAIRS = {
     ),
     "llama-33b": Pair(
         "v4-128", shape(6656, 60, 17920, 52, 52, length=2048),
-        ours=(mesh(2, 32, "dots", 1, loss_blocks=8), mesh(2, 32, "projections", 2, loss_blocks=8)),
+        ours=(mesh(2, 32, "qk", 2, loss_blocks=8), mesh(2, 32, "dots", 1, loss_blocks=8)),
         theirs=policies(1, 2),
     ),
     "llama3-8b-v6e": Pair(
         "v6e-64", LLAMA3_8B,
-        ours=(mesh(2, 32, "dots", 1, loss_blocks=8), mesh(2, 32, "dots", 2, loss_blocks=8)),
-        theirs=policies(2, 2, more=TILED) + policies(1),
+        ours=(mesh(2, 32, "qk", 4, loss_blocks=8), mesh(2, 32, "nothing", 4, loss_blocks=8)),
+        theirs=policies(2, 4, 4, more=TILED),
     ),
 }  # fmt: skip
 
