@@ -171,14 +171,22 @@ def slice_of(device: jax.Device) -> int:
 
 
 def _laid_out(shape: tuple[int, int, int], devices: list[jax.Device]) -> np.ndarray:
-    """Devices as an array of this shape, neighbours on a TPU's network being neighbours in it."""
+    """Devices as an array of this shape, neighbours on a TPU's network being neighbours in it.
+
+    Weights rest on fsdp and data together. In three dimensions these are laid out as one, or the
+    TPU compiler finds no ring through both and gathers by summing.
+    """
+    data, fsdp, tensor = shape
+    together = any(getattr(device, "coords", (0, 0, 0))[2] for device in devices)
+    wanted = (fsdp * data, tensor) if together else shape
     try:
-        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        found = mesh_utils.create_device_mesh(wanted, devices, allow_split_physical_axes=True)
     except NotImplementedError as e:
         raise ValueError(
             f"data, fsdp, tensor = {shape} within a slice cannot be laid over the network of these "
             f"{len(devices)} {devices[0].device_kind} chips; {_suggest(len(devices))} ({e})"
         ) from None
+    return found.reshape(fsdp, data, tensor).swapaxes(0, 1) if together else found
 
 
 # ---------------------------------------------------------------------------- parameters, rows

@@ -5,8 +5,9 @@
 
 The same shapes on both sides, AdamW, gradients clipped, no packing, parameters in the compute
 dtype; moments are in it too with torch, ours stay in float32. Each contestant has a process of its
-own. On a CPU they take turns, one step each a round, so that whatever else the machine does slows
-all of them; the ratio is the median over rounds, and tokens per CPU second do not count time spent
+own. On a CPU they take turns, so that whatever else the machine does slows all of them; a turn is
+one step that does not count, as caches and pages are the others' by then, and two that do. The ratio
+is the median over rounds, and tokens per CPU second do not count time spent
 waiting for a core. On a busy machine start it with `taskset -c 0`: torch's threads spend CPU time
 waiting for each other. On a GPU, which would not hold several models, one contestant comes after
 the other, and torch has flash attention if it is installed.
@@ -123,7 +124,7 @@ class Worker:
         self.pipe.recv()
 
     def step(self) -> tuple[float, float]:
-        """Seconds of one step: on the clock, and of CPU time over all cores."""
+        """A turn; seconds of one of its steps: on the clock, and of CPU time over all cores."""
         self.pipe.send(True)
         return self.pipe.recv()
 
@@ -141,9 +142,11 @@ def serve(pipe, name: str, shape: Shape, dtype: str) -> None:
         step()
     pipe.send(None)
     while pipe.recv():
+        step()
         clock, cpu = time.perf_counter(), time.process_time()
         step()
-        pipe.send((time.perf_counter() - clock, time.process_time() - cpu))
+        step()
+        pipe.send(((time.perf_counter() - clock) / 2, (time.process_time() - cpu) / 2))
 
 
 def has_gpu() -> bool:
