@@ -138,9 +138,6 @@ def _savings(job: Job, target: Target) -> Iterator[Changes]:
         yield {"loss_blocks": BLOCKS}
     data, fsdp, tensor = meshes.sizes(settings.axes, target.count)
     slices = settings.axes.slices
-    if data > slices:
-        whole = settings.axes.model_copy(update=dict(data=slices, fsdp=fsdp * data // slices))
-        yield {"mesh": whole}
     at_once = settings.batch_size // (data * fsdp) // settings.accumulate
     if at_once > 1:
         yield {"accumulate": settings.accumulate * at_once}

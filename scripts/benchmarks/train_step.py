@@ -6,11 +6,11 @@
 The same shapes on both sides, AdamW, gradients clipped, no packing, parameters in the compute
 dtype; moments are in it too with torch, ours stay in float32. Each contestant has a process of its
 own. On a CPU they take turns, so that whatever else the machine does slows all of them; a turn is
-one step that does not count, as caches and pages are the others' by then, and two that do. The ratio
-is the median over rounds, and tokens per CPU second do not count time spent
-waiting for a core. On a busy machine start it with `taskset -c 0`: torch's threads spend CPU time
-waiting for each other. On a GPU, which would not hold several models, one contestant comes after
-the other, and torch has flash attention if it is installed.
+one step that does not count, as caches and pages are the others' by then, and two that do. The
+ratio is the median over rounds, and tokens per CPU second do not count time spent waiting for a
+core. On a busy machine start it with `taskset -c 0`: torch's threads spend CPU time waiting for
+each other. On a GPU, which would not hold several models, one contestant comes after the other,
+and torch has flash attention if it is installed.
 """
 
 import argparse
