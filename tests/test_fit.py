@@ -265,3 +265,28 @@ def test_what_does_not_fit_is_told_with_the_nearest_that_does():
     assert got.memory <= target.chip.memory
     assert got.changes["remat"] == "nothing"
     assert len(said) >= 1
+
+
+@needs_libtpu
+@pytest.mark.slow
+def test_weights_are_gathered_and_gradients_scattered_not_summed_on_every_device():
+    target = topology.describe("v4-128")
+    wide = dataclasses.replace(SMALL, width=4096, mlp_width=1024, num_heads=4, num_kv_heads=4)
+    axes = recipe_train.Mesh(data=2, fsdp=32)
+    one = job(wide, length=512, batch_size=64, mesh=axes, loss_blocks=4)
+    found = fitting.compile_step(one, one.phases[0], target).cost.collectives
+    layers = (
+        2
+        * 2
+        * sum(  # bytes in bfloat16 of both layers
+            leaf.size // wide.depth
+            for path, leaf in llama.abstract(wide).items()
+            if "layers" in path
+        )
+    )
+    gathered = sum(c.bytes for c in found if (c.op, c.group) == ("all-gather", 64))
+    scattered = sum(c.bytes for c in found if (c.op, c.group) == ("reduce-scatter", 32))
+    summed = sum(c.bytes for c in found if (c.op, c.group) == ("all-reduce", 64))
+    assert gathered > 1.8 * layers  # forwards and backwards
+    assert scattered > 0.8 * layers  # small ones may be put together and summed
+    assert summed < 0.2 * layers  # embeddings and norms
