@@ -173,11 +173,12 @@ def slice_of(device: jax.Device) -> int:
 def _laid_out(shape: tuple[int, int, int], devices: list[jax.Device]) -> np.ndarray:
     """Devices as an array of this shape, neighbours on a TPU's network being neighbours in it.
 
-    Weights rest on fsdp and data together. In three dimensions these are laid out as one, or the
-    TPU compiler finds no ring through both and gathers by summing.
+    Weights rest on fsdp and data together. In a slice of whole cubes (v4, v5p) these are laid out
+    as one, or the TPU compiler finds no ring through both and gathers by summing.
     """
     data, fsdp, tensor = shape
-    together = any(getattr(device, "coords", (0, 0, 0))[2] for device in devices)
+    coords = np.array([getattr(device, "coords", (0, 0, 0)) for device in devices])
+    together = bool(np.all((np.ptp(coords, axis=0) + 1) % 4 == 0))
     wanted = (fsdp * data, tensor) if together else shape
     try:
         found = mesh_utils.create_device_mesh(wanted, devices, allow_split_physical_axes=True)
