@@ -161,7 +161,7 @@ def test_loss_and_gradients_equal_transformers(variant, tmp_path):
         decoder_loss_weights=np.ones((2, 40), np.int32),
     )  # fmt: skip
     settings = worker_train.settings([worker_train.stage("s", 1, [worker_train.ALL])])
-    compute = jax.jit(lambda p: gradients.gradients(cfg, settings, p, {}, batch, {}))
+    compute = jax.jit(lambda p: gradients.gradients(cfg, settings, p, {}, batch, shardings(cfg)))
     got, grads, _ = compute(params)
     assert abs(float(got) - want.item()) < 1e-5
     theirs = {name: p.grad.numpy() for name, p in model.named_parameters()}

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lrl_jax import mesh as meshes
+from lrl_jax import recipe_train
 from lrl_jax.evaluate import likelihood
 from lrl_jax.model import llama
 
@@ -46,12 +48,7 @@ def params(cfg):
 
 
 def mesh(data=1, fsdp=1):
-    return jax.make_mesh(
-        (data, fsdp, 1),
-        ("data", "fsdp", "tensor"),
-        axis_types=(jax.sharding.AxisType.Auto,) * 3,
-        devices=jax.devices()[: data * fsdp],
-    )
+    return meshes.make(recipe_train.Mesh(data=data, fsdp=fsdp), jax.devices()[: data * fsdp])
 
 
 def score(cfg, params, texts, *, on=None, batch_size=2, length=32):

@@ -213,7 +213,7 @@ def test_layers_of_two_kinds_learn_alike_under_every_policy(params, remat):
         ({"window": 0}, "window=0"),
         ({"local_layers": (True,)}, "local_layers says 1 layers, depth=3"),
         ({"activation": "relu"}, "want one of silu, gelu_tanh"),
-        ({"remat": "some"}, "one of nothing, qkv, projections, dots, full, offload"),
+        ({"remat": "some"}, "one of nothing, qk, qkv, projections, dots, full, offload"),
     ],
 )
 def test_a_shape_that_cannot_be_is_refused(change, words):

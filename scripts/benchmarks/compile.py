@@ -80,7 +80,7 @@ PAIRS = {
     ),
     "llama-33b": Pair(
         "v4-128", shape(6656, 60, 17920, 52, 52, length=2048),
-        ours=(mesh(4, 16, "qk", 2, loss_blocks=8), mesh(4, 16, "dots", 1, loss_blocks=8)),
+        ours=(mesh(2, 32, "qk", 2, loss_blocks=8), mesh(2, 32, "dots", 1, loss_blocks=8)),
         theirs=policies(1, 2),
     ),
     "llama3-8b-v6e": Pair(
