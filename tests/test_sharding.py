@@ -109,8 +109,8 @@ def test_decoding_does_not_depend_on_the_mesh():
     with jax.set_mesh(mesh):
         got, cache = decode(params, tokens_BT, positions_BT)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    want = jax.NamedSharding(mesh, P(None, sharding.BATCH, None, "tensor"))
-    assert cache.k_LBSKH.sharding.is_equivalent_to(want, 5)
+    split = jax.NamedSharding(mesh, P(None, sharding.BATCH, None, "tensor"))
+    assert cache.k_LBSKH.sharding.is_equivalent_to(split, 5)
 
 
 def test_the_table_covers_every_parameter():
@@ -160,9 +160,25 @@ def test_gradients_of_what_maps_to_the_stream_are_the_same_made_the_other_way(sh
     with jax.set_mesh(mesh):
         made = jax.jit(jax.value_and_grad(value, (0, 1)))
         got = made(x_BTNH, jax.device_put(w_NHD, place))
-        assert "transpose" in str(jax.make_jaxpr(made)(x_BTNH, w_NHD))
+        assert "sharding_constraint" in str(jax.make_jaxpr(made)(x_BTNH, w_NHD))
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "said"), [((2, 2, 1), True), ((1, 4, 1), False)], ids=str)
+def test_gradients_are_scattered_over_one_copy_first_where_there_are_several(shape, said):
+    mesh, params, _ = placed(shape)
+    w = params["unembed_DV"]
+    with jax.set_mesh(mesh):
+        made = jax.make_jaxpr(jax.grad(lambda w: sharding.scattered(w, "unembed_DV").sum()))(w)
+    assert ("sharding_constraint" in str(made)) == said
+
+
+@pytest.mark.parametrize("platform", ["tpu", "gpu", "cpu"])
+def test_the_stream_keeps_one_layout_on_a_tpu(platform, monkeypatch):
+    monkeypatch.setattr(sharding, "platform", lambda: platform)
+    made = jax.make_jaxpr(lambda x_BTD: sharding.stream(x_BTD))(jnp.ones((2, 3, 4)))
+    assert ("layout_constraint" in str(made)) == (platform == "tpu")
 
 
 def test_random_parameters_do_not_depend_on_the_mesh():

@@ -21,7 +21,7 @@ FROZEN = recipe_train.Rule(match=".*", schedule="frozen")
 FAST = recipe_train.Schedule(peak=0.05, kind="constant")
 
 
-# data, fsdp, tensor: each axis, and all; plain AdamW is on every mesh in test_curves.py
+# data, fsdp, tensor: one axis, and all; plain AdamW is on every mesh in test_curves.py
 MESHES = [(1, 4, 1), (2, 2, 2)]
 OPTIONS = {  # each is tested by being listed
     "plain": {},

@@ -20,7 +20,7 @@ def _keep(*names: str) -> Callable[..., Any]:
 # is, nothing made again; "offload" keeps the stream too, but in the host's memory.
 LADDER: dict[str, Callable[..., Any] | None] = {
     "nothing": _keep(),
-    "qk": _keep("q", "k"),  # their rotation has to be redone, too
+    "qk": _keep("q", "k"),  # of the three these cost most: they are rotated, too
     "qkv": _keep("q", "k", "v"),
     "projections": _keep("q", "k", "v", "o"),
     "dots": _keep("q", "k", "v", "o", "gate", "up"),

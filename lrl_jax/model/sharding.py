@@ -60,9 +60,14 @@ def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
     found = list(spec(name))
     if "fsdp" in found and axes["data"] > 1:
         split = found.index("fsdp")
-        if shape[split] % (axes["fsdp"] * axes["data"]) == 0:
+        if _shared(shape[split], axes):
             found[split] = ("fsdp", "data")
     return P(*found)
+
+
+def _shared(width: int, axes: Mapping[str, int]) -> bool:
+    """Whether copies of the model divide D between them."""
+    return width % (axes["fsdp"] * axes["data"]) == 0
 
 
 def holders(width: int, axes: Mapping[str, int]) -> int:
@@ -71,8 +76,8 @@ def holders(width: int, axes: Mapping[str, int]) -> int:
     >>> holders(64, dict(data=2, fsdp=4, tensor=2)), holders(60, dict(data=2, fsdp=4, tensor=2))
     (16, 8)
     """
-    together = axes["fsdp"] * axes["data"]
-    return axes["tensor"] * (axes["fsdp"] if width % together else together)
+    copies = axes["data"] if _shared(width, axes) else 1
+    return axes["tensor"] * axes["fsdp"] * copies
 
 
 def scattered(w: jax.Array, name: str) -> jax.Array:

@@ -69,9 +69,9 @@ def gradients(
         (value, (mean, nll_B)), grads = compute(trained, batch, weights_BT)
         grads = placing(grads)
     else:
-        scattered = functools.partial(placing, dtype=jnp.dtype("float32"))
+        wide = functools.partial(placing, dtype=jnp.dtype("float32"))
         value, mean, nll_B, grads = _summed(
-            compute, trained, batch, weights_BT, settings.accumulate, scattered
+            compute, trained, batch, weights_BT, settings.accumulate, wide
         )
     counts = dict(
         loss=mean,
@@ -98,19 +98,19 @@ def narrowed(cfg: llama.LlamaConfig, params: Params) -> Params:
     return {name: one(name, w) for name, w in params.items()}
 
 
-def _summed(compute, trained: Params, batch: Batch, weights_BT, parts: int, scattered):
+def _summed(compute, trained: Params, batch: Batch, weights_BT, parts: int, placing):
     """Value, mean loss, loss of each row and gradients, summed over the parts of a batch."""
 
     def step(carry, part):
         rows, weights_BT = part
         (value, (mean, nll_B)), grads = compute(trained, rows, weights_BT)
-        found = (value, mean, scattered(grads))
+        found = (value, mean, placing(grads))
         return jax.tree.map(jnp.add, carry, found), nll_B
 
     zero = jnp.float32(0)
     zeros = {path: jnp.zeros(w.shape, jnp.float32) for path, w in trained.items()}
     scanned = split(batch, parts), split(weights_BT, parts)
-    (value, mean, grads), nll_PB = jax.lax.scan(step, (zero, zero, scattered(zeros)), scanned)
+    (value, mean, grads), nll_PB = jax.lax.scan(step, (zero, zero, placing(zeros)), scanned)
     return value, mean, nll_PB.T.reshape(-1), grads
 
 
