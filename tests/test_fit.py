@@ -117,6 +117,20 @@ def test_auto_keeps_the_most_that_fits_and_refuses_where_the_least_does_not(monk
         auto.most(one, mesh, 1.0)
 
 
+@pytest.mark.parametrize("highest", search.RUNGS)
+def test_the_highest_rung_that_fits_is_found_in_three_compiles(highest):
+    tried = []
+
+    def compiled(one):
+        tried.append(one.cfg.remat)
+        if search.RUNGS.index(one.cfg.remat) > search.RUNGS.index(highest):
+            raise fitting.TooLargeError(2, 1, "the step")
+        return one.cfg.remat
+
+    assert search.most(job(), compiled, lambda line: None) == highest
+    assert len(tried) <= 3
+
+
 def test_a_setting_counts_as_fitting_only_if_every_phase_does(monkeypatch):
     rate = recipe_train.Schedule(peak=1e-3)
     few = (
@@ -143,7 +157,8 @@ def test_a_setting_counts_as_fitting_only_if_every_phase_does(monkeypatch):
     assert (full.fitted, full.needed) == (None, 120)
     got = search.nearest(asked.but(remat="full"), here(), lambda line: None)
     assert (got.changes, got.memory, got.fitted.phase) == ({"remat": "nothing"}, 60, "more")
-    assert [name for name, rung in compiled[-2:]] == ["few", "more"]  # the third is the first
+    # What learns most comes first and refuses alone; the third phase is the first.
+    assert compiled[1:] == [("more", "full"), ("more", "nothing"), ("few", "nothing")]
 
 
 def fitted(total: float, seconds: float) -> fitting.Fitted:

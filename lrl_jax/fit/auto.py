@@ -49,7 +49,7 @@ def most(job: Job, mesh: jax.sharding.Mesh, limit: float) -> Remat:
     """
 
     def fitting(tried: Job) -> Remat:
-        needed = max(_needed(tried, phase, mesh, limit) for phase in tried.phases)
+        needed = max(_needed(tried, phase, mesh, limit) for phase in search.programs(tried))
         rung, least, had = tried.cfg.remat, needed / chips.GIB, limit / chips.GIB
         log.info("remat: auto is %s: %.2f GiB of %.2f", rung, least, had)
         return rung

@@ -14,6 +14,7 @@ from lrl_jax.fit import topology
 from lrl_jax.fit.compile import Fitted, Job, TooLargeError, compile_step, whole_state
 from lrl_jax.fit.topology import Target
 from lrl_jax.model import llama
+from lrl_jax.train import learn
 
 # Of llama.LADDER, from least memory to most; "offload" is beside it: it costs the host's.
 RUNGS: tuple[llama.Remat, ...] = ("nothing", "qk", "qkv", "projections", "dots", "full")
@@ -64,25 +65,40 @@ def said(changes: Changes) -> str:
 
 
 def compile_phases(job: Job, target: Target, told: Told) -> list[Fitted]:
-    """Each phase, compiled once; those in which the same parameters learn share one program.
+    """Each phase, compiled once; those with the same program share it.
 
     Raises:
       ValueError: it cannot be on these chips.
       TooLargeError: one does not fit.
     """
-    known: dict[Any, Fitted] = {}
-    out = []
-    for phase in job.phases:
-        rules = tuple((rule.match, rule.rows, rule.schedule == "frozen") for rule in phase.learn)
-        if rules not in known:
-            told(f"compiling {phase.name} for {target.name} ({target.count} chips)")
-            known[rules] = compile_step(job, phase, target)
-        out.append(dataclasses.replace(known[rules], phase=phase.name))
-    return out
+    known: dict[tuple, Fitted] = {}
+    for phase in programs(job):
+        told(f"compiling {phase.name} for {target.name} ({target.count} chips)")
+        known[_program(phase)] = compile_step(job, phase, target)
+    return [dataclasses.replace(known[_program(p)], phase=p.name) for p in job.phases]
+
+
+def programs(job: Job) -> list[learn.Phase]:
+    """A phase of each program; that which learns most, the first not to fit, comes first."""
+    params = llama.abstract(job.cfg)
+
+    def size(phase: learn.Phase) -> int:
+        learns = learn.trainable(learn.groups(phase.learn, [*params]))
+        return sum(params[path].size for path in learns)
+
+    different = {_program(phase): phase for phase in reversed(job.phases)}
+    return sorted(reversed(different.values()), key=size, reverse=True)
+
+
+def _program(phase: learn.Phase) -> tuple:
+    """What decides a phase's program; rates and steps do not."""
+    return tuple((rule.match, rule.rows, rule.schedule == "frozen") for rule in phase.learn)
 
 
 def most(job: Job, compiled: Callable[[Job], T], told: Told) -> T:
     """What comes of the highest rung that fits, which is what `remat: auto` means.
+
+    Halves the ladder: what fits on one rung fits on all below it.
 
     Args:
       compiled: compiles a job, or raises TooLargeError.
@@ -90,15 +106,19 @@ def most(job: Job, compiled: Callable[[Job], T], told: Told) -> T:
     Raises:
       TooLargeError: not even the least fits.
     """
-    error: TooLargeError | None = None
-    for rung in reversed(RUNGS):
+    found: list[T] = []
+    low, high = 0, len(RUNGS)
+    while low < high:
+        middle = (low + high) // 2
         try:
-            return compiled(job.but(remat=rung))
+            found.append(compiled(job.but(remat=RUNGS[middle])))
+            low = middle + 1
         except TooLargeError as e:
-            told(f"remat {rung}: {e}")
-            error = e
-    assert error is not None
-    raise error
+            told(f"remat {RUNGS[middle]}: {e}")
+            if middle == 0:
+                raise
+            high = middle
+    return found[-1]
 
 
 def attempt(job: Job, changes: Changes, target: Target, told: Told) -> Trial:
