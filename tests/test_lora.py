@@ -80,8 +80,9 @@ def test_merging_by_hand():
 
 def test_merged_weights_lie_where_they_lay():
     devices = jax.sharding.Mesh(np.array(jax.devices()[:4]).reshape(2, 2), ("fsdp", "tensor"))
+    axes = {"data": 1, **devices.shape}
     params = {
-        name: jax.device_put(w, jax.NamedSharding(devices, sharding.spec(name)))
+        name: jax.device_put(w, jax.NamedSharding(devices, sharding.resting(name, w.shape, axes)))
         for name, w in tiny_llama.params(ADAPTED).items()
     }
     for name, w in lora.merge(params, ADAPTED.lora).items():

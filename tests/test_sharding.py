@@ -14,7 +14,7 @@ from tiny_llama import CFG
 from lrl_jax import mesh as meshes
 from lrl_jax import recipe_train
 from lrl_jax.model import cache as caches
-from lrl_jax.model import llama, sharding
+from lrl_jax.model import llama, lora, sharding
 from lrl_jax.model.arithmetic import product
 
 SHAPES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 4, 1), (2, 1, 2), (2, 2, 2), (1, 8, 1)]
@@ -140,6 +140,17 @@ def test_copies_of_the_model_share_what_rests_where_they_divide_it():
     assert got["norm_D"] == P()
     odd = dataclasses.replace(CFG, width=10, head_width=4)  # 10 over fsdp=2, not over 4
     assert meshes.param_shardings(odd, mesh)["embed_VD"].spec == P("tensor", "fsdp")
+
+
+@pytest.mark.parametrize(("rank", "split"), [(8, ("fsdp", "data")), (6, "fsdp"), (3, None)])
+def test_no_factor_of_an_adapter_is_whole_on_each_device_where_its_rank_divides(rank, split):
+    mesh = meshes.make(recipe_train.Mesh(data=2, fsdp=2, tensor=2))
+    adapters = lora.Lora(names=("layers/q_DNH", "layers/down_FD"), rank=rank, alpha=1.0)
+    got = meshes.param_shardings(dataclasses.replace(CFG, lora=adapters), mesh)
+    assert got["layers/q_lora_DR"].spec == P(None, ("fsdp", "data"), None)
+    assert got["layers/q_lora_RNH"].spec == P(None, split, "tensor", None)
+    assert got["layers/down_lora_FR"].spec == P(None, "tensor", split)
+    assert got["layers/down_lora_RD"].spec == P(None, None, ("fsdp", "data"))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2)], ids=str)

@@ -35,12 +35,26 @@ def letters(name: str) -> str:
 def spec(name: str) -> P:
     """How a parameter is split over the devices of one copy of the model; norms are whole on each.
 
+    The factor of an adapter that does not meet the stream is split by its rank.
+
     >>> tuple(spec("layers/o_NHD")), tuple(spec("layers/attn_norm_D"))
     ((None, 'tensor', None, 'fsdp'), ())
+    >>> tuple(spec("layers/up_lora_DR")), tuple(spec("layers/up_lora_RF"))
+    ((None, 'fsdp', None), (None, 'fsdp', 'tensor'))
     """
-    if letters(name).removeprefix("L") == "D":
+    own = letters(name)
+    if own.removeprefix("L") == "D":
         return P()
-    return P(*(DIMENSIONS.get(letter) for letter in letters(name)))
+    places = DIMENSIONS if "D" in own else DIMENSIONS | {"R": "fsdp"}
+    return P(*(places.get(letter) for letter in own))
+
+
+def _of_a_copy(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
+    """`spec`, but for a rank that does not divide: such a factor is whole on each device."""
+    return P(*(
+        None if axis == "fsdp" and size % axes["fsdp"] else axis
+        for axis, size in zip(spec(name), shape, strict=False)
+    ))  # fmt: skip
 
 
 def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
@@ -57,7 +71,7 @@ def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
     >>> tuple(resting("layers/q_DNH", (2, 60, 4, 16), dict(data=8, fsdp=4, tensor=1)))
     (None, 'fsdp', 'tensor', None)
     """
-    found = list(spec(name))
+    found = list(_of_a_copy(name, shape, axes))
     if "fsdp" in found and axes["data"] > 1:
         split = found.index("fsdp")
         if _shared(shape[split], axes):
@@ -66,7 +80,7 @@ def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
 
 
 def _shared(width: int, axes: Mapping[str, int]) -> bool:
-    """Whether copies of the model divide D between them."""
+    """Whether copies of the model divide a dimension, D or a rank, between them."""
     return width % (axes["fsdp"] * axes["data"]) == 0
 
 
@@ -85,17 +99,18 @@ def scattered(w: jax.Array, name: str) -> jax.Array:
 
     The TPU compiler makes a sum on every device of what is scattered over all devices at once.
     """
-    if jax.sharding.get_abstract_mesh().shape.get("data", 1) == 1:
+    axes = jax.sharding.get_abstract_mesh().shape
+    if axes.get("data", 1) == 1:
         return w
-    return _scattered(w, name)
+    return _scattered(w, _of_a_copy(name, w.shape, axes))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _scattered(w: jax.Array, name: str) -> jax.Array:
+def _scattered(w: jax.Array, to: P) -> jax.Array:
     return w
 
 
-_scattered.defvjp(lambda w, name: (w, None), lambda name, _, d_w: (constrain(d_w, spec(name)),))
+_scattered.defvjp(lambda w, to: (w, None), lambda to, _, d_w: (constrain(d_w, to),))
 
 
 def stream(x_BTD: jax.Array, sequence: bool = False) -> jax.Array:
