@@ -12,6 +12,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
+from lrl_jax.model import sharding
 from lrl_jax.model.kernels import RESIDUALS, Form
 
 BLOCK = 128  # queries, and keys, of a block: the fastest of 128 to 512 on a CPU (docs/log.md)
@@ -45,8 +46,7 @@ def _rows(form: Form, block: int, q_BKGTH, k_BKSH, v_BKSH, segments_BT) -> jax.A
 
 
 def _forward(form: Form, block: int, *row):
-    """Rows one after the other, so that what a row need not see is skipped for that row."""
-    out_BKGTH, logsum_BKGT = jax.lax.map(lambda one: _forward_row(form, block, *one), row)
+    out_BKGTH, logsum_BKGT = _each_row(lambda one: _forward_row(form, block, *one), row)
     out_BKGTH = checkpoint_name(out_BKGTH, RESIDUALS)
     logsum_BKGT = checkpoint_name(logsum_BKGT, RESIDUALS)
     return out_BKGTH, (*row, out_BKGTH, logsum_BKGT)
@@ -56,10 +56,23 @@ def _backward(form: Form, block: int, kept, d_out_BKGTH):
     *row, out_BKGTH, logsum_BKGT = kept
     inner_BKGT = jnp.sum(out_BKGTH.astype(jnp.float32) * d_out_BKGTH.astype(jnp.float32), axis=-1)
     given = (*row, logsum_BKGT, d_out_BKGTH, inner_BKGT)
-    return *jax.lax.map(lambda one: _backward_row(form, block, *one), given), None
+    return *_each_row(lambda one: _backward_row(form, block, *one), given), None
 
 
 _rows.defvjp(_forward, _backward)
+
+
+def _each_row(work, rows):
+    """Rows one after the other, so that what a row need not see is skipped for that row.
+
+    In two loops, which a CPU runs side by side: what one block takes is too little to share.
+    """
+    count = len(rows[0])
+    if sharding.platform() != "cpu" or count % 2:
+        return jax.lax.map(work, rows)
+    halves = [jax.tree.map(lambda x: x[i : i + count // 2], rows) for i in (0, count // 2)]
+    done = [jax.lax.map(work, half) for half in halves]
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *done)
 
 
 def _forward_row(form: Form, block: int, q_KGTH, k_KSH, v_KSH, segments_T):
