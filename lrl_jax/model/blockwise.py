@@ -11,6 +11,7 @@ import functools
 import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
+import numpy as np
 
 from lrl_jax.model import sharding
 from lrl_jax.model.kernels import RESIDUALS, Form
@@ -67,12 +68,11 @@ def _each_row(work, rows):
 
     In two loops, which a CPU runs side by side: what one block takes is too little to share.
     """
-    count = len(rows[0])
-    if sharding.platform() != "cpu" or count % 2:
+    half, odd = divmod(len(rows[0]), 2)
+    if sharding.platform() != "cpu" or odd:
         return jax.lax.map(work, rows)
-    halves = [jax.tree.map(lambda x: x[i : i + count // 2], rows) for i in (0, count // 2)]
-    done = [jax.lax.map(work, half) for half in halves]
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *done)
+    done = [jax.lax.map(work, [x[part] for x in rows]) for part in np.s_[:half, half:]]
+    return [jnp.concatenate(parts) for parts in zip(*done, strict=True)]
 
 
 def _forward_row(form: Form, block: int, q_KGTH, k_KSH, v_KSH, segments_T):
