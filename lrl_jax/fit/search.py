@@ -106,19 +106,19 @@ def most(job: Job, compiled: Callable[[Job], T], told: Told) -> T:
     Raises:
       TooLargeError: not even the least fits.
     """
-    found: list[T] = []
+    best: list[T] = []  # of one: T may be None
     low, high = 0, len(RUNGS)
     while low < high:
         middle = (low + high) // 2
         try:
-            found.append(compiled(job.but(remat=RUNGS[middle])))
+            best = [compiled(job.but(remat=RUNGS[middle]))]
             low = middle + 1
         except TooLargeError as e:
             told(f"remat {RUNGS[middle]}: {e}")
             if middle == 0:
                 raise
             high = middle
-    return found[-1]
+    return best[0]
 
 
 def attempt(job: Job, changes: Changes, target: Target, told: Told) -> Trial:

@@ -5,7 +5,7 @@
 | splash | TPU | one block, in the kernel |
 | triton | GPU, where the kernel can do what is asked | one block, in the kernel |
 | einsum | elsewhere, rows of up to SHORT tokens | one row of the batch, [N, T, T] |
-| blockwise | elsewhere, longer rows; GPU otherwise | one block of one row of the batch |
+| blockwise | elsewhere, longer rows; GPU otherwise | one block of one row, on a CPU of two |
 """
 
 from collections.abc import Callable
