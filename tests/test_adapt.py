@@ -37,7 +37,7 @@ def begin(settings, on, cfg=tiny.CFG):
 
 
 def train(folder, settings, on, **fields):
-    cfg, _ = begin(settings, on)
+    cfg = adapt.adapted(tiny.CFG, settings)
     rows = tiny.stream(settings, **fields)
     state = loop.train(settings, cfg, lambda: begin(settings, on)[1], on, rows, folder / "train")
     return state, read(folder / "train/metrics.jsonl")

@@ -3,28 +3,35 @@
 from pathlib import Path
 import re
 import shlex
+import string
 
 import pytest
 
-from lrl_jax import cli
+from lrl_jax import cli, recipe_file
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "tpu/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-COMMANDS = [
-    (page, line.split("#")[0].strip())
-    for page in PAGES
-    for line in page.read_text().splitlines()
-    if re.match(r"\s{4,}lrl ", line)
-]
 
 
-@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[c for _, c in COMMANDS])
-def test_a_command_in_the_docs_is_one_the_program_knows(page, command):
-    args, rest = cli.parser().parse_known_args(cli.verb_first(shlex.split(command)[1:]))
+def commands(page):
+    """Each `lrl ...` of a page as (page, line, words); lines joined, NAME='...' filled in."""
+    text = page.read_text().replace("\\\n", " ")
+    names = dict(re.findall(r"(?ms)^    (\w+)='(.*?)'$", text))
+    for line in re.findall(r"(?m)^\s{4,}(lrl .*)", text):
+        words = shlex.split(line, comments=True)
+        yield page, line, [string.Template(word).safe_substitute(names) for word in words]
+
+
+COMMANDS = [command for page in PAGES for command in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "line", "words"), COMMANDS, ids=[c for _, c, _ in COMMANDS])
+def test_a_command_in_the_docs_is_one_the_program_knows(page, line, words):
+    args, rest = cli.parser().parse_known_args(cli.verb_first(words[1:]))
     assert all("=" in word for word in rest), f"{page.name}: {rest}"
     recipe = getattr(args, "recipe", "")
     if recipe.startswith("configs/"):
-        assert (ROOT / recipe).is_file()
+        recipe_file.load(str(ROOT / recipe), rest)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -3,16 +3,14 @@
 python worker_train.py FOLDER '{"devices": 2, "steps": 8}'
 """
 
-import atexit
 from collections.abc import Collection
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 
 import jax
@@ -36,23 +34,32 @@ LENGTH = 12
 ROOT = Path(__file__).parents[1]
 
 
-def share_compilations(folder: str) -> None:
-    """Keeps compiled programs in a folder: most of these runs compile the same few.
+SILENT = {"stages", "save", "log_every", "max_skipped"}  # what of `train` a step does not look at
 
-    Only on jax 0.10: with 0.12, CPU programs read back from the cache ran independent collectives
-    in different orders on different devices and deadlocked.
+
+def share_steps() -> None:
+    """Gives runs of this process that ask for the same step the one that is compiled already.
+
+    JAX's own cache of programs would do it, also for child processes; but programs for several
+    CPU devices, read back, run independent collectives in different orders on each, and wait for
+    each other until XLA ends the process (seen on jax 0.10.2 and 0.12.0).
     """
-    if jax.__version_info__ >= (0, 11):
-        return
-    jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    made, make = {}, loop.make_step
+
+    def shared(cfg, learner, params, placed, on, settings):
+        phase = dataclasses.replace(learner.phase, name="")
+        rows, devices = learner.new_rows.tobytes(), [device.id for device in on.devices.flat]
+        said = settings.model_dump_json(exclude=SILENT)
+        key = repr((cfg, phase, learner.groups, learner.settings, rows, params, on, devices, said))
+        if key not in made:
+            made[key] = make(cfg, learner, params, placed, on, settings)
+        return made[key]
+
+    loop.make_step = shared
 
 
 if __name__ != "__main__":
-    COMPILED = tempfile.mkdtemp(prefix="lrl_jax_compiled_")
-    atexit.register(shutil.rmtree, COMPILED, ignore_errors=True)
-    share_compilations(COMPILED)
+    share_steps()
 
 
 @dataclasses.dataclass
@@ -123,9 +130,14 @@ def mesh(data: int = 1, fsdp: int = 1, tensor: int = 1) -> jax.sharding.Mesh:
     return meshes.make(recipe_train.Mesh(data=data, fsdp=fsdp, tensor=tensor), devices)
 
 
+@functools.cache
+def _init(on: jax.sharding.Mesh, cfg: llama.LlamaConfig):
+    make = functools.partial(llama.init, cfg)
+    return jax.jit(make, out_shardings=meshes.param_shardings(cfg, on))
+
+
 def params(on: jax.sharding.Mesh, cfg: llama.LlamaConfig = CFG) -> dict[str, jax.Array]:
-    make = jax.jit(llama.init, static_argnums=(0,), out_shardings=meshes.param_shardings(cfg, on))
-    return make(cfg, jax.random.key(0))
+    return _init(on, cfg)(jax.random.key(0))
 
 
 def train(folder, train: recipe_train.Train, on: jax.sharding.Mesh, rows=None, **fields):
@@ -162,7 +174,6 @@ def damage(step: Path) -> None:
 
 def spawn(folder, **options) -> subprocess.Popen:
     """Starts `main` in a process of its own."""
-    options = {"compiled": COMPILED, **options}
     return subprocess.Popen(
         [sys.executable, __file__, str(folder), json.dumps(options)],
         stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -175,7 +186,6 @@ def main(folder: str, options: dict) -> int:
     jax.config.update("jax_num_cpu_devices", options.get("devices", 1))
     jax.config.update("jax_numpy_rank_promotion", "raise")
     jax.config.update("jax_numpy_dtype_promotion", "strict")
-    share_compilations(options["compiled"])
     meshes.start(
         options.get("coordinator", ""), options.get("processes", 0), options.get("process_id", 0)
     )
