@@ -212,6 +212,11 @@ def lrl_step(shape: Shape, dtype):
             state, metrics = compiled.run(state, batch, asked)
         jax.block_until_ready(metrics)
 
+    def program() -> str:
+        with jax.set_mesh(devices):
+            return compiled.run.lower(state, batch, asked).compile().as_text()
+
+    run.program = program
     return run
 
 
