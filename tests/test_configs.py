@@ -64,6 +64,7 @@ def test_a_recipe_of_a_paper_says_its_source_its_command_and_its_cost():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3660)
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_recipe_of_a_paper_compiles_for_its_machine_and_fits(name, tmp_path):
     pytest.importorskip("libtpu")
