@@ -22,7 +22,7 @@ lint: $(VENV)/.dev
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
 
 bench: $(VENV)/.dev
-	$(BIN)/python scripts/benchmarks/train_step.py
+	$(BIN)/python scripts/benchmarks/train_step.py $(ARGS)
 
 bench-vocab: $(VENV)/.dev
 	$(BIN)/python scripts/benchmarks/vocab.py
