@@ -71,7 +71,7 @@ PAIRS = {
     "llama2-13b": Pair(
         "v4-64", shape(5120, 40, 13824, 40, 40),
         ours=(mesh(2, 16, "qk", 2, loss_blocks=8), mesh(2, 16, "dots", 1, loss_blocks=8)),
-        theirs=policies(1, 2, 4),
+        theirs=(*policies(1, 2, 4), dict(remat="full", batch=8, more=())),
     ),
     "llama3-8b": Pair(
         "v5p-16", LLAMA3_8B,
