@@ -4,6 +4,7 @@ Nothing is written, downloaded or trained. Every problem is found, not only the 
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -22,7 +23,7 @@ from lrl_jax.data import mixture, records, templates
 from lrl_jax.embeddings import table as starts
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import topology
-from lrl_jax.hf import families, load
+from lrl_jax.hf import adapted, families, load, tensors
 from lrl_jax.model import llama, sharding
 from lrl_jax.recipe import Expected, Pretrained, Recipe
 from lrl_jax.recipe_data import Dataset
@@ -133,12 +134,18 @@ def _base(run: Run, wanted: Collection[str]) -> Iterator[str]:
     if not isinstance(base, Pretrained):
         if base.tokenizer and base.tokenizer not in wanted:
             yield from _trouble(lambda: tokenizers.load(base.tokenizer), "base.tokenizer")
-    elif base.model not in wanted:
+        return
+    away = [field for field in ("model", "adapter") if getattr(base, field) in wanted]
+    if "model" not in away:
         yield from _trouble(lambda: load.read_config(run.base_folder()), "base.model")
         yield from _trouble(lambda: tokenizers.load(run.base_folder()), "base.model")
+    if base.adapter and not away:
+        yield from _trouble(lambda: _goes_on(run), "base.adapter")
+    if not away:
         yield from _trouble(lambda: _fits(run, base), "base.model")
     elif base.expected is None:
-        yield "base.model is to be supplied: set base.expected, so that the rest can be checked"
+        missing = " and ".join(f"base.{field}" for field in away)
+        yield f"{missing} is to be supplied: set base.expected, so that the rest can be checked"
 
 
 def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
@@ -181,10 +188,19 @@ def _trouble(look: Callable[[], object], where: str) -> Iterator[str]:
         yield f"{where}: {e}"
 
 
+def _goes_on(run: Run) -> None:
+    """Compares an adapter with its base; of both only what their files begin with is read."""
+    folder, adapter = run.base_folder(), run.base_adapter()
+    assert adapter is not None
+    cfg = families.config_from_hf(load.read_config(folder))
+    with contextlib.ExitStack() as stack:
+        adapted.put(adapter, tensors.open_folder(folder, stack), cfg, stack)
+
+
 def _fits(run: Run, base: Pretrained) -> None:
     folder = run.base_folder()
-    pieces = tokenizers.load(folder).size
-    cfg = families.config_from_hf(load.read_config(folder))
+    pieces = tokenizers.load(run.base_tokenizer()).size
+    cfg = families.config_from_hf(run.base_config())
     if cfg.vocab_size < pieces:
         raise ValueError(
             f"{folder}: config.json has vocab_size {cfg.vocab_size}, the tokenizer {pieces} "

@@ -19,7 +19,6 @@ from lrl_jax.chips import GIB
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import search, topology
 from lrl_jax.fit.compile import BAND, Fitted, Job, TooLargeError
-from lrl_jax.hf import load
 from lrl_jax.recipe import Pretrained
 from lrl_jax.run import Run, resolved
 from lrl_jax.train import adapt, learn
@@ -136,10 +135,10 @@ def _base(run: Run) -> tuple[Mapping[str, Any], int]:
     if not isinstance(base, Pretrained):
         pieces = tokenizers.load(base.tokenizer).size if base.tokenizer else 0
         return base.shape.model_dump(), pieces
-    if base.expected is not None and not epath.Path(base.model).is_dir():
+    parts = filter(None, (base.model, base.adapter))
+    if base.expected is not None and not all(epath.Path(part).is_dir() for part in parts):
         return base.expected.model_dump(), base.expected.vocab_size
-    folder = run.base_folder()
-    return load.read_config(folder), tokenizers.load(folder).size
+    return run.base_config(), tokenizers.load(run.base_tokenizer()).size
 
 
 def _steps(run: Run) -> dict[str, int]:

@@ -20,7 +20,7 @@ from lrl_jax.embeddings import clues, table
 from lrl_jax.embeddings.rows import Matrix, calibrate
 from lrl_jax.fit import auto
 from lrl_jax.fit.compile import Job
-from lrl_jax.hf import families, load
+from lrl_jax.hf import adapted, families, load
 from lrl_jax.model import llama
 from lrl_jax.recipe import Pretrained, Recipe, Scratch
 from lrl_jax.recipe_vocab import Extend, TrainVocab
@@ -131,7 +131,7 @@ def base_tokenizer(run: Run) -> tokenizers.Tokenizer | None:
     """The tokenizer the weights know; None where one is learnt from nothing."""
     base = run.recipe.base
     if isinstance(base, Pretrained):
-        return tokenizers.load(run.base_folder())
+        return tokenizers.load(run.base_tokenizer())
     return tokenizers.load(base.tokenizer) if base.tokenizer else None
 
 
@@ -165,7 +165,7 @@ def init(run: Run) -> None:
     if isinstance(recipe.base, Scratch):
         config = _scratch_config(recipe.base, tokenizer)
     else:
-        config = load.read_config(run.base_folder())
+        config = run.base_config()
     cfg = dataclasses.replace(families.config_from_hf(config), vocab_size=tokenizer.size)
     mesh = mesh_of(run, cfg)
     places = meshes.param_shardings(cfg, mesh)
@@ -185,21 +185,23 @@ def init(run: Run) -> None:
 
 
 def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> llama.Params:
-    part, folder = run.recipe.init, run.base_folder()
+    part, folder, adapter = run.recipe.init, run.base_folder(), run.base_adapter()
     relation = splice.read(run.at("vocab") / "splice.json")
     say(f"init: {folder}: {load.source_note(folder)}")
+    if adapter is not None:
+        say(f"init: {adapter}: {adapted.note(adapter)}")
     grow = _grow(run, relation) if relation.added else {}
     rows = len(relation.kept)
-    spare = load.read_config(folder)["vocab_size"] - rows
+    spare = run.base_config()["vocab_size"] - rows
     if relation.added and spare > 0:
         say(f"init: {spare} rows of the base beyond its {rows:,} tokens are padding, and left out")
-    return load.load(folder, cfg, places, part.param_dtype, grow, rows)
+    return load.load(folder, cfg, places, part.param_dtype, grow, rows, adapter)
 
 
 def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
     """What makes the new matrices of the old ones; a tied model asks for the first alone."""
     part = run.recipe.init
-    base, new = tokenizers.load(run.base_folder()), tokenizers.load(run.at("vocab"))
+    base, new = tokenizers.load(run.base_tokenizer()), tokenizers.load(run.at("vocab"))
     sources = _sources(run)
     needs = {need for way in (part.input_rows, part.output_rows) for need in table.needs(way)}
     shared = clues.build(needs - {"helper"}, base, new, relation, sources)  # text is read once

@@ -49,10 +49,18 @@ class Expected(Shape):
 
 
 class Pretrained(Part):
-    """Adapt an existing model: a Hugging Face folder (local or gs://) or a hub id."""
+    """Adapt an existing model: a Hugging Face folder (local or gs://) or a hub id.
+
+    Attributes:
+      adapter: a folder or a hub id too: a LoRA in PEFT's format, put on the model and merged into
+        it. Where it brings embeddings, the tokenizer beside it is the model's.
+      expected: what the model's `config.json` says, for planning without it.
+    """
 
     model: str
     revision: str = "main"
+    adapter: str = ""
+    adapter_revision: str = "main"
     license: str = "unknown"
     expected: Expected | None = None
 
@@ -278,6 +286,11 @@ class Recipe(Part):
             raise ValueError("export.form: adapter needs train.lora; use merged")
         if part.form == "adapter" and isinstance(self.base, Scratch):
             raise ValueError("export.form: adapter is put on base.model, which is not given")
+        if part.form == "adapter" and getattr(self.base, "adapter", ""):
+            raise ValueError(
+                "export.form: adapter is put on base.model alone, but this run began with "
+                "base.adapter on it; use form: merged"
+            )
         if part.form == "adapter" and part.vector is not None:
             raise ValueError("export.vector moves every weight, an adapter few; use form: merged")
         if part.vector is not None and isinstance(self.base, Scratch):

@@ -63,6 +63,28 @@ class Run:
         assert isinstance(self.recipe.base, Pretrained)
         return load.resolve(self.recipe.base)
 
+    def base_adapter(self) -> epath.Path | None:
+        """The folder of the adapter that is put on it, if any."""
+        from lrl_jax.hf import load
+
+        assert isinstance(self.recipe.base, Pretrained)
+        return load.resolve_adapter(self.recipe.base)
+
+    def base_config(self) -> dict[str, Any]:
+        """The `config.json` of the two together."""
+        from lrl_jax.hf import load
+
+        return load.read_config(self.base_folder(), self.base_adapter())
+
+    def base_tokenizer(self) -> epath.Path:
+        """The folder of the tokenizer that its embeddings are for."""
+        from lrl_jax.hf import adapted
+
+        folder = self.base_adapter()
+        if folder is None or not tokenizer.present(folder) or adapted.vocab_size(folder) is None:
+            return self.base_folder()
+        return folder
+
 
 @dataclasses.dataclass(frozen=True)
 class Team:
@@ -233,7 +255,7 @@ def _vocab_inputs(run: Run) -> dict[str, str]:
         uris += vocab.text
     if isinstance(vocab, Extend):
         uris += vocab.prove_on
-    source = run.base_folder() if isinstance(recipe.base, Pretrained) else recipe.base.tokenizer
+    source = run.base_tokenizer() if isinstance(recipe.base, Pretrained) else recipe.base.tokenizer
     base = tokenizer.fingerprint(*tokenizer.read(source).values()) if source else ""
     return {"vocab": _hash(vocab.model_dump_json()), "base tokenizer": base, **_texts(uris)}
 
@@ -241,7 +263,8 @@ def _vocab_inputs(run: Run) -> dict[str, str]:
 def _base_fingerprint(run: Run) -> str:
     if not isinstance(run.recipe.base, Pretrained):
         return _hash(run.recipe.base.model_dump_json())
-    return _weights_fingerprint(run.base_folder())
+    folders = (run.base_folder(), run.base_adapter())
+    return " ".join(_weights_fingerprint(one) for one in folders if one is not None)
 
 
 def _weights_fingerprint(folder: epath.Path) -> str:

@@ -154,10 +154,11 @@ def evaluate(run: Run) -> None:
     before: dict[str, Any] = {}
     if isinstance(recipe.base, Pretrained):
         folder = run.base_folder()
-        tokenizer = tokenizers.load(folder)
+        tokenizer = tokenizers.load(run.base_tokenizer())
         cfg = weights.configured(run, load.read_config(folder))
         cfg = dataclasses.replace(cfg, vocab_size=tokenizer.size)
-        params = load.load(folder, cfg, meshes.param_shardings(cfg, mesh), recipe.init.param_dtype)
+        places, dtype = meshes.param_shardings(cfg, mesh), recipe.init.param_dtype
+        params = load.load(folder, cfg, places, dtype, adapter=run.base_adapter())
         before = measure.measure(recipe.evaluate, cfg, params, tokenizer, mesh, length, blocks)
         _write(out / "before.json", before | baselines)
         del params
@@ -243,7 +244,7 @@ def _adapter(
     base = run.recipe.base
     assert isinstance(base, Pretrained)
     adapter.save(staged, params, cfg, full, base.model, run.recipe.export.dtype)
-    return functools.partial(gate.check_adapter, staged, run.base_folder(), cfg, params, full, mesh)
+    return functools.partial(gate.check_adapter, staged, run.base_folder(), cfg, params, full)
 
 
 def _gate_texts(run: Run) -> Sequence[str]:
@@ -264,6 +265,7 @@ def _card(run: Run) -> str:
     return card.card(
         title=recipe.export.title or recipe.name,
         base_model=base.model if isinstance(base, Pretrained) else "",
+        base_adapter=base.adapter if isinstance(base, Pretrained) else "",
         base_license=base.license,
         license=recipe.export.license,
         languages=sorted({records.language(d) for d in recipe.data.datasets.values()}),

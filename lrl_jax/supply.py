@@ -44,7 +44,7 @@ def is_here(uri: str) -> bool:
 def named(recipe: Recipe) -> Iterator[str]:
     """Everything a recipe reads."""
     if isinstance(recipe.base, Pretrained):
-        yield recipe.base.model
+        yield from filter(None, (recipe.base.model, recipe.base.adapter))
     elif recipe.base.tokenizer:
         yield recipe.base.tokenizer
     yield from (uri for _, uri in texts(recipe))

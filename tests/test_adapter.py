@@ -13,8 +13,8 @@ from tiny_llama import logits
 
 from lrl_jax import mesh as meshes
 from lrl_jax import recipe_train
-from lrl_jax.hf import adapter, families, load, save
-from lrl_jax.model import llama, lora
+from lrl_jax.hf import adapted, adapter, families, load, save, shards
+from lrl_jax.model import lora
 
 torch = pytest.importorskip("torch", reason="adapters are compared where torch and peft are")
 peft = pytest.importorskip("peft", reason="adapters are compared where torch and peft are")
@@ -23,10 +23,6 @@ transformers = pytest.importorskip("transformers")
 CONFIG = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64}
 TOKENS_BT = np.random.default_rng(3).integers(0, 97, (2, 12))
 NAMES = ("layers/q_DNH", "layers/o_NHD", "layers/gate_DF", "layers/down_FD")
-
-
-def mesh(fsdp=1):
-    return meshes.make(recipe_train.Mesh(fsdp=fsdp), jax.devices()[:fsdp])
 
 
 def with_lora(cfg=tiny_llama.CFG, **fields):
@@ -101,7 +97,7 @@ def test_the_config_says_what_peft_needs(tmp_path):
     assert config.items() >= want.items()
     assert config["target_modules"] == ["down_proj", "gate_proj", "o_proj", "q_proj"]
     assert config["modules_to_save"] == ["model.norm"]
-    assert adapter.read_config(tmp_path) == config
+    assert adapted.read_config(tmp_path) == config
     with safetensors.safe_open(tmp_path / "adapter_model.safetensors", "np") as file:
         name = "base_model.model.model.layers.2.self_attn.o_proj.lora_A.weight"
         assert file.get_slice(name).get_shape() == [5, 32]
@@ -115,6 +111,14 @@ def test_a_weight_that_was_adapted_and_trained_is_refused(tmp_path):
 
 
 # ---------------------------------------------------------------------------- import
+def read(folder, cfg=tiny_llama.CFG, fsdp=1, **fields):
+    """The model in the folder beside it, with the adapter on it."""
+    mesh = meshes.make(recipe_train.Mesh(fsdp=fsdp), jax.devices()[:fsdp])
+    places = meshes.param_shardings(cfg, mesh)
+    base = folder.parent / "base"
+    return jax.device_get(load.load(base, cfg, places, "float32", adapter=folder, **fields))
+
+
 def made_by_peft(folder, base, **fields):
     """An adapter of peft's own, every tensor random, saved; the model with it."""
     torch.manual_seed(0)
@@ -133,6 +137,7 @@ THEIRS = {
     "by pattern": dict(target_modules=r".*\.(k|up)_proj"),
     "modules saved": dict(target_modules=["v_proj"], modules_to_save=["lm_head", "embed_tokens"]),
     "norms saved": dict(target_modules=["v_proj"], modules_to_save=["norm"]),
+    "the head": dict(target_modules=["lm_head", "k_proj"]),
 }
 
 
@@ -141,35 +146,97 @@ THEIRS = {
 def test_an_adapter_of_peft_gives_equal_logits_here(tmp_path, fields, fsdp):
     base = base_folder(tmp_path / "base")
     model = made_by_peft(tmp_path / "theirs", tmp_path / "base", **fields)
-    cfg = families.config_from_hf(load.read_config(tmp_path / "base"), "float32")
-    given, params = adapter.read(tmp_path / "theirs", cfg, mesh(fsdp), "float32")
-    adapted = dataclasses.replace(cfg, lora=given)
-    params = {n: jax.device_get(params.get(n, base.get(n))) for n in llama.abstract(adapted)}
-    got = logits(params, TOKENS_BT, cfg=adapted)
     want = theirs(model)
     assert np.abs(want - logits(base, TOKENS_BT)).max() > 0.1
-    close(got, want)
-    merged = lora.merge(jax.tree.map(jnp.asarray, params), given)
-    close(logits(merged, TOKENS_BT, cfg=cfg), want)
+    close(logits(read(tmp_path / "theirs", fsdp=fsdp), TOKENS_BT), want)
 
 
-def test_what_we_save_we_read(tmp_path):
-    cfg = with_lora()
-    params = tiny_llama.params(cfg)
-    adapter.save(tmp_path, params, cfg, {"embed_VD", "norm_D"}, "a/b", "float32")
-    given, got = adapter.read(tmp_path, tiny_llama.CFG, mesh(), "float32")
-    assert given == cfg.lora
-    assert {*got} == {n for n in params if "lora" in n} | {"embed_VD", "norm_D"}
+@pytest.mark.parametrize("full", FULL.values(), ids=FULL.keys())
+def test_what_we_save_we_read(tmp_path, full):
+    cfg = with_lora(rank_stabilised=True)
+    base = base_folder(tmp_path / "base")
+    params = tiny_llama.params(cfg, seed=4)
+    params = {n: w if n in full or "lora" in n else base[n] for n, w in params.items()}
+    adapter.save(tmp_path / "ours", params, cfg, full, "a/b", "float32")
+    want = lora.merge(jax.tree.map(jnp.asarray, params), cfg.lora)
+    got = read(tmp_path / "ours")
+    assert got.keys() == want.keys()
     for name, w in got.items():
-        rows = slice(0, 97) if name == "embed_VD" else ...
-        np.testing.assert_array_equal(w[rows], params[name][rows])
+        known = {"embed_VD": np.s_[:97], "unembed_DV": np.s_[:, :97]}.get(name, ...)
+        if name in NAMES:
+            np.testing.assert_allclose(w[known], want[name][known], atol=1e-6, rtol=1e-5)
+        else:
+            np.testing.assert_array_equal(w[known], want[name][known])
+
+
+def test_pieces_of_a_weight_are_those_of_the_whole(tmp_path, monkeypatch):
+    base_folder(tmp_path / "base")
+    made_by_peft(tmp_path / "theirs", tmp_path / "base", target_modules="all-linear")
+    whole = read(tmp_path / "theirs")
+    monkeypatch.setattr(shards, "PIECE", 512)
+    for name, w in read(tmp_path / "theirs").items():
+        np.testing.assert_allclose(w, whole[name], atol=1e-6, rtol=1e-5)
+
+
+def test_an_adapter_of_a_weight_that_is_several_of_ours(tmp_path):
+    """Phi-3 keeps q, k and v in one tensor, and gate and up in another."""
+    config = transformers.Phi3Config(
+        vocab_size=97, hidden_size=32, num_hidden_layers=2, intermediate_size=48,
+        num_attention_heads=4, num_key_value_heads=2, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    transformers.Phi3ForCausalLM(config).save_pretrained(tmp_path / "base")
+    fields = dict(target_modules=["qkv_proj", "gate_up_proj", "down_proj"])
+    model = made_by_peft(tmp_path / "theirs", tmp_path / "base", **fields)
+    cfg = families.config_from_hf(load.read_config(tmp_path / "base"), "float32")
+    close(logits(read(tmp_path / "theirs", cfg), TOKENS_BT, cfg=cfg), theirs(model))
+
+
+def test_embeddings_of_an_adapter_say_how_many_tokens_there_are(tmp_path):
+    base_folder(tmp_path / "base")
+    cfg = dataclasses.replace(with_lora(), vocab_size=105)
+    params = tiny_llama.params(cfg, seed=4)
+    adapter.save(tmp_path / "ours", params, cfg, {"embed_VD", "unembed_DV"}, "a/b", "float32")
+    assert load.read_config(tmp_path / "base")["vocab_size"] == 97
+    assert load.read_config(tmp_path / "base", tmp_path / "ours")["vocab_size"] == 105
+    got = read(tmp_path / "ours", dataclasses.replace(cfg, lora=None))
+    np.testing.assert_array_equal(got["embed_VD"][:105], params["embed_VD"][:105])
+    adapter.save(
+        tmp_path / "plain", tiny_llama.params(with_lora()), with_lora(), (), "a/b", "float32"
+    )
+    assert load.read_config(tmp_path / "base", tmp_path / "plain")["vocab_size"] == 97
+
+
+def test_rows_of_new_tokens_begin_from_the_adapters_embeddings(tmp_path):
+    base_folder(tmp_path / "base")
+    fields = dict(target_modules=["v_proj", "lm_head"], modules_to_save=["embed_tokens"])
+    made_by_peft(tmp_path / "theirs", tmp_path / "base", **fields)
+    plain = read(tmp_path / "theirs")
+    given = {}
+
+    def grow(name):
+        def remember(old_VD):
+            given[name] = old_VD
+            return np.concatenate([old_VD, old_VD[:3]])
+
+        return remember
+
+    longer = dataclasses.replace(tiny_llama.CFG, vocab_size=100)
+    names = ("embed_VD", "unembed_DV")
+    got = read(tmp_path / "theirs", longer, grow={name: grow(name) for name in names}, rows=97)
+    np.testing.assert_array_equal(given["embed_VD"], plain["embed_VD"][:97])
+    np.testing.assert_allclose(given["unembed_DV"], plain["unembed_DV"][:, :97].T, atol=1e-6)
+    np.testing.assert_array_equal(got["embed_VD"][97:100], plain["embed_VD"][:3])
 
 
 # ---------------------------------------------------------------------------- refused
 @pytest.fixture
 def folder(tmp_path):
-    adapter.save(tmp_path, tiny_llama.params(with_lora()), with_lora(), (), "a/b", "float32")
-    return tmp_path
+    """An adapter, beside its base."""
+    base_folder(tmp_path / "base")
+    folder, params = tmp_path / "adapter", tiny_llama.params(with_lora())
+    adapter.save(folder, params, with_lora(), (), "a/b", "float32")
+    return folder
 
 
 def change(folder, config=None, tensors=None, without=()):
@@ -205,17 +272,17 @@ Q = "base_model.model.model.layers.1.self_attn.q_proj"
 def test_what_is_no_plain_adapter_of_this_model_is_refused(folder, fields, message):
     change(folder, **fields)
     with pytest.raises(ValueError, match=message):
-        adapter.read(folder, tiny_llama.CFG, mesh(), "float32")
+        read(folder)
 
 
 def test_a_pickle_and_a_damaged_file_are_refused(folder):
     path = folder / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(ValueError, match=r"adapter_model.safetensors: damaged or cut short"):
-        adapter.read(folder, tiny_llama.CFG, mesh(), "float32")
+        read(folder)
     path.rename(folder / "adapter_model.bin")
     with pytest.raises(ValueError, match="pickled adapters are not read"):
-        adapter.read(folder, tiny_llama.CFG, mesh(), "float32")
+        read(folder)
 
 
 def test_an_lm_head_that_is_not_the_tied_matrix_is_refused(folder):
@@ -223,7 +290,8 @@ def test_an_lm_head_that_is_not_the_tied_matrix_is_refused(folder):
     w = np.ones((97, 32), np.float32)
     names = ("base_model.model.lm_head.weight", "base_model.model.model.embed_tokens.weight")
     change(folder, tensors=dict(zip(names, (w, w), strict=True)))
-    assert "unembed_DV" not in adapter.read(folder, tied, mesh(), "float32")[1]
+    base_folder(folder.parent / "base", tied)
+    np.testing.assert_array_equal(read(folder, tied)["embed_VD"][:97], w)
     change(folder, tensors=dict(zip(names, (w, 2 * w), strict=True)))
     with pytest.raises(ValueError, match="an lm_head that is not its embed_tokens"):
-        adapter.read(folder, tied, mesh(), "float32")
+        read(folder, tied)

@@ -70,3 +70,32 @@ def test_an_instruct_vector_is_added_at_export(world):
 def test_what_adapters_cannot_be_is_told_by_check(world):
     got = lrl("check", str(world / "korean.yaml"), "train.lora.match=attention", code=3)
     assert "train.lora: lora.match: 'attention' finds no weight of a layer" in got.stderr
+
+
+def test_a_run_begins_with_an_adapter_on_its_base(world):
+    recipe, adapter = str(world / "korean.yaml"), world / "runs/korean/export"
+    lrl("export", recipe, "export.form=adapter", "export.dtype=float32", "--redo")
+    stage = (
+        '{name: more, steps: 2, mixture: {korean: 1}, learn: [{match: ".*", schedule: '
+        "{peak: 1.0e-3}}]}"
+    )
+    more = [recipe, "name=more", f"base.adapter={adapter}", "vocab={method: keep}",
+            "train.lora=null", "train.frozen_dtype=as_is", f"train.stages=[{stage}]"]  # fmt: skip
+    lrl("check", *more)
+    got = lrl("run", *more)
+    base = world / "runs/base/export"
+    assert f"init: {adapter}: an adapter of rank 4 for {base}, merged" in got.stderr
+    was, begins = (
+        json.loads((world / path).read_text())["bits_per_byte"]
+        for path in ("runs/korean/evaluate/after.json", "runs/more/evaluate/before.json")
+    )
+    for language, score in was.items():
+        want = score["bits_per_byte"]
+        assert begins[language]["bits_per_byte"] == pytest.approx(want, rel=1e-5)
+    assert json.loads((world / "runs/more/export/gate.json").read_text())["passed"]
+    card = (world / "runs/more/export/README.md").read_text()
+    assert "a model kept in a local folder, with the adapter kept in a local folder" in card
+    got = lrl("check", *more, "export.form=adapter", "train.lora={rank: 4}", code=2)
+    assert "began with base.adapter on it; use form: merged" in got.stderr
+    got = lrl("check", *more, f"base.adapter={base}", code=3)
+    assert f"base.adapter: {base / 'adapter_config.json'}: no such file" in got.stderr

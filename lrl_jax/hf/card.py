@@ -31,6 +31,7 @@ def card(
     base_license: str,
     license: str,
     languages: Sequence[str],
+    base_adapter: str = "",
     metrics: Sequence[Metric] = (),
     new_pieces: int = 0,
     tags: Sequence[str] = (),
@@ -38,20 +39,23 @@ def card(
     """A README.md: YAML front matter, lineage, numbers, how to load it.
 
     Args:
-      base_model: what recipe.base.model says; a hub id is linked, a path is not told.
+      base_model, base_adapter: what recipe.base says; a hub id is linked, a path is not told.
       languages: FLORES codes, such as kor_Hang.
     """
-    from_hub = HUB_ID.fullmatch(base_model) is not None
+    linked = [name for name in (base_model, base_adapter) if HUB_ID.fullmatch(name)]
     front = {
         "license": license if license in LICENSES else "other",
         "license_name": None if license in LICENSES else license,
         "language": sorted({code.partition("_")[0] for code in languages}),
-        "base_model": base_model if from_hub else None,
+        "base_model": linked[0] if len(linked) == 1 else linked,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["lrl-jax", *tags],
     }
-    base = escape(base_model) if from_hub else "a model kept in a local folder"
+    base = escape(base_model) if base_model in linked else "a model kept in a local folder"
+    if base_adapter:
+        kept = escape(base_adapter) if base_adapter in linked else "kept in a local folder"
+        base += f", with the adapter {kept}"
     if not base_model:
         base = "nothing: trained from random weights"
     lines = [

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrl_jax.hf import adapter, load
+from lrl_jax.hf import load
 from lrl_jax.model import llama
 from lrl_jax.vocab.auto import AutoCodec
 from lrl_jax.vocab.tokenizer import Tokenizer
@@ -78,7 +78,6 @@ def check_adapter(
     cfg: llama.LlamaConfig,
     params: llama.Params,
     full: Collection[str],
-    mesh: jax.sharding.Mesh,
     tokenizer: Tokenizer,
     texts: Sequence[str],
     dtype: str,
@@ -98,11 +97,9 @@ def check_adapter(
         return _logits(exact, _rounded(params, dtype, written), batch_BT)
 
     def reloaded(batch_BT: np.ndarray) -> np.ndarray:
-        lora, changed = adapter.read(folder, plain, mesh, "float32")
-        old = dataclasses.replace(plain, vocab_size=load.read_config(base)["vocab_size"])
         shardings = {name: w.sharding for name, w in params.items()}
-        both = load.load(base, old, shardings, "float32") | changed
-        return _logits(dataclasses.replace(plain, lora=lora), both, batch_BT)
+        both = load.load(base, plain, shardings, "float32", adapter=epath.Path(folder))
+        return _logits(plain, both, batch_BT)
 
     peer = functools.partial(_peer, base, folder, cfg.vocab_size)
     return _compare(folder, tokenizer, texts, trained, reloaded, peer)

@@ -20,7 +20,7 @@ import jax
 import numpy as np
 
 from lrl_jax import recipe
-from lrl_jax.hf import layout, shards
+from lrl_jax.hf import adapted, layout, shards
 from lrl_jax.hf.tensors import INDEX, WEIGHTS, Read, Tensors, inside, open_folder, read_json, some
 from lrl_jax.model import llama
 from lrl_jax.text import LFS_POINTER
@@ -47,36 +47,52 @@ def resolve(base: recipe.Pretrained) -> epath.Path:
     Raises:
       ValueError: no such model, or no safetensors in it.
     """
-    folder = epath.Path(base.model)
-    if not folder.is_dir():
-        if not HUB_ID.fullmatch(base.model):
-            raise ValueError(f"{base.model}: no such folder; want a folder, gs:// or a hub id")
-        folder = _snapshot(base)
+    folder = _folder(base.model, base.revision)
     _check_files(folder)
     return folder
 
 
-def _snapshot(base: recipe.Pretrained) -> epath.Path:
+def resolve_adapter(base: recipe.Pretrained) -> epath.Path | None:
+    """The folder of the adapter that is put on a base model, if any; raises as `resolve`."""
+    if not base.adapter:
+        return None
+    folder = _folder(base.adapter, base.adapter_revision)
+    _check_pointers(folder)
+    return folder
+
+
+def _folder(name: str, revision: str) -> epath.Path:
+    folder = epath.Path(name)
+    if folder.is_dir():
+        return folder
+    if not HUB_ID.fullmatch(name):
+        raise ValueError(f"{name}: no such folder; want a folder, gs:// or a hub id")
+    return _snapshot(name, revision)
+
+
+def _snapshot(name: str, revision: str) -> epath.Path:
     import huggingface_hub
 
     try:
         return epath.Path(
             huggingface_hub.snapshot_download(
-                base.model, revision=base.revision, allow_patterns=list(HUB_FILES)
+                name, revision=revision, allow_patterns=list(HUB_FILES)
             )
         )
     except Exception as e:  # the hub client's errors have many bases; each is the user's to fix
         line = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise ValueError(
-            f"{base.model}: neither a folder here nor a hub repository that can be read "
-            f"(revision {base.revision}): {line}. Gated models need `hf auth login`; offline, "
+            f"{name}: neither a folder here nor a hub repository that can be read "
+            f"(revision {revision}): {line}. Gated models need `hf auth login`; offline, "
             "give a folder"
         ) from None
 
 
-def read_config(folder: epath.PathLike) -> dict[str, Any]:
-    """`config.json` as plain data."""
-    return read_json(epath.Path(folder) / "config.json")
+def read_config(folder: epath.PathLike, adapter: epath.Path | None = None) -> dict[str, Any]:
+    """`config.json` as plain data; as many tokens as an adapter has rows, if it brings them."""
+    config = read_json(epath.Path(folder) / "config.json")
+    size = adapted.vocab_size(adapter) if adapter is not None else None
+    return config if size is None else config | {"vocab_size": size}
 
 
 def source_note(folder: epath.PathLike) -> str:
@@ -131,6 +147,7 @@ def load(
     dtype: str,
     grow: Mapping[str, Grow] | None = None,
     rows: int = 0,
+    adapter: epath.Path | None = None,
 ) -> llama.Params:
     """The parameters of a checkpoint, cast to `dtype`, each shard read from its own bytes.
 
@@ -143,13 +160,14 @@ def load(
         with a row a token, float32.
       rows: the old tokenizer's size, where `grow` changes it; more rows than that in the file
         are padding, and are cut.
+      adapter: folder of an adapter that is put on the checkpoint and merged, in float32.
 
     Raises:
       ValueError: files missing, damaged or of another shape; names file and tensor.
     """
     grow = grow or {}
     with contextlib.ExitStack() as stack:
-        tensors = opened(folder, cfg, stack, rows or cfg.vocab_size)
+        tensors = opened(folder, cfg, stack, rows or cfg.vocab_size, adapter)
 
         def source(row: layout.Row) -> Read:
             if row.ours not in grow:
@@ -162,7 +180,11 @@ def load(
 
 
 def opened(
-    folder: epath.PathLike, cfg: llama.LlamaConfig, stack: contextlib.ExitStack, rows: int
+    folder: epath.PathLike,
+    cfg: llama.LlamaConfig,
+    stack: contextlib.ExitStack,
+    rows: int,
+    adapter: epath.Path | None = None,
 ) -> Tensors:
     """The tensors of a checkpoint of this shape with `rows` tokens or more; verified.
 
@@ -173,6 +195,9 @@ def opened(
     _check_files(folder)
     verify(folder)
     tensors = open_folder(folder, stack)
+    if adapter is not None:
+        verify(adapter)
+        tensors = adapted.put(adapter, tensors, cfg, stack)
     _check_tensors(tensors, cfg, folder, rows)
     return tensors
 
@@ -236,8 +261,12 @@ def _check_files(folder: epath.Path) -> None:
                 "read; convert them: AutoModelForCausalLM...save_pretrained(folder)"
             )
         raise ValueError(f"{folder}: no {WEIGHTS} and no {INDEX}; want a Hugging Face model")
-    for name in names:
-        path = folder / name
+    _check_pointers(folder)
+
+
+def _check_pointers(folder: epath.Path) -> None:
+    """What `git clone` leaves in place of a large file, where git-lfs is not installed."""
+    for path in sorted(folder.iterdir()):
         if path.is_file() and path.stat().length < 1024:
             with path.open("rb") as f:
                 if f.read(len(LFS_POINTER)) == LFS_POINTER:

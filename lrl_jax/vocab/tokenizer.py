@@ -151,6 +151,11 @@ def load(path: epath.PathLike) -> Tokenizer:
     return from_files(read(path), str(path))
 
 
+def present(folder: epath.Path) -> bool:
+    """Whether a folder holds a tokenizer."""
+    return any(_there(folder / name) for name in (MODEL, JSON))
+
+
 def read(path: epath.PathLike) -> dict[str, bytes]:
     """The files of the tokenizer that `path` (a file, or a folder with others) names."""
     path = epath.Path(path)
