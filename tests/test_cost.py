@@ -141,6 +141,28 @@ def test_copies_to_the_host_count_and_those_within_the_chip_do_not():
     assert got.host == pytest.approx(400 / 50 - 3)
 
 
+ROWS, ROW = "f32[40,100]{1,0:T(8,128)S(5)}", "f32[1,100]{1,0:T(8,128)}"
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        f"(({ROWS}, s32[], s32[]), {ROW}, u32[]{{:S(2)}}) dynamic-slice-start(%p, %i, %j)",
+        f"(({ROWS}, {ROW}, s32[], s32[]), {ROWS}, u32[]{{:S(2)}}) "
+        "dynamic-update-slice-start(%p, %x, %i, %j)",
+    ],
+    ids=["read", "written"],
+)
+def test_of_rows_on_the_host_only_the_row_that_is_copied_counts(start):
+    done = start.split(") ")[-1].partition("-start")[0] + "-done"
+    entry = f"""  %s = {start}
+  %c = f32[8]{{0}} copy(%p), {cycles(3000)}
+  ROOT %d = {ROW} {done}(%s)"""
+    got = cost.of(program(entry), CHIP)
+    assert got.host_bytes == 400
+    assert got.host == pytest.approx(400 / 50 - 3)
+
+
 def kernel(name: str, out: str, table: str) -> str:
     shapes = f"s8[{table}]{{2,1,0}}, bf16[2,64,16]{{2,1,0}}, bf16[2,64,16]{{2,1,0}}, f32[2,1,64]"
     return (

@@ -24,6 +24,7 @@ from lrl_jax.fit import hlo
 # name: scores and output forwards; backwards scores, dP and dQ, and scores, dP, dV and dK.
 PRODUCTS = {"_fwd": 2, "_dq": 3, "_dkv": 4}
 ATTENTION = ("splash", "flash")
+COPIES = ("copy-start", "slice-start", "dynamic-slice-start", "dynamic-update-slice-start")
 BETWEEN_SLICES = "xla_megascale_runtime"  # what handles such a send or recv
 
 
@@ -188,7 +189,7 @@ class _Round:
             self.collective(i, i.name, starts=i.op.endswith("-start"))
         elif i.op in ("fusion", "async-start") and (inner := self.inside(i)):
             self.fused(i, inner)
-        elif i.op == "copy-start":
+        elif i.op in COPIES:
             self.copy(i)
         elif i.op in ("send", "recv") and BETWEEN_SLICES in i.rest:
             self.between_slices(i)
@@ -264,10 +265,11 @@ class _Round:
         self.now += seconds
 
     def copy(self, i: hlo.Instruction) -> None:
-        arrays = i.arrays[:2]
-        if any(a.on_host for a in arrays) and not all(a.on_host for a in arrays):
-            self.tally.host_bytes += arrays[0].bytes
-            self.pcie.start(i.name, self.now, arrays[0].bytes / self.chip.host)
+        """Of a slice of an array, only the slice moves: what is on the chip."""
+        here = [a for a in i.arrays if a.sizes and not a.on_host]
+        if here and any(a.on_host for a in i.arrays):
+            self.tally.host_bytes += here[0].bytes
+            self.pcie.start(i.name, self.now, here[0].bytes / self.chip.host)
 
     def between_slices(self, i: hlo.Instruction) -> None:
         """Half of a collective over the slower network; the runtime joins a send and a recv."""
