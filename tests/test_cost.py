@@ -182,9 +182,10 @@ BACK = "(bf16[2,64,16]{2,1,0}, bf16[2,64,16]{2,1,0}"
         ("splash_mha_fwd_residuals", "bf16[2,64,16]{2,1,0}", "1,4,2", 2 * WHOLE * 7 / 16),
         ("splash_mha_dq_no_residuals", "bf16[2,64,16]{2,1,0}", "1,4,4", 3 * WHOLE * 10 / 16),
         ("splash_mha_dkv_no_residuals", f"{BACK})", "1,2,2", 4 * WHOLE * 3 / 4),
+        ("splash_mha_dkv_no_residuals", f"{BACK}, f32[1,64,16])", "1,2,2", 4 * WHOLE * 3 / 4),
         ("splash_mha_dkv_no_residuals", f"{BACK}, f32[4,2,64,16])", "1,2,2", 5 * WHOLE * 3 / 4),
     ],
-    ids=["forward", "window", "queries", "keys", "fused"],
+    ids=["forward", "window", "queries", "keys", "grouped", "fused"],
 )
 def test_an_attention_kernel_costs_the_blocks_its_mask_leaves(name, out, table, want):
     got = cost.of(program(kernel(name, out, table)), CHIP)

@@ -336,8 +336,8 @@ def attention_flops(kernel: hlo.Instruction) -> float | None:
         return None
     *heads, length, width = floats[0].sizes
     keys = floats[1].sizes[-2] if len(floats) > 1 else length
-    if products == 4 and len([a for a in hlo.arrays(kernel.shape) if len(a.sizes) >= 3]) > 2:
-        products = 5  # dQ too: the fused backward kernel
+    if products == 4 and any(len(a.sizes) > len(floats[0].sizes) for a in kernel.arrays):
+        products = 5  # dQ too, of each block of keys: the fused backward kernel
     return products * 2.0 * math.prod(heads) * length * keys * width * _visited(tables)
 
 
