@@ -1,10 +1,12 @@
 """Hugging Face folders in and out: shards, growing vocabularies, damage, traps, cards, the gate."""
 
 import dataclasses
+import fnmatch
 import json
 import struct
 from typing import get_args
 
+import huggingface_hub
 import jax
 import numpy as np
 import pytest
@@ -256,6 +258,28 @@ def test_a_folder_is_its_own_answer(folder):
     assert load.resolve(recipe.Pretrained(model=str(folder))) == folder
 
 
+def test_a_hub_id_is_fetched_at_its_revision_without_pickles(folder, monkeypatch):
+    asked = []
+
+    def snapshot_download(name, *, revision, allow_patterns):
+        asked.append((name, revision))
+        assert not any(fnmatch.fnmatch("adapter_model.bin", one) for one in allow_patterns)
+        assert any(fnmatch.fnmatch("adapter_config.json", one) for one in allow_patterns)
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    base = recipe.Pretrained(model="some/base", adapter="some/lora", adapter_revision="v2")
+    assert load.resolve(base) == load.resolve_adapter(base) == folder
+    assert asked == [("some/base", "main"), ("some/lora", "v2")]
+    assert load.resolve_adapter(recipe.Pretrained(model="some/base")) is None
+
+
+def test_an_adapter_that_git_lfs_did_not_fetch_is_called_by_its_name(tmp_path):
+    (tmp_path / "adapter_model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match=r"adapter_model.safetensors: is a git-lfs pointer"):
+        load.resolve_adapter(recipe.Pretrained(model="a/b", adapter=str(tmp_path)))
+
+
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.pkl"])
 def test_pickled_weights_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x80\x04.")
@@ -411,6 +435,15 @@ def test_a_card_tells_no_path(base):
     )
     assert base not in text
     assert "base_model" not in text
+
+
+def test_a_card_names_the_adapter_it_began_with():
+    text = card.card(
+        title="x", base_model="org/base", base_adapter="org/lora", base_license="mit",
+        license="mit", languages=["npi_Deva"],
+    )  # fmt: skip
+    assert 'base_model: ["org/base", "org/lora"]' in text
+    assert "- Base: org/base, with the adapter org/lora (license: mit)" in text
 
 
 TEXTS = ["the quick brown fox", "a lazy dog sleeps here", "the dog and the fox"]
