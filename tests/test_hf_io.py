@@ -275,7 +275,9 @@ def test_a_hub_id_is_fetched_at_its_revision_without_pickles(folder, monkeypatch
 
 
 def test_an_adapter_that_git_lfs_did_not_fetch_is_called_by_its_name(tmp_path):
-    (tmp_path / "adapter_model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    (tmp_path / "adapter_model.safetensors").write_text(
+        "version https://git-lfs.github.com/spec/v1\n"
+    )
     with pytest.raises(ValueError, match=r"adapter_model.safetensors: is a git-lfs pointer"):
         load.resolve_adapter(recipe.Pretrained(model="a/b", adapter=str(tmp_path)))
 
