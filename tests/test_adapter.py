@@ -285,6 +285,14 @@ def test_a_pickle_and_a_damaged_file_are_refused(folder):
         read(folder)
 
 
+def test_of_a_module_that_peft_wrapped_the_trained_copy_is_read(folder):
+    """Older versions of peft save the untrained one, too."""
+    w, head = np.ones((97, 32), np.float32), "base_model.model.lm_head"
+    copies = {f"{head}.modules_to_save.weight": w, f"{head}.original_module.weight": 2 * w}
+    change(folder, tensors=copies)
+    np.testing.assert_array_equal(read(folder)["unembed_DV"][:, :97], w.T)
+
+
 def test_an_lm_head_that_is_not_the_tied_matrix_is_refused(folder):
     tied = dataclasses.replace(tiny_llama.CFG, tie_embeddings=True)
     w = np.ones((97, 32), np.float32)
