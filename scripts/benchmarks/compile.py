@@ -51,13 +51,10 @@ def mesh(data: int, fsdp: int, remat: str, batch: int, **train) -> dict:
     return dict(data=data, fsdp=fsdp, remat=remat, batch=batch, train=train)
 
 
-def policies(*batches: int, more: tuple[str, ...] = ()) -> tuple[dict, ...]:
-    """MaxText's, from the one that keeps most to the one that keeps least, at so many rows."""
-    names = ("minimal_with_context", "save_qkv_proj", "full")
-    return tuple(
-        dict(remat=name, batch=batch, more=more)
-        for name, batch in zip(names, batches, strict=False)
-    )
+def policies(*settings: str, more: tuple[str, ...] = ()) -> tuple[dict, ...]:
+    """MaxText's: "full 4" is its policy `full` at four rows a chip."""
+    pairs = [setting.split() for setting in settings]
+    return tuple(dict(remat=name, batch=int(rows), more=more) for name, rows in pairs)
 
 
 LLAMA3_8B = shape(4096, 32, 14336, 32, 8, vocab_size=142336)
@@ -66,27 +63,47 @@ PAIRS = {
     "llama2-7b": Pair(
         "v5e-64", shape(4096, 32, 11008, 32, 32),
         ours=(mesh(2, 32, "dots", 1, loss_blocks=8),),
-        theirs=policies(1, 2, 4),
+        theirs=policies(
+            "minimal_with_context 1", "save_dot_with_context_except_mlp 2", "save_qkv_proj 2",
+            "full 4", "qkv_proj_offloaded 4",
+        ),
     ),
     "llama2-13b": Pair(
         "v4-64", shape(5120, 40, 13824, 40, 40),
         ours=(mesh(2, 16, "qk", 2, loss_blocks=8), mesh(2, 16, "dots", 1, loss_blocks=8)),
-        theirs=(*policies(1, 2, 4), dict(remat="full", batch=8, more=())),
+        theirs=policies(
+            "minimal_with_context 1", "save_dot_with_context_except_mlp 2", "save_qkv_proj 2",
+            "full 4", "full 8", "qkv_proj_offloaded 4", "minimal_offloaded 2",
+        ),
     ),
     "llama3-8b": Pair(
         "v5p-16", LLAMA3_8B,
         ours=(mesh(2, 4, "dots", 4, loss_blocks=8),),
-        theirs=policies(4, 4, more=TILED) + policies(2),
+        theirs=policies("minimal_with_context 2") + policies(
+            "minimal_with_context 4", "save_dot_with_context_except_mlp 4", "save_qkv_proj 4",
+            more=TILED,
+        ),
     ),
     "llama-33b": Pair(
         "v4-128", shape(6656, 60, 17920, 52, 52, length=2048),
-        ours=(mesh(2, 32, "qk", 2, loss_blocks=8), mesh(2, 32, "dots", 1, loss_blocks=8)),
-        theirs=policies(1, 2),
+        ours=(
+            mesh(2, 32, "qk", 2, loss_blocks=8), mesh(2, 32, "nothing", 4, loss_blocks=8),
+            mesh(2, 32, "nothing", 8, loss_blocks=8), mesh(2, 32, "dots", 1, loss_blocks=8),
+        ),
+        theirs=policies(
+            "minimal_with_context 1", "save_qkv_proj 2", "full 4", "full 8", "qkv_proj_offloaded 4"
+        ),
     ),
     "llama3-8b-v6e": Pair(
         "v6e-64", LLAMA3_8B,
-        ours=(mesh(2, 32, "qk", 4, loss_blocks=8), mesh(2, 32, "nothing", 4, loss_blocks=8)),
-        theirs=policies(2, 4, 4, more=TILED),
+        ours=(
+            mesh(2, 32, "qk", 4, loss_blocks=8), mesh(2, 32, "nothing", 4, loss_blocks=8),
+            mesh(2, 32, "nothing", 8, loss_blocks=8),
+        ),
+        theirs=policies(
+            "minimal_with_context 2", "save_dot_with_context_except_mlp 4", "save_qkv_proj 4",
+            "save_qkv_proj 8", "full 4", more=TILED,
+        ),
     ),
 }  # fmt: skip
 
