@@ -70,28 +70,25 @@ PAIRS = {
     ),
     "llama2-13b": Pair(
         "v4-64", shape(5120, 40, 13824, 40, 40),
-        ours=(mesh(2, 16, "qk", 2, loss_blocks=8), mesh(2, 16, "dots", 1, loss_blocks=8)),
+        ours=(mesh(2, 16, "dots", 1, loss_blocks=8),),
         theirs=policies(
-            "minimal_with_context 1", "save_dot_with_context_except_mlp 2", "save_qkv_proj 2",
-            "full 4", "full 8", "qkv_proj_offloaded 4", "minimal_offloaded 2",
+            "minimal_with_context 1", "save_dot_with_context_except_mlp 2", "save_qkv_proj 3",
+            "full 4",
         ),
     ),
     "llama3-8b": Pair(
         "v5p-16", LLAMA3_8B,
-        ours=(mesh(2, 4, "dots", 4, loss_blocks=8),),
+        ours=(mesh(2, 4, "dots", 4, loss_blocks=8), mesh(2, 4, "dots", 6, loss_blocks=8)),
         theirs=policies("minimal_with_context 2") + policies(
-            "minimal_with_context 4", "save_dot_with_context_except_mlp 4", "save_qkv_proj 4",
-            more=TILED,
+            "minimal_with_context 4", "minimal_with_context 6",
+            "save_dot_with_context_except_mlp 4", "save_qkv_proj 4", more=TILED,
         ),
     ),
     "llama-33b": Pair(
         "v4-128", shape(6656, 60, 17920, 52, 52, length=2048),
-        ours=(
-            mesh(2, 32, "qk", 2, loss_blocks=8), mesh(2, 32, "nothing", 4, loss_blocks=8),
-            mesh(2, 32, "nothing", 8, loss_blocks=8), mesh(2, 32, "dots", 1, loss_blocks=8),
-        ),
+        ours=(mesh(2, 32, "qk", 2, loss_blocks=8), mesh(2, 32, "dots", 1, loss_blocks=8)),
         theirs=policies(
-            "minimal_with_context 1", "save_qkv_proj 2", "full 4", "full 8", "qkv_proj_offloaded 4"
+            "minimal_with_context 1", "save_qkv_proj 2", "save_qkv_proj 3", "full 4", "full 8"
         ),
     ),
     "llama3-8b-v6e": Pair(
