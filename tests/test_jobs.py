@@ -334,6 +334,23 @@ def test_unfinished_files_of_a_killed_preparation_are_removed(text, tmp_path):
     assert tree(out) == want
 
 
+def test_notes_that_a_kill_left_beside_whole_rows_are_removed(text, tmp_path, monkeypatch):
+    data = data_of(datasets={"d": dataset_of(text, filters={"duplicates": "exact"})})
+
+    def killed(folder, current):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "_publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            jobs.prepare(data, "d", make(), tmp_path / "out")
+    assert [*(tmp_path / "out").rglob("*.survey.npy")]
+    for out in ("out", "whole"):
+        jobs.prepare(data, "d", make(), tmp_path / out)
+    assert tree(tmp_path / "out") == tree(tmp_path / "whole")
+    assert not [*(tmp_path / "out").rglob("*.survey.npy")]
+
+
 # ---------------------------------------------------------------------------- bad input
 def test_everything_left_out_is_an_error_with_the_counts(text, tmp_path):
     one = dataset_of(text, filters={"min_chars": 99})

@@ -236,13 +236,19 @@ def _clear(folder: epath.Path) -> None:
 
 
 def _publish(folder: epath.Path, current: Mapping[str, epath.Path]) -> None:
-    """Says which folders hold the rows now, then removes those that did before."""
+    """Says which folders hold the rows now, then removes those that did before, and notes.
+
+    Here, and not where a dataset is finished: what is killed meanwhile comes by here again.
+    """
     places = {name: f"{name}/{path.name}" for name, path in current.items()}
     rows.write(folder / pack.DATASETS, (json.dumps(places, indent=1) + "\n").encode())
     for name, place in current.items():
         for path in (folder / name).iterdir():
             if path != place:
                 path.rmtree() if path.is_dir() else path.unlink()
+        for suffix in (packed.SURVEY, packed.COPIES):
+            for path in place.glob(f"*{suffix}"):
+                path.unlink(missing_ok=True)
     if (folder / TOKENIZER).exists():
         (folder / TOKENIZER).rmtree()
 
@@ -375,7 +381,4 @@ def _finish(target: Target, jobs: Sequence[Job], tokenizer: Tokenizer) -> rows.M
         shards=shards,
     )
     rows.write_manifest(manifest, folder)
-    for suffix in (packed.SURVEY, packed.COPIES):
-        for path in folder.glob(f"*{suffix}"):
-            path.unlink()
     return manifest
