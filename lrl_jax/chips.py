@@ -53,7 +53,7 @@ class Chip:
 _WHOLE_PRODUCTS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 
 # Without it a v4 waits for every gather; MaxText's script for 2 x v4-128 (2023) sets it, too. v5e
-# needs no telling, v5p does not listen.
+# needs no telling, v5p did not listen (a small model).
 _BESIDE_ARITHMETIC = {"xla_enable_async_all_gather": "true"}
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Mapping
 import contextlib
 import dataclasses
 import functools
-import math
 import re
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 from lrl_jax.hf import layout
 from lrl_jax.hf.tensors import Index, Tensors, open_file, read_json, some
 from lrl_jax.model import llama
+from lrl_jax.model.lora import Lora
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # peft's, before the names of the model itself
@@ -117,10 +117,14 @@ def put(
         _check_tied(folder, adapter, names)
         del names["lm_head.weight"]
     _check_names(folder, names, cfg)
-    alpha, rank = float(config.get("lora_alpha", 8)), config["r"]  # 8 is peft's
-    scale = alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
-    made = Adapted(base.files, adapter, names, scale)
-    _check_shapes(folder, made, rank, cfg)
+    lora = Lora(
+        names=(),  # they are in the file
+        rank=config["r"],
+        alpha=float(config.get("lora_alpha", 8)),  # peft's default
+        rank_stabilised=bool(config.get("use_rslora")),
+    )
+    made = Adapted(base.files, adapter, names, lora.scale)
+    _check_shapes(folder, made, lora.rank, cfg)
     return made
 
 

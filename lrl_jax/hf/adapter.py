@@ -11,7 +11,7 @@ from typing import Any
 from etils import epath
 import jax
 
-from lrl_jax.hf import layout
+from lrl_jax.hf import adapted, layout
 from lrl_jax.hf import save as saving
 from lrl_jax.hf.adapted import CONFIG, PREFIX, WEIGHTS
 from lrl_jax.model import llama
@@ -68,8 +68,8 @@ def _adapters(cfg: llama.LlamaConfig) -> dict[str, layout.Tensor]:
                 "adapter of its own, where peft has one; use export.form: merged"
             )
         for l in range(cfg.depth):
-            for factor, letter, num_out in zip(factors(name), "AB", (1, row.num_out), strict=True):
-                hf = PREFIX + row.hf.replace(".weight", f".lora_{letter}.weight")
+            theirs = adapted.factors(PREFIX + row.hf)
+            for factor, hf, num_out in zip(factors(name), theirs, (1, row.num_out), strict=True):
                 part = layout.Row(factor, hf, num_out)
                 shape = layout.hf_shape(part, cfg)
                 out[hf.format(l=l)] = layout.Tensor((part,), l, shape)
