@@ -2,7 +2,13 @@
 # Asks for a TPU as a queued resource and waits until it is ready. `--spot` takes spare capacity.
 set -euo pipefail
 : "${NAME:?name of the TPU}" "${ZONE:?zone}" "${TYPE:?accelerator type, such as v5litepod-64}" "${PROJECT:?project}"
-VERSION=${VERSION:-v2-alpha-tpuv5-lite}
+case "$TYPE" in # the software that each generation wants (cloud.google.com/tpu/docs/runtimes)
+  v5litepod-*) version=v2-alpha-tpuv5-lite ;;
+  v5p-*) version=v2-alpha-tpuv5 ;;
+  v6e-*) version=v2-alpha-tpuv6e ;;
+  *) version=tpu-ubuntu2204-base ;;
+esac
+VERSION=${VERSION:-$version}
 gcloud compute tpus queued-resources create "$NAME" --node-id="$NAME" --project="$PROJECT" \
   --zone="$ZONE" --accelerator-type="$TYPE" --runtime-version="$VERSION" "$@"
 while :; do
