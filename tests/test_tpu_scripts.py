@@ -12,7 +12,7 @@ TPU = Path(__file__).parents[1] / "tpu"
 GCLOUD = """\
 #!/usr/bin/env bash
 line="$3 $4 $*"
-echo "${line//$'\n'/ }" >> "$HOME/calls"
+echo "${line//$'\\n'/ }" >> "$HOME/calls"
 next() { head -n 1 "$HOME/$1"; sed -i 1d "$HOME/$1"; }
 [[ $4 != s[sc][hp] || $* == *--worker=all* ]] || echo "one host alone" >> "$HOME/calls"
 case "$3 $4" in
@@ -53,7 +53,6 @@ def machine(tmp_path):
         done = subprocess.run(
             ["bash", TPU / script, *words], env=names, capture_output=True, text=True, timeout=60
         )
-        done.folder = tmp_path
         lines = (tmp_path / "calls").read_text().splitlines()
         done.calls = [" ".join(line.split()[:2]) for line in lines]
         return done
@@ -61,16 +60,16 @@ def machine(tmp_path):
     return run
 
 
-def test_a_host_gets_every_word_as_it_was_given(machine):
+def test_a_host_gets_every_word_as_it_was_given(machine, tmp_path):
     words = ["configs/tamil.yaml", "train.stages=[{name: a, steps: 3}]", "folder=gs://b/it's $HOME"]
     done = machine("run.sh", *words, codes=[0])
     assert done.calls == ["tpu-vm ssh"]
-    assert (done.folder / "words").read_text().splitlines() == ["run", *words, "cache=none"]
+    assert (tmp_path / "words").read_text().splitlines() == ["run", *words, "cache=none"]
 
 
-def test_a_folder_of_compiled_steps_reaches_the_hosts(machine):
-    done = machine("run.sh", "a.yaml", codes=[0], JAX_COMPILATION_CACHE_DIR="gs://my bucket/c")
-    assert (done.folder / "words").read_text().splitlines()[-1] == "cache=gs://my bucket/c"
+def test_a_folder_of_compiled_steps_reaches_the_hosts(machine, tmp_path):
+    machine("run.sh", "a.yaml", codes=[0], JAX_COMPILATION_CACHE_DIR="gs://my bucket/c")
+    assert (tmp_path / "words").read_text().splitlines()[-1] == "cache=gs://my bucket/c"
 
 
 @pytest.mark.parametrize("code", [0, 2, 3, 4, 5, 75])
@@ -109,9 +108,9 @@ def test_a_tpu_that_was_taken_away_is_asked_for_again(machine):
         ("v6e-64", "v2-alpha-tpuv6e"),
     ],
 )
-def test_a_tpu_gets_the_software_of_its_generation(machine, kind, version):
-    done = machine("create.sh", "--spot", states=["ACTIVE"], TYPE=kind)
-    asked = (done.folder / "calls").read_text().splitlines()[0]
+def test_a_tpu_gets_the_software_of_its_generation(machine, tmp_path, kind, version):
+    machine("create.sh", "--spot", states=["ACTIVE"], TYPE=kind)
+    asked = (tmp_path / "calls").read_text().splitlines()[0]
     assert f"--accelerator-type={kind} --runtime-version={version} --spot" in asked
 
 
