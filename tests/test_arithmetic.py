@@ -44,3 +44,40 @@ def test_no_product_of_a_step_in_bfloat16_is_turned_round_on_a_cpu():
         r" dot\(.*lhs_contracting_dims=\{(\d)\}", step.lower(*arrays).compile().as_text()
     )
     assert products == ["1"] * 5  # the sum's gradient needs no second forward product
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("centred", [False, True])
+def test_a_norm_and_its_gradients_are_those_of_float64(dtype, centred):
+    rng = np.random.default_rng(0)
+    x, d_out = (rng.normal(size=(3, 4, 2, 6)).astype(dtype) for _ in range(2))
+    scale = rng.normal(size=6).astype(dtype)
+    out, back = jax.vjp(
+        lambda x, scale: arithmetic.rms_norm(x, scale, 1e-5, centred),
+        jnp.asarray(x), jnp.asarray(scale),
+    )  # fmt: skip
+    got = (out, *back(jnp.asarray(d_out)))
+    x, d_out, scale = (array.astype(np.float64) for array in (x, d_out, scale))
+    root = np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 1e-5)
+    times = (scale + centred) * d_out
+    want = (
+        (scale + centred) * x / root,
+        times / root - x * np.mean(times * x, axis=-1, keepdims=True) / root**3,
+        np.sum(d_out * x / root, axis=(0, 1, 2)),
+    )
+    close = {"float32": 2e-6, "bfloat16": 2**-6}[dtype]
+    for one, other in zip(got, want, strict=True):
+        assert one.dtype == jnp.dtype(dtype)
+        np.testing.assert_allclose(np.asarray(one, np.float64), other, close, atol=4 * close)
+
+
+def test_the_gradient_of_a_scale_is_a_product_on_a_cpu():
+    """As a sum over rows, the compiler would take it in windows, many times as slow."""
+
+    def total(x, scale):
+        return jnp.sum(jnp.square(arithmetic.rms_norm(x, scale, 1e-5)))
+
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((8, 256, 64), (64,))]
+    program = jax.jit(jax.grad(total, 1)).lower(*shapes).compile().as_text()
+    assert " dot(" in program
+    assert not re.search(r"f32\[[\d,]*64\]\S* reduce(-window)?\(", program)

@@ -31,3 +31,22 @@ def test_a_profile_finds_every_kind_of_work():
     assert len(took) == 7
     assert min(ms for name, ms in took.items() if name != "without a name") > 0
     assert abs(sum(took.values()) - whole) <= 3  # each is rounded
+
+
+def test_the_gradient_of_the_heads_input_counts_as_the_heads(monkeypatch):
+    """Its own shape does not tell: only an operand has the vocabulary's size."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts/benchmarks"))
+    import step_profile
+    import train_step
+
+    name = 'metadata={op_name="jit(run)/transpose(jvp())/dot_general"}'
+    program = f"""
+  %d_logits = bf16[2048,32000]{{1,0}} parameter(0)
+  %d_out = bf16[2048,512]{{1,0}} parameter(1)
+  %head.1 = f32[2048,512]{{1,0}} fusion(%d_logits), kind=kCustom, calls=%fused, {name}
+  ROOT %layer.1 = f32[2048,512]{{1,0}} fusion(%d_out), kind=kCustom, calls=%fused, {name}
+"""
+    said = step_profile.instructions(program)
+    shape = train_step.SHAPES["60m"]
+    assert step_profile.kind_of_ours(said["head.1"], shape) == "head and loss: products"
+    assert step_profile.kind_of_ours(said["layer.1"], shape) == "layers: products"

@@ -74,7 +74,17 @@ def table(positions_BT: jax.Array, rope: Rope, length: int) -> Table:
     """
     freqs_H, magnitude = frequencies(rope, length)
     angles_BTH = positions_BT[..., None].astype(jnp.float32) * freqs_H[None, None]
-    return jnp.sin(angles_BTH) * magnitude, jnp.cos(angles_BTH) * magnitude
+    made = _made_once if sharding.platform() == "cpu" else lambda x: x
+    return made(jnp.sin(angles_BTH) * magnitude), made(jnp.cos(angles_BTH) * magnitude)
+
+
+def _made_once(x_BTH: jax.Array) -> jax.Array:
+    """The same numbers, by a product with ones: XLA's CPU compiler makes sines again wherever they
+    are used, for every head of every layer, unless something lies between that it cannot fuse
+    (docs/log.md).
+    """
+    one_HH = jnp.eye(x_BTH.shape[-1], dtype=x_BTH.dtype)
+    return jnp.matmul(x_BTH, one_HH, precision=jax.lax.Precision.HIGHEST)
 
 
 def frequencies(rope: Rope, length: int) -> tuple[jax.Array, float]:

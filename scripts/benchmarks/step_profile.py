@@ -74,7 +74,7 @@ def of_ours(step, shape: train_step.Shape) -> Iterator[tuple[str, float]]:
     """(kind, nanoseconds) of each operation the profiler of XLA saw."""
     import jax
 
-    said = dict(re.findall(r"(?m)^\s*(?:ROOT )?%?([\w.-]+) = (.*)$", step.program()))
+    said = instructions(step.program())
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(STEPS):
@@ -86,6 +86,22 @@ def of_ours(step, shape: train_step.Shape) -> Iterator[tuple[str, float]]:
             events = [(e.start_ns, e.duration_ns, dict(e.stats).get("hlo_op")) for e in line.events]
             for op, ns in own([event for event in events if event[2]]):
                 yield kind_of_ours(said.get(op, ""), shape), ns
+
+
+def instructions(program: str) -> dict[str, str]:
+    """The line of each instruction of a program, its shape and those of its operands before it.
+
+    >>> instructions("%a = f32[2] parameter(0)\\n%b = f32[3] fusion(%a), calls=%c")["b"]
+    'f32[3] f32[2] fusion(%a), calls=%c'
+    """
+    lines = dict(re.findall(r"(?m)^\s*(?:ROOT )?%?([\w.-]+) = (.*)$", program))
+    shapes = {name: line.split(" ")[0] for name, line in lines.items()}
+    out = {}
+    for name, line in lines.items():
+        rest = line.removeprefix(shapes[name]).lstrip()
+        operands = re.findall(r"%([\w.-]+)", rest.split(")")[0])
+        out[name] = " ".join([shapes[name], *(shapes.get(o, "") for o in operands), rest])
+    return out
 
 
 def own(events: list[tuple[float, float, str]]) -> list[tuple[str, float]]:
