@@ -41,12 +41,13 @@ def test_the_gradient_of_the_heads_input_counts_as_the_heads(monkeypatch):
 
     name = 'metadata={op_name="jit(run)/transpose(jvp())/dot_general"}'
     program = f"""
+ENTRY %main (d_logits: bf16[2048,32000], d_out: bf16[2048,512]) -> f32[2048,512] {{
   %d_logits = bf16[2048,32000]{{1,0}} parameter(0)
   %d_out = bf16[2048,512]{{1,0}} parameter(1)
   %head.1 = f32[2048,512]{{1,0}} fusion(%d_logits), kind=kCustom, calls=%fused, {name}
   ROOT %layer.1 = f32[2048,512]{{1,0}} fusion(%d_out), kind=kCustom, calls=%fused, {name}
+}}
 """
-    said = step_profile.instructions(program)
-    shape = train_step.SHAPES["60m"]
-    assert step_profile.kind_of_ours(said["head.1"], shape) == "head and loss: products"
-    assert step_profile.kind_of_ours(said["layer.1"], shape) == "layers: products"
+    kinds = step_profile.kinds_of_ours(program, train_step.SHAPES["60m"])
+    assert kinds["head.1"] == "head and loss: products"
+    assert kinds["layer.1"] == "layers: products"

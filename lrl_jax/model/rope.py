@@ -74,17 +74,19 @@ def table(positions_BT: jax.Array, rope: Rope, length: int) -> Table:
     """
     freqs_H, magnitude = frequencies(rope, length)
     angles_BTH = positions_BT[..., None].astype(jnp.float32) * freqs_H[None, None]
-    made = _made_once if sharding.platform() == "cpu" else lambda x: x
-    return made(jnp.sin(angles_BTH) * magnitude), made(jnp.cos(angles_BTH) * magnitude)
+    sin_BTH, cos_BTH = jnp.sin(angles_BTH) * magnitude, jnp.cos(angles_BTH) * magnitude
+    if sharding.platform() == "cpu":
+        return _made_once(sin_BTH), _made_once(cos_BTH)
+    return sin_BTH, cos_BTH
 
 
 def _made_once(x_BTH: jax.Array) -> jax.Array:
-    """The same numbers, by a product with ones: XLA's CPU compiler makes sines again wherever they
-    are used, for every head of every layer, unless something lies between that it cannot fuse
+    """The same numbers, times the identity: XLA's CPU compiler makes sines again wherever they are
+    used, for every head of every layer, unless a product lies between, which it cannot fuse
     (docs/log.md).
     """
-    one_HH = jnp.eye(x_BTH.shape[-1], dtype=x_BTH.dtype)
-    return jnp.matmul(x_BTH, one_HH, precision=jax.lax.Precision.HIGHEST)
+    identity_HH = jnp.eye(x_BTH.shape[-1], dtype=x_BTH.dtype)
+    return jnp.matmul(x_BTH, identity_HH, precision=jax.lax.Precision.HIGHEST)
 
 
 def frequencies(rope: Rope, length: int) -> tuple[jax.Array, float]:

@@ -74,7 +74,7 @@ def of_ours(step, shape: train_step.Shape) -> Iterator[tuple[str, float]]:
     """(kind, nanoseconds) of each operation the profiler of XLA saw."""
     import jax
 
-    said = instructions(step.program())
+    kinds = kinds_of_ours(step.program(), shape)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(STEPS):
@@ -85,23 +85,7 @@ def of_ours(step, shape: train_step.Shape) -> Iterator[tuple[str, float]]:
         for line in plane.lines:
             events = [(e.start_ns, e.duration_ns, dict(e.stats).get("hlo_op")) for e in line.events]
             for op, ns in own([event for event in events if event[2]]):
-                yield kind_of_ours(said.get(op, ""), shape), ns
-
-
-def instructions(program: str) -> dict[str, str]:
-    """The line of each instruction of a program, its shape and those of its operands before it.
-
-    >>> instructions("%a = f32[2] parameter(0)\\n%b = f32[3] fusion(%a), calls=%c")["b"]
-    'f32[3] f32[2] fusion(%a), calls=%c'
-    """
-    lines = dict(re.findall(r"(?m)^\s*(?:ROOT )?%?([\w.-]+) = (.*)$", program))
-    shapes = {name: line.split(" ")[0] for name, line in lines.items()}
-    out = {}
-    for name, line in lines.items():
-        rest = line.removeprefix(shapes[name]).lstrip()
-        operands = re.findall(r"%([\w.-]+)", rest.split(")")[0])
-        out[name] = " ".join([shapes[name], *(shapes.get(o, "") for o in operands), rest])
-    return out
+                yield kinds.get(op, "without a name"), ns
 
 
 def own(events: list[tuple[float, float, str]]) -> list[tuple[str, float]]:
@@ -122,13 +106,24 @@ def own(events: list[tuple[float, float, str]]) -> list[tuple[str, float]]:
     return out
 
 
-def kind_of_ours(line: str, shape: train_step.Shape) -> str:
-    """By an instruction's line in the program: the name JAX gave it, and its shapes."""
-    found = re.search(r'op_name="([^"]*)"', line)
-    if found is None:
+def kinds_of_ours(program: str, shape: train_step.Shape) -> dict[str, str]:
+    """Of each instruction, by the name JAX gave it, its shape and those of its operands."""
+    from lrl_jax.fit import hlo
+
+    out = {}
+    for instructions in hlo.parse(program).computations.values():
+        shapes = {instruction.name: instruction.shape for instruction in instructions}
+        for instruction in instructions:
+            said = [instruction.shape, *(shapes.get(o, "") for o in hlo.operands(instruction))]
+            wide = any(shape.vocab in array.sizes for one in said for array in hlo.arrays(one))
+            out[instruction.name] = kind_of_ours(instruction.attribute(r'op_name="([^"]*)"'), wide)
+    return out
+
+
+def kind_of_ours(name: str | None, wide: bool) -> str:
+    """By the name JAX gave an instruction, and whether it reads or makes what has a vocabulary."""
+    if name is None:
         return "without a name"
-    name = found[1]
-    wide = re.search(rf"\b{shape.vocab}\b", line.split("metadata")[0])
     if "jvp" not in name:
         return "optimizer"
     if wide and "dot_general" in name:
