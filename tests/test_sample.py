@@ -2,17 +2,20 @@
 
 import hashlib
 import json
+import lzma
 import re
+import tomllib
 import unicodedata
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 import pytest
 
-from lrl_jax.sample import grammar as g
-from lrl_jax.sample import lexicon as x
-from lrl_jax.sample import patterns, usage, world
-from lrl_jax.sample.grammar import Stem
+from lrl_jax.sample import world
+from scripts.sample_world import corpora, make, patterns, usage
+from scripts.sample_world import grammar as g
+from scripts.sample_world import lexicon as x
+from scripts.sample_world.grammar import Stem
 
 FINGERPRINTS = {
     "train.eng": "29744b12486e77a487f94fb46cbd020cbf1a0e82447e6eaa8f535cedd8de71b3",
@@ -165,22 +168,38 @@ def test_every_corpus_is_the_same_for_ever(name):
     assert hashlib.sha256(text.encode()).hexdigest() == FINGERPRINTS[name]
 
 
-def test_an_unknown_corpus_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"sample:train\.fra.*train\.eng"):
-        world.lines("train.fra")
+def test_the_generator_makes_the_archive_that_ships():
+    assert lzma.decompress(make.ARCHIVE.read_bytes()) == make.tar_bytes()
+
+
+def test_the_archive_is_written_compressed(tmp_path):
+    path = tmp_path / "sample.tar.xz"
+    assert make.write(path) == path.stat().st_size < 600_000
+    assert lzma.decompress(path.read_bytes()) == make.tar_bytes()
+
+
+def test_the_package_ships_the_archive():
+    settings = tomllib.loads((make.ARCHIVE.parents[2] / "pyproject.toml").read_text())
+    assert settings["tool"]["setuptools"]["package-data"]["lrl_jax.sample"] == [make.ARCHIVE.name]
+
+
+@pytest.mark.parametrize("lines", [world.lines, corpora.lines], ids=["shipped", "made"])
+def test_an_unknown_corpus_is_refused_with_the_known_ones(lines):
+    with pytest.raises(ValueError, match=r"train\.fra, which is not one of train\.eng"):
+        lines("train.fra")
 
 
 def test_pairs_are_aligned_and_of_the_promised_size():
     got = {split: (len(pairs), len(list(world.lines(f"{split}.kor")))) for split, pairs in
-           world.pairs().items()}  # fmt: skip
+           corpora.pairs().items()}  # fmt: skip
     assert got == {"train": (24_000, 24_000), "dev": (300, 300), "test": (500, 500)}
     assert list(zip(world.lines("test.eng"), world.lines("test.kor"), strict=True)) == [
-        (pair.eng, pair.kor) for pair in world.pairs()["test"]
+        (pair.eng, pair.kor) for pair in corpora.pairs()["test"]
     ]
 
 
 def test_no_sentence_occurs_twice_in_any_split():
-    every = [pair for split in world.pairs().values() for pair in split]
+    every = [pair for split in corpora.pairs().values() for pair in split]
     assert len({pair.eng for pair in every}) == len(every)
     assert len({pair.kor for pair in every}) == len(every)
 
@@ -188,14 +207,14 @@ def test_no_sentence_occurs_twice_in_any_split():
 def test_held_out_combinations_never_occur_in_train():
     told = {
         split: {c for pair in pairs for c in pair.combinations}
-        for split, pairs in world.pairs().items()
+        for split, pairs in corpora.pairs().items()
     }
-    held = {split: {c for c in told[split] if world.split_of(c) == split} for split in told}
+    held = {split: {c for c in told[split] if corpora.split_of(c) == split} for split in told}
     assert held["train"] == told["train"]
     assert not told["train"] & (held["dev"] | held["test"])
     assert not held["dev"] & held["test"]
     for split in ("dev", "test"):  # every pair tells something held out
-        assert all(held[split] & set(pair.combinations) for pair in world.pairs()[split])
+        assert all(held[split] & set(pair.combinations) for pair in corpora.pairs()[split])
     assert not told["dev"] & held["test"]
     assert not told["test"] & held["dev"]
 
@@ -262,7 +281,7 @@ def test_numbers_and_nouns_agree():
 
 
 def test_pairs_read_by_eye_are_served():
-    every = {pair.eng: pair.kor for split in world.pairs().values() for pair in split}
+    every = {pair.eng: pair.kor for split in corpora.pairs().values() for pair in split}
     assert len(PAIRS) >= 20
     assert {eng: every.get(eng) for eng in PAIRS} == PAIRS
 

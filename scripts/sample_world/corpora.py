@@ -1,8 +1,7 @@
-"""The sample world by name: `lines(NAME)` serves `sample:NAME`, so that everything runs offline.
+"""Divides the sample world into named texts: train, dev and test pairs, paragraphs and tasks.
 
-Dedicated to the public domain (CC0 1.0), text and code alike. The split of a sentence is decided by
-the hash of its combinations of content words ("Minsu+eat+apple"): dev and test hold combinations
-that train never shows, made of words and patterns that it does.
+A hash of the content words that a sentence combines ("Minsu+eat+apple") decides its split. So dev
+and test hold combinations that train never shows, made of words and patterns that train does show.
 """
 
 from collections.abc import Iterator
@@ -11,31 +10,27 @@ import hashlib
 import json
 import random
 
-from lrl_jax.sample import instruct, patterns, stories
-from lrl_jax.sample.phrases import Pair
+from lrl_jax.sample.world import NAMES
+
+from . import instruct, patterns, stories
+from .phrases import Pair
 
 SIZES = {"train": 24_000, "dev": 300, "test": 500}  # pairs
 SEED = 20_250_101
-HELD = {"dev": 3, "test": 5}  # percent of all combinations
+HELD_OUT = {"dev": 3, "test": 5}  # percent of all combinations
 MONO_BYTES = 900_000  # of each language: about 6,000 paragraphs
 TASK_ROWS = 480  # of each language
-WORDS = (4, 14)  # of an English sentence
-
-NAMES = tuple(
-    [f"{split}.{tongue}" for split in SIZES for tongue in ("eng", "kor")]
-    + ["mono.eng", "mono.kor", "instruct.eng.jsonl", "instruct.kor.jsonl"]
-)
+WORDS = (4, 14)  # fewest and most words of an English sentence
 
 
 def lines(name: str) -> Iterator[str]:
-    """The lines of one corpus, without newlines; the same for ever.
+    """Makes the lines of one corpus, without newlines; every run makes the same lines.
 
-    train, dev and test (.eng, .kor) are aligned sentence pairs; mono (.eng, .kor) are paragraphs,
-    not translations of each other; instruct (.eng.jsonl, .kor.jsonl) are JSON rows with
-    instruction, input and output.
+    Args:
+      name: one of NAMES; what each corpus holds is said in `lrl_jax.sample.world`.
     """
     if name not in NAMES:
-        raise ValueError(f"got sample:{name}, which is not one of {', '.join(NAMES)}")
+        raise ValueError(f"got {name}, which is not one of {', '.join(NAMES)}")
     corpus, tongue = name.split(".")[:2]
     if corpus == "mono":
         return iter(_paragraphs(tongue))
@@ -46,62 +41,65 @@ def lines(name: str) -> Iterator[str]:
 
 @functools.cache
 def split_of(combination: str) -> str:
-    """Where a combination belongs: "train", "dev" or "test"."""
-    at = int.from_bytes(hashlib.sha256(combination.encode()).digest()[:4], "big") % 100
-    if at < HELD["dev"]:
+    """Returns the split of one combination of content words: "train", "dev" or "test"."""
+    percent = int.from_bytes(hashlib.sha256(combination.encode()).digest()[:4], "big") % 100
+    if percent < HELD_OUT["dev"]:
         return "dev"
-    return "test" if at < HELD["dev"] + HELD["test"] else "train"
+    return "test" if percent < HELD_OUT["dev"] + HELD_OUT["test"] else "train"
 
 
-def home_of(combinations: tuple[str, ...]) -> str:
-    """The split of a text: test if one combination is held out for it; "" if dev and test meet."""
-    homes = {split_of(combination) for combination in combinations} - {"train"}
-    if not homes:
+def split_of_text(combinations: tuple[str, ...]) -> str:
+    """Returns the split of a text: train if all its combinations are, else the held-out one.
+
+    A text with combinations of both dev and test fits nowhere and returns "".
+    """
+    splits = {split_of(combination) for combination in combinations} - {"train"}
+    if not splits:
         return "train"
-    return homes.pop() if len(homes) == 1 else ""
+    return splits.pop() if len(splits) == 1 else ""
 
 
 @functools.cache
 def pairs() -> dict[str, tuple[Pair, ...]]:
-    """All sentence pairs by split; no English and no Korean sentence occurs twice."""
+    """Makes all sentence pairs, by split; no English and no Korean sentence occurs twice."""
     rng = random.Random(SEED)
-    found: dict[str, list[Pair]] = {split: [] for split in SIZES}
+    accepted: dict[str, list[Pair]] = {split: [] for split in SIZES}
     seen: set[str] = set()
-    while any(len(found[split]) < size for split, size in SIZES.items()):
+    while any(len(accepted[split]) < size for split, size in SIZES.items()):
         pair = patterns.draw(rng)
-        home = home_of(pair.combinations)
+        split = split_of_text(pair.combinations)
         fits = WORDS[0] <= len(pair.eng.split()) <= WORDS[1]
-        if not home or not fits or len(found[home]) == SIZES[home]:
+        if not split or not fits or len(accepted[split]) == SIZES[split]:
             continue
         if pair.eng in seen or pair.kor in seen:
             continue
         seen.update((pair.eng, pair.kor))
-        found[home].append(pair)
-    return {split: tuple(items) for split, items in found.items()}
+        accepted[split].append(pair)
+    return {split: tuple(items) for split, items in accepted.items()}
 
 
 @functools.cache
 def _paragraphs(tongue: str) -> tuple[str, ...]:
-    """Paragraphs of train combinations only, until the language has its bytes."""
+    """Makes different paragraphs of train combinations until they have MONO_BYTES."""
     rng = random.Random(SEED + 1 + ("eng", "kor").index(tongue))
-    found: dict[str, None] = {}
+    paragraphs: dict[str, None] = {}  # a set that keeps the order
     size = 0
     while size < MONO_BYTES:
         story = stories.passage(stories.draw(rng))
         text = getattr(story, tongue)
-        if home_of(story.combinations) == "train" and text not in found:
-            found[text] = None
+        if split_of_text(story.combinations) == "train" and text not in paragraphs:
+            paragraphs[text] = None
             size += len(text.encode()) + 1
-    return tuple(found)
+    return tuple(paragraphs)
 
 
 @functools.cache
 def _tasks(tongue: str) -> tuple[str, ...]:
-    """Instruction rows of train combinations only, one JSON object a line."""
+    """Makes TASK_ROWS different instruction rows of train combinations, one JSON object a line."""
     rng = random.Random(SEED + 3 + ("eng", "kor").index(tongue))
-    found: dict[str, None] = {}
-    while len(found) < TASK_ROWS:
+    rows: dict[str, None] = {}  # a set that keeps the order
+    while len(rows) < TASK_ROWS:
         row, combinations = instruct.draw(rng, tongue)
-        if home_of(combinations) == "train":
-            found[json.dumps(row, ensure_ascii=False)] = None
-    return tuple(found)
+        if split_of_text(combinations) == "train":
+            rows[json.dumps(row, ensure_ascii=False)] = None
+    return tuple(rows)

@@ -1,4 +1,4 @@
-"""Korean particles and conjugation and English inflection, for the words of the sample world.
+"""Inflects the words of the sample world: Korean particles and verbs, English verbs and nouns.
 
 Dedicated to the public domain (CC0 1.0). Standard library only; pure functions.
 """
@@ -9,7 +9,7 @@ from typing import NamedTuple
 FIRST, VOWELS, FINALS = 0xAC00, 21, 28
 A, AE, YA, YAE, EO, E, YEO, O, WA, U, WO, EU, I = 0, 1, 2, 3, 4, 5, 6, 8, 9, 13, 14, 18, 20
 NONE, N, L, SS = 0, 4, 8, 20  # finals; above, vowels
-R, VERB_HA = 5, "하"  # initial ㄹ; every verb in -하다 bends the same way
+R, VERB_HA = 5, "하"  # initial ㄹ; every verb in -하다 is conjugated alike
 
 # After a consonant, after a vowel.
 PARTICLES = {
@@ -25,10 +25,11 @@ PARTICLES = {
 
 
 class Stem(NamedTuple):
-    """A verb or adjective stem and how it is irregular.
+    """Holds the stem of a verb or adjective and the class of its irregular forms.
 
-    kind: "" regular (ㄹ, ㅡ and 하 stems follow their rule unasked), "ㄷ", "ㅂ", "오" (ㅂ before
-    ㅏ), "르", "ㅎ" or "있" (맛있다, 재미있다: a verb's adnominal ending).
+    kind: "" for a regular stem (also ㄹ, ㅡ and 하 stems, whose rules need no mark), "ㄷ", "ㅂ",
+    "오" (ㅂ before ㅏ), "르", "ㅎ", or "있" for an adjective with a verb's adnominal ending
+    (맛있다, 재미있다).
     """
 
     text: str
@@ -36,7 +37,7 @@ class Stem(NamedTuple):
 
 
 def split(syllable: str) -> tuple[int, int, int]:
-    """Gives (initial, vowel, final) indices of one Hangul syllable; final 0 is an open syllable."""
+    """Returns (initial, vowel, final) indices of a Hangul syllable; final 0 is an open syllable."""
     code = ord(syllable) - FIRST
     if not 0 <= code < 19 * VOWELS * FINALS:
         raise ValueError(f"got {syllable!r}, which is not a Hangul syllable")
@@ -44,7 +45,7 @@ def split(syllable: str) -> tuple[int, int, int]:
 
 
 def join(initial: int, vowel: int, final: int) -> str:
-    """The inverse of `split`."""
+    """Returns the syllable of three indices; the inverse of `split`."""
     return chr(FIRST + (initial * VOWELS + vowel) * FINALS + final)
 
 
@@ -55,7 +56,7 @@ def with_final(text: str, final: int) -> str:
 
 
 def particle(word: str, name: str) -> str:
-    """Appends the allomorph that the last sound of the word asks for.
+    """Appends a particle in the form that the last sound of the word requires.
 
     >>> particle("사과", "object"), particle("책", "object"), particle("지하철", "by")
     ('사과를', '책을', '지하철로')
@@ -66,7 +67,7 @@ def particle(word: str, name: str) -> str:
 
 
 def infinitive(stem: Stem) -> str:
-    """The -아/어 form, on which the past is built: 먹어, 가, 와, 마셔, 들어, 도와, 불러, 해."""
+    """Returns the -아/어 form, base of the past: 먹어, 가, 와, 마셔, 들어, 도와, 불러, 해."""
     head, last = stem.text[:-1], stem.text[-1]
     initial, vowel, final = split(last)
     if last == VERB_HA:
@@ -78,20 +79,20 @@ def infinitive(stem: Stem) -> str:
     if stem.kind == "ㅎ":
         return head + join(initial, YAE if vowel == YA else AE, NONE)  # 하얘, 빨개
     if stem.kind == "르":
-        bright = split(head[-1])[1] in (A, O)
-        return with_final(head, L) + join(R, A if bright else EO, NONE)
+        is_bright = split(head[-1])[1] in (A, O)
+        return with_final(head, L) + join(R, A if is_bright else EO, NONE)
     if final != NONE:
         return stem.text + ("아" if vowel in (A, O) else "어")
     return head + _contract(head, initial, vowel)
 
 
 def _contract(head: str, initial: int, vowel: int) -> str:
-    """An open last syllable and -아/어 in one: 가+아 -> 가, 오+아 -> 와, 마시+어 -> 마셔."""
+    """Contracts an open last syllable with -아/어: 가+아 -> 가, 오+아 -> 와, 마시+어 -> 마셔."""
     syllable = join(initial, vowel, NONE)
-    if vowel == EU:  # ㅡ falls; the vowel before it decides: 바빠, 예뻐, 써
-        bright = bool(head.strip()) and head[-1] != " " and split(head[-1])[1] in (A, O)
-        return join(initial, A if bright else EO, NONE)
-    if syllable in ("보", "주", "추"):  # written Korean keeps these open: 보았다, 주었다, 추었다
+    if vowel == EU:  # ㅡ is dropped; the vowel before it decides: 바빠, 예뻐, 써
+        is_bright = bool(head.strip()) and head[-1] != " " and split(head[-1])[1] in (A, O)
+        return join(initial, A if is_bright else EO, NONE)
+    if syllable in ("보", "주", "추"):  # not contracted in writing: 보았다, 주었다, 추었다
         return syllable + ("아" if vowel == O else "어")
     merged = {A: A, AE: AE, EO: EO, E: E, YEO: YEO, O: WA, U: WO, I: YEO}
     if vowel in merged:
@@ -100,17 +101,17 @@ def _contract(head: str, initial: int, vowel: int) -> str:
 
 
 def past_root(stem: Stem) -> str:
-    """The past without its ending: 먹었, 갔, 보았; -다, -다고, -지만, -나요 follow."""
+    """Returns the past before its ending (-다, -다고, -지만, -나요): 먹었, 갔, 보았."""
     return with_final(infinitive(stem), SS)
 
 
 def past(stem: Stem) -> str:
-    """먹었다, 갔다, 들었다, 도왔다, 빨갰다."""
+    """Returns the plain past: 먹었다, 갔다, 들었다, 도왔다, 빨갰다."""
     return past_root(stem) + "다"
 
 
 def present(stem: Stem) -> str:
-    """A verb's plain present: 먹는다, 간다, 만든다, 돕는다."""
+    """Returns a verb's plain present: 먹는다, 간다, 만든다, 돕는다."""
     final = split(stem.text[-1])[2]
     if final in (NONE, L):
         return with_final(stem.text, N) + "다"
@@ -118,7 +119,7 @@ def present(stem: Stem) -> str:
 
 
 def _before_eu(stem: Stem, final: int, syllable: str) -> str:
-    """Adds -(으)ㄴ or -(으)ㄹ: `final` closes an open stem, `syllable` follows a closed one."""
+    """Adds -(으)ㄴ or -(으)ㄹ: `final` to an open stem, `syllable` after a closed one."""
     own = split(stem.text[-1])[2]
     if stem.kind in ("ㅂ", "오"):
         return with_final(stem.text, NONE) + with_final("우", final)
@@ -130,29 +131,29 @@ def _before_eu(stem: Stem, final: int, syllable: str) -> str:
 
 
 def done(stem: Stem) -> str:
-    """-(으)ㄴ: a verb's past adnominal (먹은, 산, 만든, 들은), an adjective's (큰, 빨간)."""
+    """Returns the -(으)ㄴ form: past for a verb (먹은, 산, 만든), present for an adjective (큰)."""
     if stem.kind == "있":
         return stem.text + "는"
     return _before_eu(stem, N, "은")
 
 
 def coming(stem: Stem) -> str:
-    """-(으)ㄹ: 먹을, 갈, 만들, 들을, 도울."""
+    """Returns the -(으)ㄹ form: 먹을, 갈, 만들, 들을, 도울."""
     return _before_eu(stem, L, "을")
 
 
 def future(stem: Stem) -> str:
-    """먹을 것이다, 갈 것이다."""
+    """Returns the plain future: 먹을 것이다, 갈 것이다."""
     return coming(stem) + " 것이다"
 
 
 def article(phrase: str) -> str:
-    """Puts a or an before a phrase; no word of this world breaks the rule of the first letter."""
+    """Puts a or an before a phrase, by its first letter: no word of the lexicon is an exception."""
     return ("an " if phrase[0] in "aeiou" else "a ") + phrase
 
 
 def third(verb: str) -> str:
-    """The third person singular of a verb phrase: "listen to" -> "listens to"."""
+    """Returns the third person singular of a verb phrase: "listen to" -> "listens to"."""
     head, _, rest = verb.partition(" ")
     if head.endswith(("s", "sh", "ch", "x", "o")):
         head += "es"
@@ -164,7 +165,7 @@ def third(verb: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """The regular plural; irregular ones stand in the lexicon."""
+    """Returns the regular plural; the lexicon lists the irregular ones."""
     if noun.endswith(("s", "sh", "ch", "x")):
         return noun + "es"
     if noun.endswith("y") and noun[-2] not in "aeiou":
@@ -173,5 +174,5 @@ def plural(noun: str) -> str:
 
 
 def capital(text: str) -> str:
-    """The first letter as a capital, the rest untouched."""
+    """Capitalises the first letter and leaves the rest as it is."""
     return text[:1].upper() + text[1:]

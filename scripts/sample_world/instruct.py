@@ -1,4 +1,4 @@
-"""Instruction rows of the sample world, in English or in Korean, with answers that code knows.
+"""Draws instruction rows of the sample world, in English or Korean, whose answers are computed.
 
 Dedicated to the public domain (CC0 1.0). English rows hold no Korean; Korean rows hold English
 only where the task is to translate it. `KINDS` lists the kinds of task.
@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterable
 import random
 from typing import NamedTuple, TypeVar
 
-from lrl_jax.sample import grammar as g
-from lrl_jax.sample import lexicon as x
-from lrl_jax.sample import patterns as pt
-from lrl_jax.sample import phrases as ph
-from lrl_jax.sample import stories
-from lrl_jax.sample import usage as u
-from lrl_jax.sample.phrases import Pair, chance, pick
+from . import grammar as g
+from . import lexicon as x
+from . import patterns as pt
+from . import phrases as ph
+from . import stories
+from . import usage as u
+from .phrases import Pair, chance, pick
 
 T = TypeVar("T")
 Random = random.Random
 Text = tuple[str, str]  # English, Korean
 NOTHING = ("", "")
-GROUPS = {  # what is listed, told apart and classified
+GROUPS = {  # the nouns of tasks that list and classify
     "fruit": ph.nouns_of("fruit"),
     "animal": ph.nouns_of("pet horse farm wild"),
     "drink": ph.nouns_of("water drink brew"),
@@ -34,7 +34,7 @@ OWNED = [a for a in u.ADJECTIVES if a.opposite and {"clothes", "toy"} & set(a.fi
 
 
 class Task(NamedTuple):
-    """One row in both languages; combinations decide whether it may be used."""
+    """Holds a row in both languages; `corpora` accepts or rejects it by its combinations."""
 
     instruction: Text
     input: Text
@@ -43,17 +43,18 @@ class Task(NamedTuple):
 
 
 def text(pair: Pair) -> Text:
+    """Returns a pair without its combinations."""
     return pair.eng, pair.kor
 
 
 def sample(rng: Random, items: Iterable[T], count: int) -> list[T]:
-    """Different items in random order."""
+    """Draws different items, in random order."""
     rest = list(items)
     return [rest.pop(int(rng.random() * len(rest))) for _ in range(count)]
 
 
 def question(rng: Random) -> Task:
-    """What, where, when and who about a short passage."""
+    """Asks where, what, when or who about a short passage."""
     who = pick(rng, x.NAMES)
     friend = ph.other(rng, who)
     place, when = pick(rng, ("market", "store", "cafe", "park", "zoo")), pick(rng, x.TIMES["past"])
@@ -79,7 +80,7 @@ def question(rng: Random) -> Task:
 def _asked(
     who: x.Person, friend: x.Person, at: x.Place, when: Text, first: ph.Deed, second: ph.Deed
 ) -> list[tuple[Text, Text]]:
-    """The questions the passage answers."""
+    """Returns the questions that the passage answers, each with its answer."""
     did, topic = ph.eng_verb(first, "past", False), ph.topic(who)
     root, deed = g.past_root(first.verb.stem), g.past_root(second.verb.stem)
     subject = g.particle(friend.kor, "subject")
@@ -108,7 +109,7 @@ def _asked(
 
 
 def count(rng: Random) -> Task:
-    """Two kinds of animals somewhere: how many in all."""
+    """Asks how many animals there are, given two kinds of them."""
     frame = pick(rng, [f for f in u.SCENES if f.objects in ("pet", "farm horse", "wild")])
     one, two = sample(rng, ph.nouns_of(frame.objects), 2)
     key = pick(rng, frame.places.split())
@@ -127,7 +128,7 @@ def count(rng: Random) -> Task:
 
 
 def total(rng: Random) -> Task:
-    """Two kinds of fruit: how many in all."""
+    """Asks how many pieces of fruit someone bought, given two kinds of them."""
     who = pick(rng, x.NAMES)
     one, two = sample(rng, GROUPS["fruit"], 2)
     n, m = 2 + int(rng.random() * 5), 2 + int(rng.random() * 5)
@@ -152,7 +153,7 @@ def total(rng: Random) -> Task:
 
 
 def go_on(rng: Random) -> Task:
-    """The end of a story from its beginning."""
+    """Asks for the end of a story, given its beginning."""
     beats = stories.draw(rng)
     head = max(1, len(beats) - 2)
     return Task(
@@ -164,7 +165,7 @@ def go_on(rng: Random) -> Task:
 
 
 def opposite(rng: Random) -> Task:
-    """Minsu's bag is big: Minsu's bag is small."""
+    """Asks for the opposite sentence: Minsu's bag is big, Minsu's bag is small."""
     owner = pick(rng, x.NAMES)
     word = pick(rng, OWNED)
     turned = next(a for a in u.ADJECTIVES if a.eng == word.opposite)
@@ -181,7 +182,7 @@ def opposite(rng: Random) -> Task:
 
 
 def opposite_word(rng: Random) -> Task:
-    """big: small."""
+    """Asks for the opposite of a word: big, small."""
     words = [a for a in (*u.ADJECTIVES, *u.AIRS, *u.MOODS) if a.opposite]
     word = pick(rng, words)
     turned = next(a for a in words if a.eng == word.opposite)
@@ -193,7 +194,7 @@ def opposite_word(rng: Random) -> Task:
 
 
 def odd(rng: Random) -> Task:
-    """apple, peach, cat, melon: cat."""
+    """Asks which word differs from the others: the cat of apple, peach, cat, melon."""
     kind, other = sample(rng, [k for k in GROUPS if k != "job"], 2)
     words, stranger = sample(rng, GROUPS[kind], 3), pick(rng, GROUPS[other])
     words.insert(int(rng.random() * 4), stranger)
@@ -205,7 +206,7 @@ def odd(rng: Random) -> Task:
 
 
 def name_three(rng: Random) -> Task:
-    """Name three animals."""
+    """Asks for three names of a kind: name three animals."""
     kind = pick(rng, tuple(GROUPS))
     words = sample(rng, GROUPS[kind], 3)
     eng, kor = x.KINDS[kind]
@@ -217,7 +218,7 @@ def name_three(rng: Random) -> Task:
 
 
 def classify(rng: Random) -> Task:
-    """Is a cat an animal or a fruit?"""
+    """Asks for the kind of a noun: is a cat an animal or a fruit?"""
     kind, other = sample(rng, [k for k in GROUPS if k not in ("job", "instrument")], 2)
     noun = pick(rng, GROUPS[kind])
     choice = [kind, other] if chance(rng, 0.5) else [other, kind]
@@ -237,7 +238,7 @@ def classify(rng: Random) -> Task:
 
 
 def _retold(rng: Random, old: str, new: str, ask: Text) -> Task:
-    """The same deed in another tense."""
+    """Asks for a sentence in another tense."""
     who = ph.subject(rng)
     d = ph.deed(rng, pick(rng, ph.frames_for(who, "h")), who, extra=False, simple=True)
     first, second = ph.tell(who, d, old), ph.tell(who, d, new)
@@ -245,11 +246,13 @@ def _retold(rng: Random, old: str, new: str, ask: Text) -> Task:
 
 
 def past(rng: Random) -> Task:
+    """Asks for a future sentence in the past."""
     ask = ("Rewrite the sentence in the past tense.", "문장을 과거형으로 바꾸세요.")
     return _retold(rng, "future", "past", ask)
 
 
 def deny(rng: Random) -> Task:
+    """Asks for the negative of a sentence."""
     old = pick(rng, ("past", "future"))
     return _retold(
         rng, old, f"not_{old}", ("Make the sentence negative.", "문장을 부정문으로 바꾸세요.")
@@ -257,7 +260,7 @@ def deny(rng: Random) -> Task:
 
 
 def to_question(rng: Random) -> Task:
-    """Minsu bought a hat: Did Minsu buy a hat?"""
+    """Asks for a sentence as a question: Minsu bought a hat, did Minsu buy a hat?"""
     who = ph.subject(rng)
     d = ph.deed(rng, pick(rng, ph.frames_for(who, "h")), who, extra=False, simple=True)
     told = ph.tell(who, d, "past")
@@ -273,7 +276,7 @@ def to_question(rng: Random) -> Task:
 
 
 def compose(rng: Random) -> Task:
-    """A sentence with three given words."""
+    """Asks for a sentence with three given words."""
     who = pick(rng, x.NAMES)
     frame = pick(rng, [f for f in u.FRAMES if f.objects not in ("person", "room") and f.places])
     place = x.PLACES[pick(rng, frame.places.split())]
@@ -292,7 +295,7 @@ def compose(rng: Random) -> Task:
 
 
 def translate(rng: Random) -> Task:
-    """For the Korean rows: from English; for the English rows there is nothing to translate."""
+    """Asks for a translation from English; for Korean rows only."""
     told = pt.draw(rng)
     ask = ("", "다음 영어 문장을 한국어로 옮기세요.")
     return Task(ask, ("", told.eng), ("", told.kor), told.combinations)
@@ -305,7 +308,7 @@ KINDS: tuple[Callable[[Random], Task], ...] = (
 
 
 def draw(rng: Random, tongue: str) -> tuple[dict[str, str], tuple[str, ...]]:
-    """One row in a language ("eng" or "kor"), and the combinations it tells."""
+    """Draws a row in a language ("eng" or "kor") and returns it with its combinations."""
     kinds = (*KINDS, translate, translate) if tongue == "kor" else KINDS
     task = pick(rng, kinds)(rng)
     at = ("eng", "kor").index(tongue)

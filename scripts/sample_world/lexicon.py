@@ -1,4 +1,4 @@
-"""The nouns of the sample world, as tables: who, what, where, when, how many and by what means.
+"""Lists the nouns of the sample world: people, things, places, times, numbers, vehicles, tools.
 
 Dedicated to the public domain (CC0 1.0). Each English word has one Korean translation.
 """
@@ -7,27 +7,30 @@ from typing import NamedTuple
 
 
 class Noun(NamedTuple):
-    """det is the article of the singular: "a" (a or an), "" (a mass or a plural), "the"."""
+    """Holds a noun and how it is counted.
+
+    det: the article of the singular: "a" (a or an), "the", or "" for a mass noun or a plural.
+    """
 
     eng: str
     kor: str
-    counter: str = ""  # "" is not counted
-    plural: str = ""  # "" is regular
+    counter: str = ""  # the Korean counting word; "" for what is not counted
+    plural: str = ""  # "" if it is regular
     det: str = "a"
 
 
 class Person(NamedTuple):
-    """eng carries its article. pronoun: he, she or they (a plural)."""
+    """Holds a person or a group; `eng` has its article. pronoun: he, she or they (a plural)."""
 
     eng: str
     kor: str
     pronoun: str = "he"
     grown: bool = True
-    lemmas: tuple[str, ...] = ()  # who is in the group; () is the person alone
+    lemmas: tuple[str, ...] = ()  # the members of a group; () for one person
 
 
 class Place(NamedTuple):
-    """The three English phrases of a place: (in) the park, to the park, the park."""
+    """Holds the phrases of a place: in the park, to the park, the park, and the Korean noun."""
 
     at: str
     to: str
@@ -150,7 +153,7 @@ KINDS = {  # what a group of nouns is called: English plural, Korean
     "instrument": ("instruments", "악기"),
     "job": ("jobs", "직업"),
 }  # fmt: skip
-COUNTERS = {  # the most that is counted, and the English unit where one is needed
+COUNTERS = {  # the highest number used, and the English unit (one, several) where one is needed
     "개": (10, ()), "마리": (10, ()), "명": (10, ()), "권": (10, ()), "그루": (10, ()),
     "송이": (10, ()), "자루": (10, ()), "장": (10, ()), "통": (5, ()), "편": (4, ()),
     "벌": (4, ()), "대": (4, ()), "잔": (4, ("cup of", "cups of")),
@@ -201,7 +204,7 @@ TOOLS = {
 SPOTS = {
     "on": "위", "under": "아래", "next to": "옆", "behind": "뒤", "in front of": "앞", "in": "안",
 }  # fmt: skip
-ANCHORS = (  # a piece of furniture or a landmark, the spots it offers, what is found there
+ANCHORS = (  # a landmark, the positions around it, the classes of nouns that may be there
     (Noun("desk", "책상"), ("on", "under", "next to"), "thing toy book pencil clothes"),
     (Noun("table", "식탁"), ("on", "under", "next to"), "thing toy book pet"),
     (Noun("chair", "의자"), ("on", "under", "behind"), "thing toy book clothes pet"),

@@ -1,4 +1,4 @@
-"""The sentence patterns of the sample world: each draws one English-Korean pair.
+"""Draws sentences of 18 patterns, each as an English-Korean pair.
 
 Dedicated to the public domain (CC0 1.0). `PATTERNS` is the table: name, share, function.
 """
@@ -6,17 +6,17 @@ Dedicated to the public domain (CC0 1.0). `PATTERNS` is the table: name, share, 
 from collections.abc import Callable
 import random
 
-from lrl_jax.sample import grammar as g
-from lrl_jax.sample import lexicon as x
-from lrl_jax.sample import phrases as ph
-from lrl_jax.sample import usage as u
-from lrl_jax.sample.phrases import Deed, Pair, chance, pick
+from . import grammar as g
+from . import lexicon as x
+from . import phrases as ph
+from . import usage as u
+from .phrases import Deed, Pair, chance, pick
 
 Random = random.Random
 
 
 def _deed(rng: Random, who: x.Person, tense: str, **options) -> Deed:
-    """A deed that makes sense in the tense, or for one of the flags of `usage.Frame`."""
+    """Draws a deed that suits a tense, or that has a flag of `usage.Frame`."""
     has, lacks = {"past": ("", ""), "future": ("", "o"), "habit": ("h", "")}.get(tense, (tense, ""))
     frame = pick(rng, ph.frames_for(who, has, lacks))
     if tense == "habit":
@@ -31,7 +31,7 @@ def _when(rng: Random, tense: str, share: float = 0.6) -> tuple[str, str]:
 
 
 def act(rng: Random) -> Pair:
-    """Minsu ate an apple in the park yesterday."""
+    """Draws what someone does: Minsu ate an apple in the park yesterday."""
     who = ph.subject(rng)
     tense = pick(rng, ("past", "past", "past", "future", "habit"))
     d = _deed(rng, who, tense)
@@ -40,7 +40,7 @@ def act(rng: Random) -> Pair:
 
 
 def negate(rng: Random) -> Pair:
-    """Minsu did not eat bread yesterday."""
+    """Draws what someone does not do: Minsu did not eat bread yesterday."""
     who = ph.subject(rng)
     tense = pick(rng, ("past", "past", "future", "habit"))
     d = _deed(rng, who, "habit" if tense == "habit" else "h", extra=False, simple=True)
@@ -49,7 +49,7 @@ def negate(rng: Random) -> Pair:
 
 
 def travel(rng: Random) -> Pair:
-    """Minsu went to the park by bus on Monday."""
+    """Draws a trip: Minsu went to the park by bus on Monday."""
     who = ph.subject(rng)
     tense = pick(rng, ("past", "past", "past", "future", "habit"))
     d = ph.journey(rng, tense == "habit")
@@ -58,13 +58,13 @@ def travel(rng: Random) -> Pair:
 
 
 def hand(rng: Random) -> Pair:
-    """Minsu gave a book to Jiyoung."""
+    """Draws a gift: Minsu gave a book to Jiyoung."""
     who, tense = ph.subject(rng), pick(rng, ("past", "past", "future"))
     return ph.tell(who, ph.gift(rng, who), tense, _when(rng, tense, 0.4), front=chance(rng, 0.4))
 
 
 def wish(rng: Random) -> Pair:
-    """Minsu can play the piano; wants to buy a hat; has to clean the room."""
+    """Draws a skill, a wish or a duty: Minsu can play the piano, wants to buy a hat."""
     who = ph.subject(rng)
     tense = pick(rng, ("can", "want", "wanted", "must"))
     if tense == "can":
@@ -77,7 +77,7 @@ def wish(rng: Random) -> Pair:
 
 
 def scene(rng: Random) -> Pair:
-    """There are three cats under the tree: 나무 아래에 고양이 세 마리가 있다."""
+    """Draws what there is: three cats under the tree, 나무 아래에 고양이 세 마리가 있다."""
     past = chance(rng, 0.35)
     if chance(rng, 0.4):
         (noun, where_eng, where_kor, key), most = ph.spot(rng), 4
@@ -100,7 +100,7 @@ def scene(rng: Random) -> Pair:
 
 
 def where(rng: Random) -> Pair:
-    """Minsu's bag is under the desk: 민수의 가방은 책상 아래에 있다."""
+    """Draws where a thing is: Minsu's bag is under the desk, 민수의 가방은 책상 아래에 있다."""
     owner = pick(rng, x.NAMES + x.ROLES)
     noun, where_eng, where_kor, key = ph.spot(rng)
     past = chance(rng, 0.35)
@@ -113,7 +113,7 @@ def where(rng: Random) -> Pair:
 
 
 def _owned(owner: x.Person, noun: x.Noun) -> tuple[str, str]:
-    """Minsu's bag and 민수의 가방은, as they open a sentence."""
+    """Returns the opening of a sentence about a thing and its owner: Minsu's bag, 민수의 가방은."""
     apostrophe = "'" if owner.eng.endswith("s") else "'s"
     kor = g.particle(f"{owner.kor}의 {noun.kor}", "topic")
     return g.capital(f"{owner.eng}{apostrophe} {noun.eng}"), kor
@@ -130,7 +130,7 @@ def _is(adjective: u.Adjective, past: bool) -> str:
 
 
 def quality(rng: Random) -> Pair:
-    """Minsu's bag is heavy: 민수의 가방은 무겁다."""
+    """Draws how a thing is: Minsu's bag is heavy, 민수의 가방은 무겁다."""
     owner = pick(rng, x.NAMES + x.ROLES)
     owned = "pet clothes thing toy machine bike car furniture letter picture book"
     noun = pick(rng, ph.nouns_of(owned))
@@ -145,7 +145,7 @@ def quality(rng: Random) -> Pair:
 
 
 def state(rng: Random) -> Pair:
-    """Minsu was happy yesterday; the library is quiet in the evening; Yuna's mother is a nurse."""
+    """Draws a mood, the air of a place or a job: Minsu was happy, Yuna's mother is a nurse."""
     draw = rng.random()
     if draw < 0.25:
         return _job(rng)
@@ -180,7 +180,7 @@ def _job(rng: Random) -> Pair:
 
 
 def speak(rng: Random) -> Pair:
-    """Minsu said to Jiyoung, "Let's go to the park." """
+    """Draws a quotation: Minsu said to Jiyoung, "Let's go to the park." """
     who = pick(rng, x.NAMES)
     whom = ph.other(rng, who)
     draw = rng.random()
@@ -198,7 +198,7 @@ def speak(rng: Random) -> Pair:
 
 
 def report(rng: Random) -> Pair:
-    """Minsu said that Jiyoung bought a hat: 민수는 지영이 모자를 샀다고 말했다."""
+    """Draws indirect speech: Minsu said that Jiyoung bought a hat, 모자를 샀다고 말했다."""
     teller = pick(rng, x.NAMES + x.ROLES[:6])
     who = ph.other(rng, teller, x.NAMES + x.ROLES)
     future = chance(rng, 0.35)
@@ -219,7 +219,7 @@ def report(rng: Random) -> Pair:
 
 
 def because(rng: Random) -> Pair:
-    """Minsu ate bread because he was hungry: 민수는 배가 고파서 빵을 먹었다."""
+    """Draws a reason: Minsu ate bread because he was hungry, 배가 고파서 빵을 먹었다."""
     mood, tense, verbs, limit = pick(rng, u.REASONS)
     who = ph.subject(rng)
     d = ph.follow(rng, who, verbs, limit)
@@ -238,7 +238,7 @@ def because(rng: Random) -> Pair:
 
 
 def together(rng: Random) -> Pair:
-    """At the library, Minsu read a book and wrote a letter: 책을 읽고 편지를 썼다."""
+    """Draws two deeds at a place: at home, Minsu read a book and wrote a letter."""
     who = ph.subject(rng)
     place = pick(rng, ("library", "home", "park", "kitchen", "cafe", "classroom", "room", "market"))
     first, second = two_deeds(rng, who, place)
@@ -253,20 +253,21 @@ def together(rng: Random) -> Pair:
 
 
 def two_deeds(rng: Random, who: x.Person, place: str) -> tuple[Deed, Deed]:
-    """Two different things one does at one place, without naming it."""
+    """Draws two different deeds that suit a place, which they do not name."""
     frames = [
         f
         for f in u.FRAMES
         if place in f.places.split() and "o" not in f.flags and (who.grown or "g" not in f.flags)
     ]
-    one = pick(rng, frames)
-    two = pick(rng, [f for f in frames if f.verb != one.verb])
-    first, second = (ph.deed(rng, f, who, place="", simple=True, extra=False) for f in (one, two))
+    frame = pick(rng, frames)
+    other = pick(rng, [f for f in frames if f.verb != frame.verb])
+    first = ph.deed(rng, frame, who, place="", simple=True, extra=False)
+    second = ph.deed(rng, other, who, place="", simple=True, extra=False)
     return first, second
 
 
 def order(rng: Random) -> Pair:
-    """After eating bread, Minsu read a book: 빵을 먹은 후에 민수는 책을 읽었다."""
+    """Draws before or after: after eating bread, Minsu read a book, 빵을 먹은 후에."""
     who = ph.subject(rng)
     place = pick(rng, ("library", "home", "kitchen", "cafe", "classroom", "room", "park"))
     first, second = two_deeds(rng, who, place)
@@ -281,7 +282,7 @@ def order(rng: Random) -> Pair:
 
 
 def contrast(rng: Random) -> Pair:
-    """Minsu bought a hat, but Jiyoung bought a bag: 민수는 모자를 샀지만 지영은 가방을 샀다."""
+    """Draws a contrast: Minsu bought a hat, but Jiyoung bought a bag, 모자를 샀지만."""
     one = pick(rng, x.NAMES)
     two = ph.other(rng, one)
     frames = [f for f in u.FRAMES if f.objects not in ("person", "room") and "g" not in f.flags]
@@ -301,7 +302,7 @@ def contrast(rng: Random) -> Pair:
 
 
 def like(rng: Random) -> Pair:
-    """Minsu likes cats but does not like dogs: 민수는 고양이를 좋아하지만 개는 좋아하지 않는다."""
+    """Draws likes and dislikes: Minsu likes cats but does not like dogs."""
     who = ph.subject(rng)
     liked = "fruit drink brew fish dish pet horse farm lesson flower"
     noun = pick(rng, ph.nouns_of(liked))
@@ -331,7 +332,7 @@ def like(rng: Random) -> Pair:
 
 
 def relative(rng: Random) -> Pair:
-    """The cake that Jiyoung baked was delicious: 지영이 구운 케이크는 맛있었다."""
+    """Draws a relative clause: the cake that Jiyoung baked was delicious, 지영이 구운 케이크는."""
     who = ph.subject(rng)
     makers = ("buy", "bake", "draw", "make", "borrow", "choose", "write", "read", "eat", "boil")
     frame = pick(rng, [f for f in u.FRAMES if f.verb in makers])
@@ -349,7 +350,7 @@ def relative(rng: Random) -> Pair:
 
 
 def ask(rng: Random) -> Pair:
-    """What did Minsu buy at the market? 민수는 시장에서 무엇을 샀나요?"""
+    """Draws a question: what did Minsu buy at the market? 민수는 시장에서 무엇을 샀나요?"""
     who = ph.subject(rng)
     draw = rng.random()
     frames = [f for f in u.FRAMES if f.objects not in ("person", "room") and f.places]
@@ -389,7 +390,7 @@ PATTERNS: tuple[tuple[str, float, Callable[[Random], Pair]], ...] = (
 
 
 def draw(rng: Random) -> Pair:
-    """One pair of a random pattern."""
+    """Draws a pair of a pattern, each pattern by its share."""
     at = rng.random()
     for _, share, pattern in PATTERNS:
         at -= share

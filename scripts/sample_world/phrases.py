@@ -1,7 +1,7 @@
-"""Phrases and deeds of the sample world, drawn in both languages at once.
+"""Draws the phrases of the sample world's sentences, in English and Korean at once.
 
-Dedicated to the public domain (CC0 1.0). A pair carries its combinations of content words, such as
-"Minsu+eat+apple"; held-out data is chosen by them (`lrl_jax.sample.world`).
+Dedicated to the public domain (CC0 1.0). Each pair lists the content words it combines, such as
+"Minsu+eat+apple"; `corpora` chooses held-out sentences by them.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,18 +9,18 @@ import functools
 import random
 from typing import NamedTuple, TypeVar
 
-from lrl_jax.sample import grammar as g
-from lrl_jax.sample import lexicon as x
-from lrl_jax.sample import usage as u
-from lrl_jax.sample.lexicon import Noun, Person
-from lrl_jax.sample.usage import Adjective, Frame, Verb
+from . import grammar as g
+from . import lexicon as x
+from . import usage as u
+from .lexicon import Noun, Person
+from .usage import Adjective, Frame, Verb
 
 T = TypeVar("T")
 Random = random.Random
 
 
 class Pair(NamedTuple):
-    """One sentence in both languages. combinations: subject+verb+object triples of lemmas."""
+    """Holds a text in both languages. combinations: its content words, "subject+verb+object"."""
 
     eng: str
     kor: str
@@ -28,13 +28,15 @@ class Pair(NamedTuple):
 
 
 class Phrase(NamedTuple):
+    """Holds a noun phrase in both languages; key: its noun, for combinations."""
+
     eng: str
     kor: str
     key: str
 
 
 class Deed(NamedTuple):
-    """A verb with all that goes with it but its subject: " bread at home", "집에서 빵을 "."""
+    """Holds a verb and the words around it but its subject: " bread at home", "집에서 빵을 "."""
 
     verb: Verb
     eng: str
@@ -43,6 +45,8 @@ class Deed(NamedTuple):
 
 
 class Tense(NamedTuple):
+    """Holds how a verb is inflected in each language."""
+
     eng: Callable[[Verb, bool], str]  # the verb and whether its subject is plural
     kor: Callable[[g.Stem], str]
 
@@ -76,16 +80,18 @@ TENSES = {
 
 
 def pick(rng: Random, items: Sequence[T]) -> T:
-    """One item; only `random()` is promised to stay the same in every Python version."""
+    """Draws one item. Of the generator's methods only `random()` is the same in every Python."""
     return items[int(rng.random() * len(items))]
 
 
 def chance(rng: Random, share: float) -> bool:
+    """Draws True in this share of cases."""
     return rng.random() < share
 
 
 @functools.cache
 def nouns_of(classes: str) -> tuple[Noun, ...]:
+    """Returns the nouns of some classes, whose names are separated by spaces."""
     return tuple(noun for name in classes.split() for noun in x.NOUNS[name])
 
 
@@ -95,28 +101,30 @@ ALL_DEEDS = u.FRAMES + u.ALONE
 
 
 def many(noun: Noun) -> str:
+    """Returns the English plural."""
     return noun.plural or g.plural(noun.eng)
 
 
 def is_plural(noun: Noun) -> bool:
-    """Shoes, gloves and noodles; a sheep is one."""
+    """Says whether a noun is always plural: shoes and noodles are, sheep is not."""
     return noun.plural == noun.eng and not noun.det
 
 
 # ---------------------------------------------------------------------------- people and things
 def lemmas(who: Person) -> tuple[str, ...]:
+    """Returns the English names that combinations use for a person or a group."""
     return who.lemmas or (who.eng.removeprefix("the "),)
 
 
 def couple(one: Person, two: Person) -> Person:
-    """Minsu and Jiyoung: 민수와 지영."""
+    """Joins two people into a subject: Minsu and Jiyoung, 민수와 지영."""
     both = lemmas(one) + lemmas(two)
     kor = f"{g.particle(one.kor, 'with')} {two.kor}"
     return Person(f"{one.eng} and {two.eng}", kor, "they", lemmas=both)
 
 
 def relative_of(rng: Random) -> Person:
-    """Minsu's mother: 민수의 어머니."""
+    """Draws a relative of a named person: Minsu's mother, 민수의 어머니."""
     owner, who = pick(rng, x.NAMES), pick(rng, x.FAMILY)
     return who._replace(
         eng=f"{owner.eng}'s {who.eng}", kor=f"{owner.kor}의 {who.kor}", lemmas=(who.eng,)
@@ -124,6 +132,7 @@ def relative_of(rng: Random) -> Person:
 
 
 def subject(rng: Random, grown: bool = False) -> Person:
+    """Draws a subject: a name, two names, a role or a relative; grown: an adult."""
     draw = rng.random()
     if draw < 0.6:
         return pick(rng, x.NAMES)
@@ -135,16 +144,16 @@ def subject(rng: Random, grown: bool = False) -> Person:
 
 
 def other(rng: Random, who: Person, people: Sequence[Person] = x.NAMES) -> Person:
-    """Someone who is not the subject."""
+    """Draws someone who is not the subject."""
     while True:
-        found = pick(rng, people)
-        if found.eng not in who.eng:
-            return found
+        person = pick(rng, people)
+        if person.eng not in who.eng:
+            return person
 
 
 @functools.cache
 def fitting(noun: Noun, attribute: bool = False, taste: bool = True) -> tuple[Adjective, ...]:
-    """The adjectives that go with a noun."""
+    """Returns the adjectives that suit a noun."""
     return tuple(
         a
         for a in u.ADJECTIVES
@@ -155,18 +164,20 @@ def fitting(noun: Noun, attribute: bool = False, taste: bool = True) -> tuple[Ad
 
 
 def with_article(det: str, phrase: str) -> str:
+    """Puts the article of a noun before a phrase."""
     if det == "a":
         return g.article(phrase)
     return f"{det} {phrase}" if det else phrase
 
 
 def plain(noun: Noun, several: bool = False) -> Phrase:
+    """Returns a noun alone: an apple, or apples."""
     eng = many(noun) if several and noun.det == "a" else with_article(noun.det, noun.eng)
     return Phrase(eng, noun.kor, noun.eng)
 
 
 def described(noun: Noun, adjective: Adjective, several: bool = False) -> Phrase:
-    """A red hat: 빨간 모자."""
+    """Returns a noun with an adjective: a red hat, 빨간 모자."""
     several = several and noun.det == "a"
     bare = f"{adjective.eng} {many(noun) if several else noun.eng}"
     eng = bare if several else with_article(noun.det, bare)
@@ -174,13 +185,14 @@ def described(noun: Noun, adjective: Adjective, several: bool = False) -> Phrase
 
 
 def counted(rng: Random, noun: Noun, least: int = 1, most: int = 10) -> Phrase:
-    """Three apples: 사과 세 개; two cups of tea: 차 두 잔."""
+    """Draws a number for a noun: three apples, 사과 세 개; two cups of tea, 차 두 잔."""
     limit, unit = x.COUNTERS[noun.counter]
     n = least + int(rng.random() * (min(limit, most) - least + 1))
     return counted_as(noun, n, unit)
 
 
 def counted_as(noun: Noun, n: int, unit: tuple[str, ...] | None = None) -> Phrase:
+    """Returns a noun with the number n; unit: "cup of" and its plural, by default the counter's."""
     unit = x.COUNTERS[noun.counter][1] if unit is None else unit
     eng, kor = x.NUMBERS[n - 1]
     words = [eng, unit[n > 1]] if unit else [eng]
@@ -189,7 +201,7 @@ def counted_as(noun: Noun, n: int, unit: tuple[str, ...] | None = None) -> Phras
 
 
 def object_of(rng: Random, frame: Frame, who: Person, simple: bool = False) -> Phrase:
-    """What the verb is done to: plain (t: with "the"), described or counted."""
+    """Draws the object of a verb: alone, with an adjective or with a number."""
     if frame.objects == "person":
         whom = other(rng, who, x.NAMES if chance(rng, 0.7) else x.ROLES)
         return Phrase(whom.eng, whom.kor, lemmas(whom)[0])
@@ -210,7 +222,7 @@ def object_of(rng: Random, frame: Frame, who: Person, simple: bool = False) -> P
 
 
 def spot(rng: Random) -> tuple[Noun, str, str, str]:
-    """Something found on the desk, "on the desk", 책상 위, and a key."""
+    """Draws a thing and its position: the noun, "on the desk", 책상 위, and a key."""
     anchor, words, classes = pick(rng, x.ANCHORS)
     noun, word = pick(rng, nouns_of(classes)), pick(rng, words)
     return noun, f"{word} the {anchor.eng}", f"{anchor.kor} {x.SPOTS[word]}", f"{word} {anchor.eng}"
@@ -218,7 +230,7 @@ def spot(rng: Random) -> tuple[Noun, str, str, str]:
 
 # ---------------------------------------------------------------------------- deeds
 def at(verb: Verb, place: str) -> str:
-    """공원에서 for what is done there, 공원에 for what is put there."""
+    """Returns the place with its particle: 공원에 for what is put there, else 공원에서."""
     return place + ("에" if verb.eng in u.WHERE_TO else "에서")
 
 
@@ -230,7 +242,13 @@ def deed(
     simple: bool = False,
     extra: bool = True,
 ) -> Deed:
-    """Fills a frame. place: a PLACES key, "" for nowhere, None to draw; extra: tool, company."""
+    """Draws a deed of a frame.
+
+    Args:
+      place: a key of PLACES, "" for no place, None to draw one.
+      simple: the object has no adjective and no number.
+      extra: a tool or a companion may be added.
+    """
     verb = u.VERBS[frame.verb]
     eng, kor, key = "", "", verb.eng
     if frame.objects:
@@ -254,7 +272,7 @@ def deed(
 
 
 def follow(rng: Random, who: Person, verbs: str, limit: str) -> Deed:
-    """What someone does for a reason; limit: the places or the one class that make sense."""
+    """Draws a deed that follows from a reason; limit: the places or noun classes that fit it."""
     verb = pick(rng, verbs.split()).replace("_", " ")
     frames = [f for f in ALL_DEEDS if f.verb == verb]
     frames = [f for f in frames if who.grown or "g" not in f.flags] or frames
@@ -265,7 +283,7 @@ def follow(rng: Random, who: Person, verbs: str, limit: str) -> Deed:
 
 
 def journey(rng: Random, habit: bool = False, place: str | None = None) -> Deed:
-    """Going somewhere: go and come 에, return and walk (으)로."""
+    """Draws a way to a place: the verbs go and come take 에, return and walk take (으)로."""
     verb = u.VERBS[pick(rng, ("go", "go") if habit else ("go", "go", "come", "return", "walk"))]
     place = place or pick(rng, x.NEAR if chance(rng, 0.3) else x.FAR)
     if verb.eng == "walk" and place in x.CITIES:
@@ -280,7 +298,7 @@ def journey(rng: Random, habit: bool = False, place: str | None = None) -> Deed:
 
 
 def gift(rng: Random, who: Person, simple: bool = False) -> Deed:
-    """Giving, showing, sending, lending something to someone: 지영에게."""
+    """Draws a deed with a receiver: giving, showing, sending or lending something (지영에게)."""
     frame = pick(rng, u.GIFTS)
     what = object_of(rng, frame, who, simple)
     young = [p for p in x.ROLES if not p.grown]
@@ -291,23 +309,27 @@ def gift(rng: Random, who: Person, simple: bool = False) -> Deed:
 
 
 def keys(who: Person, *deeds: Deed) -> tuple[str, ...]:
+    """Returns the combinations of someone and what they do."""
     return tuple(f"{lemma}+{d.key}" for d in deeds for lemma in lemmas(who))
 
 
 def eng_verb(d: Deed, tense: str, plural: bool) -> str:
+    """Returns an English deed in a tense."""
     return TENSES[tense].eng(d.verb, plural) + d.eng
 
 
 def kor_verb(d: Deed, tense: str) -> str:
+    """Returns a Korean deed in a tense."""
     return d.kor + TENSES[tense].kor(d.verb.stem)
 
 
 def topic(who: Person) -> str:
+    """Returns a Korean person with the topic particle."""
     return g.particle(who.kor, "topic")
 
 
 def tell(who: Person, d: Deed, tense: str, when: tuple[str, str] = ("", ""), front=False) -> Pair:
-    """Subject, deed and time as one sentence; the time stands first or where it usually does."""
+    """Makes a sentence of a subject, a deed and a time; front puts the time first."""
     verb = eng_verb(d, tense, who.pronoun == "they")
     eng_when, kor_when = when
     if front and eng_when:
@@ -320,7 +342,7 @@ def tell(who: Person, d: Deed, tense: str, when: tuple[str, str] = ("", ""), fro
 
 
 def says(who: Person, whom: Person, words: tuple[str, str], key: str = "") -> Pair:
-    """Minsu said to Jiyoung, "Hello.": "안녕"이라고 말했다."""
+    """Makes a quotation: Minsu said to Jiyoung, "Hello.": "안녕"이라고 말했다."""
     quoted = g.particle(f'"{words[1]}"', "quote")
     return Pair(
         f'{who.eng} said to {whom.eng}, "{words[0]}"',
@@ -330,7 +352,7 @@ def says(who: Person, whom: Person, words: tuple[str, str], key: str = "") -> Pa
 
 
 def frames_for(who: Person, has: str = "", lacks: str = "") -> tuple[Frame, ...]:
-    """The frames someone may be the subject of, by flag."""
+    """Returns the frames that suit a subject: with the flag `has`, without the flags `lacks`."""
     return _flagged(has, lacks if who.grown else lacks + "g")
 
 
@@ -340,11 +362,11 @@ def _flagged(has: str, lacks: str) -> tuple[Frame, ...]:
 
 
 def several(frame: Frame) -> Frame:
-    """A habit is about apples, not about one apple; but one rides a bicycle."""
+    """Makes the object plural, as in a habit (eats apples), but for riding (rides a bicycle)."""
     return frame if frame.verb == "ride" else frame._replace(flags=frame.flags + "s")
 
 
 def definite(frame: Frame) -> Frame:
-    """What is asked to be fixed is there already: the desk."""
+    """Gives the object "the" where a request is about a thing that is there: fix the desk."""
     there = frame.verb in ("wash", "cut", "fix", "move")
     return frame._replace(flags=frame.flags + "t") if there else frame

@@ -1,17 +1,17 @@
-"""Short paragraphs of the sample world: one protagonist, in the order of time, in both languages.
+"""Tells short stories of the sample world: paragraphs about one person, in both languages.
 
-Dedicated to the public domain (CC0 1.0). A plot gives its sentences; Korean leaves out the subject
-that English repeats as a pronoun.
+Dedicated to the public domain (CC0 1.0). Each plot draws the sentences of one story, in the order
+of time. Where English repeats the subject as a pronoun, Korean leaves it out.
 """
 
 from collections.abc import Callable, Sequence
 import random
 
-from lrl_jax.sample import grammar as g
-from lrl_jax.sample import lexicon as x
-from lrl_jax.sample import phrases as ph
-from lrl_jax.sample import usage as u
-from lrl_jax.sample.phrases import Deed, Pair, chance, pick
+from . import grammar as g
+from . import lexicon as x
+from . import phrases as ph
+from . import usage as u
+from .phrases import Deed, Pair, chance, pick
 
 Random = random.Random
 Lead = tuple[str, str]
@@ -21,7 +21,7 @@ THERE, THEN, AFTER, LATER = (
 )  # fmt: skip
 FINALLY = ("Later,", "나중에는")
 HOME = Deed(u.VERBS["return"], " home", "집으로 ", "return+home")
-COMPLAINTS = ("boring", "dirty", "heavy")  # no one is happy with these
+COMPLAINTS = ("boring", "dirty", "heavy")  # a story does not praise a thing with these
 TRIPS = {  # a day out: where, the first thing done there, and the second
     "park": ("see ride draw run", "rest take_a_walk read"), "zoo": ("see", "take"),
     "library": ("read study borrow", "write read"), "market": ("buy choose", "buy"),
@@ -29,7 +29,7 @@ TRIPS = {  # a day out: where, the first thing done there, and the second
     "beach": ("swim run", "take rest take_a_walk"), "farm": ("see ride", "plant"),
     "bookstore": ("buy", "buy"), "museum": ("see", "take"), "restaurant": ("eat", "drink eat"),
 }  # fmt: skip
-WORK = {  # what a job is every day: verb, place
+WORK = {  # what people of each job do every day: verb, place
     "teacher": ("teach", "school"), "doctor": ("work", "hospital"), "farmer": ("work", "farm"),
     "nurse": ("work", "hospital"), "chef": ("make", "restaurant"), "painter": ("draw", "park"),
     "singer": ("sing", "park"), "writer": ("write", "library"),
@@ -37,20 +37,20 @@ WORK = {  # what a job is every day: verb, place
 
 
 def passage(beats: Sequence[Pair]) -> Pair:
-    """Several sentences as one text."""
+    """Joins sentences into one text."""
     combinations = tuple(c for b in beats for c in b.combinations)
     return Pair(" ".join(b.eng for b in beats), " ".join(b.kor for b in beats), combinations)
 
 
 def go_on(who: x.Person, d: Deed, tense: str = "past", lead: Lead = NONE) -> Pair:
-    """The protagonist goes on: "Then he bought bread.", "그리고 빵을 샀다."."""
+    """Makes a sentence with a pronoun: "Then he bought bread.", "그리고 빵을 샀다."."""
     verb = ph.eng_verb(d, tense, who.pronoun == "they")
     eng = f"{lead[0]} {who.pronoun} {verb}.".strip()
     return Pair(g.capital(eng), f"{lead[1]} {ph.kor_verb(d, tense)}.".strip(), ph.keys(who, d))
 
 
 def starts(who: x.Person, d: Deed, tense: str = "past", lead: Lead = NONE) -> Pair:
-    """Someone is named: "But Jiyoung read a book.", "하지만 지영은 책을 읽었다."."""
+    """Makes a sentence that names its subject: "But Jiyoung read.", "하지만 지영은 읽었다."."""
     verb = ph.eng_verb(d, tense, who.pronoun == "they")
     eng = f"{lead[0]} {who.eng} {verb}.".strip()
     kor = f"{lead[1]} {ph.topic(who)} {ph.kor_verb(d, tense)}.".strip()
@@ -58,7 +58,7 @@ def starts(who: x.Person, d: Deed, tense: str = "past", lead: Lead = NONE) -> Pa
 
 
 def feels(who: x.Person, mood: str, lead: Lead = NONE, when: Lead = NONE) -> Pair:
-    """Minsu was hungry yesterday; so she was sad: a named subject unless something leads."""
+    """Makes a sentence about a mood; after a lead such as "So" the subject is a pronoun."""
     stem = next(a.stem for a in u.MOODS if a.eng == mood)
     be = "were" if who.pronoun == "they" else "was"
     subject = (who.pronoun, "") if lead[0] else (who.eng, ph.topic(who))
@@ -68,12 +68,12 @@ def feels(who: x.Person, mood: str, lead: Lead = NONE, when: Lead = NONE) -> Pai
 
 
 def noun_of(d: Deed) -> x.Noun | None:
-    """What the deed is done to, where it is a thing of the lexicon."""
+    """Returns the object of a deed if it is a noun of the lexicon."""
     return ph.NOUN.get(d.key.partition("+")[2])
 
 
 def remark(rng: Random, d: Deed) -> list[Pair]:
-    """The soup was delicious: something about the thing just named, if there is anything to say."""
+    """Makes a sentence about the object just named (the soup was delicious), or none."""
     noun = noun_of(d)
     adjectives = [a for a in ph.fitting(noun) if a.eng not in COMPLAINTS] if noun else []
     if not noun or not adjectives:
@@ -85,7 +85,7 @@ def remark(rng: Random, d: Deed) -> list[Pair]:
 
 
 def the(verb: str, noun: x.Noun, eng: str = "", kor: str = "") -> Deed:
-    """A deed to a thing that is known already: found the umbrella."""
+    """Returns a deed whose object the story has named before: found the umbrella."""
     what = g.particle(noun.kor, "object")
     return Deed(u.VERBS[verb], f" the {noun.eng}{eng}", f"{kor}{what} ", f"{verb}+{noun.eng}")
 
@@ -93,7 +93,7 @@ def the(verb: str, noun: x.Noun, eng: str = "", kor: str = "") -> Deed:
 def do(
     rng: Random, who: x.Person, verbs: str, place: str = "", said: bool = False, simple: bool = True
 ) -> Deed:
-    """A deed of one of the verbs, one that is done at the place; said: the sentence names it."""
+    """Draws a deed of one of the verbs that suits a place; said: the sentence names the place."""
     verb = pick(rng, verbs.split()).replace("_", " ")
     frames = [f for f in ph.ALL_DEEDS if f.verb == verb]
     frames = [f for f in frames if who.grown or "g" not in f.flags] or frames
@@ -104,13 +104,14 @@ def do(
 
 
 def hero(rng: Random) -> x.Person:
+    """Draws the person of a story."""
     draw = rng.random()
     return pick(rng, x.NAMES) if draw < 0.75 else pick(rng, x.ROLES)
 
 
 # ---------------------------------------------------------------------------- plots
 def outing(rng: Random) -> list[Pair]:
-    """Someone goes somewhere, does two things there, comes home."""
+    """Tells of a trip: someone goes to a place, does two things there and comes home."""
     who, place = hero(rng), pick(rng, tuple(TRIPS))
     trip = ph.journey(rng, True, place)
     one, two = TRIPS[place]
@@ -129,7 +130,7 @@ def outing(rng: Random) -> list[Pair]:
 
 
 def meeting(rng: Random) -> list[Pair]:
-    """Someone meets a friend; they do something together."""
+    """Tells of two friends who meet and do something together."""
     who = pick(rng, x.NAMES)
     friend = ph.other(rng, who)
     place = pick(rng, ("park", "cafe", "library"))
@@ -151,7 +152,7 @@ def meeting(rng: Random) -> list[Pair]:
 
 
 def mood(rng: Random) -> list[Pair]:
-    """A mood, what follows from it, and how it ends."""
+    """Tells of a mood, what follows from it, and how it ends."""
     who = hero(rng)
     name, tense, verbs, limit = pick(rng, [r for r in u.REASONS if r[0] not in u.WEATHER])
     beats = [feels(who, name, when=pick(rng, x.TIMES["past"]))]
@@ -169,18 +170,18 @@ def mood(rng: Random) -> list[Pair]:
 
 
 def lost(rng: Random) -> list[Pair]:
-    """Someone loses a thing; a friend finds it and gives it back."""
+    """Tells of a lost thing that a friend finds and gives back."""
     who = pick(rng, x.NAMES)
     friend = ph.other(rng, who)
     first = do(rng, who, "lose", pick(rng, ("park", "station", "market")), said=True)
     noun = noun_of(first)
     assert noun, "only things are lost"
-    found = the("find", noun)
-    kor = f"하지만 {g.particle(friend.kor, 'subject')} {ph.kor_verb(found, 'past')}."
+    finding = the("find", noun)
+    kor = f"하지만 {g.particle(friend.kor, 'subject')} {ph.kor_verb(finding, 'past')}."
     return [
         ph.tell(who, first, "past", pick(rng, x.TIMES["past"]), chance(rng, 0.4)),
         feels(who, "sad", SO),
-        Pair(f"But {friend.eng} found the {noun.eng}.", kor, ph.keys(friend, found)),
+        Pair(f"But {friend.eng} found the {noun.eng}.", kor, ph.keys(friend, finding)),
         starts(friend, the("give", noun, f" to {who.eng}", f"{who.kor}에게 ")),
         ph.says(who, friend, ("Thank you.", "고마워")),
         *([feels(who, "happy")] if chance(rng, 0.4) else []),
@@ -188,7 +189,7 @@ def lost(rng: Random) -> list[Pair]:
 
 
 def birthday(rng: Random) -> list[Pair]:
-    """A gift for a friend's birthday."""
+    """Tells of a gift for a friend's birthday."""
     who = pick(rng, x.NAMES)
     friend = ph.other(rng, who)
     first = do(rng, who, "buy choose", "store", said=True)
@@ -211,7 +212,7 @@ def birthday(rng: Random) -> list[Pair]:
 
 
 def portrait(rng: Random) -> list[Pair]:
-    """Who someone is: work, habits, likes, wishes."""
+    """Describes someone: work, habits, likes, wishes."""
     who, job = pick(rng, x.NAMES), pick(rng, [j for j in x.JOBS if j.eng in WORK])
     verb, place = WORK[job.eng]
     when = pick(rng, x.TIMES["habit"])
@@ -253,7 +254,7 @@ def _tastes(rng: Random, who: x.Person) -> list[Pair]:
 
 
 def view(rng: Random) -> list[Pair]:
-    """What there was somewhere, and who was looking."""
+    """Describes a place with animals, and what someone does there."""
     who = hero(rng)
     frame = pick(rng, [f for f in u.SCENES if f.objects in ("pet", "farm horse", "wild")])
     place = pick(rng, frame.places.split())
@@ -290,7 +291,7 @@ def view(rng: Random) -> list[Pair]:
 
 
 def weather(rng: Random) -> list[Pair]:
-    """The weather, and what it keeps one from doing or calls for."""
+    """Tells of the weather and of what someone does, or cannot do, because of it."""
     who = hero(rng)
     sky, tense, verbs, limit = pick(rng, [r for r in u.REASONS if r[0] in u.WEATHER])
     when = pick(rng, x.TIMES["past"])
@@ -309,7 +310,7 @@ def weather(rng: Random) -> list[Pair]:
 
 
 def friends(rng: Random) -> list[Pair]:
-    """Two friends go somewhere and do different things there."""
+    """Tells of two friends who go to a place and do different things there."""
     one = pick(rng, x.NAMES)
     two = ph.other(rng, one)
     both = ph.couple(one, two)
@@ -328,7 +329,7 @@ def friends(rng: Random) -> list[Pair]:
 
 
 def plan(rng: Random) -> list[Pair]:
-    """What someone will do."""
+    """Tells what someone plans to do."""
     who, place = hero(rng), pick(rng, tuple(TRIPS))
     one, two = TRIPS[place]
     first = second = do(rng, who, one, place, simple=False)
@@ -346,7 +347,7 @@ def plan(rng: Random) -> list[Pair]:
 
 
 def routine(rng: Random) -> list[Pair]:
-    """What someone does day after day."""
+    """Tells what someone does every day."""
     who = hero(rng)
     when = pick(rng, [t for t in x.TIMES["habit"] if "evening" not in t[0]])
     verbs = ["drink eat", "read write listen_to", "clean bake play draw", "study sing"]
@@ -367,5 +368,5 @@ PLOTS: tuple[Callable[[Random], list[Pair]], ...] = (
 
 
 def draw(rng: Random) -> list[Pair]:
-    """The sentences of one paragraph."""
+    """Draws the sentences of one paragraph."""
     return pick(rng, PLOTS)(rng)

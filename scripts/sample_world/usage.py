@@ -1,15 +1,17 @@
-"""The verbs and adjectives of the sample world and what goes with what, so no sentence is nonsense.
+"""Lists the verbs and adjectives of the sample world and the nouns and places that suit each.
 
-Dedicated to the public domain (CC0 1.0). Each English word has one Korean translation in its
-context (a cold day is 춥다, cold water 차갑다).
+Sentences made by these tables make sense. Dedicated to the public domain (CC0 1.0). Each English
+word has one Korean translation in its context (a cold day is 춥다, cold water is 차갑다).
 """
 
 from typing import NamedTuple
 
-from lrl_jax.sample.grammar import Stem
+from .grammar import Stem
 
 
 class Verb(NamedTuple):
+    """Holds the English forms of a verb and its Korean stem."""
+
     eng: str
     past: str
     ing: str
@@ -17,11 +19,12 @@ class Verb(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What a verb goes with. Words are separated by spaces; "" is none.
+    """Lists the objects, places and tools that suit a verb, separated by spaces; "" for none.
 
-    objects: noun classes (or "person", "room"); places: PLACES keys; tools: TOOLS keys;
-    flags: h habit, n no counted objects, g grown-ups only, l "let's" and company, p "please",
-    c a skill, o only the past, s plural objects, x no word of taste (nobody washes a sweet apple).
+    objects: noun classes (or "person", "room"); places: keys of PLACES; tools: keys of TOOLS;
+    flags: h may be a habit, n objects are not counted, g adults only, l fits "let's" and a
+    companion, p fits "please", c is a skill ("can"), o past tense only, s plural objects, t the
+    object takes "the", x no adjective of taste (nobody washes a sweet apple).
     """
 
     verb: str
@@ -32,7 +35,7 @@ class Frame(NamedTuple):
 
 
 class Adjective(NamedTuple):
-    """fits: noun classes; opposite: its English opposite; attribute: may stand before a noun."""
+    """Holds an adjective. fits: noun classes; attribute: whether it may stand before a noun."""
 
     eng: str
     stem: Stem
@@ -94,7 +97,7 @@ VERBS = {
     )
 }  # fmt: skip
 
-WHERE_TO = ("plant",)  # a place takes 에 with these verbs, 에서 with all others
+WHERE_TO = ("plant",)  # the place of these verbs takes 에, of all others 에서
 FRAMES = (
     Frame("eat", "fruit baked", "kitchen park home garden classroom", flags="hl"),
     Frame("eat", "dish fish boiled", "restaurant kitchen home", flags="hl"),
@@ -167,7 +170,7 @@ GIFTS = (
     Frame("send", "letter book photo clothes", ""),
     Frame("lend", "thing pencil book", "", flags="n"),
 )
-SCENES = (  # what there is, and where
+SCENES = (  # "there is": the nouns and their places
     Frame("be", "pet", "park garden village"),
     Frame("be", "farm horse", "farm village"),
     Frame("be", "wild", "zoo forest"),
@@ -222,7 +225,7 @@ WEATHER = {
     "it was cold": Stem("날씨가 춥", "ㅂ"), "it was hot": Stem("날씨가 덥", "ㅂ"),
     "it was warm": Stem("날씨가 따뜻하"),
 }  # fmt: skip
-# What follows from a mood or the weather: tense, verbs, and the places or the frame that fit.
+# What a mood or the weather leads to: tense, verbs, and the places or noun classes that fit.
 REASONS = (
     ("hungry", "past", "eat", ""), ("thirsty", "past", "drink", "water drink"),
     ("tired", "past", "sleep rest", ""), ("bored", "past", "watch read draw play listen_to", ""),
