@@ -3,9 +3,9 @@
 from collections import Counter
 import gzip
 import json
-from pathlib import Path
 import pickle
 
+from conftest import DATA, NO_DATA
 import hand_byte_level as hand
 from hand_byte_level import AB, ABC, BOS, EOS, G_AB
 from hypothesis import given, settings
@@ -18,7 +18,6 @@ from lrl_jax.vocab import byte_level, choose, pretokenize, prove, ranks, splice
 from lrl_jax.vocab.auto import AutoCodec
 from lrl_jax.vocab.tokenizer import Tokenizer, from_files, load
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 STYLES = sorted(hand.TREES)
 MADE = {style: hand.make(style) for style in STYLES}
 anything = st.text(
@@ -368,7 +367,7 @@ def llama3() -> Tokenizer:
     """Llama 3: 128,000 pieces; its 256 special tokens are in no file but the config."""
     path = DATA / "tokenizers" / "llama3" / "tokenizer.json.gz"
     if not path.exists():
-        pytest.skip("needs ../shared/data")
+        pytest.skip(NO_DATA)
     tree = json.loads(gzip.decompress(path.read_bytes()))
     names = ["<|begin_of_text|>", "<|end_of_text|>"]
     names += [f"<|reserved_special_token_{n}|>" for n in range(254)]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import byte_tokenizer
+from conftest import DATA, NO_DATA
 import hand_tokenizer
 import pytest
 
@@ -14,7 +15,6 @@ from lrl_jax import text
 from lrl_jax.vocab import choose, learn, splice
 from lrl_jax.vocab.tokenizer import Tokenizer, family, load
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 ENGLISH = list(itertools.islice(text.lines("sample:train.eng"), 800))
 KOREAN = list(itertools.islice(text.lines("sample:train.kor"), 800))
 HANGUL, LATIN = ("Hang",), ("Latn",)
@@ -218,7 +218,7 @@ def test_a_budget_without_text_is_refused():
 def test_llama_2_goes_on_as_well_as_it_is_appended_to():
     folder, corpus = DATA / "tokenizers" / "llama2", DATA / "mono" / "ko"
     if not folder.exists():
-        pytest.skip("needs ../shared/data")
+        pytest.skip(NO_DATA)
     base = load(folder)
     lines = list(text.lines(str(corpus / "korquad_dev_contexts.txt")))
     got = choose.continued(lines, 4000, HANGUL, 0.9995, base)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+from conftest import DATA, NO_DATA
 import hand_tokenizer
 import ml_dtypes
 import numpy as np
@@ -15,7 +16,6 @@ from lrl_jax.embeddings.clues import Sources
 from lrl_jax.embeddings.table import STRATEGIES, grow
 from lrl_jax.vocab import splice, tokenizer
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 SPACE, A, B, C, _A, _B, _C = range(259, 266)  # the hand tokenizer's pieces
 
 
@@ -284,7 +284,7 @@ def test_every_strategy_works_on_what_is_built_for_it(name, base, tmp_path):
 def test_llama_2_with_chinese_pieces_has_parents_and_surfaces_that_spell():
     path = DATA / "tokenizers" / "llama2" / "tokenizer.model"
     if not path.exists():
-        pytest.skip("no copy of Llama 2's tokenizer here")
+        pytest.skip(NO_DATA)
     base = tokenizer.load(path)
     new, plan = splice.splice(base, ["中国", "中国人", "▁中", "人民"])
     surfaces = clues.surfaces(base)

@@ -1,8 +1,8 @@
 """Words remembered: the ids of a text are the library's, whatever stands between its words."""
 
-from pathlib import Path
 import pickle
 
+from conftest import DATA, needs_data
 import hand_tokenizer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -13,7 +13,6 @@ from lrl_jax import text
 from lrl_jax.vocab import codecs, tokenizer
 from lrl_jax.vocab.codecs import SentencePieceCodec, WordCodec
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 HAND = hand_tokenizer.make()
 MODEL = HAND.files["tokenizer.model"]
 LIBRARY = SentencePieceCodec(MODEL)
@@ -103,7 +102,7 @@ def test_words_that_may_be_joined_are_not_taken_apart(change):
     assert not codecs.apart(changed(change))
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
+@needs_data
 def test_llama_2_spells_real_text_the_same_either_way():
     real = tokenizer.load(DATA / "tokenizers" / "llama2")
     assert isinstance(real.codec, WordCodec)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import byte_tokenizer
+from conftest import DATA, NO_DATA
 import hand_tokenizer
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
@@ -11,7 +12,7 @@ from sentencepiece import sentencepiece_model_pb2 as spm
 from lrl_jax.vocab import donor, learn, sentencepieces, splice
 from lrl_jax.vocab.tokenizer import Tokenizer, family, from_bytes, load
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "tokenizers"
+TOKENIZERS = DATA / "tokenizers"
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
 KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다", "고양이와 강아지가 갑니다"] * 3
 HANGUL, LATIN = ("Hang",), ("Latn",)
@@ -178,9 +179,9 @@ def test_learnt_tokenizers_have_no_flaws():
 
 # ---------------------------------------------------------------------------- published ones
 def published(name: str) -> Path:
-    if not DATA.exists():
-        pytest.skip("needs ../shared/data")
-    return DATA / name
+    if not TOKENIZERS.exists():
+        pytest.skip(NO_DATA)
+    return TOKENIZERS / name
 
 
 def test_the_flaws_of_a_published_extension_are_found():
@@ -197,7 +198,7 @@ def test_other_published_tokenizers_have_none(name):
 
 def test_the_chinese_vocabulary_gives_llama_2_its_han_pieces():
     got = donor.pieces(
-        published("chinese_sp_20k/chinese_sp.model"), load(DATA / "llama2"), ("Hani",)
+        published("chinese_sp_20k/chinese_sp.model"), load(TOKENIZERS / "llama2"), ("Hani",)
     )
     assert sum(not piece.startswith("▁") for piece in got.pieces) == 16_976
     assert got.left_out == {"are not in the scripts": 2_157, "the base has": 700}

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import byte_tokenizer
+from conftest import DATA, NO_DATA
 import hand_tokenizer
 import pytest
 from rich.console import Console
@@ -17,7 +18,6 @@ from lrl_jax import text
 from lrl_jax.vocab import fertility, fertility_rows, learn, pretokenize, splice, tokenizer
 from lrl_jax.vocab.fertility_rows import Text, measure
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 ENGLISH = ["ab ab", "ab"]
 KOREAN = ["가 나", "다"]
 HAND = hand_tokenizer.make()
@@ -300,7 +300,7 @@ def published_tokenizer(folder: Path) -> tokenizer.Tokenizer:
 def test_measured_fertility_of_real_tokenizers_is_reproduced(name):
     folder = DATA / "tokenizers" / name
     if not folder.exists():
-        pytest.skip("needs ../shared/data")
+        pytest.skip(NO_DATA)
     flores = DATA / "parallel" / "flores101_first200"
     texts = {code: list(text.lines(f"{flores}/{code}.devtest")) for code in LANGUAGES}
     rows = fertility.report({name: published_tokenizer(folder)}, texts, reference="eng")
@@ -314,7 +314,7 @@ def test_measured_fertility_of_real_tokenizers_is_reproduced(name):
 def test_the_universal_declaration_is_read_with_its_names():
     folder = DATA / "udhr"
     if not folder.exists():
-        pytest.skip("needs ../shared/data")
+        pytest.skip(NO_DATA)
     texts = fertility.texts_in(folder)
     assert len(texts) == 277
     assert len({text.script for text in texts.values()}) == 33

@@ -2,15 +2,13 @@
 
 from collections import Counter
 import json
-from pathlib import Path
 
+from conftest import DATA, NO_DATA
 import pytest
 
 from lrl_jax import recipe_data
 from lrl_jax.data import filters
 from lrl_jax.text import Bad
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 
 
 def texts(**filtered):
@@ -236,9 +234,9 @@ def test_a_dataset_of_which_nothing_is_left_says_why():
 
 
 def test_english_answers_of_korean_instructions_are_all_found():
-    path = SHARED / "instruct" / "kullm_user_oriented_eval_ko.jsonl"
+    path = DATA / "instruct" / "kullm_user_oriented_eval_ko.jsonl"
     if not path.exists():
-        pytest.skip("needs ../shared/data")
+        pytest.skip(NO_DATA)
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     records = [{"instruction": row["instruction"], **row["instances"][0]} for row in rows]
     kept, sieve = sift(instructions(scripts=["Hang"]), records)

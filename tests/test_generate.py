@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
+from conftest import DATA, NO_DATA, data_file
 import hand_tokenizer
 import jax
 import numpy as np
@@ -19,7 +19,6 @@ from lrl_jax.vocab import tokenizer
 
 BOS, EOS = 1, 2
 PROMPTS = [[5, 6, 7], [], [8] * 40, [9, 10], [11, 12, 13, 14]]
-DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +109,7 @@ def test_text_is_encoded_and_decoded_by_the_one_tokenizer():
 def stories():
     folder = DATA / "models" / "stories260K-hf"
     if not folder.exists():
-        pytest.skip("needs ../shared/data")
+        pytest.skip(NO_DATA)
     cfg = families.config_from_hf(load.read_config(folder), "float32")
     mesh = meshes.make(recipe_train.Mesh(fsdp=1), jax.devices()[:1])
     params = load.load(folder, cfg, meshes.param_shardings(cfg, mesh), "float32")
@@ -118,18 +117,19 @@ def stories():
 
 
 def test_a_released_model_tells_its_released_story(stories):
-    folder, cfg, params, own = stories
+    _, cfg, params, own = stories
     (ids,) = generate.generate_ids(
         cfg, params, [[]], 200, bos_id=own.bos_id, eos_id=own.eos_id, batch_size=1
     )
-    assert [own.bos_id, *ids] == json.loads((folder / "golden.json").read_text())["greedy_ids_200"]
     want = (DATA / "models" / "stories260K-raw" / "expected_greedy_200.txt").read_text()
     assert own.decode(ids) == want
+    golden = json.loads(data_file("models/stories260K-hf/golden.json").read_text())
+    assert [own.bos_id, *ids] == golden["greedy_ids_200"]
 
 
 def test_a_released_models_logits_are_ours(stories):
-    folder, cfg, params, _ = stories
-    golden = np.load(folder / "golden_logits_greedy64.npz")
+    _, cfg, params, _ = stories
+    golden = np.load(data_file("models/stories260K-hf/golden_logits_greedy64.npz"))
     got = logits(params, golden["input_ids"][None], cfg=cfg)[0]
     np.testing.assert_allclose(got, golden["logits"], rtol=0, atol=1e-4)
 

@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from conftest import DATA, needs_data
 import pytest
 
 from lrl_jax import recipe_data, recipe_file
 from lrl_jax.data import records
 from lrl_jax.text import Bad
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
 MITS = "taco-datasets/multilingual-instruction-tuning-dataset "  # the space is theirs
 
 

@@ -2,14 +2,12 @@
 
 import json
 import math
-from pathlib import Path
 
+from conftest import DATA, NO_DATA
 import pytest
 import sacrebleu
 
 from lrl_jax.evaluate import metrics
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def test_scores_equal_sacrebleus_own():
@@ -97,7 +95,7 @@ def test_baselines_without_text_are_refused(training, test, order, says):
 def test_korean_baselines_on_flores():
     folder = DATA / "mono" / "ko"
     if not folder.exists():
-        pytest.skip("needs ../shared/data")
+        pytest.skip(NO_DATA)
     training = (folder / "korquad_dev_contexts.txt").read_text().splitlines()
     reviews = (folder / "nsmc_raw_sample.jsonl").read_text().splitlines()
     training += [json.loads(line)["text"] for line in reviews]

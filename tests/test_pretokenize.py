@@ -2,9 +2,9 @@
 
 import gzip
 import json
-from pathlib import Path
 import unicodedata
 
+from conftest import DATA, NO_DATA
 import hand_byte_level as hand
 import hand_tokenizer
 from hypothesis import given, settings
@@ -15,7 +15,6 @@ from lrl_jax import text
 from lrl_jax.vocab import byte_level, pretokenize
 from lrl_jax.vocab.tokenizer import Tokenizer, from_files
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 NEPALI = "नेपाली भाषा"
 CUT_AT_MARKS = ("llama3", "qwen2", "gpt2")
 PAIRS = {name: (made := hand.make(name), pretokenize.mark_aware(made)) for name in CUT_AT_MARKS}
@@ -127,7 +126,7 @@ def test_the_floor_is_pre_tokens_a_word():
 def llama3() -> tuple[Tokenizer, Tokenizer]:
     path = DATA / "tokenizers" / "llama3" / "tokenizer.json.gz"
     if not path.exists():
-        pytest.skip("needs ../shared/data")
+        pytest.skip(NO_DATA)
     tree = json.loads(gzip.decompress(path.read_bytes()))
     tree["added_tokens"] = [hand.token(128_000, "<s>"), hand.token(128_001, "</s>")]
     base = from_files(hand.files(tree), "llama3")

@@ -5,6 +5,7 @@ import itertools
 import json
 from pathlib import Path
 
+from conftest import DATA, needs_data
 import pytest
 
 from lrl_jax import text
@@ -13,12 +14,11 @@ from lrl_jax.vocab import build, prove, splice
 from lrl_jax.vocab import tokenizer as tokenizers
 from lrl_jax.vocab.tokenizer import Tokenizer
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 NTREX, FLORES = DATA / "parallel/ntrex128", DATA / "parallel/flores101_first200"
 ENGLISH = (f"{NTREX}/newstest2019-src.eng.txt", f"{FLORES}/eng.devtest")  # 2,197 lines
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data"),
+    needs_data,
 ]
 
 

@@ -1,8 +1,8 @@
 """Splicing: the base language keeps its ids, new pieces work, both written forms are one."""
 
 import json
-from pathlib import Path
 
+from conftest import DATA, NO_DATA
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
@@ -12,7 +12,6 @@ from lrl_jax.vocab.auto import AutoCodec
 from lrl_jax.vocab.sentencepieces import proto_of
 from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes, from_files, load
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 FLORES = DATA / "parallel" / "flores101_first200"
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
 KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다", "고양이와 강아지가 갑니다"] * 3
@@ -235,7 +234,7 @@ def test_writing_twice_gives_the_same_bytes(base, tmp_path):
 def real(name: str) -> Tokenizer:
     path = DATA / "tokenizers" / name
     if not path.exists():
-        pytest.skip("needs ../shared/data")
+        pytest.skip(NO_DATA)
     return load(path)
 
 

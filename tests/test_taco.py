@@ -3,15 +3,13 @@
 import json
 from pathlib import Path
 
+from conftest import DATA, needs_data
 from hand_tokenizer import make
 import pytest
 
 from lrl_jax import recipe_data
 from lrl_jax.data import records, taco, templates
 from lrl_jax.text import Bad
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
 
 
 def dataset(english, translated, language="kor_Hang") -> recipe_data.Dataset:

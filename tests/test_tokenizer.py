@@ -1,15 +1,14 @@
 """The tokenizer: text in, ids out, and what it says about files that are not a tokenizer."""
 
-from pathlib import Path
 import pickle
 
+from conftest import DATA, NO_DATA
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax.vocab import learn, sentencepieces
 from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes, load
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
 
 
@@ -116,7 +115,7 @@ def test_a_missing_file_and_a_folder_without_a_model_say_what_to_bring(tmp_path)
 def test_real_tokenizers_load(name, size):
     folder = DATA / "tokenizers" / name
     if not folder.exists():
-        pytest.skip("needs ../shared/data")
+        pytest.skip(NO_DATA)
     words = load(folder)
     got = (words.bos_id, words.eos_id, words.pad_id, words.size)
     assert got == (1, 2, 2, size)
@@ -125,6 +124,6 @@ def test_real_tokenizers_load(name, size):
 def test_a_real_tiktoken_file_is_refused():
     folder = DATA / "tokenizers" / "llama3"
     if not folder.exists():
-        pytest.skip("needs ../shared/data")
+        pytest.skip(NO_DATA)
     with pytest.raises(ValueError, match="tiktoken"):
         load(folder)
