@@ -1,16 +1,21 @@
 #!/usr/bin/env bash
-# Real weights learn real Korean: configs/real_korean.yaml, and the same run without English replay
-# beside it, to show what the replay is for. DATA is the folder of public data the recipe names.
+# Teaches real weights real Korean: configs/real_korean.yaml, and the same run without English replay
+# beside it, to show what the replay is for. DATA is the folder that scripts/get_data.py fills; the
+# recipes read it as runs/public_data. `scripts/real_korean.sh prepare` only prepares the text.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-DATA=${DATA:-../shared/data}
-[ -d "$DATA/models/stories260K-hf" ] || { echo "no $DATA/models/stories260K-hf; set DATA" >&2; exit 3; }
+DATA=${DATA:-${LRL_TEST_DATA:-test_data}}
+[ -d "$DATA/models/stories260K-hf" ] || {
+  echo "no $DATA/models/stories260K-hf: python scripts/get_data.py --to $DATA fetches it; data elsewhere: DATA=FOLDER $0" >&2
+  exit 3
+}
 # Large pages for large buffers: a third more tokens a second on CPUs (docs/log.md).
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 LRL=${LRL:-$([ -x .venv/bin/lrl ] && echo .venv/bin/lrl || echo lrl)}
 
 # Review text without its JSON, and stories cut into what is replayed and what is held out.
 mkdir -p runs/real_text
+ln -sfn "$(cd "$DATA" && pwd)" runs/public_data
 python3 - "$DATA" <<'PY'
 import json, pathlib, sys
 data, out = pathlib.Path(sys.argv[1]), pathlib.Path("runs/real_text")
@@ -21,6 +26,8 @@ stories = (data / "mono/en/tinystories_sample.txt").read_text(encoding="utf-8").
 (out / "stories.replay.txt").write_text("\n".join(stories[:2000]) + "\n", encoding="utf-8")
 (out / "stories.heldout.txt").write_text("\n".join(stories[2000:]), encoding="utf-8")
 PY
+
+[ "${1:-}" != prepare ] || exit 0
 
 $LRL run configs/real_korean.yaml "$@"
 $LRL run configs/real_korean.yaml name=real_korean_no_replay \

@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# TaCo on the aligned Alpaca files in English and German: configs/taco_en_de.yaml. DATA is the folder
-# of public data that holds instruct/alpaca_en_12k.json and instruct/alpaca_de_openai_12k.json.
+# Runs TaCo on the aligned Alpaca files in English and German: configs/taco_en_de.yaml. DATA is the
+# folder that scripts/get_data.py fills.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-DATA=${DATA:-../shared/data}
-[ -f "$DATA/instruct/alpaca_en_12k.json" ] || { echo "no $DATA/instruct/alpaca_en_12k.json; set DATA" >&2; exit 3; }
+DATA=${DATA:-${LRL_TEST_DATA:-test_data}}
+[ -f "$DATA/instruct/alpaca_en_12k.json" ] || {
+  echo "no $DATA/instruct/alpaca_en_12k.json: python scripts/get_data.py --to $DATA --only instruct/alpaca fetches it; data elsewhere: DATA=FOLDER $0" >&2
+  exit 3
+}
 # Large pages for large buffers: a third more tokens a second on CPUs (docs/log.md).
 export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 LRL=${LRL:-$([ -x .venv/bin/lrl ] && echo .venv/bin/lrl || echo lrl)}

@@ -47,6 +47,13 @@ def test_make_targets_of_the_readme_exist():
         assert re.search(rf"(?m)^{target}:", makefile), target
 
 
+def test_the_product_names_no_folder_beside_the_checkout():
+    for folder in ("configs", "docs", "lrl_jax", "scripts", "tpu"):
+        for path in (ROOT / folder).rglob("*.*"):
+            if path.suffix in (".py", ".md", ".yaml", ".sh"):
+                assert "../shared" not in path.read_text(encoding="utf-8"), path
+
+
 def test_the_repository_names_no_machine_and_no_registry():
     hosts = ("/wor" + "k/", "pyp" + "i.org", "python" + "hosted", "registry.np" + "mjs")
     for path in ROOT.rglob("*"):

@@ -3,7 +3,9 @@
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import io
 import json
+import os
 from pathlib import Path
+import subprocess
 import tarfile
 import threading
 
@@ -236,3 +238,16 @@ def test_the_table_is_sound():
 def test_the_data_at_hand_is_that_of_the_table(capsys):
     folder = data_file(".")
     assert get_data.main(["--to", str(folder), "--check"]) == 0, capsys.readouterr().out
+
+
+# ---------------------------------------------------------------------------- scripts that read it
+@pytest.mark.parametrize("script", ["real_korean.sh", "taco_en_de.sh"])
+def test_a_script_without_its_data_says_how_to_get_it(script, tmp_path):
+    got = subprocess.run(
+        [get_data.CHECKOUT / "scripts" / script],
+        capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "DATA": str(tmp_path)},
+    )  # fmt: skip
+    assert got.returncode == 3
+    assert f"python scripts/get_data.py --to {tmp_path}" in got.stderr
+    assert "DATA=FOLDER" in got.stderr

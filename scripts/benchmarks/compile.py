@@ -2,7 +2,7 @@
 
     python scripts/benchmarks/compile.py --maxtext .venv-maxtext/bin/python [--only llama2-7b]
 
-No TPU is needed: libtpu compiles on any Linux machine (pip install "lrl_jax[fit]"; MaxText wants
+No TPU is needed: libtpu compiles on any Linux machine (`pip install -e ".[fit]"`; MaxText wants
 a Python 3.12 of its own with maxtext, jax and the same libtpu). Both get the compiler options of
 lrl_jax/chips.py. A compile takes one to five CPU minutes; what FOLDER (--folder) holds already is
 not made again unless --fresh is given. Prints a line a setting: estimated milliseconds for 4,096

@@ -1,18 +1,19 @@
 """Text for the data benchmark: documents of sentences, a line each, of log-normal lengths.
 
-Sentences are those of ../shared/data's parallel sets where that folder is; else made here, of
-words as frequent as Zipf's law says.
+Sentences are those of the parallel sets that scripts/get_data.py fetches, where they are there;
+else made here, of words as frequent as Zipf's law says.
 """
 
 from collections.abc import Iterator
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import vocab
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
-LLAMA = SHARED / "tokenizers" / "llama2"
+DATA = Path(os.environ.get("LRL_TEST_DATA") or Path(__file__).parents[2] / "test_data")
+LLAMA = DATA / "tokenizers" / "llama2"
 SETS = {  # a sentence a line
     "ko": (
         "korean_english_park/korean-english-park.dev.ko",
@@ -46,13 +47,13 @@ def write(folder: Path, megabytes: float) -> dict[str, list[str]]:
 
 def real() -> bool:
     """Whether there are real sentences."""
-    return all((SHARED / "parallel" / name).exists() for names in SETS.values() for name in names)
+    return all((DATA / "parallel" / name).exists() for names in SETS.values() for name in names)
 
 
 def sentences(language: str) -> list[str]:
     """Every different sentence there is of a language."""
     if real():
-        paths = [SHARED / "parallel" / name for name in SETS[language]]
+        paths = [DATA / "parallel" / name for name in SETS[language]]
         lines = [" ".join(line.split()) for path in paths for line in _lines(path)]
         return [line for line in dict.fromkeys(lines) if line]
     rng = np.random.default_rng(0)
