@@ -11,7 +11,7 @@ MAX_LINES = 400
 
 # A module may import its own rank and any rank above it, never one below.
 RANKS = (
-    ("sample", "chips"),
+    ("sample", "chips", "extras"),
     (
         "recipe_vocab",
         "recipe_data",

@@ -213,7 +213,7 @@ def test_the_verb_refuses_a_machine_it_does_not_know(on, words, capsys):
 
 # ---------------------------------------------------------------------------- compiling
 needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason='no libtpu: pip install "lrl_jax[fit]"'
+    importlib.util.find_spec("libtpu") is None, reason="no libtpu: the extra `fit`"
 )
 SMALL = dataclasses.replace(
     CFG, vocab_size=500, width=256, depth=2, mlp_width=512, head_width=64, dtype="bfloat16"

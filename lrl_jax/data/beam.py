@@ -19,6 +19,7 @@ from etils import epath
 from lrl_jax.data import rows
 from lrl_jax.data.pack import Job, Tick
 from lrl_jax.data.workers import Runner, Work
+from lrl_jax.extras import how_to_install
 from lrl_jax.text import DataError
 
 RUNNERS = {
@@ -92,6 +93,6 @@ def _beam(name: str) -> Any:
         return importlib.import_module("apache_beam")
     except ImportError as e:
         raise ValueError(
-            f'--runner {name} needs Apache Beam ({e}): pip install "lrl-jax[beam]", or leave '
+            f"--runner {name} needs Apache Beam ({e}): {how_to_install('beam')}; or leave "
             "--runner out to use the cores of this machine"
         ) from None

@@ -21,6 +21,7 @@ import numpy as np
 from lrl_jax import text
 from lrl_jax.data import formats
 from lrl_jax.data.files import Span
+from lrl_jax.extras import how_to_install
 from lrl_jax.recipe_data import Hub, Tfds
 
 EXAMPLES = 50_000  # of a shard, where the catalogue lets us choose
@@ -185,7 +186,7 @@ def _stream(place: Hub, commit: str) -> Any:
         import datasets
     except ImportError:
         raise text.DataError(
-            f"{name(place)}: reading it needs the extra `hub`: pip install 'lrl_jax[hub]'"
+            f"{name(place)}: reading it needs the extra `hub`: {how_to_install('hub')}"
         ) from None
     local = _local(place)
     script = local and (local if local.suffix == ".py" else local / f"{local.name}.py")

@@ -3,7 +3,7 @@
     target = describe("v5e-64")
     mesh = lrl_jax.mesh.make(recipe.train.mesh, target.devices)
 
-What compiles for a TPU is libtpu (pip install "lrl_jax[fit]"), on any Linux machine.
+What compiles for a TPU is libtpu (the extra `fit`), on any Linux machine.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ import jax
 from jax.experimental import topologies
 
 from lrl_jax import chips
+from lrl_jax.extras import how_to_install
 
 # Chips along each side of a slice, by how many chips there are (cloud.google.com/tpu/docs).
 SQUARES = {
@@ -127,7 +128,7 @@ def _tpus(target: Target) -> Sequence[Any]:
     if importlib.util.find_spec("libtpu") is None:
         raise ValueError(
             f"{target.name}: compiling for a TPU needs libtpu, which needs no TPU: "
-            'pip install "lrl_jax[fit]" (Linux)'
+            f"{how_to_install('fit')} (Linux)"
         )
     for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
