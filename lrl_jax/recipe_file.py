@@ -8,7 +8,6 @@ YAML is read as 1.2 (ruamel), where the Norwegian code `no` is a string and `1e-
 from collections.abc import Iterator, Sequence
 import io
 import json
-import re
 import typing
 from typing import Any
 
@@ -16,6 +15,7 @@ from etils import epath
 import pydantic
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.tokens import AliasToken, AnchorToken
 
 from lrl_jax import recipe_data
 from lrl_jax.languages import english_name
@@ -185,10 +185,12 @@ def _read_yaml(path: epath.Path) -> dict:
         raise ValueError(f"{path}: is a folder; a recipe is a YAML file") from None
     if len(data) > MAX_BYTES:
         raise ValueError(f"{path}: {len(data)} bytes; a recipe has at most {MAX_BYTES}")
-    if re.search(rb"(?m)^[^#'\"\n]*[:\-\[,]\s*[&*][A-Za-z0-9_]+", data):
-        raise ValueError(f"{path}: YAML anchors and aliases are not used in recipes")
     try:
-        tree = YAML(typ="safe", pure=True).load(data.decode("utf-8"))
+        source = data.decode("utf-8")
+        tokens = YAML(typ="safe", pure=True).scan(source)
+        if any(isinstance(token, AnchorToken | AliasToken) for token in tokens):
+            raise ValueError(f"{path}: YAML anchors and aliases are not used in recipes")
+        tree = YAML(typ="safe", pure=True).load(source)
     except UnicodeDecodeError as e:
         raise ValueError(f"{path}: not UTF-8 at byte {e.start}") from None
     except YAMLError as e:

@@ -87,6 +87,8 @@ def test_what_is_wrong_is_named(path, override, message):
     [
         ("name: a\nname: b\n", "duplicate key"),
         ("a: &x [1]\nb: *x\n", "anchors and aliases"),
+        ('"a": &x [1]\n', "anchors and aliases"),
+        ('"b": *x\n', "anchors and aliases"),
         ("- a\n", "a recipe is a mapping; got list"),
         ("a: [\n", "not YAML 1.2"),
         ("a: !!python/object:os.system {}\n", "r.yaml"),

@@ -1,12 +1,14 @@
 """The tokenizer: text in, ids out, and what it says about files that are not a tokenizer."""
 
+import json
 import pickle
 
 from conftest import DATA, NO_DATA
+import hand_tokenizer
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
-from lrl_jax.vocab import learn, sentencepieces
+from lrl_jax.vocab import auto, learn, sentencepieces
 from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes, load
 
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
@@ -127,3 +129,19 @@ def test_a_real_tiktoken_file_is_refused():
         pytest.skip(NO_DATA)
     with pytest.raises(ValueError, match="tiktoken"):
         load(folder)
+
+
+def test_code_that_a_folder_brings_is_not_run_whatever_a_user_answers(tmp_path, monkeypatch):
+    sentencepieces.write(hand_tokenizer.make(), tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "import pathlib\n"
+        f"pathlib.Path({str(tmp_path / 'ran')!r}).touch()\n"
+        "from transformers import PreTrainedTokenizerFast as Mine\n"
+    )
+    path = tmp_path / "tokenizer_config.json"
+    settings = {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": [None, "mine.Mine"]}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        auto.AutoCodec(tmp_path)
+    assert not (tmp_path / "ran").exists()

@@ -207,7 +207,7 @@ def _peer(folder: epath.PathLike, beside: epath.PathLike = "", vocab_size: int =
 
     transformers.utils.logging.disable_progress_bar()
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        str(folder), dtype=torch.float32, local_files_only=True
+        str(folder), dtype=torch.float32, local_files_only=True, trust_remote_code=False
     )
     if beside:
         import peft

@@ -24,7 +24,7 @@ class AutoCodec:
             raise ValueError(f"{folder}: holds no tokenizer.json; run `lrl vocab` again")
         load: Any = transformers.AutoTokenizer.from_pretrained
         try:
-            self.tokenizer = load(str(folder), local_files_only=True)
+            self.tokenizer = load(str(folder), local_files_only=True, trust_remote_code=False)
         except Exception as e:  # tokenizers raises plain Exception for a file it cannot read
             raise ValueError(f"{folder}/tokenizer.json: transformers cannot load it: {e}") from None
         if self.tokenizer.clean_up_tokenization_spaces:
