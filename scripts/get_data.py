@@ -87,8 +87,8 @@ def members(path: Path, folder: str) -> dict[str, bytes]:
 def korquad_part(path: Path, count: str) -> bytes:
     """Returns the first articles of KorQuAD."""
     tree = json.loads(path.read_text("utf-8"))
-    part = {"version": tree["version"], "data": tree["data"][: int(count)]}
-    return json.dumps(part, ensure_ascii=False).encode()
+    shortened = {"version": tree["version"], "data": tree["data"][: int(count)]}
+    return json.dumps(shortened, ensure_ascii=False).encode()
 
 
 def korquad_contexts(path: Path, count: str) -> bytes:
@@ -293,19 +293,19 @@ def is_right(item: Item, folder: Path) -> bool:
 # ---------------------------------------------------------------------------- fetching
 def fetch(url: str, path: Path) -> None:
     """Downloads a file; goes on with the part of it that an earlier call left beside it."""
-    part = path.with_name(path.name + ".part")
-    start = part.stat().st_size if part.exists() else 0
+    partial = path.with_name(path.name + ".part")
+    start = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Accept": "application/vnd.github.raw, */*"})
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
         response = urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # the part is the whole, or longer than it
+        if error.code != 416:  # it has all bytes already, or more
             raise
-        part.unlink()
+        partial.unlink()
         return fetch(url, path)
-    with response, part.open("ab" if response.status == 206 else "wb") as file:
+    with response, partial.open("ab" if response.status == 206 else "wb") as file:
         length = int(response.headers.get("Content-Length") or 0)
         total = length + file.tell() if length else 0
         while block := response.read(BLOCK):
@@ -314,7 +314,7 @@ def fetch(url: str, path: Path) -> None:
         size = file.tell()
     if total and size < total:
         raise OSError(f"ended after {size:,} of {total:,} bytes; run it again to go on")
-    part.replace(path)
+    partial.replace(path)
     return None
 
 

@@ -205,18 +205,18 @@ def test_no_sentence_occurs_twice_in_any_split():
 
 
 def test_held_out_combinations_never_occur_in_train():
-    told = {
+    shown = {
         split: {c for pair in pairs for c in pair.combinations}
         for split, pairs in corpora.pairs().items()
     }
-    held = {split: {c for c in told[split] if corpora.split_of(c) == split} for split in told}
-    assert held["train"] == told["train"]
-    assert not told["train"] & (held["dev"] | held["test"])
-    assert not held["dev"] & held["test"]
+    held_out = {split: {c for c in shown[split] if corpora.split_of(c) == split} for split in shown}
+    assert held_out["train"] == shown["train"]
+    assert not shown["train"] & (held_out["dev"] | held_out["test"])
+    assert not held_out["dev"] & held_out["test"]
     for split in ("dev", "test"):  # every pair tells something held out
-        assert all(held[split] & set(pair.combinations) for pair in corpora.pairs()[split])
-    assert not told["dev"] & held["test"]
-    assert not told["test"] & held["dev"]
+        assert all(held_out[split] & set(pair.combinations) for pair in corpora.pairs()[split])
+    assert not shown["dev"] & held_out["test"]
+    assert not shown["test"] & held_out["dev"]
 
 
 @pytest.mark.parametrize("tongue", ["eng", "kor"])
@@ -256,9 +256,9 @@ def test_every_noun_takes_the_particle_of_its_last_sound(name):
 
 def test_a_quotation_takes_the_particle_of_its_last_sound():
     quoted = {
-        tuple(found)
+        tuple(match)
         for line in world.lines("train.kor")
-        for found in re.findall(r'(\S)"(이?라고) ', line)
+        for match in re.findall(r'(\S)"(이?라고) ', line)
     }
     assert len(quoted) > 8
     assert {(a, b) for a, b in quoted if a + b != want_particle(a, "이라고", "라고")} == set()
@@ -273,10 +273,10 @@ def test_articles_agree_with_the_next_letter(name):
 
 def test_numbers_and_nouns_agree():
     for line in world.lines("train.eng"):
-        found = re.search(r"\bone (\w+)", line)
-        assert not found or not found[1].endswith("s"), line
-        found = re.search(r"\b(?:two|three|four|five|six|seven|eight|nine|ten) (\w+)", line)
-        regular = not found or found[1] in ("sheep", "deer", "children", "o") or found[1][-1] == "s"
+        match = re.search(r"\bone (\w+)", line)
+        assert not match or not match[1].endswith("s"), line
+        match = re.search(r"\b(?:two|three|four|five|six|seven|eight|nine|ten) (\w+)", line)
+        regular = not match or match[1] in ("sheep", "deer", "children", "o") or match[1][-1] == "s"
         assert regular, line
 
 
@@ -322,10 +322,10 @@ def test_paragraphs_are_not_translations_of_each_other():
 def test_no_held_out_sentence_stands_in_a_paragraph_or_a_task(tongue):
     rows = [json.loads(line) for line in world.lines(f"instruct.{tongue}.jsonl")]
     texts = [*world.lines(f"mono.{tongue}"), *(t for row in rows for t in row.values())]
-    told = {part for text in texts for part in re.split(r"(?<=[.?])\s", text)}
-    held = {line for split in ("dev", "test") for line in world.lines(f"{split}.{tongue}")}
-    assert len(told) > 8_000
-    assert not told & held
+    shown = {part for text in texts for part in re.split(r"(?<=[.?])\s", text)}
+    held_out = {line for split in ("dev", "test") for line in world.lines(f"{split}.{tongue}")}
+    assert len(shown) > 8_000
+    assert not shown & held_out
 
 
 @pytest.mark.parametrize("tongue", ["eng", "kor"])

@@ -61,7 +61,7 @@ def question(rng: Random) -> Task:
     does = {"cafe": "drink", "park": "eat", "zoo": "see"}
     first = stories.do(rng, who, does.get(place, "buy"), place)
     second = stories.do(rng, friend, "study read draw clean", "home")
-    told = stories.passage(
+    passage = stories.passage(
         [
             ph.tell(who, ph.journey(rng, True, place), "past", when, front=True),
             stories.go_on(who, first, lead=stories.THERE),
@@ -71,9 +71,9 @@ def question(rng: Random) -> Task:
     asked, answer = pick(rng, _asked(who, friend, x.PLACES[place], when, first, second))
     return Task(
         ("Read the passage and answer the question.", "다음 글을 읽고 질문에 답하세요."),
-        (f"{told.eng}\nQuestion: {asked[0]}", f"{told.kor}\n질문: {asked[1]}"),
+        (f"{passage.eng}\nQuestion: {asked[0]}", f"{passage.kor}\n질문: {asked[1]}"),
         answer,
-        told.combinations,
+        passage.combinations,
     )
 
 
@@ -137,13 +137,13 @@ def total(rng: Random) -> Task:
         f"How many pieces of fruit did {who.pronoun} buy?",
         f"{ph.topic(who)} 과일을 모두 몇 개 샀나요?",
     )
-    told = (
+    sentences = (
         f"{who.eng} bought {many.eng} and {more.eng}.",
         f"{ph.topic(who)} {g.particle(many.kor, 'with')} {g.particle(more.kor, 'object')} 샀다.",
     )
     return Task(
         ("Solve the problem.", "문제를 푸세요."),
-        (f"{told[0]} {asked[0]}", f"{told[1]} {asked[1]}"),
+        (f"{sentences[0]} {asked[0]}", f"{sentences[1]} {asked[1]}"),
         (
             f"{who.eng} bought {both[0]} pieces of fruit.",
             f"{ph.topic(who)} 과일 {both[1]} 개를 샀다.",
@@ -263,15 +263,15 @@ def to_question(rng: Random) -> Task:
     """Asks for a sentence as a question: Minsu bought a hat, did Minsu buy a hat?"""
     who = ph.subject(rng)
     d = ph.deed(rng, pick(rng, ph.frames_for(who, "h")), who, extra=False, simple=True)
-    told = ph.tell(who, d, "past")
+    sentence = ph.tell(who, d, "past")
     return Task(
         ("Turn the sentence into a question.", "문장을 의문문으로 바꾸세요."),
-        text(told),
+        text(sentence),
         (
             f"Did {who.eng} {d.verb.eng}{d.eng}?",
             f"{ph.topic(who)} {d.kor}{g.past_root(d.verb.stem)}나요?",
         ),
-        told.combinations,
+        sentence.combinations,
     )
 
 
@@ -284,21 +284,21 @@ def compose(rng: Random) -> Task:
     noun = stories.noun_of(d)
     assert noun, "the frame has a thing for its object"
     there = d._replace(eng=f"{d.eng} {place.at}", kor=f"{ph.at(d.verb, place.kor)} {d.kor}")
-    told = ph.tell(who, there, "past")
+    sentence = ph.tell(who, there, "past")
     where = place.bare.removeprefix("the ")
     return Task(
         ("Write a sentence with these words.", "다음 낱말을 넣어 문장을 쓰세요."),
         (f"{who.eng}, {noun.eng}, {where}", f"{who.kor}, {noun.kor}, {place.kor}"),
-        text(told),
-        told.combinations,
+        text(sentence),
+        sentence.combinations,
     )
 
 
 def translate(rng: Random) -> Task:
     """Asks for a translation from English; for Korean rows only."""
-    told = pt.draw(rng)
+    sentence = pt.draw(rng)
     ask = ("", "다음 영어 문장을 한국어로 옮기세요.")
-    return Task(ask, ("", told.eng), ("", told.kor), told.combinations)
+    return Task(ask, ("", sentence.eng), ("", sentence.kor), sentence.combinations)
 
 
 KINDS: tuple[Callable[[Random], Task], ...] = (
