@@ -20,7 +20,6 @@ import json
 import os
 from pathlib import Path
 import re
-import shutil
 import struct
 import sys
 import tarfile
@@ -304,7 +303,8 @@ def fetch(url: str, path: Path) -> None:
         if error.code != 416:  # it has all bytes already, or more
             raise
         partial.unlink()
-        return fetch(url, path)
+        fetch(url, path)
+        return
     with response, partial.open("ab" if response.status == 206 else "wb") as file:
         length = int(response.headers.get("Content-Length") or 0)
         total = length + file.tell() if length else 0
@@ -315,7 +315,6 @@ def fetch(url: str, path: Path) -> None:
     if total and size < total:
         raise OSError(f"ended after {size:,} of {total:,} bytes; run it again to go on")
     partial.replace(path)
-    return None
 
 
 def _show(url: str, size: int, total: int) -> None:
@@ -368,6 +367,20 @@ def get(source: str, items: list[Item], folder: Path) -> dict[str, str]:
     return wrong
 
 
+def get_all(items: list[Item], folder: Path) -> dict[str, str]:
+    """Makes items source by source and says how each went; returns what `get` does, of all."""
+    wrong: dict[str, str] = {}
+    for source in dict.fromkeys(item.source for item in items):
+        wanted = [item for item in items if item.source == source]
+        wrong |= get(source, wanted, folder)
+        for item in wanted:
+            print(f"{'missing' if item.target in wrong else 'fetched'}  {item.target}", flush=True)
+    downloads = folder / ".downloads"
+    if downloads.exists() and not any(downloads.iterdir()):
+        downloads.rmdir()
+    return wrong
+
+
 def parse(arguments: list[str]) -> argparse.Namespace:
     """Reads the command line."""
     default = os.environ.get("LRL_TEST_DATA") or str(CHECKOUT / "test_data")
@@ -387,16 +400,10 @@ def main(arguments: list[str]) -> int:
         print(f"{args.table} has nothing that begins with {', '.join(args.only)}", file=sys.stderr)
         return 2
     missing = [item for item in items if not is_right(item, args.to)]
-    wrong = dict.fromkeys((item.target for item in missing), "missing or changed")
-    for source in () if args.check else dict.fromkeys(item.source for item in missing):
-        wanted = [item for item in missing if item.source == source]
-        for item in wanted:
-            del wrong[item.target]
-        wrong |= get(source, wanted, args.to)
-        for item in wanted:
-            print(f"{'missing' if item.target in wrong else 'fetched'}  {item.target}", flush=True)
-    if not args.check:
-        _remove_if_empty(args.to / ".downloads")
+    if args.check:
+        wrong = dict.fromkeys((item.target for item in missing), "missing or changed")
+    else:
+        wrong = get_all(missing, args.to)
     print(f"{args.to}: {len(items) - len(wrong)} of {len(items)} files and folders are there")
     for item in missing:
         if item.target in wrong:
@@ -405,11 +412,6 @@ def main(arguments: list[str]) -> int:
     if not wrong and args.to.resolve() != (CHECKOUT / "test_data").resolve():
         print(f"set LRL_TEST_DATA={args.to} for the tests")
     return 3 if wrong else 0
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.exists() and not any(folder.iterdir()):
-        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":
