@@ -6,7 +6,8 @@ import json
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
-from lrl_jax.vocab.tokenizer import Tokenizer, from_files
+from lrl_jax.vocab.tokenizer.load import from_files
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"

@@ -3,8 +3,9 @@
 import json
 from typing import Any
 
-from lrl_jax.vocab import pretokenize
-from lrl_jax.vocab.tokenizer import Tokenizer, from_files
+from lrl_jax.vocab.tokenizer import patterns
+from lrl_jax.vocab.tokenizer.load import from_files
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 OTHER = [byte for byte in range(256) if byte not in PRINTED]
@@ -26,7 +27,7 @@ def llama3(merges: tuple[tuple[str, str], ...] = MERGES) -> dict[str, Any]:
         "padding": None,
         "added_tokens": [token(bos, "<|begin_of_text|>"), token(eos, "<|end_of_text|>")],
         "normalizer": None,
-        "pre_tokenizer": cut_by(pretokenize.PATTERNS["llama3"]),
+        "pre_tokenizer": cut_by(patterns.PATTERNS["llama3"]),
         "post_processor": {
             "type": "Sequence",
             "processors": [
@@ -58,7 +59,7 @@ def qwen2() -> dict[str, Any]:
     tree = llama3()
     tree["added_tokens"] = [token(259, "<|endoftext|>"), token(260, "<tool_call>", special=False)]
     tree["normalizer"] = {"type": "NFC"}
-    tree["pre_tokenizer"] = cut_by(pretokenize.PATTERNS["qwen2"])
+    tree["pre_tokenizer"] = cut_by(patterns.PATTERNS["qwen2"])
     tree["post_processor"] = in_bytes(trim_offsets=False, use_regex=False)
     tree["model"]["ignore_merges"] = False
     return tree
@@ -81,7 +82,7 @@ def tekken() -> dict[str, Any]:
     tree = llama3()
     names = {"<unk>": 0, "<s>": 1, "</s>": 2, "[INST]": 3}
     tree["added_tokens"] = [token(i, name) for name, i in names.items()]
-    tree["pre_tokenizer"] = cut_by(pretokenize.PATTERNS["tekken"])
+    tree["pre_tokenizer"] = cut_by(patterns.PATTERNS["tekken"])
     tree["post_processor"] = None
     vocab = names | {piece: 4 + i for piece, i in tree["model"]["vocab"].items()}
     tree["model"] = model(vocab, [list(merge) for merge in MERGES])

@@ -2,7 +2,8 @@
 
 from sentencepiece import sentencepiece_model_pb2 as spm
 
-from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes
+from lrl_jax.vocab.tokenizer.load import from_bytes
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 # Ids: 0 <unk>, 1 <s>, 2 </s>, byte b is 3 + b, then these from 259 on.
 WORDS = ("\u2581", "a", "b", "c", "\u2581a", "\u2581b", "\u2581c")  # 259 .. 265

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from lrl_jax import recipe_data
+from lrl_jax.recipe import data as recipe_data
 
 KOREAN = {"language": "kor_Hang"}
 PAIR = {"source_language": "eng_Latn", "target_language": "kor_Hang"}

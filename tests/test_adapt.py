@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.model import llama
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, learn, loop, optimizer
 from lrl_jax.train.log import read
 from lrl_jax.train.step import make_step

@@ -11,10 +11,10 @@ import safetensors.numpy
 import tiny_llama
 from tiny_llama import logits
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
-from lrl_jax.hf import adapted, adapter, families, load, save, shards
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.hf import families, load, peft_read, peft_write, save, shards
 from lrl_jax.model import lora
+from lrl_jax.recipe import train as recipe_train
 
 torch = pytest.importorskip("torch", reason="adapters are compared where torch and peft are")
 peft = pytest.importorskip("peft", reason="adapters are compared where torch and peft are")
@@ -67,7 +67,7 @@ def test_peft_loads_what_we_save_with_equal_logits(tmp_path, full, stabilised):
     base = base_folder(tmp_path / "base")
     params = tiny_llama.params(cfg, seed=4)
     params = {n: w if n in full or "lora" in n else base[n] for n, w in params.items()}
-    adapter.save(tmp_path / "ours", params, cfg, full, str(tmp_path / "base"), "float32")
+    peft_write.save(tmp_path / "ours", params, cfg, full, str(tmp_path / "base"), "float32")
     model = peft.PeftModel.from_pretrained(their_base(tmp_path / "base"), tmp_path / "ours")
     want = logits(params, TOKENS_BT, cfg=cfg)
     assert np.abs(want - logits(base, TOKENS_BT)).max() > 0.1
@@ -83,7 +83,7 @@ def test_peft_loads_a_longer_vocabulary(tmp_path, tied):
     full = {"embed_VD", "unembed_DV"} & {*base}
     params = {n: w if n in full or "lora" in n else base[n]
               for n, w in tiny_llama.params(cfg, seed=4).items()}  # fmt: skip
-    adapter.save(tmp_path / "ours", params, cfg, full, str(tmp_path / "base"), "float32")
+    peft_write.save(tmp_path / "ours", params, cfg, full, str(tmp_path / "base"), "float32")
     model = peft.PeftModel.from_pretrained(their_base(tmp_path / "base", 105), tmp_path / "ours")
     tokens_BT = np.arange(88, 105)[None]
     close(theirs(model, tokens_BT), logits(params, tokens_BT, cfg=cfg))
@@ -91,13 +91,15 @@ def test_peft_loads_a_longer_vocabulary(tmp_path, tied):
 
 def test_the_config_says_what_peft_needs(tmp_path):
     params = tiny_llama.params(with_lora(rank_stabilised=True))
-    adapter.save(tmp_path, params, with_lora(rank_stabilised=True), {"norm_D"}, "a/b", "bfloat16")
+    peft_write.save(
+        tmp_path, params, with_lora(rank_stabilised=True), {"norm_D"}, "a/b", "bfloat16"
+    )
     config = json.loads((tmp_path / "adapter_config.json").read_text())
     want = dict(peft_type="LORA", r=5, lora_alpha=7, use_rslora=True, base_model_name_or_path="a/b")
     assert config.items() >= want.items()
     assert config["target_modules"] == ["down_proj", "gate_proj", "o_proj", "q_proj"]
     assert config["modules_to_save"] == ["model.norm"]
-    assert adapted.read_config(tmp_path) == config
+    assert peft_read.read_config(tmp_path) == config
     with safetensors.safe_open(tmp_path / "adapter_model.safetensors", "np") as file:
         name = "base_model.model.model.layers.2.self_attn.o_proj.lora_A.weight"
         assert file.get_slice(name).get_shape() == [5, 32]
@@ -107,7 +109,7 @@ def test_the_config_says_what_peft_needs(tmp_path):
 def test_a_weight_that_was_adapted_and_trained_is_refused(tmp_path):
     params = tiny_llama.params(with_lora())
     with pytest.raises(ValueError, match=r"q_proj has an adapter and was trained .*form: merged"):
-        adapter.save(tmp_path, params, with_lora(), {"layers/q_DNH"}, "a/b", "float32")
+        peft_write.save(tmp_path, params, with_lora(), {"layers/q_DNH"}, "a/b", "float32")
 
 
 # ---------------------------------------------------------------------------- import
@@ -157,7 +159,7 @@ def test_what_we_save_we_read(tmp_path, full):
     base = base_folder(tmp_path / "base")
     params = tiny_llama.params(cfg, seed=4)
     params = {n: w if n in full or "lora" in n else base[n] for n, w in params.items()}
-    adapter.save(tmp_path / "ours", params, cfg, full, "a/b", "float32")
+    peft_write.save(tmp_path / "ours", params, cfg, full, "a/b", "float32")
     want = lora.merge(jax.tree.map(jnp.asarray, params), cfg.lora)
     got = read(tmp_path / "ours")
     assert got.keys() == want.keys()
@@ -196,12 +198,12 @@ def test_embeddings_of_an_adapter_say_how_many_tokens_there_are(tmp_path):
     base_folder(tmp_path / "base")
     cfg = dataclasses.replace(with_lora(), vocab_size=105)
     params = tiny_llama.params(cfg, seed=4)
-    adapter.save(tmp_path / "ours", params, cfg, {"embed_VD", "unembed_DV"}, "a/b", "float32")
+    peft_write.save(tmp_path / "ours", params, cfg, {"embed_VD", "unembed_DV"}, "a/b", "float32")
     assert load.read_config(tmp_path / "base")["vocab_size"] == 97
     assert load.read_config(tmp_path / "base", tmp_path / "ours")["vocab_size"] == 105
     got = read(tmp_path / "ours", dataclasses.replace(cfg, lora=None))
     np.testing.assert_array_equal(got["embed_VD"][:105], params["embed_VD"][:105])
-    adapter.save(
+    peft_write.save(
         tmp_path / "plain", tiny_llama.params(with_lora()), with_lora(), (), "a/b", "float32"
     )
     assert load.read_config(tmp_path / "base", tmp_path / "plain")["vocab_size"] == 97
@@ -235,7 +237,7 @@ def folder(tmp_path):
     """An adapter, beside its base."""
     base_folder(tmp_path / "base")
     folder, params = tmp_path / "adapter", tiny_llama.params(with_lora())
-    adapter.save(folder, params, with_lora(), (), "a/b", "float32")
+    peft_write.save(folder, params, with_lora(), (), "a/b", "float32")
     return folder
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from lrl_jax import allocation
-from lrl_jax.laws import Law, predict
+from lrl_jax.laws import allocate
+from lrl_jax.laws.law import Law, predict
 
 FREE = np.full(6, 1e5)
 CAPPED = np.array([5e3, 1e5, 2e4, 1e5, 3e3, 1e5])
@@ -79,13 +79,13 @@ def interior_point(laws, budget: float, caps: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("caps", [FREE, CAPPED], ids=["free", "capped"])
 def test_the_optimum_is_that_of_a_numeric_optimiser(caps):
-    got = allocation.optimum(TOY, 1e5, caps, np.ones(6))
+    got = allocate.optimum(TOY, 1e5, caps, np.ones(6))
     assert abs(got.sum() - 1e5) < 1e-6
     assert abs(total(TOY, got) - by_scipy(TOY, 1e5, caps)) < 1e-10
 
 
 def test_one_more_pair_gains_the_same_wherever_no_cap_binds():
-    got = allocation.optimum(TOY, 1e5, CAPPED, np.ones(6))
+    got = allocate.optimum(TOY, 1e5, CAPPED, np.ones(6))
     gains = np.array([-one.a * one.b * x ** (one.b - 1) for one, x in zip(TOY, got, strict=True)])
     bound = np.array([True, False, True, False, True, False])
     assert got[bound] == pytest.approx(CAPPED[bound])
@@ -95,15 +95,15 @@ def test_one_more_pair_gains_the_same_wherever_no_cap_binds():
 
 def test_two_equal_laws_share_equally_and_weights_count():
     twins = [law("a", 50, -1), law("b", 50, -1)]
-    assert allocation.allocate(twins, 100) == {"a": 50, "b": 50}
+    assert allocate.allocate(twins, 100) == {"a": 50, "b": 50}
     # gains a w / x^2 are equal where x goes with the root of w
-    assert allocation.allocate(twins, 90, weights={"a": 4}) == {"a": 60, "b": 30}
-    assert allocation.allocate(twins, 90, caps={"a": 20}) == {"a": 20, "b": 70}
+    assert allocate.allocate(twins, 90, weights={"a": 4}) == {"a": 60, "b": 30}
+    assert allocate.allocate(twins, 90, caps={"a": 20}) == {"a": 20, "b": 70}
 
 
 def test_what_rounding_leaves_is_handed_out_whole():
     triplets = [law(name, 50, -1) for name in "abc"]
-    assert allocation.allocate(triplets, 100) == {"a": 34, "b": 33, "c": 33}
+    assert allocate.allocate(triplets, 100) == {"a": 34, "b": 33, "c": 33}
 
 
 @settings(max_examples=100, deadline=None)
@@ -111,7 +111,7 @@ def test_what_rounding_leaves_is_handed_out_whole():
 def test_all_of_the_budget_is_spent_within_bounds(laws, data):
     caps = {one.language: data.draw(st.integers(1, 10**8)) for one in laws}
     budget = data.draw(st.integers(len(laws), sum(caps.values())))
-    got = allocation.allocate(laws, budget, caps)
+    got = allocate.allocate(laws, budget, caps)
     assert sum(got.values()) == budget
     assert all(1 <= got[name] <= caps[name] for name in caps)
 
@@ -121,10 +121,10 @@ def test_all_of_the_budget_is_spent_within_bounds(laws, data):
 def test_an_optimum_under_caps_is_no_worse_than_an_even_split(laws, budget, data):
     names = [one.language for one in laws]
     caps = {name: data.draw(st.integers(10, budget)) for name in names[1:]}
-    even = allocation.even(budget, names, caps)
+    even = allocate.even(budget, names, caps)
     assert sum(even.values()) == budget
     most = np.array([float(caps.get(name, budget)) for name in names])
-    best = allocation.optimum(laws, budget, most, np.ones(len(laws)))
+    best = allocate.optimum(laws, budget, most, np.ones(len(laws)))
     assert total(laws, best) >= total(laws, [even[name] for name in names]) - 1e-9
 
 
@@ -145,11 +145,11 @@ def test_an_optimum_under_caps_is_no_worse_than_an_even_split(laws, budget, data
 )
 def test_what_cannot_be_shared_out_is_refused(budget, given, message):
     with pytest.raises(ValueError, match=message):
-        allocation.allocate(TOY, budget, **given)
+        allocate.allocate(TOY, budget, **given)
 
 
 def test_a_name_of_no_dataset_is_refused():
     with pytest.raises(ValueError, match="a dataset for tam_Taml"):
-        allocation.takes({"kor_Hang": 3}, {"tam_Taml": "tamil"})
+        allocate.takes({"kor_Hang": 3}, {"tam_Taml": "tamil"})
     with pytest.raises(ValueError, match="two languages have the same dataset"):
-        allocation.takes({"kor_Hang": 3, "tam_Taml": 4}, {"tam_Taml": "kor_Hang"})
+        allocate.takes({"kor_Hang": 3, "tam_Taml": 4}, {"tam_Taml": "kor_Hang"})

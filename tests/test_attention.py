@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrl_jax import mesh, recipe_train
+from lrl_jax.devices import mesh
 from lrl_jax.model import attention, blockwise, kernels
+from lrl_jax.recipe import train as recipe_train
 
 # Every implementation is held to every case it can do.
 IMPLEMENTATIONS = {

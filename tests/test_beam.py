@@ -6,8 +6,8 @@ import sys
 import pytest
 from test_jobs import corpus, data_of, dataset_of, make, small_shards, text, tree
 
-from lrl_jax import cli
-from lrl_jax.data import beam, jobs
+from lrl_jax.cli import main
+from lrl_jax.data.pack import beam, jobs
 
 __all__ = ["corpus", "small_shards", "text"]  # fixtures
 needs_beam = pytest.mark.skipif(
@@ -50,12 +50,12 @@ def test_an_option_beam_does_not_know_is_refused():
 
 
 def test_an_unknown_runner_is_refused_with_those_there_are(capsys):
-    assert cli.main(["data", "quickstart", "--runner", "ray"]) == 2
+    assert main.main(["data", "quickstart", "--runner", "ray"]) == 2
     assert "--runner ray: there are direct, dataflow, flink, spark" in capsys.readouterr().err
 
 
 def test_options_without_a_runner_are_refused(capsys):
-    assert cli.main(["data", "quickstart", "--runner-option", "region=us-east5"]) == 2
+    assert main.main(["data", "quickstart", "--runner-option", "region=us-east5"]) == 2
     assert "--runner-option is of a --runner" in capsys.readouterr().err
 
 

@@ -3,9 +3,11 @@
 import byte_tokenizer
 import pytest
 
-from lrl_jax.recipe_vocab import Extend, Keep, TrainVocab
-from lrl_jax.vocab import build, learn, prove, sentencepieces
-from lrl_jax.vocab import tokenizer as tokenizers
+from lrl_jax.recipe.vocab import Extend, Keep, TrainVocab
+from lrl_jax.vocab import build
+from lrl_jax.vocab.pieces import learn, prove
+from lrl_jax.vocab.tokenizer import sentencepieces
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
 KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다", "고양이와 강아지가 갑니다"] * 3
@@ -20,7 +22,7 @@ def files(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def base() -> tokenizers.Tokenizer:
+def base() -> Tokenizer:
     return learn.train(ENGLISH, size=290, coverage=1.0)
 
 
@@ -32,7 +34,7 @@ def extend(files, **fields) -> Extend:
     return Extend(**part | fields)
 
 
-def tokens(tokenizer: tokenizers.Tokenizer, lines: list[str]) -> int:
+def tokens(tokenizer: Tokenizer, lines: list[str]) -> int:
     return sum(map(len, tokenizer.encode_batch(lines)))
 
 

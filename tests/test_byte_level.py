@@ -14,9 +14,11 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from lrl_jax import text
-from lrl_jax.vocab import byte_level, choose, pretokenize, prove, ranks, splice
-from lrl_jax.vocab.auto import AutoCodec
-from lrl_jax.vocab.tokenizer import Tokenizer, from_files, load
+from lrl_jax.vocab.pieces import choose, prove, splice
+from lrl_jax.vocab.tokenizer import byte_level, pretokenize, ranks
+from lrl_jax.vocab.tokenizer.auto import AutoCodec
+from lrl_jax.vocab.tokenizer.load import from_files, load
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 STYLES = sorted(hand.TREES)
 MADE = {style: hand.make(style) for style in STYLES}

@@ -11,8 +11,9 @@ import pyarrow
 from pyarrow import parquet
 import pytest
 
-from lrl_jax import recipe_data, text
-from lrl_jax.data import catalogues, records
+from lrl_jax import text
+from lrl_jax.data.read import catalogues, records
+from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
 
 ROOT = Path(__file__).parents[1]
@@ -117,7 +118,8 @@ def test_a_bad_example_is_named_with_its_row(written, monkeypatch):
 
 def test_array_record_is_read_without_tensorflow(written):
     code = (
-        "import sys; from lrl_jax.data import catalogues; from lrl_jax.recipe_data import Tfds;"
+        "import sys; from lrl_jax.data.read import catalogues;"
+        "from lrl_jax.recipe.data import Tfds;"
         f"place = Tfds(builder='corpus', data_dir={str(written / FORMS[0])!r});"
         "found = [row for (span,) in catalogues.shards(place) "
         "for row in catalogues.rows(place, span)];"

@@ -5,9 +5,10 @@ import json
 from hand_tokenizer import make
 import pytest
 
-from lrl_jax.data import documents, taco, templates
+from lrl_jax.data.templates import documents, taco
+from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import chains
-from lrl_jax.recipe import Chains
+from lrl_jax.recipe.schema import Chains
 
 WHOLE = "Instruction in English: Add.\nResponse in English: three\nResponse in Korean: 셋"
 CUT = "Instruction in English: Add.\nResponse in English: three"

@@ -12,11 +12,12 @@ import pytest
 from tokenizers import Tokenizer as Fast
 import transformers
 
-from lrl_jax import recipe_data
-from lrl_jax.data import chat, documents, own_chat, sandbox, templates
-from lrl_jax.data.chat import Turn
-from lrl_jax.data.parts import Part
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.data.templates import chat, documents, sandbox, tokenizer_chat
+from lrl_jax.data.templates import table as templates
+from lrl_jax.data.templates.chat import Turn
+from lrl_jax.data.templates.parts import Part
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 LLAMA3 = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
 CHATML = ("<|im_start|>", "<|im_end|>")
@@ -128,7 +129,7 @@ TALKS = (
 def test_a_conversation_is_written_as_transformers_writes_it(name, turns, own):
     messages = json.loads(record(turns)["messages"])
     want = reference(name).apply_chat_template(messages, tokenize=False)
-    write = own_chat.own(with_template(JINJA[name])) if own else chat.FORMATS[name]
+    write = tokenizer_chat.own(with_template(JINJA[name])) if own else chat.FORMATS[name]
     got = "".join(part.text for part in write(turns))
     begin = {"llama2_chat": "<s>", "llama3_chat": byte_tokenizer.BOS, "chatml": ""}[name]
     if own and name == "llama2_chat":
@@ -144,7 +145,7 @@ def test_a_conversation_has_the_ids_that_transformers_gives(name, own):
     )
     messages = json.loads(record(turns)["messages"])
     want = reference(name).apply_chat_template(messages, tokenize=True, return_dict=False)
-    write = own_chat.own(with_template(JINJA[name])) if own else chat.FORMATS[name]
+    write = tokenizer_chat.own(with_template(JINJA[name])) if own else chat.FORMATS[name]
     got = documents.ids(write(turns), BYTES)
     begin = {"llama2_chat": ["<s>"], "llama3_chat": [byte_tokenizer.BOS], "chatml": []}[name]
     if own and name == "llama2_chat":
@@ -159,7 +160,7 @@ def test_marked_answers_are_those_that_transformers_masks():
     found = fast.apply_chat_template(
         json.loads(record(turns)["messages"]), return_dict=True, return_assistant_tokens_mask=True
     )
-    parts = own_chat.own(with_template(MARKED))(turns)
+    parts = tokenizer_chat.own(with_template(MARKED))(turns)
     ids = documents.ids(parts, BYTES)
     weights = [part.weight for part in parts for _ in documents.ids([part], BYTES)]
     assert ids == found["input_ids"]
@@ -307,7 +308,7 @@ def test_no_message_can_forge_a_control_token_nor_is_changed(contents):
         "{% endfor %}"
     )
     system, *said = contents
-    parts = own_chat.own(with_template(bare))(conversation(*said, system=system))
+    parts = tokenizer_chat.own(with_template(bare))(conversation(*said, system=system))
     assert [part.text for part in parts if part.control] == ["<|im_end|>"] * (len(said) // 2)
     texts = "".join("|END|" if part.control else part.text for part in parts)
     pairs = zip(said[::2], said[1::2], strict=True)
@@ -319,11 +320,11 @@ def test_a_chat_template_is_found_where_transformers_would_find_it():
     config = {"chat_template": JINJA["chatml"]}
     named = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": "{{ 1 }}"}]
     files = BYTES.files | {"tokenizer_config.json": json.dumps(config).encode()}
-    assert own_chat.template(dataclasses.replace(BYTES, files=files)) == JINJA["chatml"]
-    assert own_chat.template(dataclasses.replace(with_template("a"), files=files | {
+    assert tokenizer_chat.template(dataclasses.replace(BYTES, files=files)) == JINJA["chatml"]
+    assert tokenizer_chat.template(dataclasses.replace(with_template("a"), files=files | {
         "chat_template.jinja": b"a"})) == "a"  # fmt: skip
     files |= {"tokenizer_config.json": json.dumps({"chat_template": named}).encode()}
-    assert own_chat.template(dataclasses.replace(BYTES, files=files)) == "{{ 1 }}"
+    assert tokenizer_chat.template(dataclasses.replace(BYTES, files=files)) == "{{ 1 }}"
 
 
 def test_a_tokenizer_without_a_chat_template_is_told_what_to_do():

@@ -12,8 +12,9 @@ import hand_tokenizer
 import pytest
 
 from lrl_jax import text
-from lrl_jax.vocab import choose, learn, splice
-from lrl_jax.vocab.tokenizer import Tokenizer, family, load
+from lrl_jax.vocab.pieces import choose, learn, splice
+from lrl_jax.vocab.tokenizer.load import family, load
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 ENGLISH = list(itertools.islice(text.lines("sample:train.eng"), 800))
 KOREAN = list(itertools.islice(text.lines("sample:train.kor"), 800))
@@ -125,7 +126,7 @@ def test_a_shorter_list_is_the_beginning_of_a_longer_one(base, found):
 SCRIPT = """
 import itertools
 from lrl_jax import text
-from lrl_jax.vocab import choose, learn
+from lrl_jax.vocab.pieces import choose, learn
 lines = list(itertools.islice(text.lines("sample:train.kor"), 300))
 base = learn.train(lines, 600, 0.98)
 print(choose.continued(lines, 200, ("Hang",), 1.0, base))

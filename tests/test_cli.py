@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from lrl_jax import cli, recipe_file
+from lrl_jax.cli import main
+from lrl_jax.recipe import file as recipe_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -21,8 +22,8 @@ def lrl(*args, **kwargs):
 
 def test_help_imports_nothing_heavy():
     code = (
-        "import sys; from lrl_jax import cli\n"
-        "try: cli.main(['--help'])\n"
+        "import sys; from lrl_jax.cli import main\n"
+        "try: main.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print([m for m in ('jax', 'numpy', 'pydantic', 'tensorflow') if m in sys.modules])"
     )
@@ -42,21 +43,21 @@ def test_help_is_there_in_under_a_third_of_a_second():
 def test_a_new_recipe_loads_as_it_stands_and_is_never_overwritten(tmp_path, capsys):
     path = tmp_path / "tamil.yaml"
     args = ["new", str(path), "--language", "tam_Taml", "--base", "some/model"]
-    assert cli.main(args) == 0
+    assert main.main(args) == 0
     got = recipe_file.load(str(path))
     assert (got.name, got.vocab.scripts, got.base.model) == ("tamil", ("Taml",), "some/model")
-    assert cli.main(args) == 2
+    assert main.main(args) == 2
     assert "exists already" in capsys.readouterr().err
 
 
 def test_a_language_that_is_no_flores_code_is_explained(tmp_path, capsys):
     args = ["new", str(tmp_path / "a.yaml"), "--language", "tamil", "--base", "b"]
-    assert cli.main(args) == 2
+    assert main.main(args) == 2
     assert "such as kor_Hang" in capsys.readouterr().err
 
 
 def test_a_typo_in_a_recipe_is_exit_code_2_with_the_nearest_name(capsys):
-    code = cli.main(["check", str(ROOT / "configs/quickstart.yaml"), "train.batchsize=8"])
+    code = main.main(["check", str(ROOT / "configs/quickstart.yaml"), "train.batchsize=8"])
     assert code == 2
     assert "did you mean 'batch_size'?" in capsys.readouterr().err
 
@@ -64,11 +65,11 @@ def test_a_typo_in_a_recipe_is_exit_code_2_with_the_nearest_name(capsys):
 @pytest.mark.parametrize("bad", [["check", "x.yaml", "--nonsense"], ["fly"], []])
 def test_an_unknown_argument_is_exit_code_2(bad):
     with pytest.raises(SystemExit) as end:
-        cli.main(bad)
+        main.main(bad)
     assert end.value.code == 2
 
 
 def test_overrides_may_stand_on_either_side_of_options(capsys):
     for args in (["--redo", "name=é=x"], ["name=é=x", "--redo"]):
-        assert cli.main(["vocab", str(ROOT / "configs/quickstart.yaml"), *args]) == 2
+        assert main.main(["vocab", str(ROOT / "configs/quickstart.yaml"), *args]) == 2
         assert "name: String should match pattern" in capsys.readouterr().err

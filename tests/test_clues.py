@@ -13,14 +13,16 @@ from safetensors.numpy import save_file
 
 from lrl_jax.embeddings import clues, helper
 from lrl_jax.embeddings.clues import Sources
-from lrl_jax.embeddings.table import STRATEGIES, grow
-from lrl_jax.vocab import splice, tokenizer
+from lrl_jax.embeddings.strategies import STRATEGIES, grow
+from lrl_jax.vocab.pieces import splice
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 SPACE, A, B, C, _A, _B, _C = range(259, 266)  # the hand tokenizer's pieces
 
 
 @pytest.fixture(scope="module")
-def base() -> tokenizer.Tokenizer:
+def base() -> Tokenizer:
     return hand_tokenizer.make()
 
 
@@ -29,9 +31,9 @@ def file(tmp_path, name: str, content: str) -> str:
     return str(tmp_path / name)
 
 
-def model(tmp_path, known: tokenizer.Tokenizer, **tensors: np.ndarray) -> Path:
+def model(tmp_path, known: Tokenizer, **tensors: np.ndarray) -> Path:
     """A helper's folder: a tokenizer and these tensors, `__` in names for a dot."""
-    tokenizer.family(known).write(known, tmp_path)
+    tokenizers.family(known).write(known, tmp_path)
     named = {name.replace("__", "."): value for name, value in tensors.items()}
     save_file(named, str(tmp_path / "model.safetensors"))
     return tmp_path
@@ -285,7 +287,7 @@ def test_llama_2_with_chinese_pieces_has_parents_and_surfaces_that_spell():
     path = DATA / "tokenizers" / "llama2" / "tokenizer.model"
     if not path.exists():
         pytest.skip(NO_DATA)
-    base = tokenizer.load(path)
+    base = tokenizers.load(path)
     new, plan = splice.splice(base, ["中国", "中国人", "▁中", "人民"])
     surfaces = clues.surfaces(base)
     written = clues.surfaces(new)

@@ -10,8 +10,9 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax import text
-from lrl_jax.vocab import codecs, tokenizer
-from lrl_jax.vocab.codecs import SentencePieceCodec, WordCodec
+from lrl_jax.vocab.tokenizer import codecs
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.codecs import SentencePieceCodec, WordCodec
 
 HAND = hand_tokenizer.make()
 MODEL = HAND.files["tokenizer.model"]
@@ -104,7 +105,7 @@ def test_words_that_may_be_joined_are_not_taken_apart(change):
 
 @needs_data
 def test_llama_2_spells_real_text_the_same_either_way():
-    real = tokenizer.load(DATA / "tokenizers" / "llama2")
+    real = tokenizers.load(DATA / "tokenizers" / "llama2")
     assert isinstance(real.codec, WordCodec)
     library = SentencePieceCodec(real.files["tokenizer.model"])
     files = sorted((DATA / "parallel" / "ntrex128").glob("*.txt"))

@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
-from lrl_jax import check as checks
-from lrl_jax import cli, recipe_file, supply
+from lrl_jax.cli import check as checks
+from lrl_jax.cli import main
+from lrl_jax.recipe import file as recipe_file
+from lrl_jax.recipe import supply
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -34,7 +36,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_recipe_that_ships_is_sound_and_says_what_to_supply(path, elsewhere, capsys):
-    assert cli.main(["check", str(path)]) == 0
+    assert main.main(["check", str(path)]) == 0
     out, recipe = capsys.readouterr().out, recipe_file.load(str(path))
     assert not supply.idle(recipe)
     wanted = supply.wanted(recipe)
@@ -46,7 +48,7 @@ def test_a_recipe_that_ships_is_sound_and_says_what_to_supply(path, elsewhere, c
 @pytest.mark.parametrize("name", PAPERS)
 def test_a_recipe_of_a_paper_has_its_size_and_a_machine(name, elsewhere, capsys):
     pieces, billions, pod = PAPERS[name]
-    assert cli.main(["check", str(ROOT / "configs" / f"{name}.yaml")]) == 0
+    assert main.main(["check", str(ROOT / "configs" / f"{name}.yaml")]) == 0
     out = capsys.readouterr().out
     line = next(line for line in out.splitlines() if " parameters " in line)
     assert f"at most {pieces:,} pieces" in line
@@ -84,7 +86,7 @@ def test_a_recipe_of_a_paper_compiles_for_its_machine_and_fits(name, tmp_path):
 # ---------------------------------------------------------------------------- to supply, or wrong
 def check(capsys, *overrides, config="eeve"):
     """Exit code, and all that was said."""
-    code = cli.main(["check", str(ROOT / "configs" / f"{config}.yaml"), *overrides])
+    code = main.main(["check", str(ROOT / "configs" / f"{config}.yaml"), *overrides])
     got = capsys.readouterr()
     return code, got.out + got.err
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lrl_jax import chips
+from lrl_jax.devices import chips
 from lrl_jax.fit import cost
 
 CHIP = chips.Chip(

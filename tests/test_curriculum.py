@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe as recipes
-from lrl_jax import recipe_train
-from lrl_jax.data import jobs, mixture, pack, rows
-from lrl_jax.data.stream import Stream
+from lrl_jax.data.feed import mixture
+from lrl_jax.data.feed.stream import Stream
+from lrl_jax.data.pack import jobs, packing, rows
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.recipe import schema as recipes
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import loop
 from lrl_jax.train.log import read
 
@@ -82,7 +83,7 @@ def write_texts(folder: Path) -> None:
 
 def run(recipe: recipes.Recipe, out: Path, mesh: jax.sharding.Mesh, slow: float = 0.0) -> None:
     """Trains in `out`, and notes there what every row of a batch was and holds."""
-    folders = pack.folders(Path(recipe.folder) / "data")
+    folders = packing.folders(Path(recipe.folder) / "data")
     packed = {name: rows.read_manifest(folders[name]) for name in recipe.data.datasets}
     plan, size = mixture.plan(recipe, packed), recipe.train.batch_size
     mine = meshes.rows_here(mesh, size)

@@ -4,7 +4,7 @@ import curves
 import numpy as np
 import pytest
 
-from lrl_jax import recipe_train
+from lrl_jax.recipe import train as recipe_train
 
 
 @pytest.fixture(scope="module")

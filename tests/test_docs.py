@@ -7,7 +7,8 @@ import string
 
 import pytest
 
-from lrl_jax import cli, recipe_file
+from lrl_jax.cli import main
+from lrl_jax.recipe import file as recipe_file
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "tpu/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -27,7 +28,7 @@ COMMANDS = [command for page in PAGES for command in commands(page)]
 
 @pytest.mark.parametrize(("page", "line", "words"), COMMANDS, ids=[c for _, c, _ in COMMANDS])
 def test_a_command_in_the_docs_is_one_the_program_knows(page, line, words):
-    args, rest = cli.parser().parse_known_args(cli.verb_first(words[1:]))
+    args, rest = main.parser().parse_known_args(main.verb_first(words[1:]))
     assert all("=" in word for word in rest), f"{page.name}: {rest}"
     recipe = getattr(args, "recipe", "")
     if recipe.startswith("configs/"):

@@ -9,8 +9,10 @@ import hand_tokenizer
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
-from lrl_jax.vocab import donor, learn, sentencepieces, splice
-from lrl_jax.vocab.tokenizer import Tokenizer, family, from_bytes, load
+from lrl_jax.vocab.pieces import donor, learn, splice
+from lrl_jax.vocab.tokenizer import sentencepieces
+from lrl_jax.vocab.tokenizer.load import family, from_bytes, load
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 TOKENIZERS = DATA / "tokenizers"
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3

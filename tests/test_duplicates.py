@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from lrl_jax import recipe_data
-from lrl_jax.data import duplicates, filters
+from lrl_jax.data.read import duplicates, filters
+from lrl_jax.recipe import data as recipe_data
 
 SEEDS = st.integers(0, 2**32 - 1)
 

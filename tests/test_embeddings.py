@@ -6,11 +6,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from lrl_jax.embeddings import pieces, rows, table
-from lrl_jax.embeddings.rows import Clues, Space
-from lrl_jax.embeddings.table import STRATEGIES, grow
-from lrl_jax.recipe import Init
-from lrl_jax.vocab.splice import Splice
+from lrl_jax.embeddings import moments, pieces, strategies
+from lrl_jax.embeddings.moments import Clues, Space
+from lrl_jax.embeddings.strategies import STRATEGIES, grow
+from lrl_jax.recipe.schema import Init
+from lrl_jax.vocab.pieces.splice import Splice
 
 SPLICE = Splice({0: 0, 1: 1, 2: 2}, {3: (1, 2), 4: (2,)}, "base", "new")
 OLD_VD = np.array([[1, 7], [256, 0], [1, 4]], np.float32)
@@ -29,7 +29,7 @@ def space(splice: Splice) -> Space:
     return Space(np.arange(3), np.eye(3, dtype=np.float32), added, between)
 
 
-def clues(splice: Splice = SPLICE, matrix: rows.Matrix = "input") -> Clues:
+def clues(splice: Splice = SPLICE, matrix: moments.Matrix = "input") -> Clues:
     """Every clue there is, for a splice of three old tokens."""
     known = space(splice)
     return Clues(
@@ -121,7 +121,7 @@ def test_a_missing_clue_names_what_to_set(name):
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_names_known_clues_and_its_source(name):
     assert STRATEGIES[name].source
-    assert set(STRATEGIES[name].needs) <= set(table.FIELDS)
+    assert set(STRATEGIES[name].needs) <= set(strategies.FIELDS)
 
 
 def test_the_recipe_names_these_strategies():
@@ -240,8 +240,8 @@ def test_a_token_the_text_has_not_is_the_mean_of_its_pieces():
 
 @pytest.mark.parametrize("strategy", [pieces.subword_mean, pieces.subword_first])
 def test_a_wide_matrix_is_summed_in_parts(strategy, monkeypatch):
-    monkeypatch.setattr(rows, "CELLS", 8)
-    monkeypatch.setattr(rows, "BLOCK", 2)
+    monkeypatch.setattr(moments, "CELLS", 8)
+    monkeypatch.setattr(moments, "BLOCK", 2)
     old_VD = np.random.default_rng(3).normal(size=(6, 9)).astype(np.float32)
     known = Clues(of((0, 1), (2, 3), (4, 5), (1, 2), (5, 0), size=6))
     want = [old_VD[list(ids)].mean(0) for ids in known.spelled]
@@ -276,7 +276,7 @@ def test_random_rows_look_at_no_old_row():
 def test_hewitt_rows_have_the_mean_and_a_part_of_the_covariance():
     old_VD = np.array([[9, 9], [11, 11], [9, 11], [11, 11]] * 1500, np.float32)
     known = Clues(MANY)
-    new_AD = rows.hewitt(old_VD, known, rng(), epsilon=4.0)
+    new_AD = moments.hewitt(old_VD, known, rng(), epsilon=4.0)
     np.testing.assert_allclose(new_AD.mean(0), [10, 10.5], atol=0.1)
     np.testing.assert_allclose(np.cov(new_AD.T), [[4, 2], [2, 3]], atol=0.2)
     near_AD = grow("hewitt", old_VD, known, rng())[6000:]
@@ -294,7 +294,7 @@ def test_new_rows_get_the_norm_of_the_rows_the_language_uses():
     old_VD = np.array([[3, 4], [0, 9], [8, 6]], np.float32)  # norms 5, 9, 10
     splice = of((0, 2), (1,), (0, 1))
     new_WD = np.concatenate([old_VD, [[0.3, 0.4], [0, 9], [0, 0]]]).astype(np.float32)
-    got = rows.calibrate(new_WD, splice, np.array([3, 0, 1]))  # (3 * 5 + 10) / 4 = 6.25
+    got = moments.calibrate(new_WD, splice, np.array([3, 0, 1]))  # (3 * 5 + 10) / 4 = 6.25
     want = [[3.75, 5], [0, 9], [0, 0]]  # a copy stays a copy, zero stays zero
     np.testing.assert_allclose(got[3:], want, rtol=1e-6)
     assert got[:3].tolist() == old_VD.tolist()
@@ -304,7 +304,7 @@ def test_new_rows_get_the_norm_of_the_rows_the_language_uses():
 def test_calibration_keeps_the_dtype_and_what_it_was_given(dtype):
     given_WD = np.array([[3, 4], [1, 1], [2, 2], [1, 0]], dtype)
     before = given_WD.tobytes()
-    got = rows.calibrate(given_WD, of((0, 1)), np.array([1, 0, 0]))
+    got = moments.calibrate(given_WD, of((0, 1)), np.array([1, 0, 0]))
     assert got.dtype == dtype
     assert got[3].tolist() == [5, 0]
     assert given_WD.tobytes() == before
@@ -313,10 +313,10 @@ def test_calibration_keeps_the_dtype_and_what_it_was_given(dtype):
 def test_calibration_weighs_old_tokens_whose_ids_moved():
     moved = Splice({0: 2, 2: 0, 3: 1}, {1: (0, 1)}, "base", "new")
     given_WD = np.array([[2, 0], [1, 0], [7, 0], [9, 0]], np.float32)
-    assert rows.calibrate(given_WD, moved, np.array([0, 0, 1]))[1].tolist() == [2, 0]
+    assert moments.calibrate(given_WD, moved, np.array([0, 0, 1]))[1].tolist() == [2, 0]
 
 
 @pytest.mark.parametrize("weights", [[1, 1], [0, 0, 0]])
 def test_calibration_by_no_text_is_refused(weights):
     with pytest.raises(ValueError, match="weights with sum"):
-        rows.calibrate(np.ones((4, 2), np.float32), of((0, 1)), np.array(weights))
+        moments.calibrate(np.ones((4, 2), np.float32), of((0, 1)), np.array(weights))

@@ -5,7 +5,8 @@ import json
 import hand_tokenizer
 import pytest
 
-from lrl_jax.vocab import exposure, splice
+from lrl_jax.vocab import exposure
+from lrl_jax.vocab.pieces import splice
 
 BASE = hand_tokenizer.make()
 # "▁aa" is joined from ▁a and a, "bb" from b and b; "cc" never comes up in the text below.

@@ -4,7 +4,7 @@ from pathlib import Path
 import re
 import tomllib
 
-from lrl_jax.extras import how_to_install
+from lrl_jax.recipe.extras import how_to_install
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,13 +11,14 @@ import pytest
 import small_world
 import tiny_llama
 
-from lrl_jax import mesh as meshes
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import generate
 from lrl_jax.hf import families, load, save
 from lrl_jax.model import llama
-from lrl_jax.recipe_train import Mesh
-from lrl_jax.vocab import learn, splice
-from lrl_jax.vocab import tokenizer as tokenizers
+from lrl_jax.recipe.train import Mesh
+from lrl_jax.vocab.pieces import learn, splice
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 ROOT = Path(__file__).parents[1]
 PROMPTS = ["민수가", "은비가 학교에서", "Minsu saw a", " 책"]
@@ -31,7 +32,7 @@ def byte_base(lines):
     return byte_tokenizer.learn(lines, 300)
 
 
-def adapted(folder: Path, base: tokenizers.Tokenizer, tied: bool, *overrides: str) -> Path:
+def adapted(folder: Path, base: Tokenizer, tied: bool, *overrides: str) -> Path:
     """Runs the Korean recipe on random weights around `base`; gives the run folder."""
     small_world.write_texts(folder)
     cfg = llama.LlamaConfig(
@@ -96,7 +97,7 @@ def test_an_extended_model_says_in_transformers_what_it_says_here(make, tied, fo
 def test_tokens_of_padding_rows_are_left_out_and_said(tmp_path):
     small_world.write_texts(tmp_path)
     base = byte_base((tmp_path / "en.txt").read_text().splitlines())
-    padded = tokenizers.Tokenizer(**{**vars(base), "size": base.size + 11})
+    padded = Tokenizer(**{**vars(base), "size": base.size + 11})
     run = adapted(tmp_path, padded, False)
     kept = splice.read(run / "vocab/splice.json").kept
     assert len(kept) == base.size

@@ -15,8 +15,13 @@ from rich.console import Console
 from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax import text
-from lrl_jax.vocab import fertility, fertility_rows, learn, pretokenize, splice, tokenizer
-from lrl_jax.vocab.fertility_rows import Text, measure
+from lrl_jax.report import fertility_files
+from lrl_jax.vocab import fertility, fertility_counts
+from lrl_jax.vocab.fertility_counts import Text, measure
+from lrl_jax.vocab.pieces import learn, splice
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer import pretokenize
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 ENGLISH = ["ab ab", "ab"]
 KOREAN = ["가 나", "다"]
@@ -24,7 +29,7 @@ HAND = hand_tokenizer.make()
 
 
 @pytest.fixture(scope="module")
-def words() -> tokenizer.Tokenizer:
+def words() -> Tokenizer:
     return learn.train(["ab ab ab ab"] * 9, size=264, coverage=1.0)
 
 
@@ -90,7 +95,7 @@ def test_texts_that_do_not_come_back_are_counted():
     model.trainer_spec.byte_fallback = False
     for piece in model.pieces[3:259]:
         piece.type = spm.ModelProto.SentencePiece.CONTROL
-    deaf = tokenizer.from_bytes(model.SerializeToString())
+    deaf = tokenizers.from_bytes(model.SerializeToString())
     (hears, does_not) = measure({"a": HAND, "b": deaf}, {"x": Text(["a가", "a b", "나"])})
     assert (hears.lost, does_not.lost) == (0, 2)
 
@@ -124,8 +129,8 @@ def test_a_context_holds_so_many_words():
 
 
 def test_reading_costs_more_than_in_proportion_by_attention_alone():
-    assert fertility_rows.prefill(0.5, context=100, balance=10**12) == pytest.approx(0.5)
-    assert fertility_rows.prefill(0.5, context=10**12, balance=1) == pytest.approx(0.25)
+    assert fertility_counts.prefill(0.5, context=100, balance=10**12) == pytest.approx(0.5)
+    assert fertility_counts.prefill(0.5, context=10**12, balance=1) == pytest.approx(0.25)
 
 
 class Counting:
@@ -217,7 +222,7 @@ def test_a_folder_that_cannot_be_read_says_why(tmp_path, files, message):
 # ---------------------------------------------------------------------------- what is written
 def test_the_report_is_written_as_json_csv_a_plot_and_a_page(words, tmp_path):
     rows = fertility.report({"t": words}, {"eng_Latn": ENGLISH, "kor_Hang": KOREAN})
-    fertility.write(rows, tmp_path)
+    fertility_files.write(rows, tmp_path)
     (_, korean) = csv.DictReader(io.StringIO((tmp_path / "fertility.csv").read_text()))
     assert (korean["language"], korean["per_word"]) == ("kor_Hang", "4.0")
     assert json.loads((tmp_path / "fertility.json").read_text())[1]["tokens"] == 12
@@ -228,7 +233,7 @@ def test_the_report_is_written_as_json_csv_a_plot_and_a_page(words, tmp_path):
 def test_a_folder_becomes_a_report(words, tmp_path):
     write_files(tmp_path / "texts", {"eng.txt": "ab ab\nab\n", "kor.txt": "가 나 다\n"})
     texts = fertility.texts_in(tmp_path / "texts")
-    rows = fertility.write_report({"t": words}, texts, tmp_path / "out", parallel=True)
+    rows = fertility_files.write_report({"t": words}, texts, tmp_path / "out", parallel=True)
     assert [row.parity for row in rows] == [1.0, 4.0]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "fertility.csv", "fertility.json", "fertility.svg", "index.html"}  # fmt: skip
@@ -238,20 +243,20 @@ def test_a_reference_without_text_is_refused_unless_none_is_wanted(words, tmp_pa
     texts = {"kor_Hang": Text(KOREAN), "tha_Thai": Text(["ก"])}
     both = texts | {"kor": Text(KOREAN)}  # two might be meant
     with pytest.raises(ValueError, match="'kor_Xxxx' among 3; want one of them, such as kor, "):
-        fertility.write_report({"t": words}, both, tmp_path, reference="kor_Xxxx")
-    rows = fertility.write_report({"t": words}, texts, tmp_path, reference="")
+        fertility_files.write_report({"t": words}, both, tmp_path, reference="kor_Xxxx")
+    rows = fertility_files.write_report({"t": words}, texts, tmp_path, reference="")
     assert {row.parity for row in rows} == {None}
 
 
 def test_the_same_rows_give_the_same_plot(words):
     rows = fertility.report({"t": words}, {"eng_Latn": ENGLISH})
-    assert fertility.plot(rows) == fertility.plot(rows)
-    assert fertility.plot(rows, "png").startswith(b"\x89PNG")
+    assert fertility_files.plot(rows) == fertility_files.plot(rows)
+    assert fertility_files.plot(rows, "png").startswith(b"\x89PNG")
 
 
 def test_a_plot_of_many_languages_is_a_line_a_tokenizer(words):
     rows = fertility.report({"t": words, "u": words}, {f"l{i}": ENGLISH for i in range(17)})
-    assert b'width="648pt"' in fertility.plot(rows)  # 34 bars would be twice as wide
+    assert b'width="648pt"' in fertility_files.plot(rows)  # 34 bars would be twice as wide
 
 
 def test_the_table_shows_every_row(words):
@@ -283,17 +288,17 @@ PUBLISHED = {
 LLAMA3_SPECIAL = ("<|begin_of_text|>", "<|end_of_text|>")  # the stored file has no special tokens
 
 
-def published_tokenizer(folder: Path) -> tokenizer.Tokenizer:
+def published_tokenizer(folder: Path) -> Tokenizer:
     stored = folder / "tokenizer.json.gz"
     if not stored.exists():
-        return tokenizer.load(folder)
+        return tokenizers.load(folder)
     tree = json.loads(gzip.decompress(stored.read_bytes()))
     flags = dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized"), False)
     tree["added_tokens"] = [
         {"id": 128_000 + i, "content": name, "special": True, **flags}
         for i, name in enumerate(LLAMA3_SPECIAL)
     ]
-    return tokenizer.from_files({"tokenizer.json": json.dumps(tree).encode()}, "llama3")
+    return tokenizers.from_files({"tokenizer.json": json.dumps(tree).encode()}, "llama3")
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from lrl_jax.vocab import fertility_page, fertility_words
-from lrl_jax.vocab.fertility_rows import Row
+from lrl_jax.report import fertility as fertility_page
+from lrl_jax.report import fertility_findings
+from lrl_jax.vocab.fertility_counts import Row
 
 EVIL = "<script>alert('x')</script>&\"'"
 VOID = ("meta", "input")
@@ -70,7 +71,7 @@ def render(rows) -> str:
 
 
 def findings(rows) -> list[str]:
-    return fertility_words.findings(fertility_words.Report(rows, "eng_Latn", 4096))
+    return fertility_findings.findings(fertility_findings.Report(rows, "eng_Latn", 4096))
 
 
 class Tags(html.parser.HTMLParser):
@@ -221,7 +222,7 @@ def test_figures_hold_tokenizers_against_one_measure():
         row("new", "eng", 50, parity=1.0, relative=0.5),
         row("new", "kor", 200, parity=4.0, relative=2 / 3),
     ]  # fmt: skip
-    report = fertility_words.Report(rows, "eng_Latn", 4096)
+    report = fertility_findings.Report(rows, "eng_Latn", 4096)
     assert report.unit == "tokens relative to eng under base"
     assert [value for _, value in report.costs("new")] == [0.5, 2.0]
 

@@ -10,8 +10,8 @@ from pyarrow import parquet
 import pytest
 
 from lrl_jax import text
-from lrl_jax.data import files
-from lrl_jax.data.files import Span
+from lrl_jax.data.read import files
+from lrl_jax.data.read.files import Span
 
 
 def write(path: Path, content: str | bytes) -> str:

@@ -6,8 +6,8 @@ import json
 from conftest import DATA, NO_DATA
 import pytest
 
-from lrl_jax import recipe_data
-from lrl_jax.data import filters
+from lrl_jax.data.read import filters
+from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
 
 

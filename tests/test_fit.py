@@ -7,10 +7,12 @@ import jax
 import pytest
 from tiny_llama import CFG
 
-from lrl_jax import chips, cli, recipe_train
-from lrl_jax.fit import auto, cost, gpus, search, topology
+from lrl_jax.cli import main
+from lrl_jax.devices import chips
+from lrl_jax.fit import auto, cost, search, topology
 from lrl_jax.fit import compile as fitting
 from lrl_jax.model import llama
+from lrl_jax.recipe import train as recipe_train
 
 
 # ---------------------------------------------------------------------------- machines
@@ -207,7 +209,7 @@ def test_a_kernel_that_wants_too_much_fast_memory_is_not_called_too_large():
     [((), "no machine to fit"), (("--on", "v5e-65"), "v5e comes as v5e-1, v5e-4")],
 )
 def test_the_verb_refuses_a_machine_it_does_not_know(on, words, capsys):
-    assert cli.main(["fit", "quickstart_base", *on]) == 2
+    assert main.main(["fit", "quickstart_base", *on]) == 2
     assert words in capsys.readouterr().err
 
 
@@ -240,7 +242,7 @@ def test_a_small_model_compiles_for_every_chip(name):
     assert got.memory.total < target.chip.memory
 
 
-@pytest.mark.skipif(not gpus.plugin(), reason="no JAX CUDA plugin")
+@pytest.mark.skipif(not topology.has_gpu_compiler(), reason="no JAX CUDA plugin")
 @pytest.mark.slow
 def test_a_small_model_compiles_for_gpus_and_gives_bytes():
     one = job(SMALL)
@@ -250,7 +252,7 @@ def test_a_small_model_compiles_for_gpus_and_gives_bytes():
 
 
 def test_gpus_without_their_compiler_are_refused_with_its_name():
-    if gpus.plugin():
+    if topology.has_gpu_compiler():
         pytest.skip("the CUDA plugin is here")
     with pytest.raises(ValueError, match="pip install --no-deps jax-cuda13-plugin"):
         topology.describe("h200-8")

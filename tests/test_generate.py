@@ -11,11 +11,11 @@ import pytest
 import tiny_llama
 from tiny_llama import CFG, logits
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import generate
 from lrl_jax.hf import families, load
-from lrl_jax.vocab import tokenizer
+from lrl_jax.recipe import train as recipe_train
+from lrl_jax.vocab.tokenizer import load as tokenizers
 
 BOS, EOS = 1, 2
 PROMPTS = [[5, 6, 7], [], [8] * 40, [9, 10], [11, 12, 13, 14]]
@@ -113,7 +113,7 @@ def stories():
     cfg = families.config_from_hf(load.read_config(folder), "float32")
     mesh = meshes.make(recipe_train.Mesh(fsdp=1), jax.devices()[:1])
     params = load.load(folder, cfg, meshes.param_shardings(cfg, mesh), "float32")
-    return folder, cfg, params, tokenizer.load(folder)
+    return folder, cfg, params, tokenizers.load(folder)
 
 
 def test_a_released_model_tells_its_released_story(stories):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 import worker_train as tiny
 
-from lrl_jax import recipe_train
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import clock, goodput
 from lrl_jax.train.clock import Clock, busy, divide
 from lrl_jax.train.goodput import Goodput, left_behind, line, measure

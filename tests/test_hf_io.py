@@ -14,11 +14,14 @@ import safetensors.numpy
 import tiny_llama
 from tiny_llama import CFG
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe, recipe_train
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.hf import card, families, gate, load, save
 from lrl_jax.model import llama, rope
-from lrl_jax.vocab import learn, sentencepieces, tokenizer
+from lrl_jax.recipe import schema
+from lrl_jax.recipe import train as recipe_train
+from lrl_jax.vocab.pieces import learn
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer import sentencepieces
 
 IDS = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64}
 HF = families.config_to_hf(IDS, CFG, "float32")
@@ -255,7 +258,7 @@ def test_an_index_cannot_lead_outside_its_folder(folder, name):
 
 # ---------------------------------------------------------------------------- folders
 def test_a_folder_is_its_own_answer(folder):
-    assert load.resolve(recipe.Pretrained(model=str(folder))) == folder
+    assert load.resolve(schema.Pretrained(model=str(folder))) == folder
 
 
 def test_a_hub_id_is_fetched_at_its_revision_without_pickles(folder, monkeypatch):
@@ -268,10 +271,10 @@ def test_a_hub_id_is_fetched_at_its_revision_without_pickles(folder, monkeypatch
         return str(folder)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    base = recipe.Pretrained(model="some/base", adapter="some/lora", adapter_revision="v2")
+    base = schema.Pretrained(model="some/base", adapter="some/lora", adapter_revision="v2")
     assert load.resolve(base) == load.resolve_adapter(base) == folder
     assert asked == [("some/base", "main"), ("some/lora", "v2")]
-    assert load.resolve_adapter(recipe.Pretrained(model="some/base")) is None
+    assert load.resolve_adapter(schema.Pretrained(model="some/base")) is None
 
 
 def test_an_adapter_that_git_lfs_did_not_fetch_is_called_by_its_name(tmp_path):
@@ -279,34 +282,34 @@ def test_an_adapter_that_git_lfs_did_not_fetch_is_called_by_its_name(tmp_path):
         "version https://git-lfs.github.com/spec/v1\n"
     )
     with pytest.raises(ValueError, match=r"adapter_model.safetensors: is a git-lfs pointer"):
-        load.resolve_adapter(recipe.Pretrained(model="a/b", adapter=str(tmp_path)))
+        load.resolve_adapter(schema.Pretrained(model="a/b", adapter=str(tmp_path)))
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "consolidated.00.pth", "model.pkl"])
 def test_pickled_weights_are_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"\x80\x04.")
     with pytest.raises(ValueError, match=rf"only pickled weights \({name}\)"):
-        load.resolve(recipe.Pretrained(model=str(tmp_path)))
+        load.resolve(schema.Pretrained(model=str(tmp_path)))
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.model"])
 def test_a_git_lfs_pointer_is_called_by_its_name(folder, name):
     (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
     with pytest.raises(ValueError, match=rf"{name}: is a git-lfs pointer; run `git lfs pull`"):
-        load.resolve(recipe.Pretrained(model=str(folder)))
+        load.resolve(schema.Pretrained(model=str(folder)))
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no such folder; want a folder, gs:// or a hub id"):
-        load.resolve(recipe.Pretrained(model=str(tmp_path / "nothing")))
+        load.resolve(schema.Pretrained(model=str(tmp_path / "nothing")))
 
 
 def test_an_empty_folder_and_a_folder_of_something_else_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no such folder, or an empty one"):
-        load.resolve(recipe.Pretrained(model=str(tmp_path)))
+        load.resolve(schema.Pretrained(model=str(tmp_path)))
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(ValueError, match=r"no model.safetensors and no model.safetensors.index"):
-        load.resolve(recipe.Pretrained(model=str(tmp_path)))
+        load.resolve(schema.Pretrained(model=str(tmp_path)))
 
 
 def test_a_config_that_is_not_json_is_refused(folder):
@@ -334,7 +337,7 @@ def test_both_spellings_of_rope_are_read():
 
 
 def test_the_shape_of_a_recipe_is_a_config():
-    shape = recipe.Shape(
+    shape = schema.Shape(
         hidden_size=64, num_hidden_layers=2, intermediate_size=96, num_attention_heads=4,
         num_key_value_heads=2, rope_theta=123.0,
     )  # fmt: skip
@@ -348,13 +351,13 @@ def test_the_shape_of_a_recipe_is_a_config():
 
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_a_recipe_may_ask_for_every_family(name):
-    shape = recipe.Shape(
+    shape = schema.Shape(
         model_type=name, hidden_size=64, num_hidden_layers=2, intermediate_size=96,
         num_attention_heads=4, num_key_value_heads=2, head_dim=24,
     )  # fmt: skip
     got = families.config_from_hf(shape.model_dump() | {"vocab_size": 300})
     assert (got.family, got.head_width) == (name, 24)
-    assert set(get_args(recipe.ModelType)) == set(families.FAMILIES)
+    assert set(get_args(schema.ModelType)) == set(families.FAMILIES)
 
 
 @pytest.mark.parametrize(
@@ -457,7 +460,7 @@ def exported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gate")
     model = learn.train(TEXTS * 9, 300, 1.0)
     sentencepieces.write(model, folder)
-    own = tokenizer.load(folder)
+    own = tokenizers.load(folder)
     cfg = dataclasses.replace(CFG, vocab_size=own.size)
     params = jax.device_put(tiny_llama.params(cfg), shardings(cfg))
     save.save(folder, params, cfg, IDS, "bfloat16", 10**9)

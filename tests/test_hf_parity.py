@@ -8,11 +8,11 @@ import pytest
 from tiny_llama import logits
 import worker_train
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.hf import families, layout, load, save
 from lrl_jax.model import cache as caches
 from lrl_jax.model import llama
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import gradients
 
 torch = pytest.importorskip("torch")

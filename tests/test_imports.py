@@ -8,9 +8,10 @@ import sys
 import hand_tokenizer
 import pytest
 
-from lrl_jax import recipe_data, recipe_file
-from lrl_jax.data import imports, user_tasks
-from lrl_jax.data.sources import Vocabulary, seqio, tf
+from lrl_jax.data.seqio import imports, user_tasks
+from lrl_jax.data.seqio.sources import Vocabulary, seqio, tf
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe import file as recipe_file
 from lrl_jax.text import Bad
 
 ROOT = Path(__file__).parents[1]
@@ -310,8 +311,8 @@ def test_a_recipe_is_resolved_without_tensorflow_in_its_own_process(tmp_path):
     path.write_text(RECIPE.format(file=module(tmp_path, MIXTURES)))
     code = (
         "import sys\n"
-        "from lrl_jax import recipe_file\n"
-        "from lrl_jax.data import imports\n"
+        "from lrl_jax.recipe import file as recipe_file\n"
+        "from lrl_jax.data.seqio import imports\n"
         "if __name__ == '__main__':\n"
         f"    recipe = imports.resolved(recipe_file.load({str(path)!r}))\n"
         "    print(len(imports.shards(recipe.data.datasets['first'])))\n"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from small_world import write_recipes
 
-from lrl_jax import cli
-from lrl_jax.data import pack, rows
-from lrl_jax.data.stream import Files
-from lrl_jax.vocab import tokenizer as tokenizers
+from lrl_jax.cli import main as cli
+from lrl_jax.data.feed.stream import Files
+from lrl_jax.data.pack import packing, rows
+from lrl_jax.vocab.tokenizer import load as tokenizers
 
 ROOT = Path(__file__).parents[1]
 MODULE = """
@@ -78,7 +78,7 @@ def test_a_users_mixture_is_packed_and_trained_on_without_tensorflow_in_the_pare
     for verb in ("vocab", "init", "data", "train"):
         assert lrl(world, verb) == ["[]"]
     out = world / "runs/base/data"
-    folder = pack.folders(out)["read_aloud"]
+    folder = packing.folders(out)["read_aloud"]
     manifest = rows.read_manifest(folder)
     assert (manifest.docs, manifest.language, len(manifest.shards)) == (640, "kor_Hang", 2)
     tokenizer = tokenizers.load(world / "runs/base/vocab")

@@ -8,8 +8,8 @@ from typing import Any
 import hand_byte_level as hand
 import pytest
 
-from lrl_jax.vocab import inspection, pretokenize
-from lrl_jax.vocab.tokenizer import from_files, load
+from lrl_jax.vocab.tokenizer import inspection, patterns
+from lrl_jax.vocab.tokenizer.load import from_files, load
 
 
 def refused(data: bytes, match: str) -> None:
@@ -146,7 +146,7 @@ def test_well_known_patterns_are_not_tried(monkeypatch):
     monkeypatch.setattr(inspection.subprocess, "run", lambda *_, **__: 1 / 0)
     for tree in hand.TREES.values():
         inspection.inspect(json.dumps(tree()).encode(), "x")
-        aware = pretokenize.keeping_marks(tree())
+        aware = patterns.keeping_marks(tree())
         inspection.inspect(json.dumps(aware).encode(), "x")
 
 

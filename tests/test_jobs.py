@@ -15,10 +15,13 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from lrl_jax import recipe_data
-from lrl_jax.data import files, jobs, pack, packed, progress, rows, templates, workers
-from lrl_jax.data.stream import Files
-from lrl_jax.vocab.codecs import SentencePieceCodec
+from lrl_jax.data.feed.stream import Files
+from lrl_jax.data.pack import jobs, packed, progress, rows, workers
+from lrl_jax.data.pack import packing as pack
+from lrl_jax.data.read import files
+from lrl_jax.data.templates import table as templates
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.vocab.tokenizer.codecs import SentencePieceCodec
 
 ROOT = Path(__file__).parents[1]
 ID_0 = ("\u2581d",)
@@ -68,7 +71,7 @@ def text(tmp_path) -> Path:
 @pytest.fixture
 def small_shards(monkeypatch) -> None:
     """Shards of about 400 bytes."""
-    monkeypatch.setattr("lrl_jax.data.records.SHARD_BYTES", 400)
+    monkeypatch.setattr("lrl_jax.data.read.records.SHARD_BYTES", 400)
 
 
 @pytest.fixture
@@ -110,7 +113,7 @@ def test_copies_are_left_out_wherever_they_lie(tmp_path, monkeypatch, shards):
     lines = [f"{' '.join('abc'[int(d)] for d in np.base_repr(i, 3))}\n" for i in range(1, 81)]
     text = "".join(lines) + lines[70] + lines[2] + lines[2]
     (tmp_path / "t.txt").write_text(text)
-    monkeypatch.setattr("lrl_jax.data.records.SHARD_BYTES", len(text) // shards + 1)
+    monkeypatch.setattr("lrl_jax.data.read.records.SHARD_BYTES", len(text) // shards + 1)
     one = dataset_of(tmp_path / "t.txt", filters={"duplicates": "exact"})
     got = jobs.prepare(data_of(datasets={"d": one}), "d", make(), tmp_path / "out")
     assert len(got.shards) == shards
@@ -460,8 +463,9 @@ SCRIPT = """
 import sys
 sys.path[:0] = [{root!r}, {tests!r}]
 from hand_tokenizer import make
-from lrl_jax import recipe_data
-from lrl_jax.data import jobs, records
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.data.pack import jobs
+from lrl_jax.data.read import records
 if __name__ == "__main__":
     data = recipe_data.Data.model_validate_json({data!r})
     records.SHARD_BYTES = 4000
@@ -525,10 +529,10 @@ def test_a_worker_ends_with_its_killed_parent(text, tmp_path):
 import sys, time
 sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "tests")!r}]
 import test_jobs
-from lrl_jax.data import jobs, pack, workers
+from lrl_jax.data.pack import jobs, packing, workers
 if __name__ == "__main__":
     data = test_jobs.data_of({str(text)!r})
-    (job,) = jobs.target(data, "d", test_jobs.make(), pack.epath.Path({str(tmp_path)!r})).jobs
+    (job,) = jobs.target(data, "d", test_jobs.make(), packing.epath.Path({str(tmp_path)!r})).jobs
     list(workers.local(2)(test_jobs._sleep, [job, job], lambda docs: None))
 """
     path = tmp_path / "parent.py"

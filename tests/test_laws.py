@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from lrl_jax import cli, laws
-from lrl_jax.laws import Point
+from lrl_jax.cli import main
+from lrl_jax.laws import law as laws
+from lrl_jax.laws.law import Point
 
 
 def points(language: str = "kor_Hang", **scores: float) -> list[Point]:
@@ -160,18 +161,18 @@ def test_from_a_table_of_scores_to_overrides(tmp_path, capsys):
     rows += [f"tam_Taml,{x},{100 - 80 * x**-0.1}" for x in (1e4, 3e4, 1e5)]
     (tmp_path / "a.csv").write_text("\n".join(rows))
     out = tmp_path / "laws"
-    assert cli.main(["laws", "fit", str(tmp_path / "a.csv"), "--out", str(out)]) == 0
+    assert main.main(["laws", "fit", str(tmp_path / "a.csv"), "--out", str(out)]) == 0
     assert "-0.100" in capsys.readouterr().out
     page = (out / "index.html").read_text()
     assert page.count("<svg") == 1
     assert "tam_Taml" in page
     command = ["laws", "allocate", str(out / "laws.json"), "--budget", "50000"]
     given = ["--cap", "kor_Hang=10000", "--dataset", "tam_Taml=tamil"]
-    assert cli.main([*command, *given, "--write", str(tmp_path / "a.yaml")]) == 0
+    assert main.main([*command, *given, "--write", str(tmp_path / "a.yaml")]) == 0
     want = "data.datasets.kor_Hang.take=10000 data.datasets.tamil.take=40000"
     assert want in capsys.readouterr().out
     assert (tmp_path / "a.yaml").read_text() == (
         "data:\n  datasets:\n    kor_Hang: {take: 10000}\n    tamil: {take: 40000}\n"
     )
-    assert cli.main([*command, "--cap", "kor_Hang=10000", "--cap", "tam_Taml=10"]) == 2
+    assert main.main([*command, "--cap", "kor_Hang=10000", "--cap", "tam_Taml=10"]) == 2
     assert "more than the caps allow, 10010" in capsys.readouterr().err

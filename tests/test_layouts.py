@@ -7,8 +7,9 @@ from typing import Any
 from conftest import DATA, needs_data
 import pytest
 
-from lrl_jax import recipe_data, recipe_file
-from lrl_jax.data import records
+from lrl_jax.data.read import records
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe import file as recipe_file
 from lrl_jax.text import Bad
 
 MITS = "taco-datasets/multilingual-instruction-tuning-dataset "  # the space is theirs

@@ -4,8 +4,10 @@ import byte_tokenizer
 import pytest
 
 from lrl_jax.text import DataError
-from lrl_jax.vocab import learn, sentencepieces, splice
-from lrl_jax.vocab.tokenizer import Tokenizer, family
+from lrl_jax.vocab.pieces import learn, splice
+from lrl_jax.vocab.tokenizer import sentencepieces
+from lrl_jax.vocab.tokenizer.load import family
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
 KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다 cat 12", "고양이와 강아지가 갑니다"] * 3

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import likelihood
 from lrl_jax.model import llama
+from lrl_jax.recipe import train as recipe_train
 
 
 @dataclasses.dataclass(frozen=True)

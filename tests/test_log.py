@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
-from lrl_jax import recipe_train
 from lrl_jax.model import lora
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import log
 from lrl_jax.train.clock import Clock
 from lrl_jax.train.log import Dispatched, Log, Report, flops_per_token

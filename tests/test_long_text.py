@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
-from lrl_jax.data import documents
-from lrl_jax.data.parts import Part
-from lrl_jax.vocab import long_text
-from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes
+from lrl_jax.data.templates import documents
+from lrl_jax.data.templates.parts import Part
+from lrl_jax.vocab.tokenizer import long_text
+from lrl_jax.vocab.tokenizer.load import from_bytes
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 LINES = ["the cat's 12 mats, \n", "한국어 문장입니다. 다음!", "  aa\tbb  \n\n c"] * 9
 BYTES = byte_tokenizer.learn(LINES, 400)

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
-from lrl_jax import recipe_train
-from lrl_jax.train import asks, loop
+from lrl_jax.recipe import train as recipe_train
+from lrl_jax.train import loop, preemption
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, SaveError
 from lrl_jax.train.log import read
 
@@ -84,7 +84,7 @@ def test_a_signal_saves_and_stops(tmp_path, number):
 def test_a_second_signal_ends_the_process_at_once():
     code = (
         "import os, signal, time\n"
-        "from lrl_jax.train.asks import STOP, Asks\n"
+        "from lrl_jax.train.preemption import STOP, Asks\n"
         "from pathlib import Path\n"
         "with Asks(Path('SAVE'), 0) as asks:\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
@@ -102,12 +102,12 @@ def test_a_second_signal_ends_the_process_at_once():
 
 def test_save_is_asked_once_until_it_is_done(tmp_path):
     (tmp_path / "SAVE").touch()
-    with asks.Asks(tmp_path / "SAVE", 0) as asked:
-        assert [asked.now(), asked.now()] == [asks.SAVE, asks.NOTHING]
+    with preemption.Asks(tmp_path / "SAVE", 0) as asked:
+        assert [asked.now(), asked.now()] == [preemption.SAVE, preemption.NOTHING]
         asked.saved()
-        assert asked.now() == asks.NOTHING
+        assert asked.now() == preemption.NOTHING
         (tmp_path / "SAVE").touch()
-        assert asked.now() == asks.SAVE
+        assert asked.now() == preemption.SAVE
 
 
 def test_steps_that_are_not_finite_are_skipped_and_counted(tmp_path):

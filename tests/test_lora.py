@@ -9,8 +9,8 @@ import pytest
 import tiny_llama
 from tiny_llama import CFG, logits
 
-from lrl_jax import recipe_train
 from lrl_jax.model import llama, lora, quantize, sharding
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, learn
 
 EVERY = lora.matching(".*", [*llama.abstract(CFG)])

@@ -6,8 +6,9 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 import pytest
 
-from lrl_jax import mesh, recipe_train
+from lrl_jax.devices import mesh
 from lrl_jax.model import sharding
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import loss
 
 B, T, D, V, REAL = 2, 3, 4, 24, 20

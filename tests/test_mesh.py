@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from tiny_llama import CFG
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.recipe import train as recipe_train
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,8 @@ def test_a_start_that_cannot_work_is_refused(arguments, words):
 START = """
 import sys
 import jax, jax.numpy as jnp, numpy as np
-from lrl_jax import mesh as meshes, recipe_train
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.recipe import train as recipe_train
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
 coordinator, processes, process_id = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from lrl_jax import recipe as recipes
-from lrl_jax.data import mixture, plan, rows
-from lrl_jax.recipe_data import Data
+from lrl_jax.data.feed import mixture, plan
+from lrl_jax.data.pack import rows
+from lrl_jax.recipe import schema as recipes
+from lrl_jax.recipe.data import Data
 
 FROZEN = [{"match": ".*", "schedule": "frozen"}]
 PACKED = rows.Manifest(

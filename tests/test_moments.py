@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
-from lrl_jax import recipe_train
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import moments, rounding
 
 RNG = np.random.default_rng(0)

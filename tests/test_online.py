@@ -11,10 +11,13 @@ import small_datasets as small
 from small_world import write_recipes
 import worker_train as tiny
 
-from lrl_jax import recipe_data, recipe_file, recipe_train
-from lrl_jax.data import jobs, online, pack, rows, tasks
-from lrl_jax.data.plan import Plan, Stage
-from lrl_jax.data.stream import Files, Stream
+from lrl_jax.data.feed.plan import Plan, Stage
+from lrl_jax.data.feed.stream import Files, Stream
+from lrl_jax.data.pack import jobs, packing, rows
+from lrl_jax.data.seqio import online, registry
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe import file as recipe_file
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import loop
 from lrl_jax.train.checkpoint import CheckpointMismatchError
 from lrl_jax.train.log import read
@@ -64,10 +67,10 @@ def test_seqio_packs_the_documents_of_packed_rows_whatever_id_0_is(tmp_path, tok
     data = small.data(tmp_path, kind, sequence_length=16)
     if kind == "text":
         (tmp_path / "text.txt").write_text("Wow! Great! It works!\n!!\nb d d\n" * 40)
-    task = tasks.register("run", data, tokenizer)[kind]
+    task = registry.register("run", data, tokenizer)[kind]
     got = next(online.packed(task, tokenizer, 16).batch(10_000).as_numpy_iterator())
     manifest = jobs.prepare(data, kind, tokenizer, tmp_path / "out")
-    folder = pack.folders(tmp_path / "out")[kind]
+    folder = packing.folders(tmp_path / "out")[kind]
     found = Files(folder, manifest).read(np.arange(manifest.rows))
     want = rows.features(found, 16, tokenizer.bos_id, tokenizer.pad_id)
     assert documents(got) == documents(want)
@@ -230,7 +233,7 @@ def test_both_routes_train_alike_where_chance_has_no_say(tmp_path):
     stage = Stage("a", 32, {"text": 1})
     manifest = jobs.prepare(data, "text", tokenizer, tmp_path / "out")
     assert 256 < manifest.tokens <= 512  # no second one fits in a row
-    folders = pack.folders(tmp_path / "out")
+    folders = packing.folders(tmp_path / "out")
     packed = train(tmp_path / "packed", Stream(folders, plan({"text": manifest}, stage), 8))
     seqio = train(tmp_path / "seqio", stream(tmp_path, data, tokenizer, stage, batch_size=8))
     for got, want in zip(seqio, packed, strict=True):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
-from lrl_jax import recipe_train
-from lrl_jax.train import learn, optimizer, schedule
+from lrl_jax.recipe import train as recipe_train
+from lrl_jax.train import learn, optimizer
 from lrl_jax.train.checkpoint import CheckpointMismatchError
 
 PATHS = ("embed_VD", "layers/attn_norm_D", "layers/q_DNH", "norm_D", "unembed_DV")
@@ -51,7 +51,7 @@ def test_a_step_belongs_to_the_phase_that_made_it(step, want):
 )
 def test_rates_rise_to_the_peak_and_fall_to_the_final_share(kind, want):
     shape = recipe_train.Schedule(peak=3.0, kind=kind, warmup=2, final=0.2, decay=1 / 3)
-    got = [float(schedule.rate(shape, 6, jnp.int32(done))) for done in range(7)]
+    got = [float(learn.rate(shape, 6, jnp.int32(done))) for done in range(7)]
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 

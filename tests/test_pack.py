@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import tiny_llama
 
-from lrl_jax import recipe_data
-from lrl_jax.data import bins, pack, records, rows, templates
-from lrl_jax.data.pack import Piece
+from lrl_jax.data.pack import bins, rows
+from lrl_jax.data.pack import packing as pack
+from lrl_jax.data.pack.packing import Piece
+from lrl_jax.data.read import records
+from lrl_jax.data.templates import table as templates
 from lrl_jax.model import llama
+from lrl_jax.recipe import data as recipe_data
 from lrl_jax.train import loss
 
 ID_0 = ("\u2581d",)  # a tokenizer whose id 0 is a piece of text, as "!" is in Llama 3

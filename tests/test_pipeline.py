@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_world import ROOT, lrl, write_recipes
 
-from lrl_jax import cli
+from lrl_jax.cli import main
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_training_never_imports_tensorflow(world):
     code = (
         "import sys; from lrl_jax import cli\n"
         f"assert cli.main(['train', {str(world / 'korean.yaml')!r}]) == 0\n"
-        "from lrl_jax import steps\n"
+        "from lrl_jax.pipeline import steps\n"
         "print([m for m in ('tensorflow', 'seqio', 'torch') if m in sys.modules])"
     )
     got = subprocess.run(
@@ -200,7 +200,7 @@ def test_bad_text_is_named_with_its_exit_code(tmp_path, capsys, name, data, code
         "path: ['%s/tasks.json'], language: eng_Latn}, english: {" % ((tmp_path,) * 3),
     )  # fmt: skip
     Path(base).write_text(text)
-    assert cli.main(["check", base]) == code
+    assert main.main(["check", base]) == code
     assert message in capsys.readouterr().err
 
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from lrl_jax.data.permutation import epoch_seed, permute
-from lrl_jax.data.plan import BLOCK, Plan, Stage, changes, compatible, taken
+from lrl_jax.data.feed.permutation import epoch_seed, permute
+from lrl_jax.data.feed.plan import BLOCK, Plan, Stage, changes, compatible, taken
 
 TWO = Plan(
     sizes={"ko": 7, "en": 3},

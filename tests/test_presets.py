@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 import pytest
 
-from lrl_jax import presets
-from lrl_jax.chips import GIB
+from lrl_jax.devices import presets
+from lrl_jax.devices.chips import GIB
 from lrl_jax.model import llama
 
 V5E, V4 = 15.75 * GIB, 30.75 * GIB

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 import pytest
 
 from lrl_jax import text
-from lrl_jax.vocab import byte_level, pretokenize
-from lrl_jax.vocab.tokenizer import Tokenizer, from_files
+from lrl_jax.vocab.tokenizer import byte_level, patterns, pretokenize
+from lrl_jax.vocab.tokenizer.load import from_files
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 NEPALI = "नेपाली भाषा"
 CUT_AT_MARKS = ("llama3", "qwen2", "gpt2")
@@ -45,13 +46,13 @@ def cut(tokenizer: Tokenizer, line: str) -> list[str]:
     ],
 )
 def test_letters_take_their_marks_in_and_out_of_a_class(pattern, want):
-    assert pretokenize.aware(pattern) == want
-    assert pretokenize.aware(want) == want
+    assert patterns.aware(pattern) == want
+    assert patterns.aware(want) == want
 
 
 def test_a_pattern_that_knows_marks_is_left_alone():
-    tekken = pretokenize.PATTERNS["tekken"]
-    assert pretokenize.aware(tekken) == tekken
+    tekken = patterns.PATTERNS["tekken"]
+    assert patterns.aware(tekken) == tekken
     made = hand.make("tekken")
     assert pretokenize.mark_aware(made) is made
 
@@ -84,10 +85,10 @@ def test_only_the_pre_tokenizer_changes(name):
 
 
 def test_the_pattern_built_into_byte_level_is_written_out():
-    got = pretokenize.keeping_marks(hand.gpt2())["pre_tokenizer"]
+    got = patterns.keeping_marks(hand.gpt2())["pre_tokenizer"]
     split, in_bytes = got["pretokenizers"]
     assert (got["type"], split["type"], split["behavior"]) == ("Sequence", "Split", "Isolated")
-    assert split["pattern"] == {"Regex": pretokenize.aware(pretokenize.PATTERNS["gpt2"])}
+    assert split["pattern"] == {"Regex": patterns.aware(patterns.PATTERNS["gpt2"])}
     assert in_bytes == hand.in_bytes(use_regex=False)
 
 
@@ -96,7 +97,7 @@ def test_parts_before_the_built_in_pattern_stay_before_it():
     digits = {"type": "Digits", "individual_digits": True}
     tree["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, hand.in_bytes()]}
     before = json.dumps(tree)
-    got = pretokenize.keeping_marks(tree)["pre_tokenizer"]["pretokenizers"]
+    got = patterns.keeping_marks(tree)["pre_tokenizer"]["pretokenizers"]
     assert [part["type"] for part in got] == ["Digits", "Split", "ByteLevel"]
     assert json.dumps(tree) == before
 
@@ -104,7 +105,7 @@ def test_parts_before_the_built_in_pattern_stay_before_it():
 def test_what_knows_no_letters_is_left_alone():
     for part in ({"type": "Whitespace"}, None, hand.cut_by(r"\w+|\W")):
         tree = {"pre_tokenizer": part}
-        assert pretokenize.keeping_marks(tree) == tree
+        assert patterns.keeping_marks(tree) == tree
 
 
 def test_a_sentencepiece_tokenizer_is_refused():

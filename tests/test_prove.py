@@ -6,18 +6,12 @@ import hand_byte_level
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
-from lrl_jax.vocab import (
-    byte_level,
-    choose,
-    learn,
-    pretokenize,
-    prove,
-    sentencepieces,
-    splice,
-)
-from lrl_jax.vocab.auto import AutoCodec
-from lrl_jax.vocab.sentencepieces import proto_of
-from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes
+from lrl_jax.vocab.pieces import choose, learn, prove, splice
+from lrl_jax.vocab.tokenizer import byte_level, pretokenize, sentencepieces
+from lrl_jax.vocab.tokenizer.auto import AutoCodec
+from lrl_jax.vocab.tokenizer.load import from_bytes
+from lrl_jax.vocab.tokenizer.sentencepieces import proto_of
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
 KOREAN = ["고양이가 집에 갑니다", "강아지가 집에 옵니다", "고양이와 강아지가 갑니다"] * 3

@@ -9,10 +9,11 @@ from conftest import DATA, needs_data
 import pytest
 
 from lrl_jax import text
-from lrl_jax.recipe_vocab import Extend
-from lrl_jax.vocab import build, prove, splice
-from lrl_jax.vocab import tokenizer as tokenizers
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.recipe.vocab import Extend
+from lrl_jax.vocab import build
+from lrl_jax.vocab.pieces import prove, splice
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 NTREX, FLORES = DATA / "parallel/ntrex128", DATA / "parallel/flores101_first200"
 ENGLISH = (f"{NTREX}/newstest2019-src.eng.txt", f"{FLORES}/eng.devtest")  # 2,197 lines

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from lrl_jax import recipe_file
+from lrl_jax.recipe import file as recipe_file
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -117,7 +117,7 @@ def test_a_recipe_is_frozen(path):
 def test_the_schema_file_is_the_schema_of_the_code():
     want = recipe_file.schema()
     assert (ROOT / "docs/recipe.schema.json").read_text() == want, (
-        "run: python -c 'from lrl_jax import recipe_file; print(recipe_file.schema(), end=\"\")' "
+        "run: python -c 'from lrl_jax.recipe import file; print(file.schema(), end=\"\")' "
         "> docs/recipe.schema.json"
     )
 

@@ -13,8 +13,9 @@ import pyarrow
 from pyarrow import parquet
 import pytest
 
-from lrl_jax import recipe_data, text
-from lrl_jax.data import files, formats, records
+from lrl_jax import text
+from lrl_jax.data.read import files, formats, records
+from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
 
 KOREAN = {"language": "kor_Hang"}

@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ET
 import pytest
 import rich.console
 
-from lrl_jax.evaluate import page, plots, report
+from lrl_jax.report import page, plots
+from lrl_jax.report import run as run_page
 
 EVIL = "<script>alert('x$y^$')</script>&\"'"
 SCORE = {"bits_per_byte": 2.0, "nats_per_token": 1.0, "tokens": 600, "bytes": 900, "lines": 10}
@@ -116,7 +117,7 @@ class Tags(html.parser.HTMLParser):
 
 def test_table_says_how_each_number_changed():
     got = {(r.measure, r.name): (r.before, r.after, r.change, r.verdict, r.note)
-           for r in report.rows(BEFORE, AFTER, {"passed": True})}  # fmt: skip
+           for r in run_page.rows(BEFORE, AFTER, {"passed": True})}  # fmt: skip
     assert got == {
         ("tokens per line", "korean"): ("60.0", "20.0", "3.00x fewer", "better", ""),
         ("tokens per line", "english"): ("20.0", "20.0", "+0.0 %", "", ""),
@@ -130,13 +131,13 @@ def test_table_says_how_each_number_changed():
 
 
 def test_what_was_not_measured_says_so():
-    (row, bits) = report.rows({}, {"bits_per_byte": {"ko": {"bits_per_byte": 1.5}}})
+    (row, bits) = run_page.rows({}, {"bits_per_byte": {"ko": {"bits_per_byte": 1.5}}})
     assert (row.before, row.after, row.change) == ("not measured", "not measured", "")
     assert (bits.before, bits.after, bits.change, bits.verdict) == ("not measured", "1.500", "", "")
 
 
 def test_a_failed_gate_is_loud():
-    (row,) = report.rows({}, {}, {"passed": False})
+    (row,) = run_page.rows({}, {}, {"passed": False})
     assert (row.after, row.verdict) == ("FAILED", "worse")
 
 
@@ -146,14 +147,14 @@ def test_summary_table_prints_the_same_lines():
         for part in (BEFORE, AFTER)
     )
     console = rich.console.Console(width=120, file=io.StringIO())
-    console.print(report.summary_table(before, after, {"passed": True}))
+    console.print(run_page.summary_table(before, after, {"passed": True}))
     got = console.file.getvalue()
     for want in ("3.00x fewer", "+60.2", "[red]x", "passed", "tokenized by 13a"):
         assert want in got
 
 
 def test_page_is_well_formed_and_runs_nothing(tmp_path):
-    text = report.write(write_pieces(tmp_path)).read_text()
+    text = run_page.write(write_pieces(tmp_path)).read_text()
     got = Tags(text)
     assert got.open == []
     assert "script" not in got.tags
@@ -162,7 +163,7 @@ def test_page_is_well_formed_and_runs_nothing(tmp_path):
 
 
 def test_page_fetches_nothing(tmp_path):
-    text = report.write(write_pieces(tmp_path)).read_text()
+    text = run_page.write(write_pieces(tmp_path)).read_text()
     got = Tags(text)
     assert not {"link", "img", "iframe", "object", "embed", "base"} & set(got.tags)
     links = [v for name, v in got.attributes if name in ("src", "href", "xlink:href", "action")]
@@ -175,17 +176,17 @@ def test_page_fetches_nothing(tmp_path):
 @pytest.mark.parametrize("missing", sorted(PIECES))
 def test_any_piece_may_be_missing(tmp_path, missing):
     folder = write_pieces(tmp_path, [name for name in PIECES if name != missing])
-    assert report.write(folder).read_text().endswith("</html>\n")
+    assert run_page.write(folder).read_text().endswith("</html>\n")
 
 
 @pytest.mark.parametrize("only", sorted(PIECES))
 def test_any_piece_may_be_alone(tmp_path, only):
-    text = report.write(write_pieces(tmp_path, [only])).read_text()
+    text = run_page.write(write_pieces(tmp_path, [only])).read_text()
     assert "Nothing yet for:" in text
 
 
 def test_an_empty_run_has_a_report(tmp_path):
-    text = report.write(tmp_path).read_text()
+    text = run_page.write(tmp_path).read_text()
     assert "not trained yet" in text
     assert "Nothing yet for: Results, Vocabulary, Training" in text
 
@@ -194,7 +195,7 @@ def test_a_step_logged_twice_counts_once_and_a_torn_line_is_left_out(tmp_path):
     write_pieces(tmp_path)
     path = tmp_path / "train" / "metrics.jsonl"
     path.write_text(path.read_text() + '{"step": 3, "loss": 3.5}\n{"step": 4, "lo')
-    got = report.read(tmp_path).metrics
+    got = run_page.read(tmp_path).metrics
     assert [(record["step"], record["loss"]) for record in got] == [(1, 5.0), (2, None), (3, 3.5)]
 
 
@@ -202,14 +203,14 @@ def test_a_damaged_piece_is_named(tmp_path):
     write_pieces(tmp_path)
     (tmp_path / "export" / "gate.json").write_text("{")
     with pytest.raises(ValueError, match=r"export/gate\.json: not JSON"):
-        report.write(tmp_path)
+        run_page.write(tmp_path)
     (tmp_path / "export" / "gate.json").write_text("[]")
     with pytest.raises(ValueError, match=r"export/gate\.json: want an object, got list"):
-        report.write(tmp_path)
+        run_page.write(tmp_path)
 
 
 def test_realised_mixture_is_counted_in_tokens(tmp_path):
-    text = report.write(write_pieces(tmp_path)).read_text()
+    text = run_page.write(write_pieces(tmp_path)).read_text()
     got = re.findall(r">([\d.]+ %)<", text[text.index('id="mixture"') :])
     # align: all ko; then 0.1 of 1000 ko tokens beside 0.3 of 2000 en tokens
     assert got == ["100.0 %", "100.0 %", "25.0 %", "14.3 %", "75.0 %", "85.7 %"]
@@ -223,24 +224,24 @@ def test_what_was_configured_is_read_from_the_plan(tmp_path):
     parts = [{"name": "align.01", "rows": 4, "weights": {"ko": 1, "en": 1}},
              {"name": "align.02", "rows": 4, "weights": {"en": 5}}]  # fmt: skip
     (folder / "data" / "plan.json").write_text(json.dumps({"stages": parts}))
-    text = report.write(folder).read_text()
+    text = run_page.write(folder).read_text()
     got = re.findall(r">([\d.]+ %)<", text[text.index('id="mixture"') :])
     # 2 rows of ko are 200 tokens; 2 + 4 rows of en are 1200
     assert got[:4] == ["14.3 %", "100.0 %", "85.7 %", "0.0 %"]
 
 
 def test_curves_can_be_read_by_tokens_and_by_bytes(tmp_path):
-    p = report.read(write_pieces(tmp_path))
+    p = run_page.read(write_pieces(tmp_path))
     # 0.1 of 1000 tokens; then 0.3 of 1000 and 0.3 of 2000
     assert page._points(p, "tokens_read", "loss") == ([100.0, 900.0], [5.0, 4.0])
     assert page._points(p, "bytes_read", "loss") == ([300.0, 3300.0], [5.0, 4.0])
     assert page._marks(p, "bytes_read") == [(300.0, "align"), (3300.0, EVIL)]
-    text = report.write(tmp_path).read_text()
+    text = run_page.write(tmp_path).read_text()
     assert re.findall(r'<div class="view (\w+)">', text) == ["tokens_read", "bytes_read", "step"]
 
 
 def test_where_the_time_went_is_a_bar_and_a_table(tmp_path):
-    text = report.write(write_pieces(tmp_path)).read_text()
+    text = run_page.write(write_pieces(tmp_path)).read_text()
     section = text[text.index('<section id="time"') :]
     section = section[: section.index("</section>")]
     assert "Goodput: 50.0 % of the time" in section
@@ -254,13 +255,13 @@ def test_where_the_time_went_is_a_bar_and_a_table(tmp_path):
 def test_without_manifests_curves_are_read_by_steps(tmp_path):
     names = ["train/metrics.jsonl", "data/datasets.json", "data/ko/0123/manifest.json"]
     # en is in the epochs, not here
-    text = report.write(write_pieces(tmp_path, names)).read_text()
+    text = run_page.write(write_pieces(tmp_path, names)).read_text()
     assert re.findall(r'<div class="view (\w+)">', text) == ["step"]
 
 
 def test_a_report_of_the_same_run_has_the_same_bytes(tmp_path):
     write_pieces(tmp_path)
-    assert report.write(tmp_path).read_bytes() == report.write(tmp_path).read_bytes()
+    assert run_page.write(tmp_path).read_bytes() == run_page.write(tmp_path).read_bytes()
 
 
 FIGURES = {

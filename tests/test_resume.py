@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
-from lrl_jax import recipe_train
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import digest
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, VerificationError
 from lrl_jax.train.log import read

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from lrl_jax.data import rows
+from lrl_jax.data.pack import rows
 
 MANIFEST = rows.Manifest(
     name="ko",

@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from lrl_jax import recipe_file, run
+from lrl_jax.pipeline import run
+from lrl_jax.recipe import file as recipe_file
 
 RECIPE = """
 name: small

@@ -5,9 +5,10 @@ import json
 import pytest
 from test_splice import toy
 
-from lrl_jax.vocab import sentencepieces
-from lrl_jax.vocab.auto import AutoCodec
-from lrl_jax.vocab.tokenizer import Tokenizer, from_files, load
+from lrl_jax.vocab.tokenizer import sentencepieces
+from lrl_jax.vocab.tokenizer.auto import AutoCodec
+from lrl_jax.vocab.tokenizer.load import from_files, load
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 
 def with_json(base: Tokenizer, *added: dict, config: dict | None = None) -> dict[str, bytes]:

@@ -11,11 +11,11 @@ import pytest
 import tiny_llama
 from tiny_llama import CFG
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.model import cache as caches
 from lrl_jax.model import llama, lora, sharding
 from lrl_jax.model.arithmetic import product
+from lrl_jax.recipe import train as recipe_train
 
 SHAPES = [(1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2), (1, 4, 1), (2, 1, 2), (2, 2, 2), (1, 8, 1)]
 BATCH = tuple(

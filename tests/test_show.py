@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from lrl_jax import recipe_data
-from lrl_jax.data import jobs, pack, rows, show
-from lrl_jax.data.plan import Plan, Stage
+from lrl_jax.data.feed import show
+from lrl_jax.data.feed.plan import Plan, Stage
+from lrl_jax.data.pack import jobs, packing, rows
+from lrl_jax.recipe import data as recipe_data
 
 ROW = rows.Row(
     tokens=np.array([263, NEWLINE, 264, 2, 265, 2]),  # "a\n" -> "b", then "c"
@@ -91,7 +92,7 @@ def test_show_prints_the_documents_of_a_row(tmp_path):
     text = {"kind": "text", "path": [str(tmp_path / "t")], "language": "kor_Hang"}
     data = recipe_data.Data(sequence_length=8, datasets={"d": text})
     jobs.prepare(data, "d", make(), tmp_path)
-    folder = pack.folders(tmp_path)["d"]
+    folder = packing.folders(tmp_path)["d"]
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     show.show(folder, make(), console=console)
     got = console.export_text()
@@ -122,7 +123,7 @@ def test_a_stage_is_shown_in_the_order_of_training(tmp_path):
                         Stage("up.02", 2, {"e": 1})))  # fmt: skip
     datasets, places = plan(np.arange(7))
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    folders = pack.folders(tmp_path)
+    folders = packing.folders(tmp_path)
     show.show_stage(folders, plan, make(), "up", count=9, start=1, console=console)
     got = [line for line in console.export_text().splitlines() if "row" in line]
     assert len(got) == 3

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from lrl_jax.embeddings import rows, similar
-from lrl_jax.embeddings.rows import Clues, Space
-from lrl_jax.vocab.splice import Splice
+from lrl_jax.embeddings import moments, similar
+from lrl_jax.embeddings.moments import Clues, Space
+from lrl_jax.vocab.pieces.splice import Splice
 
 OLD_VD = np.array([[10, 0, 0], [0, 10, 0], [0, 0, 10], [9, 9, 9]], np.float32)
 SPLICE = Splice({i: i for i in range(4)}, {4: (0, 1), 5: (2, 3)}, "base", "new")
@@ -66,7 +66,7 @@ def test_looking_at_the_largest_first_changes_no_weight(monkeypatch):
 def test_tokens_without_a_vector_are_drawn_and_the_others_stay_in_place(name, clue):
     known = space({0: [1, 0]}, {5: [1, 0]})
     got = getattr(similar, name)(OLD_VD, Clues(SPLICE, **{clue: known}), rng())
-    want = rows.matched_normal(OLD_VD, Clues(SPLICE), rng())[:1]
+    want = moments.matched_normal(OLD_VD, Clues(SPLICE), rng())[:1]
     np.testing.assert_array_equal(got, [want[0], [10, 0, 0]])
 
 

@@ -7,10 +7,13 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax import text
-from lrl_jax.vocab import learn, prove, scripts, sentencepieces, splice
-from lrl_jax.vocab.auto import AutoCodec
-from lrl_jax.vocab.sentencepieces import proto_of
-from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes, from_files, load
+from lrl_jax.vocab import scripts
+from lrl_jax.vocab.pieces import learn, prove, splice
+from lrl_jax.vocab.tokenizer import sentencepieces
+from lrl_jax.vocab.tokenizer.auto import AutoCodec
+from lrl_jax.vocab.tokenizer.load import from_bytes, from_files, load
+from lrl_jax.vocab.tokenizer.sentencepieces import proto_of
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 FLORES = DATA / "parallel" / "flores101_first200"
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3

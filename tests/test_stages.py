@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
-from lrl_jax import recipe_train
+from lrl_jax.recipe import train as recipe_train
 
 FAST = recipe_train.Schedule(peak=0.05, kind="constant")
 NEW_ROWS = np.zeros(128, bool)

@@ -11,9 +11,9 @@ import pytest
 from tiny_trainer import Trainer
 import worker_train as tiny
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.model import llama
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import moments
 from lrl_jax.train.step import averaged
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from lrl_jax import recipe_data
-from lrl_jax.data import jobs, pack, rows
-from lrl_jax.data import stream as streams
-from lrl_jax.data.plan import Plan, Stage
-from lrl_jax.data.stream import Files, Stream
+from lrl_jax.data.feed import stream as streams
+from lrl_jax.data.feed.plan import Plan, Stage
+from lrl_jax.data.feed.stream import Files, Stream
+from lrl_jax.data.pack import jobs, packing, rows
+from lrl_jax.recipe import data as recipe_data
 
 ROOT = Path(__file__).parents[1]
 T = 12
@@ -35,7 +35,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         lines = [" ".join(rng.choice(list("abc"), rng.integers(2, 20))) for _ in range(count)]
         (base / f"{name}.txt").write_text("\n".join(lines))
     patch = pytest.MonkeyPatch()
-    patch.setattr("lrl_jax.data.records.SHARD_BYTES", 2000)
+    patch.setattr("lrl_jax.data.read.records.SHARD_BYTES", 2000)
     data = recipe_data.Data(
         sequence_length=T,
         datasets={
@@ -46,7 +46,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     for name in data.datasets:
         jobs.prepare(data, name, make(), base / "out")
     patch.undo()
-    return {name: Path(folder) for name, folder in pack.folders(base / "out").items()}
+    return {name: Path(folder) for name, folder in packing.folders(base / "out").items()}
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ def test_files_are_opened_when_they_are_read_and_few_at_a_time(folders, monkeypa
 
 def test_reading_needs_no_tensorflow_seqio_or_jax():
     code = (
-        "import sys, lrl_jax.data.stream, lrl_jax.data.show, lrl_jax.data.pack; "
+        "import sys, lrl_jax.data.feed.stream, lrl_jax.data.feed.show, lrl_jax.data.pack.packing; "
         "print(sorted({'tensorflow', 'seqio', 'jax', 'torch'} & set(sys.modules)))"
     )
     got = subprocess.run(

@@ -7,8 +7,10 @@ from conftest import DATA, needs_data
 from hand_tokenizer import make
 import pytest
 
-from lrl_jax import recipe_data
-from lrl_jax.data import records, taco, templates
+from lrl_jax.data.read import records
+from lrl_jax.data.templates import table as templates
+from lrl_jax.data.templates import taco
+from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
 
 

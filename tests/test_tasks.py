@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from small_datasets import KINDS, data
 
-from lrl_jax import recipe_data
-from lrl_jax.data import documents, filters, records, tasks, templates
-from lrl_jax.data.sources import Records, Vocabulary, seqio, tf
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.data.read import filters, records
+from lrl_jax.data.seqio import registry
+from lrl_jax.data.seqio.sources import Records, Vocabulary, seqio, tf
+from lrl_jax.data.templates import documents
+from lrl_jax.data.templates import table as templates
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,7 +33,7 @@ def as_packed(one: recipe_data.Dataset, tokenizer: Tokenizer) -> list[documents.
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"copies"}))
 def test_the_documents_of_a_task_are_those_that_are_packed(tmp_path, kind):
     recipe, tokenizer = data(tmp_path, kind), make()
-    task = tasks.register("run", recipe, tokenizer)[kind]
+    task = registry.register("run", recipe, tokenizer)[kind]
     got = list(task.get_dataset(None, shuffle=False).as_numpy_iterator())
     want = as_packed(recipe.datasets[kind], tokenizer)
     assert len(got) == len(want) > 0
@@ -41,7 +44,7 @@ def test_the_documents_of_a_task_are_those_that_are_packed(tmp_path, kind):
 
 
 def test_weights_between_0_and_1_come_through_a_task(tmp_path):
-    task = tasks.register("run", data(tmp_path, "taco"), make())["taco"]
+    task = registry.register("run", data(tmp_path, "taco"), make())["taco"]
     (first, *_) = task.get_dataset(None, shuffle=False).as_numpy_iterator()
     want = np.array([0, 0.25, 0.3, 1], np.float32)
     assert np.array_equal(np.unique(first["weights"]), want)
@@ -49,7 +52,7 @@ def test_weights_between_0_and_1_come_through_a_task(tmp_path):
 
 def test_control_tokens_come_through_a_task_as_ids(tmp_path):
     tokenizer = make()
-    task = tasks.register("run", data(tmp_path, "chat"), tokenizer)["chat"]
+    task = registry.register("run", data(tmp_path, "chat"), tokenizer)["chat"]
     (one,) = task.get_dataset(None, shuffle=False).as_numpy_iterator()
     end = tokenizer.control("</s>")
     assert (one["targets"] == end).sum() == 2  # one an answer, both learnt, no further end
@@ -58,7 +61,7 @@ def test_control_tokens_come_through_a_task_as_ids(tmp_path):
 
 
 def test_a_task_leaves_out_what_filters_do(tmp_path):
-    task = tasks.register("run", data(tmp_path, "copies"), make())["copies"]
+    task = registry.register("run", data(tmp_path, "copies"), make())["copies"]
     got = [example["parts"] for example in _records(task)]
     assert got == [["a b"], ["c c c c c c c c c"], ["b d d"]]
 
@@ -66,7 +69,7 @@ def test_a_task_leaves_out_what_filters_do(tmp_path):
 def test_long_documents_become_what_the_recipe_says(tmp_path):
     def lengths(long_documents):
         recipe = data(tmp_path, "text", long_documents=long_documents)
-        task = tasks.register("run", recipe, make())["text"]
+        task = registry.register("run", recipe, make())["text"]
         length = dict.fromkeys(task.output_features, 4)
         got = task.get_dataset(length, shuffle=False).as_numpy_iterator()
         return [len(example["targets"]) for example in got]
@@ -93,16 +96,16 @@ def test_shards_of_a_task_are_those_of_the_dataset(tmp_path):
 
 def test_registering_again_replaces(tmp_path):
     recipe = data(tmp_path, "text")
-    first, again = (tasks.register("my-run", recipe, make())["text"] for _ in range(2))
+    first, again = (registry.register("my-run", recipe, make())["text"] for _ in range(2))
     assert again is not first
-    assert seqio.TaskRegistry.get(tasks.task_name("my-run", "text")) is again
+    assert seqio.TaskRegistry.get(registry.task_name("my-run", "text")) is again
 
 
 def test_an_error_in_the_text_comes_out_of_tensorflow_as_it_was(tmp_path):
     recipe = data(tmp_path, "asked")
     (tmp_path / "asked.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
-    task = tasks.register("run", recipe, make())["asked"]
-    with pytest.raises(ValueError, match=r"asked.jsonl:2: .*completion"), tasks.errors([task]):
+    task = registry.register("run", recipe, make())["asked"]
+    with pytest.raises(ValueError, match=r"asked.jsonl:2: .*completion"), registry.errors([task]):
         list(task.get_dataset(None, shuffle=False))
 
 
@@ -120,7 +123,7 @@ def test_the_vocabulary_is_the_tokenizer():
 
 def test_tensorflow_comes_in_without_a_word():
     code = (
-        "from lrl_jax.data.tasks import tf; "
+        "from lrl_jax.data.seqio.registry import tf; "
         "print([device.device_type for device in tf.config.get_visible_devices()])"
     )
     got = subprocess.run(

@@ -7,11 +7,12 @@ from hand_tokenizer import NEWLINE, make, spell
 import numpy as np
 import pytest
 
-from lrl_jax import recipe_data
-from lrl_jax.data import chat, documents, templates, translation
-from lrl_jax.data.parts import Part, opening
-from lrl_jax.languages import english_name
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.data.templates import chat, documents, translation
+from lrl_jax.data.templates import table as templates
+from lrl_jax.data.templates.parts import Part, opening
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe.languages import english_name
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 PAIR = {
     "source": "a b",

@@ -8,8 +8,10 @@ import hand_tokenizer
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
-from lrl_jax.vocab import auto, learn, sentencepieces
-from lrl_jax.vocab.tokenizer import Tokenizer, from_bytes, load
+from lrl_jax.vocab.pieces import learn
+from lrl_jax.vocab.tokenizer import auto, sentencepieces
+from lrl_jax.vocab.tokenizer.load import from_bytes, load
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3
 

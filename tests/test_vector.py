@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import tiny_llama
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.hf import gate, load, save, vector
-from lrl_jax.vocab.tokenizer import Tokenizer, family
+from lrl_jax.recipe import train as recipe_train
+from lrl_jax.vocab.tokenizer.load import family
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 BASE = hand_tokenizer.make()  # 266 tokens
 OLD = dataclasses.replace(tiny_llama.CFG, vocab_size=BASE.size)

@@ -9,7 +9,7 @@ import pytest
 
 from lrl_jax.embeddings import vectors
 from lrl_jax.text import DataError
-from lrl_jax.vocab import splice
+from lrl_jax.vocab.pieces import splice
 
 A, B, C = 263, 264, 265  # the hand tokenizer's " a", " b", " c"
 

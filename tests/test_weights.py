@@ -14,8 +14,8 @@ import safetensors
 import safetensors.numpy
 import worker_weights as worker
 
-from lrl_jax.hf import tensors
-from lrl_jax.hf.tensors import DamagedError, File, Local, Remote, open_file
+from lrl_jax.hf import safetensors_ranges
+from lrl_jax.hf.safetensors_ranges import DamagedError, File, Local, Remote, open_file
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
@@ -147,7 +147,7 @@ def test_the_metadata_of_other_tools_is_passed_over(tmp_path):
     path.write_bytes(packed({"__metadata__": {"format": "pt"}, "a": entry()}))
     with contextlib.ExitStack() as stack:
         assert list(open_file(path, stack).places) == ["a"]
-    assert tensors.SIZES["F32"] == 4
+    assert safetensors_ranges.SIZES["F32"] == 4
 
 
 # ---------------------------------------------------------------------------- a checkpoint

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import worker_train as tiny
 
-from lrl_jax import mesh as meshes
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.model import llama
 from lrl_jax.train import learn, optimizer
 from lrl_jax.train.step import make_step

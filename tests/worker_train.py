@@ -16,11 +16,11 @@ import time
 import jax
 import numpy as np
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
-from lrl_jax.data.plan import Plan, Stage
-from lrl_jax.data.stream import Prefetch
+from lrl_jax.data.feed.plan import Plan, Stage
+from lrl_jax.data.feed.stream import Prefetch
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.model import llama
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import loop
 from lrl_jax.train.log import read
 

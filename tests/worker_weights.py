@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrl_jax import mesh as meshes
-from lrl_jax import recipe_train
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.hf import load, save
 from lrl_jax.model import llama
+from lrl_jax.recipe import train as recipe_train
 
 ROOT = Path(__file__).parents[1]
 IDS = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64}

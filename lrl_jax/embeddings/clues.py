@@ -18,10 +18,10 @@ import numpy as np
 
 from lrl_jax import text
 from lrl_jax.embeddings import helper, vectors
-from lrl_jax.embeddings.rows import Clues, Matrix, Space
-from lrl_jax.vocab import tokenizer as tokenizers
-from lrl_jax.vocab.splice import Splice, join
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.embeddings.moments import Clues, Matrix, Space
+from lrl_jax.vocab.pieces.splice import Splice, join
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer
 
 BATCH = 10_000  # words or lines spelled at a time
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece writes a piece that is one byte
@@ -119,11 +119,11 @@ def overlap(ours: Sequence[bytes], theirs: Sequence[bytes]) -> dict[int, int]:
 
 def _control(tokenizer: Tokenizer) -> set[int]:
     if tokenizer.family == "sentencepiece":
-        from lrl_jax.vocab.sentencepieces import Piece, proto_of
+        from lrl_jax.vocab.tokenizer.sentencepieces import Piece, proto_of
 
         kinds = (Piece.CONTROL, Piece.UNKNOWN)
         return {i for i, piece in enumerate(proto_of(tokenizer).pieces) if piece.type in kinds}
-    form = json.loads(tokenizer.files[tokenizers.JSON])
+    form = json.loads(tokenizer.files[JSON])
     return {token["id"] for token in form.get("added_tokens", []) if token.get("special")}
 
 

@@ -12,7 +12,7 @@ from etils import epath
 import numpy as np
 import safetensors
 
-from lrl_jax.embeddings.rows import Matrix
+from lrl_jax.embeddings.moments import Matrix
 
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
 # What Hugging Face calls the matrix: Llama and most others, GPT-2, BLOOM, OPT, GPT-NeoX.

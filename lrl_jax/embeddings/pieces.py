@@ -9,7 +9,7 @@ import itertools
 
 import numpy as np
 
-from lrl_jax.embeddings.rows import Clues, Weights, listed, mix
+from lrl_jax.embeddings.moments import Clues, Weights, listed, mix
 
 Row = dict[int, float]
 
@@ -17,7 +17,7 @@ Row = dict[int, float]
 def subword_mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
     """The mean of the old rows the text is spelled with (arXiv 2406.14670, FVT).
 
-    >>> from lrl_jax.vocab.splice import Splice
+    >>> from lrl_jax.vocab.pieces.splice import Splice
     >>> old_VD = np.array([[0., 0.], [2., 0.], [0., 4.]], np.float32)
     >>> splice = Splice({0: 0, 1: 1, 2: 2}, {3: (1, 2)}, "base", "new")
     >>> subword_mean(old_VD, Clues(splice), np.random.default_rng(0))

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from lrl_jax.embeddings.moments import CELLS, Clues, Space, Weights, draw_missing, mix
 from lrl_jax.embeddings.pieces import subword_mean
-from lrl_jax.embeddings.rows import CELLS, Clues, Space, Weights, draw_missing, mix
 
 FIRST = 512  # similar tokens looked at before all are: sparsemax seldom keeps more
 FLAT = 1e-3  # a mean cosine below it divides by next to nothing

@@ -17,8 +17,8 @@ import scipy.sparse.linalg
 
 from lrl_jax import text
 from lrl_jax.text import DataError
-from lrl_jax.vocab import tokenizer as tokenizers
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 LINES = 1000  # texts encoded at a time
 START = 0  # seed of the vector the SVD starts from: any, but always the same

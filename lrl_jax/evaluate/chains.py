@@ -7,13 +7,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from lrl_jax.data import documents, records, taco, templates
+from lrl_jax.data.read import records
+from lrl_jax.data.templates import documents, taco
+from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import generate, metrics
 from lrl_jax.model import llama
-from lrl_jax.recipe import Chains
-from lrl_jax.recipe_data import Taco
+from lrl_jax.recipe.data import Taco
+from lrl_jax.recipe.schema import Chains
 from lrl_jax.text import Bad, DataError
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 EXAMPLES = 5  # chains kept for a reader
 

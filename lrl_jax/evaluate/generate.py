@@ -13,11 +13,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 import numpy as np
 
-from lrl_jax import mesh as meshes
-from lrl_jax.data import documents, templates
+from lrl_jax.data.templates import documents
+from lrl_jax.data.templates import table as templates
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.model import cache as caches
 from lrl_jax.model import llama, sharding
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 SHORTEST = 32  # prompts are padded to this many tokens, or twice, four times, ... that
 

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrl_jax.data import bins, rows
+from lrl_jax.data.pack import bins, rows
 from lrl_jax.model import llama, sharding
 from lrl_jax.train import loss
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 Window = tuple[np.ndarray, np.ndarray]  # tokens, and which of them are scored
 

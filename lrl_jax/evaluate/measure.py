@@ -9,10 +9,11 @@ from typing import Any
 import jax
 
 from lrl_jax import text
-from lrl_jax.evaluate import chains, generate, likelihood, metrics, report
+from lrl_jax.evaluate import chains, generate, likelihood, metrics
 from lrl_jax.model import llama
-from lrl_jax.recipe import Evaluate, Translation
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.recipe.schema import Evaluate, Translation
+from lrl_jax.report import run as run_page
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 EXAMPLES = 20  # translations kept for a reader
 
@@ -47,7 +48,7 @@ def measure(
         name: chains.score(one, cfg, params, tokenizer, mesh, part.batch_size)
         for name, one in part.chains.items()
     }
-    facts = report.facts() | {"seconds": round(time.time() - started, 1)}
+    facts = run_page.facts() | {"seconds": round(time.time() - started, 1)}
     return {
         "bits_per_byte": bits,
         "translation": translated,

@@ -5,11 +5,11 @@ from typing import Any
 
 import jax
 
-from lrl_jax.data import templates
+from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import generate
 from lrl_jax.model import llama
-from lrl_jax.recipe_train import Prompt, Train
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.recipe.train import Prompt, Train
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 Sample = Callable[[llama.Params, int], Sequence[Mapping[str, Any]]]
 

@@ -1,7 +1,7 @@
 """What `auto` means on the devices that are here.
 
 `remat: auto` is the most a layer can keep that still fits, found by compiling; `mesh: auto` is a
-rule of numbers (`lrl_jax.presets`).
+rule of numbers (`lrl_jax.devices.presets`).
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,11 @@ import logging
 
 import jax
 
-from lrl_jax import chips, recipe_train
+from lrl_jax.devices import chips
 from lrl_jax.fit import search
 from lrl_jax.fit.compile import Job, TooLargeError, batch, make, refusal, settled
 from lrl_jax.model.llama import Remat
+from lrl_jax.recipe import train as recipe_train
 
 log = logging.getLogger(__name__)
 

@@ -20,12 +20,13 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
-from lrl_jax import mesh as meshes
-from lrl_jax import presets, recipe_train
-from lrl_jax.chips import GIB
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.devices import presets
+from lrl_jax.devices.chips import GIB
 from lrl_jax.fit import cost
 from lrl_jax.fit.topology import Target
 from lrl_jax.model import llama, sharding
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import learn, log, optimizer, step
 
 BATCH = (

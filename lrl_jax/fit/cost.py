@@ -17,7 +17,7 @@ import dataclasses
 import math
 import re
 
-from lrl_jax.chips import Chip
+from lrl_jax.devices.chips import Chip
 from lrl_jax.fit import hlo
 
 # Matrix products of an attention kernel over each block of queries and keys, by a part of its

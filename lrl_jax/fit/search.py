@@ -8,8 +8,8 @@ import dataclasses
 import itertools
 from typing import Any, TypeVar
 
-from lrl_jax import mesh as meshes
-from lrl_jax.chips import GIB
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.devices.chips import GIB
 from lrl_jax.fit import topology
 from lrl_jax.fit.compile import Fitted, Job, TooLargeError, compile_step, whole_state
 from lrl_jax.fit.topology import Target

@@ -13,8 +13,8 @@ import numpy as np
 
 from lrl_jax.hf import load
 from lrl_jax.model import llama
-from lrl_jax.vocab.auto import AutoCodec
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.vocab.tokenizer.auto import AutoCodec
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 TOLERANCE = 1e-4  # of float32 logits, for each unit of the largest one (at least 1)
 Logits = Callable[[np.ndarray], np.ndarray]

@@ -19,10 +19,19 @@ from etils import epath
 import jax
 import numpy as np
 
-from lrl_jax import recipe
-from lrl_jax.hf import adapted, layout, shards
-from lrl_jax.hf.tensors import INDEX, WEIGHTS, Read, Tensors, inside, open_folder, read_json, some
+from lrl_jax.hf import layout, peft_read, shards
+from lrl_jax.hf.safetensors_ranges import (
+    INDEX,
+    WEIGHTS,
+    Read,
+    Tensors,
+    inside,
+    open_folder,
+    read_json,
+    some,
+)
 from lrl_jax.model import llama
+from lrl_jax.recipe import schema
 from lrl_jax.text import LFS_POINTER
 
 Grow = Callable[[np.ndarray], np.ndarray]
@@ -41,7 +50,7 @@ HUB_FILES = (
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
-def resolve(base: recipe.Pretrained) -> epath.Path:
+def resolve(base: schema.Pretrained) -> epath.Path:
     """The folder of a base model: local, gs://, or a snapshot of a hub repository.
 
     Raises:
@@ -52,7 +61,7 @@ def resolve(base: recipe.Pretrained) -> epath.Path:
     return folder
 
 
-def resolve_adapter(base: recipe.Pretrained) -> epath.Path | None:
+def resolve_adapter(base: schema.Pretrained) -> epath.Path | None:
     """The folder of the adapter that is put on a base model, if any; raises as `resolve`."""
     if not base.adapter:
         return None
@@ -91,7 +100,7 @@ def _snapshot(name: str, revision: str) -> epath.Path:
 def read_config(folder: epath.PathLike, adapter: epath.Path | None = None) -> dict[str, Any]:
     """`config.json` as plain data; as many tokens as an adapter has rows, if it brings them."""
     config = read_json(epath.Path(folder) / "config.json")
-    size = adapted.vocab_size(adapter) if adapter is not None else None
+    size = peft_read.vocab_size(adapter) if adapter is not None else None
     return config if size is None else config | {"vocab_size": size}
 
 
@@ -197,7 +206,7 @@ def opened(
     tensors = open_folder(folder, stack)
     if adapter is not None:
         verify(adapter)
-        tensors = adapted.put(adapter, tensors, cfg, stack)
+        tensors = peft_read.put(adapter, tensors, cfg, stack)
     _check_tensors(tensors, cfg, folder, rows)
     return tensors
 

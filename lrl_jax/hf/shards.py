@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec as P
 import numpy as np
 
 from lrl_jax.hf import layout
-from lrl_jax.hf.tensors import Read
+from lrl_jax.hf.safetensors_ranges import Read
 from lrl_jax.model import llama
 
 PIECE = 8 << 20  # bytes that are read at a time

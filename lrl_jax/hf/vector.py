@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lrl_jax.hf import families, layout, load, shards
-from lrl_jax.hf.tensors import Read, Tensors
+from lrl_jax.hf.safetensors_ranges import Read, Tensors
 from lrl_jax.model import llama
-from lrl_jax.vocab import tokenizer as tokenizers
+from lrl_jax.vocab.tokenizer import load as tokenizers
 
 
 def add(

@@ -10,8 +10,8 @@ from typing import Any
 
 import jax
 
-from lrl_jax import recipe_train
 from lrl_jax.model import llama, lora, quantize
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import learn
 
 

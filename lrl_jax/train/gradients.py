@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from lrl_jax import recipe_train
 from lrl_jax.model import llama, quantize, sharding
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import learn, loss
 from lrl_jax.train.moments import Params
 

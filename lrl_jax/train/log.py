@@ -15,9 +15,10 @@ from etils import epath
 import jax
 import numpy as np
 
-from lrl_jax import chips, recipe_train
-from lrl_jax.data.plan import Plan
+from lrl_jax.data.feed.plan import Plan
+from lrl_jax.devices import chips
 from lrl_jax.model import llama, quantize
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import goodput, learn
 from lrl_jax.train.clock import Clock
 

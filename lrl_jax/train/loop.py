@@ -20,19 +20,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lrl_jax import recipe_train
-from lrl_jax.data.plan import Plan, changes, compatible
-from lrl_jax.data.stream import Prefetch
-from lrl_jax.mesh import check_batch, param_shardings, place, said_by_each
+from lrl_jax.data.feed.plan import Plan, changes, compatible
+from lrl_jax.data.feed.stream import Prefetch
+from lrl_jax.devices.mesh import check_batch, param_shardings, place, said_by_each
 from lrl_jax.model import llama
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, goodput, learn, optimizer
-from lrl_jax.train.asks import NOTHING, STOP, Asks
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints
 from lrl_jax.train.clock import Clock
 from lrl_jax.train.log import Dispatched, Log, Report
 from lrl_jax.train.moments import Params
-from lrl_jax.train.profile import Profile
+from lrl_jax.train.preemption import NOTHING, STOP, Asks
 from lrl_jax.train.step import Metrics, State, Step, make_step
+from lrl_jax.train.trace import Profile
 
 log = logging.getLogger(__name__)
 

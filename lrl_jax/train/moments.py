@@ -17,7 +17,7 @@ import optax
 import optax.contrib
 
 from lrl_jax.model import sharding
-from lrl_jax.recipe_train import Optimizer
+from lrl_jax.recipe.train import Optimizer
 from lrl_jax.train import rounding
 from lrl_jax.train.learn import is_matrix
 

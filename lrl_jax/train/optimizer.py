@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 import numpy as np
 
-from lrl_jax import recipe_train
-from lrl_jax.train import learn, moments, rounding, schedule
+from lrl_jax.recipe import train as recipe_train
+from lrl_jax.train import learn, moments, rounding
 from lrl_jax.train.checkpoint import CheckpointMismatchError
 from lrl_jax.train.moments import Params
 
@@ -76,7 +76,7 @@ class Learner:
         moves, state = self._transform().update(clipped, state, wide, step)
         rates, out = {}, {}
         for group in self.groups:
-            rates[group.name] = schedule.rate(group.schedule, self.phase.steps, done)
+            rates[group.name] = learn.rate(group.schedule, self.phase.steps, done)
             for path in group.paths:
                 move = moves[path]
                 if decays(path):
@@ -115,7 +115,7 @@ def learner(
     """
     found = learn.groups(phase.learn, paths)
     for group in found:
-        schedule.check(group.schedule, phase.steps, group.name, phase.name)
+        learn.check_schedule(group.schedule, phase.steps, group.name, phase.name)
         if group.new_rows_only and not bool(new_rows.any()):
             raise ValueError(
                 f"rule {group.name!r} has `rows: new`, but the vocabulary was not extended; "

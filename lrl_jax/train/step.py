@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
-from lrl_jax import chips, recipe_train
-from lrl_jax.mesh import replicated
+from lrl_jax.devices import chips
+from lrl_jax.devices.mesh import replicated
 from lrl_jax.model import llama
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import moments
 from lrl_jax.train.gradients import Batch, gradients
 from lrl_jax.train.moments import Params

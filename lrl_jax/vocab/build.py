@@ -7,10 +7,12 @@ family(built.new).write(built.new, folder)
 import dataclasses
 
 from lrl_jax import text
-from lrl_jax.recipe_vocab import Extend, TrainVocab, Vocab
-from lrl_jax.vocab import choose, donor, learn, pretokenize, splice
-from lrl_jax.vocab.splice import Splice
-from lrl_jax.vocab.tokenizer import Tokenizer, family
+from lrl_jax.recipe.vocab import Extend, TrainVocab, Vocab
+from lrl_jax.vocab.pieces import choose, donor, learn, splice
+from lrl_jax.vocab.pieces.splice import Splice
+from lrl_jax.vocab.tokenizer import pretokenize
+from lrl_jax.vocab.tokenizer.load import family
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 
 @dataclasses.dataclass(frozen=True)

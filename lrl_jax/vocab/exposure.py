@@ -20,8 +20,9 @@ from typing import Any
 
 from etils import epath
 
-from lrl_jax.vocab.splice import Splice
-from lrl_jax.vocab.tokenizer import Tokenizer, family
+from lrl_jax.vocab.pieces.splice import Splice
+from lrl_jax.vocab.tokenizer.load import family
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 BATCH = 1000  # texts encoded at a time
 FEW = 1_000  # expected occurrences below which a new row hardly learns

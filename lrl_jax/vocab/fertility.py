@@ -1,33 +1,27 @@
-"""How many tokens a language costs under each tokenizer: table, JSON, CSV, a plot and a page.
+"""Measures how many tokens a language costs under each tokenizer.
 
     texts = texts_in("udhr")
-    write_report({"llama2": old, "new": new}, texts, "fertility", reference="eng", parallel=True)
+    rows = report({"llama2": old, "new": new}, texts)
 
-`report`, `table` and `write` are its parts, for lines that are already read.
+`report/fertility_files` writes the rows as JSON, CSV, a plot and a page.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 import csv
-import dataclasses
-import difflib
-import io
 import itertools
-import json
 import re
 
 from etils import epath
 from rich.table import Table
 
 from lrl_jax import text as text_lines
-from lrl_jax.vocab import fertility_page, scripts
-from lrl_jax.vocab.fertility_rows import REFERENCE, Row, Text, find, measure
-from lrl_jax.vocab.tokenizer import Tokenizer
+from lrl_jax.vocab import scripts
+from lrl_jax.vocab.fertility_counts import REFERENCE, Row, Text, measure
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 INDEX = "index.tsv"
-CONTEXT = 4096  # Llama 2's (arXiv 2307.09288)
 LOOK = 2000  # characters that tell the script
-BARS = 16  # languages a plot of bars has room for
 
 
 def report(
@@ -47,37 +41,6 @@ def report(
         language: Text(lines, script=_script(language, lines)) for language, lines in texts.items()
     }
     return measure(tokenizers, named, reference)
-
-
-def write_report(
-    tokenizers: Mapping[str, Tokenizer],
-    texts: Mapping[str, Text],
-    folder: epath.PathLike,
-    *,
-    reference: str = REFERENCE,
-    parallel: bool = False,
-    context: int = CONTEXT,
-) -> list[Row]:
-    """Measures and writes fertility.json, .csv, .svg and index.html; the rows are returned.
-
-    Args:
-      texts: what `texts_in` reads.
-      reference: language that parity is relative to; '' for none.
-      parallel: texts say the same as wholes, whatever their lines; otherwise line by line.
-      context: tokens a model reads at most, to say how many words they hold.
-
-    Raises:
-      ValueError: no text, or none of the reference language.
-    """
-    if reference and find(reference, texts) is None:
-        near = difflib.get_close_matches(reference, texts, n=3, cutoff=0.3) or list(texts)[:3]
-        raise ValueError(
-            f"no text of the reference language {reference!r} among {len(texts)}; want one of "
-            f"them, such as {', '.join(near)}, or '' to do without parity"
-        )
-    rows = measure(tokenizers, texts, reference, parallel=parallel)
-    write(rows, folder, reference=reference, page="index.html", context=context)
-    return rows
 
 
 def texts_in(folder: epath.PathLike) -> dict[str, Text]:
@@ -130,63 +93,6 @@ def table(rows: Sequence[Row]) -> Table:
     return out
 
 
-def write(
-    rows: Sequence[Row],
-    folder: epath.PathLike,
-    *,
-    reference: str = REFERENCE,
-    page: str = "fertility.html",
-    context: int = CONTEXT,
-) -> None:
-    """Writes fertility.json, fertility.csv, fertility.svg and the page."""
-    folder = epath.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    records = [dataclasses.asdict(row) for row in rows]
-    (folder / "fertility.json").write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
-    (folder / "fertility.csv").write_text(_csv(records))
-    (folder / "fertility.svg").write_bytes(plot(rows))
-    (folder / page).write_text(fertility_page.render(rows, reference, context))
-
-
-def plot(rows: Sequence[Row], form: str = "svg") -> bytes:
-    """Tokens per byte, which need no words; `form` is svg or png, the same bytes for the same rows.
-
-    Bars, a group for each language; of many languages a line a tokenizer, cheapest first.
-    """
-    import matplotlib
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    languages = list(dict.fromkeys(row.language for row in rows))
-    names = list(dict.fromkeys(row.tokenizer for row in rows))
-    few = len(languages) <= BARS
-    wide = max(4.0, 0.6 * len(rows) + 2.0) if few else 9.0
-    figure = Figure(figsize=(wide, 3.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    width = 0.8 / max(len(names), 1)
-    for i, name in enumerate(names):
-        mine = [row for row in rows if row.tokenizer == name]
-        if not few:
-            axes.plot(sorted(row.per_byte for row in mine), label=name)
-            continue
-        at = [languages.index(row.language) + (i - (len(names) - 1) / 2) * width for row in mine]
-        bars = axes.bar(at, [row.per_byte for row in mine], width, label=name)
-        axes.bar_label(bars, fmt="%.2f", fontsize=8)
-    if few:
-        axes.set_xticks(range(len(languages)), languages, rotation=30 if len(languages) > 6 else 0)
-    else:
-        axes.set_xlabel(f"{len(languages)} languages, cheapest first")
-    axes.set_ylabel("tokens per byte")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    out = io.BytesIO()
-    still = {"Date": None} if form == "svg" else {}  # a date would change the file on every run
-    with matplotlib.rc_context({"svg.hashsalt": "fertility"}):
-        figure.savefig(out, format=form, metadata=still)
-    return out.getvalue()
-
-
 def _languages(paths: Sequence[epath.Path], index: Mapping[str, Mapping[str, str]]) -> list[str]:
     """The language of each path."""
     plain = [path.name.removesuffix(".gz") for path in paths]
@@ -223,12 +129,3 @@ def _script(language: str, lines: Sequence[str]) -> str:
         return named[1]
     letters = itertools.chain.from_iterable(lines)
     return scripts.of("".join(itertools.islice(letters, LOOK)))
-
-
-def _csv(records: Sequence[dict]) -> str:
-    out = io.StringIO()
-    names = [field.name for field in dataclasses.fields(Row)]
-    writer = csv.DictWriter(out, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return out.getvalue()

@@ -11,10 +11,10 @@ import json
 from pathlib import Path
 import sys
 
-from lrl_jax import recipe_train
 from lrl_jax.fit import compile as fitting
 from lrl_jax.fit import topology
 from lrl_jax.model import llama
+from lrl_jax.recipe import train as recipe_train
 
 
 def main() -> None:

@@ -87,8 +87,9 @@ def ours(args: argparse.Namespace) -> dict:
     jax.config.update("jax_platforms", "cpu")
     from etils import epath
 
-    from lrl_jax import mesh, recipe_train
+    from lrl_jax.devices import mesh
     from lrl_jax.hf import families, load, save
+    from lrl_jax.recipe import train as recipe_train
 
     folder = epath.Path(args.folder)
     config = load.read_config(folder / "base")

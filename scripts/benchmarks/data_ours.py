@@ -14,7 +14,7 @@ TOKENS = "decoder_target_tokens"
 
 
 def data(datasets: dict, length: int):
-    from lrl_jax import recipe_data
+    from lrl_jax.recipe import data as recipe_data
 
     return recipe_data.Data(sequence_length=length, datasets=datasets, workers=1)
 
@@ -24,10 +24,10 @@ def text(language: str, paths: list[str]) -> dict:
 
 
 def prepare(setting: Setting) -> dict:
-    from lrl_jax.data import jobs
-    from lrl_jax.vocab import tokenizer
+    from lrl_jax.data.pack import jobs
+    from lrl_jax.vocab.tokenizer import load as tokenizers
 
-    known = tokenizer.load(setting.tokenizer)
+    known = tokenizers.load(setting.tokenizer)
     for language, paths in setting.tiny.items():
         tiny = data({language: text(language, paths)}, setting.length)
         jobs.prepare_all(tiny, known, f"{setting.scratch}/tiny/{language}")
@@ -47,7 +47,8 @@ def read(batch: dict) -> Batch:
 
 def stream_of(folders: dict, batch: int, host: int = 0, hosts: int = 1):
     """A stream of equal weights."""
-    from lrl_jax.data import plan, rows, stream
+    from lrl_jax.data.feed import plan, stream
+    from lrl_jax.data.pack import rows
 
     manifests = {name: rows.read_manifest(folder) for name, folder in folders.items()}
     stage = plan.Stage("mix", STEPS * batch, dict.fromkeys(folders, 1.0))
@@ -62,10 +63,10 @@ def stream_of(folders: dict, batch: int, host: int = 0, hosts: int = 1):
 
 
 def folders_of(setting: Setting) -> dict:
-    from lrl_jax.data import pack
+    from lrl_jax.data.pack import packing
 
     return {
-        language: pack.folders(Path(setting.scratch) / language)[language]
+        language: packing.folders(Path(setting.scratch) / language)[language]
         for language in setting.texts
     }
 
@@ -112,10 +113,10 @@ def _instructions(setting: Setting) -> dict:
 
 
 def scale_prepare(setting: Setting) -> dict:
-    from lrl_jax.data import jobs
-    from lrl_jax.vocab import tokenizer
+    from lrl_jax.data.pack import jobs
+    from lrl_jax.vocab.tokenizer import load as tokenizers
 
-    known = tokenizer.load(setting.tokenizer)
+    known = tokenizers.load(setting.tokenizer)
     clock = Clock()
     whole = data(_instructions(setting), setting.length)
     manifests = jobs.prepare_all(whole, known, f"{setting.scratch}/scale").values()
@@ -125,9 +126,9 @@ def scale_prepare(setting: Setting) -> dict:
 
 
 def scale_feed(setting: Setting) -> dict:
-    from lrl_jax.data import pack
+    from lrl_jax.data.pack import packing
 
-    return _fed(setting, lambda setting: pack.folders(Path(setting.scratch) / "scale"))
+    return _fed(setting, lambda setting: packing.folders(Path(setting.scratch) / "scale"))
 
 
 OURS = {"prepare": prepare, "feed": feed, "hosts": hosts}

@@ -92,10 +92,12 @@ def _documents(pool: list[str], rng: np.random.Generator, size: int) -> Iterator
 
 def write_tokenizer(folder: Path) -> str:
     """Llama 2's tokenizer in every form, or one learnt on the sentences; says which."""
-    from lrl_jax.vocab import learn, sentencepieces, tokenizer
+    from lrl_jax.vocab.pieces import learn
+    from lrl_jax.vocab.tokenizer import load as tokenizers
+    from lrl_jax.vocab.tokenizer import sentencepieces
 
     if LLAMA.exists():
-        sentencepieces.write(tokenizer.load(LLAMA), folder)
+        sentencepieces.write(tokenizers.load(LLAMA), folder)
         return "Llama 2's"
     lines = (line for language in LANGUAGES for line in sentences(language))
     learnt = learn.train(lines, LEARNT, 0.9995)

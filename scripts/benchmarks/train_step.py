@@ -173,8 +173,9 @@ def lrl_step(shape: Shape, dtype):
     import jax.numpy as jnp
     import numpy as np
 
-    from lrl_jax import mesh, recipe_train
+    from lrl_jax.devices import mesh
     from lrl_jax.model import llama
+    from lrl_jax.recipe import train as recipe_train
     from lrl_jax.train import learn, optimizer, step
 
     cfg = config(shape, dtype)

@@ -107,28 +107,31 @@ def lines(path: Path) -> Iterator[str]:
 # ---------------------------------------------------------------------------- bases
 def sentencepiece_base(folder: Path):
     """A base of 32,000 pieces, English only, made once."""
-    from lrl_jax.vocab import learn, sentencepieces, tokenizer
+    from lrl_jax.vocab.pieces import learn
+    from lrl_jax.vocab.tokenizer import load as tokenizers
+    from lrl_jax.vocab.tokenizer import sentencepieces
 
     if not (folder / "base").exists():
         sample = (
             line for _, line in zip(range(100_000), lines(folder / "english.txt"), strict=False)
         )
         sentencepieces.write(learn.train(sample, 32_000, 1.0), folder / "base")
-    return tokenizer.load(folder / "base")
+    return tokenizers.load(folder / "base")
 
 
 def byte_level_base(folder: Path):
     """A byte-level base of 32,000 pieces with Llama 3's way to cut text, made once."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-    from lrl_jax.vocab import pretokenize, tokenizer
+    from lrl_jax.vocab.tokenizer import load as tokenizers
+    from lrl_jax.vocab.tokenizer import patterns
 
     path = folder / "byte_level"
     if not path.exists():
         made = Tokenizer(models.BPE())
         made.pre_tokenizer = pre_tokenizers.Sequence(
             [
-                pre_tokenizers.Split(Regex(pretokenize.PATTERNS["llama3"]), "isolated"),
+                pre_tokenizers.Split(Regex(patterns.PATTERNS["llama3"]), "isolated"),
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )
@@ -147,7 +150,7 @@ def byte_level_base(folder: Path):
         made.save(str(path / "tokenizer.json"))
         config = {"bos_token": "<|begin_of_text|>", "eos_token": "<|end_of_text|>"}
         (path / "tokenizer_config.json").write_text(json.dumps(config))
-    return tokenizer.load(path)
+    return tokenizers.load(path)
 
 
 def make_bases(folder: Path) -> str:
@@ -184,9 +187,10 @@ def learn(args):
 
 
 def learn_ours(folder: Path, base: str, how: str) -> str:
-    from lrl_jax.vocab import choose, learn, tokenizer
+    from lrl_jax.vocab.pieces import choose, learn
+    from lrl_jax.vocab.tokenizer import load as tokenizers
 
-    known = tokenizer.load(folder / base)
+    known = tokenizers.load(folder / base)
     find = choose.continued if how == "continue" else learn.pieces
     found = find(lines(folder / "korean.txt"), 10_000, ("Hang",), 0.9995, known)
     return f"{len(found):,} pieces"
@@ -238,19 +242,20 @@ def find_candidates(folder: Path) -> str:
 
 
 def candidates(folder: Path, base) -> list[str]:
-    from lrl_jax.vocab import choose
+    from lrl_jax.vocab.pieces import choose
 
     sample = (line for _, line in zip(range(100_000), lines(folder / "korean.txt"), strict=False))
     return choose.continued(sample, 20_000, ("Hang",), 1.0, base)
 
 
 def splice_ours(folder: Path, base: str, kind: str) -> str:
-    from lrl_jax.vocab import splice, tokenizer
+    from lrl_jax.vocab.pieces import splice
+    from lrl_jax.vocab.tokenizer import load as tokenizers
 
-    known = tokenizer.load(folder / base)
+    known = tokenizers.load(folder / base)
     found = json.loads((folder / f"pieces.{kind}.json").read_text())
     new, plan = splice.splice(known, found)
-    tokenizer.family(new).write(new, folder / f"spliced.{kind}")
+    tokenizers.family(new).write(new, folder / f"spliced.{kind}")
     return f"{len(plan.added):,} added, {moved(folder, known, new)}"
 
 
@@ -262,18 +267,19 @@ def moved(folder: Path, known, new) -> str:
 
 
 def splice_at_zero(folder: Path) -> str:
-    from lrl_jax.vocab import sentencepieces, tokenizer
+    from lrl_jax.vocab.tokenizer import load as tokenizers
+    from lrl_jax.vocab.tokenizer import sentencepieces
 
-    known = tokenizer.load(folder / "base")
+    known = tokenizers.load(folder / "base")
     proto = sentencepieces.proto_of(known)
     have = {piece.piece for piece in proto.pieces}
     for piece in json.loads((folder / "pieces.sentencepiece.json").read_text()):
         if piece not in have:
             proto.pieces.add(piece=piece, score=0.0)
-    new = tokenizer.from_bytes(proto.SerializeToString())
+    new = tokenizers.from_bytes(proto.SerializeToString())
     sentencepieces.write(new, folder / "at_zero")
     korean = [line for _, line in zip(range(5000), lines(folder / "korean.txt"), strict=False)]
-    ours = tokenizer.load(folder / "spliced.sentencepiece")
+    ours = tokenizers.load(folder / "spliced.sentencepiece")
     counts = [sum(map(len, one.encode_batch(korean))) for one in (new, ours)]
     differ = sum(
         a != b
@@ -312,11 +318,12 @@ def prove(args):
 
 
 def prove_ours(folder: Path, base: str, kind: str) -> str:
-    from lrl_jax.vocab import prove, tokenizer
+    from lrl_jax.vocab.pieces import prove
+    from lrl_jax.vocab.tokenizer import load as tokenizers
 
     found = prove.prove(
         folder / f"spliced.{kind}",
-        tokenizer.load(folder / base),
+        tokenizers.load(folder / base),
         lines(folder / "english.txt"),
         lines(folder / "korean.txt"),
     )
@@ -331,8 +338,9 @@ def report(args):
 
 
 def report_ours(folder: Path) -> str:
-    from lrl_jax.vocab import fertility, tokenizer
-    from lrl_jax.vocab.fertility_rows import Text
+    from lrl_jax.report import fertility_files
+    from lrl_jax.vocab.fertility_counts import Text
+    from lrl_jax.vocab.tokenizer import load as tokenizers
 
     korean, english = (
         [line for _, line in zip(range(20_000), lines(folder / f"{name}.txt"), strict=False)]
@@ -342,9 +350,9 @@ def report_ours(folder: Path) -> str:
     for i in range(199):
         source = korean if i % 2 else english
         texts[f"language {i:03}"] = Text(source[100 * i : 100 * (i + 1)])
-    named = {name: tokenizer.load(folder / name) for name in ("base", "byte_level")}
+    named = {name: tokenizers.load(folder / name) for name in ("base", "byte_level")}
     named["base again"] = named["base"]
-    fertility.write_report(named, texts, folder / "fertility", reference="english")
+    fertility_files.write_report(named, texts, folder / "fertility", reference="english")
     return f"{len(texts)} languages, {len(named)} tokenizers"
 
 
@@ -369,11 +377,12 @@ def rows(args):
 
 
 def rows_ours(folder: Path, name: str, count: int) -> str:
-    from lrl_jax.embeddings import table
-    from lrl_jax.embeddings.rows import Clues, Space
-    from lrl_jax.vocab import splice, tokenizer
+    from lrl_jax.embeddings import strategies
+    from lrl_jax.embeddings.moments import Clues, Space
+    from lrl_jax.vocab.pieces import splice
+    from lrl_jax.vocab.tokenizer import load as tokenizers
 
-    base = tokenizer.load(folder / "base")
+    base = tokenizers.load(folder / "base")
     found = json.loads((folder / "pieces.sentencepiece.json").read_text())
     new, plan = splice.splice(base, found[:count])
     rng = np.random.default_rng(0)
@@ -384,21 +393,23 @@ def rows_ours(folder: Path, name: str, count: int) -> str:
         np.arange(base.size, new.size),
         rng.standard_normal((new.size - base.size, WIDTH), np.float32),
     )
-    sizes = np.array([len(piece.encode()) for piece in tokenizer.family(base).pieces(base)])
+    sizes = np.array([len(piece.encode()) for piece in tokenizers.family(base).pieces(base)])
     clues = Clues(plan, bytes_V=sizes, tokens=space, helper=space)
     start = time.perf_counter()
-    table.grow(name, old_VD, clues, rng)
+    strategies.grow(name, old_VD, clues, rng)
     return f"the rows alone {time.perf_counter() - start:.1f} s"
 
 
 def rows_mergekit(args, method: str, count: int) -> str:
-    from lrl_jax.vocab import sentencepieces, splice, tokenizer
+    from lrl_jax.vocab.pieces import splice
+    from lrl_jax.vocab.tokenizer import load as tokenizers
+    from lrl_jax.vocab.tokenizer import sentencepieces
 
     if not args.tokensurgeon:
         raise ImportError("give --tokensurgeon")
     donor, out = args.folder / f"donor.{count}", args.folder / f"surgeon.{method}"
     found = json.loads((args.folder / "pieces.sentencepiece.json").read_text())
-    new, _ = splice.splice(tokenizer.load(args.folder / "base"), found[:count])
+    new, _ = splice.splice(tokenizers.load(args.folder / "base"), found[:count])
     sentencepieces.write(new, donor)
     model_folder(args.folder / "base")
     model_folder(donor)
@@ -416,9 +427,9 @@ def model_folder(folder: Path) -> None:
         return
     from safetensors.numpy import save_file
 
-    from lrl_jax.vocab import tokenizer
+    from lrl_jax.vocab.tokenizer import load as tokenizers
 
-    rows = tokenizer.load(folder).size
+    rows = tokenizers.load(folder).size
     rng = np.random.default_rng(0)
     shapes = {
         "model.embed_tokens.weight": (rows, WIDTH), "lm_head.weight": (rows, WIDTH),

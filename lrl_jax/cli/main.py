@@ -1,0 +1,234 @@
+"""`lrl`: one verb for each word of the pipeline, and a few to look around.
+
+Exit codes: 0 done, 2 recipe or argument, 3 data, 4 artefacts that do not fit together,
+5 verification failed, 75 preempted and saved (run the same command again), 130 interrupted.
+"""
+
+import argparse
+from collections.abc import Callable, Sequence
+import sys
+import traceback
+from typing import Any
+
+EPILOG = """\
+The order of words is the order of work: vocab, init, data, train, evaluate, export.
+`lrl run` does what of it is due. Overrides are typed: lrl train r.yaml train.batch_size=8
+
+  lrl new tamil.yaml --language tam_Taml --base meta-llama/Llama-2-7b-hf
+  lrl check tamil.yaml
+  lrl run tamil.yaml
+"""
+UNDER = {"vocab": ("probe", "fertility"), "laws": ("fit", "allocate")}  # verbs of two words
+WORDS = {
+    "vocab": "learn pieces of the new language, splice, prove, report fertility",
+    "init": "bring the base weights in, with rows for the new tokens",
+    "data": "tokenise and pack every dataset; print the plan",
+    "train": "train the stages; resumes where it was cut short",
+    "evaluate": "bits per byte and translation, before and after",
+    "export": "write the Hugging Face folder and prove that it is the model",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit code."""
+    commands = parser()
+    args, rest = commands.parse_known_args(verb_first(sys.argv[1:] if argv is None else argv))
+    args.overrides = [word for word in rest if "=" in word and not word.startswith("-")]
+    if getattr(args, "profile", ""):
+        args.overrides.append(f"train.profile={args.profile}")
+    if unknown := [word for word in rest if word not in args.overrides]:
+        commands.error(f"unknown argument: {' '.join(unknown)}")
+    try:
+        from lrl_jax.cli import verbs
+
+        return getattr(verbs, args.verb.replace(" ", "_"))(args) or 0
+    except KeyboardInterrupt:
+        return 130
+    except Exception as e:
+        if args.debug or not _is_users(e):
+            traceback.print_exc()
+        print(f"lrl {args.verb}: {_message(e)}", file=sys.stderr)
+        return getattr(e, "exit_code", 2 if _is_users(e) else 1)
+
+
+def verb_first(argv: Sequence[str]) -> list[str]:
+    """Arguments with a verb of two words put into one.
+
+    >>> verb_first(["vocab", "probe", "r.yaml"]), verb_first(["vocab", "r.yaml"])
+    (['vocab probe', 'r.yaml'], ['vocab', 'r.yaml'])
+    """
+    words = 2 if list(argv[1:2]) and argv[1] in UNDER.get(argv[0], ()) else 1
+    return [" ".join(argv[:words]), *argv[words:]] if argv else []
+
+
+def _is_users(e: Exception) -> bool:
+    return isinstance(e, ValueError | OSError) or hasattr(e, "exit_code")
+
+
+def _message(e: Exception) -> str:
+    import errno
+
+    if isinstance(e, OSError) and e.errno == errno.ENOSPC:
+        where = e.filename or "the run folder's disk"
+        return f"disk full while writing {where}; free some space and run the same command again"
+    return str(e) or type(e).__name__
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every verb with its arguments; overrides are what it does not know."""
+    parser = argparse.ArgumentParser(
+        prog="lrl",
+        description="Bring a Llama to your language, and take it back to Hugging Face.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    new = _verb(verbs, "new", "write a commented recipe for your language")
+    new.add_argument("path", help="the recipe to write, such as tamil.yaml")
+    new.add_argument("--language", required=True, help="FLORES code, such as tam_Taml")
+    new.add_argument("--base", required=True, help="Hugging Face folder or hub id")
+    new.add_argument("--text", default="corpus/*.txt", help="raw text of the language")
+    new.add_argument("--english", default="english/*.txt", help="raw English text, for replay")
+
+    _with_recipe(_verb(verbs, "check", "validate a recipe in seconds and print the plan"))
+    for word, what in WORDS.items():
+        verb = _with_recipe(_verb(verbs, word, what))
+        verb.add_argument("--redo", action="store_true", help="make this step anew")
+        _with_processes(verb)
+        if word == "vocab":
+            verb.add_argument("--prove", action="store_true", help="prove what is there once more")
+        if word == "data":
+            _with_runner(verb)
+        if word == "train":
+            what = "steps to trace, such as 10:15: sets train.profile"
+            verb.add_argument("--profile", default="", metavar="FIRST:LAST", help=what)
+    _probe(verbs)
+    _fertility(verbs)
+    _laws(verbs)
+    run = _with_recipe(_verb(verbs, "run", "all steps that are due, in order, and the report"))
+    run.add_argument("--redo", action="store_true", help="make steps anew whose inputs changed")
+    _with_processes(run)
+
+    fit = _with_recipe(_verb(verbs, "fit", "compile for a machine you do not have: memory, time"))
+    fit.add_argument("--on", default="", help="v5e-64, 2xv4-128, h100-8 (default: train.pod)")
+    fit.add_argument("--search", action="store_true", help="compile many settings, print the best")
+    fit.add_argument("--json", action="store_true", help="print everything as JSON")
+
+    show = _with_recipe(_verb(verbs, "show", "print packed rows as the model sees them"))
+    of = show.add_mutually_exclusive_group()
+    of.add_argument("--dataset", default="", help="name in data.datasets (default: the first)")
+    of.add_argument("--stage", default="", help="name in train.stages: rows as training reads them")
+    show.add_argument("--row", type=int, default=0, help="first row")
+    show.add_argument("--rows", type=int, default=1, help="how many")
+    show.add_argument("--tokens", action="store_true", help="as ids, pieces and loss weights")
+    _with_recipe(_verb(verbs, "report", "write report/index.html from what a run has left"))
+    return parser
+
+
+def _probe(verbs) -> None:
+    what = "short trainings with several vocabulary sizes and starting rows, compared"
+    probe = _with_recipe(_verb(verbs, "vocab probe", what))
+    probe.add_argument(
+        "--pieces", type=_counts, default=(0, 1000, 4000), help="sizes, such as 0,1000,4000"
+    )
+    probe.add_argument(
+        "--rows",
+        type=lambda names: tuple(names.split(",")),
+        default=("subword_mean", "mean", "random_normal"),
+        help="starts, such as subword_mean,mean",
+    )
+    probe.add_argument("--steps", type=int, default=50, help="steps of the shortest training")
+    _with_processes(probe)
+
+
+def _fertility(verbs) -> None:
+    what = "tokens every language of a folder costs, several tokenizers side by side"
+    verb = _verb(verbs, "vocab fertility", what)
+    verb.add_argument("tokenizers", nargs="+", help="tokenizer folders or files")
+    verb.add_argument("--texts", required=True, help="folder with a text file a language")
+    verb.add_argument("--reference", default="eng_Latn", help="language parity is relative to")
+    verb.add_argument(
+        "--parallel", action="store_true", help="texts say the same as wholes, not line by line"
+    )
+    verb.add_argument("--context", type=int, default=4096, help="tokens a model reads at most")
+    verb.add_argument("--out", default="fertility", help="folder to write the report to")
+
+
+def _laws(verbs) -> None:
+    fit = _verb(verbs, "laws fit", "how scores rise with pairs of translation data, by language")
+    fit.add_argument("points", help="CSV of language,pairs,score, scores up to 100")
+    fit.add_argument(
+        "--shared", action="store_true", help="one law for all, by a column similarity to English"
+    )
+    fit.add_argument("--out", default="laws", help="folder to write laws.json and the page to")
+
+    allocate = _verb(verbs, "laws allocate", "share a budget of pairs among languages")
+    allocate.add_argument("laws", help="laws.json of `lrl laws fit`")
+    allocate.add_argument("--budget", type=int, required=True, help="pairs of all languages")
+    allocate.add_argument("--write", default="", help="YAML of the part of a recipe to write")
+    for word, kind, what in (
+        ("cap", int, "pairs there are of a language"),
+        ("weight", float, "how much a language counts (default: 1)"),
+        ("dataset", str, "its name in data.datasets (default: the language)"),
+    ):
+        allocate.add_argument(
+            f"--{word}", type=_named(kind), action="append", default=[],
+            metavar="LANGUAGE=" + ("NAME" if kind is str else "NUMBER"), help=what,
+        )  # fmt: skip
+
+
+def _named(kind: type) -> Callable[[str], tuple[str, Any]]:
+    def pair(word: str) -> tuple[str, Any]:
+        name, _, value = word.partition("=")
+        return name, kind(value)
+
+    pair.__name__ = f"LANGUAGE={kind.__name__}"  # what argparse calls a wrong one
+    return pair
+
+
+def _counts(numbers: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in numbers.split(","))
+
+
+def _verb(verbs, name: str, what: str) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=what, description=what)
+    verb.add_argument("--debug", action="store_true", help="print the traceback of an error")
+    return verb
+
+
+def _with_recipe(verb: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    verb.add_argument("recipe", help="a recipe file, or the name of one that ships (quickstart)")
+    verb.add_argument(
+        "--import", dest="imports", action="append", default=[], metavar="FILE",
+        help="a Python file of yours that registers seqio Tasks; adds to data.imports",
+    )  # fmt: skip
+    verb.epilog = "Typed overrides may follow the recipe: train.batch_size=8"
+    return verb
+
+
+def _with_processes(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("several hosts (found by themselves on TPU pods)")
+    group.add_argument("--coordinator", default="", help="host:port of process 0")
+    group.add_argument("--processes", type=int, default=0, help="how many processes")
+    group.add_argument("--process-id", type=int, default=0, help="which of them this is")
+
+
+def _with_runner(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("packing on other machines (Apache Beam)")
+    group.add_argument("--runner", default="", help="direct, dataflow, flink or spark")
+    group.add_argument(
+        "--runner-option", action="append", default=[], metavar="KEY=VALUE",
+        help="one of Beam's pipeline options, such as temp_location=gs://bucket/tmp",
+    )  # fmt: skip
+
+
+def _version() -> str:
+    from lrl_jax import __version__
+
+    return f"lrl_jax {__version__}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

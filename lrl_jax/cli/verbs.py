@@ -1,0 +1,225 @@
+"""What each verb of `lrl` does; libraries are imported by the verb that needs them."""
+
+import argparse
+from collections.abc import Callable
+import contextlib
+import functools
+import importlib.resources
+from pathlib import Path
+import sys
+
+from etils import epath
+
+from lrl_jax.pipeline.run import ALONE, WORDS, Run, Team, locked, perform
+from lrl_jax.recipe import file as recipe_file
+from lrl_jax.recipe.schema import Recipe
+
+SHOWN = 40  # languages a table in the terminal has room for
+
+
+def new(args: argparse.Namespace) -> None:
+    """Writes a commented recipe; never over an existing file."""
+    from lrl_jax.cli.new import recipe_text
+
+    path = epath.Path(args.path)
+    if path.exists():
+        raise ValueError(f"{path}: exists already; name another file")
+    text = recipe_text(
+        args.path, language=args.language, base=args.base, text=args.text, english=args.english
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    print(f"wrote {path}; read it, then: lrl check {path}")
+
+
+def check(args: argparse.Namespace) -> None:
+    """Everything that can be known without heavy work."""
+    from lrl_jax.cli import check as checks
+
+    checks.check(Run(_recipe(args)))
+
+
+def vocab(args: argparse.Namespace) -> None:
+    """One word of the pipeline, on this process alone; or its proof once more."""
+    if not args.prove:
+        _word(args, ALONE)
+        return
+    from lrl_jax.pipeline import prepare
+
+    prepare.prove_again(Run(_recipe(args)))
+
+
+def vocab_probe(args: argparse.Namespace) -> None:
+    """Short trainings side by side, and which of them to go on with."""
+    from rich.console import Console
+
+    from lrl_jax.pipeline import probe
+
+    this = Run(_recipe(args))
+    _start(args)
+    with locked(this):
+        trials = probe.probe(this, args.pieces, args.rows, args.steps)
+    Console().print(probe.table(trials))
+    chosen = trials[probe.best(trials)]
+    _say(f"probe: {this.at('probe')}/index.html; go on with {chosen.advice}")
+
+
+def vocab_fertility(args: argparse.Namespace) -> None:
+    """How many tokens every language of a folder costs, several tokenizers side by side."""
+    from rich.console import Console
+
+    from lrl_jax.report import fertility_files
+    from lrl_jax.vocab import fertility
+    from lrl_jax.vocab.tokenizer import load as tokenizers
+
+    named = {_short(path): tokenizers.load(path) for path in args.tokenizers}
+    texts = fertility.texts_in(args.texts)
+    rows = fertility_files.write_report(
+        named, texts, args.out,
+        reference=args.reference, parallel=args.parallel, context=args.context,
+    )  # fmt: skip
+    if len(texts) <= SHOWN:
+        Console().print(fertility.table(rows))
+    _say(f"fertility: {args.out}/index.html")
+
+
+def laws_fit(args: argparse.Namespace) -> None:
+    """How scores rise with pairs, and how well that says what was not shown to it."""
+    from rich.console import Console
+
+    from lrl_jax.laws import law
+    from lrl_jax.report import laws as laws_page
+
+    points = law.read_points(args.points)
+    found = law.fit(points, shared=args.shared)
+    folder = epath.Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    law.write(found, folder / "laws.json")
+    (folder / "index.html").write_text(laws_page.page(found, points))
+    Console().print(laws_page.laws_table(found))
+    _say(f"laws: {folder}/index.html; go on with lrl laws allocate {folder}/laws.json --budget N")
+
+
+def laws_allocate(args: argparse.Namespace) -> None:
+    """A budget of pairs shared by language, as overrides to paste and as YAML."""
+    from rich.console import Console
+
+    from lrl_jax.laws import allocate, law
+    from lrl_jax.report import laws as laws_page
+
+    found, caps = law.read(args.laws), dict(args.cap)
+    pairs = allocate.allocate(found, args.budget, caps, dict(args.weight))
+    even = allocate.even(args.budget, list(pairs), caps)
+    Console().print(laws_page.allocation_table(found, pairs, even))
+    takes = allocate.takes(pairs, dict(args.dataset))
+    print(" ".join(f"data.datasets.{name}.take={count}" for name, count in takes.items()))
+    if args.write:
+        lines = [f"    {name}: {{take: {count}}}\n" for name, count in takes.items()]
+        epath.Path(args.write).write_text("".join(["data:\n  datasets:\n", *lines]))
+        _say(f"laws: {args.write}, to go into a recipe")
+
+
+def data(args: argparse.Namespace) -> None:
+    """One word of the pipeline, on this process alone, or on machines that Beam has."""
+    from lrl_jax.data.pack import beam
+    from lrl_jax.pipeline import steps
+
+    if args.runner_option and not args.runner:
+        raise ValueError(f"--runner-option is of a --runner: {', '.join(beam.RUNNERS)}")
+    runner = beam.runner(args.runner, args.runner_option) if args.runner else None
+    this = Run(_recipe(args))
+    with _held(this, ALONE):
+        _perform(this, "data", args.redo, ALONE, functools.partial(steps.data, runner=runner))
+
+
+def init(args: argparse.Namespace) -> None:
+    """One word of the pipeline, on all processes."""
+    _word(args, _start(args))
+
+
+train = evaluate = export = init
+
+
+def run(args: argparse.Namespace) -> None:
+    """All words that are due, then the report and the summary."""
+    this = Run(_recipe(args))
+    team = _start(args)
+    with _held(this, team):
+        for word in WORDS:
+            _perform(this, word, args.redo, team)
+        _report(this)
+
+
+def fit(args: argparse.Namespace) -> None:
+    """Compiles the recipe's step for a machine that is not here, and says what it would take."""
+    from lrl_jax.cli import fit as fit_verb
+
+    fit_verb.fit(Run(_recipe(args)), args.on, searching=args.search, as_json=args.json)
+
+
+def show(args: argparse.Namespace) -> None:
+    """Prints packed rows of one dataset or one stage, masked tokens dimmed."""
+    from lrl_jax.pipeline import steps
+
+    this = Run(_recipe(args))
+    steps.show(this, args.dataset, args.stage, args.row, args.rows, args.tokens)
+
+
+def report(args: argparse.Namespace) -> None:
+    """Writes report/index.html from what the run has left so far."""
+    _report(Run(_recipe(args)))
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    """Reads the recipe, or the one that ships under this name; runs the files it imports."""
+    from lrl_jax.data.seqio import imports
+
+    path = args.recipe
+    if not epath.Path(path).exists() and "/" not in path:
+        shipped = importlib.resources.files("lrl_jax") / "configs" / f"{path}.yaml"
+        checkout = Path(__file__).parents[2] / "configs" / f"{path}.yaml"
+        path = next((str(p) for p in (shipped, checkout) if p.is_file()), path)
+    return imports.resolved(recipe_file.load(path, args.overrides, args.imports))
+
+
+def _start(args: argparse.Namespace) -> Team:
+    from lrl_jax.devices import mesh
+
+    mesh.start(args.coordinator, args.processes, args.process_id)
+    return Team(mesh.lead(), mesh.meet)
+
+
+def _short(path: str) -> str:
+    """A tokenizer's name in a table: its folder's, or its file's."""
+    name = epath.Path(path)
+    plain = name.name in ("tokenizer.model", "tokenizer.json", "vocab", "export")
+    return name.parent.name if plain else name.name
+
+
+def _held(this: Run, team: Team) -> contextlib.AbstractContextManager:
+    return locked(this) if team.lead else contextlib.nullcontext()
+
+
+def _word(args: argparse.Namespace, team: Team) -> None:
+    this = Run(_recipe(args))
+    with _held(this, team):
+        _perform(this, args.verb, args.redo, team)
+
+
+def _perform(
+    this: Run, word: str, redo: bool, team: Team, work: Callable[[Run], None] | None = None
+) -> None:
+    from lrl_jax.pipeline import steps
+
+    if not perform(this, word, work or steps.STEPS[word], redo=redo, team=team) and team.lead:
+        _say(f"{word}: done already, inputs unchanged ({this.at(word)})")
+
+
+def _report(this: Run) -> None:
+    from lrl_jax.pipeline import steps
+
+    steps.report(this)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,374 @@
+"""The plan of a run: which row of which dataset is global row g. Pure, O(1), nothing to save.
+
+    plan = Plan(sizes={"ko": 5_000, "en": 2_000}, stages=(Stage("mix", 800, {"ko": 3, "en": 1}),))
+    dataset_ids, row_ids = plan(np.arange(0, 8))
+
+The state of the data is one integer, the next global row: any batch size, any number of hosts.
+Within a stage the datasets alternate evenly: the rows of one that has the share s are due every
+1 / s rows, and rows are read in the order they are due. Each dataset is read in a fresh permutation
+every epoch, and goes on across stages.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+
+import numpy as np
+
+from lrl_jax.data.feed.permutation import epoch_seed, permute
+
+BLOCK = 4096  # rows worked out at a time; their order does not depend on it
+GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fall evenly: when a dataset's first row is due
+VERSION = 2  # of the order of rows; frozen by test vectors
+FEW = 4  # datasets named in a sentence
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """A stretch of global rows on one mixture.
+
+    Weights are shares of rows and need not sum to one. Where they are whole numbers that sum to
+    `rows`, exactly so many rows of each dataset are read.
+    """
+
+    name: str
+    rows: int
+    weights: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Global row -> (dataset, row of it).
+
+    Attributes:
+      sizes: dataset name -> how many rows it has.
+      seed: of the permutations.
+      fingerprints: dataset name -> fingerprint of its manifest, to notice changed data.
+      ordered: datasets that are not permuted; their rows are places in an order of their own.
+
+    Raises:
+      ValueError: an unknown dataset, or a bad weight.
+    """
+
+    sizes: Mapping[str, int]
+    stages: tuple[Stage, ...]
+    seed: int = 0
+    fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ordered: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, size in self.sizes.items():
+            if size < 1:
+                raise ValueError(f"dataset {name!r} has {size} rows; want at least 1")
+        if not self.stages:
+            raise ValueError("a plan needs at least one stage")
+        for stage in self.stages:
+            _check(stage, self.sizes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Dataset names; a dataset id is a place in here."""
+        return tuple(self.sizes)
+
+    @functools.cached_property
+    def total(self) -> int:
+        """How many global rows there are."""
+        return sum(stage.rows for stage in self.stages)
+
+    @property
+    def spans(self) -> Iterator[tuple[Stage, int, int]]:
+        """Each stage with its first global row and the one after its last."""
+        end = 0
+        for stage in self.stages:
+            end += stage.rows
+            yield stage, end - stage.rows, end
+
+    def __call__(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The dataset id and the row in that dataset of each global row in `g`."""
+        datasets, taken = self.order(g)
+        sizes = self._sizes[datasets]
+        epochs, places = np.divmod(taken, sizes)
+        pairs, which = np.unique(datasets + epochs * len(self.sizes), return_inverse=True)
+        seeds = [
+            epoch_seed(self.seed, self.names[pair % len(self.sizes)], pair // len(self.sizes))
+            for pair in pairs.tolist()
+        ]
+        rows = permute(places, sizes, np.array(seeds, np.uint64)[which])
+        return datasets, np.where(self._is_ordered[datasets], places, rows)
+
+    @functools.cached_property
+    def _sizes(self) -> np.ndarray:
+        return np.array([*self.sizes.values()])
+
+    @functools.cached_property
+    def _is_ordered(self) -> np.ndarray:
+        return np.array([name in self.ordered for name in self.sizes])
+
+    def order(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The dataset id of each global row, and how many rows of it come before."""
+        g = np.atleast_1d(np.asarray(g, np.int64))
+        if g.size and (g.min() < 0 or g.max() >= self.total):
+            raise ValueError(
+                f"rows {g.min()} to {g.max()} are asked for; the plan has rows 0 to "
+                f"{self.total - 1}: train fewer steps, or add steps to the last stage"
+            )
+        datasets, taken = np.empty_like(g), np.empty_like(g)
+        stages = self.stage_at(g)
+        for s in np.unique(stages):
+            mine = stages == s
+            part = self._compiled[s]
+            datasets[mine], taken[mine] = part.rows(g[mine] - part.start)
+        return datasets, taken
+
+    def stage_at(self, g: np.ndarray | int) -> np.ndarray:
+        """The stage each global row belongs to."""
+        return np.searchsorted(self._starts, g, side="right") - 1
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        return [start for _, start, _ in self.spans]
+
+    def consumed(self, g: int) -> dict[str, int]:
+        """How many rows of each dataset come before global row `g`."""
+        if not 0 <= g <= self.total:
+            raise ValueError(f"row {g} is not in the plan, which ends at row {self.total}")
+        part = self._compiled[int(self.stage_at(g))]
+        counts = part.before + part.within(g - part.start)
+        return dict(zip(self.names, counts.tolist(), strict=True))
+
+    def epochs(self, g: int) -> dict[str, float]:
+        """How often each dataset has been read before global row `g`."""
+        return {name: count / self.sizes[name] for name, count in self.consumed(g).items()}
+
+    @functools.cached_property
+    def _compiled(self) -> list["_Part"]:
+        before, parts = np.zeros(len(self.sizes), np.int64), []
+        for stage, start, _ in self.spans:
+            parts.append(_Part.of(stage.weights, self.names, start, before))
+            before = before + parts[-1].within(stage.rows)
+        return parts
+
+    # ------------------------------------------------------------------------ as JSON
+    def to_json(self) -> str:
+        """The plan as text; `from_json` gives an equal plan."""
+        return json.dumps({"version": VERSION, **dataclasses.asdict(self)}, indent=1) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> "Plan":
+        """Reads a plan.
+
+        Raises:
+          ValueError: not a plan, or one of another version.
+        """
+        try:
+            fields = json.loads(text)
+            version = fields.pop("version")
+            if version != VERSION:
+                raise ValueError(
+                    f"of version {version}, which orders rows in another way than version "
+                    f"{VERSION}; go on with the lrl_jax it was begun with"
+                )
+            stages = tuple(Stage(**stage) for stage in fields.pop("stages"))
+            ordered = tuple(fields.pop("ordered"))
+            return Plan(stages=stages, ordered=ordered, **fields)
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            raise ValueError(f"not a plan: {e}; run `lrl data` to write it again") from None
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when any global row might."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def taken(stage: Stage) -> dict[str, int]:
+    """How many rows of each dataset a stage reads."""
+    names = tuple(stage.weights)
+    part = _Part.of(stage.weights, names, 0, np.zeros(len(names), np.int64))
+    return dict(zip(names, part.within(stage.rows).tolist(), strict=True))
+
+
+# ---------------------------------------------------------------------------- going on
+def compatible(old: Plan, new: Plan, next_row: int) -> tuple[bool, str]:
+    """Whether a run that read `old` up to `next_row` can go on with `new`; if not, why.
+
+    Yes, if every dataset goes on where it stopped: the future may be edited, the past may not.
+    """
+    if next_row == 0:
+        return True, ""
+    if next_row > new.total:
+        return False, (
+            f"row {next_row} is past the end of the new plan ({new.total} rows); "
+            "add steps to its last stage"
+        )
+    if old.seed != new.seed:
+        return False, f"the seed was {old.seed} and is {new.seed}; that reorders every dataset"
+    was, now = old.consumed(next_row), new.consumed(next_row)
+    for name in {**was, **now}:
+        before, after = was.get(name, 0), now.get(name, 0)
+        if before != after:
+            return False, (
+                f"{before} rows of {name!r} have been read, where the new plan has {after}: "
+                f"{_edited(old, new, next_row)}. What was read may not change; from row "
+                f"{next_row} on everything may: let the stage end there as it was, and put "
+                "another after it"
+            )
+        if before and _rows(old, name) != _rows(new, name):
+            return False, f"{name!r} has other rows than those already read from; restore its data"
+    return True, ""
+
+
+def changes(old: Plan, new: Plan, next_row: int) -> list[str]:
+    """What of the future `new` has edited, a line each; both are `compatible` at `next_row`."""
+    was, now = _future(old, next_row), _future(new, next_row)
+    lines = [f"stage {name!r} is gone" for name in was if name not in now]
+    for name, (stage, end) in now.items():
+        if name not in was:
+            shares = ", ".join(_few([f"{n} {s:.1%}" for n, s in _shares(stage).items()]))
+            lines.append(f"stage {name!r} is new, up to row {end}: {shares}")
+            continue
+        before, end_before = was[name]
+        if end != end_before:
+            lines.append(f"stage {name!r} ended at row {end_before}, ends at row {end}")
+        if moved := _moved(before, stage):
+            lines.append(f"stage {name!r}: {moved}")
+    for name in new.names:
+        if name not in old.sizes:
+            lines.append(f"dataset {name!r} is new")
+        elif _rows(old, name) != _rows(new, name):
+            lines.append(f"dataset {name!r} has other rows; none of it has been read")
+    return lines
+
+
+def _rows(plan: Plan, name: str) -> tuple:
+    return plan.sizes[name], plan.fingerprints.get(name), name in plan.ordered
+
+
+def _future(plan: Plan, next_row: int) -> dict[str, tuple[Stage, int]]:
+    return {stage.name: (stage, end) for stage, _, end in plan.spans if end > next_row}
+
+
+def _edited(old: Plan, new: Plan, next_row: int) -> str:
+    """The first stage in the past of two plans that is not the same in both."""
+    for (was, start, end), (now, _, end_now) in zip(old.spans, new.spans, strict=False):
+        where = f"stage {was.name!r}, from row {start} on"
+        if moved := _moved(was, now):
+            return f"{where}: {moved}"
+        if end != end_now and min(end, end_now) < next_row:
+            return f"{where}, had {was.rows} rows and has {now.rows}"
+    return "it has other stages"
+
+
+def _moved(was: Stage, now: Stage) -> str:
+    """Which shares differ between two stages; '' where none does."""
+    before, after = _shares(was), _shares(now)
+    moved = [
+        f"the share of {name!r} was {before.get(name, 0):.6g}, is {after.get(name, 0):.6g}"
+        for name in {**before, **after}
+        if not math.isclose(before.get(name, 0), after.get(name, 0), rel_tol=1e-9)
+    ]
+    return ", ".join(_few(moved))
+
+
+def _shares(stage: Stage) -> dict[str, float]:
+    whole = math.fsum(stage.weights.values())
+    return {name: weight / whole for name, weight in stage.weights.items() if weight}
+
+
+def _few(words: Sequence[str]) -> list[str]:
+    more = [f"and {len(words) - FEW} more"] if len(words) > FEW else []
+    return [*words[:FEW], *more]
+
+
+# ---------------------------------------------------------------------------- stages
+def _check(stage: Stage, sizes: Mapping[str, int]) -> None:
+    where = f"stage {stage.name!r}"
+    if stage.rows < 1:
+        raise ValueError(f"{where} has {stage.rows} rows; want at least 1")
+    for name, weight in stage.weights.items():
+        if name not in sizes:
+            raise ValueError(f"{where} mixes {name!r}; there are {', '.join(sizes)}")
+        if not 0 <= weight < float("inf"):
+            raise ValueError(f"{where}: the weight of {name!r} is {weight}; want 0 or more")
+    total = math.fsum(stage.weights.values())
+    if not total > 0:
+        raise ValueError(f"the weights of {where} sum to {total}; want more than 0")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Part:
+    """A stage worked out: row k of a dataset is due at (k + phase) * every, counted in its rows.
+
+    It has no end, so that a stage that grows keeps its beginning.
+
+    Attributes:
+      start: global row.
+      before: rows of each dataset consumed before the stage.
+      members: the datasets that are read, ids; `every` and `phase` are theirs.
+    """
+
+    start: int
+    before: np.ndarray
+    members: np.ndarray
+    every: np.ndarray
+    phase: np.ndarray
+
+    @staticmethod
+    def of(
+        weights: Mapping[str, float], names: Sequence[str], start: int, before: np.ndarray
+    ) -> "_Part":
+        # the heaviest first: neighbours in weight must not all begin late
+        read = sorted((name for name in weights if weights[name]), key=lambda n: (-weights[n], n))
+        whole = math.fsum(weights[name] for name in read)
+        phase = (np.arange(len(read)) + 0.5) * GOLDEN % 1
+        with np.errstate(over="ignore"):  # due never
+            every = whole / np.array([weights[name] for name in read])
+        places = {name: place for place, name in enumerate(names)}
+        return _Part(start, before, np.array([places[name] for name in read]), every, phase)
+
+    def rows(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The dataset of rows `at` of the stage, and how many rows of it come before."""
+        datasets, taken = np.empty_like(at), np.empty_like(at)
+        numbers, offsets = np.divmod(at, BLOCK)
+        for number in np.unique(numbers):
+            mine = numbers == number
+            member, k, _ = _block(self, int(number))
+            datasets[mine] = self.members[member[offsets[mine]]]
+            taken[mine] = self.before[datasets[mine]] + k[offsets[mine]]
+        return datasets, taken
+
+    def within(self, rows: int) -> np.ndarray:
+        """How many rows of each dataset the first `rows` rows of the stage take."""
+        out = np.zeros(len(self.before), np.int64)
+        if rows:
+            number, last = divmod(rows - 1, BLOCK)
+            member, _, before = _block(self, number)
+            more = np.bincount(member[: last + 1], minlength=len(self.members))
+            out[self.members] = before + more
+        return out
+
+    def due(self, when: int) -> np.ndarray:
+        """How many rows of each member are due before row `when`; by rounding, one more or less."""
+        return np.maximum(np.ceil(when / self.every - self.phase), 0).astype(np.int64)
+
+    def when(self, member: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """The row of the stage at which row k of a member is due."""
+        return (k + self.phase[member]) * self.every[member]
+
+
+@functools.lru_cache(maxsize=64)
+def _block(part: _Part, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each row of a block its member, and how many rows of that come before in the stage; and
+    how many rows of each member come before the block."""
+    first, members = number * BLOCK, len(part.members)
+    slack = 2 * members + 1  # `due` counts at most so many rows more or fewer than there are
+    low, high = part.due(first - slack), part.due(first + BLOCK + slack)
+    counts = high - low
+    member = np.repeat(np.arange(len(counts)), counts)
+    k = np.arange(len(member)) - np.repeat(np.cumsum(counts) - counts - low, counts)
+    order = np.argsort(part.when(member, k), kind="stable")
+    earlier, order = np.split(order, [first - low.sum()])
+    before = low + np.bincount(member[earlier], minlength=members)
+    return member[order[:BLOCK]], k[order[:BLOCK]], before

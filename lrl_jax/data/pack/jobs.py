@@ -1,0 +1,376 @@
+"""Prepares whole datasets: which shards are due, where they are packed, and what is left of it.
+
+    manifests = prepare_all(recipe.data, tokenizer, "runs/korean/data")
+
+    data/datasets.json                      name -> folder; `pack.folders` reads it
+    data/<name>/<fingerprint>/              rows, manifest.json, samples.json, order.npy
+    data/<name>/<fingerprint>/rows-*.json   beside each file of rows what went into it
+
+A folder is named after all that its rows depend on, and every file is written whole or not at all,
+so a preparation that was killed goes on where it was, and a shard that is damaged is packed again
+alone. The manifest comes last; then datasets.json; then older folders go.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import itertools
+import json
+import os
+import time
+
+from etils import epath
+import numpy as np
+
+from lrl_jax.data.pack import packed, packing, progress, rows
+from lrl_jax.data.pack.packing import Count, Job, Tick
+from lrl_jax.data.pack.workers import Runner, Work, local
+from lrl_jax.data.read import duplicates, files, filters, records
+from lrl_jax.data.templates import table as templates
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.text import DataError
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+# fields that say where text lies, of which `records.fingerprints` knows what it is, or how often
+# it is read
+NOT_IN_ROWS = {
+    "path", "source", "target", "english", "translated", "tfds", "hub", "imports", "max_epochs"
+}  # fmt: skip
+TOKENIZER = ".tokenizer"  # where other processes find it; no dataset is named so
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A dataset and the folder it is packed into; `jobs` has one for every shard of its text."""
+
+    name: str
+    data: recipe_data.Data
+    mark: str
+    folder: epath.Path
+    jobs: tuple[Job, ...]
+
+    @property
+    def dataset(self) -> recipe_data.Dataset:
+        return self.data.datasets[self.name]
+
+
+def prepare(
+    data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: epath.PathLike
+) -> rows.Manifest:
+    """Packs one dataset in this process; `pack.folders(folder)[name]` is where it lies.
+
+    Raises:
+      ValueError: as `prepare_all`.
+    """
+    alone = data.model_copy(update={"datasets": {name: data.datasets[name]}, "mixtures": {}})
+    folder = epath.Path(folder)
+    others = packing.folders(folder) if (folder / packing.DATASETS).exists() else {}
+    found = _prepare(alone, tokenizer, folder, local(1), progress.silent)
+    _publish(folder, others | packing.folders(folder))
+    return found[name]
+
+
+def prepare_all(
+    data: recipe_data.Data,
+    tokenizer: Tokenizer,
+    folder: epath.PathLike,
+    report: progress.Report = progress.silent,
+    runner: Runner | None = None,
+) -> dict[str, rows.Manifest]:
+    """Packs every dataset that is not packed yet.
+
+    Args:
+      report: told how far it is.
+      runner: what runs the jobs; `data.workers` processes of this machine if not given.
+
+    Raises:
+      ValueError: a bad source, no document, nothing in it to train on; names dataset and line.
+      OSError: the disk is full.
+    """
+    run = runner or local(data.workers)
+    return _prepare(data, tokenizer, epath.Path(folder), run, report)
+
+
+def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
+    """What the rows of a dataset depend on, in one digest; reads its whole text."""
+    dataset = data.datasets[name]
+    facts = {
+        "version": [packing.VERSION, rows.VERSION],
+        "dataset": dataset.model_dump(mode="json", exclude=NOT_IN_ROWS),
+        "text": records.fingerprints(dataset),
+        "template": templates.mark(dataset, tokenizer),
+        "tokenizer": tokenizer.fingerprint,
+        "rows": [data.sequence_length, data.packing, data.pack_window, data.long_documents],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------- all of it
+def _prepare(
+    data: recipe_data.Data,
+    tokenizer: Tokenizer,
+    folder: epath.Path,
+    runner: Runner,
+    report: progress.Report,
+) -> dict[str, rows.Manifest]:
+    targets = {name: target(data, name, tokenizer, folder) for name in data.datasets}
+    manifests = {name: reusable(one.folder, one.mark) for name, one in targets.items()}
+    due = {name: one for name, one in targets.items() if not manifests[name]}
+    if due:
+        _share(tokenizer, folder)
+    for one in due.values():
+        _clear(one.folder)
+    unread = [job for one in due.values() for job in _unread(one)]
+    for _ in _run("read", _survey, unread, runner, report):
+        pass
+    chosen = {name: _chosen(one) for name, one in due.items()}
+    unpacked = [job for found in chosen.values() for job in found if not packed.whole(job)]
+    left = Counter(job.name for job in unpacked)
+    done = itertools.chain(
+        (name for name in due if not left[name]),
+        (job.name for job in _run("pack", _pack, unpacked, runner, report)),
+    )
+    for name in done:
+        left[name] -= 1
+        if left[name] <= 0:
+            manifests[name] = _finish(due[name], chosen[name], tokenizer)
+    _publish(folder, {name: one.folder for name, one in targets.items()})
+    return {name: found for name, found in manifests.items() if found}
+
+
+def _run(
+    step: str, work: Work, jobs: Sequence[Job], runner: Runner, report: progress.Report
+) -> Iterator[Job]:
+    """Runs jobs and says how far they are."""
+    if not jobs:
+        return
+    size = sizes(jobs)
+    start = time.monotonic()
+    state = progress.State(step, "", 0, len(jobs), 0, 0, sum(size.values()), 0.0)
+
+    def tick(documents: int) -> None:
+        nonlocal state
+        seconds = time.monotonic() - start
+        state = dataclasses.replace(state, documents=state.documents + documents, seconds=seconds)
+        report(state)
+
+    for job in runner(work, jobs, tick):
+        done = state.bytes + size[job.name, job.number]
+        state = dataclasses.replace(state, dataset=job.name, done=state.done + 1, bytes=done)
+        tick(0)
+        yield job
+
+
+def sizes(jobs: Sequence[Job]) -> dict[tuple[str, int], int]:
+    """About how many bytes of text each shard has: equal parts of what its files have."""
+    parts = Counter(span.uri for job in jobs for span in job.shard)
+    lengths = {uri: _length(uri) // count for uri, count in parts.items()}
+    return {
+        (job.name, job.number): max(1, sum(lengths[span.uri] for span in job.shard)) for job in jobs
+    }
+
+
+def _length(uri: str) -> int:
+    """Bytes of a file; of what is none, those of a usual shard."""
+    path = epath.Path(uri)
+    return path.stat().length if path.exists() else files.SHARD_BYTES
+
+
+def reusable(folder: epath.Path, mark: str) -> rows.Manifest | None:
+    """The manifest in a dataset's folder if it has this fingerprint and every file is whole."""
+    try:
+        manifest = rows.read_manifest(folder)
+        rows.read_order(folder, manifest)
+    except ValueError:
+        return None  # there is none, or something is damaged
+    if manifest.fingerprint != mark:
+        return None
+    return manifest if all(packed.same(folder, shard) for shard in manifest.shards) else None
+
+
+def target(data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: epath.Path) -> Target:
+    """What is to be done for a dataset, whatever of it is done already."""
+    dataset, mark = data.datasets[name], fingerprint(data, name, tokenizer)
+    alone = data.model_copy(update={"datasets": {name: dataset}, "mixtures": {}})
+    here = folder / name / mark[:16]
+    # `take` counts over a dataset: `_chosen` says how many of them are each shard's
+    shards = records.shards(dataset.model_copy(update={"take": 0}))
+    home = os.fspath(_home(tokenizer, folder))
+    jobs = (
+        Job(alone, name, shard, number, len(shards), os.fspath(here), home, dataset.take)
+        for number, shard in enumerate(shards)
+    )
+    return Target(name, alone, mark, here, tuple(jobs))
+
+
+def _home(tokenizer: Tokenizer, folder: epath.Path) -> epath.Path:
+    return folder / TOKENIZER / tokenizer.fingerprint[:16]
+
+
+def _share(tokenizer: Tokenizer, folder: epath.Path) -> None:
+    """Writes the tokenizer to where every process finds it."""
+    home = _home(tokenizer, folder)
+    home.mkdir(parents=True, exist_ok=True)
+    for file, content in tokenizer.files.items():
+        rows.write(home / file, content)
+
+
+def _clear(folder: epath.Path) -> None:
+    """Makes a dataset's folder unfinished: what is to be packed again must not look whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / rows.MANIFEST).unlink(missing_ok=True)
+    for path in folder.glob(f"*{rows.PART}"):
+        path.unlink(missing_ok=True)
+
+
+def _publish(folder: epath.Path, current: Mapping[str, epath.Path]) -> None:
+    """Says which folders hold the rows now, then removes those that did before, and notes.
+
+    Here, and not where a dataset is finished: what is killed meanwhile comes by here again.
+    """
+    places = {name: f"{name}/{path.name}" for name, path in current.items()}
+    rows.write(folder / packing.DATASETS, (json.dumps(places, indent=1) + "\n").encode())
+    for name, place in current.items():
+        for path in (folder / name).iterdir():
+            if path != place:
+                path.rmtree() if path.is_dir() else path.unlink()
+        for suffix in (packed.SURVEY, packed.COPIES):
+            for path in place.glob(f"*{suffix}"):
+                path.unlink(missing_ok=True)
+    if (folder / TOKENIZER).exists():
+        (folder / TOKENIZER).rmtree()
+
+
+# ---------------------------------------------------------------------------- reading first
+def _reads_first(dataset: recipe_data.Dataset, shards: int) -> bool:
+    """Whether what is packed of a shard depends on the others."""
+    return dataset.filters.duplicates != "keep" or (dataset.take > 0 and shards > 1)
+
+
+def _unread(target: Target) -> list[Job]:
+    if not _reads_first(target.dataset, len(target.jobs)):
+        return []
+    return [job for job in target.jobs if not packed.beside(job, packed.SURVEY).exists()]
+
+
+def _survey(job: Job, tick: Tick) -> None:
+    """Leaves what `_chosen` needs of a shard: how many records pass, or what is alike in them."""
+    with _named(job):
+        items = records.read(job.dataset, job.shard)
+        if job.dataset.filters.duplicates == "keep":
+            sieve = filters.Sieve(job.dataset)
+            found = np.array(sum(1 for _ in sieve.sift(items)))
+        else:
+            unlimited = job.dataset.model_copy(update={"take": 0})
+            found = duplicates.survey(unlimited, items)
+        packed.save(packed.beside(job, packed.SURVEY), found)
+        tick(int(found) if found.ndim == 0 else len(found))
+
+
+def _chosen(target: Target) -> list[Job]:
+    """The shards that are packed, each with how many records are taken of it."""
+    dataset = target.dataset
+    if not _reads_first(dataset, len(target.jobs)):
+        return list(target.jobs)
+    if dataset.filters.duplicates == "keep":
+        passing = [int(packed.load(packed.beside(job, packed.SURVEY))) for job in target.jobs]
+    else:
+        found = packed.surveys(target.jobs, target.folder)
+        near = dataset.filters.duplicates == "near"
+        copies = duplicates.repeated(found, near, dataset.filters.similarity)
+        for job, ordinals in zip(target.jobs, copies, strict=True):
+            packed.save(packed.beside(job, packed.COPIES), np.asarray(ordinals, np.int64))
+        passing = [len(one) - len(out) for one, out in zip(found, copies, strict=True)]
+    if not dataset.take:
+        return list(target.jobs)
+    before = np.cumsum([0, *passing])
+    takes = np.clip(dataset.take - before[:-1], 0, passing).tolist()
+    return [
+        dataclasses.replace(job, take=take)
+        for job, take in zip(target.jobs, takes, strict=True)
+        if take
+    ] or list(target.jobs[:1])  # nothing passes: the first says why
+
+
+# ---------------------------------------------------------------------------- one shard
+@functools.lru_cache(maxsize=1)
+def _tokenizer(home: str) -> Tokenizer:
+    return tokenizers.load(home)
+
+
+def _pack(job: Job, tick: Tick) -> None:
+    """Packs a shard and leaves beside its rows what went into them, last."""
+    source = packed.identities(job)
+    with _named(job):
+        copies: Iterable[int] = ()
+        if job.dataset.filters.duplicates != "keep":
+            copies = packed.load(packed.beside(job, packed.COPIES)).tolist()
+        done = packing.pack_shard(job, _tokenizer(job.tokenizer), copies, tick)
+    packed.write(job, done, source)
+
+
+@contextlib.contextmanager
+def _named(job: Job) -> Iterator[None]:
+    """Puts the dataset before what is wrong with it."""
+    try:
+        yield
+    except ValueError as e:
+        kind = DataError if isinstance(e, DataError) else ValueError
+        raise kind(f"dataset {job.name!r}: {e}") from e
+
+
+# ---------------------------------------------------------------------------- joining shards
+def _finish(target: Target, jobs: Sequence[Job], tokenizer: Tokenizer) -> rows.Manifest:
+    """Writes what is said of a whole dataset, the manifest last."""
+    dataset, folder = target.dataset, target.folder
+    found = [packed.read(job) for job in jobs]
+    count = sum((one.count for one in found), Count())
+    samples: dict[str, list[str]] = {}
+    for one in found:
+        for reason, some in one.samples.items():
+            samples[reason] = (samples.get(reason, []) + some)[: filters.SAMPLES]
+    filters.verdict(dataset, target.name, count.left_out, count.docs, samples)
+    if not count.bytes:
+        raise DataError(
+            f"dataset {target.name!r}: template {templates.name(dataset)!r} trains on none of "
+            "its text; choose a template that learns something, or other weights"
+        )
+    if fingerprint(target.data, target.name, tokenizer) != target.mark:
+        raise DataError(
+            f"dataset {target.name!r}: its text changed while it was packed; let nobody write to "
+            "it and run the same command again"
+        )
+    text = json.dumps(samples, indent=1, ensure_ascii=False) + "\n"
+    rows.write(folder / rows.SAMPLES, text.encode())
+    shards = tuple(one.shard for one in found if one.shard)
+    if dataset.order != "shuffled":
+        packed.save(folder / rows.ORDER, packed.order(jobs, sum(shard.rows for shard in shards)))
+    manifest = rows.Manifest(
+        name=target.name,
+        fingerprint=target.mark,
+        language=records.language(dataset),
+        template=templates.name(dataset),
+        order=dataset.order,
+        sequence_length=target.data.sequence_length,
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+        tokenizer=tokenizer.fingerprint,
+        records=count.records,
+        left_out=dict(count.left_out),
+        docs=count.docs,
+        distinct=packed.distinct(jobs),
+        scripts=dict(count.scripts),
+        bytes=count.bytes,
+        tokens=count.tokens,
+        loss_tokens=count.loss_tokens,
+        cut=count.cut,
+        rows=sum(shard.rows for shard in shards),
+        shards=shards,
+    )
+    rows.write_manifest(manifest, folder)
+    return manifest

@@ -1,0 +1,157 @@
+"""What a packed shard leaves on disk: its rows, and beside them what went into them.
+
+    rows-00003-of-00007.array_record   the rows
+    rows-00003-of-00007.digests.npy    of its texts, ascending; .keys.npy: what orders its rows
+    rows-00003-of-00007.json           what was counted, written last: the shard is done
+
+Arrays are read one at a time: a dataset may have more shards than a process may open files.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+import dataclasses
+import io
+import json
+import os
+
+from etils import epath
+import numpy as np
+
+from lrl_jax import text
+from lrl_jax.data.pack import packing, rows
+from lrl_jax.data.pack.packing import Count, Job, Packed
+
+SIDECAR, DIGESTS, KEYS = ".json", ".digests.npy", ".keys.npy"
+SURVEY, COPIES = ".survey.npy", ".copies.npy"  # of a shard, until the dataset is finished
+JOINED = "joined" + SURVEY  # those of all shards, one after another
+BUCKET = 1 << 24  # digests compared at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """What was noted of a shard: what it was read from, its file, counts, samples."""
+
+    source: dict[str, list[int]]
+    shard: rows.Shard | None
+    count: Count
+    samples: dict[str, list[str]]
+
+
+# ---------------------------------------------------------------------------- one shard
+def identities(job: Job) -> dict[str, list[int]]:
+    """What tells that the files a shard is read from were written to; of a catalogue, nothing."""
+    uris = dict.fromkeys(span.uri for span in job.shard)
+    return {uri: list(text.identity(uri)) for uri in uris if epath.Path(uri).exists()}
+
+
+def write(job: Job, done: Packed, source: dict[str, list[int]]) -> None:
+    """Leaves beside the rows of a shard what went into them, and that they are done.
+
+    Args:
+      source: its `identities` before it was read.
+    """
+    save(beside(job, DIGESTS), done.digests)
+    save(beside(job, KEYS), done.keys)
+    facts = {
+        "source": source,
+        "shard": done.shard and vars(done.shard),
+        "count": vars(done.count),
+        "samples": done.samples,
+    }
+    note = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
+    rows.write(beside(job, SIDECAR), note.encode())
+
+
+def read(job: Job) -> Note:
+    """What `write` noted."""
+    facts = json.loads(beside(job, SIDECAR).read_text())
+    count = Count(**facts["count"])
+    count = dataclasses.replace(
+        count, left_out=Counter(count.left_out), scripts=Counter(count.scripts)
+    )
+    shard = facts["shard"] and rows.Shard(**facts["shard"])
+    return Note(facts["source"], shard, count, facts["samples"])
+
+
+def whole(job: Job) -> bool:
+    """Whether a shard is packed, its files as they were, and what it was read from as well."""
+    try:
+        note = read(job)
+        digests, keys = load(beside(job, DIGESTS)), load(beside(job, KEYS))
+    except (OSError, ValueError, TypeError, KeyError, EOFError):
+        return False  # there is none, or it is damaged: the shard is packed again
+    if note.source != identities(job) or len(digests) > note.count.docs:
+        return False
+    if not note.shard:
+        return True
+    ordered = len(keys) == (note.shard.rows if job.dataset.order == "length" else 0)
+    return ordered and same(epath.Path(job.folder), note.shard)
+
+
+def same(folder: epath.Path, shard: rows.Shard) -> bool:
+    """Whether a file of rows is there, whole and undamaged."""
+    path = folder / shard.file
+    return (
+        path.exists() and path.stat().length == shard.bytes and packing.digest(path) == shard.sha256
+    )
+
+
+def beside(job: Job, suffix: str) -> epath.Path:
+    """The file of this suffix beside a shard's rows."""
+    return epath.Path(job.folder) / job.file.replace(packing.SUFFIX, suffix)
+
+
+# ---------------------------------------------------------------------------- all shards
+def order(jobs: Sequence[Job], count: int) -> np.ndarray:
+    """Row ids in reading order: those of rows with smaller keys first, else as they lie."""
+    keys = np.concatenate([load(beside(job, KEYS)) for job in jobs])
+    return np.argsort(keys, kind="stable") if len(keys) else np.arange(count)
+
+
+def distinct(jobs: Sequence[Job]) -> int:
+    """How many different texts the shards have together; a range of digests at a time."""
+    paths = [beside(job, DIGESTS) for job in jobs]
+    ranges = sum(len(load(path)) for path in paths) // BUCKET + 1
+    edges = np.array([i * 2**64 // ranges for i in range(1, ranges)], np.uint64)
+    total = 0
+    for i in range(ranges):
+        parts = []
+        for path in paths:
+            digests = load(path)
+            cuts = [0, *np.searchsorted(digests, edges).tolist(), len(digests)]
+            parts.append(np.array(digests[cuts[i] : cuts[i + 1]]))
+        total += len(np.unique(np.concatenate(parts)))
+    return total
+
+
+def surveys(jobs: Sequence[Job], folder: epath.Path) -> list[np.ndarray]:
+    """The surveys of shards; of local ones, parts of one file that stay on disk."""
+    paths = [beside(job, SURVEY) for job in jobs]
+    if len(paths) == 1 or "://" in os.fspath(folder):
+        return [load(path) for path in paths]
+    sizes, kind = [], np.dtype(np.uint8)
+    with (folder / JOINED).open("wb") as f:
+        for path in paths:
+            part = load(path)
+            sizes.append(len(part))
+            kind = part.dtype
+            f.write(np.ascontiguousarray(part).view(np.uint8).data)
+    if not sum(sizes):
+        return [np.empty(0, kind) for _ in paths]
+    joined = np.memmap(os.fspath(folder / JOINED), kind, "r")
+    return np.split(joined, np.cumsum(sizes)[:-1])
+
+
+# ---------------------------------------------------------------------------- arrays
+def save(path: epath.Path, array: np.ndarray) -> None:
+    """Writes an array whole or not at all."""
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    rows.write(path, buffer.getvalue())
+
+
+def load(path: epath.Path) -> np.ndarray:
+    """An array `save` wrote; of a local file, only what is looked at is read."""
+    if "://" in os.fspath(path):
+        return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+    return np.load(os.fspath(path), mmap_mode="r", allow_pickle=False)

@@ -1,0 +1,116 @@
+"""Runs work on this machine: in this process, or in several that share nothing but files.
+
+for job in local(workers=8)(work, jobs, tick): ...      # in the order they are done
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import concurrent.futures
+from concurrent.futures.process import BrokenProcessPool
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+from typing import Any
+
+from lrl_jax.data.pack.packing import Job, Tick
+from lrl_jax.text import DataError
+from lrl_jax.vocab.tokenizer import load as tokenizers
+
+POLL = 0.5  # seconds between two looks at how far the processes are
+Work = Callable[[Job, Tick], None]  # leaves its result in the job's folder
+Runner = Callable[[Work, Sequence[Job], Tick], Iterator[Job]]
+
+
+def local(workers: int) -> Runner:
+    """Runs jobs in so many processes; 0: one for every core. One process is this one.
+
+    A seqio Task brings TensorFlow along, and so always has a process of its own.
+    """
+
+    def run(work: Work, jobs: Sequence[Job], tick: Tick) -> Iterator[Job]:
+        count = min(workers or cores(), len(jobs))
+        if count <= 1 and all(job.dataset.kind != "task" for job in jobs):
+            for job in jobs:
+                work(job, tick)
+                yield job
+        else:
+            yield from _pool(work, jobs, count, tick)
+
+    return run
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    mine = getattr(os, "sched_getaffinity", None)
+    return len(mine(0)) if mine else os.cpu_count() or 1
+
+
+# ---------------------------------------------------------------------------- this side
+def _pool(work: Work, jobs: Sequence[Job], count: int, tick: Tick) -> Iterator[Job]:
+    # spawn: a fork of a process that runs JAX threads can hang
+    context = multiprocessing.get_context("spawn")
+    documents, stop = context.Value("q", 0), context.Event()
+    told, waiting = 0, iter(jobs)
+    running: dict[concurrent.futures.Future, Job] = {}
+    threads = max(1, cores() // count)
+    with concurrent.futures.ProcessPoolExecutor(
+        count, context, _enter, (documents, stop, threads)
+    ) as pool:
+        try:
+            while True:
+                for job in itertools.islice(waiting, 2 * count - len(running)):
+                    running[pool.submit(_do, work, job)] = job
+                if not running:
+                    return
+                done, _ = concurrent.futures.wait(running, POLL, concurrent.futures.FIRST_COMPLETED)
+                now = documents.value
+                tick(now - told)
+                told = now
+                for future in sorted(done, key=lambda one: running[one].number):
+                    future.result()
+                    yield running.pop(future)
+        except BrokenProcessPool:
+            raise DataError(
+                "a process was killed while preparing data, most likely for lack of memory; "
+                f"lower data.workers (now {count}) or data.pack_window and run the same command "
+                "again: what is packed stays packed"
+            ) from None
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+
+
+# ---------------------------------------------------------------------------- that side
+_shared: dict[str, Any] = {}  # of a process of the pool: what it was begun with
+
+
+class _Stopped(Exception):  # noqa: N818  (no error: another process failed, or the user stops)
+    pass
+
+
+def _enter(documents: Any, stop: Any, threads: int) -> None:
+    _shared.update(documents=documents, stop=stop)
+    tokenizers.share_cores(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it, and says when to stop
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+
+
+def _follow(parent: Any) -> None:
+    """Ends this process when the parent is gone, even killed: nobody would ever stop it."""
+    parent.join()
+    os._exit(1)
+
+
+def _tick(documents: int) -> None:
+    if _shared["stop"].is_set():
+        raise _Stopped
+    with _shared["documents"].get_lock():
+        _shared["documents"].value += documents
+
+
+def _do(work: Work, job: Job) -> None:
+    _tick(0)
+    work(job, _tick)

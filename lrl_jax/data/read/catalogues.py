@@ -1,0 +1,213 @@
+"""Rows of catalogues: TensorFlow Datasets builders, and datasets of the Hugging Face hub.
+
+    place = recipe_data.Tfds(builder="my_corpus/ko", data_dir="gs://bucket/tfds")
+    for (span,) in shards(place):
+        for at, row in rows(place, span): ...       ("row 50001", {"text": "..."})
+
+A span is (name, i, n): the i-th of n equal parts. Nothing is written or downloaded for TFDS; of the
+hub only data files are read, of the commit that was the revision when the shards were counted.
+"""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import functools
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lrl_jax import text
+from lrl_jax.data.read import formats
+from lrl_jax.data.read.files import Span
+from lrl_jax.recipe.data import Hub, Tfds
+from lrl_jax.recipe.extras import how_to_install
+
+EXAMPLES = 50_000  # of a shard, where the catalogue lets us choose
+MODULES = {"jsonl": "json", "json": "json", "csv": "csv", "parquet": "parquet", "txt": "text"}
+
+Place = Tfds | Hub
+
+
+def name(place: Place) -> str:
+    """What a place is called in messages and fingerprints."""
+    if isinstance(place, Tfds):
+        return f"tfds:{place.builder}/{place.split}"
+    return f"hub:{'/'.join(filter(None, (place.dataset, place.config, place.split)))}"
+
+
+def shards(place: Place) -> list[tuple[Span, ...]]:
+    """Equal parts of a place, a span each; those of the hub are its files.
+
+    Raises:
+      DataError: there is no such dataset, split or extra.
+    """
+    if isinstance(place, Tfds):
+        uri, count = name(place), -(-_split(_builder(place), place).num_examples // EXAMPLES)
+    else:
+        commit = _commit(place)
+        uri = f"{name(place)}@{commit}" if commit else name(place)
+        count = _stream(place, commit).num_shards
+    return [(Span(uri, i, count),) for i in range(count)]
+
+
+def fingerprint(place: Place) -> str:
+    """A digest of what a place holds: of the files of the split, or the commit of the hub."""
+    if isinstance(place, Tfds):
+        builder = _builder(place)
+        paths = [*_split(builder, place).filepaths, builder.data_path / "features.json"]
+        return _digest(place.split, paths)
+    local = _local(place)
+    if local is None:
+        return hashlib.sha256(f"{name(place)}@{_commit(place)}".encode()).hexdigest()
+    return _digest(f"{place.config}/{place.split}", _data_files(local))
+
+
+def rows(place: Place, span: Span) -> formats.Rows:
+    """Yields (at, row) of a span of `shards`, with text as str.
+
+    Raises:
+      DataError: what the catalogue's own library says it cannot read.
+    """
+    with _told(span.uri):
+        found = _tfds_rows(place, span) if isinstance(place, Tfds) else _hub_rows(place, span)
+        for at, row in found:
+            yield at, _native(row)
+
+
+def _digest(about: str, paths: Sequence[os.PathLike]) -> str:
+    files = sorted(map(os.fspath, paths))
+    facts = [about, *(f"{file.rpartition('/')[2]}:{text.digest(file)}" for file in files)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def _native(value: Any) -> Any:
+    """Dicts, lists and strings of what NumPy or TensorFlow made; bytes that are no text stay."""
+    if isinstance(value, dict):
+        return {key: _native(one) for key, one in value.items()}
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    if isinstance(value, np.ndarray | np.generic):
+        return _native(value.tolist())
+    if hasattr(value, "to_list"):  # ragged
+        return _native(value.to_list())
+    return [_native(one) for one in value] if isinstance(value, list) else value
+
+
+@contextlib.contextmanager
+def _told(where: str) -> Iterator[None]:
+    """The first line of what a library raises, with the place."""
+    try:
+        yield
+    except text.DataError:
+        raise
+    except (ValueError, OSError, RuntimeError, AssertionError, NotImplementedError) as e:
+        reason = next(iter(str(e).strip().splitlines()), repr(e))
+        raise text.DataError(f"{where}: {reason}") from e
+
+
+# ---------------------------------------------------------------------------- TFDS
+def _builder(place: Tfds) -> Any:
+    import tensorflow_datasets as tfds
+
+    with _told(name(place)):
+        builder = tfds.builder(place.builder, data_dir=place.data_dir or None)
+    if not builder.info.splits:
+        raise text.DataError(
+            f"{name(place)}: nothing is written at {builder.data_path}; run its "
+            "download_and_prepare, or name the folder that holds it with data_dir"
+        )
+    return builder
+
+
+def _split(builder: Any, place: Tfds) -> Any:
+    with _told(name(place)):
+        found = builder.info.splits[place.split]
+    if not found.num_examples:
+        raise text.DataError(f"{name(place)}: the split has no example")
+    return found
+
+
+def _tfds_rows(place: Tfds, span: Span) -> Iterator[tuple[str, dict[str, Any]]]:
+    import tensorflow_datasets as tfds
+
+    builder = _builder(place)
+    parts = tfds.even_splits(place.split, span.end)
+    first = sum(builder.info.splits[part].num_examples for part in parts[: span.start]) + 1
+    part = parts[span.start]
+    if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
+        found = iter(builder.as_data_source(part))  # without TensorFlow
+    else:
+        from lrl_jax.data.seqio import sources  # brings TensorFlow in quietly
+
+        del sources
+        order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+        found = builder.as_dataset(part, read_config=order).as_numpy_iterator()
+    for number, row in enumerate(found, start=first):
+        yield f"row {number}", row
+
+
+# ---------------------------------------------------------------------------- the hub
+def _local(place: Hub) -> Path | None:
+    """The folder or file a dataset is, if it is none of the hub."""
+    path = Path(place.dataset).expanduser()
+    return path if path.exists() or place.dataset.startswith((".", "/", "~")) else None
+
+
+def _data_files(local: Path) -> list[Path]:
+    found = [local] if local.is_file() else [*local.rglob("*")]
+    hidden = len(local.parts)
+    return [
+        path
+        for path in found
+        if path.is_file() and not any(part.startswith(".") for part in path.parts[hidden:])
+    ]
+
+
+@functools.lru_cache(maxsize=64)
+def _commit_of(dataset: str, revision: str) -> str:
+    import huggingface_hub
+
+    with _told(f"hub:{dataset}@{revision}"):
+        return huggingface_hub.HfApi().dataset_info(dataset, revision=revision).sha or ""
+
+
+def _commit(place: Hub) -> str:
+    return "" if _local(place) else _commit_of(place.dataset, place.revision)
+
+
+def _stream(place: Hub, commit: str) -> Any:
+    """The dataset as a stream of rows; a script is refused, whatever the library would do."""
+    try:
+        import datasets
+    except ImportError:
+        raise text.DataError(
+            f"{name(place)}: reading it needs the extra `hub`: {how_to_install('hub')}"
+        ) from None
+    local = _local(place)
+    script = local and (local if local.suffix == ".py" else local / f"{local.name}.py")
+    if script and script.exists():
+        raise text.DataError(
+            f"{name(place)}: {script} is a dataset script, which is never run; give data files "
+            "(Parquet, JSON lines, CSV), or a revision that has them"
+        )
+    known: dict[str, Any] = {"split": place.split, "streaming": True}
+    with _told(name(place)):
+        if local is None:
+            known["revision"] = commit
+        elif local.is_file():
+            kind = MODULES.get(local.suffix.removeprefix("."), local.suffix)
+            return datasets.load_dataset(kind, data_files=str(local), **known)
+        path = place.dataset if local is None else str(local)
+        return datasets.load_dataset(path, place.config or None, **known)
+
+
+def _hub_rows(place: Hub, span: Span) -> Iterator[tuple[str, dict[str, Any]]]:
+    commit = span.uri.rpartition("@")[2] if _local(place) is None else ""
+    stream = _stream(place, commit)
+    for number, row in enumerate(stream.shard(num_shards=span.end, index=span.start), start=1):
+        yield f"row {number} of part {span.start + 1}", row

@@ -1,0 +1,255 @@
+"""Which records of a dataset are learnt: the rest is left out, counted by reason, with samples.
+
+    sieve = Sieve(dataset)
+    for record in sieve.sift(records.read(dataset, shard)): ...
+    sieve.counts, sieve.samples      {"too short": 12}, {"too short": ["Ok.", "Yes.", "No."]}
+
+Reasons are the words a reader of the report sees. `verdict` says what only the whole dataset shows.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+import hashlib
+import json
+
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.text import Bad, DataError
+from lrl_jax.vocab import scripts
+
+Record = dict[str, str]
+SAMPLES = 3  # of every reason
+SAMPLE_CHARS = 120
+BATCH_CHARS = 1 << 16  # letters are counted in batches: a call for every short text is slow
+UNREADABLE, NO_SCAFFOLD = "unreadable", "no scaffold"
+
+# What must have text, what is learnt, and what makes two records the same, by kind.
+REQUIRED = {
+    "text": ("text",),
+    "parallel": ("source", "target"),
+    "instructions": ("instruction", "output"),
+    "completion": ("completion",),
+    "chat": ("messages",),
+    "taco": ("instruction", "output", "english_instruction", "english_output"),
+    "task": ("targets",),
+}
+LEARNT = {
+    "text": "text",
+    "parallel": "target",
+    "instructions": "output",
+    "completion": "completion",
+    "taco": "output",
+    "task": "targets",
+}
+COMPARED = {
+    "text": ("text",),
+    "parallel": ("source", "target"),
+    "instructions": ("instruction", "input", "output"),
+    "completion": ("prompt", "completion"),
+    "taco": ("instruction", "input", "output"),
+    "task": ("inputs", "targets"),
+}
+
+
+class Sieve:
+    """Sifts the records of one shard, once.
+
+    `take` counts over one sieve: a dataset that has it is read as one shard.
+
+    Attributes:
+      counts: reason -> records left out.
+      samples: reason -> at most three of them, shortened.
+      kept, read: records.
+      scripts: letters of the kept, learnt text by ISO 15924 script; `Zzzz` where it is not known.
+      digests: `digest` of each kept record.
+    """
+
+    def __init__(self, dataset: recipe_data.Dataset):
+        """Raises ValueError for filters that contradict each other or cannot apply to the kind."""
+        self._dataset = dataset
+        self._filters = dataset.filters
+        _check(dataset)
+        self._scripts = [scripts.NUMBERS[code] for code in scripts.parts(dataset.filters.scripts)]
+        self._uncounted: list[str] = []  # kept text whose letters are not yet in `scripts`
+        self._uncounted_chars = 0
+        self.counts: dict[str, int] = {}
+        self.samples: dict[str, list[str]] = {}
+        self.kept = 0
+        self.read = 0
+        self.scripts: Counter[str] = Counter()
+        self.digests: list[int] = []
+
+    def sift(
+        self, items: Iterable[Record | Bad], repeated: Iterable[int] = frozenset()
+    ) -> Iterator[Record]:
+        """Yields what is kept; the attributes are final when it is used up.
+
+        Args:
+          items: of `records.read`.
+          repeated: ordinals, among the records that pass all other filters, of later copies.
+
+        Raises:
+          DataError: an unreadable record, where the recipe says `bad: refuse`.
+        """
+        copies = frozenset(int(ordinal) for ordinal in repeated)
+        why = "near duplicate" if self._filters.duplicates == "near" else "duplicate"
+        passed = 0
+        try:
+            for item in items:
+                self.read += 1
+                reason, sample = self._judge(item)
+                if not reason:
+                    reason = why if passed in copies else ""
+                    passed += 1
+                if reason:
+                    self._leave_out(reason, sample)
+                elif isinstance(item, dict):
+                    self._keep(item, sample)
+                    yield item
+                    if self.kept == self._dataset.take:
+                        return
+        finally:
+            self._count_letters()
+
+    def _judge(self, item: Record | Bad) -> tuple[str, str]:
+        """Why an item is left out ('' where it is not), and its text."""
+        if isinstance(item, Bad):
+            if item.reason == UNREADABLE and self._filters.bad == "refuse":
+                raise DataError(f"{item.where}: {item.why}")
+            return item.reason, f"{item.where}: {item.why}"
+        kind = self._dataset.kind
+        text = learnt(self._dataset, item)
+        if not text.strip() or not all(item[f].strip() for f in REQUIRED[kind] if f in item):
+            return "empty", next((v for v in (text, *item.values()) if v.strip()), "")
+        if "english_output" in item and text.strip() == item["english_output"].strip():
+            return "untranslated", text
+        halves = (item["source"], text) if kind == "parallel" else (text,)
+        return self._length(halves) or self._script(text), text
+
+    def _length(self, halves: Sequence[str]) -> str:
+        f, lengths = self._filters, [len(half.strip()) for half in halves]
+        if min(lengths) < f.min_chars:
+            return "too short"
+        if f.max_chars and max(lengths) > f.max_chars:
+            return "too long"
+        if f.length_ratio and max(lengths) > f.length_ratio * min(lengths):
+            return "length ratio"
+        return ""
+
+    def _script(self, text: str) -> str:
+        if not self._filters.scripts:
+            return ""
+        counts = scripts.letter_counts(text)
+        letters = counts[1:].sum()
+        if not letters:
+            return "no letters"
+        share = counts[self._scripts].sum() / letters
+        return "" if share >= self._filters.script_share else "other script"
+
+    def _keep(self, record: Record, text: str) -> None:
+        self.kept += 1
+        self.digests.append(digest(compared(self._dataset.kind, record)))
+        self._uncounted.append(text)
+        self._uncounted_chars += len(text)
+        if self._uncounted_chars >= BATCH_CHARS:
+            self._count_letters()
+
+    def _leave_out(self, reason: str, sample: str) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        samples = self.samples.setdefault(reason, [])
+        if len(samples) < SAMPLES:
+            samples.append(shortened(sample))
+
+    def _count_letters(self) -> None:
+        self.scripts += scripts.letters("".join(self._uncounted))
+        self._uncounted, self._uncounted_chars = [], 0
+
+
+def verdict(
+    dataset: recipe_data.Dataset,
+    name: str,
+    counts: Mapping[str, int],
+    kept: int,
+    samples: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Refuses a whole dataset, from what its sieves have counted together.
+
+    Raises:
+      DataError: too few rows with TaCo's scaffold, or nothing left.
+    """
+    samples = samples or {}
+    read = kept + sum(counts.values())
+    without = counts.get(NO_SCAFFOLD, 0)
+    coverage = getattr(dataset, "coverage", 0.0)
+    if without and read - without < coverage * read:
+        shown = "".join(f"\n  {sample}" for sample in samples.get(NO_SCAFFOLD, ()))
+        raise DataError(
+            f"dataset {name!r}: {100 * (1 - without / read):.4g}% of rows have the scaffold; want "
+            f"{100 * coverage:.4g}%: {without} of {read} have not. Mend them, or lower "
+            f"data.datasets.{name}.coverage to leave them out{shown}"
+        )
+    if not kept:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items()))
+        first = [f"\n  {why}: {some[0]}" for why, some in sorted(samples.items()) if some]
+        raise DataError(
+            f"dataset {name!r} has no record left of {read} ({reasons or 'its files are blank'}); "
+            f"see data.datasets.{name}.filters{''.join(first)}"
+        )
+
+
+def learnt(dataset: recipe_data.Dataset, record: Record) -> str:
+    """The text of a record that the model learns to write; of a chat, its answers."""
+    if not isinstance(dataset, recipe_data.Chat):
+        return record[LEARNT[dataset.kind]]
+    answers = _turns(record, ("assistant",))
+    return "\n".join(answers if dataset.learn == "answers" else answers[-1:])
+
+
+def compared(kind: str, record: Record) -> tuple[str, ...]:
+    """What makes two records the same: an answer alone does not, so its question is here too."""
+    if kind == "chat":
+        return ("\n".join(_turns(record, ("user", "assistant"))),)
+    return tuple(record.get(field, "") for field in COMPARED[kind])
+
+
+def _turns(record: Record, roles: Sequence[str]) -> list[str]:
+    turns = json.loads(record["messages"])
+    return [turn["content"] for turn in turns if turn["role"] in roles]
+
+
+def digest(texts: Sequence[str]) -> int:
+    """64 bits of texts, blind to how they are spaced.
+
+    >>> digest([" a  b\\n"]) == digest(["a b"]), digest(["a b"]) == digest(["a", "b"])
+    (True, False)
+    """
+    data = "\0".join(" ".join(text.split()) for text in texts).encode()
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def shortened(text: str) -> str:
+    """One line of at most SAMPLE_CHARS characters.
+
+    >>> shortened("one\\n two")
+    'one two'
+    """
+    line = " ".join(text[: 4 * SAMPLE_CHARS].split())
+    return line if len(line) <= SAMPLE_CHARS else line[: SAMPLE_CHARS - 3] + "..."
+
+
+def _check(dataset: recipe_data.Dataset) -> None:
+    f = dataset.filters
+    if f.max_chars and f.min_chars > f.max_chars:
+        raise ValueError(
+            f"filters.min_chars {f.min_chars} is more than filters.max_chars {f.max_chars}, so no "
+            "text would be left; raise max_chars, or set it to 0 for no bound"
+        )
+    if f.length_ratio and dataset.kind != "parallel":
+        raise ValueError(
+            f"filters.length_ratio {f.length_ratio:g} is of pairs, and this dataset is of kind "
+            f"{dataset.kind}; leave it out"
+        )
+    if 0 < f.length_ratio < 1:
+        raise ValueError(
+            f"filters.length_ratio {f.length_ratio:g}: the longer half over the shorter is never "
+            "below 1; give 1 or more, such as 3, or 0 for no bound"
+        )

@@ -1,0 +1,352 @@
+"""Rows of files: one table from a format to the reader of its rows.
+
+    for at, row in rows(Span("a.csv"), Form("csv")): ...      (2, {"Q": "...", "A": "..."})
+
+`at` is a line number of the span, or "row 7" where lines say nothing; `files.where` makes a place
+of it. A row that cannot be read comes as text.Bad and the next ones follow.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import csv
+import dataclasses
+import json
+from typing import Any
+from xml.parsers import expat
+
+from etils import epath
+
+from lrl_jax import text
+from lrl_jax.data.read.files import Span, parquet, where
+
+WHOLE = 1 << 30  # bytes of JSON that are read at once
+BATCH = 1024  # rows of Parquet that are held together
+NATIVE = {"bpt", "ept", "ph", "it", "ut"}  # TMX elements that hold markup of the original, not text
+
+Row = dict[str, Any] | text.Bad
+Rows = Iterator[tuple[int | str, Row]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How rows are written.
+
+    Attributes:
+      header: whether .csv and .tsv begin with names; else columns are called "0", "1", ...
+      wanted: columns that will be asked for; a reader may leave out others.
+    """
+
+    format: str
+    header: bool = True
+    wanted: tuple[str, ...] = ()
+
+
+def rows(span: Span, form: Form) -> Rows:
+    """Yields (at, row or Bad) of a span.
+
+    Raises:
+      DataError: what makes the whole file unusable.
+    """
+    if form.format not in READERS:
+        raise text.DataError(
+            f"{span.uri}: plain text has no rows; want one of {', '.join(READERS)}, "
+            "by suffix or by `format`"
+        )
+    return READERS[form.format](span, form)
+
+
+# ---------------------------------------------------------------------------- JSON
+def _json_lines(span: Span, form: Form) -> Rows:
+    for at, line in text.numbered(*span):
+        if isinstance(line, text.Bad):
+            yield at, line
+        elif line and not line.isspace():
+            yield at, _object(line, span, at)
+
+
+def _json(span: Span, form: Form) -> Rows:
+    """A list of rows, an object that holds one list of rows, or JSON lines in spite of the name."""
+    head = (
+        line for _, line in text.numbered(span.uri) if isinstance(line, text.Bad) or line.strip()
+    )
+    first, second = next(head, ""), next(head, "")
+    if isinstance(first, str) and first.lstrip().startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            one = json.loads(first)
+            if second or any(_top(column) in one for column in form.wanted) or not _lists(one):
+                yield from _json_lines(span, form)
+                return
+    whole = _whole(span.uri)
+    if isinstance(whole, dict) and len(_lists(whole)) == 1:
+        [whole] = _lists(whole)
+    if not isinstance(whole, list):
+        raise text.DataError(
+            f"{span.uri}: want a list of rows, an object that holds one such list, or an object a "
+            f"line; got {str(whole)[:60]!r}"
+        )
+    for number, row in enumerate(whole, start=1):
+        at = f"row {number}"
+        yield at, row if isinstance(row, dict) else _no_object(str(row), span, at)
+
+
+def _squad(span: Span, form: Form) -> Rows:
+    """A row a question: id, context, question, answer; also as input, instruction, output."""
+    whole = _whole(span.uri)
+    try:
+        asked = [
+            (paragraph["context"], question)
+            for article in whole["data"]
+            for paragraph in article["paragraphs"]
+            for question in paragraph["qas"]
+        ]
+        for number, (context, question) in enumerate(asked, start=1):
+            answer = next((one["text"] for one in question.get("answers", ())), "")
+            given = {"context": context, "question": question["question"], "answer": answer}
+            alias = {"instruction": given["question"], "input": context, "output": answer}
+            yield f"row {number}", {"id": str(question.get("id", number)), **given, **alias}
+    except (KeyError, TypeError, AttributeError) as e:
+        raise text.DataError(
+            f"{span.uri}: not of SQuAD's form, data > paragraphs > context and qas ({e!r})"
+        ) from None
+
+
+def _object(line: str, span: Span, at: int | str) -> Row:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as e:
+        return text.Bad(where(span, at), f"not JSON ({e}); got {line[:60]!r}")
+    return value if isinstance(value, dict) else _no_object(line, span, at)
+
+
+def _no_object(got: str, span: Span, at: int | str) -> text.Bad:
+    return text.Bad(where(span, at), f"want a JSON object; got {got[:60]!r}")
+
+
+def _lists(value: Any) -> list[list]:
+    """The lists of rows an object holds."""
+    if not isinstance(value, dict):
+        return []
+    return [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+
+
+def _whole(file: str) -> Any:
+    data = _bytes(file)
+    try:
+        return json.loads(data.removeprefix(text.BOM).decode())
+    except UnicodeDecodeError:
+        for _ in text.lines(file):  # raises with the line
+            pass
+        raise
+    except (ValueError, RecursionError) as e:
+        raise text.DataError(f"{file}: not JSON ({e}); got {data[:60].decode()!r}") from None
+
+
+def _bytes(file: str) -> bytes:
+    if file.startswith(text.SAMPLE):
+        return "\n".join(text.lines(file)).encode()
+    found, size = [], 0
+    with text.opened(epath.Path(file)) as f:
+        while block := f.read(text.BLOCK):
+            found.append(block)
+            size += len(block)
+            if size > WHOLE:
+                raise text.DataError(
+                    f"{file}: more than {WHOLE >> 30} GiB of JSON in one value, which would have "
+                    "to be in memory at once; write it as JSON lines, such as `jq -c '.[]'`"
+                )
+    return b"".join(found)
+
+
+# ---------------------------------------------------------------------------- tables
+def _csv(span: Span, form: Form) -> Rows:
+    csv.field_size_limit(text.LONGEST)
+    flaws: list[tuple[int, str]] = []
+    found = csv.reader(_fed(span, flaws), strict=True)  # strict: an open quote would eat the file
+    names: list[str] = []
+    while True:
+        flaws.clear()
+        at = found.line_num + 1
+        try:
+            cells = next(found)
+        except StopIteration:
+            return
+        except csv.Error as e:
+            flaws.append((at, f"not CSV ({e})"))
+            cells = []
+        if flaws:
+            place, why = flaws[0]
+            if form.header and not names:
+                raise text.DataError(f"{where(span, place)}: {why}")
+            yield at, text.Bad(where(span, place), why)
+        elif form.header and not names:
+            names = _header(cells, span)
+        elif cells:
+            yield at, _named(names, cells, span, at)
+
+
+def _fed(span: Span, flaws: list[tuple[int, str]]) -> Iterator[str]:
+    """Lines for csv; a bad one goes in mended, so that the quotes around it still match."""
+    for number, line in enumerate(text.raw(*span), start=1):
+        if why := text.flaw(line):
+            flaws.append((number, why))
+        yield (line or b"\n").decode(errors="replace").replace("\r\n", "\n").replace("\0", " ")
+
+
+def _tsv(span: Span, form: Form) -> Rows:
+    names: list[str] = []
+    if form.header:
+        _, first = next(text.numbered(span.uri), (1, ""))
+        if isinstance(first, text.Bad):
+            raise text.DataError(f"{first.where}: {first.why}")
+        names = _header(first.split("\t"), span)
+    for at, line in text.numbered(*span):
+        if isinstance(line, text.Bad):
+            yield at, line
+        elif line and not (at == 1 and form.header and not span.start):
+            yield at, _named(names, line.split("\t"), span, at)
+
+
+def _header(names: list[str], span: Span) -> list[str]:
+    twice = {name for name in names if names.count(name) > 1}
+    if twice or not any(names):
+        raise text.DataError(
+            f"{span.uri}:1: a header names every column once; got {', '.join(names) or 'nothing'}; "
+            "say `header: false` if there is none"
+        )
+    return names
+
+
+def _named(names: list[str], cells: list[str], span: Span, at: int) -> Row:
+    if not names:
+        return {str(i): cell for i, cell in enumerate(cells)}
+    if len(cells) != len(names):
+        return text.Bad(
+            where(span, at), f"has {len(cells)} cells where the header names {len(names)}"
+        )
+    return dict(zip(names, cells, strict=True))
+
+
+# ---------------------------------------------------------------------------- Parquet
+def _parquet(span: Span, form: Form) -> Rows:
+    with parquet(span.uri) as found:
+        facts, names = found.metadata, set(found.schema_arrow.names)
+        end = facts.num_row_groups if span.end < 0 else span.end
+        number = sum(facts.row_group(i).num_rows for i in range(span.start))
+        wanted = [
+            *dict.fromkeys(column if column in names else _top(column) for column in form.wanted)
+        ]
+        columns = wanted if wanted and names.issuperset(wanted) else None
+        groups = range(span.start, end)
+        for batch in found.iter_batches(BATCH, row_groups=groups, columns=columns):
+            for row in _listed(batch):
+                number += 1
+                at = f"row {number}"
+                yield at, row if isinstance(row, dict) else text.Bad(where(span, at), row)
+
+
+def _top(column: str) -> str:
+    return column.partition(".")[0].partition("[")[0]
+
+
+def _listed(batch: Any) -> Iterator[dict[str, Any] | str]:
+    """The rows of a batch; in the place of one that is not UTF-8, why."""
+    names = batch.schema.names
+    try:
+        columns = [column.to_pylist() for column in batch.columns]
+    except UnicodeDecodeError as e:
+        if batch.num_rows == 1:
+            yield f"not UTF-8 at byte {e.start} (0x{e.object[e.start]:02x})"
+            return
+        for i in range(batch.num_rows):
+            yield from _listed(batch.slice(i, 1))
+        return
+    for values in zip(*columns, strict=True):
+        yield dict(zip(names, values, strict=True))
+
+
+# ---------------------------------------------------------------------------- TMX
+def _tmx(span: Span, form: Form) -> Rows:
+    """A row a translation unit: language -> segment; a wanted `ko` also finds `ko-KR`."""
+    units = _Units(form.wanted)
+    number = 0
+    try:
+        with text.opened(epath.Path(span.uri)) as f:
+            while block := f.read(text.BLOCK):
+                units.parser.Parse(block, False)
+                found, units.found = units.found, []
+                for unit in found:
+                    number += 1
+                    yield f"row {number}", unit
+            units.parser.Parse(b"", True)
+    except expat.ExpatError as e:
+        raise text.DataError(
+            f"{span.uri}:{e.lineno}: not XML ({expat.ErrorString(e.code)})"
+        ) from None
+    except _EntitiesError as e:
+        raise text.DataError(f"{span.uri}:{units.parser.CurrentLineNumber}: {e}") from None
+
+
+class _EntitiesError(Exception):
+    """A document that defines entities, which can grow without bound or name other files."""
+
+
+class _Units:
+    """Translation units, collected while expat parses."""
+
+    def __init__(self, wanted: tuple[str, ...]):
+        self.found: list[dict[str, str]] = []
+        self._wanted = wanted
+        self._unit: dict[str, str] = {}
+        self._language = ""
+        self._text: list[str] | None = None  # of the segment that is open
+        self._native = 0  # depth inside of elements that are not text
+        self.parser = expat.ParserCreate()
+        self.parser.buffer_text = True
+        self.parser.StartElementHandler = self._start
+        self.parser.EndElementHandler = self._end
+        self.parser.CharacterDataHandler = self._characters
+        self.parser.StartDoctypeDeclHandler = self._refuse
+        self.parser.EntityDeclHandler = self._refuse
+
+    def _refuse(self, *unused: object) -> None:
+        raise _EntitiesError("has a DOCTYPE, and entities are not read; delete that declaration")
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        if name == "tu":
+            self._unit = {}
+        elif name == "tuv":
+            self._language = attributes.get("xml:lang") or attributes.get("lang", "")
+        elif name == "seg":
+            self._text = []
+        self._native += name in NATIVE
+
+    def _end(self, name: str) -> None:
+        self._native -= name in NATIVE
+        if name == "seg" and self._text is not None:
+            self._unit.setdefault(self._name(), "".join(self._text).strip())
+            self._text = None
+        elif name == "tu":
+            self.found.append(self._unit)
+
+    def _characters(self, data: str) -> None:
+        if self._text is not None and not self._native:
+            self._text.append(data)
+
+    def _name(self) -> str:
+        have = self._language.lower().replace("_", "-")
+        for want in self._wanted:
+            code = want.lower().replace("_", "-")
+            if have == code or have.startswith(f"{code}-"):
+                return want
+        return self._language
+
+
+READERS: dict[str, Callable[[Span, Form], Rows]] = {
+    "jsonl": _json_lines,
+    "json": _json,
+    "csv": _csv,
+    "tsv": _tsv,
+    "parquet": _parquet,
+    "tmx": _tmx,
+    "squad": _squad,
+}

@@ -1,0 +1,313 @@
+"""`backend: seqio`: batches from seqio's own pipeline, for debugging and comparison.
+
+    manifests = prepare(recipe.data, tokenizer, folder)                            # lrl data
+    stream = Online(recipe.data, plan, read_counts(folder), tokenizer, batch_size)   # lrl train
+
+The same documents as packed ones have, drawn at random one by one and packed by seqio. Tokens have
+the shares of the plan on average only; to go on at a row, everything before it is done once more.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import functools
+import hashlib
+import json
+from typing import Any
+
+from etils import epath
+import numpy as np
+
+from lrl_jax.data.feed.plan import Plan, Stage
+from lrl_jax.data.feed.stream import Batch, Prefetch
+from lrl_jax.data.pack import jobs, packing, rows
+from lrl_jax.data.read import filters
+from lrl_jax.data.seqio import registry
+from lrl_jax.data.seqio.sources import Records, seqio, tf
+from lrl_jax.data.templates import table as templates
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe.schema import Recipe
+from lrl_jax.text import DataError
+from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+RUN = "online"  # the run its Tasks are registered by
+REMEMBERED = 64  # batches whose datasets are known; a few are read ahead
+
+
+# ---------------------------------------------------------------------------- packing by seqio
+class Decoder(seqio.FeatureConverter):
+    """seqio's packing with any id, 0 included: ids go through it one higher.
+
+    seqio takes id 0 for padding: its packer drops a token for every 0 in a document and its
+    converters give 0 no loss, which breaks vocabularies that use it. Besides the five features
+    of `rows.features` it gives `dataset`: of each token, the place of its dataset.
+    """
+
+    TASK_FEATURES = {  # noqa: RUF012  (seqio's name and form)
+        "targets": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
+        "weights": seqio.FeatureConverter.FeatureSpec(dtype=tf.float32),
+        "dataset": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
+    }
+    MODEL_FEATURES = {
+        name: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32)
+        for name in ("decoder_target_tokens", "decoder_input_tokens", "dataset")
+    } | {"decoder_loss_weights": seqio.FeatureConverter.FeatureSpec(dtype=tf.float32)}
+    PACKING_FEATURE_DTYPES = {  # noqa: RUF012
+        "decoder_segment_ids": tf.int32,
+        "decoder_positions": tf.int32,
+    }
+
+    def __init__(self, bos_id: int, pad_id: int):
+        self._pad_id = pad_id
+        super().__init__(pack=True, bos_id=bos_id)
+
+    def _convert_features(self, ds: tf.data.Dataset, task_feature_lengths: Any) -> tf.data.Dataset:
+        def lift(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            bits = tf.bitcast(example["weights"], tf.int32)  # seqio packs integers only
+            return {name: one + 1 for name, one in (example | {"weights": bits}).items()}
+
+        def name_features(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            segments, positions = row["targets_segment_ids"], row["targets_positions"]
+            real = segments > 0
+            targets = tf.where(real, row["targets"] - 1, self._pad_id)
+            inputs = tf.roll(targets, 1, axis=0)
+            inputs = tf.where(positions == 0, self.bos_id, inputs)
+            return {
+                "decoder_target_tokens": targets,
+                "decoder_input_tokens": tf.where(real, inputs, self._pad_id),
+                "decoder_loss_weights": tf.where(
+                    real, tf.bitcast(row["weights"] - 1, tf.float32), 0.0
+                ),
+                "decoder_segment_ids": segments,
+                "decoder_positions": positions,
+                "dataset": row["dataset"] - 1,  # -1 where there is no token
+            }
+
+        return self._pack_or_pad(ds.map(lift), task_feature_lengths).map(name_features)
+
+    def get_model_feature_lengths(self, task_feature_lengths: Any) -> dict[str, int]:
+        length = task_feature_lengths["targets"]
+        return dict.fromkeys([*self.MODEL_FEATURES, *self.PACKING_FEATURE_DTYPES], length)
+
+
+def packed(
+    provider: seqio.Task | seqio.Mixture,
+    tokenizer: Tokenizer,
+    length: int,
+    epochs: int | None = 1,
+    seed: int | None = None,
+) -> tf.data.Dataset:
+    """Rows of a Task or Mixture, tokenised and packed by seqio; shuffled if there is a seed."""
+    return seqio.get_dataset(
+        provider,
+        dict.fromkeys(Decoder.TASK_FEATURES, length),
+        Decoder(tokenizer.bos_id, tokenizer.pad_id),
+        shuffle=seed is not None,
+        seed=seed,
+        num_epochs=epochs,
+        verbose=False,
+    )
+
+
+# ---------------------------------------------------------------------------- preparing
+COUNTS = "online.json"
+WHAT_IT_IS = (
+    "backend: seqio is for debugging: it draws examples, not tokens, so that shares hold on "
+    "average only; and a run that goes on makes all batches before it once more"
+)
+
+
+def refuse(recipe: Recipe) -> None:
+    """Raises ValueError for what of a recipe seqio's own pipeline does not keep."""
+    data, instead = recipe.data, "leave it out, or take data.backend: packed"
+    if data.packing != "best_fit":
+        raise ValueError(
+            f"data.packing: {data.packing} is not what seqio does, which packs in a way of its "
+            f"own; {instead}"
+        )
+    for name, dataset in data.datasets.items():
+        if dataset.order != "shuffled":
+            raise ValueError(
+                f"data.datasets.{name}.order: {dataset.order} is not kept by seqio, which draws "
+                f"documents; {instead}"
+            )
+    for stage in recipe.train.stages:
+        if stage.epochs:
+            raise ValueError(
+                f"stage {stage.name!r}: epochs are not kept by seqio, which draws documents; give "
+                "steps, or take data.backend: packed"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted:
+    """What a dataset amounts to, counted without packing it.
+
+    Attributes:
+      manifest: as packing leaves it, but without files; as many rows as its tokens fill.
+      pieces: documents after the long ones are cut.
+    """
+
+    manifest: rows.Manifest
+    pieces: int
+
+
+def prepare(
+    data: recipe_data.Data, tokenizer: Tokenizer, folder: epath.PathLike
+) -> dict[str, rows.Manifest]:
+    """Reads every dataset once, counts, and leaves what `Online` needs in `folder`.
+
+    Raises:
+      ValueError: a bad source; nothing to train on.
+    """
+    found = {name: _count(data, name, tokenizer) for name in data.datasets}
+    tree = {name: dataclasses.asdict(one) for name, one in found.items()}
+    rows.write(epath.Path(folder) / COUNTS, (json.dumps(tree, indent=1) + "\n").encode())
+    return {name: one.manifest for name, one in found.items()}
+
+
+def read_counts(folder: epath.PathLike) -> dict[str, Counted]:
+    """What `prepare` left.
+
+    Raises:
+      ValueError: nothing, or something else.
+    """
+    path = epath.Path(folder) / COUNTS
+    if not path.exists():
+        raise DataError(f"{path}: no such file; run `lrl data` with data.backend: seqio")
+    try:
+        return {
+            name: Counted(rows.Manifest(**(one["manifest"] | {"shards": ()})), one["pieces"])
+            for name, one in json.loads(path.read_text()).items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as e:
+        raise DataError(f"{path}: not of this version ({e}); run `lrl data` again") from None
+
+
+def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
+    dataset = data.datasets[name]
+    write = templates.writer(dataset, tokenizer)
+    cutter = packing.Cutter(tokenizer, data, lambda documents: None)
+    pieces, digests, total = 0, set(), packing.Count()
+    for sieve, kept in Records(dataset).sifted():
+        pieces += sum(1 for _ in cutter.pieces(write(record) for record in kept))
+        digests |= set(sieve.digests)
+        total += packing.Count(sieve.read, Counter(sieve.counts), scripts=sieve.scripts)
+    filters.verdict(dataset, name, total.left_out, total.records - total.left_out.total())
+    total += cutter.count
+    if not total.loss_tokens:
+        raise DataError(f"dataset {name!r}: nothing of its text is learnt; see its template")
+    mark = f"seqio {jobs.fingerprint(data, name, tokenizer)}"
+    facts: dict[str, Any] = vars(total) | {
+        "left_out": dict(total.left_out),
+        "scripts": dict(total.scripts),
+    }
+    manifest = rows.Manifest(
+        name=name,
+        fingerprint=hashlib.sha256(mark.encode()).hexdigest(),
+        language=dataset.language,
+        template=templates.name(dataset),
+        order=dataset.order,
+        sequence_length=data.sequence_length,
+        bos_id=tokenizer.bos_id,
+        eos_id=tokenizer.eos_id,
+        pad_id=tokenizer.pad_id,
+        tokenizer=tokenizer.fingerprint,
+        distinct=len(digests),
+        rows=-(-total.tokens // data.sequence_length),
+        shards=(),
+        **facts,
+    )
+    return Counted(manifest, pieces)
+
+
+# ---------------------------------------------------------------------------- batches
+class Online:
+    """Batches of `data` by `plan`, as `stream.Stream` gives them, with the same names.
+
+    Every process makes whole batches and keeps its part of them. They depend on the seed, the
+    plan and the row alone, not on the number of processes.
+
+    Args:
+      counts: of every dataset, as `read_counts`.
+      plan: stages, and the seed of what is drawn.
+      mine: places in a batch of the rows this process keeps; None: all of them.
+    """
+
+    def __init__(
+        self,
+        data: recipe_data.Data,
+        plan: Plan,
+        counts: Mapping[str, Counted],
+        tokenizer: Tokenizer,
+        batch_size: int,
+        mine: Sequence[int] | np.ndarray | None = None,
+    ):
+        for name, one in counts.items():
+            if one.manifest.tokenizer != tokenizer.fingerprint:
+                raise DataError(f"dataset {name!r} was counted with another tokenizer")
+        self.plan, self.batch_size = plan, batch_size
+        self.sequence_length = data.sequence_length
+        self.manifests = {name: counts[name].manifest for name in plan.names}
+        self._pieces = {name: counts[name].pieces for name in plan.names}
+        self._tokenizer = tokenizer
+        sizes = {name: one.manifest.docs for name, one in counts.items()}
+        self._tasks = registry.register(RUN, data, tokenizer, sizes)
+        self._places = np.array([*map(plan.names.index, data.datasets), 0])
+        self._mine = np.arange(batch_size) if mine is None else np.asarray(mine, np.int64)
+        self._next = -1  # the global row the iterator stands at
+        self._batches: Iterator[Batch] = iter(())
+        self._ids: dict[int, np.ndarray] = {}
+
+    def batch_at(self, g: int) -> Batch:
+        """This process's rows of the batch at global row `g`; cheap in ascending order only."""
+        if g != self._next:
+            self._batches = self._from(g)
+        with registry.errors(self._tasks.values()):
+            batch = next(self._batches)
+        self._next = g + self.batch_size
+        self._ids[g] = self._places[[_most(row) for row in batch.pop("dataset")]]
+        if len(self._ids) > REMEMBERED:
+            del self._ids[next(iter(self._ids))]
+        return {name: array[self._mine] for name, array in batch.items()}
+
+    def dataset_ids(self, g: int) -> np.ndarray:
+        """Which dataset most tokens of each row are from, of a batch that was just read."""
+        return self._ids[g]
+
+    def prefetch(self, start_row: int, depth: int = 2) -> Prefetch:
+        """Batches from `start_row` to the end of the plan, read ahead on a thread."""
+        return Prefetch(self, start_row, depth)
+
+    def _from(self, g: int) -> Iterator[Batch]:
+        """Batches from global row `g` on; what its stage has before is made and passed over."""
+        first = int(self.plan.stage_at(g))
+        start = sum(stage.rows for stage in self.plan.stages[:first])
+        parts = [self._stage(number, stage) for number, stage in enumerate(self.plan.stages)][
+            first:
+        ]
+        whole = functools.reduce(tf.data.Dataset.concatenate, parts)
+        return iter(whole.skip(g - start).batch(self.batch_size).as_numpy_iterator())
+
+    def _stage(self, number: int, stage: Stage) -> tf.data.Dataset:
+        rates = self._rates(stage)
+        name = registry.task_name(RUN, f"stage.{number}")
+        mixture = registry.put(seqio.MixtureRegistry, name, rates)
+        seed = self.plan.seed + number
+        return packed(mixture, self._tokenizer, self.sequence_length, None, seed).take(stage.rows)
+
+    def _rates(self, stage: Stage) -> list[tuple[str, float]]:
+        """How often a document of each dataset is drawn, so that tokens have the plan's shares."""
+        return [
+            (
+                registry.task_name(RUN, name),
+                weight * self._pieces[name] / self.manifests[name].tokens,
+            )
+            for name, weight in stage.weights.items()
+            if weight
+        ]
+
+
+def _most(places: np.ndarray) -> int:
+    """The dataset most tokens of a row are of."""
+    return int(np.bincount(places[places >= 0]).argmax())

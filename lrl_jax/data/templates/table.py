@@ -1,0 +1,330 @@
+"""Templates: one table from a record to the text a model reads, and which of it is learnt.
+
+    TEMPLATES["translation"](record) == [Part(prompt, weight=0), Part(target, weight=1)]
+    write = writer(dataset, tokenizer)      the same with all that the recipe says of a dataset
+    write(record)
+
+Training and generation share the table: `prompt_parts` is the document with its answer still
+open.
+Each part is tokenised by itself, so the ids of that prompt are exactly the ids the model was
+trained to answer after. With a SentencePiece dummy prefix the answer therefore starts with its
+own word mark (`### Response:` then `_Paris`): a space in the running text, which `decode` of the
+answer alone leaves out again.
+
+x-LLaMA's CoIT (arXiv 2308.04948) is a mixture of these for one language X, MuIT the same for many:
+
+    datasets:
+      english: {kind: instructions, path: [alpaca_en.json], language: eng_Latn}
+      korean:  {kind: instructions, path: [alpaca_ko.json], language: kor_Hang}
+      pairs:   {kind: parallel, source: a.en, target: a.ko, source_language: eng_Latn,
+                target_language: kor_Hang, template: translation_varied, take: 100000}
+    mixtures:
+      coit: {of: {english: 1, korean: 1, pairs: 1}, by: size}    # all of it, shuffled
+      muit: {of: {english: 1, korean: 1, pairs: 1, hindi: 1, english_hindi: 1}, by: size}
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import functools
+import hashlib
+import json
+
+from lrl_jax.data.read import records
+from lrl_jax.data.templates import chat, taco, tokenizer_chat, translation
+from lrl_jax.data.templates.parts import Part, Record, joined, opening
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.vocab.tokenizer import sentencepieces
+from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+OWN = "tokenizer"  # the name of the template that is the tokenizer's
+EVEN = recipe_data.SectionWeights()
+Template = Callable[[Record], list[Part]]
+
+
+# ---------------------------------------------------------------------------- templates
+def plain(record: Record) -> list[Part]:
+    """{text}: every token is learnt."""
+    return [Part(record["text"], 1)]
+
+
+def pair(record: Record) -> list[Part]:
+    """{source, target}: a sentence and its translation as one text, all of it learnt."""
+    return [Part(record["source"] + "\n", 1), Part(record["target"], 1)]
+
+
+def completion(record: Record) -> list[Part]:
+    """{prompt, completion}: nothing is added to either; the completion is learnt."""
+    return [Part(record["prompt"], 0), Part(record["completion"], 1)]
+
+
+def task(record: Record) -> list[Part]:
+    """{inputs, targets} of a seqio Task, as they are; the targets are learnt."""
+    return [Part(record.get("inputs", ""), 0), Part(record["targets"], 1)]
+
+
+def translate(record: Record) -> list[Part]:
+    """{source, target, source_language, target_language}: asks for the target, which is learnt."""
+    request = translation.request(record, translation.FIXED)
+    return [Part(f"{request}\n{record['source']}\n", 0), Part(record["target"], 1)]
+
+
+def translate_varied(record: Record) -> list[Part]:
+    """The same in Alpaca's prompt, in words that depend on the pair (arXiv 2308.04948)."""
+    request = translation.request(record, translation.varied(record))
+    return alpaca({"instruction": request, "input": record["source"], "output": record["target"]})
+
+
+def alpaca(record: Record) -> list[Part]:
+    """{instruction, input, output}: Stanford Alpaca's prompt, word for word; the output is learnt.
+
+    The output follows `### Response:` without a newline, as x-LLaMA trained it
+    (arXiv 2308.04948).
+    """
+    about, block = "", ""
+    if record["input"]:
+        about = ", paired with an input that provides further context"
+        block = f"### Input:\n{record['input']}\n\n"
+    prompt = (
+        f"Below is an instruction that describes a task{about}. "
+        "Write a response that appropriately completes the request.\n\n"
+        f"### Instruction:\n{record['instruction']}\n\n{block}### Response:"
+    )
+    return [Part(prompt, 0), Part(record["output"], 1)]
+
+
+def chain(
+    record: Record,
+    legacy: bool = False,
+    prompt: str = "alpaca",
+    weights: recipe_data.SectionWeights = EVEN,
+) -> list[Part]:
+    """{language, instruction, input, output, english_...}: TaCo's chain after Alpaca's prompt.
+
+    Args:
+      legacy: the scaffold of the released data.
+      prompt: `guanaco` asks in Guanaco's turns instead; the chain follows `### Assistant:`.
+    """
+    asked = {"instruction": taco.request(record), "input": record["input"], "output": ""}
+    before = alpaca(asked)[0]
+    if prompt == "guanaco":
+        before = opening(chat.guanaco(chat.turns(asked)))[0]
+    each = (weights.english_instruction, weights.english_answer, weights.answer)
+    texts = taco.sections(record, legacy)
+    return [before, *joined(map(Part, texts, each))]
+
+
+def _converse(
+    write: chat.Format, record: Record, system: str = "", learn: str = "answers"
+) -> list[Part]:
+    return write(chat.turns(record, system, learn))
+
+
+TEMPLATES: dict[str, Template] = {
+    "plain": plain,
+    "pair": pair,
+    "completion": completion,
+    "task": task,
+    "translation": translate,
+    "translation_varied": translate_varied,
+    "alpaca": alpaca,
+    "taco": chain,
+    "taco_legacy": functools.partial(chain, legacy=True),
+    **{name: functools.partial(_converse, write) for name, write in chat.FORMATS.items()},
+}
+ANSWERS = ("target", "output", "completion", "targets")  # what a model is to produce, still open
+
+
+def parts(name: str, record: Record) -> list[Part]:
+    """The parts of `record` by the template `name`, which is in the table.
+
+    Raises:
+      ValueError: no such template, or a field it needs is missing.
+    """
+    if name not in TEMPLATES:
+        needs = " needs a tokenizer: use `writer`" if name == OWN else ""
+        raise ValueError(f"no template {name!r}{needs}; there are {', '.join(TEMPLATES)}")
+    return _written(name, TEMPLATES[name], record)
+
+
+def _written(name: str, write: Template, record: Record) -> list[Part]:
+    try:
+        return write(record)
+    except KeyError as e:
+        raise ValueError(
+            f"template {name!r} needs the field {e}; the record has {', '.join(record) or 'none'}"
+        ) from None
+
+
+# ---------------------------------------------------------------------------- of a dataset
+def name(dataset: recipe_data.Dataset) -> str:
+    """The name of the template that writes this dataset's records."""
+    if isinstance(dataset, recipe_data.Text | recipe_data.Task):
+        return "plain" if isinstance(dataset, recipe_data.Text) else "task"
+    return dataset.template
+
+
+def writer(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
+    """What writes the records of a dataset for a tokenizer, with all its options bound.
+
+    With a SentencePiece dummy prefix a chat format's space before an answer is left out: the
+    answer, tokenised by itself, begins with that space already.
+
+    Raises:
+      ValueError: no such template, one that the dataset's records do not fit, or one that needs
+        control tokens or a chat template the tokenizer does not have.
+    """
+    template = name(dataset)
+    found = functools.partial(_written, template, _bound(dataset, template, tokenizer))
+    for record in specimens(dataset):
+        for part in found(record):
+            if part.control:
+                tokenizer.control(part.text)
+    return found
+
+
+def _bound(dataset: recipe_data.Dataset, template: str, tokenizer: Tokenizer) -> Template:
+    if template not in (*TEMPLATES, OWN):
+        raise ValueError(f"no template {template!r}; there are {', '.join(TEMPLATES)}, {OWN}")
+    if isinstance(dataset, recipe_data.Taco):
+        legacy = template == "taco_legacy"
+        return functools.partial(
+            chain, legacy=legacy, prompt=dataset.prompt, weights=dataset.weights
+        )
+    if template != OWN and template not in chat.FORMATS:
+        return TEMPLATES[template]
+    write = _format(template, tokenizer)
+    if isinstance(dataset, recipe_data.Chat):
+        return functools.partial(_converse, write, system=dataset.system, learn=dataset.learn)
+    return functools.partial(_converse, write)
+
+
+def _format(template: str, tokenizer: Tokenizer) -> chat.Format:
+    write = tokenizer_chat.own(tokenizer) if template == OWN else chat.FORMATS[template]
+    if not has_dummy_prefix(tokenizer):
+        return write
+    return lambda turns: [*_without_spaces(write(turns))]
+
+
+def has_dummy_prefix(tokenizer: Tokenizer) -> bool:
+    """Whether every text is tokenised as if a space stood before it."""
+    if tokenizer.family != "sentencepiece":
+        return False
+    return sentencepieces.proto_of(tokenizer).normalizer_spec.add_dummy_prefix
+
+
+def _without_spaces(parts: Sequence[Part]) -> Iterator[Part]:
+    before: Part | None = None
+    for part in parts:
+        after_text = before is not None and not before.control and not part.control
+        if after_text and part.text.startswith(" "):
+            part = dataclasses.replace(part, text=part.text[1:])
+        yield part
+        before = part
+
+
+# ---------------------------------------------------------------------------- what it depends on
+def specimens(dataset: recipe_data.Dataset) -> list[Record]:
+    """Records such as this dataset has, one of every shape; each field holds its own name."""
+    if isinstance(dataset, recipe_data.Parallel):
+        languages = dataset.source_language, dataset.target_language
+        return [
+            {"source": "source", "target": "target", "source_language": a, "target_language": b}
+            for a, b in (languages, languages[::-1])
+        ]
+    if isinstance(dataset, recipe_data.Chat):
+        said = [{"role": role, "content": role} for role in ("user", "assistant") * 2]
+        return [{"messages": json.dumps(said)}]
+    fields = records.fields(dataset)
+    whole = {field: field for field in fields}
+    if isinstance(dataset, recipe_data.Taco):
+        whole["language"] = dataset.language
+    empty = {field: "" for field in fields if field.endswith(("input", "inputs", "prompt"))}
+    return [whole, whole | empty] if empty else [whole]
+
+
+def mark(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> str:
+    """Changes when what is written of a dataset does: a digest of all that goes into it.
+
+    Raises:
+      ValueError: as `writer`.
+    """
+    write = writer(dataset, tokenizer)
+    facts = {
+        "template": name(dataset),
+        "written": [[dataclasses.astuple(part) for part in write(r)] for r in specimens(dataset)],
+        "with_system": _with_system(write) if isinstance(dataset, recipe_data.Chat) else "",
+        "requests": translation.REQUESTS,
+        "own": tokenizer_chat.template(tokenizer) if name(dataset) == OWN else "",
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _with_system(write: Template) -> list[tuple]:
+    said = [{"role": role, "content": role} for role in ("system", "user", "assistant")]
+    try:
+        return [dataclasses.astuple(part) for part in write({"messages": json.dumps(said)})]
+    except ValueError:
+        return []  # the template takes none
+
+
+# ---------------------------------------------------------------------------- generation
+def prompt_parts(name: str, record: Record, tokenizer: Tokenizer | None = None) -> list[Part]:
+    """What generation starts from: the document of `record` up to where its answer begins.
+
+    Args:
+      record: its answer is left out of account, and may be missing. Of a template that learns all
+        of its text, the document of a record without its answer.
+      tokenizer: whose own template to use where `name` is `tokenizer`.
+
+    Raises:
+      ValueError: as `parts` and `writer`.
+    """
+    record = {"input": "", **record, **dict.fromkeys(ANSWERS, "")}
+    if not _is_chat(name):
+        return [part for part in parts(name, record) if part.text]
+    return opening(_conversation(name, record, tokenizer))
+
+
+def ending(name: str, record: Record, tokenizer: Tokenizer) -> int:
+    """The id with which an answer ends: eos, or the control token that the template learns last."""
+    if not _is_chat(name):
+        return tokenizer.eos_id
+    record = {"input": "", **record, **dict.fromkeys(ANSWERS, "a")}
+    last = [part for part in _conversation(name, record, tokenizer) if part.trained][-1]
+    return tokenizer.control(last.text) if last.control else tokenizer.eos_id
+
+
+def _is_chat(name: str) -> bool:
+    return name == OWN or name in chat.FORMATS
+
+
+def _conversation(name: str, record: Record, tokenizer: Tokenizer | None) -> list[Part]:
+    if tokenizer is None and name == OWN:
+        raise ValueError(f"template {OWN!r} needs a tokenizer")
+    write = _format(name, tokenizer) if tokenizer else chat.FORMATS[name]
+    return write(chat.turns(_open(record), learn="last_answer"))
+
+
+def _open(record: Record) -> Record:
+    """A conversation whose last answer is there to be found and left out again."""
+    if "messages" not in record:
+        return record
+    said = json.loads(record["messages"])
+    if not said or said[-1].get("role") != "assistant":
+        said.append({"role": "assistant", "content": "a"})
+    return {"messages": json.dumps(said)}
+
+
+def prompt(name: str, record: Record) -> str:
+    """`prompt_parts` as one text, for templates that write nothing but text.
+
+    >>> prompt("pair", {"source": "Good morning.", "target": "..."})
+    'Good morning.\\n'
+
+    Raises:
+      ValueError: as `prompt_parts`, or a template that writes control tokens.
+    """
+    found = prompt_parts(name, record)
+    if any(part.control for part in found):
+        raise ValueError(f"a prompt of {name!r} has control tokens, and is ids, not text")
+    return "".join(part.text for part in found)

@@ -1,0 +1,306 @@
+"""Devices: starting the processes that share them, and the mesh that names them.
+
+start()
+mesh = make(recipe.train.mesh)
+with jax.set_mesh(mesh): ...
+"""
+
+from collections.abc import Mapping, Sequence
+import functools
+import math
+import socket
+import warnings
+
+import jax
+from jax.experimental import mesh_utils, multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+import numpy as np
+
+from lrl_jax.model import llama, sharding
+from lrl_jax.recipe import train as recipe_train
+
+HEARTBEAT_SECONDS = 100  # a process silent for this long ends the others; JAX's own default
+
+
+def start(coordinator: str = "", processes: int = 0, process_id: int = 0) -> None:
+    """Joins this process to its peers; with none, makes it a group of one.
+
+    Always called, one process included: without it JAX passes no preemption notice on and
+    SIGTERM saves nothing. Call it before anything else touches JAX; again, it does nothing.
+
+    Args:
+      coordinator: host:port of process 0. Empty: what the cluster says (TPU pods, Slurm, MPI);
+        outside any cluster this process is alone.
+      processes: how many processes there are, with `coordinator`.
+      process_id: which of them this is, from 0.
+    """
+    if jax.distributed.is_initialized():
+        return
+    if coordinator:
+        _check(coordinator, processes, process_id)
+        _initialize(coordinator, processes, process_id)
+    elif processes > 1:
+        raise ValueError(f"processes={processes} needs a coordinator, such as 10.0.0.1:8476")
+    else:
+        _start_alone()
+
+
+def _check(coordinator: str, processes: int, process_id: int) -> None:
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"coordinator={coordinator!r}; want host:port, such as 10.0.0.1:8476")
+    if not 0 <= process_id < processes:
+        raise ValueError(
+            f"process_id={process_id} with processes={processes}; ids run from 0 to processes - 1"
+        )
+
+
+def _start_alone() -> None:
+    try:
+        _initialize()  # the cluster names the peers
+        return
+    except ValueError:  # no cluster
+        pass
+    except RuntimeError as e:
+        if "before" not in str(e):
+            raise
+        warnings.warn(
+            "JAX was in use before mesh.start(); preemption notices will not be seen. "
+            "Call mesh.start() first.",
+            stacklevel=3,
+        )
+        return
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        address = f"localhost:{s.getsockname()[1]}"
+    _initialize(address, 1, 0, coordinator_bind_address=address)
+
+
+def _initialize(*args, **kwargs) -> None:
+    alone = args[1:2] == (1,)  # then CPU devices need no network between them
+    jax.config.update("jax_cpu_collectives_implementation", None if alone else "gloo")
+    jax.distributed.initialize(*args, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, **kwargs)
+
+
+def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh (slices, data, fsdp, tensor) over all devices, or over those given.
+
+    Devices may be described ones, of a machine that is not here. The recipe's `data` counts all
+    copies of the model; the axis of that name has those within a slice.
+
+    Raises:
+      ValueError: the axes do not multiply to the number of devices, or the slices are not as the
+        devices lie; suggests ones that do.
+    """
+    devices = list(devices) if devices is not None else jax.devices()
+    data, fsdp, tensor = sizes(shape, len(devices))
+    parts = [
+        _laid_out((data // shape.slices, fsdp, tensor), part)
+        for part in _slices(devices, shape.slices)
+    ]
+    return Mesh(np.stack(parts), sharding.AXES, axis_types=(AxisType.Auto,) * len(sharding.AXES))
+
+
+def sizes(shape: recipe_train.Mesh, count: int) -> tuple[int, int, int]:
+    """Devices along data, fsdp and tensor, with -1 replaced by what is left of `count`.
+
+    >>> sizes(recipe_train.Mesh(data=2), 64)
+    (2, 32, 1)
+
+    Raises:
+      ValueError: they do not multiply to `count`, or `data` is not a multiple of the slices.
+    """
+    found = [shape.data, shape.fsdp, shape.tensor]
+    text = f"mesh data={shape.data}, fsdp={shape.fsdp}, tensor={shape.tensor}"
+    if found.count(-1) > 1 or any(size < 1 and size != -1 for size in found):
+        raise ValueError(f"{text}: axes are 1 or more, and one of them may be -1 (what is left)")
+    known = math.prod(size for size in found if size != -1)
+    if -1 in found and count % known == 0:
+        found[found.index(-1)] = count // known
+    if math.prod(found) != count:
+        raise ValueError(f"{text} does not fit {count} devices; {_suggest(count, shape.slices)}")
+    if found[0] % shape.slices:
+        raise ValueError(
+            f"{text}: data={found[0]} is not a multiple of slices={shape.slices}, which hold whole "
+            f"copies of the model; {_suggest(count, shape.slices)}"
+        )
+    return found[0], found[1], found[2]
+
+
+def _suggest(count: int, slices: int = 1) -> str:
+    """Meshes of `count` devices, sharding parameters first and splitting tensors last.
+
+    >>> _suggest(4)
+    'try data=1, fsdp=4, tensor=1 or data=2, fsdp=2, tensor=1 or data=1, fsdp=2, tensor=2'
+    """
+    if count % slices:
+        return f"{count} devices do not make {slices} slices of one size"
+    part = count // slices
+    pairs = [(1, part, 1), (2, part // 2, 1), (1, part // 2, 2)]
+    fitting = [p for p in pairs if math.prod(p) == part and min(p) > 0]
+    return "try " + " or ".join(f"data={d * slices}, fsdp={f}, tensor={t}" for d, f, t in fitting)
+
+
+def _slices(devices: list[jax.Device], count: int) -> list[list[jax.Device]]:
+    """The devices of each slice: by `slice_index`, or by process, or in the order they have."""
+    found = sorted({slice_of(device) for device in devices})
+    if len(found) != count and len(found) > 1 and devices[0].platform == "tpu":
+        raise ValueError(
+            f"slices={count}, but these {len(devices)} devices lie in {len(found)} slices; "
+            f"set train.mesh.slices to {len(found)}"
+        )
+    if count == 1:
+        return [devices]
+    key = slice_of if len(found) > 1 else (lambda device: device.process_index)
+    groups = sorted({key(device) for device in devices})
+    size = len(devices) // count
+    ordered = sorted(devices, key=key)  # stable: within a group as they were
+    parts = [ordered[i * size : (i + 1) * size] for i in range(count)]
+    if len(groups) > 1 and len(groups) != sum(len({*map(key, part)}) for part in parts):
+        raise ValueError(
+            f"slices={count} would cut through the {len(groups)} hosts or slices that the "
+            f"{len(devices)} devices lie in; use a number that divides {len(groups)}"
+        )
+    return parts
+
+
+def slice_of(device: jax.Device) -> int:
+    """Which slice a device belongs to; 0 where there is only one, as devices then do not say."""
+    return getattr(device, "slice_index", None) or 0
+
+
+def _laid_out(shape: tuple[int, int, int], devices: list[jax.Device]) -> np.ndarray:
+    """Devices as an array of this shape, neighbours on a TPU's network being neighbours in it.
+
+    Weights rest on fsdp and data together. In a slice of whole cubes (v4, v5p) these are laid out
+    as one, or the TPU compiler finds no ring through both and gathers by summing.
+    """
+    data, fsdp, tensor = shape
+    coords = np.array([getattr(device, "coords", (0, 0, 0)) for device in devices])
+    together = bool(np.all((np.ptp(coords, axis=0) + 1) % 4 == 0))
+    wanted = (fsdp * data, tensor) if together else shape
+    try:
+        found = mesh_utils.create_device_mesh(wanted, devices, allow_split_physical_axes=True)
+    except NotImplementedError as e:
+        raise ValueError(
+            f"data, fsdp, tensor = {shape} within a slice cannot be laid over the network of these "
+            f"{len(devices)} {devices[0].device_kind} chips; {_suggest(len(devices))} ({e})"
+        ) from None
+    return found.reshape(fsdp, data, tensor).swapaxes(0, 1) if together else found
+
+
+# ---------------------------------------------------------------------------- parameters, rows
+def param_shardings(cfg: llama.LlamaConfig, mesh: Mesh) -> dict[str, NamedSharding]:
+    """Where each parameter lives between steps.
+
+    Raises:
+      ValueError: a mesh axis does not divide a dimension of the model; names both.
+    """
+    check_model(cfg, mesh.shape)
+    return {
+        name: NamedSharding(mesh, sharding.resting(name, leaf.shape, mesh.shape))
+        for name, leaf in llama.abstract(cfg).items()
+    }
+
+
+def check_model(cfg: llama.LlamaConfig, axes: Mapping[str, int]) -> None:
+    """Refuses a mesh that would cut a dimension of the model unevenly.
+
+    Args:
+      axes: mesh axis -> devices along it.
+
+    Raises:
+      ValueError: names axis and dimension, and sizes that would do.
+    """
+    for letter, axis in sharding.DIMENSIONS.items():
+        size = cfg.sizes[letter]
+        if size % axes[axis]:
+            fit = [str(n) for n in range(1, axes[axis]) if size % n == 0]
+            raise ValueError(
+                f"mesh axis {axis}={axes[axis]} does not divide {NAMES[letter]} ({size}); "
+                f"use {axis}={' or '.join(fit[-3:])}, or a multiple of them that divides it"
+            )
+
+
+NAMES = {
+    "D": "width (hidden_size)",
+    "F": "mlp_width (intermediate_size)",
+    "V": "the padded vocabulary",
+    "N": "num_heads (num_attention_heads)",
+    "K": "num_kv_heads (num_key_value_heads)",
+}
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows over slices, data and fsdp, for arrays [B, ...]."""
+    return NamedSharding(mesh, P(sharding.BATCH))
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """How many pieces a batch is cut into; its size must be a multiple."""
+    return sharding.rows_split(mesh.shape)
+
+
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+    """Refuses a batch that the mesh cannot split, in `accumulate` parts.
+
+    Raises:
+      ValueError: says which sizes fit.
+    """
+    ways = batch_shards(mesh)
+    if batch_size % (ways * accumulate):
+        parts = f" in accumulate={accumulate} parts" if accumulate > 1 else ""
+        raise ValueError(
+            f"batch_size={batch_size} cannot be split over data x fsdp = {ways} devices{parts}; "
+            f"use a multiple of {ways * accumulate}, or move devices to the tensor axis"
+        )
+
+
+@functools.cache
+def rows_here(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Places in a batch of the rows this process's devices hold, ascending: what it must read.
+
+    On a TPU they are seldom neighbours: the mesh follows the network, hosts are blocks of it.
+    Processes that share a tensor axis hold the same rows.
+    """
+    check_batch(mesh, batch_size)
+    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique([row for (rows,) in filter(None, held) for row in range(batch_size)[rows]])
+
+
+def place(rows_BX: np.ndarray, mesh: Mesh, batch_size: int) -> jax.Array:
+    """The rows that `rows_here` names as this process's part of an array of `batch_size` rows."""
+    here = rows_here(mesh, batch_size)
+
+    def held(index: tuple[slice, ...] | None) -> np.ndarray:
+        assert index is not None
+        start, stop, _ = index[0].indices(batch_size)
+        first = int(np.searchsorted(here, start))
+        return rows_BX[first : first + stop - start]
+
+    shape = (batch_size, *rows_BX.shape[1:])
+    return jax.make_array_from_callback(shape, batch_sharding(mesh), held)
+
+
+def said_by_each(mesh: Mesh, word: int) -> jax.Array:
+    """A word of this process beside those of the others: int32, one for every device."""
+    everywhere = NamedSharding(mesh, P(sharding.AXES))
+    own = np.full(1, word, np.int32)
+    return jax.make_array_from_callback((mesh.size,), everywhere, lambda _: own)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """A whole copy on every device."""
+    return NamedSharding(mesh, P())
+
+
+def lead() -> bool:
+    """Whether this process writes what only one may write."""
+    return jax.process_index() == 0
+
+
+def meet(name: str) -> None:
+    """Waits until every process has come here; at once when there is only one."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)

@@ -1,0 +1,232 @@
+"""Starting rows of new tokens: what a strategy sees, and those that look at the old rows alone.
+
+A strategy is a function of the old matrix [V, D], the clues and a random generator, and gives one
+float32 row for each added token, [A, D], in the order of `clues.added`. `table.grow` does the rest.
+
+V: tokens of the old vocabulary, W: of the new one, A: of the new one alone. E: the width of another
+space of vectors, M: old tokens it has, N: added tokens it has. The output matrix goes in with a
+row a token too.
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import Literal
+
+import numpy as np
+from scipy import sparse
+
+from lrl_jax.vocab.pieces.splice import Splice
+
+BLOCK = 4096  # rows turned to float32 at a time
+CELLS = 1 << 22  # numbers in a temporary block of float32: 16 MB
+
+Matrix = Literal["input", "output"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Space:
+    """Vectors of tokens outside the model; tokens it has none for are left out.
+
+    Attributes:
+      old_ids: ids in the old vocabulary, [M], ascending.
+      old_ME: their vectors, float32.
+      new_ids: ids of added tokens, [N], ascending.
+      new_NE: their vectors.
+    """
+
+    old_ids: np.ndarray
+    old_ME: np.ndarray
+    new_ids: np.ndarray
+    new_NE: np.ndarray
+
+    def __post_init__(self):
+        assert len(self.old_ids) == len(self.old_ME)
+        assert len(self.new_ids) == len(self.new_NE)
+        if not len(self.old_ids):
+            raise ValueError(
+                "no token of the base vocabulary has a vector, so new tokens cannot be compared "
+                "with any; give more text, or vectors or a helper that share tokens with the base"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Sums of old rows: row a has old tokens ids[ends[a]:ends[a + 1]], weighted by `values`."""
+
+    ends: np.ndarray
+    ids: np.ndarray
+    values: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Clues:
+    """What is known of new tokens. A strategy says which of the optional ones it needs.
+
+    Attributes:
+      splice: the old ids that spell each added token, and where kept tokens went.
+      matrix: which matrix is grown; a tied one is grown once, as "input".
+      bytes_V: how many bytes of text each old token stands for.
+      parents: added id -> the two ids (of the new vocabulary) it is merged from.
+      contexts: added id -> how often the base wrote it as which old ids, in real text.
+      words: tokens placed among word vectors of both languages.
+      tokens: tokens placed by the company they keep in the new language's text.
+      helper: tokens placed as another model has them.
+    """
+
+    splice: Splice
+    matrix: Matrix = "input"
+    bytes_V: np.ndarray | None = None
+    parents: Mapping[int, tuple[int, int]] | None = None
+    contexts: Mapping[int, Mapping[tuple[int, ...], float]] | None = None
+    words: Space | None = None
+    tokens: Space | None = None
+    helper: Space | None = None
+
+    @property
+    def added(self) -> list[int]:
+        """Ids of added tokens, ascending: the order of the rows a strategy gives."""
+        return sorted(self.splice.added)
+
+    @property
+    def spelled(self) -> list[tuple[int, ...]]:
+        """The old ids that spell each of them."""
+        return [self.splice.added[new] for new in self.added]
+
+
+# ---------------------------------------------------------------------------- strategies
+def random_normal(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """Rows of N(0, 0.02), as if training began anew (the initializer_range of Llama, HF)."""
+    return np.float32(0.02) * rng.standard_normal((len(clues.added), old_VD.shape[1]), np.float32)
+
+
+def matched_normal(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """Rows drawn from a normal with the mean and deviation of each old column (WECHSEL)."""
+    return _drawn(old_VD, len(clues.added), rng)
+
+
+def mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
+    """Every row is the mean old row (Hewitt 2021)."""
+    del rng
+    return np.tile(_moments(old_VD)[0], (len(clues.added), 1))
+
+
+def hewitt(
+    old_VD: np.ndarray, clues: Clues, rng: np.random.Generator, epsilon: float = 1e-9
+) -> np.ndarray:
+    """Rows of N(mean, epsilon Cov) of the old rows: the mean, told apart (Hewitt 2021).
+
+    The plain mean where the covariance is not positive definite. `epsilon` is transformers'.
+    """
+    mean_D, _ = _moments(old_VD)
+    new_AD = np.tile(mean_D, (len(clues.added), 1))
+    cov_DD = np.zeros((len(mean_D),) * 2, np.float32)
+    for centred in (_float32(block) - mean_D for block in _blocks(old_VD)):
+        cov_DD += centred.T @ centred
+    try:
+        root_DD = np.linalg.cholesky(cov_DD / np.float32(len(old_VD)))
+    except np.linalg.LinAlgError:
+        return new_AD
+    noise_AD = rng.standard_normal(new_AD.shape, np.float32)
+    return new_AD + noise_AD @ (np.float32(epsilon**0.5) * root_DD.T)
+
+
+# ---------------------------------------------------------------------------- afterwards
+def calibrate(new_WD: np.ndarray, splice: Splice, weight_V: np.ndarray) -> np.ndarray:
+    """New rows at the norm that old rows of the language have (Joshi et al. 2608.03494).
+
+    A row that copies an old one stays a copy, and a row of zeros has no direction to scale.
+
+    Args:
+      new_WD: what `table.grow` gave.
+      weight_V: how often the language's text uses each old token (`clues.counts`).
+
+    Raises:
+      ValueError: weights of another vocabulary, or all zero.
+    """
+    if len(weight_V) != len(splice.kept) or not weight_V.sum() > 0:
+        raise ValueError(
+            f"got {len(weight_V)} weights with sum {weight_V.sum()} for {len(splice.kept)} old "
+            "tokens; want how often the base tokenizer emits each of them on text"
+        )
+    norm_W = np.concatenate([np.linalg.norm(_float32(b), axis=1) for b in _blocks(new_WD)])
+    kept = np.array(sorted(splice.kept))
+    weights = np.array([weight_V[splice.kept[i]] for i in kept], np.float64)
+    target = (weights * norm_W[kept]).sum() / weights.sum()
+    own = [i for i, old in splice.added.items() if len(old) != 1 and norm_W[i] > 0]
+    scaled_WD = new_WD.copy()
+    for start in range(0, len(own), BLOCK):
+        ids = own[start : start + BLOCK]
+        factor = (target / norm_W[ids]).astype(np.float32)
+        scaled_WD[ids] = (_float32(new_WD[ids]) * factor[:, None]).astype(new_WD.dtype)
+    return scaled_WD
+
+
+# ---------------------------------------------------------------------------- for strategies
+def mix(weights: Weights, old_VD: np.ndarray) -> np.ndarray:
+    """Rows that are sums of old rows, float32; few old rows are float32 at a time.
+
+    >>> weights = listed([{1: 0.5, 2: 0.5}, {2: 1.0}])
+    >>> mix(weights, np.array([[9., 9.], [2., 0.], [0., 4.]]))
+    array([[1., 2.],
+           [0., 4.]], dtype=float32)
+    """
+    new_AD = np.empty((len(weights.ends) - 1, old_VD.shape[1]), np.float32)
+    for a in range(0, len(new_AD), BLOCK):
+        ends = weights.ends[a : a + BLOCK + 1]
+        part = slice(ends[0], ends[-1])
+        used, places = np.unique(weights.ids[part], return_inverse=True)
+        small = sparse.csr_array(
+            (weights.values[part], places, ends - ends[0]), shape=(len(ends) - 1, len(used))
+        )
+        step = max(1, CELLS // max(1, len(used)))
+        for d in range(0, old_VD.shape[1], step):
+            columns = old_VD[:, d : d + step]
+            new_AD[a : a + BLOCK, d : d + step] = small @ _float32(columns[used])
+    return new_AD
+
+
+def listed(rows: Sequence[Mapping[int, float]]) -> Weights:
+    """Weights written as {old id: weight}, a mapping a row."""
+    ends = np.cumsum([0, *map(len, rows)])
+    return Weights(
+        ends,
+        np.fromiter((i for row in rows for i in row), np.int64, ends[-1]),
+        np.fromiter((w for row in rows for w in row.values()), np.float32, ends[-1]),
+    )
+
+
+def draw_missing(
+    new_ND: np.ndarray, space: Space, old_VD: np.ndarray, clues: Clues, rng: np.random.Generator
+) -> np.ndarray:
+    """Rows of all added tokens, of those `space` has: the rest are as `matched_normal`."""
+    if len(new_ND) == len(clues.added):
+        return new_ND
+    new_AD = np.empty((len(clues.added), old_VD.shape[1]), np.float32)
+    known_A = np.isin(clues.added, space.new_ids)
+    new_AD[known_A] = new_ND
+    new_AD[~known_A] = _drawn(old_VD, int((~known_A).sum()), rng)
+    return new_AD
+
+
+def _drawn(old_VD: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    mean_D, std_D = _moments(old_VD)
+    new_AD = rng.standard_normal((count, len(mean_D)), np.float32)
+    new_AD *= std_D
+    new_AD += mean_D
+    return new_AD
+
+
+def _moments(old_VD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column, without a float32 copy of the whole matrix."""
+    mean_D = sum(_float32(b).sum(0) for b in _blocks(old_VD)) / np.float32(len(old_VD))
+    square_D = sum(np.square(_float32(b) - mean_D).sum(0) for b in _blocks(old_VD))
+    return np.asarray(mean_D), np.sqrt(square_D / np.float32(len(old_VD)))
+
+
+def _blocks(old_VD: np.ndarray) -> list[np.ndarray]:
+    return [old_VD[i : i + BLOCK] for i in range(0, len(old_VD), BLOCK)]
+
+
+def _float32(old_VD: np.ndarray) -> np.ndarray:
+    """float32: bfloat16 cannot tell 256 from 257, and sums of rows pass that soon."""
+    return old_VD.astype(np.float32, copy=False)

@@ -1,0 +1,248 @@
+"""A checkpoint with an adapter put on it: what is read of a weight W is W + scale B A.
+
+    tensors = put(folder, open_folder(base, stack), cfg, stack)
+    tensors.read("model.layers.0.self_attn.q_proj.weight", (slice(0, 128), slice(0, 4096)))
+
+Adapters lie in PEFT's format: a folder with adapter_config.json and adapter_model.safetensors;
+pickles are never read. The sum is made in float32 of the pieces that are asked for.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+import contextlib
+import dataclasses
+import functools
+import re
+from typing import Any
+
+from etils import epath
+import numpy as np
+
+from lrl_jax.hf import layout
+from lrl_jax.hf.safetensors_ranges import Index, Tensors, open_file, read_json, some
+from lrl_jax.model import llama
+from lrl_jax.model.lora import Lora
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+PREFIX = "base_model.model."  # peft's, before the names of the model itself
+WRAPPED = re.compile(r"\.(modules_to_save|original_module|base_layer)(?=\.)")  # peft's, in names
+FACTOR = re.compile(r"(.+)\.lora_[AB]\.weight")
+EMBEDDINGS = "embed_tokens.weight"
+
+# What we compute; the first is what peft takes where the file is silent.
+FIXED: dict[str, tuple[Any, ...]] = {
+    "peft_type": ("LORA",),
+    "bias": ("none",),
+    "fan_in_fan_out": (False,),
+    "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),  # these keep the base
+}
+# Says nothing about the arithmetic, or is read below.
+KNOWN = frozenset({
+    "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "exclude_modules",
+    "inference_mode", "lora_alpha", "lora_dropout", "megatron_core", "modules_to_save",
+    "peft_version", "qalora_group_size", "r", "revision", "target_modules", "task_type",
+    "use_rslora",
+})  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted(Tensors):
+    """The base's tensors, changed as they are read.
+
+    Attributes:
+      adapter: factors, and tensors that stand in place of the base's.
+      names: the model's name of each of these -> its name in the adapter's file.
+      scale: what a product of factors is multiplied by.
+    """
+
+    adapter: Tensors
+    names: Mapping[str, str]
+    scale: float
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        if name in self.names:
+            return self.adapter.shape(self.names[name])
+        return super().shape(name)
+
+    def read(self, name: str, index: Index) -> np.ndarray:
+        if name in self.names:
+            w = self.adapter.read(self.names[name], index)
+        else:
+            w = super().read(name, index)
+        first, second = factors(name)
+        if first not in self.names:
+            return w
+        rows, columns = index
+        product = self._factor(second)[rows] @ self._factor(first)[:, columns]
+        return w.astype(np.float32) + np.float32(self.scale) * product
+
+    @functools.cached_property
+    def _factor(self) -> Callable[[str], np.ndarray]:
+        """A whole factor, float32; some are remembered, as a weight is read in many pieces."""
+
+        @functools.lru_cache(16)
+        def read(name: str) -> np.ndarray:
+            w = self.adapter.read(self.names[name], (slice(None), slice(None)))
+            return w.astype(np.float32)
+
+        return read
+
+
+def factors(name: str) -> tuple[str, str]:
+    """Names of the factors A [r, in] and B [out, r] of a weight [out, in].
+
+    >>> factors("model.layers.0.mlp.up_proj.weight")
+    ('model.layers.0.mlp.up_proj.lora_A.weight', 'model.layers.0.mlp.up_proj.lora_B.weight')
+    """
+    stem = name.removesuffix(".weight")
+    return f"{stem}.lora_A.weight", f"{stem}.lora_B.weight"
+
+
+def put(
+    folder: epath.Path, base: Tensors, cfg: llama.LlamaConfig, stack: contextlib.ExitStack
+) -> Adapted:
+    """A base with the adapter in `folder` on it.
+
+    Args:
+      cfg: of the model, however many tokens it has.
+
+    Raises:
+      ValueError: another method than LoRA, tensors that are missing, of another shape, or that
+        we do not know.
+    """
+    config, adapter = read_config(folder), _opened(folder, stack)
+    names = _without_copies(adapter)
+    if not any(map(FACTOR.fullmatch, names)):
+        raise ValueError(f"{folder / WEIGHTS}: holds no adapter")
+    if cfg.tie_embeddings and "lm_head.weight" in names:
+        _check_tied(folder, adapter, names)
+        del names["lm_head.weight"]
+    _check_names(folder, names, cfg)
+    lora = Lora(
+        names=(),  # they are in the file
+        rank=config["r"],
+        alpha=float(config.get("lora_alpha", 8)),  # peft's default
+        rank_stabilised=bool(config.get("use_rslora")),
+    )
+    made = Adapted(base.files, adapter, names, lora.scale)
+    _check_shapes(folder, made, lora.rank, cfg)
+    return made
+
+
+def read_config(folder: epath.PathLike) -> dict[str, Any]:
+    """`adapter_config.json`, of a LoRA that is nothing more.
+
+    Raises:
+      ValueError: names the key, what it says, and what is allowed.
+    """
+    path = epath.Path(folder) / CONFIG
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; want the folder of an adapter, as peft saves it")
+    config = read_json(path)
+    for key, allowed in FIXED.items():
+        got = config.get(key, allowed[0])
+        if got not in allowed:
+            want = " or ".join(map(repr, allowed))
+            raise ValueError(f"{path}: {key}={got!r} is not supported; want {want}")
+    for key, value in config.items():
+        if key not in KNOWN and key not in FIXED and value not in (None, False, 0, "", [], {}):
+            raise ValueError(
+                f"{path}: {key}={value!r} is not supported; plain LoRA has nothing there. Merge "
+                "the adapter with peft (merge_and_unload) and begin with the merged model"
+            )
+    if not isinstance(config.get("r"), int) or config["r"] < 1:
+        raise ValueError(f"{path}: r={config.get('r')!r}; want the rank, 1 or more")
+    return config
+
+
+def note(folder: epath.PathLike) -> str:
+    """What an adapter is, in words."""
+    config = read_config(folder)
+    return f"an adapter of rank {config['r']} for {config.get('base_model_name_or_path')}, merged"
+
+
+def vocab_size(folder: epath.Path) -> int | None:
+    """How many rows the embeddings have that an adapter brings; None where it brings none."""
+    with contextlib.ExitStack() as stack:
+        adapter = _opened(folder, stack)
+        return next(
+            (adapter.shape(file)[0] for name, file in _without_copies(adapter).items()
+             if name.endswith(EMBEDDINGS)),
+            None,
+        )  # fmt: skip
+
+
+def _opened(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
+    if not (folder / WEIGHTS).exists():
+        raise ValueError(
+            f"{folder}: no {WEIGHTS}; pickled adapters are not read, for they can run code: "
+            "save it again with a newer peft"
+        )
+    file = open_file(folder / WEIGHTS, stack)
+    return Tensors(dict.fromkeys(file.places, file))
+
+
+def _without_copies(tensors: Tensors) -> dict[str, str]:
+    """The model's name of each tensor, without peft's prefix -> its name in the file.
+
+    Of a module it wrapped peft may save second copies, `original_module` being the untrained one,
+    and `base_layer` the weight under factors.
+    """
+    out: dict[str, str] = {}
+    for name in sorted(tensors.files, key=lambda name: len(WRAPPED.findall(name)), reverse=True):
+        if ".original_module." not in name:
+            out[WRAPPED.sub("", name.removeprefix(PREFIX))] = name  # the plain name comes last
+    return out
+
+
+# ---------------------------------------------------------------------------- checks
+def _check_names(folder: epath.Path, names: Collection[str], cfg: llama.LlamaConfig) -> None:
+    table = layout.tensors(cfg)
+    known = {name for name in names if name in table}
+    known |= {
+        part
+        for name, tensor in table.items()
+        if len(tensor.shape) == 2 and not name.endswith(EMBEDDINGS)
+        for part in factors(name)
+    }
+    unknown = sorted(set(names) - known)
+    if unknown:
+        raise ValueError(
+            f"{folder / WEIGHTS}: {some(unknown)} {'are' if len(unknown) > 1 else 'is'} of no "
+            "module that can have an adapter here; those are the head, and "
+            "q, k, v, o, gate, up and down projections of every layer"
+        )
+    wanted = set()
+    for name in names:
+        both = factors(found[1]) if (found := FACTOR.fullmatch(name)) else (name,)
+        for one in both:  # what one layer has, all have
+            wanted |= {re.sub(r"\.\d+\.", f".{l}.", one) for l in range(cfg.depth)}
+    missing = sorted(wanted - set(names))
+    if missing:
+        raise ValueError(f"{folder / WEIGHTS}: {some(missing)} missing; save the adapter again")
+
+
+def _check_shapes(folder: epath.Path, made: Adapted, rank: int, cfg: llama.LlamaConfig) -> None:
+    """The number of tokens is compared by whoever knows the tokenizer."""
+    for name, tensor in layout.tensors(cfg).items():
+        vocabulary, shape = "V" in tensor.rows[0].letters, tensor.shape
+        if vocabulary and name in made.files:
+            shape = (made.shape(name)[0], *shape[1:])
+        want = {name: shape}
+        if len(shape) == 2:
+            want |= dict(zip(factors(name), ((rank, shape[1]), (shape[0], rank)), strict=True))
+        for one in filter(made.names.__contains__, want):
+            if (got := made.adapter.shape(made.names[one])) != want[one]:
+                raise ValueError(
+                    f"{folder / WEIGHTS}: {one} is {got}; {CONFIG} and the model say {want[one]}"
+                )
+
+
+def _check_tied(folder: epath.Path, adapter: Tensors, names: Mapping[str, str]) -> None:
+    """A model with tied embeddings has one matrix: two that differ cannot both be it."""
+    same = ("lm_head.weight", "model.embed_tokens.weight")
+    both = [adapter.read(names[n], (slice(None),) * 2) for n in same if n in names]
+    if len(both) < 2 or not np.array_equal(both[0], both[1]):
+        raise ValueError(
+            f"{folder / WEIGHTS}: holds an lm_head that is not its embed_tokens, but the model "
+            "ties the two; untie the base, or train the adapter with ensure_weight_tying"
+        )

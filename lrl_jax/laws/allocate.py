@@ -1,0 +1,114 @@
+"""A budget of translation pairs shared among languages by their laws (arXiv 2308.04948, Table 4).
+
+    allocate(laws.read("laws/laws.json"), budget=100_000, caps={"kor_Hang": 30_000})
+
+Maximises the weighted sum of the scores. Laws are concave, so there is one optimum.
+"""
+
+from collections.abc import Mapping, Sequence
+import math
+
+import numpy as np
+
+from lrl_jax.laws.law import Law
+
+
+def allocate(
+    laws: Sequence[Law],
+    budget: int,
+    caps: Mapping[str, int] | None = None,
+    weights: Mapping[str, float] | None = None,
+) -> dict[str, int]:
+    """Pairs of each language that make the weighted sum of scores largest, `budget` together.
+
+    Every language gets at least one pair: without any the law has no score.
+
+    Args:
+      caps: the most pairs there are of a language.
+      weights: how much a language counts; 1 where none is given.
+
+    Raises:
+      ValueError: a budget beyond the caps, or below a pair each; a name that has no law.
+    """
+    most = _by_language(laws, caps or {}, budget, "cap")
+    counted = _by_language(laws, weights or {}, 1, "weight")
+    if budget < len(laws):
+        raise ValueError(f"a budget of {budget} pairs is less than one for each of {len(laws)}")
+    if most.sum() < budget:
+        raise ValueError(
+            f"a budget of {budget} pairs is more than the caps allow, {most.sum():g}; lower it, "
+            "or take all there are"
+        )
+    best = optimum(laws, budget, np.minimum(most, budget), counted)
+    pairs = np.floor(best).astype(int)
+    by_rest = np.argsort(pairs - best, kind="stable")  # those at a cap have none, and come last
+    pairs[by_rest[: budget - pairs.sum()]] += 1
+    return {law.language: int(n) for law, n in zip(laws, pairs, strict=True)}
+
+
+def optimum(
+    laws: Sequence[Law], budget: float, caps: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """The real-valued optimum: pairs of each language, between 1 and its cap.
+
+    Where the gain of one more pair is the same for all languages between their bounds (Karush,
+    Kuhn, Tucker), found by bisection on the logarithm of that gain.
+    """
+    exponents = np.array([law.b - 1 for law in laws])
+    first = np.log([-w * law.a * law.b for law, w in zip(laws, weights, strict=True)])  # gain at 1
+    low, high = (first + exponents * np.log(caps)).min(), first.max()
+
+    def pairs(log_gain: float) -> np.ndarray:
+        return np.exp(np.clip((log_gain - first) / exponents, 0, np.log(caps)))
+
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (middle, high) if pairs(middle).sum() > budget else (low, middle)
+    return pairs(high)
+
+
+def even(budget: int, languages: Sequence[str], caps: Mapping[str, int]) -> dict[str, int]:
+    """The same for all, what caps leave over going to the others: to compare with.
+
+    >>> even(100, ["kor_Hang", "tam_Taml", "swh_Latn"], {"tam_Taml": 20})
+    {'tam_Taml': 20, 'kor_Hang': 40, 'swh_Latn': 40}
+    """
+    found: dict[str, int] = {}
+    for name in sorted(languages, key=lambda name: caps.get(name, math.inf)):
+        share = (budget - sum(found.values())) // (len(languages) - len(found))
+        found[name] = min(share, caps.get(name, share))
+    return found
+
+
+def takes(pairs: Mapping[str, int], datasets: Mapping[str, str]) -> dict[str, int]:
+    """The field `take` of each dataset; datasets: language -> name, where they differ.
+
+    >>> takes({"kor_Hang": 3, "tam_Taml": 4}, {"tam_Taml": "tamil"})
+    {'kor_Hang': 3, 'tamil': 4}
+
+    Raises:
+      ValueError: a language that is not there, or two languages of one dataset.
+    """
+    _known(datasets, list(pairs), "dataset")
+    found = {datasets.get(language, language): count for language, count in pairs.items()}
+    if len(found) < len(pairs):
+        raise ValueError("--dataset: two languages have the same dataset; give each its own")
+    return found
+
+
+def _known(given: Mapping[str, object], names: Sequence[str], what: str) -> None:
+    if unknown := set(given) - set(names):
+        raise ValueError(
+            f"a {what} for {', '.join(sorted(unknown))}, of which there is no law; "
+            f"there are {', '.join(names)}"
+        )
+
+
+def _by_language(
+    laws: Sequence[Law], given: Mapping[str, float], default: float, what: str
+) -> np.ndarray:
+    names = [law.language for law in laws]
+    _known(given, names, what)
+    if bad := {name: n for name, n in given.items() if not n > 0}:
+        name, number = next(iter(bad.items()))
+        raise ValueError(f"{what} {name}={number:g}: want more than 0; or leave its law out")
+    return np.array([given.get(name, default) for name in names], float)

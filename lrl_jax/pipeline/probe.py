@@ -1,0 +1,309 @@
+"""`lrl vocab probe`: a short training for each vocabulary size and each way to start new rows.
+
+    trials = probe(run, pieces=(0, 1000, 4000), rows=("subword_mean", "random"), steps=50)
+    trials[best(trials)].name
+
+It is the grid of arXiv 2406.14670, small. Initial loss says little about a start (arXiv
+2608.03494), and per-token loss nothing across vocabularies, so every trial reads the same number
+of bytes of the same mixture and is compared in bits per byte. Trials of one vocabulary share its
+`vocab` and `data`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import json
+import math
+
+from etils import epath
+from rich.table import Table
+
+from lrl_jax.data.feed import mixture as mixtures
+from lrl_jax.pipeline import prepare
+from lrl_jax.pipeline import steps as words
+from lrl_jax.pipeline.run import Run, manifests, perform, resolved, write_json
+from lrl_jax.recipe.schema import Evaluate, Init, Recipe
+from lrl_jax.recipe.train import Rule, Save, Schedule, Stage
+from lrl_jax.recipe.vocab import Extend, Keep
+from lrl_jax.report import plots
+from lrl_jax.report.markup import document, figure, h
+from lrl_jax.report.markup import table as table_of
+
+LINES = 200  # of each text that is evaluated
+REFERENCE = "eng_"  # languages whose loss is watched, not sought
+NEAR = 0.01  # trials within this share of the best count as equal, and the simpler one is taken
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One vocabulary, one start.
+
+    Attributes:
+      pieces: new pieces there are, after pruning.
+      rows: how their rows started; "" when there are none.
+      bytes: of text read in training, about the same in every trial.
+      before, after: name of a text -> bits per byte, at the start and at the end.
+      curve: bytes read so far, and the loss in bits per byte of what was read there.
+    """
+
+    name: str
+    pieces: int
+    rows: str
+    steps: int
+    tokens: int
+    bytes: int
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    curve: Sequence[tuple[float, float]]
+
+    @property
+    def advice(self) -> str:
+        """What to write in the recipe."""
+        if not self.pieces:
+            return "vocab: {method: keep}"
+        return f"vocab.pieces={self.pieces}, init.input_rows=init.output_rows={self.rows}"
+
+    def sought(self, when: Mapping[str, float]) -> float:
+        """Mean bits per byte of the new languages."""
+        found = [x for name, x in when.items() if not name.startswith(REFERENCE)]
+        return sum(found) / len(found)
+
+
+def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> list[Trial]:
+    """Trains every trial; writes probe/probe.json as it goes, and probe/index.html.
+
+    Args:
+      run: its recipe extends a pretrained model.
+      pieces: budgets of new pieces; 0 is the base's own vocabulary.
+      rows: names of `embeddings` strategies.
+      steps: of the trial whose tokens are longest; the others take more, to read as many bytes.
+
+    Raises:
+      ValueError: a recipe that extends nothing, or evaluates no text of a new language.
+    """
+    _check(run.recipe)
+    sized = {count: _sized(run, count) for count in dict.fromkeys(pieces)}
+    lengths = {count: _bytes_per_row(one) for count, one in sized.items()}
+    budget = steps * run.recipe.train.batch_size * max(lengths.values())
+    trials = []
+    for count, one in sized.items():
+        enough = math.ceil(budget / (run.recipe.train.batch_size * lengths[count]))
+        for way in dict.fromkeys(rows) if count else ("",):
+            trials.append(_trial(one, way, enough, lengths[count]))
+            write_json(_folder(run) / "probe.json", [dataclasses.asdict(t) for t in trials])
+    (_folder(run) / "index.html").write_text(page(trials))
+    return trials
+
+
+def best(trials: Sequence[Trial]) -> int:
+    """The trial to go on with: lowest in the end; of those near it, the fewest pieces, then the
+    first start named.
+
+    >>> def t(pieces, loss): return Trial("", pieces, "", 1, 1, 1, {}, {"kor_Hang": loss}, ())
+    >>> best([t(0, 3.0), t(4000, 2.0), t(1000, 2.01), t(1000, 2.01)])
+    2
+    """
+    lowest = min(trial.sought(trial.after) for trial in trials)
+    near = [i for i, t in enumerate(trials) if t.sought(t.after) <= lowest * (1 + NEAR)]
+    return min(near, key=lambda i: (trials[i].pieces, i))
+
+
+def table(trials: Sequence[Trial]) -> Table:
+    """The trials for a terminal, the recommended one marked."""
+    out = Table(title="probe: bits per byte at equal bytes", title_justify="left")
+    for heading in ("", "pieces", "rows"):
+        out.add_column(heading)
+    names = list(trials[0].after)
+    for heading in (
+        "steps",
+        "tokens",
+        *(f"{n} {when}" for n in names for when in ("start", "end")),
+    ):
+        out.add_column(heading, justify="right")
+    chosen = best(trials)
+    for i, trial in enumerate(trials):
+        losses = [x for name in names for x in (trial.before[name], trial.after[name])]
+        out.add_row(
+            "*" if i == chosen else "",
+            f"{trial.pieces:,}",
+            trial.rows or "(base)",
+            f"{trial.steps:,}",
+            f"{trial.tokens:,}",
+            *(f"{x:.3f}" for x in losses),
+        )
+    return out
+
+
+def page(trials: Sequence[Trial]) -> str:
+    """The trials as a page that opens offline: the advice, start and end, and every curve."""
+    chosen = trials[best(trials)]
+    start, end = ({t.name: t.sought(when(t)) for t in trials} for when in (_before, _after))
+    curves = {t.name: ([x for x, _ in t.curve], [y for _, y in t.curve]) for t in trials if t.curve}
+    texts = list(trials[0].after)
+    rows = [
+        [t.name, f"{t.pieces:,}", t.steps, f"{t.tokens:,}"]
+        + [f"{x:.3f}" for name in texts for x in (t.before[name], t.after[name])]
+        for t in trials
+    ]
+    heads = [f"{name}, {when}" for name in texts for when in ("start", "end")]
+    columns = ["trial", "pieces", "steps", "tokens", *heads]
+    return document(
+        "Vocabulary probe",
+        h("h1", "Vocabulary probe"),
+        h("p", f"Every trial reads about {chosen.bytes:,} bytes. Go on with {chosen.advice}."),
+        h("h2", "Start and end, new languages"),
+        figure(
+            plots.dumbbells(start, end, "bits per byte"),
+            "Hollow: before the first step. Full: after the last.",
+        ),
+        h("h2", "On the way"),
+        figure(plots.panels(curves, "bytes of text", "bits per byte of the mixture", ())),
+        h("h2", "Every number"),
+        table_of(columns, rows, range(1, len(columns))),
+    )
+
+
+def _before(trial: Trial) -> Mapping[str, float]:
+    return trial.before
+
+
+def _after(trial: Trial) -> Mapping[str, float]:
+    return trial.after
+
+
+# ---------------------------------------------------------------------------- one trial
+def _check(recipe: Recipe) -> None:
+    if not isinstance(recipe.vocab, Extend):
+        raise ValueError(
+            f"a probe compares new pieces; want vocab.method: extend, got {recipe.vocab.method}"
+        )
+    if all(name.startswith(REFERENCE) for name in recipe.evaluate.bits_per_byte):
+        raise ValueError(
+            "a probe needs text of the new language in evaluate.bits_per_byte, to compare on"
+        )
+
+
+def _folder(run: Run) -> epath.Path:
+    return run.at("probe")
+
+
+def _sized(run: Run, count: int) -> Run:
+    """A run whose vocab and data are made for `count` new pieces."""
+    recipe = run.recipe
+    assert isinstance(recipe.vocab, Extend)
+    part = (
+        recipe.vocab.model_copy(update={"pieces": count, "parity": None})
+        if count
+        else Keep(method="keep")
+    )
+    names = {"name": f"{count}", "folder": str(_folder(run)), "vocab": part}
+    sized = Run(recipe.model_copy(update=names))
+    for word in ("vocab", "data"):
+        perform(sized, word, words.STEPS[word], redo=True)
+    return _alone(sized)
+
+
+def _alone(sized: Run) -> Run:
+    """The run with its longest stage alone, its mixture written out as shares of datasets."""
+    known, packed = resolved(sized).train, manifests(sized)
+    order = mixtures.plan(sized.recipe, packed)
+    longest = max(range(len(known.stages)), key=lambda i: known.stages[i].steps)
+    first = sum(stage.steps for stage in known.stages[:longest]) * known.batch_size
+    last = first + known.stages[longest].steps * known.batch_size
+    before, after = order.consumed(first), order.consumed(last)
+    tokens = {
+        name: (after[name] - before[name]) * one.tokens / one.rows for name, one in packed.items()
+    }
+    mixed = {name: count for name, count in tokens.items() if count}
+    part = {"mixture": mixed, "ramp_to": {}, "weights": "tokens"}
+    stage = known.stages[longest].model_copy(update=part)
+    train = known.model_copy(update={"stages": (stage,), "replay": {}})
+    return Run(sized.recipe.model_copy(update={"train": train}))
+
+
+def _bytes_per_row(sized: Run) -> float:
+    """Bytes of text in a row of the mixture that is trained on."""
+    recipe = sized.recipe
+    weights, found = _longest(recipe).mixture, manifests(sized)
+    whole = sum(weights.values())
+    per_token = sum(w / whole * found[n].bytes / found[n].loss_tokens for n, w in weights.items())
+    return recipe.data.sequence_length * per_token
+
+
+def _longest(recipe: Recipe) -> Stage:
+    return max(recipe.train.stages, key=lambda stage: stage.steps)
+
+
+def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> Trial:
+    recipe = sized.recipe
+    name = f"{recipe.name}-{way or 'base'}"
+    evaluate = Evaluate(
+        bits_per_byte=recipe.evaluate.bits_per_byte,
+        batch_size=recipe.evaluate.batch_size,
+        max_lines=LINES,
+    )
+    init = recipe.init
+    if way:
+        init = Init.model_validate(init.model_dump() | {"input_rows": way, "output_rows": way})
+    update = {"name": name, "init": init, "train": _short(recipe, steps), "evaluate": evaluate}
+    run = Run(
+        recipe.model_copy(update=update), {word: sized.at(word) for word in ("vocab", "data")}
+    )
+    for word in ("init", "train", "evaluate"):
+        perform(run, word, TRIAL_STEPS[word], redo=True)
+    curve = list(_curve(run, bytes_per_row))
+    return Trial(
+        name=name,
+        pieces=prepare.new_pieces(run),
+        rows=way,
+        steps=steps,
+        tokens=steps * recipe.train.batch_size * recipe.data.sequence_length,
+        bytes=round(steps * recipe.train.batch_size * bytes_per_row),
+        before=_scores(run, "before"),
+        after=_scores(run, "after"),
+        curve=curve,
+    )
+
+
+def _short(recipe: Recipe, steps: int):
+    """The longest stage alone, everything it trains warmed up and then held."""
+    stage = _longest(recipe)
+    rules = tuple(
+        rule if rule.schedule == "frozen" else _held(rule, rule.schedule, steps)
+        for rule in stage.learn
+    )
+    short = stage.model_copy(update={"steps": steps, "learn": rules})
+    return recipe.train.model_copy(
+        update={
+            "stages": (short,),
+            "save": Save(minutes=0, steps=0, keep=1),
+            "samples": (),
+            "sample_every": 0,
+            "tensorboard": False,
+        }
+    )
+
+
+def _held(rule: Rule, schedule: Schedule, steps: int) -> Rule:
+    warmup = max(1, steps // 10)
+    held = Schedule(peak=schedule.peak, kind="constant", warmup=warmup)
+    return rule.model_copy(update={"schedule": held})
+
+
+def _scores(run: Run, when: str) -> dict[str, float]:
+    scores = json.loads((run.at("evaluate") / f"{when}.json").read_text())["bits_per_byte"]
+    return {name: score["bits_per_byte"] for name, score in scores.items()}
+
+
+def _curve(run: Run, bytes_per_row: float) -> Iterator[tuple[float, float]]:
+    """Bytes read, and bits per byte of the whole mixture, step by step."""
+    mixture = _longest(run.recipe).mixture
+    for line in (run.at("train") / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        here = {n: x for n, x in record["bits_per_byte"].items() if mixture.get(n)}
+        whole = sum(mixture[n] for n in here)
+        if whole:
+            mean = sum(mixture[n] / whole * x for n, x in here.items())
+            yield record["rows"] * bytes_per_row, mean
+
+
+TRIAL_STEPS = {**words.STEPS, "evaluate": words.evaluate_start_and_end}

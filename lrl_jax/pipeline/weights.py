@@ -1,0 +1,109 @@
+"""The weights of a run: what training begins with, and what it has made.
+
+Both are of the model itself, adapters merged: what is evaluated is what is exported.
+"""
+
+from collections.abc import Iterable, Mapping
+import dataclasses
+import json
+from typing import Any
+
+from etils import epath
+import jax
+
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.hf import families
+from lrl_jax.model import llama, lora
+from lrl_jax.pipeline.run import Run
+from lrl_jax.train import adapt, learn
+from lrl_jax.train.checkpoint import Checkpoints, VerificationError
+from lrl_jax.train.step import averaged
+
+Params = llama.Params
+Shapes = dict[str, jax.ShapeDtypeStruct]
+
+
+def config(run: Run) -> llama.LlamaConfig:
+    """Of the model, without what training adds (`adapt.adapted`)."""
+    return configured(run, json.loads((run.at("init") / "config.json").read_text()))
+
+
+def configured(run: Run, hf: Mapping[str, Any]) -> llama.LlamaConfig:
+    """Of a `config.json`, computed as the recipe says; `remat: auto` is decided by who trains."""
+    settings = run.recipe.train
+    remat = "nothing" if settings.remat == "auto" else settings.remat
+    cfg = families.config_from_hf(hf, settings.compute_dtype, remat)
+    return dataclasses.replace(cfg, unroll=min(settings.unroll, cfg.depth))
+
+
+def initial(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
+    """What `lrl init` left."""
+    return _restored(run.at("init") / "checkpoint", _places(run, cfg, mesh))
+
+
+def start(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
+    """What training begins with: initial weights, coded where nothing trains them; new adapters.
+
+    Args:
+      cfg: of training.
+    """
+    shapes = _places(run, dataclasses.replace(cfg, lora=None, frozen=None), mesh)
+    folder, places = run.at("init") / "checkpoint", meshes.param_shardings(cfg, mesh)
+
+    def read(names: Iterable[str]) -> Params:
+        return _restored(folder, {name: shapes[name] for name in names})
+
+    return adapt.start(read, cfg, places, run.recipe.seed)
+
+
+def trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
+    """What training has made, as parameters of `cfg`, the model without adapters.
+
+    Adapters are merged into the weights `lrl init` left, not into their codes: the rounding of
+    the base was a means to train, and an adapter given away is put on those weights too
+    (docs/decisions/0011-quantised-base.md). With `export.use_ema`, running averages.
+    """
+    training = adapt.adapted(cfg, run.recipe.train)
+    params = unmerged(run, training, mesh)
+    return lora.merge(params, training.lora) if training.lora else params
+
+
+def unmerged(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
+    """The same before adapters are merged; `cfg` is that of training."""
+    plain = _places(run, dataclasses.replace(cfg, frozen=None), mesh)
+    stored = cfg.frozen.names if cfg.frozen else ()
+    target: dict[str, Shapes] = {"params": {n: w for n, w in plain.items() if n not in stored}}
+    if run.recipe.export.use_ema:
+        target["ema"] = {n: _float32(plain[n]) for n in _last(run, target["params"])}
+    state = _restored(run.at("train") / "checkpoints", target)
+    originals = {name: plain[name] for name in stored}
+    params = averaged(state)
+    if originals:
+        params |= _restored(run.at("init") / "checkpoint", originals)
+    return {name: params[name] for name in plain}
+
+
+def _last(run: Run, names: Iterable[str]) -> tuple[str, ...]:
+    """What the last phase trains; the running average is of that."""
+    table = run.recipe.train.stages[-1].learn
+    return learn.trainable(learn.groups(table, [*names]))
+
+
+def _float32(w: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(w.shape, "float32", sharding=w.sharding)
+
+
+def _places(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Shapes:
+    places = meshes.param_shardings(cfg, mesh)
+    return {
+        name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=places[name])
+        for name, a in llama.abstract(cfg, run.recipe.init.param_dtype).items()
+    }
+
+
+def _restored(folder: epath.Path, target: Any) -> Any:
+    with Checkpoints(folder) as checkpoints:
+        found = checkpoints.restore(target, partial=True)
+    if found is None:
+        raise VerificationError(f"{folder}: holds no checkpoint; run the step that writes it again")
+    return found.state

@@ -1,0 +1,267 @@
+"""Reads a recipe from YAML, with typed overrides, and writes it back.
+
+    recipe = load("configs/quickstart.yaml", ["train.batch_size=8"])
+
+YAML is read as 1.2 (ruamel), where the Norwegian code `no` is a string and `1e-4` a number.
+"""
+
+from collections.abc import Iterator, Sequence
+import io
+import json
+import typing
+from typing import Any
+
+from etils import epath
+import pydantic
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.tokens import AliasToken, AnchorToken
+
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe.languages import english_name
+from lrl_jax.recipe.schema import Recipe, did_you_mean
+from lrl_jax.recipe.vocab import Part
+
+MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
+
+
+def load(path: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe, applies `a.b=c` overrides and adds to data.imports.
+
+    Raises:
+      ValueError: what is wrong, with the file and the key, one problem a line.
+    """
+    tree = _read_yaml(epath.Path(path))
+    for override in overrides:
+        _apply(tree, override)
+    if imports and isinstance(tree.get("data"), dict):
+        tree["data"]["imports"] = [*(tree["data"].get("imports") or ()), *imports]
+    return parse(tree, path)
+
+
+def parse(tree: dict, where: str = "recipe") -> Recipe:
+    """Validates a recipe given as plain data.
+
+    >>> parse({"nmae": "x"}, "a.yaml")
+    Traceback (most recent call last):
+        ...
+    ValueError: a.yaml: 6 problems
+      nmae: unknown key; did you mean 'name'?
+      name: missing
+      base: missing
+      vocab: missing
+      data: missing
+      train: missing
+    """
+    try:
+        tree = per_language(tree)
+    except ValueError as e:
+        raise ValueError(f"{where}: {e}") from None
+    try:
+        return Recipe.model_validate(tree)
+    except pydantic.ValidationError as e:
+        errors = e.errors()
+        inner = [error["loc"] for error in errors if error["type"] != "too_short"]
+        lines = [line for error in errors for line in _explain(error, inner)]
+        lines.sort(key=lambda line: "unknown key" not in line)
+        plural = "" if len(lines) == 1 else "s"
+        text = "\n  ".join([f"{where}: {len(lines)} problem{plural}", *lines])
+        raise ValueError(text) from None
+
+
+def per_language(tree: dict) -> dict:
+    """Makes one dataset a language of every entry with `languages`, and a mixture of them.
+
+    `languages` is a list of FLORES codes, or code: name; `{code}` and `{name}` (the English name,
+    where none is given) stand for them in every string of the entry. The dataset ENTRY_CODE learns
+    that language; an entry of that name has words of its own for it.
+
+    >>> web = {"kind": "text", "path": ["{name}.txt"], "languages": ["kor_Hang", "npi_Deva"]}
+    >>> data = per_language({"data": {"datasets": {"web": web}}})["data"]
+    >>> data["datasets"]["web_npi_Deva"]
+    {'kind': 'text', 'path': ['Nepali.txt'], 'language': 'npi_Deva'}
+    >>> data["mixtures"]
+    {'web': {'of': {'web_kor_Hang': 1, 'web_npi_Deva': 1}}}
+
+    Raises:
+      ValueError: a code without a name, or an entry that is the same for every language.
+    """
+    data = tree.get("data")
+    if not isinstance(data, dict):
+        return tree
+    entries, given = data.get("datasets"), data.get("mixtures") or {}
+    if not isinstance(entries, dict) or not isinstance(given, dict):
+        return tree  # not a recipe, which is said where it is validated
+    found: dict[str, Any] = {}
+    mixtures = dict(given)
+    for entry, one in entries.items():
+        if not isinstance(one, dict) or "languages" not in one:
+            found[entry] = found.get(entry, {}) | one if isinstance(one, dict) else one
+            continue
+        members = _members(f"data.datasets.{entry}", one)
+        for code, member in members.items():
+            found[f"{entry}_{code}"] = member | found.get(f"{entry}_{code}", {})
+        mixtures.setdefault(entry, {"of": {f"{entry}_{code}": 1 for code in members}})
+    return tree | {
+        "data": data | {"datasets": found} | ({"mixtures": mixtures} if mixtures else {})
+    }
+
+
+def _members(where: str, entry: dict) -> dict[str, dict]:
+    """The entry of each language."""
+    given = entry["languages"]
+    names = dict.fromkeys(given) if isinstance(given, list) else given
+    if not isinstance(names, dict) or not names or len(names) != len(given):
+        raise ValueError(
+            f"{where}.languages: want FLORES codes, each once, or code: name; got {given!r}"
+        )
+    shared = {key: value for key, value in entry.items() if key != "languages"}
+    if shared == _filled(shared, "", ""):
+        raise ValueError(
+            f"{where}.languages: every language would be the same; write {{code}} or {{name}} "
+            "where they differ, such as path: ['{name}.txt']"
+        )
+    learnt = "target_language" if entry.get("kind") == "parallel" else "language"
+    found = {}
+    for code, name in names.items():
+        try:
+            name = name or english_name(str(code))
+        except ValueError as e:
+            raise ValueError(f"{where}.languages: {e}") from None
+        member = _filled(shared, str(code), str(name))
+        found[str(code)] = member if learnt in member else member | {learnt: str(code)}
+    return found
+
+
+def _filled(value: Any, code: str, name: str) -> Any:
+    """A tree with {code} and {name} in its strings replaced."""
+    if isinstance(value, str):
+        return value.replace("{code}", code).replace("{name}", name)
+    if isinstance(value, list):
+        return [_filled(one, code, name) for one in value]
+    if isinstance(value, dict):
+        return {key: _filled(one, code, name) for key, one in value.items()}
+    return value
+
+
+def dump(recipe: Recipe) -> str:
+    """The resolved recipe as YAML; `load` of it gives an equal recipe."""
+    out = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.dump(json.loads(recipe.model_dump_json()), out)
+    return out.getvalue()
+
+
+def schema() -> str:
+    """JSON Schema of a recipe, for editors; docs/recipe.schema.json holds it."""
+    found = Recipe.model_json_schema()
+    for kind in typing.get_args(typing.get_args(recipe_data.Dataset)[0]):
+        _allow_languages(found["$defs"][kind.__name__])
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
+def _allow_languages(kind: dict) -> None:
+    """Lets an entry say `languages` in the place of the language it learns."""
+    learnt = "target_language" if "target_language" in kind["properties"] else "language"
+    kind["required"].remove(learnt)
+    kind["anyOf"] = [{"required": [learnt]}, {"required": ["languages"]}]
+    kind["properties"]["languages"] = {
+        "title": "Languages",
+        "description": "One dataset a language: FLORES codes, or code: name.",
+        "anyOf": [
+            {"type": "array", "items": {"type": "string"}},
+            {"type": "object", "additionalProperties": {"type": "string"}},
+        ],
+    }
+
+
+def _read_yaml(path: epath.Path) -> dict:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such recipe") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: is a folder; a recipe is a YAML file") from None
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"{path}: {len(data)} bytes; a recipe has at most {MAX_BYTES}")
+    try:
+        source = data.decode("utf-8")
+        tokens = YAML(typ="safe", pure=True).scan(source)
+        if any(isinstance(token, AnchorToken | AliasToken) for token in tokens):
+            raise ValueError(f"{path}: YAML anchors and aliases are not used in recipes")
+        tree = YAML(typ="safe", pure=True).load(source)
+    except UnicodeDecodeError as e:
+        raise ValueError(f"{path}: not UTF-8 at byte {e.start}") from None
+    except YAMLError as e:
+        raise ValueError(f"{path}: not YAML 1.2: {e}") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: a recipe is a mapping; got {type(tree).__name__}")
+    return tree
+
+
+def _apply(tree: dict, override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"override {override!r}: want key.path=value, such as train.batch_size=8")
+    try:
+        value = YAML(typ="safe", pure=True).load(text) if text else ""
+    except YAMLError as e:
+        raise ValueError(f"override {override!r}: {e}") from None
+    *parents, last = key.split(".")
+    node: Any = tree
+    for name in parents:
+        node = node[_index(node, name, override)] if isinstance(node, list) else _child(node, name)
+    if isinstance(node, list):
+        node[_index(node, last, override)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise ValueError(f"override {override!r}: {'.'.join(parents)} is not a mapping")
+
+
+def _child(node: Any, name: str) -> Any:
+    return node.setdefault(name, {}) if isinstance(node, dict) else {}
+
+
+def _index(node: list, name: str, override: str) -> int:
+    if not name.isdigit() or int(name) >= len(node):
+        raise ValueError(f"override {override!r}: want an index below {len(node)}, got {name!r}")
+    return int(name)
+
+
+def _explain(error: Any, inner: list[tuple]) -> Iterator[str]:
+    parts = [str(part) for part in error["loc"]]
+    depth = len(parts)
+    if error["type"] == "too_short" and any(loc[:depth] == error["loc"] for loc in inner):
+        return  # pydantic counts the items that failed as absent
+    where = ".".join(_without_tags(parts)) or "recipe"
+    if error["type"] == "extra_forbidden":
+        yield f"{where}: unknown key{did_you_mean(parts[-1], _known_keys())}"
+    elif error["type"] == "missing":
+        yield f"{where}: missing"
+    elif error["type"] == "literal_error" and not isinstance(error["input"], str | bool | int):
+        return  # the other half of `Schedule | "frozen"`, which has its own line
+    elif error["type"] == "value_error":
+        message = str(error["ctx"]["error"])
+        yield f"{where}: {message}" if parts else message
+    else:
+        yield f"{where}: {error['msg']}; got {str(error['input'])[:80]!r}"
+
+
+def _without_tags(parts: list[str]) -> list[str]:
+    """Drops what pydantic adds to a path for the chosen member of a union."""
+    unions = {"base": 1, "vocab": 1, "data": 3}  # top key -> where its tag stands in the path
+    tag = unions.get(parts[0], -1) if parts else -1
+    chosen = ("Schedule", "Mesh", "literal")
+    return [part for i, part in enumerate(parts) if i != tag and part not in chosen]
+
+
+def _known_keys() -> list[str]:
+    return sorted({name for part in _parts(Part) for name in part.model_fields})
+
+
+def _parts(part: type[Part]) -> Iterator[type[Part]]:
+    for child in part.__subclasses__():
+        yield child
+        yield from _parts(child)

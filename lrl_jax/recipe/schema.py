@@ -1,0 +1,314 @@
+"""The recipe: one frozen description of a whole adaptation, in pipeline order.
+
+Every number a run depends on is a field here; `docs/recipe.schema.json` is generated from it.
+`lrl_jax.recipe.schema.file` reads a recipe from YAML.
+"""
+
+from collections.abc import Iterator, Sequence
+import difflib
+from typing import Annotated, Any, Literal
+
+from etils import epath
+import pydantic
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from lrl_jax.recipe.data import Data, Name
+from lrl_jax.recipe.train import Train
+from lrl_jax.recipe.vocab import Language, Part, TrainVocab, Vocab
+
+# ---------------------------------------------------------------------------- base
+ModelType = Literal[
+    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3"
+]  # hf.families.FAMILIES
+
+
+class Shape(Part):
+    """The shape of a model; names and what they mean are those of Hugging Face's `config.json`.
+
+    Attributes:
+      head_dim: None is hidden_size / num_attention_heads.
+    """
+
+    model_type: ModelType = "llama"
+    hidden_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    intermediate_size: PositiveInt
+    num_attention_heads: PositiveInt
+    num_key_value_heads: PositiveInt
+    head_dim: PositiveInt | None = None
+    max_position_embeddings: PositiveInt = 2048
+    rms_norm_eps: PositiveFloat = 1e-5
+    rope_theta: PositiveFloat = 10_000.0
+    tie_word_embeddings: bool = False
+
+
+class Expected(Shape):
+    """What the `config.json` of a base says, for planning without it; compared when it is there."""
+
+    vocab_size: PositiveInt
+
+
+class Pretrained(Part):
+    """Adapt an existing model: a Hugging Face folder (local or gs://) or a hub id.
+
+    Attributes:
+      adapter: a folder or a hub id too: a LoRA in PEFT's format, put on the model and merged into
+        it. Where it brings embeddings, the tokenizer beside it is the model's.
+      expected: what the model's `config.json` says, for planning without it.
+    """
+
+    model: str
+    revision: str = "main"
+    adapter: str = ""
+    adapter_revision: str = "main"
+    license: str = "unknown"
+    expected: Expected | None = None
+
+
+class Scratch(Part):
+    """Train a model from random weights; its tokenizer is learnt, or given as a .model file."""
+
+    shape: Shape
+    tokenizer: str = ""
+    license: str = "unknown"
+
+
+def _base_kind(value: Any) -> str:
+    keys = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+    return "scratch" if "shape" in keys else "pretrained"
+
+
+Base = Annotated[
+    Annotated[Pretrained, pydantic.Tag("pretrained")] | Annotated[Scratch, pydantic.Tag("scratch")],
+    pydantic.Discriminator(_base_kind),
+]
+
+
+# ---------------------------------------------------------------------------- init
+Rows = Literal[
+    "subword_mean", "subword_first", "subword_last", "subword_weighted", "eeve", "length_weighted",
+    "merge_tree", "align", "wechsel", "focus", "clp", "omp",
+    "mean", "hewitt", "matched_normal", "random_normal",
+]  # fmt: skip
+
+
+class Words(Part):
+    """Word vectors in fastText's text form (`.vec`, `.vec.gz`), for `wechsel`.
+
+    Attributes:
+      source: of the base language.
+      target: of the new language; the same file when it has both.
+      dictionary: base-language word, tab, translation; for files that were not aligned.
+    """
+
+    source: str
+    target: str
+    dictionary: str = ""
+
+
+class Init(Part):
+    """Starting rows of new tokens, for the input and the output matrix separately.
+
+    Attributes:
+      input_rows, output_rows: a strategy of `lrl_jax.embeddings.strategies`.
+      norms: `calibrated` gives new rows the norm that old rows of the language have (arXiv
+        2608.03494).
+      text: text of the new language that `align`, `focus` and calibration read; vocab.text
+        when empty.
+      lines: how many lines of it.
+      words: for `wechsel`.
+      helper: for `clp` and `omp`: a Hugging Face folder whose tokenizer has the new tokens.
+    """
+
+    input_rows: Rows = "subword_mean"
+    output_rows: Rows = "subword_mean"
+    norms: Literal["as_given", "calibrated"] = "as_given"
+    text: tuple[str, ...] = ()
+    lines: PositiveInt = 300_000
+    words: Words | None = None
+    helper: str = ""
+    param_dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+# ---------------------------------------------------------------------------- evaluate
+class Translation(Part):
+    """Translate a held-out parallel file greedily; chrF and BLEU (sacrebleu)."""
+
+    source: str
+    target: str
+    source_language: Language
+    target_language: Language
+    template: str = "translation"
+    limit: PositiveInt = 200
+    max_new_tokens: PositiveInt = 128
+
+
+class Chains(Part):
+    """Held-out instructions answered as TaCo's chain, greedily: how many are whole, and chrF.
+
+    The files and their form are those of a `taco` dataset.
+    """
+
+    english: str
+    translated: str
+    language: Language
+    template: Literal["taco", "taco_legacy"] = "taco"
+    prompt: Literal["alpaca", "guanaco"] = "alpaca"
+    limit: PositiveInt = 100
+    max_new_tokens: PositiveInt = 512
+
+
+class Evaluate(Part):
+    """What is measured, on the base before and on the trained model after.
+
+    `baselines` names languages for which smoothed character n-gram models, fitted on
+    `baseline_text`, are scored on the same text, so that a number has something beside it.
+    """
+
+    bits_per_byte: dict[Name, str] = Field(default_factory=dict)
+    translation: dict[Name, Translation] = Field(default_factory=dict)
+    chains: dict[Name, Chains] = Field(default_factory=dict)
+    batch_size: PositiveInt = 8
+    max_lines: PositiveInt = 2000
+    baseline_text: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
+
+
+# ---------------------------------------------------------------------------- export
+class Vector(Part):
+    """An instruct model's difference from its base, added to the weights.
+
+    Attributes:
+      instruct, base: Hugging Face folders or hub ids; `base` is what `instruct` was tuned from.
+    """
+
+    instruct: str
+    base: str
+    scale: float = 1.0
+
+
+class Export(Part):
+    """A Hugging Face folder, gated by reloading it: tokens and logits must match.
+
+    Attributes:
+      form: of a run with `train.lora`: adapters `merged` into the weights, or an `adapter` in
+        PEFT's format to put on the base, with what else was trained.
+      use_ema: the running average of the weights, of a run with `train.ema`.
+      vector: added to every weight but the rows of new tokens.
+    """
+
+    form: Literal["merged", "adapter"] = "merged"
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    max_shard_bytes: PositiveInt = 5_000_000_000
+    gate_lines: PositiveInt = 200
+    gate_on: tuple[str, ...] = ()
+    use_ema: bool = False
+    vector: Vector | None = None
+    title: str = ""
+    license: str = "other"
+
+
+# ---------------------------------------------------------------------------- recipe
+class Recipe(Part):
+    """One adaptation, in pipeline order: vocab, init, data, train, evaluate, export.
+
+    Attributes:
+      supply: what only the user can bring, path, pattern or hub id -> how to get it; `lrl check`
+        lists it.
+    """
+
+    name: Name
+    folder: str = "runs"
+    seed: NonNegativeInt = 0
+    base: Base
+    vocab: Vocab
+    init: Init = Init()
+    data: Data
+    train: Train
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+    supply: dict[str, str] = Field(default_factory=dict)
+
+    @pydantic.model_validator(mode="after")
+    def _mixtures_name_datasets(self) -> "Recipe":
+        known = [*self.data.datasets, *self.data.mixtures]
+        for where, weights in self._weights():
+            for name in weights:
+                if name not in known:
+                    raise ValueError(
+                        f"{where} mixes {name!r}, which is not in data.datasets or data.mixtures "
+                        f"({', '.join(known)}){did_you_mean(name, known)}"
+                    )
+            if not sum(weights.values()) > 0:
+                raise ValueError(f"the weights of {where} sum to zero")
+        return self
+
+    def _weights(self) -> Iterator[tuple[str, dict[str, float]]]:
+        """Every table of weights, with where it stands."""
+        for name, mixture in self.data.mixtures.items():
+            if mixture.of:  # that of a seqio mixture is known when its file has run
+                yield f"mixture {name!r}", mixture.of
+        for stage in self.train.stages:
+            yield f"stage {stage.name!r}", stage.mixture
+            if stage.ramp_to:
+                yield f"the ramp of stage {stage.name!r}", stage.ramp_to
+        if self.train.replay:
+            yield "train.replay", self.train.replay
+
+    @pydantic.model_validator(mode="after")
+    def _vocabulary_fits_base(self) -> "Recipe":
+        base, trains = self.base, isinstance(self.vocab, TrainVocab)
+        if isinstance(base, Scratch) and not base.tokenizer and not trains:
+            raise ValueError(
+                "base.shape without base.tokenizer needs vocab.method: train; "
+                f"got vocab.method: {self.vocab.method}"
+            )
+        if isinstance(base, Pretrained) and trains:
+            raise ValueError(
+                "vocab.method: train makes an unrelated vocabulary, which base.model's "
+                "embeddings do not fit; use extend or keep"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _rounding_has_something_to_round(self) -> "Recipe":
+        stored = self.init.param_dtype
+        if self.train.optimizer.rounding == "stochastic" and stored != "bfloat16":
+            raise ValueError(
+                "train.optimizer.rounding: stochastic is for parameters stored in bfloat16; got "
+                f"init.param_dtype: {stored}; change one of them"
+            )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _export_fits_training(self) -> "Recipe":
+        part = self.export
+        if part.form == "adapter" and self.train.lora is None:
+            raise ValueError("export.form: adapter needs train.lora; use merged")
+        if part.form == "adapter" and isinstance(self.base, Scratch):
+            raise ValueError("export.form: adapter is put on base.model, which is not given")
+        if part.form == "adapter" and getattr(self.base, "adapter", ""):
+            raise ValueError(
+                "export.form: adapter is put on base.model alone, but this run began with "
+                "base.adapter on it; use form: merged"
+            )
+        if part.form == "adapter" and part.vector is not None:
+            raise ValueError("export.vector moves every weight, an adapter few; use form: merged")
+        if part.vector is not None and isinstance(self.base, Scratch):
+            raise ValueError("export.vector wants what base.model was tuned to; there is no such")
+        if part.use_ema and not self.train.ema:
+            raise ValueError("export.use_ema needs train.ema, such as 0.999")
+        return self
+
+    @property
+    def run_folder(self) -> epath.Path:
+        return epath.Path(self.folder) / self.name
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """A hint to append to an error: the nearest known name, or nothing.
+
+    >>> did_you_mean("batchsize", ["batch_size", "seed"])
+    "; did you mean 'batch_size'?"
+    """
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,79 @@
+"""Scaling laws of translation data, shown: tables for a terminal, and a page with every curve."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich.table import Table
+
+from lrl_jax.laws.law import Law, Point, predict
+from lrl_jax.report import plots
+from lrl_jax.report.markup import document, figure, h
+from lrl_jax.report.markup import table as table_of
+
+COLUMNS = ("language", "a", "b", "b, 95 %", "most pairs", "score", "foretold")
+BEYOND = 10  # times the most pairs measured: how far curves are drawn
+
+
+def laws_table(laws: Sequence[Law]) -> Table:
+    """The laws; `foretold` is what each would say of its most pairs had it not seen them."""
+    out = Table(title="score = 100 - a pairs^b", title_justify="left")
+    for i, heading in enumerate(COLUMNS):
+        out.add_column(heading, justify="right" if i else "left")
+    for law in laws:
+        out.add_row(*_cells(law))
+    return out
+
+
+def allocation_table(
+    laws: Sequence[Law], pairs: Mapping[str, int], even: Mapping[str, int]
+) -> Table:
+    """An allocation beside an even one; how far beyond what was measured it goes."""
+    out = Table(title="pairs of each language", title_justify="left")
+    for heading in ("language", "pairs", "score", "even", "score", "beyond the measured"):
+        out.add_column(heading, justify="left" if heading == "language" else "right")
+    for law in laws:
+        mine, theirs = pairs[law.language], even[law.language]
+        beyond = max(mine / law.measured[1], law.measured[0] / mine)
+        out.add_row(
+            law.language,
+            f"{mine:,}",
+            f"{predict(law, mine):.2f}",
+            f"{theirs:,}",
+            f"{predict(law, theirs):.2f}",
+            f"{beyond:.1f} times" if beyond > 1 else "",
+        )
+    return out
+
+
+def page(laws: Sequence[Law], points: Sequence[Point]) -> str:
+    """Every law with its points, as a page that opens offline."""
+    curves, dots = {}, {}
+    for law in laws:
+        x = np.geomspace(law.measured[0], BEYOND * law.measured[1], plots.POINTS)
+        mine = [point for point in points if point.language == law.language]
+        curves[law.language] = (x.tolist(), [predict(law, pairs) for pairs in x])
+        dots[law.language] = ([p.pairs for p in mine], [p.score for p in mine])
+    return document(
+        "Scaling laws of translation data",
+        h("h1", "Scaling laws of translation data"),
+        h("p", "score = 100 - a pairs^b, least squares on logarithms (arXiv 2308.04948, Eq. 2)."),
+        figure(
+            plots.fits(curves, dots, "pairs", "score"),
+            f"Dots: measured. Curves go {BEYOND} times beyond the most pairs that were.",
+        ),
+        h("h2", "Every number"),
+        h("p", "Foretold: the score of the most pairs, by the law of all other points."),
+        table_of(COLUMNS, [_cells(law) for law in laws], range(1, len(COLUMNS))),
+    )
+
+
+def _cells(law: Law) -> list[str]:
+    return [
+        law.language,
+        f"{law.a:.4g}",
+        f"{law.b:.3f}",
+        f"{law.b_interval[0]:.3f}, {law.b_interval[1]:.3f}",
+        f"{law.measured[1]:,.0f}",
+        f"{law.held_back[0]:.2f}",
+        f"{law.held_back[1]:.2f}",
+    ]

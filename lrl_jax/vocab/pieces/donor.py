@@ -1,0 +1,258 @@
+"""Takes the pieces of another tokenizer as candidates for a base, and names a tokenizer's flaws.
+
+    given = pieces("chinese_sp.model", base, scripts=("Hani",))
+    print(given.summary)
+    new = prune(base, given.pieces, lines, min_count=2)
+
+A donor's own ranks mean nothing to the base: its pieces keep their order, and get ranks below it.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import json
+import re
+from typing import Any
+import unicodedata
+
+from etils import epath
+
+from lrl_jax.vocab import scripts as writing
+from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
+from lrl_jax.vocab.tokenizer.load import family, read
+from lrl_jax.vocab.tokenizer.sentencepieces import LONGEST, SPACE
+from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Tokenizer, is_tiktoken, not_a_tokenizer
+
+SHOWN = 3  # pieces shown of each flaw
+HALF = "are parts of characters"
+BYTE_NAME = re.compile(r"<0x[0-9A-Fa-f]{2}>")  # how SentencePiece names a byte
+WORD_MARKS = ("end_of_word_suffix", "continuing_subword_prefix")
+REFUSED = {
+    "WordPiece": "cuts words by the longest match from a fixed list, and marks what goes on a word "
+    "(##) instead of the space before it; its pieces are not joined from parts",
+    "WordLevel": "knows whole words only; its pieces are not joined from parts",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Donated:
+    """What a donor gives a base.
+
+    Attributes:
+      pieces: as the base writes them, in the donor's order.
+      left_out: why pieces were left out -> how many.
+      normalisers: what the donor and the base do to text before they cut it, '' for nothing.
+    """
+
+    pieces: list[str]
+    left_out: dict[str, int]
+    normalisers: tuple[str, str]
+
+    @property
+    def summary(self) -> str:
+        """One line for a user."""
+        reasons = [f"{n:,} {why}" for why, n in self.left_out.items()]
+        said = f"donor: {len(self.pieces):,} pieces; left out: {', '.join(reasons) or 'none'}"
+        theirs, ours = (name or "nothing" for name in self.normalisers)
+        if theirs == ours:
+            return said
+        return (
+            f"{said}. It was learnt on text normalised by {theirs}, the base normalises by {ours}: "
+            "what only one of them rewrites has no pieces"
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Flaw:
+    """Pieces of a tokenizer that are not what they should be."""
+
+    name: str
+    pieces: tuple[str, ...]
+
+    def __str__(self) -> str:
+        shown = ", ".join(map(repr, self.pieces[:SHOWN]))
+        return f"pieces that {self.name}: {len(self.pieces):,}, such as {shown}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Vocabulary:
+    """Pieces that text is made of, by id, and what is known of them."""
+
+    pieces: list[str]
+    surface: Callable[[str], bytes]
+    in_bytes: bool
+    normaliser: str
+
+
+def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Donated:
+    """The pieces of `donor` that `base` lacks and could take.
+
+    For a byte-level base every piece follows two it can be joined from; halves of characters come
+    along where they are needed for that. For a SentencePiece base the donor's order is kept.
+
+    Args:
+      donor: a SentencePiece unigram or BPE model, a tokenizer.json, or a folder with one.
+      scripts: ISO 15924 codes; only pieces written in these scripts are taken.
+
+    Raises:
+      ValueError: not a tokenizer, one whose pieces cannot be joined, or none in these scripts.
+    """
+    theirs, scripts, kin = _read(read(donor), str(donor)), tuple(scripts), family(base)
+    in_bytes = base.family == "byte_level"
+    write, normal, known = _writer(base), kin.normal(base), set(kin.pieces(base))
+    left_out: Counter[str] = Counter()
+    found: dict[str, None] = {}
+    halves: set[str] = set()
+    for piece in theirs.pieces:
+        surface = theirs.surface(piece)
+        if why := _unfit(surface, scripts, normal):
+            left_out[why] += 1
+            if why == HALF and in_bytes:
+                halves.add(write(surface))
+        elif write(surface) in known:
+            left_out["the base has"] += 1
+        else:
+            found[write(surface)] = None
+    if not found:
+        raise ValueError(
+            f"{donor}: gives no piece written in {', '.join(scripts)} that the base lacks "
+            f"({', '.join(f'{n:,} {why}' for why, n in left_out.items())})"
+        )
+    ready = _joined(list(found), halves, base) if in_bytes else list(found)
+    if missing := len(found.keys() - set(ready)):
+        left_out["need steps the donor has not"] = missing
+    left_out[HALF] -= len(set(ready) - found.keys())
+    ours = _normaliser(base.files)
+    return Donated(ready, {w: n for w, n in left_out.items() if n}, (theirs.normaliser, ours))
+
+
+def flaws(tokenizer: Tokenizer) -> list[Flaw]:
+    """What is wrong with the pieces of a tokenizer, base or donor; most have nothing.
+
+    Pieces with spaces or byte names in them are never what transformers and SentencePiece both
+    emit, so they make two forms of one tokenizer disagree.
+    """
+    own = _read(tokenizer.files, "tokenizer")
+    text = {piece: own.surface(piece).decode(errors="ignore") for piece in own.pieces}
+    count = Counter(map(own.surface, own.pieces))
+    whole = set(own.pieces)
+    found = {
+        "spell bytes by name": [p for p in own.pieces if BYTE_NAME.search(text[p])],
+        "stand for the same text as others": [p for p in own.pieces if count[own.surface(p)] > 1],
+    }
+    if not own.in_bytes:
+        words = [piece for piece in own.pieces if piece.strip(SPACE)]
+        found |= {
+            f"end in {SPACE}": [piece for piece in words if piece.endswith(SPACE)],
+            f"have {SPACE} inside": [piece for piece in words if SPACE in piece.strip(SPACE)],
+            "hold control characters": [p for p in words if len(p) > 1 and _control(p)],
+            "have characters without a piece": [p for p in words if not set(p) <= whole],
+        }
+    return [Flaw(name, tuple(these)) for name, these in found.items() if these]
+
+
+# ---------------------------------------------------------------------------- reading
+def _read(files: Mapping[str, bytes], where: str) -> _Vocabulary:
+    model = files.get(MODEL)
+    if model is not None and not (JSON in files and is_tiktoken(model)):
+        proto = sentencepieces.parse(model, where)
+        if proto.trainer_spec.treat_whitespace_as_suffix:
+            raise ValueError(f"{where}: writes spaces after words; want one with {SPACE} before")
+        normal = [p.piece for p in proto.pieces if p.type == p.NORMAL]
+        return _Vocabulary(normal, sentencepieces.surface, False, _normaliser(files))
+    try:
+        tree = json.loads(files[JSON])
+        kind, names = tree["model"].get("type", "BPE"), _names(tree)
+        steps = json.dumps([tree.get("pre_tokenizer"), tree.get("decoder")])
+        normaliser = _normaliser(files)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        guess = not_a_tokenizer(files[JSON]) or f"is not a tokenizer.json ({e!r})"
+        raise ValueError(f"{where}: {guess}; fetch the file again") from None
+    if kind in REFUSED:
+        raise ValueError(
+            f"{where}: is a {kind} vocabulary, which {REFUSED[kind]}. Give a SentencePiece or a "
+            "byte-level BPE tokenizer, or learn pieces from text"
+        )
+    if any(tree["model"].get(mark) for mark in WORD_MARKS):
+        raise ValueError(f"{where}: marks where words end or go on; want one that marks spaces")
+    in_bytes = '"ByteLevel"' in steps
+    surface = byte_level.surface if in_bytes else sentencepieces.surface
+    return _Vocabulary(names, surface, in_bytes, normaliser)
+
+
+def _names(tree: Mapping[str, Any]) -> list[str]:
+    """The pieces of a tokenizer.json, by id, without added tokens and named bytes."""
+    vocab = tree["model"]["vocab"]
+    added = {token["content"] for token in tree.get("added_tokens") or ()}
+    unigram = tree["model"].get("type") == "Unigram"
+    names = [name for name, _ in vocab] if unigram else sorted(vocab, key=vocab.__getitem__)
+    return [name for name in names if name not in added and not BYTE_NAME.fullmatch(name)]
+
+
+def _normaliser(files: Mapping[str, bytes]) -> str:
+    """What text goes through before it is cut, by name; '' for nothing."""
+    model = files.get(MODEL)
+    if model is not None and not (JSON in files and is_tiktoken(model)):
+        spec = sentencepieces.parse(model).normalizer_spec
+        return (spec.name or "its own table") if spec.precompiled_charsmap else ""
+    return ", ".join(_steps(json.loads(files[JSON]).get("normalizer")))
+
+
+def _steps(normalizer: Any) -> list[str]:
+    """The names of what a tokenizer.json does to text, without how it writes spaces."""
+    if not normalizer:
+        return []
+    if normalizer["type"] == "Sequence":
+        return [name for one in normalizer["normalizers"] for name in _steps(one)]
+    return [] if normalizer["type"] in ("Prepend", "Replace") else [normalizer["type"]]
+
+
+# ---------------------------------------------------------------------------- choosing
+def _unfit(surface: bytes, scripts: tuple[str, ...], normal: Callable[[str], str]) -> str:
+    """Why a piece cannot be taken; '' if it can."""
+    try:
+        text = surface.decode()
+    except UnicodeDecodeError:
+        return HALF
+    if BYTE_NAME.search(text):
+        return "spell bytes by name"
+    if text.strip(" ") and " " in text[1:]:
+        return "hold a space that is not in front"
+    if not writing.written_in(text, scripts):
+        return "are not in the scripts"
+    if len(text) > LONGEST:
+        return f"are longer than {LONGEST} characters"
+    if normal(text).lstrip(" ") != text.lstrip(" "):
+        return "are rewritten by the base's normaliser"
+    return ""
+
+
+def _writer(base: Tokenizer) -> Callable[[bytes], str]:
+    """How the base writes text as a piece."""
+    if base.family == "sentencepiece":
+        return lambda surface: surface.decode(errors="replace").replace(" ", SPACE)
+    return byte_level.written
+
+
+def _joined(found: Sequence[str], halves: set[str], base: Tokenizer) -> list[str]:
+    """The pieces that can be joined from what the base makes of them, each after its parts."""
+    given = {*found, *halves}
+    ready: dict[str, bool] = {}
+
+    def place(parts: tuple[str, ...]) -> bool:
+        piece = "".join(parts)
+        if len(parts) == 1 or piece not in given:
+            return len(parts) == 1
+        if piece not in ready:
+            cuts = range(1, len(parts))
+            done = any(place(parts[:cut]) and place(parts[cut:]) for cut in cuts)
+            ready[piece] = done
+        return ready[piece]
+
+    for parts in family(base).segments(base, found):
+        place(tuple(parts))
+    return [piece for piece, done in ready.items() if done]
+
+
+def _control(text: str) -> bool:
+    return any(unicodedata.category(c) == "Cc" and c not in "\t\n\r" for c in text)

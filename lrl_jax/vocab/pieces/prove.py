@@ -1,0 +1,217 @@
+"""Proves a tokenizer folder: all forms agree, the base language keeps its ids, new pieces work.
+
+proof = prove("runs/korean/vocab", base, english_lines, korean_lines)
+if not proof.ok: raise ValueError(proof.summary)
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+import dataclasses
+import itertools
+import json
+
+from etils import epath
+import numpy as np
+
+from lrl_jax.vocab.tokenizer.load import family, load
+from lrl_jax.vocab.tokenizer.types import Codec, Tokenizer
+
+SHOWN = 5  # offending texts kept of each kind
+SHOWN_CHARS = 160
+BATCH = 1000
+
+# What breaks tokenizers: spaces at both ends and in runs, composed and decomposed letters,
+# joiners, emoji, texts that look like control or byte pieces, line ends.
+ADVERSARIAL = (
+    "",
+    " ",
+    "   ",
+    " a",
+    "  two  spaces  ",
+    "a" + " " * 40 + "b",
+    "caf\u00e9 cafe\u0301",
+    "\uac00 \u1100\u1161",
+    "\u0915\u094d\u200d\u0937 \u0645\u06cc\u200c\u062e",
+    "\U0001f469\u200d\U0001f4bb \U0001f1f0\U0001f1f7 \u2764\ufe0f",
+    "</s> <s> <unk> a</s>b",
+    "<0x41><0x0A>",
+    "line\r\nline\n\n\tline\r\n",
+    "\u2581 \u2581\u2581a\u2581",
+    "\ufeffmark\u00a0\u3000\u200b",
+    "\U00020000\U0010ffff\x01\x7f",
+    "1234567890.5e-7",
+)
+LONG = "a" * 1_000_000  # a word that costs a minute where merging is quadratic
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """How many texts (or pieces) break a promise, and the first few of them."""
+
+    count: int = 0
+    examples: tuple[str, ...] = ()
+
+    def plus(self, broken: Iterable[str]) -> "Finding":
+        broken = [text[:SHOWN_CHARS] for text in broken]
+        return Finding(self.count + len(broken), (*self.examples, *broken)[:SHOWN])
+
+
+@dataclasses.dataclass(frozen=True)
+class Proof:
+    """What was checked, and what did not hold.
+
+    Attributes:
+      form_ids: texts to which two forms, such as tokenizer.model and .json, give different ids.
+      form_texts: texts whose ids two forms decode differently.
+      round_trip: texts that decode to something else than was encoded.
+      base_moved: texts of the base language whose ids changed.
+      base_pieces: base pieces whose id, kind or score changed.
+      unreachable: new pieces whose own text is split into other pieces.
+      silent: new pieces never emitted on the new text; some of them others are merged from.
+      new_pieces: how many pieces were added.
+      utilisation: share of them emitted on the new text.
+      base_texts, new_texts: how many texts were read, the adversarial ones left out.
+      tokens_before, tokens_after: of the new text, in the base and in the new tokenizer.
+    """
+
+    form_ids: Finding
+    form_texts: Finding
+    round_trip: Finding
+    base_moved: Finding
+    base_pieces: Finding
+    unreachable: Finding
+    silent: Finding
+    new_pieces: int
+    utilisation: float
+    base_texts: int
+    new_texts: int
+    tokens_before: int
+    tokens_after: int
+
+    @property
+    def broken(self) -> dict[str, Finding]:
+        """The promises that did not hold; `silent` pieces are waste, not breakage."""
+        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            name: value
+            for name, value in found.items()
+            if isinstance(value, Finding) and value.count and name != "silent"
+        }
+
+    @property
+    def ok(self) -> bool:
+        return not self.broken
+
+    @property
+    def summary(self) -> str:
+        """One line a broken promise, with its first example; one line when all hold."""
+        if self.ok:
+            return (
+                f"proved on {self.base_texts} base and {self.new_texts} new texts: "
+                f"{self.new_pieces} new pieces, {self.tokens_before} -> {self.tokens_after} tokens"
+            )
+        return "\n".join(
+            f"{name}: {found.count}, such as {found.examples[0]!r}"
+            for name, found in self.broken.items()
+        )
+
+    def write(self, path: epath.PathLike) -> None:
+        """Writes everything as JSON, with `ok` first."""
+        tree = {"ok": self.ok} | dataclasses.asdict(self)
+        text = json.dumps(tree, indent=1, ensure_ascii=False)
+        epath.Path(path).write_text(text + "\n")
+
+
+def prove(
+    folder: epath.PathLike,
+    base: Tokenizer,
+    base_texts: Iterable[str],
+    new_texts: Iterable[str],
+    start: Tokenizer | None = None,
+) -> Proof:
+    """Checks the tokenizer in `folder` against its base, on given and on adversarial texts.
+
+    Args:
+      folder: a local folder with every form of the tokenizer (its family's `write`).
+      base: what it extends, or the same when it extends none.
+      base_texts: text of the base language, whose ids must not change.
+      new_texts: text of the new language.
+      start: the base with another pre-tokenizer, where the recipe asks for one.
+
+    Returns:
+      A proof; the caller decides what to do when it is not `ok`.
+
+    Raises:
+      ValueError: a form is missing or cannot be loaded.
+    """
+    new = load(folder)
+    kin = family(new)
+    audit = _Audit(new, kin.forms(folder))
+    audit.read((*ADVERSARIAL, LONG))
+    moved, base_count = Finding(), 0
+    for batch in _batches(base_texts):
+        ids = audit.read(batch)
+        pairs = zip(batch, base.encode_batch(batch), ids, strict=True)
+        moved = moved.plus(text for text, want, got in pairs if got != want)
+        base_count += len(batch)
+    before, new_count = 0, 0
+    emitted = np.zeros(new.size, np.int64)
+    for batch in _batches(new_texts):
+        ids = audit.read(batch)
+        emitted += np.bincount(list(itertools.chain(*ids)), minlength=new.size)
+        before += sum(map(len, base.encode_batch(batch)))
+        new_count += len(batch)
+    added = kin.pieces(new)[base.size :]
+    silent = [piece for piece, n in zip(added, emitted[base.size :], strict=True) if not n]
+    return Proof(
+        form_ids=audit.form_ids,
+        form_texts=audit.form_texts,
+        round_trip=audit.round_trip,
+        base_moved=moved,
+        base_pieces=Finding().plus(kin.altered(start or base, new)),
+        unreachable=Finding().plus(unreachable(new, base.size)),
+        silent=Finding().plus(silent),
+        new_pieces=len(added),
+        utilisation=1 - len(silent) / len(added) if added else 1.0,
+        base_texts=base_count,
+        new_texts=new_count,
+        tokens_before=before,
+        tokens_after=int(emitted.sum()),
+    )
+
+
+def unreachable(new: Tokenizer, first: int) -> list[str]:
+    """Pieces from id `first` on whose own text does not encode to themselves."""
+    kin = family(new)
+    added = kin.pieces(new)[first:]
+    ids = kin.spell(new, added)
+    return [piece for i, piece in enumerate(added, start=first) if ids[i - first] != [i]]
+
+
+class _Audit:
+    """Reads texts with every form and gathers what disagrees."""
+
+    def __init__(self, new: Tokenizer, forms: Mapping[str, Codec]):
+        self._new, self._forms, self._normal = new, forms, family(new).normal(new)
+        self.form_ids = self.form_texts = self.round_trip = Finding()
+
+    def read(self, texts: Iterable[str]) -> list[list[int]]:
+        texts = list(texts)
+        ids = self._new.encode_batch(texts)
+        back = self._new.codec.decode_batch(ids)
+        for codec in self._forms.values():
+            self.form_ids = self.form_ids.plus(_where(texts, ids, codec.encode_batch(texts)))
+            other = codec.decode_batch(ids)
+            self.form_texts = self.form_texts.plus(_where(texts, back, other))
+        want = [self._normal(text) for text in texts]
+        self.round_trip = self.round_trip.plus(_where(texts, back, want))
+        return ids
+
+
+def _where(texts: list[str], one: list, other: list) -> Iterator[str]:
+    return (t for t, a, b in zip(texts, one, other, strict=True) if a != b)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    texts = iter(texts)
+    while batch := list(itertools.islice(texts, BATCH)):
+        yield batch

@@ -1,0 +1,225 @@
+"""Adds pieces of a new language to a tokenizer without moving the old ones.
+
+    new = prune(base, pieces, lines, min_count=2)
+    extended, plan = splice(base, new)
+
+New pieces rank below every base piece: a word is first what the base makes of it, then new pieces
+join what stands side by side, the best ranked first. Text of the base language keeps its ids.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import itertools
+import json
+
+from etils import epath
+
+from lrl_jax.vocab.tokenizer.load import family
+from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+NOTHING: frozenset[str] = frozenset()  # one for all words no new piece touches
+
+
+@dataclasses.dataclass(frozen=True)
+class Splice:
+    """How a new vocabulary relates to the old one it extends.
+
+    Attributes:
+      kept: new id -> old id, for pieces both have.
+      added: new id -> the old ids that spell the piece's text, as the base writes it in a sentence.
+    """
+
+    kept: dict[int, int]
+    added: dict[int, tuple[int, ...]]
+    base_fingerprint: str
+    new_fingerprint: str
+
+    @property
+    def size(self) -> int:
+        return len(self.kept) + len(self.added)
+
+    def write(self, path: epath.PathLike) -> None:
+        """Writes JSON; kept ids as runs [new, old, length], for they are mostly one run."""
+        tree = {
+            "base_fingerprint": self.base_fingerprint,
+            "new_fingerprint": self.new_fingerprint,
+            "kept": _runs(self.kept),
+            "added": [[new, *old] for new, old in self.added.items()],
+        }
+        epath.Path(path).write_text(json.dumps(tree) + "\n")
+
+
+def read(path: epath.PathLike) -> Splice:
+    """Reads what `Splice.write` wrote.
+
+    Raises:
+      ValueError: no such file, or not a splice.
+    """
+    try:
+        tree = json.loads(epath.Path(path).read_text())
+        return Splice(
+            kept={new + i: old + i for new, old, length in tree["kept"] for i in range(length)},
+            added={new: tuple(old) for new, *old in tree["added"]},
+            base_fingerprint=tree["base_fingerprint"],
+            new_fingerprint=tree["new_fingerprint"],
+        )
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; `lrl vocab` writes it") from None
+    except (ValueError, KeyError, TypeError) as e:
+        raise ValueError(
+            f"{path}: is not a splice ({e!r}); delete it and run `lrl vocab`"
+        ) from None
+
+
+def identity(tokenizer: Tokenizer) -> Splice:
+    """The splice that adds nothing: a base tokenizer used as it is."""
+    same = tokenizer.fingerprint
+    return Splice({i: i for i in range(tokenizer.size)}, {}, same, same)
+
+
+def splice(base: Tokenizer, pieces: Sequence[str]) -> tuple[Tokenizer, Splice]:
+    """Appends `pieces` to the base, in their order, ranked below all of it.
+
+    Pieces the base has, and repeated ones, are left out: `len(pieces) - len(splice.added)` of them.
+
+    Args:
+      pieces: best first, as the base's family writes them.
+
+    Returns:
+      The new tokenizer, and how its ids relate to the base's.
+
+    Raises:
+      ValueError: a base that cannot be extended, or a piece that no text can contain.
+    """
+    kin = family(base)
+    fresh = unknown(base, pieces)
+    new = kin.extend(base, fresh)
+    return new, Splice(
+        kept={i: i for i in range(base.size)},
+        added={base.size + i: tuple(ids) for i, ids in enumerate(kin.spell(base, fresh))},
+        base_fingerprint=base.fingerprint,
+        new_fingerprint=new.fingerprint,
+    )
+
+
+def unknown(base: Tokenizer, pieces: Iterable[str]) -> list[str]:
+    """The pieces `base` does not have, each once."""
+    known = set(family(base).pieces(base))
+    return [piece for piece in dict.fromkeys(pieces) if piece not in known]
+
+
+def prune(
+    base: Tokenizer,
+    pieces: Sequence[str],
+    texts: Iterable[str],
+    min_count: int,
+    spare: Iterable[str] = (),
+) -> list[str]:
+    """Leaves out, until nothing changes, pieces that would not earn their row.
+
+    Dropped: pieces the base has; pieces whose own text does not come to be one piece; pieces
+    emitted fewer than `min_count` times on `texts`, unless a kept piece is joined from them;
+    pieces emitted on `spare`.
+
+    Args:
+      texts: text of the new language, one text a line.
+      spare: text of the base language that must keep its ids (needed when scripts are shared).
+
+    Returns:
+      What is left, in the given order.
+    """
+    kin = family(base)
+    known = set(kin.pieces(base))
+    left = unknown(base, pieces)
+    ranks = {piece: rank for rank, piece in enumerate(left)}
+    own = Joins(kin.segments(base, left), [1] * len(left), ranks)
+    mine, theirs = (
+        Joins(kin.segments(base, list(count)), list(count.values()), ranks)
+        for count in (kin.words(base, texts), kin.words(base, spare))
+    )
+    while True:
+        here = [(i, piece) for i, piece in enumerate(left) if piece in ranks]
+        gone = {
+            piece
+            for i, piece in here
+            if own.joined[i] != [piece] or theirs.count[piece] or not own.built(i, known)
+        }
+        if not gone:  # rarity is judged once nothing else will move
+            needed = {part for i, piece in here for part in own.met[i] - {piece}}
+            gone = {p for _, p in here if mine.count[p] < min_count and p not in needed}
+        if not gone:
+            return [piece for _, piece in here]
+        for piece in gone:
+            del ranks[piece]
+        for joins in (own, mine, theirs):
+            joins.drop(gone)
+
+
+class Joins:
+    """Words as an extended tokenizer joins them, kept up to date while pieces are taken away.
+
+    Attributes:
+      base: what the base makes of each word.
+      joined: what the extended tokenizer makes of it.
+      met: the new pieces that came to be on the way, the joined ones among them.
+      count: new piece -> how often it is in `joined`, each word as often as it occurs.
+    """
+
+    def __init__(self, base: list[list[str]], occurs: Sequence[int], ranks: Mapping[str, int]):
+        self.base, self._occurs, self._ranks = base, occurs, ranks
+        self.joined: list[list[str]] = [[]] * len(base)
+        self.met: list[frozenset[str]] = [NOTHING] * len(base)
+        self.count: Counter[str] = Counter()
+        self._words: dict[str, set[int]] = {}  # new piece -> the words that meet it
+        for i in range(len(base)):
+            self._join(i)
+
+    def built(self, i: int, known: set[str]) -> bool:
+        """Whether all of word `i` has ids; a character without one would be bytes first."""
+        return all(part in known or part in self._ranks for part in self.base[i])
+
+    def drop(self, gone: Iterable[str]) -> None:
+        """Joins the words anew that met these pieces; the ranks must have lost them already."""
+        words = set().union(*(self._words.pop(piece, ()) for piece in gone))
+        for i in words:
+            for piece in self.joined[i]:
+                self.count[piece] -= self._occurs[i]
+            self._join(i)
+
+    def _join(self, i: int) -> None:
+        self.joined[i], self.met[i] = join(self.base[i], self._ranks)
+        for piece in self.joined[i]:
+            self.count[piece] += self._occurs[i]
+        for piece in self.met[i]:
+            self._words.setdefault(piece, set()).add(i)
+
+
+def join(parts: Sequence[str], ranks: Mapping[str, int]) -> tuple[list[str], frozenset[str]]:
+    """What new pieces make of a word the base has cut into `parts`; and those met on the way.
+
+    >>> got, met = join(["a", "b", "c", "d"], {"ab": 0, "cd": 1, "abcd": 2, "bc": 3})
+    >>> got, sorted(met)
+    (['abcd'], ['ab', 'abcd', 'cd'])
+    """
+    parts = list(parts)
+    met = {part for part in parts if part in ranks}
+    while len(parts) > 1:
+        pairs = [ranks.get(a + b) for a, b in itertools.pairwise(parts)]
+        found = [rank for rank in pairs if rank is not None]
+        if not found:
+            break
+        at = pairs.index(min(found))
+        parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        met.add(parts[at])
+    return parts, frozenset(met) or NOTHING
+
+
+def _runs(kept: dict[int, int]) -> list[list[int]]:
+    runs: list[list[int]] = []
+    for new, old in sorted(kept.items()):
+        if runs and new == runs[-1][0] + runs[-1][2] and old == runs[-1][1] + runs[-1][2]:
+            runs[-1][2] += 1
+        else:
+            runs.append([new, old, 1])
+    return runs

@@ -1,0 +1,312 @@
+"""The byte-level BPE family: tokenizer.json as Llama 3, Qwen, Mistral's Tekken and GPT-2 have it.
+
+Text is cut into words by a pattern, and a word is bytes, each written as one character (a space is
+`Ġ`). The first join of the merge list applies first, so joins appended to the list act only where
+the base has nothing left to join.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+import json
+from typing import Any
+
+from etils import epath
+import tokenizers
+
+from lrl_jax.vocab.tokenizer import ranks
+from lrl_jax.vocab.tokenizer.auto import AutoCodec
+from lrl_jax.vocab.tokenizer.inspection import added_tokens, alphabet, inspect, named, pairs
+from lrl_jax.vocab.tokenizer.types import CONFIG, EXTRAS, JSON, Codec, Tokenizer, fingerprint
+
+FORMS: tuple[str, ...] = (JSON, CONFIG, ranks.RANKS)  # the last only where it gives the same ids
+LONGEST = 256  # bytes; a longer piece is not a word of any language
+SETTINGS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
+BPE = ("dropout", "unk_token", "fuse_unk", "byte_fallback", "ignore_merges")
+
+
+class ByteLevelCodec:
+    """Text to ids by the `tokenizers` library; special tokens in text are read as text.
+
+    Args:
+      form: the content of a tokenizer.json that has been inspected.
+    """
+
+    def __init__(self, form: str):
+        self.fast = tokenizers.Tokenizer.from_str(form)
+        self.fast.no_truncation()
+        self.fast.no_padding()
+        self.fast.encode_special_tokens = True
+
+    def __reduce__(self) -> tuple[type["ByteLevelCodec"], tuple[str]]:
+        return ByteLevelCodec, (self.fast.to_str(),)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        rows = self.fast.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [row.ids for row in rows]
+
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self.fast.decode_batch([list(row) for row in rows], skip_special_tokens=True)
+
+
+# ---------------------------------------------------------------------------- reading
+def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
+    """A tokenizer of `tokenizer.json`; tokenizer_config.json names its bos, eos and pad.
+
+    A tokenizer without a bos (Qwen) gets its eos, which ends one document and so opens the next.
+
+    Raises:
+      ValueError: a file that is not byte-level BPE, is damaged, or could do harm.
+    """
+    if JSON not in files:
+        raise ValueError(f"{where}: holds no {JSON}; take it from the base model's repository")
+    tree = inspect(files[JSON], where)
+    return _tokenizer(tree, files, where)
+
+
+def _tokenizer(tree: Mapping[str, Any], files: Mapping[str, bytes], where: str) -> Tokenizer:
+    names = named(tree, _config(files, where), where)
+    try:
+        codec = ByteLevelCodec(json.dumps(tree))
+    except Exception as e:  # the library raises plain Exception for a file it cannot read
+        raise ValueError(f"{where}: the tokenizers library refuses it: {e}") from None
+    ids = _ids(tree)
+    moved = [name for name, i in ids.items() if codec.fast.token_to_id(name) != i]
+    if moved:  # it numbers added tokens anew, after as many ids as the vocab has pieces
+        got = codec.fast.token_to_id(moved[0])
+        raise ValueError(
+            f"{where}: the tokenizers library reads {moved[0]!r} as id {got}, the file says "
+            f"{ids[moved[0]]}; put its added tokens into the vocab of its model as well"
+        )
+    bos, eos, pad = (ids[name] for name in names)
+    return Tokenizer(
+        family="byte_level",
+        bos_id=bos,
+        eos_id=eos,
+        pad_id=pad,
+        size=max(ids.values()) + 1,
+        fingerprint=fingerprint(files[JSON], "\0".join(names).encode()),
+        controls={token["content"]: token["id"] for token in added_tokens(tree)},
+        files={name: files[name] for name in (JSON, *EXTRAS) if name in files},
+        codec=codec,
+    )
+
+
+def _ids(tree: Mapping[str, Any]) -> dict[str, int]:
+    return tree["model"]["vocab"] | {t["content"]: t["id"] for t in added_tokens(tree)}
+
+
+def _config(files: Mapping[str, bytes], where: str) -> dict[str, Any] | None:
+    """tokenizer_config.json over special_tokens_map.json; None without either."""
+    found: dict[str, Any] = {}
+    there = [name for name in reversed(EXTRAS) if name in files and name.endswith(".json")]
+    for name in there:
+        try:
+            config = json.loads(files[name])
+        except (ValueError, RecursionError) as e:
+            raise ValueError(f"{where}: {name} is not JSON ({e!r}); fetch it again") from None
+        if not isinstance(config, dict):
+            raise ValueError(f"{where}: {name} holds no JSON object; fetch it again")
+        found |= {key: value for key, value in config.items() if value is not None}
+    return found if there else None
+
+
+@functools.lru_cache(maxsize=4)
+def _tree(data: bytes) -> dict[str, Any]:
+    """The content of a file that was inspected when its tokenizer was made; not to be changed."""
+    return json.loads(data)
+
+
+def tree_of(tokenizer: Tokenizer) -> Mapping[str, Any]:
+    """The tokenizer's tokenizer.json, read."""
+    return _tree(tokenizer.files[JSON])
+
+
+def _fast(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    assert isinstance(tokenizer.codec, ByteLevelCodec)
+    return tokenizer.codec.fast
+
+
+# ---------------------------------------------------------------------------- words and pieces
+def words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
+    """What the tokenizer's own normaliser and pre-tokenizer make of text, in the byte alphabet."""
+    cut, normalise = _fast(tokenizer).pre_tokenizer, normal(tokenizer)
+    count: Counter[str] = Counter()
+    for text in texts:
+        count.update(word for word, _ in cut.pre_tokenize_str(normalise(text)))
+    return count
+
+
+def spell(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
+    """Ids of words and pieces in the byte alphabet; these need not be whole characters."""
+    bare = tokenizers.Tokenizer(_fast(tokenizer).model)
+    return [row.ids for row in bare.encode_batch_fast(list(words), add_special_tokens=False)]
+
+
+def segments(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[str]]:
+    """The same as pieces; every byte has one."""
+    names = pieces(tokenizer)
+    return [[names[i] for i in ids] for ids in spell(tokenizer, words)]
+
+
+def pieces(tokenizer: Tokenizer) -> list[str]:
+    """Every piece, by id; '' where an id has none."""
+    found = [""] * tokenizer.size
+    for piece, i in _ids(tree_of(tokenizer)).items():
+        found[i] = piece
+    return found
+
+
+def surface(piece: str) -> bytes:
+    """The bytes a piece stands for; an added token that is not in the byte alphabet is text.
+
+    >>> surface("Ġthe"), surface("<▁end>").decode()
+    (b' the', '<▁end>')
+    """
+    known = _bytes()
+    if all(c in known for c in piece):
+        return bytes(known[c] for c in piece)
+    return piece.encode()
+
+
+def written(surface: bytes) -> str:
+    """Bytes as pieces and words write them.
+
+    >>> written(" né".encode())
+    'ĠnÃ©'
+    """
+    known = alphabet()
+    return "".join(known[byte] for byte in surface)
+
+
+def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
+    """What should come back of a text: itself, or what the normaliser makes of it (Qwen: NFC)."""
+    normaliser = _fast(tokenizer).normalizer
+    return normaliser.normalize_str if normaliser is not None else lambda text: text
+
+
+@functools.cache
+def _bytes() -> dict[str, int]:
+    return {c: byte for byte, c in alphabet().items()}
+
+
+# ---------------------------------------------------------------------------- extending
+def extend(tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
+    """Appends `pieces` to the vocabulary, and their joins to the merges, in their order.
+
+    A piece is joined from any two pieces its bytes are made of, as in tiktoken. Added tokens keep
+    their ids by standing in the vocabulary too: the library numbers them after it otherwise.
+
+    Raises:
+      ValueError: a piece that is not in the byte alphabet, or that no two pieces make up.
+    """
+    tree = tree_of(tokenizer)
+    model, first = tree["model"], tokenizer.size
+    old = _ids(tree)
+    fresh = [piece for piece in dict.fromkeys(pieces) if piece not in old]
+    known = ranks.mergeable(tree) | {piece: first + n for n, piece in enumerate(fresh)}
+    joins: list[tuple[str, str]] = []
+    for piece in fresh:
+        _check(piece)
+        found = ranks.splits(piece, known)
+        if not found and not model.get("ignore_merges"):
+            raise ValueError(
+                f"{piece!r} ({surface(piece).decode(errors='replace')!r}) cannot be joined from "
+                "two pieces of the vocabulary; add the parts it is made of before it"
+            )
+        joins += found
+    _stay_text(tokenizer)
+    spaced = any(isinstance(merge, str) for merge in model["merges"][:1])
+    new = {
+        **tree,
+        "model": {
+            **model,
+            "vocab": old | {piece: known[piece] for piece in fresh},
+            "merges": model["merges"] + [" ".join(j) if spaced else list(j) for j in joins],
+        },
+    }
+    data = json.dumps(new, ensure_ascii=False, separators=(",", ":")).encode()
+    return _tokenizer(new, {**tokenizer.files, JSON: data}, "extended tokenizer")
+
+
+def _check(piece: str) -> None:
+    if not 0 < len(piece) <= LONGEST or not all(c in _bytes() for c in piece):
+        raise ValueError(
+            f"{piece!r} cannot be a piece: want 1 to {LONGEST} bytes as byte-level tokenizers "
+            "write them, a space as Ġ"
+        )
+
+
+def _stay_text(tokenizer: Tokenizer) -> None:
+    """Refuses a special token that text would become once it stands in the vocabulary."""
+    model = tree_of(tokenizer)["model"]
+    if not model.get("ignore_merges"):
+        return
+    names = [t["content"] for t in added_tokens(tree_of(tokenizer))]
+    whole = [n for n in names if n not in model["vocab"] and [*words(tokenizer, [n])] == [n]]
+    if whole:
+        raise ValueError(
+            f"the base tokenizer takes words whole (ignore_merges) and would read {whole[0]!r} in "
+            "text as the control token of that name; rename that token in tokenizer.json"
+        )
+
+
+def altered(base: Tokenizer, new: Tokenizer) -> list[str]:
+    """Base pieces and joins that are something else in `new`, and settings, in brackets."""
+    old, now = pieces(base), pieces(new)
+    changed = [p for i, p in enumerate(old) if p and now[i : i + 1] != [p]]
+    one, other = tree_of(base), tree_of(new)
+    kinds = added_tokens(other)
+    changed += [token["content"] for token in added_tokens(one) if token not in kinds]
+    joins = zip(pairs(one["model"]), pairs(other["model"]), strict=False)
+    changed += ["".join(want) for want, got in joins if want != got]
+    changed += ["".join(lost) for lost in pairs(one["model"])[len(other["model"]["merges"]) :]]
+    changed += [f"({key})" for key in SETTINGS if one.get(key) != other.get(key)]
+    changed += [f"({key})" for key in BPE if one["model"].get(key) != other["model"].get(key)]
+    ends = ("bos_id", "eos_id", "pad_id")
+    return changed + [f"({key})" for key in ends if getattr(base, key) != getattr(new, key)]
+
+
+# ---------------------------------------------------------------------------- writing
+def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
+    """Writes tokenizer.json, tokenizer_config.json and, where it is equal, tokenizer.tiktoken.
+
+    tokenizer_config.json is the base's, but names PreTrainedTokenizerFast: the classes of single
+    models (Qwen2Tokenizer) bring their own pre-tokenizer instead of reading the one in the file.
+    Beside a config.json of model_type qwen2, transformers 5 takes that class all the same.
+    """
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in tokenizer.files.items():
+        (folder / name).write_bytes(data)
+    config = json.dumps(_written_config(tokenizer), indent=2, ensure_ascii=False)
+    (folder / CONFIG).write_text(config + "\n")
+    lines = ranks.lines(tree_of(tokenizer))
+    if lines is not None:
+        (folder / ranks.RANKS).write_bytes(lines)
+    else:
+        (folder / ranks.RANKS).unlink(missing_ok=True)
+
+
+def forms(folder: epath.PathLike) -> dict[str, Codec]:
+    """tokenizer.json as transformers reads it, and tokenizer.tiktoken if there is one."""
+    found: dict[str, Codec] = {JSON: AutoCodec(folder)}
+    if (epath.Path(folder) / ranks.RANKS).exists():
+        found[ranks.RANKS] = ranks.read(folder)
+    return found
+
+
+def _written_config(tokenizer: Tokenizer) -> dict[str, Any]:
+    names = pieces(tokenizer)
+    guessed = {"eos_token": names[tokenizer.eos_id]}
+    if tokenizer.bos_id != tokenizer.eos_id:
+        guessed["bos_token"] = names[tokenizer.bos_id]
+    base = json.loads(tokenizer.files[CONFIG]) if CONFIG in tokenizer.files else guessed
+    kept = {key: value for key, value in base.items() if key != "auto_map"}  # code of others
+    for key, value in kept.items():
+        if key.endswith("_token") and isinstance(value, dict):
+            kept[key] = value.get("content")  # the flags stand in tokenizer.json
+    return kept | {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,
+    }

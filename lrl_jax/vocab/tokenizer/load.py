@@ -1,0 +1,95 @@
+"""Loads a tokenizer of any family from its files: the door to everything in this room.
+
+tokenizer = load("runs/korean/vocab")
+tokenizer.decode(tokenizer.encode("서울에 갑니다")) == "서울에 갑니다"
+"""
+
+from collections.abc import Mapping
+import os
+
+from etils import epath
+
+from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
+from lrl_jax.vocab.tokenizer.codecs import SentencePieceCodec
+from lrl_jax.vocab.tokenizer.types import (
+    EXTRAS,
+    JSON,
+    MAX_BYTES,
+    MODEL,
+    Family,
+    Tokenizer,
+    is_tiktoken,
+)
+
+
+def family(tokenizer: Tokenizer) -> Family:
+    """The module that knows tokenizers of this kind."""
+    return _module(tokenizer.family)
+
+
+def load(path: epath.PathLike) -> Tokenizer:
+    """Loads a tokenizer: a folder, a SentencePiece `.model`, or a byte-level tokenizer.json.
+
+    Raises:
+      ValueError: no such file, or one that is not a usable tokenizer.
+    """
+    return from_files(read(path), str(path))
+
+
+def present(folder: epath.Path) -> bool:
+    """Whether a folder holds a tokenizer."""
+    return any(_there(folder / name) for name in (MODEL, JSON))
+
+
+def read(path: epath.PathLike) -> dict[str, bytes]:
+    """The files of the tokenizer that `path` (a file, or a folder with others) names."""
+    path = epath.Path(path)
+    if not path.is_dir():
+        if not path.exists():
+            raise ValueError(
+                f"{path}: no such file; want a SentencePiece .model, a tokenizer.json or a folder"
+            )
+        return {JSON if path.suffix == ".json" else MODEL: _bytes(path)}
+    files = {name: _bytes(path / name) for name in (MODEL, JSON, *EXTRAS) if _there(path / name)}
+    if MODEL not in files and JSON not in files:
+        raise ValueError(
+            f"{path}: holds no {MODEL} and no {JSON}; take them from the base model's repository"
+        )
+    return files
+
+
+def from_files(files: Mapping[str, bytes], where: str = "tokenizer") -> Tokenizer:
+    """A tokenizer of its files by name; `where` names them in errors.
+
+    A `tokenizer.model` in tiktoken's form, as Llama 3 has, is passed over for tokenizer.json.
+    """
+    model = files.get(MODEL)
+    if model is not None and not (JSON in files and is_tiktoken(model)):
+        return _module("sentencepiece").from_files(files, where)
+    return _module("byte_level").from_files(files, where)
+
+
+def from_bytes(model: bytes, where: str = "tokenizer model") -> Tokenizer:
+    """A tokenizer of the bytes of a SentencePiece `.model` file."""
+    return from_files({MODEL: model}, where)
+
+
+def share_cores(threads: int) -> None:
+    """Lets a call take so many threads, in a process that is one of many; before the first call."""
+    os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizers library
+    SentencePieceCodec.threads = threads
+
+
+def _module(name: str) -> Family:
+    return sentencepieces if name == "sentencepiece" else byte_level
+
+
+def _there(path: epath.Path) -> bool:
+    return path.exists() and not path.is_dir()
+
+
+def _bytes(path: epath.Path) -> bytes:
+    size = path.stat().length
+    if size > MAX_BYTES:
+        raise ValueError(f"{path}: {size} bytes is no tokenizer; want at most {MAX_BYTES}")
+    return path.read_bytes()

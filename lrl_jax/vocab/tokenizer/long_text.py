@@ -1,0 +1,104 @@
+"""Texts of many megabytes as ids, in bounded memory, with the ids of the whole.
+
+A tokenizer takes some hundred bytes for every character it is given at once. So a long text is
+given to it in stretches, cut between two characters over which nothing reaches: no piece of a
+SentencePiece vocabulary has them side by side, or a byte-level pattern ends a word there. Where
+that is not known (a unigram model, a pattern that is not well known) it stays whole.
+"""
+
+from collections.abc import Callable, Iterator
+import functools
+import itertools
+import json
+import re
+
+import numpy as np
+import sentencepiece
+
+from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec
+from lrl_jax.vocab.tokenizer.inspection import added_tokens
+from lrl_jax.vocab.tokenizer.sentencepieces import Piece, parse, proto_of
+from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Codec, Tokenizer
+
+LONG = 1 << 16  # characters; a shorter text is tokenised whole
+STRETCH = 1 << 14  # characters, and those up to a place to cut; longer ones take longer a token
+AT_ONCE = 64  # stretches given to the tokenizer together
+ENDS = " \n.,!?。，、！？"  # what ends a word that a letter stands before
+
+Ends = Callable[[str, str], bool]  # whether a text can be cut between two characters
+
+
+def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
+    """The ids of `text`, those of `tokenizer.encode`, as int32."""
+    if tokenizer.family == "sentencepiece":
+        text = _normal(tokenizer, text)
+        codec, ends = _bare(tokenizer.files[MODEL])
+    else:
+        codec, ends = tokenizer.codec, _word_ends(tokenizer.files[JSON])
+    found, cut = [], stretches(text, ends, STRETCH)
+    while some := list(itertools.islice(cut, AT_ONCE)):
+        rows = codec.encode_batch(some)
+        every = itertools.chain.from_iterable(rows)
+        found.append(np.fromiter(every, np.int32, sum(map(len, rows))))
+    return np.concatenate([np.zeros(0, np.int32), *found])
+
+
+def stretches(text: str, ends: Ends, size: int) -> Iterator[str]:
+    """The text in stretches of `size` characters and a few more.
+
+    >>> [*stretches("ab ab ab", lambda left, right: right == " ", size=1)]
+    ['ab', ' ab', ' ab']
+    """
+    start = 0
+    while start < len(text):
+        end = start + size
+        while end < len(text) and not ends(text[end - 1], text[end]):
+            end += 1
+        yield text[start:end]
+        start = end
+
+
+# ---------------------------------------------------------------------------- SentencePiece
+def _normal(tokenizer: Tokenizer, text: str) -> str:
+    """The text as its pieces spell it: spaces as their mark, the dummy prefix in front."""
+    proto = proto_of(tokenizer)
+    spec = proto.normalizer_spec
+    own = any(piece.type == Piece.Type.USER_DEFINED for piece in proto.pieces)
+    if spec.precompiled_charsmap or spec.remove_extra_whitespaces or own:
+        known = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.files[MODEL])
+        return known.normalize(text)
+    prefix = " " if text and spec.add_dummy_prefix else ""
+    return (prefix + text).replace(" ", SPACE) if spec.escape_whitespaces else prefix + text
+
+
+@functools.lru_cache(maxsize=2)
+def _bare(model: bytes) -> tuple[Codec, Ends]:
+    """The tokenizer without its normaliser, and where text it has gone through can be cut."""
+    proto = parse(model)
+    side_by_side = {pair for p in proto.pieces for pair in itertools.pairwise(p.piece)}
+    known = {piece.piece for piece in proto.pieces}
+    spec = proto.trainer_spec
+    bpe, fallback = spec.model_type == spec.BPE, spec.byte_fallback
+    proto.normalizer_spec.Clear()
+    proto.normalizer_spec.add_dummy_prefix = False
+    proto.normalizer_spec.remove_extra_whitespaces = False
+    proto.normalizer_spec.escape_whitespaces = False
+
+    def ends(left: str, right: str) -> bool:
+        alone = fallback or (left in known and right in known)  # unknown neighbours are one piece
+        return bpe and alone and (left, right) not in side_by_side
+
+    return SentencePieceCodec(proto.SerializeToString()), ends
+
+
+# ---------------------------------------------------------------------------- byte-level BPE
+@functools.lru_cache(maxsize=2)
+def _word_ends(form: bytes) -> Ends:
+    """After a letter, before a space or a stop: every well-known pattern ends a word there."""
+    tree = json.loads(form)
+    patterns = re.findall(r'"Regex": ("(?:[^"\\]|\\.)*")', json.dumps(tree.get("pre_tokenizer")))
+    added = "".join(f"{token['content']}\0" for token in added_tokens(tree))
+    reach_over = re.search(rf"[^\W\d_][{re.escape(ENDS)}]", added)
+    if {json.loads(one) for one in patterns} - patterns.well_known() or reach_over:
+        return lambda left, right: False
+    return lambda left, right: left.isalpha() and right in ENDS

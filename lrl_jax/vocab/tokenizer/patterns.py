@@ -1,0 +1,86 @@
+r"""Holds the patterns by which byte-level tokenizers cut text before any merge.
+
+`\p{L}+` ends a word at every combining mark, and abugidas write vowels as marks: no number of
+merges gets such a language below its count of pre-tokens. With `[\p{L}\p{M}]+` marks stay with
+their letters, and text without marks is cut as before.
+"""
+
+from collections.abc import Mapping
+import functools
+import re
+from typing import Any
+
+# By the tokenizer that first came with them; many others use the same.
+PATTERNS = {
+    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "llama3": (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+    "qwen2": (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+    "tekken": (
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+        r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+        r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+}
+# What a pattern is read by: a class opened (a bracket right after it is a letter), closed, escapes.
+PART = re.compile(r"\\[pP]\{[^}]*\}|\\.|\[\^?\]?|\]|.", re.DOTALL)
+
+
+def keeping_marks(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """`mark_aware` for the content of a tokenizer.json; only its pre-tokenizer changes.
+
+    GPT-2's pattern, which ByteLevel has built in, is written out so that it can change.
+    """
+    parts = _rewritten(tree.get("pre_tokenizer") or {})
+    whole = parts[0] if len(parts) == 1 else {"type": "Sequence", "pretokenizers": parts}
+    return {**tree, "pre_tokenizer": whole} if parts != [{}] else dict(tree)
+
+
+def aware(pattern: str) -> str:
+    r"""A pattern whose letters take the marks that follow them; once done it stays the same.
+
+    >>> print(aware(r" ?\p{L}+|[^\s\p{L}]+"))
+     ?[\p{L}\p{M}]+|[^\s\p{L}\p{M}]+
+    """
+    if r"\p{M" in pattern:
+        return pattern
+    out, depth = [], 0
+    for part in PART.findall(pattern):
+        if part == r"\p{L}":
+            part = r"\p{L}\p{M}" if depth else r"[\p{L}\p{M}]"
+        elif part == r"\P{L}":
+            part = r"[^\p{L}\p{M}]"  # a class within a class, where it stands in one
+        elif part[0] == "[":
+            depth += 1
+        elif part == "]" and depth:
+            depth -= 1
+        out.append(part)
+    return "".join(out)
+
+
+@functools.cache
+def well_known() -> frozenset[str]:
+    """Patterns that finish on any text: those of `PATTERNS`, mark-aware or not."""
+    return frozenset(p for pattern in PATTERNS.values() for p in (pattern, aware(pattern)))
+
+
+def _rewritten(node: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A pre-tokenizer's parts in order; a whole one comes back as a list of one."""
+    kind = node.get("type")
+    if kind == "Sequence":
+        parts = [part for child in node["pretokenizers"] for part in _rewritten(child)]
+        return [{**node, "pretokenizers": parts}]
+    if kind == "ByteLevel" and node.get("use_regex", True):
+        return [_split(aware(PATTERNS["gpt2"])), {**node, "use_regex": False}]
+    if kind == "Split" and "Regex" in node["pattern"]:
+        return [{**node, "pattern": {"Regex": aware(node["pattern"]["Regex"])}}]
+    return [dict(node)]
+
+
+def _split(pattern: str) -> dict[str, Any]:
+    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}

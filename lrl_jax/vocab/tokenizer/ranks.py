@@ -1,0 +1,154 @@
+"""The tiktoken form of a byte-level tokenizer: a line a piece, its bytes in base64 and its rank.
+
+tiktoken joins two parts when their bytes together are a piece, the lowest rank first, where
+tokenizer.json lists the joins. Both come to the same only for some tokenizers; `lines` knows which.
+"""
+
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+import itertools
+import json
+from typing import Any
+
+from etils import epath
+import tokenizers
+
+from lrl_jax.vocab.tokenizer.inspection import added_tokens, alphabet, pairs
+from lrl_jax.vocab.tokenizer.patterns import PATTERNS, well_known
+from lrl_jax.vocab.tokenizer.types import JSON
+
+RANKS = "tokenizer.tiktoken"
+NORMALISERS = {None: None, "NFC": tokenizers.normalizers.NFC}
+
+
+class TiktokenCodec:
+    """Text to ids by tiktoken; control tokens in text are read as text.
+
+    Args:
+      ranks: the content of tokenizer.tiktoken.
+      tree: the content of tokenizer.json, which has what the ranks leave open: how text is
+        normalised and cut, and tokens that stand whole in text.
+    """
+
+    def __init__(self, ranks: bytes, tree: Mapping[str, Any]):
+        import tiktoken
+
+        found = dict(_read(ranks))
+        self._whole = {t["content"]: t["id"] for t in added_tokens(tree) if not t["special"]}
+        self._text = {*found.values(), *self._whole.values()}
+        self._normaliser = NORMALISERS[_kind(tree.get("normalizer"))]
+        self._encoding = tiktoken.Encoding(
+            RANKS,
+            pat_str=_pattern(tree) or "",
+            mergeable_ranks=found,
+            special_tokens=self._whole,
+        )
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        if self._normaliser is not None:
+            texts = [self._normaliser().normalize_str(text) for text in texts]
+        whole = set(self._whole)
+        return self._encoding.encode_batch(
+            list(texts), allowed_special=whole, disallowed_special=()
+        )
+
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self._encoding.decode_batch([[i for i in row if i in self._text] for row in rows])
+
+
+def read(folder: epath.PathLike) -> TiktokenCodec:
+    """The tiktoken form in a folder, which holds tokenizer.json beside it."""
+    folder = epath.Path(folder)
+    return TiktokenCodec((folder / RANKS).read_bytes(), json.loads((folder / JSON).read_bytes()))
+
+
+def lines(tree: Mapping[str, Any]) -> bytes | None:
+    """An inspected tokenizer.json as ranks; None where tiktoken would not give the same ids.
+
+    It does when the joins stand in the order of the ids they give, and every piece is what its
+    own bytes come to, or is taken whole (`ignore_merges`) with all its splits among the joins:
+    whatever two parts tiktoken then joins first, the listed joins do so too.
+    """
+    vocab = mergeable(tree)
+    joins = pairs(tree["model"])
+    ids = [vocab.get(left + right, -1) for left, right in joins]
+    sorted_ = all(a <= b for a, b in itertools.pairwise(ids)) and -1 not in ids
+    if not (sorted_ and _pattern(tree) and _plain(tree) and _complete(tree, vocab, joins)):
+        return None
+    byte = {c: b for b, c in alphabet().items()}
+    ranked = sorted(vocab.items(), key=lambda item: item[1])
+    coded = ((base64.b64encode(bytes(byte[c] for c in piece)), i) for piece, i in ranked)
+    return b"".join(b"%s %d\n" % line for line in coded)
+
+
+def mergeable(tree: Mapping[str, Any]) -> dict[str, int]:
+    """The pieces text is made of: the vocabulary without added tokens."""
+    added = {token["content"] for token in added_tokens(tree)}
+    return {piece: i for piece, i in tree["model"]["vocab"].items() if piece not in added}
+
+
+def splits(piece: str, known: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Every way to join a piece from two known ones.
+
+    Where two splits overlap in a text, tiktoken takes the left one. The order here does so too: a
+    split whose right part opens the piece again stands first, then longer left parts.
+
+    >>> splits("ababa", {"ab": 0, "aba": 1, "ba": 2})
+    [('ab', 'aba'), ('aba', 'ba')]
+    """
+    cuts = ((piece[:at], piece[at:]) for at in range(1, len(piece)))
+    found = [(left, right) for left, right in cuts if left in known and right in known]
+    return sorted(found, key=lambda cut: (not piece.startswith(cut[1]), -len(cut[0])))
+
+
+def _read(ranks: bytes) -> Iterator[tuple[bytes, int]]:
+    for line in ranks.splitlines():
+        try:
+            piece, rank = line.split()
+            yield base64.b64decode(piece, validate=True), int(rank)
+        except ValueError:
+            raise ValueError(
+                f"{RANKS}: {line!r:.80} is no piece in base64 with its rank; run `lrl vocab` again"
+            ) from None
+
+
+def _pattern(tree: Mapping[str, Any]) -> str | None:
+    """The one pattern that cuts text, if both libraries are known to read it alike."""
+    node = tree["pre_tokenizer"]
+    parts = node["pretokenizers"] if node["type"] == "Sequence" else [node]
+    kinds, built_in = [part["type"] for part in parts], parts[-1].get("use_regex", True)
+    if kinds == ["ByteLevel"] and built_in:
+        return PATTERNS["gpt2"]
+    if kinds != ["Split", "ByteLevel"] or built_in:
+        return None
+    pattern = parts[0]["pattern"].get("Regex")
+    how = (str(parts[0]["behavior"]).lower(), parts[0].get("invert", False))
+    whole = how in (("isolated", False), ("removed", True))  # the patterns match all of any text
+    return pattern if whole and pattern in well_known() else None
+
+
+def _plain(tree: Mapping[str, Any]) -> bool:
+    """Whether tokens that stand whole in text do so without conditions, and how text is normal."""
+    whole = [t for t in added_tokens(tree) if not t["special"]]
+    names = [token["content"] for token in whole]
+    conditions = ("single_word", "lstrip", "rstrip", "normalized")
+    alone = not any(token.get(key) for token in whole for key in conditions)
+    nested = any(a != b and b.startswith(a) for a in names for b in names)
+    return alone and not nested and _kind(tree.get("normalizer")) in NORMALISERS
+
+
+def _complete(
+    tree: Mapping[str, Any], vocab: Mapping[str, int], joins: Sequence[tuple[str, str]]
+) -> bool:
+    model = tokenizers.models.BPE(dict(tree["model"]["vocab"]), list(joins))
+    names = list(vocab)
+    rows = tokenizers.Tokenizer(model).encode_batch_fast(names, add_special_tokens=False)
+    split = [piece for piece, row in zip(names, rows, strict=True) if row.ids != [vocab[piece]]]
+    if not tree["model"].get("ignore_merges"):
+        return not split
+    listed = set(joins)
+    return all(cut in listed for piece in split for cut in splits(piece, vocab))
+
+
+def _kind(node: Mapping[str, Any] | None) -> str | None:
+    return node["type"] if node else None

@@ -1,0 +1,364 @@
+"""The SentencePiece BPE family: Llama 1 and 2, Mistral v1, and what `learn.train` makes.
+
+SentencePiece joins the best scored pair first, so pieces scored below every base piece act only
+where the base has nothing left to join. The `tokenizers` library joins by rank instead: `fast_form`
+is the same tokenizer for it, and `prove` compares the two.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import json
+from typing import Any
+
+from etils import epath
+from google.protobuf.message import DecodeError
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+
+from lrl_jax.vocab.tokenizer.auto import AutoCodec
+from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec, WordCodec, apart
+from lrl_jax.vocab.tokenizer.types import (
+    CONFIG,
+    EXTRAS,
+    JSON,
+    MODEL,
+    Codec,
+    Tokenizer,
+    fingerprint,
+    not_a_tokenizer,
+)
+
+FORMS: tuple[str, ...] = (MODEL, JSON, CONFIG)
+EXACT = float(1 << 24)  # float32 holds every integer up to here; scores are float32
+SPACES = 1 << 30  # more spaces than a text begins with
+LONGEST = 64  # a piece longer than this is not a word of any language
+# What a tokenizer_config.json may carry over from the base; the rest follows from the model.
+CARRIED = ("chat_template", "model_max_length", "add_bos_token", "add_eos_token", "padding_side")
+spm: Any = sentencepiece_model_pb2  # its classes are made on import: type checkers see none
+Piece = spm.ModelProto.SentencePiece
+CONTROLS = (Piece.Type.CONTROL, Piece.Type.UNKNOWN)
+
+
+# ---------------------------------------------------------------------------- reading
+def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
+    """A tokenizer of `tokenizer.model`; tokens that only tokenizer.json has become its pieces.
+
+    Raises:
+      ValueError: a model that is damaged, has no bos or eos, or disagrees with its tokenizer.json.
+    """
+    model = _with_added(files, where)
+    proto = parse(model, where)
+    try:
+        codec = WordCodec(model) if apart(proto) else SentencePieceCodec(model)
+    except RuntimeError as e:
+        raise ValueError(f"{where}: sentencepiece refuses it ({e}); fetch the file again") from None
+    known = codec.processor
+    bos, eos, pad = known.bos_id(), known.eos_id(), known.pad_id()
+    if bos < 0 or eos < 0:
+        raise ValueError(
+            f"{where}: has no {'bos' if bos < 0 else 'eos'} piece, which Llama models need; "
+            "train it with bos_id=1, eos_id=2"
+        )
+    return Tokenizer(
+        family="sentencepiece",
+        bos_id=bos,
+        eos_id=eos,
+        pad_id=pad if pad >= 0 else eos,
+        size=len(proto.pieces),
+        fingerprint=fingerprint(model),
+        controls={p.piece: i for i, p in enumerate(proto.pieces) if p.type in CONTROLS},
+        files={name: files[name] for name in EXTRAS if name in files} | {MODEL: model},
+        codec=codec,
+    )
+
+
+def parse(model: bytes, where: str = "tokenizer model") -> Any:
+    """Reads the bytes of a `.model` file as the protocol buffer they are.
+
+    Raises:
+      ValueError: they are something else, and what that something looks like.
+    """
+    if guess := not_a_tokenizer(model):
+        raise ValueError(f"{where}: {guess}; want a SentencePiece .model file")
+    if model.lstrip()[:1] in (b"{", b"["):
+        raise ValueError(f"{where}: is JSON; name it tokenizer.json if it is one")
+    proto = spm.ModelProto()
+    try:
+        proto.ParseFromString(model)
+    except DecodeError:
+        raise ValueError(f"{where}: is not a SentencePiece model, or is cut short") from None
+    pieces = [piece.piece for piece in proto.pieces]
+    if not pieces:
+        raise ValueError(f"{where}: is a SentencePiece model without pieces; fetch the file again")
+    if len(set(pieces)) < len(pieces) or "" in pieces:
+        raise ValueError(f"{where}: has empty or repeated pieces; it is damaged, fetch it again")
+    return proto
+
+
+def proto_of(tokenizer: Tokenizer) -> Any:
+    """The tokenizer's model, parsed."""
+    return parse(tokenizer.files[MODEL])
+
+
+def _with_added(files: Mapping[str, bytes], where: str) -> bytes:
+    """The model, with the tokens that people add to tokenizer.json alone (`<|im_start|>`)."""
+    model = files[MODEL]
+    if JSON not in files or not_a_tokenizer(model):
+        return model
+    proto = parse(model, where)
+    try:
+        form = json.loads(files[JSON])
+        added = {token["id"]: token for token in form.get("added_tokens", [])}
+        vocab = form["model"]["vocab"]
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f"{where}/{JSON}: cannot be read ({e!r}); fetch it again") from None
+    size = len(proto.pieces)
+    wrong = [
+        t["content"] for i, t in added.items() if i < size and proto.pieces[i].piece != t["content"]
+    ]
+    beyond = sorted(i for i in added if i >= size)
+    if wrong or beyond != [*range(size, size + len(beyond))] or len(vocab) > size + len(beyond):
+        raise ValueError(
+            f"{where}: {JSON} ({len(vocab)} pieces, tokens added {wrong or beyond}) is not the "
+            f"tokenizer of {MODEL} ({size} pieces); remove the one the model was not trained with"
+        )
+    if not beyond:
+        return model
+    pad = json.loads(files.get(CONFIG, b"{}")).get("pad_token")
+    for i in beyond:
+        kind = Piece.CONTROL if added[i].get("special") else Piece.USER_DEFINED
+        proto.pieces.add(piece=added[i]["content"], score=0.0, type=kind)
+        if added[i]["content"] == pad:
+            proto.trainer_spec.pad_id, proto.trainer_spec.pad_piece = i, pad
+    proto.trainer_spec.vocab_size = len(proto.pieces)
+    return proto.SerializeToString(deterministic=True)
+
+
+# ---------------------------------------------------------------------------- words and pieces
+def words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
+    """Words with the space before them: no merge reaches over a space."""
+    del tokenizer
+    return Counter(SPACE + word for text in texts for word in text.split(" ") if word)
+
+
+def spell(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
+    """Ids of words and pieces as they stand inside a sentence, without the dummy prefix."""
+    inside = _without_prefix(tokenizer).SerializeToString()
+    return SentencePieceCodec(inside).encode_batch([word.replace(SPACE, " ") for word in words])
+
+
+def segments(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[str]]:
+    """The same as pieces; a character without a piece stands for itself, not as bytes."""
+    proto = _without_prefix(tokenizer)
+    proto.trainer_spec.byte_fallback = False
+    for piece in proto.pieces:
+        if piece.type == Piece.BYTE:
+            piece.type = Piece.CONTROL
+    known = {piece.piece for piece in proto.pieces}
+    inside = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
+    found = inside.encode([word.replace(SPACE, " ") for word in words], out_type=str)
+    return [[c for part in parts for c in ([part] if part in known else part)] for parts in found]
+
+
+def pieces(tokenizer: Tokenizer) -> list[str]:
+    """Every piece, by id."""
+    return [piece.piece for piece in proto_of(tokenizer).pieces]
+
+
+def surface(piece: str) -> bytes:
+    """The text a piece stands for."""
+    return piece.replace(SPACE, " ").encode()
+
+
+def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
+    """What should come back of a text: the space mark as a space, or what the normaliser makes."""
+    spec = proto_of(tokenizer).normalizer_spec
+    if not (spec.precompiled_charsmap or spec.remove_extra_whitespaces):
+        return lambda text: text.replace(SPACE, " ")
+    known = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.files[MODEL])
+    return lambda text: known.normalize(text).replace(SPACE, " ").lstrip(" ")
+
+
+def _without_prefix(tokenizer: Tokenizer) -> Any:
+    proto = proto_of(tokenizer)
+    proto.normalizer_spec.add_dummy_prefix = False
+    proto.normalizer_spec.remove_extra_whitespaces = False
+    return proto
+
+
+# ---------------------------------------------------------------------------- extending
+def extend(tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
+    """Appends `pieces`, scored below the last ranked base piece, in their order.
+
+    Raises:
+      ValueError: a base that is not BPE, or a piece that no text can contain.
+    """
+    proto = _bpe(tokenizer.files[MODEL])
+    lowest = _last_ranked(proto.pieces)
+    for rank, piece in enumerate(pieces, start=1):
+        _check(piece)
+        proto.pieces.add(piece=piece, score=lowest - rank, type=Piece.NORMAL)
+    proto.trainer_spec.vocab_size = len(proto.pieces)
+    model = proto.SerializeToString(deterministic=True)
+    return from_files({**tokenizer.files, MODEL: model}, "extended tokenizer")
+
+
+def altered(base: Tokenizer, new: Tokenizer) -> list[str]:
+    """Base pieces whose id, kind or score is another; `(normaliser)` when that is."""
+    old, now = proto_of(base), proto_of(new)
+    same = zip(old.pieces, now.pieces, strict=False)
+    changed = [a.piece for a, b in same if (a.piece, a.type, a.score) != (b.piece, b.type, b.score)]
+    changed += [piece.piece for piece in old.pieces[len(now.pieces) :]]
+    return changed + ["(normaliser)"] * (old.normalizer_spec != now.normalizer_spec)
+
+
+def _bpe(model: bytes) -> Any:
+    proto = parse(model)
+    spec = proto.trainer_spec
+    if spec.model_type != spec.BPE:
+        kind = spec.ModelType.Name(spec.model_type).lower()
+        raise ValueError(f"the base tokenizer is a SentencePiece {kind} model; want a BPE model")
+    if spec.treat_whitespace_as_suffix:
+        raise ValueError("the base tokenizer writes spaces after words; want one with ▁ before")
+    return proto
+
+
+def _last_ranked(pieces: Iterable[Piece]) -> float:
+    """The lowest score that ranks a merge.
+
+    Runs of spaces are passed over: Llama 2 gives all of them -1e9, below any rank, where float32
+    could not tell one new score from the next.
+    """
+    scores = [p.score for p in pieces if p.type == Piece.NORMAL and p.piece.strip(SPACE)]
+    lowest = min(scores, default=0.0)
+    if lowest < LONGEST - EXACT:
+        raise ValueError(
+            f"the base tokenizer scores a piece {lowest:g}; below {-EXACT:.0f} float32 cannot "
+            "rank new pieces. Give its merges the scores 0, -1, -2, ..."
+        )
+    return lowest
+
+
+def _check(piece: str) -> None:
+    if not piece or " " in piece or len(piece) > LONGEST:
+        raise ValueError(
+            f"{piece!r} cannot be a piece: want 1 to {LONGEST} characters, a space written as ▁"
+        )
+
+
+# ---------------------------------------------------------------------------- the JSON form
+def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
+    """Writes tokenizer.model, tokenizer.json and tokenizer_config.json: one tokenizer, two forms.
+
+    `transformers.AutoTokenizer.from_pretrained(folder)` loads the JSON form and gives the ids of
+    the model form, bos first. As with every Llama tokenizer there, a literal `</s>` in text is
+    read as the control id, and the text after it starts afresh, unless the caller passes
+    `split_special_tokens=True`; the model form always reads it as text.
+    """
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL).write_bytes(tokenizer.files[MODEL])
+    (folder / JSON).write_text(fast_form(tokenizer).to_str(pretty=False))
+    config = json.dumps(_config(tokenizer), indent=2, ensure_ascii=False, sort_keys=True)
+    (folder / CONFIG).write_text(config + "\n")
+    for name in EXTRAS[1:]:
+        if name in tokenizer.files:
+            (folder / name).write_bytes(tokenizer.files[name])
+
+
+def forms(folder: epath.PathLike) -> dict[str, Codec]:
+    """The JSON form, as transformers reads it."""
+    return {JSON: AutoCodec(folder)}
+
+
+def fast_form(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    """The same tokenizer for the `tokenizers` library, which merges by rank instead of score."""
+    proto = _bpe(tokenizer.files[MODEL])
+    spec = proto.normalizer_spec
+    space = SPACE if spec.escape_whitespaces else " "
+    own: list[str] = [piece.piece for piece in proto.pieces if piece.type == Piece.USER_DEFINED]
+    fast = tokenizers.Tokenizer(
+        models.BPE(
+            vocab={piece.piece: i for i, piece in enumerate(proto.pieces)},
+            merges=_merges(proto.pieces),
+            unk_token=_unknown(proto.pieces),
+            fuse_unk=True,
+            byte_fallback=proto.trainer_spec.byte_fallback,
+            ignore_merges=bool(own),  # a user-defined piece is whole from the start
+        )
+    )
+    fast.normalizer = normalizers.Sequence([*_normalizers(spec, space)])
+    if own:
+        longest_first = "|".join(_escape(piece) for piece in sorted(own, key=len, reverse=True))
+        fast.pre_tokenizer = pre_tokenizers.Split(Regex(longest_first), "isolated")
+    decoder: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    if spec.add_dummy_prefix or spec.remove_extra_whitespaces:
+        decoder.append(decoders.Strip(" ", SPACES if spec.remove_extra_whitespaces else 1, 0))
+    fast.decoder = decoders.Sequence(decoder)
+    special = [p.piece for p in proto.pieces if p.type in (Piece.CONTROL, Piece.UNKNOWN)]
+    fast.add_special_tokens([AddedToken(piece, normalized=False) for piece in special])
+    bos = proto.pieces[tokenizer.bos_id].piece
+    fast.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A",
+        pair=f"{bos} $A {bos}:1 $B:1",
+        special_tokens=[(bos, tokenizer.bos_id)],
+    )
+    return fast
+
+
+def _merges(pieces: Sequence[Piece]) -> list[tuple[str, str]]:
+    """Every way to join two pieces into a third, in the order SentencePiece would.
+
+    Equal scores go left to right there; a longer left part first comes to the same for runs of
+    one character, such as Llama 2's runs of spaces.
+    """
+    scores = {piece.piece: piece.score for piece in pieces if piece.type == Piece.NORMAL}
+    found = [
+        (-score, -cut, piece[:cut], piece[cut:])
+        for piece, score in scores.items()
+        for cut in range(1, len(piece))
+        if piece[:cut] in scores and piece[cut:] in scores
+    ]
+    found.sort(key=lambda merge: merge[:2])
+    return [(left, right) for _, _, left, right in found]
+
+
+def _normalizers(spec: Any, space: str) -> Iterator[normalizers.Normalizer]:
+    if spec.precompiled_charsmap:
+        yield normalizers.Precompiled(spec.precompiled_charsmap)
+    if spec.remove_extra_whitespaces:
+        yield normalizers.Replace(Regex(r"\A +"), "")
+        yield normalizers.Replace(Regex(r" {2,}"), " ")
+        yield normalizers.Replace(Regex(rf"[ {space}]+\z"), "")
+    if spec.add_dummy_prefix:
+        yield normalizers.Prepend(space)
+    if spec.escape_whitespaces:
+        yield normalizers.Replace(" ", SPACE)
+
+
+def _escape(piece: str) -> str:
+    return "".join(rf"\x{{{ord(c):x}}}" for c in piece)
+
+
+def _unknown(pieces: Iterable[Piece]) -> str:
+    return next((p.piece for p in pieces if p.type == Piece.UNKNOWN), "<unk>")
+
+
+def _config(tokenizer: Tokenizer) -> dict[str, Any]:
+    base = json.loads(tokenizer.files.get(CONFIG, b"{}"))
+    proto = proto_of(tokenizer)
+    config = {key: base[key] for key in CARRIED if key in base}
+    config.setdefault("add_bos_token", True)
+    config.setdefault("add_eos_token", False)
+    config |= {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # reads tokenizer.json and adds nothing
+        "bos_token": proto.pieces[tokenizer.bos_id].piece,
+        "eos_token": proto.pieces[tokenizer.eos_id].piece,
+        "unk_token": _unknown(proto.pieces),
+        "clean_up_tokenization_spaces": False,
+    }
+    if tokenizer.pad_id != tokenizer.eos_id:
+        config["pad_token"] = proto.pieces[tokenizer.pad_id].piece
+    return config
