@@ -5,9 +5,9 @@
 No TPU is needed: libtpu compiles on any Linux machine (`pip install -e ".[fit]"`; MaxText wants
 a Python 3.12 of its own with maxtext, jax and the same libtpu). Both get the compiler options of
 lrl_jax/devices/chips.py. A compile takes one to five CPU minutes; what FOLDER (--folder) holds
-already is not made again unless --fresh is given. Prints a line a setting: estimated milliseconds for 4,096
-tokens of one chip, all included, what they go to, and GiB a chip; then the ratio of the best of
-both, ours being held to no more memory than theirs.
+already is not made again unless --fresh is given. Prints a line a setting: estimated milliseconds
+for 4,096 tokens of one chip, all included, what they go to, and GiB a chip; then the ratio of the
+best of both, ours being held to no more memory than theirs.
 """
 
 import argparse

@@ -96,9 +96,9 @@ def _bare(model: bytes) -> tuple[Codec, Ends]:
 def _word_ends(form: bytes) -> Ends:
     """After a letter, before a space or a stop: every well-known pattern ends a word there."""
     tree = json.loads(form)
-    patterns = re.findall(r'"Regex": ("(?:[^"\\]|\\.)*")', json.dumps(tree.get("pre_tokenizer")))
+    written = re.findall(r'"Regex": ("(?:[^"\\]|\\.)*")', json.dumps(tree.get("pre_tokenizer")))
     added = "".join(f"{token['content']}\0" for token in added_tokens(tree))
     reach_over = re.search(rf"[^\W\d_][{re.escape(ENDS)}]", added)
-    if {json.loads(one) for one in patterns} - patterns.well_known() or reach_over:
+    if {json.loads(one) for one in written} - patterns.well_known() or reach_over:
         return lambda left, right: False
     return lambda left, right: left.isalpha() and right in ENDS
