@@ -15,6 +15,7 @@ import re
 import numpy as np
 import sentencepiece
 
+from lrl_jax.vocab.tokenizer import patterns
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec
 from lrl_jax.vocab.tokenizer.inspection import added_tokens
 from lrl_jax.vocab.tokenizer.sentencepieces import Piece, parse, proto_of
