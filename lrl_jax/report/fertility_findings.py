@@ -15,8 +15,8 @@ HAN = {"Hani": "Han", "Hans": "Han, simplified", "Hant": "Han, traditional"}
 NAMES = {**HAN, "Jpan": "Japanese", "Kore": "Korean", "Hang": "Hangul", "": "unknown"}
 
 
-class Report:
-    """The rows, looked up by tokenizer and language.
+class FertilityFindings:
+    """Holds the rows of a fertility report, looked up by tokenizer and language.
 
     Attributes:
       reference: the language of parity among them; '' where there is none.
@@ -74,7 +74,7 @@ class Report:
         return row.lines < WHOLE * self.row(row.tokenizer, self.reference).lines
 
 
-def subtitle(r: Report) -> str:
+def subtitle(r: FertilityFindings) -> str:
     """What was measured."""
     codes = {row.script for row in r.rows if row.script}
     size = sum(row.bytes for row in r.of(r.tokenizers[0]))
@@ -87,7 +87,7 @@ def subtitle(r: Report) -> str:
     return ", ".join(parts)
 
 
-def findings(r: Report) -> list[str]:
+def sentences(r: FertilityFindings) -> list[str]:
     """A sentence a finding, those about all languages first."""
     out = list(_parities(r))
     for name in r.tokenizers[1:]:
@@ -99,7 +99,7 @@ def findings(r: Report) -> list[str]:
     return out + list(_missing(r))
 
 
-def legend(r: Report) -> Iterator[tuple[str, str]]:
+def legend(r: FertilityFindings) -> Iterator[tuple[str, str]]:
     """What each column is."""
     if r.parity:
         yield (
@@ -145,7 +145,7 @@ def script_name(code: str) -> str:
 
 
 # ---------------------------------------------------------------------------- findings
-def _parities(r: Report) -> Iterator[str]:
+def _parities(r: FertilityFindings) -> Iterator[str]:
     """How unequal the languages are under each tokenizer."""
     if not r.parity:
         return
@@ -168,14 +168,14 @@ def _parities(r: Report) -> Iterator[str]:
         )
 
 
-def changed(r: Report, name: str) -> tuple[list[Row], list[Row]]:
+def changed(r: FertilityFindings, name: str) -> tuple[list[Row], list[Row]]:
     """Languages that take fewer tokens than under the first tokenizer, and more; most so first."""
     rows = sorted(r.of(name), key=lambda row: row.relative)
     fewer = [row for row in rows if row.relative < 1 - CHANGED]
     return fewer, [row for row in reversed(rows) if row.relative > 1 + CHANGED]
 
 
-def _against(r: Report, name: str) -> str:
+def _against(r: FertilityFindings, name: str) -> str:
     """What a tokenizer does to languages, held against the first."""
     first, rows = r.tokenizers[0], r.of(name)
     fewer, more = changed(r, name)
@@ -195,7 +195,7 @@ def _against(r: Report, name: str) -> str:
     return f"Of {len(rows):,} languages {name} takes, compared with {first}, {'; '.join(parts)}."
 
 
-def _bytes(r: Report, name: str) -> Iterator[str]:
+def _bytes(r: FertilityFindings, name: str) -> Iterator[str]:
     """Where a tokenizer knows too few characters to do without spelling them."""
     rows = sorted(r.of(name), key=lambda row: -row.byte_share)
     found = [row for row in rows if row.byte_share > HALF]
@@ -206,7 +206,7 @@ def _bytes(r: Report, name: str) -> Iterator[str]:
         yield f"Under {name}, more than half of the tokens are single bytes in {most}."
 
 
-def _floors(r: Report, name: str) -> Iterator[str]:
+def _floors(r: FertilityFindings, name: str) -> Iterator[str]:
     """Where cutting text before merging leaves little for new pieces to gain."""
     rows = sorted((row for row in r.of(name) if row.spaced), key=lambda row: -row.floor)
     if found := [row for row in rows if row.floor > CUT]:
@@ -218,7 +218,7 @@ def _floors(r: Report, name: str) -> Iterator[str]:
         )
 
 
-def _words(r: Report) -> Iterator[str]:
+def _words(r: FertilityFindings) -> Iterator[str]:
     """How many words are one token, where there are few enough languages to say it of each."""
     if len(r.languages) > FEW:
         return
@@ -229,7 +229,7 @@ def _words(r: Report) -> Iterator[str]:
             yield f"Words that {name} keeps as one token: {each}."
 
 
-def _lost(r: Report) -> Iterator[str]:
+def _lost(r: FertilityFindings) -> Iterator[str]:
     bad = [row for row in r.rows if row.lost]
     if not bad:
         yield "Every text comes back from every tokenizer as it went in."
@@ -243,7 +243,7 @@ def _lost(r: Report) -> Iterator[str]:
         )
 
 
-def _missing(r: Report) -> Iterator[str]:
+def _missing(r: FertilityFindings) -> Iterator[str]:
     """What the numbers leave out, and why."""
     rows = r.of(r.tokenizers[0])
     if unspaced := [r.label(row.language) for row in rows if not row.spaced]:

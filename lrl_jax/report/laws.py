@@ -6,9 +6,7 @@ import numpy as np
 from rich.table import Table
 
 from lrl_jax.laws.law import Law, Point, predict
-from lrl_jax.report import plots
-from lrl_jax.report.markup import document, figure, h
-from lrl_jax.report.markup import table as table_of
+from lrl_jax.report import pages, plots
 
 COLUMNS = ("language", "a", "b", "b, 95 %", "most pairs", "score", "foretold")
 BEYOND = 10  # times the most pairs measured: how far curves are drawn
@@ -53,17 +51,12 @@ def page(laws: Sequence[Law], points: Sequence[Point]) -> str:
         mine = [point for point in points if point.language == law.language]
         curves[law.language] = (x.tolist(), [predict(law, pairs) for pairs in x])
         dots[law.language] = ([p.pairs for p in mine], [p.score for p in mine])
-    return document(
-        "Scaling laws of translation data",
-        h("h1", "Scaling laws of translation data"),
-        h("p", "score = 100 - a pairs^b, least squares on logarithms (arXiv 2308.04948, Eq. 2)."),
-        figure(
-            plots.fits(curves, dots, "pairs", "score"),
-            f"Dots: measured. Curves go {BEYOND} times beyond the most pairs that were.",
-        ),
-        h("h2", "Every number"),
-        h("p", "Foretold: the score of the most pairs, by the law of all other points."),
-        table_of(COLUMNS, [_cells(law) for law in laws], range(1, len(COLUMNS))),
+    return pages.render(
+        "laws.html.j2",
+        svg=plots.fits(curves, dots, "pairs", "score"),
+        beyond=BEYOND,
+        columns=COLUMNS,
+        rows=[_cells(law) for law in laws],
     )
 
 
