@@ -27,7 +27,7 @@ def measure(
     length: int,
     loss_blocks: int,
 ) -> dict[str, Any]:
-    """What before.json and after.json hold; see `evaluate.report`.
+    """What before.json and after.json hold; see `report.pieces`.
 
     Args:
       length: tokens a row of the likelihood.

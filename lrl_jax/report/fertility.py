@@ -5,7 +5,7 @@ table of languages; without it the table stands in the order given.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 import math
 import statistics
@@ -36,8 +36,8 @@ class Measure:
     """Describes a column of the tables.
 
     Attributes:
-      good: more of it is better, and shaded so.
-      words: it counts words, and means nothing where none are written.
+      good: whether more of it is better, which its shade then says.
+      words: whether it counts words, so that scripts without spaces leave it empty.
     """
 
     key: str
@@ -264,9 +264,7 @@ def _sortable(r: FertilityFindings, measures: Sequence[Measure]) -> list[dict[st
     ]
 
 
-def _cells(
-    r: FertilityFindings, measures: Sequence[Measure]
-) -> list[Mapping[tuple[str, str], Cell]]:
+def _cells(r: FertilityFindings, measures: Sequence[Measure]) -> list[dict[tuple[str, str], Cell]]:
     """Returns, for each measure, the cell of every tokenizer and language."""
     columns = []
     for measure in measures:

@@ -117,7 +117,7 @@ def _cards(results: Sequence[ReportRow]) -> list[dict[str, str]]:
 
 # ---------------------------------------------------------------------------- the results
 def rows(before: Json, after: Json, gate: Json | None = None) -> Iterator[ReportRow]:
-    """The results line by line: tokens per line, bits per byte, translation, export gate."""
+    """Yields the results line by line: tokens and bits, translation, chains, export gate."""
     for measure in ("tokens per line", "bits per byte"):
         for name, old, new in _pairs(before, after, "bits_per_byte"):
             yield _text_row(measure, name, old, new, _baselines(before, after, name))
@@ -135,7 +135,7 @@ def rows(before: Json, after: Json, gate: Json | None = None) -> Iterator[Report
 
 
 def summary_table(before: Json, after: Json, gate: Json | None = None) -> Table:
-    """The same lines as a table for the terminal."""
+    """Returns the same lines as a table for the terminal."""
     table = Table(box=box.SIMPLE_HEAD, title="before and after", title_justify="left")
     for column in ("", "", "before", "after", "change", ""):
         right = column in ("before", "after", "change")
@@ -155,7 +155,7 @@ def summary_table(before: Json, after: Json, gate: Json | None = None) -> Table:
 
 
 def tokens_per_line(score: Json) -> float | None:
-    """Tokens a line of a scored text takes; None when the score does not say."""
+    """Returns the tokens a line of a scored text takes; None when the score does not say."""
     tokens, lines = number(score.get("tokens")), number(score.get("lines"))
     return tokens / lines if tokens and lines else None
 
@@ -197,8 +197,8 @@ def _pairs(before: Json, after: Json, key: str) -> Iterator[tuple[str, Json, Jso
 
 
 def _baselines(before: Json, after: Json, name: str) -> str:
-    found = {**(before.get("baselines") or {}), **(after.get("baselines") or {})}.get(name) or {}
-    values = {kind: number(value) for kind, value in found.items()}
+    every = {**(before.get("baselines") or {}), **(after.get("baselines") or {})}
+    values = {kind: number(value) for kind, value in (every.get(name) or {}).items()}
     return ", ".join(f"{kind} {v:.2f}" for kind, v in values.items() if v is not None)
 
 
@@ -207,5 +207,5 @@ def _fixed(value: float | None, digits: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that rich must not read as markup."""
+    """Returns text that rich does not read as markup."""
     return text.replace("[", r"\[")
