@@ -54,7 +54,7 @@ class FertilityFindings:
         return [self.row(tokenizer, language) for language in self.languages]
 
     def parities(self, tokenizer: str) -> list[tuple[float, Row]]:
-        """Returns the parity of every language that has it, dearest first, without the reference."""
+        """Returns each language's parity, dearest first, without the reference."""
         pairs = [(r.parity, r) for r in self.of(tokenizer) if r.language != self.reference]
         measured = [(value, row) for value, row in pairs if value is not None]
         return sorted(measured, key=lambda pair: -pair[0])
