@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import rich.console
 
-from lrl_jax.report import page, plots
+from lrl_jax.report import plots, sections
 from lrl_jax.report import run as run_page
 
 EVIL = "<script>alert('x$y^$')</script>&\"'"
@@ -170,7 +170,7 @@ def test_page_fetches_nothing(tmp_path):
     assert links
     assert all(link.startswith("#") for link in links)
     assert not re.findall(r"url\((?!#)|@import", text)
-    assert "default-src &#x27;none&#x27;" in text
+    assert "default-src 'none'; " in text
 
 
 @pytest.mark.parametrize("missing", sorted(PIECES))
@@ -233,9 +233,9 @@ def test_what_was_configured_is_read_from_the_plan(tmp_path):
 def test_curves_can_be_read_by_tokens_and_by_bytes(tmp_path):
     p = run_page.read(write_pieces(tmp_path))
     # 0.1 of 1000 tokens; then 0.3 of 1000 and 0.3 of 2000
-    assert page._points(p, "tokens_read", "loss") == ([100.0, 900.0], [5.0, 4.0])
-    assert page._points(p, "bytes_read", "loss") == ([300.0, 3300.0], [5.0, 4.0])
-    assert page._marks(p, "bytes_read") == [(300.0, "align"), (3300.0, EVIL)]
+    assert sections.points(p, "tokens_read", "loss") == ([100.0, 900.0], [5.0, 4.0])
+    assert sections.points(p, "bytes_read", "loss") == ([300.0, 3300.0], [5.0, 4.0])
+    assert sections.marks_of(p, "bytes_read") == [(300.0, "align"), (3300.0, EVIL)]
     text = run_page.write(tmp_path).read_text()
     assert re.findall(r'<div class="view (\w+)">', text) == ["tokens_read", "bytes_read", "step"]
 

@@ -10,9 +10,9 @@ import jax
 
 from lrl_jax import text
 from lrl_jax.evaluate import chains, generate, likelihood, metrics
+from lrl_jax.evaluate.facts import facts
 from lrl_jax.model import llama
 from lrl_jax.recipe.schema import Evaluate, Translation
-from lrl_jax.report import run as run_page
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 EXAMPLES = 20  # translations kept for a reader
@@ -27,7 +27,7 @@ def measure(
     length: int,
     loss_blocks: int,
 ) -> dict[str, Any]:
-    """What before.json and after.json hold; see `evaluate.report`.
+    """What before.json and after.json hold; see `report.pieces`.
 
     Args:
       length: tokens a row of the likelihood.
@@ -48,12 +48,12 @@ def measure(
         name: chains.score(one, cfg, params, tokenizer, mesh, part.batch_size)
         for name, one in part.chains.items()
     }
-    facts = run_page.facts() | {"seconds": round(time.time() - started, 1)}
+    seconds = round(time.time() - started, 1)
     return {
         "bits_per_byte": bits,
         "translation": translated,
         "chains": answered,
-        "facts": facts,
+        "facts": facts() | {"seconds": seconds},
     }
 
 

@@ -24,9 +24,7 @@ from lrl_jax.pipeline.run import Run, manifests, perform, resolved, write_json
 from lrl_jax.recipe.schema import Evaluate, Init, Recipe
 from lrl_jax.recipe.train import Rule, Save, Schedule, Stage
 from lrl_jax.recipe.vocab import Extend, Keep
-from lrl_jax.report import plots
-from lrl_jax.report.markup import document, figure, h
-from lrl_jax.report.markup import table as table_of
+from lrl_jax.report import pages, plots
 
 LINES = 200  # of each text that is evaluated
 REFERENCE = "eng_"  # languages whose loss is watched, not sought
@@ -146,19 +144,14 @@ def page(trials: Sequence[Trial]) -> str:
     ]
     heads = [f"{name}, {when}" for name in texts for when in ("start", "end")]
     columns = ["trial", "pieces", "steps", "tokens", *heads]
-    return document(
-        "Vocabulary probe",
-        h("h1", "Vocabulary probe"),
-        h("p", f"Every trial reads about {chosen.bytes:,} bytes. Go on with {chosen.advice}."),
-        h("h2", "Start and end, new languages"),
-        figure(
-            plots.dumbbells(start, end, "bits per byte"),
-            "Hollow: before the first step. Full: after the last.",
-        ),
-        h("h2", "On the way"),
-        figure(plots.panels(curves, "bytes of text", "bits per byte of the mixture", ())),
-        h("h2", "Every number"),
-        table_of(columns, rows, range(1, len(columns))),
+    return pages.render(
+        "probe.html.j2",
+        bytes=chosen.bytes,
+        advice=chosen.advice,
+        ends=plots.dumbbells(start, end, "bits per byte"),
+        curves=plots.panels(curves, "bytes of text", "bits per byte of the mixture", ()),
+        columns=columns,
+        rows=rows,
     )
 
 

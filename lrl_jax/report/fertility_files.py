@@ -1,4 +1,4 @@
-"""Writes what fertility was measured: JSON, CSV, a plot and a page.
+"""Writes measured fertility: as JSON, as CSV, as a plot and as a page.
 
 texts = fertility.texts_in("udhr")
 write_report({"llama2": old, "new": new}, texts, "out", reference="eng", parallel=True)
@@ -33,9 +33,9 @@ def write_report(
     """Measures and writes fertility.json, .csv, .svg and index.html; the rows are returned.
 
     Args:
-      texts: what `texts_in` reads.
+      texts: the texts of each language, as `fertility.texts_in` reads them.
       reference: language that parity is relative to; '' for none.
-      parallel: texts say the same as wholes, whatever their lines; otherwise line by line.
+      parallel: the texts say the same as wholes, whatever their lines; otherwise line by line.
       context: tokens a model reads at most, to say how many words they hold.
 
     Raises:
@@ -71,9 +71,12 @@ def write(
 
 
 def plot(rows: Sequence[Row], form: str = "svg") -> bytes:
-    """Tokens per byte, which need no words; `form` is svg or png, the same bytes for the same rows.
+    """Draws tokens per byte, which need no words: the same bytes for the same rows.
 
-    Bars, a group for each language; of many languages a line a tokenizer, cheapest first.
+    Few languages are groups of bars; of many, each tokenizer is a line, cheapest language first.
+
+    Args:
+      form: svg or png.
     """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -88,12 +91,12 @@ def plot(rows: Sequence[Row], form: str = "svg") -> bytes:
     axes = figure.add_subplot()
     width = 0.8 / max(len(names), 1)
     for i, name in enumerate(names):
-        mine = [row for row in rows if row.tokenizer == name]
+        own = [row for row in rows if row.tokenizer == name]
         if not few:
-            axes.plot(sorted(row.per_byte for row in mine), label=name)
+            axes.plot(sorted(row.per_byte for row in own), label=name)
             continue
-        at = [languages.index(row.language) + (i - (len(names) - 1) / 2) * width for row in mine]
-        bars = axes.bar(at, [row.per_byte for row in mine], width, label=name)
+        at = [languages.index(row.language) + (i - (len(names) - 1) / 2) * width for row in own]
+        bars = axes.bar(at, [row.per_byte for row in own], width, label=name)
         axes.bar_label(bars, fmt="%.2f", fontsize=8)
     if few:
         axes.set_xticks(range(len(languages)), languages, rotation=30 if len(languages) > 6 else 0)

@@ -1,4 +1,4 @@
-"""What the rows of a fertility report say, in sentences: findings for who reads nothing else."""
+"""Says in sentences what the rows of a fertility report show, for who reads nothing else."""
 
 from collections.abc import Iterator, Sequence
 import statistics
@@ -6,7 +6,7 @@ import statistics
 from lrl_jax.vocab import scripts
 from lrl_jax.vocab.fertility_counts import Row, find
 
-FEW = 4  # languages named one by one
+FEW = 4  # languages that are named one by one
 HALF = 0.5
 WHOLE = 0.85  # of the lines of the reference
 CUT = 1.5  # stretches per word; punctuation alone makes some 1.2
@@ -15,8 +15,8 @@ HAN = {"Hani": "Han", "Hans": "Han, simplified", "Hant": "Han, traditional"}
 NAMES = {**HAN, "Jpan": "Japanese", "Kore": "Korean", "Hang": "Hangul", "": "unknown"}
 
 
-class Report:
-    """The rows, looked up by tokenizer and language.
+class FertilityFindings:
+    """Holds the rows of a fertility report, looked up by tokenizer and language.
 
     Attributes:
       reference: the language of parity among them; '' where there is none.
@@ -32,11 +32,11 @@ class Report:
         self._labels = {row.language: row.name or row.language for row in rows}
         languages = {row.language: 1 for row in rows}
         self.reference = find(reference, languages) or ""
-        known = {row.language for row in rows if row.parity is not None}
-        self.parity = self.reference in known and len(known) > 1
+        with_parity = {row.language for row in rows if row.parity is not None}
+        self.parity = self.reference in with_parity and len(with_parity) > 1
         many = len(languages) * len(self.tokenizers) > FEW * FEW
         self.languages = list(languages)
-        if many:  # one looks for a name
+        if many:  # a reader looks for a name
             self.languages.sort(key=lambda language: self.label(language).casefold())
         self.parity_unit = f"parity with {self.label(self.reference)}"
         unit = f"tokens relative to {self.label(self.reference)}"
@@ -54,13 +54,13 @@ class Report:
         return [self.row(tokenizer, language) for language in self.languages]
 
     def parities(self, tokenizer: str) -> list[tuple[float, Row]]:
-        """Parity, dearest first, of every language that has it but the reference, which is 1."""
+        """Returns each language's parity, dearest first, without the reference."""
         pairs = [(r.parity, r) for r in self.of(tokenizer) if r.language != self.reference]
-        found = [(value, row) for value, row in pairs if value is not None]
-        return sorted(found, key=lambda pair: -pair[0])
+        measured = [(value, row) for value, row in pairs if value is not None]
+        return sorted(measured, key=lambda pair: -pair[0])
 
     def costs(self, tokenizer: str) -> list[tuple[Row, float]]:
-        """What figures show, of every language that has it."""
+        """Returns the number that figures show, of every language that has it."""
         rows = self.of(tokenizer)
         if not self.parity:
             return [(row, row.per_byte) for row in rows]
@@ -68,14 +68,14 @@ class Report:
         return [(row, scale * row.parity) for row in rows if row.parity is not None]
 
     def partial(self, row: Row) -> bool:
-        """Whether a text has so many lines less than the reference's that some may be missing."""
+        """Tells whether a text may lack lines, having far fewer than the reference has."""
         if not self.reference or row.parity is None:
             return False
         return row.lines < WHOLE * self.row(row.tokenizer, self.reference).lines
 
 
-def subtitle(r: Report) -> str:
-    """What was measured."""
+def subtitle(r: FertilityFindings) -> str:
+    """Says how many tokenizers, languages and scripts were measured, on how much text."""
     codes = {row.script for row in r.rows if row.script}
     size = sum(row.bytes for row in r.of(r.tokenizers[0]))
     parts = [
@@ -87,8 +87,8 @@ def subtitle(r: Report) -> str:
     return ", ".join(parts)
 
 
-def findings(r: Report) -> list[str]:
-    """A sentence a finding, those about all languages first."""
+def sentences(r: FertilityFindings) -> list[str]:
+    """Returns a sentence for each finding, those about all languages first."""
     out = list(_parities(r))
     for name in r.tokenizers[1:]:
         out.append(_against(r, name))
@@ -99,8 +99,8 @@ def findings(r: Report) -> list[str]:
     return out + list(_missing(r))
 
 
-def legend(r: Report) -> Iterator[tuple[str, str]]:
-    """What each column is."""
+def legend(r: FertilityFindings) -> Iterator[tuple[str, str]]:
+    """Yields the name of each column that needs explaining, and its explanation."""
     if r.parity:
         yield (
             r.parity_unit,
@@ -136,7 +136,7 @@ def legend(r: Report) -> Iterator[tuple[str, str]]:
 
 
 def script_name(code: str) -> str:
-    """What a reader calls a script.
+    """Returns what a reader calls a script.
 
     >>> script_name("Deva"), script_name("Hans"), script_name("Zzzz")
     ('Devanagari', 'Han, simplified', 'Zzzz')
@@ -145,8 +145,8 @@ def script_name(code: str) -> str:
 
 
 # ---------------------------------------------------------------------------- findings
-def _parities(r: Report) -> Iterator[str]:
-    """How unequal the languages are under each tokenizer."""
+def _parities(r: FertilityFindings) -> Iterator[str]:
+    """Says how unequal the languages are under each tokenizer."""
     if not r.parity:
         return
     base = r.label(r.reference)
@@ -168,15 +168,16 @@ def _parities(r: Report) -> Iterator[str]:
         )
 
 
-def changed(r: Report, name: str) -> tuple[list[Row], list[Row]]:
-    """Languages that take fewer tokens than under the first tokenizer, and more; most so first."""
+def changed(r: FertilityFindings, name: str) -> tuple[list[Row], list[Row]]:
+    """Returns the languages that take fewer tokens than under the first tokenizer, then those that
+    take more, each with the largest change first."""
     rows = sorted(r.of(name), key=lambda row: row.relative)
     fewer = [row for row in rows if row.relative < 1 - CHANGED]
     return fewer, [row for row in reversed(rows) if row.relative > 1 + CHANGED]
 
 
-def _against(r: Report, name: str) -> str:
-    """What a tokenizer does to languages, held against the first."""
+def _against(r: FertilityFindings, name: str) -> str:
+    """Compares a tokenizer with the first."""
     first, rows = r.tokenizers[0], r.of(name)
     fewer, more = changed(r, name)
     if not fewer and not more:
@@ -185,41 +186,41 @@ def _against(r: Report, name: str) -> str:
         each = [f"{row.relative:.2f} in {r.label(row.language)}" for row in rows]
         return f"{name} takes, of the tokens {first} takes, {_and(each)}."
     parts = []
-    for what, found in (("fewer", fewer), ("more", more)):
-        if found:
-            most = [f"{r.label(row.language)} {row.relative:.2f} times" for row in found[:3]]
-            how = "most so" if len(found) > len(most) else "namely"
-            parts.append(f"{what} in {len(found):,} ({how} {_and(most)})")
+    for direction, changes in (("fewer", fewer), ("more", more)):
+        if changes:
+            most = [f"{r.label(row.language)} {row.relative:.2f} times" for row in changes[:3]]
+            how = "most so" if len(changes) > len(most) else "namely"
+            parts.append(f"{direction} in {len(changes):,} ({how} {_and(most)})")
     if same := len(rows) - len(fewer) - len(more):
         parts.append(f"as many, within {CHANGED:.0%}, in {same:,}")
     return f"Of {len(rows):,} languages {name} takes, compared with {first}, {'; '.join(parts)}."
 
 
-def _bytes(r: Report, name: str) -> Iterator[str]:
-    """Where a tokenizer knows too few characters to do without spelling them."""
+def _bytes(r: FertilityFindings, name: str) -> Iterator[str]:
+    """Says where most tokens are single bytes, as there are no pieces for the characters."""
     rows = sorted(r.of(name), key=lambda row: -row.byte_share)
-    found = [row for row in rows if row.byte_share > HALF]
-    most = _and([f"{r.label(row.language)} ({row.byte_share:.0%})" for row in found[:FEW]])
-    if len(found) > FEW:
-        most = f"{len(found):,} languages, most so {most}"
-    if found:
+    spelled = [row for row in rows if row.byte_share > HALF]
+    most = _and([f"{r.label(row.language)} ({row.byte_share:.0%})" for row in spelled[:FEW]])
+    if len(spelled) > FEW:
+        most = f"{len(spelled):,} languages, most so {most}"
+    if spelled:
         yield f"Under {name}, more than half of the tokens are single bytes in {most}."
 
 
-def _floors(r: Report, name: str) -> Iterator[str]:
-    """Where cutting text before merging leaves little for new pieces to gain."""
+def _floors(r: FertilityFindings, name: str) -> Iterator[str]:
+    """Says where text is cut so finely before merging that new pieces gain little."""
     rows = sorted((row for row in r.of(name) if row.spaced), key=lambda row: -row.floor)
-    if found := [row for row in rows if row.floor > CUT]:
-        most = _and([f"{r.label(row.language)} ({row.floor:.2f})" for row in found[:3]])
+    if cut := [row for row in rows if row.floor > CUT]:
+        most = _and([f"{r.label(row.language)} ({row.floor:.2f})" for row in cut[:3]])
         yield (
             f"{name} cuts words into more than {CUT:g} parts before any merge in "
-            f"{_count(len(found), 'language')}, most so {most}: new pieces cannot go below that "
+            f"{_count(len(cut), 'language')}, most so {most}: new pieces cannot go below that "
             "unless the pre-tokenizer keeps marks with their letters (pretokenizer: mark_aware)."
         )
 
 
-def _words(r: Report) -> Iterator[str]:
-    """How many words are one token, where there are few enough languages to say it of each."""
+def _words(r: FertilityFindings) -> Iterator[str]:
+    """Says how many words are one token, where there are few enough languages to name each."""
     if len(r.languages) > FEW:
         return
     for name in r.tokenizers:
@@ -229,7 +230,7 @@ def _words(r: Report) -> Iterator[str]:
             yield f"Words that {name} keeps as one token: {each}."
 
 
-def _lost(r: Report) -> Iterator[str]:
+def _lost(r: FertilityFindings) -> Iterator[str]:
     bad = [row for row in r.rows if row.lost]
     if not bad:
         yield "Every text comes back from every tokenizer as it went in."
@@ -243,8 +244,8 @@ def _lost(r: Report) -> Iterator[str]:
         )
 
 
-def _missing(r: Report) -> Iterator[str]:
-    """What the numbers leave out, and why."""
+def _missing(r: FertilityFindings) -> Iterator[str]:
+    """Says what the numbers leave out, and why."""
     rows = r.of(r.tokenizers[0])
     if unspaced := [r.label(row.language) for row in rows if not row.spaced]:
         most = _and(unspaced[:FEW])
@@ -273,7 +274,7 @@ def _count(n: int, noun: str) -> str:
 
 
 def _and(items: Sequence[str]) -> str:
-    """Items as a sentence lists them; names may hold commas.
+    """Joins items as a sentence lists them; names may hold commas.
 
     >>> _and(["a", "b", "c"]), _and(["a, b", "c", "d"])
     ('a, b and c', 'a, b; c and d')

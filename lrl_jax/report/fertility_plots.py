@@ -1,23 +1,39 @@
-"""The figures of the fertility page, as SVG elements that take their colours from the page.
+"""Draws the figures of the fertility page as shapes, which a template writes as SVG.
 
-Written by hand, not by matplotlib: every dot says on hover which language it is. Classes s0, s1
-and so on are colours of scripts, t0, t1 those of tokenizers; `fertility_page` defines both.
+Drawn by hand, not by matplotlib: every dot says on hover which language it is. Classes s0, s1 and
+so on are colours of scripts, t0, t1 those of tokenizers; fertility.html.j2 defines both.
 """
 
 from collections.abc import Mapping, Sequence
 import dataclasses
 import math
-
-from lrl_jax.report.markup import Html, h
+from typing import Any, NamedTuple
 
 WIDTH = 900  # units of the figure; the page scales it
 LINE = 14  # height of a line of letters
 TICKS = tuple(2.0**i for i in range(-6, 10))
 
 
+class Shape(NamedTuple):
+    """Describes an element of SVG; `text` is what it says, on hover where it is no text."""
+
+    tag: str
+    attributes: Mapping[str, Any]
+    text: str = ""
+
+
+class Picture(NamedTuple):
+    """Holds a figure: its shapes, its height in units, and what it says to who cannot see it."""
+
+    shapes: Sequence[Shape]
+    height: int
+    description: str
+    width: int = WIDTH
+
+
 @dataclasses.dataclass(frozen=True)
 class Dot:
-    """One language: its name, value, and the colour of its script."""
+    """Describes one language: its name, value, and the colour of its script."""
 
     name: str
     value: float
@@ -26,7 +42,7 @@ class Dot:
 
 @dataclasses.dataclass(frozen=True)
 class _Scale:
-    """A logarithmic axis from values to units."""
+    """Maps values to units on a logarithmic axis."""
 
     low: float
     high: float
@@ -41,8 +57,10 @@ class _Scale:
         return [tick for tick in TICKS if self.low <= tick <= self.high]
 
 
-def ranks(title: str, dots: Sequence[Dot], values: Sequence[float], marks: Sequence[float]) -> Html:
-    """Languages from the cheapest to the dearest, a dot each, on a logarithmic axis.
+def ranks(
+    title: str, dots: Sequence[Dot], values: Sequence[float], marks: Sequence[float]
+) -> Picture:
+    """Draws languages from the cheapest to the dearest, a dot each, on a logarithmic axis.
 
     Args:
       values: all values of the page, so that figures below each other share an axis.
@@ -53,93 +71,97 @@ def ranks(title: str, dots: Sequence[Dot], values: Sequence[float], marks: Seque
     dots = sorted(dots, key=lambda dot: (dot.value, dot.name))
     step = (right - left - 24) / max(len(dots) - 1, 1)
     at = [(left + 12 + i * step, y(dot.value)) for i, dot in enumerate(dots)]
-    parts = [h("text", title, x="0", y="16", class_="title")]
+    shapes = [Shape("text", {"x": 0, "y": 16, "class": "title"}, title)]
     for tick in y.ticks():
-        parts += _rule(left, right, y(tick), f"{tick:g}", strong=tick == 1)
+        shapes.append(_line((left, y(tick)), (right, y(tick)), _grid(tick)))
+        shapes.append(_label(left - 8, y(tick) + 4, f"{tick:g}", "end"))
         if tick in marks:
             above = sum(dot.value > tick for dot in dots)
-            parts.append(_label(right + 8, y(tick) + 4, f"{above} above {tick:g}", "start"))
-    parts += [_circle(x, height, dot) for (x, height), dot in zip(at, dots, strict=True)]
+            shapes.append(_label(right + 8, y(tick) + 4, f"{above} above {tick:g}", "start"))
+    for (x, height), dot in zip(at, dots, strict=True):
+        shapes.append(_circle(x, height, 3.4, dot.color, f"{dot.name}: {dot.value:.2f}"))
     free = 0.0
     for i in range(len(dots) - 1, max(len(dots) - 5, 0), -1):
         free = max(at[i][1] + 4, free + LINE)
         beside = min(x for x, height in at[1:] if x == at[i][0] or abs(height - free + 4) < 9)
-        parts.append(_label(beside - 9, free, f"{dots[i].name} {dots[i].value:.3g}", "end"))
+        shapes.append(_label(beside - 9, free, f"{dots[i].name} {dots[i].value:.3g}", "end"))
     if dots:
         name = f"{dots[0].name} {dots[0].value:.3g}"
-        parts.append(_label(at[0][0] - 4, at[0][1] + 18, name, "start"))
-    return _svg(parts, bottom + 22, f"{title}: {len(dots)} languages from cheapest to dearest")
+        shapes.append(_label(at[0][0] - 4, at[0][1] + 18, name, "start"))
+    description = f"{title}: {len(dots)} languages from cheapest to dearest"
+    return Picture(shapes, bottom + 22, description)
 
 
-def bars(series: Mapping[str, Mapping[str, float]], colors: Mapping[str, str], unit: str) -> Html:
-    """Horizontal bars: a group a language, a bar a tokenizer."""
+def bars(
+    series: Mapping[str, Mapping[str, float]], colors: Mapping[str, str], unit: str
+) -> Picture:
+    """Draws horizontal bars: a group a language, a bar a tokenizer."""
     names = list(dict.fromkeys(name for values in series.values() for name in values))
     left, right = _margin(names), WIDTH - 60
     high = max(value for values in series.values() for value in values.values())
-    parts, y = [], 6.0
+    shapes, y = [], 6.0
     for name in names:
         here = [(label, values[name]) for label, values in series.items() if name in values]
-        parts.append(_label(left - 10, y + 9 * len(here) + 4, name, "end", "name"))
+        shapes.append(_label(left - 10, y + 9 * len(here) + 4, name, "end", "name"))
         for label, value in here:
             width = max((right - left) * value / high, 1)
-            box = {"x": f"{left}", "y": f"{y:.1f}", "width": f"{width:.1f}", "height": "14"}
-            tip = h("title", f"{label}, {name}: {value:.3f} {unit}")
-            parts.append(h("rect", tip, rx="2", class_=colors[label], **box))
-            parts.append(_label(left + width + 6, y + 11, f"{value:.2f}", "start", "value"))
+            box = {"x": f"{left}", "y": f"{y:.1f}", "width": f"{width:.1f}", "height": 14, "rx": 2}
+            hover = f"{label}, {name}: {value:.3f} {unit}"
+            shapes.append(Shape("rect", box | {"class": colors[label]}, hover))
+            shapes.append(_label(left + width + 6, y + 11, f"{value:.2f}", "start", "value"))
             y += 18
         y += 12
-    return _svg(parts, y, f"{unit}, by {' and '.join(series)}, of {', '.join(names)}")
+    return Picture(shapes, math.ceil(y), _description(series, names, unit))
 
 
 def spreads(
     series: Mapping[str, Mapping[str, float]], colors: Mapping[str, str], unit: str
-) -> Html:
-    """A line a name with a dot for each tokenizer, on a logarithmic axis."""
+) -> Picture:
+    """Draws a line a name with a dot for each tokenizer, on a logarithmic axis."""
     names = list(dict.fromkeys(name for values in series.values() for name in values))
-    every = [value for values in series.values() for value in values.values()]
+    numbers = [value for values in series.values() for value in values.values()]
     top, row, left = 26, 21, _margin(names)
-    x = _Scale(0.9 * min(every), 1.1 * max(every), left, WIDTH - 30)
+    x = _Scale(0.9 * min(numbers), 1.1 * max(numbers), left, WIDTH - 30)
     bottom = top + row * len(names)
-    parts = []
+    shapes = []
     for tick in x.ticks():
-        strong = "strong" if tick == 1 else None
-        place = {"x1": f"{x(tick):.1f}", "x2": f"{x(tick):.1f}", "y1": f"{top - 8}"}
-        parts.append(h("line", y2=f"{bottom}", class_=f"grid {strong or ''}".strip(), **place))
-        parts.append(_label(x(tick), top - 14, f"{tick:g}", "middle"))
+        shapes.append(_line((x(tick), top - 8), (x(tick), bottom), _grid(tick)))
+        shapes.append(_label(x(tick), top - 14, f"{tick:g}", "middle"))
     for i, name in enumerate(names):
         y = top + row * (i + 0.5)
         here = [(label, values[name]) for label, values in series.items() if name in values]
         ends = sorted(x(value) for _, value in here)
-        parts.append(_label(left - 12, y + 4, name, "end", "name"))
-        place = {"x1": f"{ends[0]:.1f}", "x2": f"{ends[-1]:.1f}", "y1": f"{y}", "y2": f"{y}"}
-        parts.append(h("line", class_="span", **place))
+        shapes.append(_label(left - 12, y + 4, name, "end", "name"))
+        shapes.append(_line((ends[0], y), (ends[-1], y), "span"))
         for label, value in here:
-            tip = h("title", f"{label}, {name}: {value:.2f} {unit}")
-            place = {"cx": f"{x(value):.1f}", "cy": f"{y}"}
-            parts.append(h("circle", tip, r="5", class_=colors[label], **place))
-    return _svg(parts, bottom + 6, f"{unit}, by {' and '.join(series)}, of {', '.join(names)}")
+            hover = f"{label}, {name}: {value:.2f} {unit}"
+            shapes.append(_circle(x(value), y, 5, colors[label], hover))
+    return Picture(shapes, math.ceil(bottom + 6), _description(series, names, unit))
 
 
-def _circle(x: float, y: float, dot: Dot) -> Html:
-    tip = h("title", f"{dot.name}: {dot.value:.2f}")
-    return h("circle", tip, cx=f"{x:.1f}", cy=f"{y:.1f}", r="3.4", class_=dot.color)
+def _circle(x: float, y: float, radius: float, color: str, text: str) -> Shape:
+    place = {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": f"{radius:g}"}
+    return Shape("circle", place | {"class": color}, text)
 
 
-def _rule(left: float, right: float, y: float, name: str, *, strong: bool) -> list[Html]:
-    place = {"x1": f"{left}", "x2": f"{right}", "y1": f"{y:.1f}", "y2": f"{y:.1f}"}
-    line = h("line", class_="grid strong" if strong else "grid", **place)
-    return [line, _label(left - 8, y + 4, name, "end")]
+def _line(start: tuple[float, float], end: tuple[float, float], kind: str) -> Shape:
+    place = {"x1": start[0], "y1": start[1], "x2": end[0], "y2": end[1]}
+    return Shape("line", {key: f"{value:.1f}" for key, value in place.items()} | {"class": kind})
 
 
-def _label(x: float, y: float, text: str, anchor: str, kind: str = "") -> Html:
-    return h("text", text, x=f"{x:.1f}", y=f"{y:.1f}", text_anchor=anchor, class_=kind or None)
+def _grid(tick: float) -> str:
+    return "grid strong" if tick == 1 else "grid"
+
+
+def _label(x: float, y: float, text: str, anchor: str, kind: str | None = None) -> Shape:
+    place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor, "class": kind}
+    return Shape("text", place, text)
 
 
 def _margin(names: Sequence[str]) -> float:
-    """Room for the longest name, letters being some 7 units wide."""
+    """Returns room for the longest name, letters being some 7 units wide."""
     return min(30 + 7.2 * max(map(len, names)), WIDTH / 3)
 
 
-def _svg(parts: Sequence[Html], height: float, description: str) -> Html:
-    box = f"0 0 {WIDTH} {math.ceil(height)}"
-    return h("svg", *parts, viewBox=box, role="img", aria_label=description, class_="plot")
+def _description(series: Mapping[str, Any], names: Sequence[str], unit: str) -> str:
+    return f"{unit}, by {' and '.join(series)}, of {', '.join(names)}"

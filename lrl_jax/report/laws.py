@@ -1,4 +1,4 @@
-"""Scaling laws of translation data, shown: tables for a terminal, and a page with every curve."""
+"""Shows scaling laws of translation data: tables for a terminal, and a page with every curve."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,16 +6,14 @@ import numpy as np
 from rich.table import Table
 
 from lrl_jax.laws.law import Law, Point, predict
-from lrl_jax.report import plots
-from lrl_jax.report.markup import document, figure, h
-from lrl_jax.report.markup import table as table_of
+from lrl_jax.report import pages, plots
 
 COLUMNS = ("language", "a", "b", "b, 95 %", "most pairs", "score", "foretold")
 BEYOND = 10  # times the most pairs measured: how far curves are drawn
 
 
 def laws_table(laws: Sequence[Law]) -> Table:
-    """The laws; `foretold` is what each would say of its most pairs had it not seen them."""
+    """Returns a table of laws; `foretold`: the score of the most pairs by all other points."""
     out = Table(title="score = 100 - a pairs^b", title_justify="left")
     for i, heading in enumerate(COLUMNS):
         out.add_column(heading, justify="right" if i else "left")
@@ -27,43 +25,38 @@ def laws_table(laws: Sequence[Law]) -> Table:
 def allocation_table(
     laws: Sequence[Law], pairs: Mapping[str, int], even: Mapping[str, int]
 ) -> Table:
-    """An allocation beside an even one; how far beyond what was measured it goes."""
+    """Returns a table of an allocation beside an even one, and how far beyond the measured."""
     out = Table(title="pairs of each language", title_justify="left")
     for heading in ("language", "pairs", "score", "even", "score", "beyond the measured"):
         out.add_column(heading, justify="left" if heading == "language" else "right")
     for law in laws:
-        mine, theirs = pairs[law.language], even[law.language]
-        beyond = max(mine / law.measured[1], law.measured[0] / mine)
+        allocated, shared = pairs[law.language], even[law.language]
+        beyond = max(allocated / law.measured[1], law.measured[0] / allocated)
         out.add_row(
             law.language,
-            f"{mine:,}",
-            f"{predict(law, mine):.2f}",
-            f"{theirs:,}",
-            f"{predict(law, theirs):.2f}",
+            f"{allocated:,}",
+            f"{predict(law, allocated):.2f}",
+            f"{shared:,}",
+            f"{predict(law, shared):.2f}",
             f"{beyond:.1f} times" if beyond > 1 else "",
         )
     return out
 
 
 def page(laws: Sequence[Law], points: Sequence[Point]) -> str:
-    """Every law with its points, as a page that opens offline."""
+    """Returns a page, which opens offline, of every law with its points."""
     curves, dots = {}, {}
     for law in laws:
         x = np.geomspace(law.measured[0], BEYOND * law.measured[1], plots.POINTS)
-        mine = [point for point in points if point.language == law.language]
+        measured = [point for point in points if point.language == law.language]
         curves[law.language] = (x.tolist(), [predict(law, pairs) for pairs in x])
-        dots[law.language] = ([p.pairs for p in mine], [p.score for p in mine])
-    return document(
-        "Scaling laws of translation data",
-        h("h1", "Scaling laws of translation data"),
-        h("p", "score = 100 - a pairs^b, least squares on logarithms (arXiv 2308.04948, Eq. 2)."),
-        figure(
-            plots.fits(curves, dots, "pairs", "score"),
-            f"Dots: measured. Curves go {BEYOND} times beyond the most pairs that were.",
-        ),
-        h("h2", "Every number"),
-        h("p", "Foretold: the score of the most pairs, by the law of all other points."),
-        table_of(COLUMNS, [_cells(law) for law in laws], range(1, len(COLUMNS))),
+        dots[law.language] = ([p.pairs for p in measured], [p.score for p in measured])
+    return pages.render(
+        "laws.html.j2",
+        svg=plots.fits(curves, dots, "pairs", "score"),
+        beyond=BEYOND,
+        columns=COLUMNS,
+        rows=[_cells(law) for law in laws],
     )
 
 

@@ -1,4 +1,4 @@
-"""The figures of the report, as SVG that takes its colours and letters from the page around it.
+"""Draws the figures of reports as SVG that takes its colours and letters from the page around it.
 
 Each function draws one figure from plain numbers and returns one `<svg>` string. Colours are CSS
 variables (--ink, --muted, --grid, --accent, --page), so a figure follows the page into dark mode.
@@ -52,7 +52,7 @@ def dumbbells(
     unit: str,
     references: Mapping[str, Mapping[str, float]] | None = None,
 ) -> str:
-    """One line a name: a hollow dot before, a full dot after, small ticks for references.
+    """Draws one line a name: a hollow dot before, a full dot after, small ticks for references.
 
     Where the largest number is more than 8 times the smallest, the axis is logarithmic.
     """
@@ -85,7 +85,7 @@ def dumbbells(
 
 
 def bars(series: Mapping[str, Mapping[str, float]], unit: str) -> str:
-    """Horizontal bars, grouped by name: the last series in the accent colour, others grey.
+    """Draws horizontal bars, grouped by name: the last series in the accent colour, others grey.
 
     Args:
       series: {"base": {"kor_Hang": 3.1}, "extended": {"kor_Hang": 1.1}}
@@ -112,7 +112,7 @@ def bars(series: Mapping[str, Mapping[str, float]], unit: str) -> str:
 
 
 def stack(parts: Mapping[str, float], unit: str) -> str:
-    """One bar of parts end to end: the first in the accent colour, others grey, named if wide."""
+    """Draws one bar of parts end to end: the first in colour, others grey, the wide ones named."""
     whole, left = sum(parts.values()), 0.0
     with matplotlib.rc_context(STYLE):
         figure, ax = _figure(1.2)
@@ -134,7 +134,7 @@ def stack(parts: Mapping[str, float], unit: str) -> str:
 def curve(
     data: Curve, x_unit: str, y_unit: str, marks: Sequence[Mark] = (), *, zero: bool = False
 ) -> str:
-    """One curve: every measurement pale, a running mean over it, stages marked above."""
+    """Draws one curve: every measurement pale, a running mean over it, stages marked above."""
     with matplotlib.rc_context(STYLE):
         figure, ax = _figure(3.1)
         x, y = thin(data)
@@ -153,7 +153,7 @@ def curve(
 def panels(
     curves: Mapping[str, Curve], x_unit: str, y_unit: str, marks: Sequence[Mark] = ()
 ) -> str:
-    """Small multiples: a panel a name, its curve in colour over all the others in grey."""
+    """Draws a panel a name: its curve in colour over all the others in grey."""
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     thinned = {name: thin(data) for name, data in curves.items()}
@@ -166,8 +166,8 @@ def panels(
                 ax.remove()
                 continue
             for other, (x, y) in smoothed.items():
-                mine = other == name
-                ax.plot(x, y, color=ACCENT if mine else GRID, lw=1 + mine, zorder=2 + mine)
+                own = other == name
+                ax.plot(x, y, color=ACCENT if own else GRID, lw=1 + own, zorder=2 + own)
             x, y = smoothed[name]
             ax.annotate(f"{y[-1]:.3g}", (x[-1], y[-1]), (0, 7), **_OFFSET, color=INK, size=10)
             ax.set_title(name, color=INK)
@@ -183,7 +183,7 @@ def panels(
 
 
 def lines(curves: Mapping[str, Curve], x_unit: str, y_unit: str, marks: Sequence[Mark] = ()) -> str:
-    """Several curves in one figure, each named at its end; equal ends share a label."""
+    """Draws several curves in one figure, each named at its end; equal ends share a label."""
     with matplotlib.rc_context(STYLE):
         figure, ax = _figure(2.6)
         ends: dict[tuple[float, float], list[str]] = {}
@@ -201,7 +201,7 @@ def lines(curves: Mapping[str, Curve], x_unit: str, y_unit: str, marks: Sequence
 
 
 def fits(curves: Mapping[str, Curve], points: Mapping[str, Curve], x_unit: str, y_unit: str) -> str:
-    """Small multiples, a logarithmic x axis: curves that were fitted, and dots they went by."""
+    """Draws a panel a name, on a logarithmic x axis: a fitted curve, and the dots it fits."""
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
     with matplotlib.rc_context(STYLE):
@@ -224,7 +224,7 @@ def fits(curves: Mapping[str, Curve], points: Mapping[str, Curve], x_unit: str, 
 
 
 def thin(data: Curve, points: int = POINTS) -> tuple[list[float], list[float]]:
-    """The curve as means over at most `points` equal bins.
+    """Returns the curve as means over at most `points` equal bins.
 
     >>> thin(([0, 1, 2, 3], [1.0, 3.0, 5.0, 7.0]), points=2)
     ([0.5, 2.5], [2.0, 6.0])
@@ -236,7 +236,7 @@ def thin(data: Curve, points: int = POINTS) -> tuple[list[float], list[float]]:
 
 
 def smooth(y: Sequence[float], share: float = 0.04) -> list[float]:
-    """A running mean over `share` of the curve; it starts where the curve starts.
+    """Returns a running mean over `share` of the curve; it starts where the curve starts.
 
     >>> smooth([0.0, 3.0, 6.0, 0.0], share=0.5)
     [0.0, 3.0, 3.0, 3.0]
@@ -247,7 +247,7 @@ def smooth(y: Sequence[float], share: float = 0.04) -> list[float]:
 
 
 def short(value: float) -> str:
-    """Three digits and a unit, as a reader says it.
+    """Returns a number as a reader says it: three digits and a unit.
 
     >>> short(1234567.0), short(950.0), short(0.0005)
     ('1.23M', '950', '0.0005')
@@ -329,7 +329,7 @@ def _plain_numbers(ax: Axes) -> None:
 
 
 def _svg(figure: Figure, description: str) -> str:
-    """The figure without what only a file of its own needs, and with the page's colours."""
+    """Returns the figure in the page's colours, without what only a file of its own needs."""
     out = io.StringIO()
     figure.savefig(out, format="svg", transparent=True)
     svg = out.getvalue()

@@ -1,85 +1,43 @@
-"""What a run has shown: one offline HTML page, and the table printed at the end of a run.
+"""Shows what a run did: one offline HTML page, and the table printed at the end of a run.
 
     write("runs/korean")                            # -> runs/korean/report/index.html
     rich.print(summary_table(before, after, gate))
 
-The page is drawn from whatever the run folder holds so far; nothing in it is required:
-
-    recipe.yaml               the recipe as resolved
-    steps/*.json              seconds each step took
-    vocab/fertility.json      fertility.Row objects: tokenizer, language, per_line, parity, ...
-    vocab/proof.json          prove.Proof: {fact: value}
-    data/datasets.json        name -> folder of its manifest.json: what was packed (rows.Manifest)
-    data/plan.json            data.plan.Plan: stages of {name, rows, weights}
-    train/metrics.jsonl       one object a step: step, loss, stage, bits_per_byte {dataset: x},
-                              lr {group: x}, tokens_per_second, epochs {dataset: x so far};
-                              every key but step may be missing
-    train/events.jsonl        when the run started, saved and stopped (train.goodput)
-    train/samples.jsonl       {"step", "prompt", "text"}
-    evaluate/before.json      measured on the base
-    evaluate/after.json       measured on the trained model
-    export/gate.json          {"passed": bool, fact: value}
-
-before.json and after.json have one form, every key of which may be missing:
-
-    {"bits_per_byte": {NAME: {"bits_per_byte": 1.21, "nats_per_token": 2.9, "tokens": 9000,
-                              "bytes": 31000, "lines": 200}},          # asdict(likelihood.Score)
-     "translation": {NAME: {"chrf": 61.2, "chrf++": 58.0, "bleu": 30.1, "bleu_tokenizer": "13a",
-                            "signatures": {"chrf": "..."}, "lines": 200,   # metrics.translation
-                            "examples": [{"source": "", "reference": "", "hypothesis": ""}]}},
-     "chains": {NAME: {"parsed": 97.0, "chrf": 31.0, "tokens": 180.2, "lines": 100,
-                       "examples": [{"instruction": "", "chain": "", "reference": ""}]}},
-     "baselines": {NAME: {"unigram": 3.15, "bigram": 2.38}},           # bits per byte
-     "facts": {"devices": "8 x TPU v4", "seconds": 12.3}}              # facts() and more
-
-The NAMEs are the recipe's, and join the two files.
+The page is drawn from whatever the run folder holds so far; see `pieces`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 import dataclasses
-import importlib.metadata
-import json
-import platform
-from typing import Any
 
 from etils import epath
-import jax
 from rich import box
 from rich.table import Table
-from ruamel.yaml import YAML
 
-from lrl_jax.report.markup import number
-from lrl_jax.train import log
+from lrl_jax.report import pages, sections
+from lrl_jax.report.pages import number
+from lrl_jax.report.pieces import Json, Pieces, read
 
-Json = Mapping[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Pieces:
-    """Everything a run folder holds that a report can show; missing pieces are empty."""
-
-    name: str
-    recipe: str
-    plan: Json  # the recipe, read
-    seconds: dict[str, float]
-    fertility: list[Json]
-    proof: Json
-    manifests: dict[str, Json]
-    order: Json  # the plan of training (data.plan.Plan)
-    metrics: list[Json]
-    events: list[Json]
-    samples: list[Json]
-    before: Json
-    after: Json
-    gate: Json
+LABELS = {  # of hf.gate.Gate and vocab.prove.Proof
+    "ok": "all promises kept",
+    "form_ids": "texts the two tokenizer forms encode differently",
+    "form_texts": "texts the two tokenizer forms decode differently",
+    "round_trip": "texts that do not survive encoding and decoding",
+    "base_moved": "base-language texts whose tokens changed",
+    "base_pieces": "base pieces that changed",
+    "unreachable": "new pieces that cannot be reached",
+    "silent": "new pieces never emitted on the new text",
+    "utilisation": "share of new pieces emitted",
+    "reload_error": "largest difference of logits, reloaded by lrl_jax",
+    "transformers_error": "largest difference of logits, in transformers",
+}
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One line of the table of results, as text.
+class ReportRow:
+    """Holds one line of the table of results, as text.
 
     Attributes:
-      verdict: "better", "worse" or "" (no change worth the word, or nothing to compare).
+      verdict: "better", "worse" or "" (hardly a change, or nothing to compare).
       note: what to hold the number against.
     """
 
@@ -98,47 +56,68 @@ def write(folder: epath.PathLike) -> epath.Path:
     Raises:
       ValueError: a piece that is there is not what it should be; the message names the file.
     """
-    from lrl_jax.report import page
-
     folder = epath.Path(folder)
-    out = folder / "report" / "index.html"
-    html = page.render(read(folder))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name("index.html.tmp")
-    part.write_text(html)
-    part.replace(out)
-    return out
+    path = folder / "report" / "index.html"
+    html = render(read(folder))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name("index.html.tmp")
+    unfinished.write_text(html)
+    unfinished.replace(path)
+    return path
 
 
-def read(folder: epath.PathLike) -> Pieces:
-    """Collects the pieces of a run folder; see the head of this file."""
-    folder = epath.Path(folder)
-    recipe = folder / "recipe.yaml"
-    text = recipe.read_text() if recipe.exists() else ""
-    notes = {p.stem: _json(p, {}) for p in sorted(folder.glob("steps/*.json"))}
-    places = _json(folder / "data" / "datasets.json", {})
-    manifests = {n: _json(folder / "data" / p / "manifest.json", {}) for n, p in places.items()}
-    steps = {record["step"]: record for record in _jsonl(folder / "train" / "metrics.jsonl")}
-    return Pieces(
-        name=folder.name,
-        recipe=text,
-        plan=YAML(typ="safe", pure=True).load(text) or {},
-        seconds={word: note["seconds"] for word, note in notes.items() if "seconds" in note},
-        fertility=_json(folder / "vocab" / "fertility.json", []),
-        proof=_json(folder / "vocab" / "proof.json", {}),
-        manifests=manifests,
-        order=_json(folder / "data" / "plan.json", {}),
-        metrics=[{**row, **_read_so_far(row, manifests)} for _, row in sorted(steps.items())],
-        events=_jsonl(folder / "train" / "events.jsonl"),
-        samples=_jsonl(folder / "train" / "samples.jsonl"),
-        before=_json(folder / "evaluate" / "before.json", {}),
-        after=_json(folder / "evaluate" / "after.json", {}),
-        gate=_json(folder / "export" / "gate.json", {}),
+def render(p: Pieces) -> str:
+    """Returns the page of a run."""
+    results = list(rows(p.before, p.after, p.gate))
+    return pages.render(
+        "run.html.j2",
+        name=p.name,
+        subtitle=sections.subtitle(p),
+        cards=_cards(results),
+        results=[[r.measure, r.name, r.before, r.after, r, r.note] for r in results],
+        bits_svg=sections.bits_svg(p),
+        fertility=sections.fertility(p),
+        proof=p.proof,
+        views=sections.views(p),
+        rates_svg=sections.rates_svg(p),
+        speed=sections.speed(p),
+        goodput=sections.time_spent(p),
+        mixture=sections.mixture(p),
+        samples=sections.samples(p),
+        translation=p.after.get("translation") or {},
+        chains=p.after.get("chains") or {},
+        gate=p.gate,
+        about=sections.about(p),
+        recipe=p.recipe,
+        labels=LABELS,
     )
 
 
-def rows(before: Json, after: Json, gate: Json | None = None) -> Iterator[Row]:
-    """The results line by line: tokens per line, bits per byte, translation, export gate."""
+def _cards(results: Sequence[ReportRow]) -> list[dict[str, str]]:
+    """Returns the numbers to remember: a few of each kind that changed, and the gate."""
+    chosen = []
+    for measure, most in (("tokens per line", 1), ("bits per byte", 3), ("chrF", 1)):
+        chosen += [row for row in results if row.measure == measure and row.change][:most]
+    cards = [
+        {
+            "value": row.change,
+            "label": f"{row.measure}, {row.name}",
+            "note": f"{row.before} \N{RIGHTWARDS ARROW} {row.after}",
+            "verdict": row.verdict,
+        }
+        for row in chosen
+    ]
+    gate = {"note": "tokens and logits of the export"}
+    return cards + [
+        gate | {"value": row.after, "label": row.measure, "verdict": row.verdict}
+        for row in results
+        if row.measure == "export gate"
+    ]
+
+
+# ---------------------------------------------------------------------------- the results
+def rows(before: Json, after: Json, gate: Json | None = None) -> Iterator[ReportRow]:
+    """Yields the results line by line: tokens and bits, translation, chains, export gate."""
     for measure in ("tokens per line", "bits per byte"):
         for name, old, new in _pairs(before, after, "bits_per_byte"):
             yield _text_row(measure, name, old, new, _baselines(before, after, name))
@@ -150,13 +129,13 @@ def rows(before: Json, after: Json, gate: Json | None = None) -> Iterator[Row]:
             yield _score_row(measure, name, key, old, new)
     if gate:
         passed = bool(gate.get("passed"))
-        yield Row(
+        yield ReportRow(
             "export gate", "", "", "passed" if passed else "FAILED", "", "" if passed else "worse"
         )
 
 
 def summary_table(before: Json, after: Json, gate: Json | None = None) -> Table:
-    """The same lines as a table for the terminal."""
+    """Returns the same lines as a table for the terminal."""
     table = Table(box=box.SIMPLE_HEAD, title="before and after", title_justify="left")
     for column in ("", "", "before", "after", "change", ""):
         right = column in ("before", "after", "change")
@@ -175,37 +154,13 @@ def summary_table(before: Json, after: Json, gate: Json | None = None) -> Table:
     return table
 
 
-def facts() -> dict[str, str]:
-    """What these numbers were made with: versions and devices of this process."""
-    device = jax.devices()[0]
-    packages = ("lrl-jax", "jax", "flax", "optax", "orbax-checkpoint", "sentencepiece")
-    return {
-        "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "hosts": str(jax.process_count()),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        **{package: _version(package) for package in packages},
-    }
-
-
 def tokens_per_line(score: Json) -> float | None:
-    """Tokens a line of a scored text takes; None when the score does not say."""
+    """Returns the tokens a line of a scored text takes; None when the score does not say."""
     tokens, lines = number(score.get("tokens")), number(score.get("lines"))
     return tokens / lines if tokens and lines else None
 
 
-def _read_so_far(record: Json, manifests: Mapping[str, Json]) -> dict[str, float]:
-    """Tokens and bytes of text that training has read: epochs of each dataset times its size."""
-    epochs = {name: x for name, x in (record.get("epochs") or {}).items() if number(x)}
-    totals = {}
-    for unit in ("tokens", "bytes"):
-        sizes = {name: number(manifests.get(name, {}).get(unit)) for name in epochs}
-        if epochs and None not in sizes.values():
-            totals[f"{unit}_read"] = sum(epochs[name] * sizes[name] for name in epochs)
-    return totals
-
-
-def _text_row(measure: str, name: str, old: Json, new: Json, note: str) -> Row:
+def _text_row(measure: str, name: str, old: Json, new: Json, note: str) -> ReportRow:
     if measure == "tokens per line":
         was, now = tokens_per_line(old), tokens_per_line(new)
         digits, note = 1, ""
@@ -219,10 +174,10 @@ def _text_row(measure: str, name: str, old: Json, new: Json, note: str) -> Row:
         if measure == "tokens per line" and abs(ratio - 1) > 0.005:
             change = f"{1 / ratio:.2f}x fewer" if ratio < 1 else f"{ratio:.2f}x more"
         verdict = "better" if ratio < 0.995 else "worse" if ratio > 1.005 else ""
-    return Row(measure, name, _fixed(was, digits), _fixed(now, digits), change, verdict, note)
+    return ReportRow(measure, name, _fixed(was, digits), _fixed(now, digits), change, verdict, note)
 
 
-def _score_row(measure: str, name: str, key: str, old: Json, new: Json) -> Row:
+def _score_row(measure: str, name: str, key: str, old: Json, new: Json) -> ReportRow:
     was, now = number(old.get(key)), number(new.get(key))
     change = verdict = note = ""
     if was is not None and now is not None:
@@ -232,7 +187,7 @@ def _score_row(measure: str, name: str, key: str, old: Json, new: Json) -> Row:
         note = f"{lines} lines"
     if key == "bleu" and "bleu_tokenizer" in new:
         note += f", tokenized by {new['bleu_tokenizer']}"
-    return Row(measure, name, _fixed(was, 1), _fixed(now, 1), change, verdict, note)
+    return ReportRow(measure, name, _fixed(was, 1), _fixed(now, 1), change, verdict, note)
 
 
 def _pairs(before: Json, after: Json, key: str) -> Iterator[tuple[str, Json, Json]]:
@@ -242,8 +197,8 @@ def _pairs(before: Json, after: Json, key: str) -> Iterator[tuple[str, Json, Jso
 
 
 def _baselines(before: Json, after: Json, name: str) -> str:
-    found = {**(before.get("baselines") or {}), **(after.get("baselines") or {})}.get(name) or {}
-    values = {kind: number(value) for kind, value in found.items()}
+    every = {**(before.get("baselines") or {}), **(after.get("baselines") or {})}
+    values = {kind: number(value) for kind, value in (every.get(name) or {}).items()}
     return ", ".join(f"{kind} {v:.2f}" for kind, v in values.items() if v is not None)
 
 
@@ -252,29 +207,5 @@ def _fixed(value: float | None, digits: int) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that rich must not read as markup."""
+    """Returns text that rich does not read as markup."""
     return text.replace("[", r"\[")
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _json(path: epath.Path, missing: Any) -> Any:
-    if not path.exists():
-        return missing
-    try:
-        value = json.loads(path.read_text())
-    except ValueError as e:
-        raise ValueError(f"{path}: not JSON ({e}); remove it or make its step anew") from None
-    if not isinstance(value, type(missing)):
-        want = "a list" if isinstance(missing, list) else "an object"
-        raise ValueError(f"{path}: want {want}, got {type(value).__name__}")
-    return value
-
-
-def _jsonl(path: epath.Path) -> list[Json]:
-    return [record for record in log.read(path) if isinstance(record, dict) and "step" in record]

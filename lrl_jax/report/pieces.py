@@ -1,0 +1,132 @@
+"""Reads what a run folder holds that a report can show; nothing in it is required.
+
+    recipe.yaml               the recipe as resolved
+    steps/*.json              seconds each step took
+    vocab/fertility.json      rows of fertility: tokenizer, language, per_line, parity, ...
+    vocab/proof.json          prove.Proof: {fact: value}
+    data/datasets.json        name -> folder of its manifest.json: what was packed
+    data/plan.json            the order of training: stages of {name, rows, weights}
+    train/metrics.jsonl       one object a step: step, loss, stage, bits_per_byte {dataset: x},
+                              lr {group: x}, tokens_per_second, epochs {dataset: x so far};
+                              every key but step may be missing
+    train/events.jsonl        when the run started, saved and stopped (train.goodput)
+    train/samples.jsonl       {"step", "prompt", "text"}
+    evaluate/before.json      measured on the base
+    evaluate/after.json       measured on the trained model
+    export/gate.json          {"passed": bool, fact: value}
+
+before.json and after.json have one form, every key of which may be missing:
+
+    {"bits_per_byte": {NAME: {"bits_per_byte": 1.21, "nats_per_token": 2.9, "tokens": 9000,
+                              "bytes": 31000, "lines": 200}},          # asdict(likelihood.Score)
+     "translation": {NAME: {"chrf": 61.2, "chrf++": 58.0, "bleu": 30.1, "bleu_tokenizer": "13a",
+                            "signatures": {"chrf": "..."}, "lines": 200,   # metrics.translation
+                            "examples": [{"source": "", "reference": "", "hypothesis": ""}]}},
+     "chains": {NAME: {"parsed": 97.0, "chrf": 31.0, "tokens": 180.2, "lines": 100,
+                       "examples": [{"instruction": "", "chain": "", "reference": ""}]}},
+     "baselines": {NAME: {"unigram": 3.15, "bigram": 2.38}},           # bits per byte
+     "facts": {"devices": "8 x TPU v4", "seconds": 12.3}}              # evaluate.facts and more
+
+The NAMEs are the recipe's, and join the two files.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import json
+from typing import Any
+
+from etils import epath
+from ruamel.yaml import YAML
+
+from lrl_jax.report.pages import number
+from lrl_jax.train import log
+
+Json = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+    """Holds everything of a run folder that a report can show; missing pieces are empty.
+
+    Attributes:
+      recipe: its text, as resolved.
+      settings: the recipe, read.
+      order: the plan of training.
+      metrics: one record a step, with the tokens and bytes of text read so far where known.
+    """
+
+    name: str
+    recipe: str
+    settings: Json
+    seconds: dict[str, float]
+    fertility: list[Json]
+    proof: Json
+    manifests: dict[str, Json]
+    order: Json
+    metrics: list[Json]
+    events: list[Json]
+    samples: list[Json]
+    before: Json
+    after: Json
+    gate: Json
+
+
+def read(folder: epath.PathLike) -> Pieces:
+    """Collects the pieces of a run folder.
+
+    Raises:
+      ValueError: a piece that is there is not what it should be; the message names the file.
+    """
+    folder = epath.Path(folder)
+    recipe = folder / "recipe.yaml"
+    text = recipe.read_text() if recipe.exists() else ""
+    notes = {path.stem: _json(path, {}) for path in sorted(folder.glob("steps/*.json"))}
+    folders = _json(folder / "data" / "datasets.json", {})
+    manifests = {
+        name: _json(folder / "data" / path / "manifest.json", {}) for name, path in folders.items()
+    }
+    steps = {record["step"]: record for record in _jsonl(folder / "train" / "metrics.jsonl")}
+    return Pieces(
+        name=folder.name,
+        recipe=text,
+        settings=YAML(typ="safe", pure=True).load(text) or {},
+        seconds={step: note["seconds"] for step, note in notes.items() if "seconds" in note},
+        fertility=_json(folder / "vocab" / "fertility.json", []),
+        proof=_json(folder / "vocab" / "proof.json", {}),
+        manifests=manifests,
+        order=_json(folder / "data" / "plan.json", {}),
+        metrics=[{**row, **_read_so_far(row, manifests)} for _, row in sorted(steps.items())],
+        events=_jsonl(folder / "train" / "events.jsonl"),
+        samples=_jsonl(folder / "train" / "samples.jsonl"),
+        before=_json(folder / "evaluate" / "before.json", {}),
+        after=_json(folder / "evaluate" / "after.json", {}),
+        gate=_json(folder / "export" / "gate.json", {}),
+    )
+
+
+def _read_so_far(record: Json, manifests: Mapping[str, Json]) -> dict[str, float]:
+    """Counts tokens and bytes of text read in training: epochs of each dataset times its size."""
+    epochs = {name: x for name, x in (record.get("epochs") or {}).items() if number(x)}
+    totals = {}
+    for unit in ("tokens", "bytes"):
+        sizes = {name: number(manifests.get(name, {}).get(unit)) for name in epochs}
+        if epochs and None not in sizes.values():
+            totals[f"{unit}_read"] = sum(epochs[name] * sizes[name] for name in epochs)
+    return totals
+
+
+def _json(path: epath.Path, missing: Any) -> Any:
+    if not path.exists():
+        return missing
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as e:
+        raise ValueError(f"{path}: not JSON ({e}); remove it or make its step anew") from None
+    if not isinstance(value, type(missing)):
+        want = "a list" if isinstance(missing, list) else "an object"
+        raise ValueError(f"{path}: want {want}, got {type(value).__name__}")
+    return value
+
+
+def _jsonl(path: epath.Path) -> list[Json]:
+    return [record for record in log.read(path) if isinstance(record, dict) and "step" in record]
