@@ -28,6 +28,11 @@ MEMORY = 128 << 20  # bytes, on top of what an idle interpreter has
 MEMORY_ELSEWHERE = 4 << 30  # the same where that is not known, all in all
 
 
+def to_line(value: Any) -> bytes:
+    """Writes a value as a line of JSON, lone surrogates included."""
+    return f"{json.dumps(value, ensure_ascii=False)}\n".encode(errors="surrogatepass")
+
+
 class _Generation(ext.Extension):
     """Reads {% generation %} ... {% endgeneration %}: what a model writes, between two marks."""
 
@@ -109,13 +114,13 @@ def _serve() -> None:
     ):
         resource.setrlimit(limit, (most, most))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    source = json.loads(sys.stdin.readline())
-    for line in sys.stdin:
+    source = json.loads(sys.stdin.buffer.readline())
+    for line in sys.stdin.buffer:
         request = json.loads(line)
         for count, ask in request["wanted"]:
             _limit_time(CPU_SECONDS, WALL_SECONDS)
             answer = _answer(source, request["messages"][:count], ask, request["names"])
-            sys.stdout.write(json.dumps(answer) + "\n")
+            sys.stdout.buffer.write(to_line(answer))
             _limit_time(0, 0)
             if "error" in answer:
                 break

@@ -67,21 +67,21 @@ class Template:
         """
         request = {"messages": [*messages], "wanted": [*wanted], "names": dict(names or {})}
         with self._turn:
-            answers = self._ask(json.dumps(request), len(wanted))
+            answers = self._ask(renderer.to_line(request), len(wanted))
         if "error" in answers[-1]:
             raise ValueError(f"{self._where} {answers[-1]['error']}")
         return [answer["text"] for answer in answers]
 
-    def _ask(self, request: str, count: int) -> list[dict[str, str]]:
+    def _ask(self, request: bytes, count: int) -> list[dict[str, str]]:
         """Sends a line to the child and returns its answers, `count` or up to the first error."""
         child, self._child = self._child, None  # kept only when it has answered all
         if child is None:
-            child, request = self._started(), f"{json.dumps(self._source)}\n{request}"
+            child, request = self._started(), renderer.to_line(self._source) + request
         assert child.stdin
         assert child.stdout
         answers: list[dict[str, str]] = []
         try:
-            child.stdin.write(f"{request}\n".encode())
+            child.stdin.write(request)
             child.stdin.flush()
             while len(answers) < count and not (answers and "error" in answers[-1]):
                 answers.append(json.loads(child.stdout.readline()))
