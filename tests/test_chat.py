@@ -12,7 +12,7 @@ import pytest
 from tokenizers import Tokenizer as Fast
 import transformers
 
-from lrl_jax.data.templates import chat, documents, sandbox, tokenizer_chat
+from lrl_jax.data.templates import chat, documents, renderer, sandbox, tokenizer_chat
 from lrl_jax.data.templates import table as templates
 from lrl_jax.data.templates.chat import Turn
 from lrl_jax.data.templates.parts import Part
@@ -334,34 +334,43 @@ def test_a_tokenizer_without_a_chat_template_is_told_what_to_do():
 
 # ---------------------------------------------------------------------------- attacks
 GROW = "{{% set ns = namespace(x='aaaaaaaa') %}}{{% for i in range(60) %}}{}{{% endfor %}}"
+SLOW = "takes over 2 s for one rendering"
+BIG = "needs over 128 MiB for one rendering"
 ATTACKS = {
     "attribute": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "unsafe"),
+    "attribute by filter": ("{{ (''|attr('__class__')).__mro__ }}", "unsafe"),
+    "attribute by format": ("{{ '{0.__class__.__mro__}'.format('') }}", "unsafe"),
+    "attribute by map": ("{{ ['']|map(attribute='__class__')|map('abs')|list }}", "Undefined"),
     "globals": ("{{ cycler.__init__.__globals__.os.popen('id').read() }}", "unsafe"),
     "itself": ("{{ self.__init__.__globals__ }}", "unsafe"),
     "mutation": ("{{ messages.append(1) }}", "unsafe|not safely"),
     "huge range": ("{% for i in range(10 ** 9) %}{% endfor %}", "Range too big"),
     "nested loops": (
-        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "steps",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", SLOW,
     ),
     "recursion": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "recursion"),
     "branching": (
         "{% macro f(n) %}{% if n %}{{ f(n - 1) ~ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
-        "steps",
+        SLOW,
     ),
-    "giant string": ("{{ 'x' * 10 ** 10 }}", "repeats a text"),
-    "giant number": ("{{ 10 ** (10 ** 10) }}", "bits"),
-    "format": ("{{ '%1000000000d' % 1 }}", "widths"),
-    "format method": ("{{ '{:1000000000}'.format(1) }}", "long texts"),
-    "pad": ("{{ 'a'.ljust(1000000000) }}", "number over"),
-    "centre": ("{{ 'a' | center(1000000000) }}", "No filter named 'center'"),
-    "doubled by ~": (GROW.format("{% set ns.x = ns.x ~ ns.x %}"), "characters"),
-    "doubled by +": (GROW.format("{% set ns.x = ns.x + ns.x %}"), "characters"),
+    "long filters": ("{% set x = range(99999) | map('string') | sort %}" * 400, SLOW),
+    "giant string": ("{{ 'x' * 10 ** 10 }}", BIG),
+    "giant number": ("{{ 10 ** (10 ** 10) }}", f"{SLOW}|{BIG}"),
+    "format": ("{{ '%1000000000d' % 1 }}", BIG),
+    "format method": ("{{ '{:1000000000}'.format(1) }}", BIG),
+    "pad": ("{{ 'a'.ljust(1000000000) }}", BIG),
+    "centre": ("{{ 'a' | center(1000000000) }}", BIG),
+    "doubled by ~": (GROW.format("{% set ns.x = ns.x ~ ns.x %}"), BIG),
+    "doubled by +": (GROW.format("{% set ns.x = ns.x + ns.x %}"), BIG),
     "doubled by block": (
-        GROW.format("{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}"), "characters",
+        GROW.format("{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}"), BIG,
     ),
-    "replace": ("{% set a = 'a' * 1000000 %}{{ a.replace('a', a) }}", "characters"),
-    "join": ("{% set a = 'a' * 1000000 %}{{ a | join(a) }}", "steps|characters"),
-    "output": ("{% for i in range(90000) %}{{ 'a' * 1000 }}{% endfor %}", "characters"),
+    "list": ("{% set ns = namespace(x=[0]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}"
+             "{% endfor %}", BIG),
+    "replace": ("{% set a = 'a' * 1000000 %}{{ a.replace('a', a) }}", BIG),
+    "join": ("{% set a = 'a' * 1000000 %}{{ a | join(a) }}", BIG),
+    "output": ("{% for i in range(90000) %}{{ 'a' * 200 }}{% endfor %}", "16777216 characters"),
+    "chance": ("{{ [1, 2] | random }}", "No filter named 'random'"),
     "include": ("{% include '/etc/passwd' %}", "no loader"),
     "import": ("{% import '/etc/passwd' as x %}", "no loader"),
     "syntax": ("{% if %}", "cannot be read"),
@@ -370,40 +379,54 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_an_attack_is_refused_in_about_a_second(attack):
+def test_an_attack_is_refused_in_some_seconds(attack):
     source, why = ATTACKS[attack]
-    started = time.process_time()
+    started = time.monotonic()
     with pytest.raises(ValueError, match=why):
         sandbox.compiled(source)
-    assert time.process_time() - started < 2
+    assert time.monotonic() - started < renderer.WALL_SECONDS
 
 
 @pytest.mark.parametrize("attack", ["nested loops", "branching", "doubled by ~", "giant string"])
-def test_an_attack_that_waits_for_a_message_is_stopped_too(attack):
-    """It passes the trial in a child process; counting goes on where it is used."""
-    render = sandbox.compiled("{% if messages | length > 4 %}" + ATTACKS[attack][0] + "{% endif %}")
-    started = time.process_time()
-    with pytest.raises(ValueError, match=ATTACKS[attack][1]):
-        render([{"role": "user", "content": "a"}] * 5, add_generation_prompt=False)
-    assert time.process_time() - started < 5
+def test_an_attack_that_waits_for_a_message_is_stopped_and_the_next_rendering_works(attack):
+    template = sandbox.compiled(
+        "{% if messages | length > 4 %}" + ATTACKS[attack][0] + "{% endif %}a"
+    )
+    five = [{"role": "user", "content": "a"}] * 5
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"the chat template .*{ATTACKS[attack][1]}"):
+            template.prefixes(five, [(4, False), (5, False), (3, False)])
+        assert template.prefixes(five, [(4, False), (3, True)]) == ["a", "a"]
 
 
-def test_a_template_that_takes_long_without_counting_is_ended_by_its_trial(monkeypatch):
-    monkeypatch.setattr(sandbox, "_compiled", lambda source, where: pytest.fail("used untried"))
-    slow = "{% set x = range(99999) | map('string') | sort %}" * 400
-    with pytest.raises(ValueError, match="takes over 2 s, or crashes"):
-        sandbox.compiled(slow)
+def test_a_child_that_was_ended_is_started_anew():
+    template = sandbox.compiled("{{ messages | length }}")
+    child = template._child
+    child.kill()
+    child.wait()
+    with pytest.raises(ValueError, match="crashes, or needs over 128 MiB"):
+        template.render([], add_generation_prompt=False)
+    assert template.render([], add_generation_prompt=False) == "0"
 
 
-def test_a_template_is_counted_anew_for_every_conversation():
-    render = sandbox.compiled("{% for i in range(60000) %}{% endfor %}a")
-    texts = [render([], add_generation_prompt=False) for _ in range(sandbox.STEPS // 60000 + 1)]
-    assert {*texts} == {"a"}
+def test_a_template_that_is_let_go_leaves_no_process():
+    template = sandbox.Template("a", "the chat template")
+    assert template.render([], add_generation_prompt=False) == "a"
+    child = template._child
+    del template
+    assert child.poll() is not None
+
+
+def test_texts_come_back_as_they_went_in():
+    template = sandbox.compiled("{% for m in messages %}{{ m.content }}{% endfor %}")
+    content = "a\n\r\u2028\x00\ud800\ufdd0한𐴀\"'"
+    messages = [{"role": "user", "content": content}]
+    assert template.render(messages, add_generation_prompt=False) == content
 
 
 def test_every_day_writes_the_same():
-    render = sandbox.compiled("{{ strftime_now('%d %b %Y') }}")
-    assert render([], add_generation_prompt=False) == "26 Jul 2024"
+    template = sandbox.compiled("{{ strftime_now('%d %b %Y') }}")
+    assert template.render([], add_generation_prompt=False) == "26 Jul 2024"
 
 
 def test_what_published_templates_use_is_there():
@@ -417,6 +440,6 @@ def test_what_published_templates_use_is_there():
         "{{ {'k': ['é']} | tojson(indent=1) }}{{ 'x\ny' | indent(2) }}"
     )
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "<b>"}]
-    assert sandbox.compiled(source)(messages, add_generation_prompt=False) == (
+    assert sandbox.compiled(source).render(messages, add_generation_prompt=False) == (
         '2"<b>"as-1ab[(\'a\', 1)]TruexTrueFalse{\n "k": [\n  "é"\n ]\n}x\n  y'
     )

@@ -141,7 +141,7 @@ def script_name(code: str) -> str:
     >>> script_name("Deva"), script_name("Hans"), script_name("Zzzz")
     ('Devanagari', 'Han, simplified', 'Zzzz')
     """
-    return NAMES.get(code) or scripts.SCRIPTS.get(code, (code,))[0].capitalize()
+    return NAMES.get(code) or scripts.SCRIPTS.get(code, code)
 
 
 # ---------------------------------------------------------------------------- findings

@@ -59,7 +59,7 @@ class Sieve:
       counts: reason -> records left out.
       samples: reason -> at most three of them, shortened.
       kept, read: records.
-      scripts: letters of the kept, learnt text by ISO 15924 script; `Zzzz` where it is not known.
+      scripts: letters of the kept, learnt text by ISO 15924 script.
       digests: `digest` of each kept record.
     """
 

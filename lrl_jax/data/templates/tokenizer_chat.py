@@ -15,14 +15,14 @@ import itertools
 import json
 import re
 
-from lrl_jax.data.templates import sandbox
+from lrl_jax.data.templates import renderer, sandbox
 from lrl_jax.data.templates.chat import FORMATS, Format, Turn
 from lrl_jax.data.templates.parts import Part, joined
 from lrl_jax.vocab.tokenizer.types import CONFIG, Tokenizer
 
 JINJA = "chat_template.jinja"
 GUARD = "\ufdd0"  # inside of control tokens that messages spell out, while a template is at work
-MARKS = GUARD + sandbox.OPEN + sandbox.CLOSE
+MARKS = GUARD + renderer.OPEN + renderer.CLOSE
 SPARE = "".join(map(chr, range(0xFDD3, 0xFDF0)))  # noncharacters too: no text should have them
 GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 AROUND = "put {% generation %} and {% endgeneration %} around each answer and its end of turn in "
@@ -50,7 +50,7 @@ def own(tokenizer: Tokenizer) -> Format:
         so does the format, for a conversation the template does not take.
     """
     source = template(tokenizer)
-    render = sandbox.compiled(source)
+    rendering = sandbox.compiled(source)
     names, controls = _named(tokenizer), _controls(tokenizer)
     spans = _marked if GENERATION.search(source) else _added
 
@@ -60,8 +60,8 @@ def own(tokenizer: Tokenizer) -> Format:
         there, back = _moved(turns)
         messages = [_guarded(turn, there, controls) for turn in turns]
 
-        def rendered(count: int, ask: bool = False) -> str:
-            return render(messages[:count], add_generation_prompt=ask, names=names)
+        def rendered(wanted: Sequence[sandbox.Prefix]) -> list[str]:
+            return rendering.prefixes(messages, wanted, names)
 
         whole, learnt = spans(rendered, turns)
         parts = [*_cut(whole, learnt, controls, back)]
@@ -69,7 +69,7 @@ def own(tokenizer: Tokenizer) -> Format:
 
     @functools.cache
     def takes_system() -> None:
-        _takes_system(render, names)
+        _takes_system(rendering, names)
 
     _shows_answers(write)
     return write
@@ -154,14 +154,14 @@ def _guarded(turn: Turn, there: Mapping[int, str], controls: Controls) -> dict[s
 
 
 # ---------------------------------------------------------------------------- what is learnt
-Rendered = Callable[..., str]  # (how many turns, whether an answer is asked for) -> text
+Rendered = Callable[[Sequence[sandbox.Prefix]], list[str]]
 Spans = list[tuple[int, int, float]]  # from, to, weight
 
 
 def _marked(rendered: Rendered, turns: Sequence[Turn]) -> tuple[str, Spans]:
     """What {% generation %} encloses."""
     weights = [turn.weight for turn in turns if turn.role == "assistant"]
-    pieces = re.split(f"[{sandbox.OPEN}{sandbox.CLOSE}]", rendered(len(turns)))
+    pieces = re.split(f"[{renderer.OPEN}{renderer.CLOSE}]", rendered([(len(turns), False)])[0])
     if len(pieces) != 2 * len(weights) + 1:
         raise ValueError(
             f"the chat template has {len(pieces) // 2} {{% generation %}} blocks for "
@@ -174,19 +174,20 @@ def _marked(rendered: Rendered, turns: Sequence[Turn]) -> tuple[str, Spans]:
 
 def _added(rendered: Rendered, turns: Sequence[Turn]) -> tuple[str, Spans]:
     """What each answer adds to what stands before it."""
-    whole = rendered(len(turns))
+    end = (len(turns), False)
+    learnt = [number for number, turn in enumerate(turns) if turn.weight]
+    wanted = [*dict.fromkeys((end, *(p for n in learnt for p in ((n, True), (n + 1, False)))))]
+    texts = dict(zip(wanted, rendered(wanted), strict=True))
+    whole = texts[end]
     spans: Spans = []
-    for number, turn in enumerate(turns):
-        if not turn.weight:
-            continue
-        before = rendered(number, ask=True)
-        after = whole if number + 1 == len(turns) else rendered(number + 1)
+    for number in learnt:
+        before, after = texts[number, True], texts[number + 1, False]
         if not (whole.startswith(after) and after.startswith(before)):
             raise ValueError(
                 f"the chat template renders turn {number + 1} in another way once others follow, "
                 f"so what is its answer cannot be told; {AROUND}, or set learn: last_answer"
             )
-        spans.append((len(before), len(after), turn.weight))
+        spans.append((len(before), len(after), turns[number].weight))
     return whole, spans
 
 
@@ -217,11 +218,11 @@ def _texts_and_controls(
 
 
 # ---------------------------------------------------------------------------- trying a template
-def _takes_system(render: sandbox.Render, names: Mapping[str, str]) -> None:
+def _takes_system(template: sandbox.Template, names: Mapping[str, str]) -> None:
     said = [("system", "s0"), ("user", "q1"), ("assistant", "a1")]
     messages = [{"role": role, "content": text} for role, text in said]
     try:
-        why = "" if "s0" in render(messages, False, names) else "it leaves it out"
+        why = "" if "s0" in template.render(messages, False, names) else "it leaves it out"
     except ValueError as e:
         why = str(e)
     if why:
