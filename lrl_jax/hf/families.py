@@ -85,7 +85,7 @@ _GEMMA = Family(
 )
 _GEMMA2 = Family(
     architecture="Gemma2ForCausalLM",
-    ours=_GEMMA.ours | dict(sandwich_norms=True),
+    ours=_GEMMA.ours | dict(norms="both"),
     keys={
         "query_scalar": "query_pre_attn_scalar",
         "attention_softcap": "attn_logit_softcapping",
@@ -117,7 +117,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3": dataclasses.replace(
         _QWEN2,
         architecture="Qwen3ForCausalLM",
-        ours=dict(qk_norm=True),
+        ours=dict(qk_norm="head"),
         silent=_QWEN2.silent | {"head_dim": 128},
         fixed=SILU | {"attention_bias": (False,)},
     ),
@@ -126,7 +126,7 @@ FAMILIES: dict[str, Family] = {
     "gemma3_text": dataclasses.replace(
         _GEMMA2,
         architecture="Gemma3ForCausalLM",
-        ours=_GEMMA2.ours | dict(qk_norm=True),
+        ours=_GEMMA2.ours | dict(qk_norm="head"),
         keys={
             "query_scalar": "query_pre_attn_scalar",
             "logit_softcap": "final_logit_softcapping",
@@ -153,6 +153,25 @@ FAMILIES: dict[str, Family] = {
             "layers/gate_DF": _GATE_UP,
             "layers/up_DF": _GATE_UP,
         },
+    ),
+    "olmo2": Family(
+        architecture="Olmo2ForCausalLM",
+        ours=dict(norms="after", qk_norm="all heads"),
+        silent=SILENT | {"rms_norm_eps": 1e-5},
+        fixed=SILU | {"attention_bias": (False,)},
+        tensors={
+            "layers/attn_out_norm_D": NORM % "post_attention",
+            "layers/mlp_out_norm_D": NORM % "post_feedforward",
+        },
+    ),
+    "smollm3": Family(
+        architecture="SmolLM3ForCausalLM",
+        silent=SILENT
+        | {"num_key_value_heads": 4, "tie_word_embeddings": True, "no_rope_layer_interval": 4}
+        | {"use_sliding_window": False, "sliding_window": None},
+        fixed=_LLAMA.fixed,
+        local=lambda l, hf: rotary.unrotated(hf)[l],
+        rope=rotary.Spelling(theta=2_000_000.0, unrotated=True),
     ),
 }
 # What people try, and why not.
@@ -209,9 +228,15 @@ def _plain(said: Json, family: Family) -> dict[str, Any]:
 def _windows(said: Json, family: Family) -> dict[str, Any]:
     window = said.get("sliding_window")
     unused = "use_sliding_window" in family.silent and not said["use_sliding_window"]
+    types = said.get("layer_types")
+    if unused and rotary.LOCAL in (types or ()):
+        raise ValueError(
+            f"config.json: layer_types={types!r}, but use_sliding_window is false; want it true, "
+            f"or {rotary.WHOLE} in each layer"
+        )
     if family.local is None or window is None or unused:
         return dict(window=None, local_layers=())
-    types, depth = said.get("layer_types"), said["num_hidden_layers"]
+    depth = said["num_hidden_layers"]
     local = tuple(family.local(l, said) for l in range(depth))
     if types is not None:
         known = ("full_attention", "sliding_attention")

@@ -62,6 +62,8 @@ ROWS = (
     Row("layers/v_bias_KH", "model.layers.{l}.self_attn.v_proj.bias", 2),
     Row("layers/q_norm_H", "model.layers.{l}.self_attn.q_norm.weight", 0),
     Row("layers/k_norm_H", "model.layers.{l}.self_attn.k_norm.weight", 0),
+    Row("layers/q_norm_NH", "model.layers.{l}.self_attn.q_norm.weight", 2),
+    Row("layers/k_norm_KH", "model.layers.{l}.self_attn.k_norm.weight", 2),
     Row("layers/o_NHD", "model.layers.{l}.self_attn.o_proj.weight", 1),
     Row("layers/attn_out_norm_D", "model.layers.{l}.attn_out_norm.weight", 0),
     Row("layers/mlp_norm_D", "model.layers.{l}.post_attention_layernorm.weight", 0),

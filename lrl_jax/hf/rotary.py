@@ -26,12 +26,14 @@ class Spelling:
       local_theta: the same of local layers; None: theirs are those of all.
       partial: whether `partial_rotary_factor` of a head may turn.
       longrope: what it calls LongRope.
+      unrotated: whether layers may have no rotary positions.
     """
 
     theta: float = 10_000.0
     local_theta: float | None = None
     partial: bool = False
     longrope: tuple[str, ...] = ("longrope",)
+    unrotated: bool = False
 
 
 def read(said: Json, spelling: Spelling, head_width: int) -> dict[str, Any]:
@@ -66,7 +68,39 @@ def read(said: Json, spelling: Spelling, head_width: int) -> dict[str, Any]:
         rope_scaling=_scaling(whole, said, spelling),
         local_rope_theta=local_theta,
         rotary_width=None if width == head_width else width,
+        unrotated_layers=_unrotated_layers(said) if spelling.unrotated else (),
     )
+
+
+def _unrotated_layers(said: Json) -> tuple[bool, ...]:
+    layers = unrotated(said)
+    return layers if any(layers) else ()
+
+
+def unrotated(said: Json) -> tuple[bool, ...]:
+    """Tells of each layer whether it has no rotary positions.
+
+    In `no_rope_layers` 1 means with, 0 without; where it is silent, each layer whose number,
+    counted from 1, divides by `no_rope_layer_interval` is without (SmolLM3).
+
+    Raises:
+      ValueError: a list that is shorter than the model, or of something else; no interval.
+    """
+    depth, interval = said["num_hidden_layers"], said["no_rope_layer_interval"]
+    rotated = said.get("no_rope_layers")
+    if rotated is None:
+        if not isinstance(interval, int) or interval < 1:
+            raise ValueError(
+                f"config.json: no_rope_layer_interval={interval!r}; want 1 or more, or a list in "
+                "no_rope_layers"
+            )
+        rotated = [int(l % interval != 0) for l in range(1, depth + 1)]
+    if len(rotated) < depth or not set(rotated) <= {0, 1}:
+        raise ValueError(
+            f"config.json: no_rope_layers={rotated!r}; want 1 (with rotary positions) or 0 "
+            f"(without) for each of {depth} layers"
+        )
+    return tuple(not rotates for rotates in rotated[:depth])
 
 
 def _kind(whole: Json) -> str:
@@ -135,6 +169,9 @@ def write(cfg: LlamaConfig, spelling: Spelling) -> dict[str, Any]:
     if cfg.rotary_width is not None:
         out["partial_rotary_factor"] = cfg.rotary_width / cfg.head_width
     whole = dict(rope_type="default") | out | scaling
+    if spelling.unrotated:
+        layers = cfg.unrotated_layers or (False,) * cfg.depth
+        out["no_rope_layers"] = [int(not unrotated) for unrotated in layers]
     if scaling:
         out["rope_scaling"] = whole
     if isinstance(cfg.rope_scaling, rope.LongRope):
