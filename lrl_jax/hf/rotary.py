@@ -95,7 +95,7 @@ def unrotated(said: Json) -> tuple[bool, ...]:
                 "no_rope_layers"
             )
         rotated = [int(l % interval != 0) for l in range(1, depth + 1)]
-    if len(rotated) < depth or not set(rotated) <= {0, 1}:
+    if not isinstance(rotated, list) or len(rotated) < depth or not set(rotated) <= {0, 1}:
         raise ValueError(
             f"config.json: no_rope_layers={rotated!r}; want 1 (with rotary positions) or 0 "
             f"(without) for each of {depth} layers"
