@@ -19,7 +19,7 @@ Index = tuple[slice, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class LayoutRow:
     """One parameter in both layouts; HF linear weights are [out, in]."""
 
     ours: str  # name in the flat dict of parameters
@@ -45,39 +45,39 @@ class Row:
 class Tensor:
     """An HF tensor: one parameter of one layer, or several, one after the other along `out`."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[LayoutRow, ...]
     l: int  # 0 where there are no layers
     shape: tuple[int, ...]
 
 
 # Llama's names; other families rename some and lack others (`families.FAMILIES`).
 ROWS = (
-    Row("embed_VD", "model.embed_tokens.weight", 0),
-    Row("layers/attn_norm_D", "model.layers.{l}.input_layernorm.weight", 0),
-    Row("layers/q_DNH", "model.layers.{l}.self_attn.q_proj.weight", 2),
-    Row("layers/k_DKH", "model.layers.{l}.self_attn.k_proj.weight", 2),
-    Row("layers/v_DKH", "model.layers.{l}.self_attn.v_proj.weight", 2),
-    Row("layers/q_bias_NH", "model.layers.{l}.self_attn.q_proj.bias", 2),
-    Row("layers/k_bias_KH", "model.layers.{l}.self_attn.k_proj.bias", 2),
-    Row("layers/v_bias_KH", "model.layers.{l}.self_attn.v_proj.bias", 2),
-    Row("layers/q_norm_H", "model.layers.{l}.self_attn.q_norm.weight", 0),
-    Row("layers/k_norm_H", "model.layers.{l}.self_attn.k_norm.weight", 0),
-    Row("layers/q_norm_NH", "model.layers.{l}.self_attn.q_norm.weight", 2),
-    Row("layers/k_norm_KH", "model.layers.{l}.self_attn.k_norm.weight", 2),
-    Row("layers/o_NHD", "model.layers.{l}.self_attn.o_proj.weight", 1),
-    Row("layers/attn_out_norm_D", "model.layers.{l}.attn_out_norm.weight", 0),
-    Row("layers/mlp_norm_D", "model.layers.{l}.post_attention_layernorm.weight", 0),
-    Row("layers/gate_DF", "model.layers.{l}.mlp.gate_proj.weight", 1),
-    Row("layers/up_DF", "model.layers.{l}.mlp.up_proj.weight", 1),
-    Row("layers/down_FD", "model.layers.{l}.mlp.down_proj.weight", 1),
-    Row("layers/mlp_out_norm_D", "model.layers.{l}.mlp_out_norm.weight", 0),
-    Row("norm_D", "model.norm.weight", 0),
-    Row("unembed_DV", "lm_head.weight", 1),
+    LayoutRow("embed_VD", "model.embed_tokens.weight", 0),
+    LayoutRow("layers/attn_norm_D", "model.layers.{l}.input_layernorm.weight", 0),
+    LayoutRow("layers/q_DNH", "model.layers.{l}.self_attn.q_proj.weight", 2),
+    LayoutRow("layers/k_DKH", "model.layers.{l}.self_attn.k_proj.weight", 2),
+    LayoutRow("layers/v_DKH", "model.layers.{l}.self_attn.v_proj.weight", 2),
+    LayoutRow("layers/q_bias_NH", "model.layers.{l}.self_attn.q_proj.bias", 2),
+    LayoutRow("layers/k_bias_KH", "model.layers.{l}.self_attn.k_proj.bias", 2),
+    LayoutRow("layers/v_bias_KH", "model.layers.{l}.self_attn.v_proj.bias", 2),
+    LayoutRow("layers/q_norm_H", "model.layers.{l}.self_attn.q_norm.weight", 0),
+    LayoutRow("layers/k_norm_H", "model.layers.{l}.self_attn.k_norm.weight", 0),
+    LayoutRow("layers/q_norm_NH", "model.layers.{l}.self_attn.q_norm.weight", 2),
+    LayoutRow("layers/k_norm_KH", "model.layers.{l}.self_attn.k_norm.weight", 2),
+    LayoutRow("layers/o_NHD", "model.layers.{l}.self_attn.o_proj.weight", 1),
+    LayoutRow("layers/attn_out_norm_D", "model.layers.{l}.attn_out_norm.weight", 0),
+    LayoutRow("layers/mlp_norm_D", "model.layers.{l}.post_attention_layernorm.weight", 0),
+    LayoutRow("layers/gate_DF", "model.layers.{l}.mlp.gate_proj.weight", 1),
+    LayoutRow("layers/up_DF", "model.layers.{l}.mlp.up_proj.weight", 1),
+    LayoutRow("layers/down_FD", "model.layers.{l}.mlp.down_proj.weight", 1),
+    LayoutRow("layers/mlp_out_norm_D", "model.layers.{l}.mlp_out_norm.weight", 0),
+    LayoutRow("norm_D", "model.norm.weight", 0),
+    LayoutRow("unembed_DV", "lm_head.weight", 1),
 )
 
 
 @functools.lru_cache
-def rows(cfg: LlamaConfig) -> tuple[Row, ...]:
+def rows(cfg: LlamaConfig) -> tuple[LayoutRow, ...]:
     """The rows a checkpoint of this config has: of what the model has, but never adapters."""
     names, has = FAMILIES[cfg.family].tensors, llama.abstract(cfg)
     return tuple(
@@ -96,7 +96,7 @@ def tensors(cfg: LlamaConfig) -> dict[str, Tensor]:
     return out
 
 
-def hf_shape(row: Row, cfg: LlamaConfig) -> tuple[int, ...]:
+def hf_shape(row: LayoutRow, cfg: LlamaConfig) -> tuple[int, ...]:
     """Shape of a row's part of the HF tensor; the vocabulary is unpadded there."""
     sizes = [_sizes(cfg)[letter] for letter in row.letters]
     if not row.num_out:
@@ -105,7 +105,7 @@ def hf_shape(row: Row, cfg: LlamaConfig) -> tuple[int, ...]:
     return (math.prod(sizes[-row.num_out :]), *([math.prod(inner)] if inner else []))
 
 
-def hf_region(row: Row, index: Index, cfg: LlamaConfig) -> Index:
+def hf_region(row: LayoutRow, index: Index, cfg: LlamaConfig) -> Index:
     """Which part of the HF tensor holds the part `index` of our (one-layer) array."""
     if not row.num_out:
         return index
@@ -118,12 +118,12 @@ def hf_region(row: Row, index: Index, cfg: LlamaConfig) -> Index:
     return (out, _merge(index[:cut], sizes[:cut])) if cut else (out,)
 
 
-def to_ours(w: np.ndarray, row: Row, shape: tuple[int, ...]) -> np.ndarray:
+def to_ours(w: np.ndarray, row: LayoutRow, shape: tuple[int, ...]) -> np.ndarray:
     """An HF tensor, or `hf_region` of it, as our array of this shape."""
     return (w.T if row.num_out else w).reshape(shape)
 
 
-def to_hf(w: np.ndarray | jax.Array, row: Row) -> np.ndarray | jax.Array:
+def to_hf(w: np.ndarray | jax.Array, row: LayoutRow) -> np.ndarray | jax.Array:
     """One layer's array, or a range of its `outer` dimension, as rows of the HF tensor.
 
     Of numpy or of jax; the vocabulary's padding is the caller's to leave out.
@@ -135,9 +135,9 @@ def to_hf(w: np.ndarray | jax.Array, row: Row) -> np.ndarray | jax.Array:
 
 
 @functools.lru_cache
-def _by_tensor(cfg: LlamaConfig) -> dict[str, tuple[Row, ...]]:
+def _by_tensor(cfg: LlamaConfig) -> dict[str, tuple[LayoutRow, ...]]:
     """HF's name, `{l}` in it -> the rows that lie in that tensor, in order."""
-    out: dict[str, tuple[Row, ...]] = {}
+    out: dict[str, tuple[LayoutRow, ...]] = {}
     for row in rows(cfg):
         out[row.hf] = (*out.get(row.hf, ()), row)
     return out

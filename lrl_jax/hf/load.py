@@ -178,7 +178,7 @@ def load(
     with contextlib.ExitStack() as stack:
         tensors = opened(folder, cfg, stack, rows or cfg.vocab_size, adapter)
 
-        def source(row: layout.Row) -> Read:
+        def source(row: layout.LayoutRow) -> Read:
             if row.ours not in grow:
                 return tensors.read
             matrix = _grown(tensors, row, cfg, grow[row.ours], rows or cfg.vocab_size)

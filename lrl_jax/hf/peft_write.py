@@ -70,7 +70,7 @@ def _adapters(cfg: llama.LlamaConfig) -> dict[str, layout.Tensor]:
         for l in range(cfg.depth):
             theirs = peft_read.factors(PREFIX + row.hf)
             for factor, hf, num_out in zip(factors(name), theirs, (1, row.num_out), strict=True):
-                part = layout.Row(factor, hf, num_out)
+                part = layout.LayoutRow(factor, hf, num_out)
                 shape = layout.hf_shape(part, cfg)
                 out[hf.format(l=l)] = layout.Tensor((part,), l, shape)
     return out

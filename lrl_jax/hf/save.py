@@ -142,7 +142,7 @@ def write_file(
             f.write(np.asarray(piece).reshape(-1).view(np.uint8).data)
 
 
-def _pieces(w: jax.Array, row: layout.Row, l: int, cfg, dtype: str) -> Iterator[jax.Array]:
+def _pieces(w: jax.Array, row: layout.LayoutRow, l: int, cfg, dtype: str) -> Iterator[jax.Array]:
     """The HF tensor of a layer, as ranges of its rows, on one device.
 
     Accelerators transpose. On a CPU, bringing a transposed array in costs a fifth of what the
@@ -172,7 +172,9 @@ def _one_ahead(pieces: Iterable[jax.Array]) -> Iterator[jax.Array]:
         yield before
 
 
-def _local(w: jax.Array, row: layout.Row, l: int, dtype: str) -> tuple[jax.Array, np.int32 | None]:
+def _local(
+    w: jax.Array, row: layout.LayoutRow, l: int, dtype: str
+) -> tuple[jax.Array, np.int32 | None]:
     """A parameter on one device, and which layer of it is meant; of a split one the layer alone."""
     layer = np.int32(l) if row.stacked else None
     if w.sharding.is_fully_replicated:
@@ -192,7 +194,7 @@ def _gather(dtype: str, whole: jax.sharding.Sharding):
 
 
 @functools.lru_cache
-def _cut(row: layout.Row, count: int, dtype: str, turn: bool):
+def _cut(row: layout.LayoutRow, count: int, dtype: str, turn: bool):
     def cut(w, l, start):
         layer = w.shape if l is None else w.shape[1:]
         size = (*layer[: row.outer], count, *layer[row.outer + 1 :])

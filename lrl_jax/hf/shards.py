@@ -30,9 +30,9 @@ def fill(
     cfg: llama.LlamaConfig,
     shardings: Mapping[str, jax.sharding.Sharding],
     dtype: str,
-    source: Callable[[layout.Row], Read],
+    source: Callable[[layout.LayoutRow], Read],
     readers: int,
-    rows: Sequence[layout.Row] | None = None,
+    rows: Sequence[layout.LayoutRow] | None = None,
 ) -> llama.Params:
     """Every parameter, in `dtype`, where `shardings` place it.
 
@@ -74,7 +74,7 @@ class _Shards:
     program writes a piece to all of them, and nothing is ever sent from one to another.
     """
 
-    def __init__(self, row: layout.Row, cfg: llama.LlamaConfig, sharding, dtype: str):
+    def __init__(self, row: layout.LayoutRow, cfg: llama.LlamaConfig, sharding, dtype: str):
         self._row, self._cfg, self._sharding = row, cfg, sharding
         self._shape = llama.shape(row.ours, cfg)
         indices = sharding.addressable_devices_indices_map(self._shape)
