@@ -1,4 +1,4 @@
-"""Rotary positions in `config.json`: the keys of transformers 5 and 4, by family and by kind.
+"""Reads and writes rotary positions in `config.json`, with the keys of transformers 5 and 4.
 
 transformers 5 says `rope_parameters`, with everything in it; before, `rope_theta` and
 `rope_scaling`. Gemma 3 has two sets of them, for layers that see everything and for local ones.
@@ -19,10 +19,10 @@ WHOLE, LOCAL = "full_attention", "sliding_attention"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spelling:
-    """How a family spells its rotary positions.
+    """Describes how a family spells its rotary positions.
 
     Attributes:
-      theta: where config.json is silent.
+      theta: what holds where config.json is silent.
       local_theta: the same of local layers; None: theirs are those of all.
       partial: whether `partial_rotary_factor` of a head may turn.
       longrope: what it calls LongRope.
@@ -37,7 +37,10 @@ class Spelling:
 
 
 def read(said: Json, spelling: Spelling, head_width: int) -> dict[str, Any]:
-    """Fields of LlamaConfig.
+    """Returns the fields of LlamaConfig that say how positions turn.
+
+    Args:
+      said: config.json, with HF's defaults where it is silent.
 
     Raises:
       ValueError: a kind of scaling that we do not compute, or one with a key missing.
@@ -46,11 +49,11 @@ def read(said: Json, spelling: Spelling, head_width: int) -> dict[str, Any]:
     whole: Json = said.get("rope_scaling") or said.get("rope_parameters") or {}
     local_theta = None
     if spelling.local_theta is not None:
-        both = said.get("rope_parameters") or {}
-        if both and not {WHOLE, LOCAL} & set(both):
-            raise ValueError(f"config.json: rope_parameters={both!r}; want {WHOLE} and {LOCAL}")
-        whole = {**(both.get(WHOLE) or {}), **(said.get("rope_scaling") or {})}
-        local = both.get(LOCAL) or {}
+        by_type = said.get("rope_parameters") or {}
+        if by_type and not {WHOLE, LOCAL} & set(by_type):
+            raise ValueError(f"config.json: rope_parameters={by_type!r}; want {WHOLE} and {LOCAL}")
+        whole = {**(by_type.get(WHOLE) or {}), **(said.get("rope_scaling") or {})}
+        local = by_type.get(LOCAL) or {}
         if _kind(local) != "default":
             raise ValueError(
                 f"config.json: rope_type={_kind(local)!r} of {LOCAL} layers; want default"
@@ -59,10 +62,10 @@ def read(said: Json, spelling: Spelling, head_width: int) -> dict[str, Any]:
         local_theta = float(local_theta or spelling.local_theta)
     elif {WHOLE, LOCAL} & set(whole):
         raise ValueError("config.json: rope_parameters by layer type are not supported here")
-    part = float(whole.get("partial_rotary_factor") or said.get("partial_rotary_factor") or 1)
-    if part != 1 and not spelling.partial:
-        raise ValueError(f"config.json: partial_rotary_factor={part} is not supported; want 1")
-    width = int(head_width * part)
+    share = float(whole.get("partial_rotary_factor") or said.get("partial_rotary_factor") or 1)
+    if share != 1 and not spelling.partial:
+        raise ValueError(f"config.json: partial_rotary_factor={share} is not supported; want 1")
+    width = int(head_width * share)
     return dict(
         rope_theta=float(whole.get("rope_theta") or said.get("rope_theta") or spelling.theta),
         rope_scaling=_scaling(whole, said, spelling),
@@ -78,10 +81,10 @@ def _unrotated_layers(said: Json) -> tuple[bool, ...]:
 
 
 def unrotated(said: Json) -> tuple[bool, ...]:
-    """Tells of each layer whether it has no rotary positions.
+    """Tells of each layer whether it has no rotary positions (SmolLM3).
 
-    In `no_rope_layers` 1 means with, 0 without; where it is silent, each layer whose number,
-    counted from 1, divides by `no_rope_layer_interval` is without (SmolLM3).
+    `no_rope_layers` has 1 for a layer with rotary positions and 0 for one without. If it is not
+    given, every layer whose number from 1 is a multiple of `no_rope_layer_interval` has none.
 
     Raises:
       ValueError: a list that is shorter than the model, or of something else; no interval.
@@ -149,7 +152,7 @@ def _longrope(whole: Json, said: Json) -> rope.LongRope:
 
 
 def write(cfg: LlamaConfig, spelling: Spelling) -> dict[str, Any]:
-    """Keys of config.json that `read` understands, in both spellings."""
+    """Returns the keys of config.json that `read` understands, in both spellings."""
     scaling: dict[str, Any] = {}
     match cfg.rope_scaling:
         case rope.Linear() as s:
