@@ -168,9 +168,9 @@ def test_rms_norm_by_hand():
 
 
 def test_a_norm_over_all_heads_by_hand():
-    x_BTNH = jnp.array([[[[3.0, 4.0], [0.0, 5.0]]]])  # mean square 12.5 over both heads, eps 0.1
+    x_BTNH = jnp.array([[[[1.0, 1.0], [7.0, 7.0]]]])  # mean square 25 over both heads, eps 0.1
     got = rms_norm(x_BTNH, jnp.array([[1.0, 10.0], [1.0, 2.0]]), 0.1)
-    want = np.array([[[[3.0, 40.0], [0.0, 10.0]]]]) / 12.6**0.5
+    want = np.array([[[[1.0, 10.0], [7.0, 14.0]]]]) / 25.1**0.5
     np.testing.assert_allclose(got, want, rtol=1e-6)
 
 

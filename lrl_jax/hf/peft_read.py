@@ -244,7 +244,7 @@ def _check_tied(folder: epath.Path, adapter: Tensors, names: Mapping[str, str]) 
     """Refuses two matrices that differ for the one of a model with tied embeddings."""
     tied = ("lm_head.weight", "model.embed_tokens.weight")
     matrices = [adapter.read(names[n], (slice(None),) * 2) for n in tied if n in names]
-    if len(matrices) < 2 or not np.array_equal(*matrices):
+    if len(matrices) < 2 or not np.array_equal(matrices[0], matrices[1]):
         raise ValueError(
             f"{folder / WEIGHTS}: holds an lm_head that is not its embed_tokens, but the model "
             "ties the two; untie the base, or train the adapter with ensure_weight_tying"
