@@ -371,6 +371,25 @@ def test_a_recipe_may_ask_for_every_family(name):
         ({"model_type": "gemma2", "hidden_activation": "gelu"}, "hidden_activation='gelu'"),
         ({"model_type": "gemma2", "layer_types": ["full_attention"]}, "for each of 3 layers"),
         ({"model_type": "qwen3", "attention_bias": True}, "attention_bias=True"),
+        ({"model_type": "olmo2", "attention_bias": True}, "attention_bias=True"),
+        ({"model_type": "olmo2", "rope_parameters": {"rope_type": "yarn"}}, "rope_type='yarn'"),
+        ({"model_type": "smollm3", "attention_bias": True}, "attention_bias=True"),
+        ({"model_type": "smollm3", "mlp_bias": True}, "mlp_bias=True"),
+        (
+            {"model_type": "smollm3", "no_rope_layers": [1, 0]},
+            r"no_rope_layers=\[1, 0\]; want 1 .* or 0 .* for each of 3 layers",
+        ),
+        ({"model_type": "smollm3", "no_rope_layers": [1, 2, 0]}, r"no_rope_layers=\[1, 2, 0\]"),
+        ({"model_type": "smollm3", "no_rope_layers": 4}, "no_rope_layers=4; want"),
+        ({"model_type": "smollm3", "no_rope_layer_interval": 0}, "interval=0; want 1 or more"),
+        (
+            {
+                "model_type": "smollm3",
+                "sliding_window": 5,
+                "layer_types": ["sliding_attention"] * 3,
+            },
+            "but use_sliding_window is false",
+        ),
         ({"model_type": "gemma3_text"}, "want full_attention and sliding_attention"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5 is not supported; want 1"),
         ({"hidden_act": "gelu"}, "hidden_act='gelu'"),
@@ -392,6 +411,26 @@ def test_a_recipe_may_ask_for_every_family(name):
 def test_a_config_we_do_not_compute_is_refused(change, words):
     with pytest.raises(ValueError, match=words):
         families.config_from_hf(HF | change)
+
+
+@pytest.mark.parametrize(
+    ("said", "want"),
+    [
+        ({}, (False, False, False, True)),
+        ({"no_rope_layer_interval": 2}, (False, True, False, True)),
+        ({"no_rope_layers": [0, 1, 1, 1]}, (True, False, False, False)),
+        ({"no_rope_layers": [1, 1, 1, 1, 0]}, ()),
+    ],
+)
+def test_layers_without_rotary_positions_are_read_as_a_list_or_by_an_interval(said, want):
+    config = HF | {"model_type": "smollm3", "num_hidden_layers": 4} | said
+    assert families.config_from_hf(config).unrotated_layers == want
+
+
+def test_only_layers_without_rotary_positions_have_the_window_of_smollm3():
+    window = {"use_sliding_window": True, "sliding_window": 5, "no_rope_layers": [1, 0, 1]}
+    got = families.config_from_hf(HF | {"model_type": "smollm3"} | window)
+    assert (got.window, got.local_layers) == (5, (False, True, False))
 
 
 def test_a_config_without_shapes_is_refused():

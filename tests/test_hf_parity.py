@@ -67,6 +67,18 @@ VARIANTS = {
         ),
     ),
     "phi3": ("phi3", dict(sliding_window=17, rope_parameters=ROPE)),
+    "olmo2": ("olmo2", dict(head_dim=24, rope_parameters=ROPE)),
+    "smollm3": (
+        "smollm3", dict(no_rope_layer_interval=2, rope_parameters=ROPE, tie_word_embeddings=True)
+    ),
+    "smollm3_window": (
+        "smollm3",
+        dict(
+            no_rope_layers=[0, 1, 1], use_sliding_window=True, sliding_window=17,
+            layer_types=["full_attention", "sliding_attention", "full_attention"],
+            rope_parameters=LLAMA3_ROPE, tie_word_embeddings=False,
+        ),
+    ),
     "phi3_long": (
         "phi3", dict(rope_parameters=LONG_ROPE, original_max_position_embeddings=64)
     ),
@@ -133,7 +145,7 @@ def test_logits_equal_transformers_at_any_position(pair, start):
     assert_equal_logits(model, params, cfg, *rows(start, 100))
 
 
-@pytest.mark.parametrize("variant", ["llama3.1", "gemma3", "phi3_long"])
+@pytest.mark.parametrize("variant", ["llama3.1", "gemma3", "phi3_long", "olmo2", "smollm3"])
 def test_logits_equal_transformers_after_two_thousand_tokens_of_context(variant, tmp_path):
     model, _, cfg, params = loaded(model_of(variant, layers=2), tmp_path)
     assert_equal_logits(model, params, cfg, *rows(0, 2100, batch=1))
@@ -146,8 +158,11 @@ def test_short_rows_of_longrope_have_its_short_factors(tmp_path):
 
 @pytest.mark.parametrize(
     "variant",
-    ["llama3.2", "mistral-v0.1", "qwen2_window", "qwen3", "gemma2", "gemma3", "phi3_long"],
-)
+    [
+        "llama3.2", "mistral-v0.1", "qwen2_window", "qwen3", "gemma2", "gemma3", "phi3_long",
+        "olmo2", "smollm3",
+    ],
+)  # fmt: skip
 def test_loss_and_gradients_equal_transformers(variant, tmp_path):
     model, _, cfg, params = loaded(model_of(variant), tmp_path)
     tokens_BT, positions_BT = rows(0, 41)
@@ -177,8 +192,11 @@ def test_loss_and_gradients_equal_transformers(variant, tmp_path):
 # ---------------------------------------------------------------------------- caches
 @pytest.mark.parametrize(
     "variant",
-    ["llama3.1", "mistral-v0.1", "qwen2_window", "qwen3", "gemma2", "gemma3", "phi3_long"],
-)
+    [
+        "llama3.1", "mistral-v0.1", "qwen2_window", "qwen3", "gemma2", "gemma3", "phi3_long",
+        "olmo2", "smollm3", "smollm3_window",
+    ],
+)  # fmt: skip
 def test_decoding_equals_transformers_with_its_cache(variant, tmp_path):
     model, _, cfg, params = loaded(model_of(variant), tmp_path)
     tokens_BT, positions_BT = rows(0, 74)

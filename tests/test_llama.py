@@ -167,6 +167,36 @@ def test_rms_norm_by_hand():
     np.testing.assert_allclose(got, [[[3 / 12.6**0.5, 40 / 12.6**0.5]]], rtol=1e-6)
 
 
+def test_a_norm_over_all_heads_by_hand():
+    x_BTNH = jnp.array([[[[1.0, 1.0], [7.0, 7.0]]]])  # mean square 25 over both heads, eps 0.1
+    got = rms_norm(x_BTNH, jnp.array([[1.0, 10.0], [1.0, 2.0]]), 0.1)
+    want = np.array([[[[1.0, 10.0], [7.0, 14.0]]]]) / 25.1**0.5
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+
+
+def test_a_layer_without_rotary_positions_reads_the_order_of_tokens_alone(params):
+    """Positions that are three times as far apart change nothing where no layer turns."""
+    tokens, near = np.random.default_rng(5).integers(0, 97, (1, 12)), np.arange(12)[None]
+
+    def far_minus_near(*unrotated):
+        cfg = dataclasses.replace(CFG, unrotated_layers=unrotated)
+        far, close = (logits(params, tokens, positions_BT=p, cfg=cfg) for p in (3 * near, near))
+        return np.abs(far - close).max()
+
+    assert far_minus_near(True, True, True) == 0
+    assert far_minus_near(True, False, True) > 1e-3
+
+
+def test_norms_stand_where_the_config_says():
+    def norms(**change):
+        return [n for n in llama.layer_names(dataclasses.replace(CFG, **change)) if "norm" in n]
+
+    assert norms() == ["attn_norm_D", "mlp_norm_D"]
+    assert norms(norms="after") == ["attn_out_norm_D", "mlp_out_norm_D"]
+    assert norms(norms="both") == norms() + norms(norms="after")
+    assert norms(qk_norm="all heads") == [*norms(), "q_norm_NH", "k_norm_KH"]
+
+
 def test_layers_of_two_kinds_see_as_far_as_they_should(params):
     """Of three layers one is local; with a window that holds the row it is as if none were."""
     tokens = np.random.default_rng(5).integers(0, 97, (1, 12))
@@ -212,6 +242,9 @@ def test_layers_of_two_kinds_learn_alike_under_every_policy(params, remat):
         ({"rotary_width": 10}, "rotary_width=10; a head has 8 dimensions"),
         ({"window": 0}, "window=0"),
         ({"local_layers": (True,)}, "local_layers says 1 layers, depth=3"),
+        ({"unrotated_layers": (True,)}, "unrotated_layers says 1 layers, depth=3"),
+        ({"norms": "none"}, "norms='none'; want one of before, after, both"),
+        ({"qk_norm": "width"}, "qk_norm='width'; want one of none, head, all heads"),
         ({"activation": "relu"}, "want one of silu, gelu_tanh"),
         ({"remat": "some"}, "one of nothing, qk, qkv, projections, dots, full, offload"),
     ],

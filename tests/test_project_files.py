@@ -53,6 +53,18 @@ def test_an_issue_form_asks_for_something(path):
     assert all(field["attributes"]["label"] for field in form["body"])
 
 
+def test_a_door_for_contributors_names_at_most_three_files_and_a_test():
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("## Doors")[2]
+    doors = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| a")]
+    assert len(doors) >= 8
+    for to_add, change, run in doors:
+        files, tests = (re.findall(r"`([\w/]+\.py)`", cell) for cell in (change, run))
+        assert 1 <= len(files) <= 3, to_add
+        assert len(tests) == 1, to_add
+        missing = [path for path in (*files, *tests) if not (ROOT / path).is_file()]
+        assert not missing, to_add
+
+
 @pytest.mark.parametrize("tool", ["pyrefly", "ruff", "pytest"])
 def test_a_tool_that_judges_is_pinned(tool):
     assert re.search(rf"(?m)^{tool}==\d", (ROOT / "constraints.txt").read_text())

@@ -34,13 +34,13 @@ def loss(params, tokens_BT, segments_BT, positions_BT, cfg=CFG):
     return -jnp.mean(jnp.take_along_axis(logp_BTV, tokens_BT[..., None], axis=-1))
 
 
-def placed(shape):
+def placed(shape, cfg=CFG):
     data, fsdp, tensor = shape
     mesh = meshes.make(
         recipe_train.Mesh(data=data, fsdp=fsdp, tensor=tensor),
         jax.devices()[: data * fsdp * tensor],
     )
-    params = jax.device_put(tiny_llama.params(), meshes.param_shardings(CFG, mesh))
+    params = jax.device_put(tiny_llama.params(cfg), meshes.param_shardings(cfg, mesh))
     return mesh, params, [jax.device_put(x, meshes.batch_sharding(mesh)) for x in BATCH]
 
 
@@ -56,6 +56,24 @@ def test_loss_and_gradients_do_not_depend_on_the_mesh(alone, shape):
     with jax.set_mesh(mesh):
         got, grads = jax.jit(jax.value_and_grad(loss))(params, *batch)
     want, want_grads = alone
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    for name in want_grads:
+        np.testing.assert_allclose(
+            grads[name], want_grads[name], rtol=1e-4, atol=1e-6, err_msg=name
+        )
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 2), (2, 2, 2)], ids=str)
+def test_norms_over_all_heads_and_layers_without_positions_do_not_depend_on_the_mesh(shape):
+    cfg = dataclasses.replace(
+        CFG, norms="after", qk_norm="all heads", unrotated_layers=(False, True, False)
+    )
+    compiled = jax.jit(jax.value_and_grad(functools.partial(loss, cfg=cfg)))
+    _, params, batch = placed((1, 1, 1), cfg)
+    want, want_grads = compiled(params, *batch)
+    mesh, params, batch = placed(shape, cfg)
+    with jax.set_mesh(mesh):
+        got, grads = compiled(params, *batch)
     np.testing.assert_allclose(got, want, rtol=1e-6)
     for name in want_grads:
         np.testing.assert_allclose(

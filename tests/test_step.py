@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import types
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +40,12 @@ OPTIONS = {  # each is tested by being listed
 # A moment at the edge between two codes goes to either, by the last bit of a sum whose order the
 # mesh decides; the neighbour of a byte is an eighth away, and no tolerance for float32 holds then.
 TOLERANCE = {"int8 moments": 1e-4}
+
+
+def test_every_optimizer_is_in_the_table():
+    listed = {change.get("optimizer", {}).get("kind", "adamw") for change in OPTIONS.values()}
+    assert listed == set(moments.KINDS)
+    assert listed == set(get_args(recipe_train.Optimizer.model_fields["kind"].annotation))
 
 
 @functools.cache

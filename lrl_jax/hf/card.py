@@ -1,4 +1,4 @@
-"""The model card of an export: README.md with the metadata the Hugging Face hub reads."""
+"""Writes the model card of an export: README.md with the metadata the Hugging Face hub reads."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -7,7 +7,7 @@ import re
 
 from lrl_jax.hf.load import HUB_ID
 
-# Licence ids the hub knows; another one is written as `other` with its name beside it.
+# Licence ids that the hub lists; another one is written as `other` with its name beside it.
 LICENSES = (
     "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
     "gpl-3.0", "openrail", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "unknown",
@@ -17,7 +17,7 @@ LICENSES = (
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """A row of the card's table; `before` is the base model's, None where it has none."""
+    """Holds a row of the card's table; `before` is the base model's, None where it has none."""
 
     name: str
     before: float | None
@@ -36,10 +36,10 @@ def card(
     new_pieces: int = 0,
     tags: Sequence[str] = (),
 ) -> str:
-    """A README.md: YAML front matter, lineage, numbers, how to load it.
+    """Returns a README.md: YAML front matter, lineage, numbers, how to load it.
 
     Args:
-      base_model, base_adapter: what recipe.base says; a hub id is linked, a path is not told.
+      base_model, base_adapter: what recipe.base says; a hub id is linked, a path is left out.
       languages: FLORES codes, such as kor_Hang.
     """
     linked = [name for name in (base_model, base_adapter) if HUB_ID.fullmatch(name)]
@@ -54,8 +54,8 @@ def card(
     }
     base = escape(base_model) if base_model in linked else "a model kept in a local folder"
     if base_adapter:
-        kept = escape(base_adapter) if base_adapter in linked else "kept in a local folder"
-        base += f", with the adapter {kept}"
+        adapter = escape(base_adapter) if base_adapter in linked else "kept in a local folder"
+        base += f", with the adapter {adapter}"
     if not base_model:
         base = "nothing: trained from random weights"
     lines = [
@@ -84,7 +84,7 @@ def card(
 
 
 def escape(text: str) -> str:
-    r"""Text that Markdown and HTML read as text, on one line.
+    r"""Returns text that Markdown and HTML show as it is, on one line.
 
     >>> escape("a|b <script> [x](y)")
     'a\\|b &lt;script&gt; \\[x\\](y)'
@@ -94,9 +94,9 @@ def escape(text: str) -> str:
 
 
 def _front_matter(values: dict[str, str | list[str] | None]) -> list[str]:
-    """YAML; values are written as JSON, which is YAML that needs no other quoting."""
-    kept = {key: value for key, value in values.items() if value}
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in kept.items()]
+    """Returns YAML; values are written as JSON, which is YAML that needs no other quoting."""
+    filled = {key: value for key, value in values.items() if value}
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in filled.items()]
     return ["---", *lines, "---", ""]
 
 

@@ -1,4 +1,4 @@
-"""The model families we compute, and what their `config.json` means; one row a family.
+"""Lists the model families we compute and what their `config.json` means; one row a family.
 
     cfg = config_from_hf(read_config(folder), dtype="bfloat16")
     config = config_to_hf(read_config(folder), cfg, dtype="bfloat16")
@@ -39,7 +39,7 @@ NORM = "model.layers.{l}.%s_layernorm.weight"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """What a `model_type` of transformers means.
+    """Describes what a `model_type` of transformers means.
 
     Attributes:
       architecture: its class in transformers.
@@ -85,7 +85,7 @@ _GEMMA = Family(
 )
 _GEMMA2 = Family(
     architecture="Gemma2ForCausalLM",
-    ours=_GEMMA.ours | dict(sandwich_norms=True),
+    ours=_GEMMA.ours | dict(norms="both"),
     keys={
         "query_scalar": "query_pre_attn_scalar",
         "attention_softcap": "attn_logit_softcapping",
@@ -117,7 +117,7 @@ FAMILIES: dict[str, Family] = {
     "qwen3": dataclasses.replace(
         _QWEN2,
         architecture="Qwen3ForCausalLM",
-        ours=dict(qk_norm=True),
+        ours=dict(qk_norm="head"),
         silent=_QWEN2.silent | {"head_dim": 128},
         fixed=SILU | {"attention_bias": (False,)},
     ),
@@ -126,7 +126,7 @@ FAMILIES: dict[str, Family] = {
     "gemma3_text": dataclasses.replace(
         _GEMMA2,
         architecture="Gemma3ForCausalLM",
-        ours=_GEMMA2.ours | dict(qk_norm=True),
+        ours=_GEMMA2.ours | dict(qk_norm="head"),
         keys={
             "query_scalar": "query_pre_attn_scalar",
             "logit_softcap": "final_logit_softcapping",
@@ -154,6 +154,25 @@ FAMILIES: dict[str, Family] = {
             "layers/up_DF": _GATE_UP,
         },
     ),
+    "olmo2": Family(
+        architecture="Olmo2ForCausalLM",
+        ours=dict(norms="after", qk_norm="all heads"),
+        silent=SILENT | {"rms_norm_eps": 1e-5},
+        fixed=SILU | {"attention_bias": (False,)},
+        tensors={
+            "layers/attn_out_norm_D": NORM % "post_attention",
+            "layers/mlp_out_norm_D": NORM % "post_feedforward",
+        },
+    ),
+    "smollm3": Family(
+        architecture="SmolLM3ForCausalLM",
+        silent=SILENT
+        | {"num_key_value_heads": 4, "tie_word_embeddings": True, "no_rope_layer_interval": 4}
+        | {"use_sliding_window": False, "sliding_window": None},
+        fixed=_LLAMA.fixed,
+        local=lambda l, hf: rotary.unrotated(hf)[l],
+        rope=rotary.Spelling(theta=2_000_000.0, unrotated=True),
+    ),
 }
 # What people try, and why not.
 OTHERS = {
@@ -166,7 +185,7 @@ OTHERS = {
 
 # ---------------------------------------------------------------------------- in
 def config_from_hf(hf: Json, dtype: Dtype = "bfloat16", remat: Remat = "nothing") -> LlamaConfig:
-    """What `config.json` says, of transformers 4 or 5; its defaults are HF's.
+    """Returns what `config.json` says, of transformers 4 or 5; its defaults are HF's.
 
     Args:
       dtype, remat: ours, as in LlamaConfig; a checkpoint does not decide them.
@@ -184,10 +203,10 @@ def config_from_hf(hf: Json, dtype: Dtype = "bfloat16", remat: Remat = "nothing"
         )
     family = FAMILIES[model_type]
     for key, allowed in (family.fixed | {"quantization_config": (None,)}).items():
-        got = hf.get(key, allowed[0])
-        if got not in allowed:
+        value = hf.get(key, allowed[0])
+        if value not in allowed:
             want = " or ".join(map(repr, allowed))
-            raise ValueError(f"config.json: {key}={got!r} is not supported; want {want}")
+            raise ValueError(f"config.json: {key}={value!r} is not supported; want {want}")
     missing = [COMMON[field] for field in REQUIRED if COMMON[field] not in hf]
     if missing:
         raise ValueError(
@@ -209,18 +228,24 @@ def _plain(said: Json, family: Family) -> dict[str, Any]:
 def _windows(said: Json, family: Family) -> dict[str, Any]:
     window = said.get("sliding_window")
     unused = "use_sliding_window" in family.silent and not said["use_sliding_window"]
+    types = said.get("layer_types")
+    if unused and rotary.LOCAL in (types or ()):
+        raise ValueError(
+            f"config.json: layer_types={types!r}, but use_sliding_window is false; want it true, "
+            f"or {rotary.WHOLE} in each layer"
+        )
     if family.local is None or window is None or unused:
         return dict(window=None, local_layers=())
-    types, depth = said.get("layer_types"), said["num_hidden_layers"]
+    depth = said["num_hidden_layers"]
     local = tuple(family.local(l, said) for l in range(depth))
     if types is not None:
-        known = ("full_attention", "sliding_attention")
-        if len(types) != depth or not set(types) <= set(known):
+        allowed = (rotary.WHOLE, rotary.LOCAL)
+        if len(types) != depth or not set(types) <= set(allowed):
             raise ValueError(
-                f"config.json: layer_types={types!r}; want {' or '.join(known)} for each of "
+                f"config.json: layer_types={types!r}; want {' or '.join(allowed)} for each of "
                 f"{depth} layers"
             )
-        local = tuple(name == "sliding_attention" for name in types)
+        local = tuple(name == rotary.LOCAL for name in types)
     return dict(
         window=window if any(local) else None,
         local_layers=local if any(local) and not all(local) else (),
@@ -229,7 +254,7 @@ def _windows(said: Json, family: Family) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------------- out
 def config_to_hf(base: Json, cfg: LlamaConfig, dtype: str) -> dict[str, Any]:
-    """`config.json` of an export: the base's, changed only where it would not mean `cfg`.
+    """Returns `config.json` of an export: the base's, changed only where it would not mean `cfg`.
 
     Args:
       base: the config the model came from; for a model trained from scratch as little as {}, or
@@ -266,6 +291,6 @@ def _windows_to_hf(cfg: LlamaConfig, family: Family) -> dict[str, Any]:
     if "use_sliding_window" in family.silent:
         out["use_sliding_window"] = cfg.window is not None
     if cfg.window is not None and "layer_types" not in family.fixed:
-        local = cfg.local_layers or (True,) * cfg.depth
-        out["layer_types"] = ["sliding_attention" if it else "full_attention" for it in local]
+        layers = cfg.local_layers or (True,) * cfg.depth
+        out["layer_types"] = [rotary.LOCAL if local else rotary.WHOLE for local in layers]
     return out

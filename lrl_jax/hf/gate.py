@@ -1,4 +1,4 @@
-"""The gate of an export: what was written is read back and compared with what was trained."""
+"""Reads an export back and compares it with what was trained: the gate of the step export."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 import dataclasses
@@ -23,10 +23,11 @@ LOGIT_TEXTS, LOGIT_TOKENS = 8, 128  # what logits are compared on; tokens are co
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """What `check` found.
+    """Holds what `check` measured, and what is wrong.
 
     Attributes:
       texts: how many texts were tokenised by both tokenizer forms.
+      tokens: how many tokens these have.
       reload_error: largest difference of logits, trained against reloaded by us.
       transformers_error: the same against transformers; None when torch is not installed.
       problems: what is wrong, a sentence each; empty when the gate is passed.
@@ -40,6 +41,7 @@ class Gate:
 
     @property
     def passed(self) -> bool:
+        """Tells whether nothing is wrong."""
         return not self.problems
 
 
@@ -82,7 +84,7 @@ def check_adapter(
     texts: Sequence[str],
     dtype: str,
 ) -> Gate:
-    """The same of an adapter that is put on the model in `base`.
+    """Compares an exported adapter, put on the model in `base`, like `check`.
 
     Args:
       cfg: of the model with its adapters.
@@ -119,9 +121,8 @@ def _compare(
     problems = _token_problems(folder, tokenizer, texts)
     batch_BT = _batch(tokenizer, texts)
     want_BTV = trained(batch_BT)
-    got_BTV = reloaded(batch_BT)
     bound = TOLERANCE * max(1.0, float(np.abs(want_BTV).max()))
-    reload_error = float(np.abs(got_BTV - want_BTV).max())
+    reload_error = float(np.abs(reloaded(batch_BT) - want_BTV).max())
     if not reload_error <= bound:
         problems.append(f"reloaded logits differ by {reload_error:.2g} (at most {bound:.2g})")
     error = _transformers_error(peer, batch_BT, want_BTV)
@@ -132,7 +133,7 @@ def _compare(
 
 
 def _rounded(params: llama.Params, dtype: str, names: Collection[str]) -> llama.Params:
-    """Float32, those of `names` as they are in a file of `dtype`."""
+    """Returns float32 parameters, those in `names` rounded as in a file of `dtype`."""
     return {
         name: (w.astype(dtype) if name in names else w).astype("float32")
         for name, w in params.items()
@@ -140,7 +141,7 @@ def _rounded(params: llama.Params, dtype: str, names: Collection[str]) -> llama.
 
 
 def _token_problems(folder: epath.Path, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
-    """Whether `AutoTokenizer` of the folder gives the ids of training, bos and eos included."""
+    """Says where the folder's `AutoTokenizer` differs from training's tokenizer."""
     auto = AutoCodec(folder)
     problems = []
     pairs = zip(auto.encode_batch(texts), tokenizer.encode_batch(texts), strict=True)
@@ -164,7 +165,7 @@ def _token_problems(folder: epath.Path, tokenizer: Tokenizer, texts: Sequence[st
 
 
 def _batch(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
-    """The longest texts as rows of equal length, so that nothing is padding."""
+    """Returns the longest texts as rows of equal length, so that nothing is padding."""
     longest = sorted(texts, key=len, reverse=True)[:LOGIT_TEXTS]
     rows = [[tokenizer.bos_id, *tokenizer.encode(text)][:LOGIT_TOKENS] for text in longest]
     length = max(map(len, rows))
@@ -174,7 +175,7 @@ def _batch(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
 def _logits(
     cfg: llama.LlamaConfig, params: Mapping[str, jax.Array], batch_BT: np.ndarray
 ) -> np.ndarray:
-    """Float32 logits of whole rows, one row at a time to stay small."""
+    """Returns float32 logits of whole rows, one row at a time to stay small."""
 
     @jax.jit
     def run(params, tokens_BT):
@@ -186,7 +187,7 @@ def _logits(
 
 
 def _transformers_error(peer: Callable[[], Any], batch_BT, want_BTV) -> float | None:
-    """Largest difference from the float32 logits of transformers' model, if there is one."""
+    """Returns the largest difference from the float32 logits of transformers' model, if any."""
     if (model := peer()) is None:
         return None
     import torch
@@ -197,7 +198,7 @@ def _transformers_error(peer: Callable[[], Any], batch_BT, want_BTV) -> float | 
 
 
 def _peer(folder: epath.PathLike, beside: epath.PathLike = "", vocab_size: int = 0) -> Any:
-    """transformers' model, with peft's adapter if given; None without those libraries."""
+    """Loads transformers' model, with peft's adapter if given; None without those libraries."""
     needs = ["torch", "peft"] if beside else ["torch"]
     remote = any("://" in str(path) for path in (folder, beside))
     if remote or any(importlib.util.find_spec(name) is None for name in needs):

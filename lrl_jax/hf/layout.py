@@ -1,7 +1,7 @@
-"""How a Hugging Face checkpoint is laid out, said once for import and export.
+"""Says how a Hugging Face checkpoint is laid out, once for import and export.
 
-Each row: our parameter, the HF tensor, and how many of our trailing dimensions are HF's `out`
-dimension. `{l}` marks a per-layer tensor; ours are stacked along a leading L axis.
+Each row names our parameter, the HF tensor, and how many of our trailing dimensions are HF's `out`
+dimension. `{l}` marks a tensor of one layer; ours are stacked along a leading L axis.
 """
 
 import dataclasses
@@ -19,8 +19,8 @@ Index = tuple[slice, ...]
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One parameter in both layouts; HF linear weights are [out, in]."""
+class LayoutRow:
+    """Describes one parameter in both layouts; HF linear weights are [out, in]."""
 
     ours: str  # name in the flat dict of parameters
     hf: str  # tensor name in the safetensors files
@@ -28,74 +28,79 @@ class Row:
 
     @property
     def letters(self) -> str:
-        """Dimension letters of one layer's array."""
+        """Returns the dimension letters of one layer's array."""
         return sharding.letters(self.ours).removeprefix("L")
 
     @property
     def stacked(self) -> bool:
+        """Tells whether our parameter has a leading L axis."""
         return "{l}" in self.hf
 
     @property
     def outer(self) -> int:
-        """Which of `letters` HF stores outermost: a range of it is a range of bytes there."""
+        """Returns the index in `letters` of the dimension whose ranges are byte ranges in HF."""
         return len(self.letters) - self.num_out if self.num_out else 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """An HF tensor: one parameter of one layer, or several, one after the other along `out`."""
+    """Describes an HF tensor: a parameter of one layer, or several in a row along `out`."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[LayoutRow, ...]
     l: int  # 0 where there are no layers
     shape: tuple[int, ...]
 
 
 # Llama's names; other families rename some and lack others (`families.FAMILIES`).
 ROWS = (
-    Row("embed_VD", "model.embed_tokens.weight", 0),
-    Row("layers/attn_norm_D", "model.layers.{l}.input_layernorm.weight", 0),
-    Row("layers/q_DNH", "model.layers.{l}.self_attn.q_proj.weight", 2),
-    Row("layers/k_DKH", "model.layers.{l}.self_attn.k_proj.weight", 2),
-    Row("layers/v_DKH", "model.layers.{l}.self_attn.v_proj.weight", 2),
-    Row("layers/q_bias_NH", "model.layers.{l}.self_attn.q_proj.bias", 2),
-    Row("layers/k_bias_KH", "model.layers.{l}.self_attn.k_proj.bias", 2),
-    Row("layers/v_bias_KH", "model.layers.{l}.self_attn.v_proj.bias", 2),
-    Row("layers/q_norm_H", "model.layers.{l}.self_attn.q_norm.weight", 0),
-    Row("layers/k_norm_H", "model.layers.{l}.self_attn.k_norm.weight", 0),
-    Row("layers/o_NHD", "model.layers.{l}.self_attn.o_proj.weight", 1),
-    Row("layers/attn_out_norm_D", "model.layers.{l}.attn_out_norm.weight", 0),
-    Row("layers/mlp_norm_D", "model.layers.{l}.post_attention_layernorm.weight", 0),
-    Row("layers/gate_DF", "model.layers.{l}.mlp.gate_proj.weight", 1),
-    Row("layers/up_DF", "model.layers.{l}.mlp.up_proj.weight", 1),
-    Row("layers/down_FD", "model.layers.{l}.mlp.down_proj.weight", 1),
-    Row("layers/mlp_out_norm_D", "model.layers.{l}.mlp_out_norm.weight", 0),
-    Row("norm_D", "model.norm.weight", 0),
-    Row("unembed_DV", "lm_head.weight", 1),
+    LayoutRow("embed_VD", "model.embed_tokens.weight", 0),
+    LayoutRow("layers/attn_norm_D", "model.layers.{l}.input_layernorm.weight", 0),
+    LayoutRow("layers/q_DNH", "model.layers.{l}.self_attn.q_proj.weight", 2),
+    LayoutRow("layers/k_DKH", "model.layers.{l}.self_attn.k_proj.weight", 2),
+    LayoutRow("layers/v_DKH", "model.layers.{l}.self_attn.v_proj.weight", 2),
+    LayoutRow("layers/q_bias_NH", "model.layers.{l}.self_attn.q_proj.bias", 2),
+    LayoutRow("layers/k_bias_KH", "model.layers.{l}.self_attn.k_proj.bias", 2),
+    LayoutRow("layers/v_bias_KH", "model.layers.{l}.self_attn.v_proj.bias", 2),
+    LayoutRow("layers/q_norm_H", "model.layers.{l}.self_attn.q_norm.weight", 0),
+    LayoutRow("layers/k_norm_H", "model.layers.{l}.self_attn.k_norm.weight", 0),
+    LayoutRow("layers/q_norm_NH", "model.layers.{l}.self_attn.q_norm.weight", 2),
+    LayoutRow("layers/k_norm_KH", "model.layers.{l}.self_attn.k_norm.weight", 2),
+    LayoutRow("layers/o_NHD", "model.layers.{l}.self_attn.o_proj.weight", 1),
+    LayoutRow("layers/attn_out_norm_D", "model.layers.{l}.attn_out_norm.weight", 0),
+    LayoutRow("layers/mlp_norm_D", "model.layers.{l}.post_attention_layernorm.weight", 0),
+    LayoutRow("layers/gate_DF", "model.layers.{l}.mlp.gate_proj.weight", 1),
+    LayoutRow("layers/up_DF", "model.layers.{l}.mlp.up_proj.weight", 1),
+    LayoutRow("layers/down_FD", "model.layers.{l}.mlp.down_proj.weight", 1),
+    LayoutRow("layers/mlp_out_norm_D", "model.layers.{l}.mlp_out_norm.weight", 0),
+    LayoutRow("norm_D", "model.norm.weight", 0),
+    LayoutRow("unembed_DV", "lm_head.weight", 1),
 )
 
 
 @functools.lru_cache
-def rows(cfg: LlamaConfig) -> tuple[Row, ...]:
-    """The rows a checkpoint of this config has: of what the model has, but never adapters."""
-    names, has = FAMILIES[cfg.family].tensors, llama.abstract(cfg)
+def rows(cfg: LlamaConfig) -> tuple[LayoutRow, ...]:
+    """Returns the rows of a checkpoint of this config: all the model's weights, but no adapters."""
+    names, parameters = FAMILIES[cfg.family].tensors, llama.abstract(cfg)
     return tuple(
-        dataclasses.replace(row, hf=names.get(row.ours, row.hf)) for row in ROWS if row.ours in has
+        dataclasses.replace(row, hf=names.get(row.ours, row.hf))
+        for row in ROWS
+        if row.ours in parameters
     )
 
 
 def tensors(cfg: LlamaConfig) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, by HF's name."""
+    """Returns the tensors of a checkpoint, by HF's name."""
     out = {}
-    for hf, parts in _by_tensor(cfg).items():
-        shapes = [hf_shape(row, cfg) for row in parts]
-        shape = (sum(one[0] for one in shapes), *shapes[0][1:])
-        for l in range(cfg.depth if parts[0].stacked else 1):
-            out[hf.format(l=l)] = Tensor(parts, l, shape)
+    for name, rows_of_tensor in _by_tensor(cfg).items():
+        shapes = [hf_shape(row, cfg) for row in rows_of_tensor]
+        shape = (sum(out_size for out_size, *_ in shapes), *shapes[0][1:])
+        for l in range(cfg.depth if rows_of_tensor[0].stacked else 1):
+            out[name.format(l=l)] = Tensor(rows_of_tensor, l, shape)
     return out
 
 
-def hf_shape(row: Row, cfg: LlamaConfig) -> tuple[int, ...]:
-    """Shape of a row's part of the HF tensor; the vocabulary is unpadded there."""
+def hf_shape(row: LayoutRow, cfg: LlamaConfig) -> tuple[int, ...]:
+    """Returns the shape of what a row has of its HF tensor; the vocabulary is unpadded there."""
     sizes = [_sizes(cfg)[letter] for letter in row.letters]
     if not row.num_out:
         return tuple(sizes)
@@ -103,26 +108,26 @@ def hf_shape(row: Row, cfg: LlamaConfig) -> tuple[int, ...]:
     return (math.prod(sizes[-row.num_out :]), *([math.prod(inner)] if inner else []))
 
 
-def hf_region(row: Row, index: Index, cfg: LlamaConfig) -> Index:
-    """Which part of the HF tensor holds the part `index` of our (one-layer) array."""
+def hf_region(row: LayoutRow, index: Index, cfg: LlamaConfig) -> Index:
+    """Returns the region of the HF tensor that holds the region `index` of our one-layer array."""
     if not row.num_out:
         return index
     sizes = [_sizes(cfg)[letter] for letter in row.letters]
     cut = len(sizes) - row.num_out
-    parts = _by_tensor(cfg)[row.hf]
-    before = sum(hf_shape(part, cfg)[0] for part in parts[: parts.index(row)])
+    neighbours = _by_tensor(cfg)[row.hf]
+    before = sum(hf_shape(other, cfg)[0] for other in neighbours[: neighbours.index(row)])
     out = _merge(index[cut:], sizes[cut:])
     out = slice(before + out.start, before + out.stop)
     return (out, _merge(index[:cut], sizes[:cut])) if cut else (out,)
 
 
-def to_ours(w: np.ndarray, row: Row, shape: tuple[int, ...]) -> np.ndarray:
-    """An HF tensor, or `hf_region` of it, as our array of this shape."""
+def to_ours(w: np.ndarray, row: LayoutRow, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns an HF tensor, or `hf_region` of it, as our array of this shape."""
     return (w.T if row.num_out else w).reshape(shape)
 
 
-def to_hf(w: np.ndarray | jax.Array, row: Row) -> np.ndarray | jax.Array:
-    """One layer's array, or a range of its `outer` dimension, as rows of the HF tensor.
+def to_hf(w: np.ndarray | jax.Array, row: LayoutRow) -> np.ndarray | jax.Array:
+    """Returns one layer's array, or a range of its `outer` dimension, as rows of the HF tensor.
 
     Of numpy or of jax; the vocabulary's padding is the caller's to leave out.
     """
@@ -133,9 +138,9 @@ def to_hf(w: np.ndarray | jax.Array, row: Row) -> np.ndarray | jax.Array:
 
 
 @functools.lru_cache
-def _by_tensor(cfg: LlamaConfig) -> dict[str, tuple[Row, ...]]:
-    """HF's name, `{l}` in it -> the rows that lie in that tensor, in order."""
-    out: dict[str, tuple[Row, ...]] = {}
+def _by_tensor(cfg: LlamaConfig) -> dict[str, tuple[LayoutRow, ...]]:
+    """Returns HF's name (with `{l}` in it) -> the rows that lie in that tensor, in order."""
+    out: dict[str, tuple[LayoutRow, ...]] = {}
     for row in rows(cfg):
         out[row.hf] = (*out.get(row.hf, ()), row)
     return out
@@ -146,7 +151,7 @@ def _sizes(cfg: LlamaConfig) -> dict[str, int]:
 
 
 def _merge(index: Index, sizes: list[int]) -> slice:
-    """The flat slice of neighbouring dimensions, of which only the first may be cut."""
+    """Returns the flat slice of neighbouring dimensions, of which only the first may be cut."""
     inner = math.prod(sizes[1:])
     assert all(
         s.indices(size) == (0, size, 1) for s, size in zip(index[1:], sizes[1:], strict=True)

@@ -51,7 +51,7 @@ IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
 def resolve(base: schema.Pretrained) -> epath.Path:
-    """The folder of a base model: local, gs://, or a snapshot of a hub repository.
+    """Returns the folder of a base model: local, gs://, or a snapshot of a hub repository.
 
     Raises:
       ValueError: no such model, or no safetensors in it.
@@ -62,7 +62,7 @@ def resolve(base: schema.Pretrained) -> epath.Path:
 
 
 def resolve_adapter(base: schema.Pretrained) -> epath.Path | None:
-    """The folder of the adapter that is put on a base model, if any; raises as `resolve`."""
+    """Returns the folder of the adapter that is put on a base, if any; raises as `resolve`."""
     if not base.adapter:
         return None
     folder = _folder(base.adapter, base.adapter_revision)
@@ -98,14 +98,14 @@ def _snapshot(name: str, revision: str) -> epath.Path:
 
 
 def read_config(folder: epath.PathLike, adapter: epath.Path | None = None) -> dict[str, Any]:
-    """`config.json` as plain data; as many tokens as an adapter has rows, if it brings them."""
+    """Reads `config.json`; an adapter that brings embeddings decides its `vocab_size`."""
     config = read_json(epath.Path(folder) / "config.json")
     size = peft_read.vocab_size(adapter) if adapter is not None else None
     return config if size is None else config | {"vocab_size": size}
 
 
 def source_note(folder: epath.PathLike) -> str:
-    """Whether `load` can tell a flipped bit in this folder from a weight."""
+    """Says whether `load` would notice a flipped bit in this folder."""
     if _manifest(epath.Path(folder)):
         return f"verified against {MANIFEST}"
     return f"unverified source: {folder} has no {MANIFEST} of ours; a flipped bit goes unseen"
@@ -128,13 +128,13 @@ def verify(folder: epath.PathLike) -> None:
                 f"{path}: {path.stat().length} bytes, {MANIFEST} says {files[name]['bytes']}; "
                 "copy the folder again"
             )
-    for path, got in sha256s(paths.values()).items():
-        if got != files[path.name]["sha256"]:
+    for path, digest in sha256s(paths.values()).items():
+        if digest != files[path.name]["sha256"]:
             raise ValueError(f"{path}: content differs from {MANIFEST}; copy the folder again")
 
 
 def sha256s(paths: Iterable[epath.Path]) -> dict[epath.Path, str]:
-    """SHA-256 of files, in hex; READERS of them are read at a time."""
+    """Returns the SHA-256 of each file, in hex; READERS of them are read at a time."""
     with concurrent.futures.ThreadPoolExecutor(READERS, "sha256") as pool:
         paths = list(paths)
         return dict(zip(paths, pool.map(_sha256, paths), strict=True))
@@ -158,9 +158,9 @@ def load(
     rows: int = 0,
     adapter: epath.Path | None = None,
 ) -> llama.Params:
-    """The parameters of a checkpoint, cast to `dtype`, each shard read from its own bytes.
+    """Reads the parameters of a checkpoint, cast to `dtype`; each shard reads its own bytes alone.
 
-    Beyond the arrays a host holds a few pieces of shards.PIECE bytes, and the matrix that is grown.
+    Beside the arrays a host keeps a few pieces of shards.PIECE bytes, and the matrix that is grown.
 
     Args:
       cfg: the config of the result; `cfg.vocab_size` counts new tokens too.
@@ -178,7 +178,7 @@ def load(
     with contextlib.ExitStack() as stack:
         tensors = opened(folder, cfg, stack, rows or cfg.vocab_size, adapter)
 
-        def source(row: layout.Row) -> Read:
+        def source(row: layout.LayoutRow) -> Read:
             if row.ours not in grow:
                 return tensors.read
             matrix = _grown(tensors, row, cfg, grow[row.ours], rows or cfg.vocab_size)
@@ -195,7 +195,7 @@ def opened(
     rows: int,
     adapter: epath.Path | None = None,
 ) -> Tensors:
-    """The tensors of a checkpoint of this shape with `rows` tokens or more; verified.
+    """Opens and verifies the tensors of a checkpoint of this shape with `rows` tokens or more.
 
     Raises:
       ValueError: as `load`.
@@ -236,24 +236,24 @@ def _check_tensors(tensors: Tensors, cfg: llama.LlamaConfig, folder, rows: int) 
     if cfg.tie_embeddings:
         extra = [name for name in extra if name != "lm_head.weight"]  # a copy of the embeddings
     if missing or extra:
-        parts = [f"{word} {some(names)}" for word, names in
-                 (("misses", missing), ("has unknown", extra)) if names]  # fmt: skip
+        problems = [f"{verb} {some(names)}" for verb, names in
+                    (("misses", missing), ("has unknown", extra)) if names]  # fmt: skip
         raise ValueError(
-            f"{folder}: the checkpoint {' and '.join(parts)}; is config.json of this model?"
+            f"{folder}: the checkpoint {' and '.join(problems)}; is config.json of this model?"
         )
     for name, tensor in want.items():
-        got, shape = tensors.shape(name), tensor.shape
+        shape, want_shape = tensors.shape(name), tensor.shape
         if "V" in tensor.rows[0].letters:
-            _check_vocabulary(folder, name, got, rows)
-            got, shape = got[1:], shape[1:]
-        if got != shape:
-            raise ValueError(f"{folder}: {name} is {got}; config.json says {shape}")
+            _check_vocabulary(folder, name, shape[0], rows)
+            shape, want_shape = shape[1:], want_shape[1:]
+        if shape != want_shape:
+            raise ValueError(f"{folder}: {name} is {shape}; config.json says {want_shape}")
 
 
-def _check_vocabulary(folder, name: str, got: tuple[int, ...], rows: int) -> None:
-    if got[0] < rows:
+def _check_vocabulary(folder, name: str, count: int, rows: int) -> None:
+    if count < rows:
         raise ValueError(
-            f"{folder}: {name} has {got[0]} rows, but the tokenizer has {rows} pieces; "
+            f"{folder}: {name} has {count} rows, but the tokenizer has {rows} pieces; "
             "this tokenizer is not this model's: give the model's own tokenizer"
         )
 
@@ -274,7 +274,7 @@ def _check_files(folder: epath.Path) -> None:
 
 
 def _check_pointers(folder: epath.Path) -> None:
-    """What `git clone` leaves in place of a large file, where git-lfs is not installed."""
+    """Refuses what `git clone` leaves in place of a large file where git-lfs is not installed."""
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.stat().length < 1024:
             with path.open("rb") as f:

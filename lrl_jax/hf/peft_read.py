@@ -1,4 +1,4 @@
-"""A checkpoint with an adapter put on it: what is read of a weight W is W + scale B A.
+"""Reads a checkpoint with an adapter on it: of a weight W it gives W + scale B A.
 
     tensors = put(folder, open_folder(base, stack), cfg, stack)
     tensors.read("model.layers.0.self_attn.q_proj.weight", (slice(0, 128), slice(0, 4096)))
@@ -35,8 +35,8 @@ FIXED: dict[str, tuple[Any, ...]] = {
     "fan_in_fan_out": (False,),
     "init_lora_weights": (True, False, "gaussian", "orthogonal", "eva"),  # these keep the base
 }
-# Says nothing about the arithmetic, or is read below.
-KNOWN = frozenset({
+# Keys that say nothing about the arithmetic, or are read below.
+ALLOWED = frozenset({
     "auto_mapping", "base_model_name_or_path", "ensure_weight_tying", "exclude_modules",
     "inference_mode", "lora_alpha", "lora_dropout", "megatron_core", "modules_to_save",
     "peft_version", "qalora_group_size", "r", "revision", "target_modules", "task_type",
@@ -46,7 +46,7 @@ KNOWN = frozenset({
 
 @dataclasses.dataclass(frozen=True)
 class Adapted(Tensors):
-    """The base's tensors, changed as they are read.
+    """Gives the base's tensors, changed as they are read.
 
     Attributes:
       adapter: factors, and tensors that stand in place of the base's.
@@ -59,11 +59,13 @@ class Adapted(Tensors):
     scale: float
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """Returns the shape of a tensor; an adapter may bring embeddings with more rows."""
         if name in self.names:
             return self.adapter.shape(self.names[name])
         return super().shape(name)
 
     def read(self, name: str, index: Index) -> np.ndarray:
+        """Reads a region of a tensor with its adapter added, one slice a dimension."""
         if name in self.names:
             w = self.adapter.read(self.names[name], index)
         else:
@@ -77,7 +79,7 @@ class Adapted(Tensors):
 
     @functools.cached_property
     def _factor(self) -> Callable[[str], np.ndarray]:
-        """A whole factor, float32; some are remembered, as a weight is read in many pieces."""
+        """Reads a whole factor in float32; keeps a few, as a weight is read in many pieces."""
 
         @functools.lru_cache(16)
         def read(name: str) -> np.ndarray:
@@ -88,7 +90,7 @@ class Adapted(Tensors):
 
 
 def factors(name: str) -> tuple[str, str]:
-    """Names of the factors A [r, in] and B [out, r] of a weight [out, in].
+    """Returns the names of the factors A [r, in] and B [out, r] of a weight [out, in].
 
     >>> factors("model.layers.0.mlp.up_proj.weight")
     ('model.layers.0.mlp.up_proj.lora_A.weight', 'model.layers.0.mlp.up_proj.lora_B.weight')
@@ -100,14 +102,14 @@ def factors(name: str) -> tuple[str, str]:
 def put(
     folder: epath.Path, base: Tensors, cfg: llama.LlamaConfig, stack: contextlib.ExitStack
 ) -> Adapted:
-    """A base with the adapter in `folder` on it.
+    """Returns a base with the adapter in `folder` on it.
 
     Args:
       cfg: of the model, however many tokens it has.
 
     Raises:
-      ValueError: another method than LoRA, tensors that are missing, of another shape, or that
-        we do not know.
+      ValueError: another method than LoRA, tensors that are missing, of another shape, or of
+        modules that cannot have an adapter here.
     """
     config, adapter = read_config(folder), _opened(folder, stack)
     names = _without_copies(adapter)
@@ -123,13 +125,13 @@ def put(
         alpha=float(config.get("lora_alpha", 8)),  # peft's default
         rank_stabilised=bool(config.get("use_rslora")),
     )
-    made = Adapted(base.files, adapter, names, lora.scale)
-    _check_shapes(folder, made, lora.rank, cfg)
-    return made
+    adapted = Adapted(base.files, adapter, names, lora.scale)
+    _check_shapes(folder, adapted, lora.rank, cfg)
+    return adapted
 
 
 def read_config(folder: epath.PathLike) -> dict[str, Any]:
-    """`adapter_config.json`, of a LoRA that is nothing more.
+    """Reads `adapter_config.json`; refuses what is more than plain LoRA.
 
     Raises:
       ValueError: names the key, what it says, and what is allowed.
@@ -139,12 +141,12 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
         raise ValueError(f"{path}: no such file; want the folder of an adapter, as peft saves it")
     config = read_json(path)
     for key, allowed in FIXED.items():
-        got = config.get(key, allowed[0])
-        if got not in allowed:
+        value = config.get(key, allowed[0])
+        if value not in allowed:
             want = " or ".join(map(repr, allowed))
-            raise ValueError(f"{path}: {key}={got!r} is not supported; want {want}")
+            raise ValueError(f"{path}: {key}={value!r} is not supported; want {want}")
     for key, value in config.items():
-        if key not in KNOWN and key not in FIXED and value not in (None, False, 0, "", [], {}):
+        if key not in ALLOWED and key not in FIXED and value not in (None, False, 0, "", [], {}):
             raise ValueError(
                 f"{path}: {key}={value!r} is not supported; plain LoRA has nothing there. Merge "
                 "the adapter with peft (merge_and_unload) and begin with the merged model"
@@ -155,13 +157,13 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
 
 
 def note(folder: epath.PathLike) -> str:
-    """What an adapter is, in words."""
+    """Describes an adapter in words."""
     config = read_config(folder)
     return f"an adapter of rank {config['r']} for {config.get('base_model_name_or_path')}, merged"
 
 
 def vocab_size(folder: epath.Path) -> int | None:
-    """How many rows the embeddings have that an adapter brings; None where it brings none."""
+    """Returns how many rows an adapter's own embeddings have; None if it brings none."""
     with contextlib.ExitStack() as stack:
         adapter = _opened(folder, stack)
         return next(
@@ -182,7 +184,7 @@ def _opened(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
 
 
 def _without_copies(tensors: Tensors) -> dict[str, str]:
-    """The model's name of each tensor, without peft's prefix -> its name in the file.
+    """Returns the model's name of each tensor, without peft's prefix -> its name in the file.
 
     Of a module it wrapped peft may save second copies, `original_module` being the untrained one,
     and `base_layer` the weight under factors.
@@ -197,14 +199,14 @@ def _without_copies(tensors: Tensors) -> dict[str, str]:
 # ---------------------------------------------------------------------------- checks
 def _check_names(folder: epath.Path, names: Collection[str], cfg: llama.LlamaConfig) -> None:
     table = layout.tensors(cfg)
-    known = {name for name in names if name in table}
-    known |= {
-        part
+    allowed = {name for name in names if name in table}
+    allowed |= {
+        factor
         for name, tensor in table.items()
         if len(tensor.shape) == 2 and not name.endswith(EMBEDDINGS)
-        for part in factors(name)
+        for factor in factors(name)
     }
-    unknown = sorted(set(names) - known)
+    unknown = sorted(set(names) - allowed)
     if unknown:
         raise ValueError(
             f"{folder / WEIGHTS}: {some(unknown)} {'are' if len(unknown) > 1 else 'is'} of no "
@@ -213,35 +215,36 @@ def _check_names(folder: epath.Path, names: Collection[str], cfg: llama.LlamaCon
         )
     wanted = set()
     for name in names:
-        both = factors(found[1]) if (found := FACTOR.fullmatch(name)) else (name,)
-        for one in both:  # what one layer has, all have
-            wanted |= {re.sub(r"\.\d+\.", f".{l}.", one) for l in range(cfg.depth)}
+        factor = FACTOR.fullmatch(name)
+        for needed in factors(factor[1]) if factor else (name,):  # in each layer, if in any
+            wanted |= {re.sub(r"\.\d+\.", f".{l}.", needed) for l in range(cfg.depth)}
     missing = sorted(wanted - set(names))
     if missing:
         raise ValueError(f"{folder / WEIGHTS}: {some(missing)} missing; save the adapter again")
 
 
-def _check_shapes(folder: epath.Path, made: Adapted, rank: int, cfg: llama.LlamaConfig) -> None:
-    """The number of tokens is compared by whoever knows the tokenizer."""
+def _check_shapes(folder: epath.Path, adapted: Adapted, rank: int, cfg: llama.LlamaConfig) -> None:
+    """Compares shapes, but for the number of tokens: `load` compares that with the tokenizer."""
     for name, tensor in layout.tensors(cfg).items():
         vocabulary, shape = "V" in tensor.rows[0].letters, tensor.shape
-        if vocabulary and name in made.files:
-            shape = (made.shape(name)[0], *shape[1:])
-        want = {name: shape}
+        if vocabulary and name in adapted.files:
+            shape = (adapted.shape(name)[0], *shape[1:])
+        wanted = {name: shape}
         if len(shape) == 2:
-            want |= dict(zip(factors(name), ((rank, shape[1]), (shape[0], rank)), strict=True))
-        for one in filter(made.names.__contains__, want):
-            if (got := made.adapter.shape(made.names[one])) != want[one]:
+            wanted |= dict(zip(factors(name), ((rank, shape[1]), (shape[0], rank)), strict=True))
+        for tensor_name in filter(adapted.names.__contains__, wanted):
+            got, want = adapted.adapter.shape(adapted.names[tensor_name]), wanted[tensor_name]
+            if got != want:
                 raise ValueError(
-                    f"{folder / WEIGHTS}: {one} is {got}; {CONFIG} and the model say {want[one]}"
+                    f"{folder / WEIGHTS}: {tensor_name} is {got}; {CONFIG} and the model say {want}"
                 )
 
 
 def _check_tied(folder: epath.Path, adapter: Tensors, names: Mapping[str, str]) -> None:
-    """A model with tied embeddings has one matrix: two that differ cannot both be it."""
-    same = ("lm_head.weight", "model.embed_tokens.weight")
-    both = [adapter.read(names[n], (slice(None),) * 2) for n in same if n in names]
-    if len(both) < 2 or not np.array_equal(both[0], both[1]):
+    """Refuses two matrices that differ for the one of a model with tied embeddings."""
+    tied = ("lm_head.weight", "model.embed_tokens.weight")
+    matrices = [adapter.read(names[n], (slice(None),) * 2) for n in tied if n in names]
+    if len(matrices) < 2 or not np.array_equal(matrices[0], matrices[1]):
         raise ValueError(
             f"{folder / WEIGHTS}: holds an lm_head that is not its embed_tokens, but the model "
             "ties the two; untie the base, or train the adapter with ensure_weight_tying"

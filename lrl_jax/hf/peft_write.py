@@ -1,4 +1,4 @@
-"""Adapters written in PEFT's format, which peft loads; `adapted` reads them.
+"""Writes adapters in PEFT's format, which peft loads; `peft_read` reads them.
 
 save(folder, params, cfg, full={"embed_VD"}, base="meta-llama/Llama-2-7b-hf", dtype="float32")
 """
@@ -57,7 +57,7 @@ def save(
 
 
 def _adapters(cfg: llama.LlamaConfig) -> dict[str, layout.Tensor]:
-    """peft's tensors of every factor, by name."""
+    """Returns peft's tensors of every factor, by name."""
     assert cfg.lora is not None
     out = {}
     for name in cfg.lora.names:
@@ -70,14 +70,14 @@ def _adapters(cfg: llama.LlamaConfig) -> dict[str, layout.Tensor]:
         for l in range(cfg.depth):
             theirs = peft_read.factors(PREFIX + row.hf)
             for factor, hf, num_out in zip(factors(name), theirs, (1, row.num_out), strict=True):
-                part = layout.Row(factor, hf, num_out)
-                shape = layout.hf_shape(part, cfg)
-                out[hf.format(l=l)] = layout.Tensor((part,), l, shape)
+                factor_row = layout.LayoutRow(factor, hf, num_out)
+                shape = layout.hf_shape(factor_row, cfg)
+                out[hf.format(l=l)] = layout.Tensor((factor_row,), l, shape)
     return out
 
 
 def _modules(cfg: llama.LlamaConfig, full: Collection[str]) -> dict[str, str]:
-    """Tensors that are saved whole -> the module peft is told; a module goes with all it has."""
+    """Returns tensor -> module as peft calls it, of all tensors of modules that are saved whole."""
     table = layout.tensors(cfg)
     touched = {
         name.rpartition(".")[0]
@@ -92,7 +92,7 @@ def _modules(cfg: llama.LlamaConfig, full: Collection[str]) -> dict[str, str]:
 
 
 def _module(path: str) -> str:
-    """What peft matches a module by, which is the end of its path.
+    """Returns what peft matches a module by, which is the end of its path.
 
     >>> _module("model.layers.3.self_attn.q_proj"), _module("lm_head"), _module("model.norm")
     ('self_attn.q_proj', 'lm_head', 'model.norm')

@@ -1,4 +1,4 @@
-"""Rotary positions in `config.json`: the keys of transformers 5 and 4, by family and by kind.
+"""Reads and writes rotary positions in `config.json`, with the keys of transformers 5 and 4.
 
 transformers 5 says `rope_parameters`, with everything in it; before, `rope_theta` and
 `rope_scaling`. Gemma 3 has two sets of them, for layers that see everything and for local ones.
@@ -19,23 +19,28 @@ WHOLE, LOCAL = "full_attention", "sliding_attention"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spelling:
-    """How a family spells its rotary positions.
+    """Describes how a family spells its rotary positions.
 
     Attributes:
-      theta: where config.json is silent.
+      theta: what holds where config.json is silent.
       local_theta: the same of local layers; None: theirs are those of all.
       partial: whether `partial_rotary_factor` of a head may turn.
       longrope: what it calls LongRope.
+      unrotated: whether layers may have no rotary positions.
     """
 
     theta: float = 10_000.0
     local_theta: float | None = None
     partial: bool = False
     longrope: tuple[str, ...] = ("longrope",)
+    unrotated: bool = False
 
 
 def read(said: Json, spelling: Spelling, head_width: int) -> dict[str, Any]:
-    """Fields of LlamaConfig.
+    """Returns the fields of LlamaConfig that say how positions turn.
+
+    Args:
+      said: config.json, with HF's defaults where it is silent.
 
     Raises:
       ValueError: a kind of scaling that we do not compute, or one with a key missing.
@@ -44,11 +49,11 @@ def read(said: Json, spelling: Spelling, head_width: int) -> dict[str, Any]:
     whole: Json = said.get("rope_scaling") or said.get("rope_parameters") or {}
     local_theta = None
     if spelling.local_theta is not None:
-        both = said.get("rope_parameters") or {}
-        if both and not {WHOLE, LOCAL} & set(both):
-            raise ValueError(f"config.json: rope_parameters={both!r}; want {WHOLE} and {LOCAL}")
-        whole = {**(both.get(WHOLE) or {}), **(said.get("rope_scaling") or {})}
-        local = both.get(LOCAL) or {}
+        by_type = said.get("rope_parameters") or {}
+        if by_type and not {WHOLE, LOCAL} & set(by_type):
+            raise ValueError(f"config.json: rope_parameters={by_type!r}; want {WHOLE} and {LOCAL}")
+        whole = {**(by_type.get(WHOLE) or {}), **(said.get("rope_scaling") or {})}
+        local = by_type.get(LOCAL) or {}
         if _kind(local) != "default":
             raise ValueError(
                 f"config.json: rope_type={_kind(local)!r} of {LOCAL} layers; want default"
@@ -57,16 +62,48 @@ def read(said: Json, spelling: Spelling, head_width: int) -> dict[str, Any]:
         local_theta = float(local_theta or spelling.local_theta)
     elif {WHOLE, LOCAL} & set(whole):
         raise ValueError("config.json: rope_parameters by layer type are not supported here")
-    part = float(whole.get("partial_rotary_factor") or said.get("partial_rotary_factor") or 1)
-    if part != 1 and not spelling.partial:
-        raise ValueError(f"config.json: partial_rotary_factor={part} is not supported; want 1")
-    width = int(head_width * part)
+    share = float(whole.get("partial_rotary_factor") or said.get("partial_rotary_factor") or 1)
+    if share != 1 and not spelling.partial:
+        raise ValueError(f"config.json: partial_rotary_factor={share} is not supported; want 1")
+    width = int(head_width * share)
     return dict(
         rope_theta=float(whole.get("rope_theta") or said.get("rope_theta") or spelling.theta),
         rope_scaling=_scaling(whole, said, spelling),
         local_rope_theta=local_theta,
         rotary_width=None if width == head_width else width,
+        unrotated_layers=_unrotated_layers(said) if spelling.unrotated else (),
     )
+
+
+def _unrotated_layers(said: Json) -> tuple[bool, ...]:
+    layers = unrotated(said)
+    return layers if any(layers) else ()
+
+
+def unrotated(said: Json) -> tuple[bool, ...]:
+    """Tells of each layer whether it has no rotary positions (SmolLM3).
+
+    `no_rope_layers` has 1 for a layer with rotary positions and 0 for one without. If it is not
+    given, every layer whose number from 1 is a multiple of `no_rope_layer_interval` has none.
+
+    Raises:
+      ValueError: a list that is shorter than the model, or of something else; no interval.
+    """
+    depth, interval = said["num_hidden_layers"], said["no_rope_layer_interval"]
+    rotated = said.get("no_rope_layers")
+    if rotated is None:
+        if not isinstance(interval, int) or interval < 1:
+            raise ValueError(
+                f"config.json: no_rope_layer_interval={interval!r}; want 1 or more, or a list in "
+                "no_rope_layers"
+            )
+        rotated = [int(l % interval != 0) for l in range(1, depth + 1)]
+    if not isinstance(rotated, list) or len(rotated) < depth or not set(rotated) <= {0, 1}:
+        raise ValueError(
+            f"config.json: no_rope_layers={rotated!r}; want 1 (with rotary positions) or 0 "
+            f"(without) for each of {depth} layers"
+        )
+    return tuple(not rotates for rotates in rotated[:depth])
 
 
 def _kind(whole: Json) -> str:
@@ -115,7 +152,7 @@ def _longrope(whole: Json, said: Json) -> rope.LongRope:
 
 
 def write(cfg: LlamaConfig, spelling: Spelling) -> dict[str, Any]:
-    """Keys of config.json that `read` understands, in both spellings."""
+    """Returns the keys of config.json that `read` understands, in both spellings."""
     scaling: dict[str, Any] = {}
     match cfg.rope_scaling:
         case rope.Linear() as s:
@@ -135,6 +172,9 @@ def write(cfg: LlamaConfig, spelling: Spelling) -> dict[str, Any]:
     if cfg.rotary_width is not None:
         out["partial_rotary_factor"] = cfg.rotary_width / cfg.head_width
     whole = dict(rope_type="default") | out | scaling
+    if spelling.unrotated:
+        layers = cfg.unrotated_layers or (False,) * cfg.depth
+        out["no_rope_layers"] = [int(not unrotated) for unrotated in layers]
     if scaling:
         out["rope_scaling"] = whole
     if isinstance(cfg.rope_scaling, rope.LongRope):

@@ -1,4 +1,4 @@
-"""The tensors of a safetensors checkpoint, read by ranges: only the bytes that are asked for.
+"""Reads tensors of a safetensors checkpoint by ranges: only the bytes that are asked for.
 
     with contextlib.ExitStack() as stack:
         tensors = open_folder(folder, stack)
@@ -35,12 +35,12 @@ Index = tuple[slice, ...]
 
 
 class DamagedError(ValueError):
-    """A file that is no whole safetensors file."""
+    """Says that a file is no whole safetensors file."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """Where a tensor lies in its file, in bytes from the file's beginning."""
+    """Describes where a tensor lies in its file, in bytes from the file's beginning."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -48,9 +48,10 @@ class Place:
 
 
 class Source(Protocol):
-    """Bytes of a file.
+    """Gives bytes of a file.
 
     Attributes:
+      size: of the file, in bytes.
       exact: whether many small reads cost little more than one large one.
     """
 
@@ -63,7 +64,7 @@ class Source(Protocol):
 
 
 class Local:
-    """A file of this machine. Not mapped: pages of a map count as memory of the process."""
+    """Reads a file of this machine, unmapped: pages of a map count as memory of the process."""
 
     exact = True
 
@@ -74,6 +75,7 @@ class Local:
         self.size = os.fstat(self._file).st_size
 
     def fill(self, start: int, out: np.ndarray) -> None:
+        """Reads bytes from `start` on into `out`, which is contiguous."""
         view = out.reshape(-1).view(np.uint8).data
         while view:
             count = os.preadv(self._file, [view], start)
@@ -83,7 +85,7 @@ class Local:
 
 
 class Remote:
-    """A file of an object store: a request a read."""
+    """Reads a file of an object store, with one request a read."""
 
     exact = False
 
@@ -94,6 +96,7 @@ class Remote:
         self.size = self._files.info(self._path)["size"]
 
     def fill(self, start: int, out: np.ndarray) -> None:
+        """Reads bytes from `start` on into `out`, which is contiguous."""
         data = self._files.cat_file(self._path, start=start, end=start + out.nbytes)
         if len(data) != out.nbytes:
             raise DamagedError(f"{self._path}: ends at byte {start + len(data)}; fetch it again")
@@ -101,7 +104,7 @@ class Remote:
 
 
 class File:
-    """One safetensors file.
+    """Reads regions of the tensors of one safetensors file.
 
     Raises:
       DamagedError: it is cut short, or its header lies.
@@ -112,7 +115,7 @@ class File:
         self.places = _places(source)
 
     def read(self, name: str, index: Index) -> np.ndarray:
-        """The part `index` of a tensor; one slice a dimension.
+        """Reads the region `index` of a tensor; one slice a dimension.
 
         A range of rows is one read. Of a range of columns too, a local file gives exactly those
         bytes; an object store gives whole rows, which are cut here.
@@ -146,26 +149,30 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Tensors:
-    """Tensor name -> region of it, over all files of a checkpoint."""
+    """Reads regions of tensors by name, over all files of a checkpoint."""
 
     files: dict[str, File]
 
     @functools.cached_property
     def remote(self) -> bool:
+        """Tells whether some files lie in an object store."""
         return any(not file._source.exact for file in self.files.values())
 
     def shape(self, name: str) -> tuple[int, ...]:
+        """Returns the shape of a tensor."""
         return self.files[name].places[name].shape
 
     def itemsize(self, name: str) -> int:
+        """Returns how many bytes an element of a tensor has."""
         return SIZES[self.files[name].places[name].dtype]
 
     def read(self, name: str, index: Index) -> np.ndarray:
+        """Reads the region `index` of a tensor; one slice a dimension."""
         return self.files[name].read(name, index)
 
 
 def open_folder(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
-    """Every tensor of the checkpoint, by name; the index's own names are not trusted."""
+    """Opens every tensor of the checkpoint, by name; the index's own names are not trusted."""
     if not (folder / INDEX).exists():
         file = open_file(folder / WEIGHTS, stack)
         return Tensors(dict.fromkeys(file.places, file))
@@ -185,7 +192,7 @@ def open_folder(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
 
 
 def open_file(path: epath.Path, stack: contextlib.ExitStack) -> File:
-    """One file; closed with the stack."""
+    """Opens one file; it is closed with the stack."""
     try:
         return File(Remote(path) if "://" in os.fspath(path) else Local(path, stack))
     except DamagedError as e:
@@ -193,14 +200,18 @@ def open_file(path: epath.Path, stack: contextlib.ExitStack) -> File:
 
 
 def inside(folder: epath.Path, name: Any, where: str) -> epath.Path:
-    """A file of the folder itself: a name with a path in it could lead outside."""
+    """Returns the path of a file of the folder; refuses a name that could lead outside of it."""
     if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*", name):
         raise ValueError(f"{folder / where}: names {name!r}; want plain names of its own files")
     return folder / name
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:
-    """A JSON object; what else the file may be is said."""
+    """Reads a JSON object.
+
+    Raises:
+      ValueError: no such file, or something else than a JSON object; says which.
+    """
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError:
@@ -213,13 +224,13 @@ def read_json(path: epath.Path) -> dict[str, Any]:
 
 
 def some(names: list[str], most: int = 6) -> str:
-    """The first names of a list, and how many more there are."""
+    """Returns the first names of a list as text, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 # ---------------------------------------------------------------------------- headers
 def _places(source: Source) -> dict[str, Place]:
-    """Where every tensor lies; all bytes of the file must be one tensor's, and no other's."""
+    """Reads where every tensor lies; each byte of the file must belong to exactly one tensor."""
     head = np.zeros(8, np.uint8)
     _must(source.size >= 8, "no header")
     source.fill(0, head)
@@ -245,7 +256,7 @@ def _places(source: Source) -> dict[str, Place]:
 
 
 def _span(name: str, entry: Any) -> tuple[str, int, int]:
-    """Data type, first byte and last of a tensor, as its header has them."""
+    """Returns data type, first byte and end of a tensor, as its header has them."""
     _must(isinstance(entry, dict), f"{name} is not described")
     dtype, shape, span = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
     _must(isinstance(dtype, str) and dtype in SIZES, f"{name} has data type {dtype!r}")

@@ -35,7 +35,7 @@ def save(
     """Writes weights, `config.json` and `generation_config.json` into `folder`.
 
     Every process calls it (arrays are gathered a layer at a time); process 0 writes, and holds a
-    few pieces of shards.PIECE bytes.
+    few pieces of shards.PIECE bytes in memory.
 
     Args:
       hf_config: the base's `config.json`, or {} with at least `bos_token_id`, `eos_token_id`
@@ -54,10 +54,10 @@ def save(
     table = layout.tensors(cfg)
     files = _plan(table, dtype, max_shard_bytes)
     names = _file_names(len(files))
-    for file, held in zip(names, files, strict=True):
-        write_file(folder / file, {t: table[t] for t in held}, params, cfg, dtype)
+    for file, tensors in zip(names, files, strict=True):
+        write_file(folder / file, {t: table[t] for t in tensors}, params, cfg, dtype)
     if writer and len(files) > 1:
-        weight_map = {t: name for name, held in zip(names, files, strict=True) for t in held}
+        weight_map = {t: name for name, tensors in zip(names, files, strict=True) for t in tensors}
         total = sum(_nbytes(table[t], dtype) for t in weight_map)
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         _write_json(folder / load.INDEX, index)
@@ -78,7 +78,7 @@ def finish(temp: epath.PathLike, final: epath.PathLike) -> None:
 
 
 def manifest(folder: epath.PathLike) -> dict[str, Any]:
-    """Size and SHA-256 of every file of an export; `load.verify` compares them."""
+    """Returns size and SHA-256 of every file of an export; `load.verify` compares them."""
     paths = sorted(p for p in epath.Path(folder).iterdir() if p.name != load.MANIFEST)
     digests = load.sha256s(paths)
     files = {p.name: {"bytes": p.stat().length, "sha256": digests[p]} for p in paths}
@@ -87,7 +87,7 @@ def manifest(folder: epath.PathLike) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------------- safetensors
 def _plan(table: Mapping[str, layout.Tensor], dtype: str, most: int) -> list[list[str]]:
-    """Tensor names by file, each file at most `most` bytes (or one tensor)."""
+    """Returns the tensors of each file, by name; at most `most` bytes a file, or one tensor."""
     files, size = [[]], 0
     for name, tensor in table.items():
         nbytes = _nbytes(tensor, dtype)
@@ -115,7 +115,7 @@ def write_file(
     cfg: llama.LlamaConfig,
     dtype: str,
 ) -> None:
-    """One safetensors file: header length, header, tensors; written here piece by piece.
+    """Writes one safetensors file piece by piece: header length, header, tensors.
 
     Every process calls it; process 0 writes.
 
@@ -130,20 +130,20 @@ def write_file(
         header[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
-    parts = [(row, tensor.l) for tensor in tensors.values() for row in tensor.rows]
+    rows = [(row, tensor.l) for tensor in tensors.values() for row in tensor.rows]
     if jax.process_index() != 0:
-        for row, l in parts:  # the gathers need every process
+        for row, l in rows:  # the gathers need every process
             _local(params[row.ours], row, l, dtype)
         return
-    pieces = (piece for row, l in parts for piece in _pieces(params[row.ours], row, l, cfg, dtype))
+    pieces = (piece for row, l in rows for piece in _pieces(params[row.ours], row, l, cfg, dtype))
     with path.open("wb") as f:
         f.write(len(text).to_bytes(8, "little") + text)
         for piece in _one_ahead(pieces):
             f.write(np.asarray(piece).reshape(-1).view(np.uint8).data)
 
 
-def _pieces(w: jax.Array, row: layout.Row, l: int, cfg, dtype: str) -> Iterator[jax.Array]:
-    """The HF tensor of a layer, as ranges of its rows, on one device.
+def _pieces(w: jax.Array, row: layout.LayoutRow, l: int, cfg, dtype: str) -> Iterator[jax.Array]:
+    """Yields the HF tensor of a layer as ranges of its rows, each on one device.
 
     Accelerators transpose. On a CPU, bringing a transposed array in costs a fifth of what the
     compiled program takes.
@@ -162,7 +162,7 @@ def _pieces(w: jax.Array, row: layout.Row, l: int, cfg, dtype: str) -> Iterator[
 
 
 def _one_ahead(pieces: Iterable[jax.Array]) -> Iterator[jax.Array]:
-    """The same; while one is written, the devices make the next."""
+    """Yields the pieces one late: while one is written, the devices make the next."""
     before = None
     for piece in pieces:
         if before is not None:
@@ -172,8 +172,13 @@ def _one_ahead(pieces: Iterable[jax.Array]) -> Iterator[jax.Array]:
         yield before
 
 
-def _local(w: jax.Array, row: layout.Row, l: int, dtype: str) -> tuple[jax.Array, np.int32 | None]:
-    """A parameter on one device, and which layer of it is meant; of a split one the layer alone."""
+def _local(
+    w: jax.Array, row: layout.LayoutRow, l: int, dtype: str
+) -> tuple[jax.Array, np.int32 | None]:
+    """Returns a parameter on one device and the layer that is meant in it.
+
+    Of a parameter that is split over devices only that layer is gathered; the second value is None.
+    """
     layer = np.int32(l) if row.stacked else None
     if w.sharding.is_fully_replicated:
         return w.addressable_data(0), layer
@@ -192,16 +197,16 @@ def _gather(dtype: str, whole: jax.sharding.Sharding):
 
 
 @functools.lru_cache
-def _cut(row: layout.Row, count: int, dtype: str, turn: bool):
+def _cut(row: layout.LayoutRow, count: int, dtype: str, turn: bool):
     def cut(w, l, start):
         layer = w.shape if l is None else w.shape[1:]
         size = (*layer[: row.outer], count, *layer[row.outer + 1 :])
         at = [start if i == row.outer else 0 for i in range(len(layer))]
         if l is None:
-            part = jax.lax.dynamic_slice(w, at, size)
+            piece = jax.lax.dynamic_slice(w, at, size)
         else:  # one slice, not a layer and then a slice of it: that would copy the layer
-            part = jax.lax.dynamic_slice(w, [l, *at], (1, *size))[0]
-        return layout.to_hf(part.astype(dtype), row) if turn else part.astype(dtype)
+            piece = jax.lax.dynamic_slice(w, [l, *at], (1, *size))[0]
+        return layout.to_hf(piece.astype(dtype), row) if turn else piece.astype(dtype)
 
     return jax.jit(cut)
 

@@ -1,4 +1,4 @@
-"""Parameters put together on the devices from pieces of tensors: the host never holds a whole one.
+"""Puts parameters together on the devices from pieces; the host never holds a whole tensor.
 
 params = fill(cfg, shardings, "float32", lambda row: tensors.read, readers=4)
 """
@@ -30,11 +30,11 @@ def fill(
     cfg: llama.LlamaConfig,
     shardings: Mapping[str, jax.sharding.Sharding],
     dtype: str,
-    source: Callable[[layout.Row], Read],
+    source: Callable[[layout.LayoutRow], Read],
     readers: int,
-    rows: Sequence[layout.Row] | None = None,
+    rows: Sequence[layout.LayoutRow] | None = None,
 ) -> llama.Params:
-    """Every parameter, in `dtype`, where `shardings` place it.
+    """Returns every parameter, in `dtype`, where `shardings` place it.
 
     Args:
       source: what reads the HF tensors of a row, cut as `layout.hf_region` says; called in order,
@@ -50,8 +50,8 @@ def fill(
             read = source(row)
             made[row.ours] = shards
             for l in range(cfg.depth if row.stacked else 1):
-                for part in shards.parts():
-                    yield functools.partial(shards.fetch, l, part, read)
+                for piece in shards.pieces():
+                    yield functools.partial(shards.fetch, l, piece, read)
 
     with concurrent.futures.ThreadPoolExecutor(readers, "weights") as pool:
         coming: collections.deque[concurrent.futures.Future] = collections.deque()
@@ -68,13 +68,13 @@ def fill(
 
 
 class _Shards:
-    """The shards of one parameter on the devices of this host, written piece by piece.
+    """Holds the shards of one parameter on the devices of this host, written piece by piece.
 
-    They stand one after the other in one array over these devices alone, so that one small
-    program writes a piece to all of them, and nothing is ever sent from one to another.
+    The shards follow one another in one array over these devices alone. So one small program writes
+    a piece to all of them, and nothing is sent from one device to another.
     """
 
-    def __init__(self, row: layout.Row, cfg: llama.LlamaConfig, sharding, dtype: str):
+    def __init__(self, row: layout.LayoutRow, cfg: llama.LlamaConfig, sharding, dtype: str):
         self._row, self._cfg, self._sharding = row, cfg, sharding
         self._shape = llama.shape(row.ours, cfg)
         indices = sharding.addressable_devices_indices_map(self._shape)
@@ -92,8 +92,8 @@ class _Shards:
         whole = (len(indices) * size[0], *size[1:])
         self._array = jnp.zeros(whole, dtype, device=self._place)
 
-    def parts(self) -> Iterator[slice]:
-        """Ranges of a shard's outer dimension, each PIECE bytes of HF's tensor or less."""
+    def pieces(self) -> Iterator[slice]:
+        """Yields ranges of a shard's outer dimension, each PIECE bytes of HF's tensor or less."""
         rows = self._layer[self._row.outer]
         ranges = {region[self._row.outer].start for region in self._regions.values()}
         others = [s for i, s in enumerate(self._box(self._regions)) if i != self._row.outer]
@@ -102,14 +102,14 @@ class _Shards:
         for start in range(0, rows, most):
             yield slice(start, min(start + most, rows))
 
-    def fetch(self, l: int, part: slice, read: Read) -> tuple["_Shards", np.ndarray, jax.Array]:
-        """A piece of every shard, on its device; devices with the same rows share a read."""
+    def fetch(self, l: int, of: slice, read: Read) -> tuple["_Shards", np.ndarray, jax.Array]:
+        """Reads a piece of every shard to its device; devices with the same rows share a read."""
         outer, pieces = self._row.outer, []
         alike: dict[int, list] = {}
         for device, region in self._regions.items():
             alike.setdefault(region[outer].start, []).append(device)
         for first, devices in alike.items():
-            rows = slice(first + part.start, first + part.stop)
+            rows = slice(first + of.start, first + of.stop)
             box = _with(self._box(devices), outer, rows)
             block = self._read(l, box, read)
             for device in devices:
@@ -121,7 +121,7 @@ class _Shards:
                 pieces.append(jax.device_put(block[tuple(cut)], device))
         shape = (len(pieces) * pieces[0].shape[0], *pieces[0].shape[1:])
         at = [0] * len(self._layer)
-        at[outer] = part.start
+        at[outer] = of.start
         piece = jax.make_array_from_single_device_arrays(shape, self._place, pieces)
         at = np.array([l, *at] if self._row.stacked else at, np.int32)
         return self, at, jax.block_until_ready(piece)  # only now may the host forget its copy
@@ -132,26 +132,26 @@ class _Shards:
         self._array = _writer(self._place, self._row.stacked)(self._array, piece, at)
 
     def array(self) -> jax.Array:
-        """The parameter, of all hosts' shards."""
+        """Returns the parameter, made of all hosts' shards."""
         shards = [shard.data for shard in self._array.addressable_shards]
         return jax.make_array_from_single_device_arrays(self._shape, self._sharding, shards)
 
     def _box(self, devices: Iterable) -> layout.Index:
-        """The smallest region of a layer that holds these devices' regions."""
+        """Returns the smallest region of a layer that contains these devices' regions."""
         columns = zip(*(self._regions[device] for device in devices), strict=True)
         return tuple(slice(min(s.start for s in c), max(s.stop for s in c)) for c in columns)
 
     def _read(self, l: int, box: layout.Index, read: Read) -> np.ndarray:
-        """A region of a layer; the vocabulary's padding is zero."""
+        """Reads a region of a layer; the vocabulary's padding is zero."""
         size = self._cfg.vocab_size
-        held = tuple(
+        stored = tuple(
             slice(min(s.start, size), min(s.stop, size)) if letter == "V" else s
             for letter, s in zip(self._row.letters, box, strict=True)
         )
-        shape = tuple(s.stop - s.start for s in held)
-        name, region = self._row.hf.format(l=l), layout.hf_region(self._row, held, self._cfg)
+        shape = tuple(s.stop - s.start for s in stored)
+        name, region = self._row.hf.format(l=l), layout.hf_region(self._row, stored, self._cfg)
         block = layout.to_ours(read(name, region), self._row, shape)
-        if held == box:
+        if stored == box:
             return block
         out = np.zeros(tuple(s.stop - s.start for s in box), block.dtype)
         out[tuple(slice(0, n) for n in shape)] = block
@@ -160,7 +160,7 @@ class _Shards:
 
 @functools.lru_cache
 def _writer(place: NamedSharding, stacked: bool):
-    """Writes a piece into each shard, in place."""
+    """Returns what writes a piece into each shard, in place."""
 
     def write(shard, piece, at):
         piece = piece.astype(shard.dtype)
@@ -173,5 +173,5 @@ def _writer(place: NamedSharding, stacked: bool):
     return jax.jit(local, donate_argnums=0, compiler_options=AS_IT_IS if on_cpu else None)
 
 
-def _with(index: layout.Index, axis: int, part: slice) -> layout.Index:
-    return (*index[:axis], part, *index[axis + 1 :])
+def _with(index: layout.Index, axis: int, rows: slice) -> layout.Index:
+    return (*index[:axis], rows, *index[axis + 1 :])

@@ -1,10 +1,10 @@
-"""An instruct vector: what tuning made of a base, added to a model that went on from that base.
+"""Adds an instruct vector to a model: the difference between a tuned model and its base.
 
     params = add(params, cfg, instruct, base, scale=1.0, rows=32_000)
 
-Continued pretraining on a new language costs a model some of its manners; the difference between an
-instruct model and its base gives them back without training (theta + scale * (instruct - base)).
-Rows of new tokens are in neither model, and get nothing.
+Continued pretraining on a new language makes a model follow instructions less well; the difference
+between an instruct model and its base restores that without training
+(theta + scale * (instruct - base)). Rows of new tokens are in neither model and stay as they are.
 """
 
 import contextlib
@@ -29,12 +29,12 @@ def add(
     scale: float,
     rows: int,
 ) -> llama.Params:
-    """`params` + scale * (instruct - base), in float32, one parameter at a time.
+    """Returns `params` + scale * (instruct - base), in float32, one parameter at a time.
 
     Args:
       params: of `cfg`, without adapters.
       instruct, base: Hugging Face folders; the second is what the first was tuned from.
-      rows: how many tokens both know: the first rows of `params`' embeddings, with the same ids.
+      rows: how many tokens both have: the first rows of `params`' embeddings, with the same ids.
 
     Raises:
       ValueError: folders of another shape than the model, or with other tokens.
@@ -53,14 +53,14 @@ def add(
 
 def same_tokens(instruct: epath.Path, base: epath.Path, rows: int) -> None:
     """Refuses folders whose first `rows` ids are not the same pieces."""
-    known = [tokenizers.load(folder) for folder in (instruct, base)]
-    if known[0].fingerprint == known[1].fingerprint:
+    pair = [tokenizers.load(folder) for folder in (instruct, base)]
+    if pair[0].fingerprint == pair[1].fingerprint:
         return
-    pieces = [tokenizers.family(one).pieces(one) for one in known]
-    for folder, found in zip((instruct, base), pieces, strict=True):
-        if len(found) < rows:
+    pieces = [tokenizers.family(tokenizer).pieces(tokenizer) for tokenizer in pair]
+    for folder, own in zip((instruct, base), pieces, strict=True):
+        if len(own) < rows:
             raise ValueError(
-                f"{folder}: its tokenizer has {len(found):,} pieces, this run's base {rows:,}; "
+                f"{folder}: its tokenizer has {len(own):,} pieces, this run's base {rows:,}; "
                 "export.vector wants the base this run adapts, and a model tuned from it"
             )
     first = next((i for i in range(rows) if pieces[0][i] != pieces[1][i]), None)
@@ -76,10 +76,10 @@ def _opened(
 ) -> Tensors:
     theirs = families.config_from_hf(load.read_config(folder), cfg.dtype)
     for field in dataclasses.fields(cfg):
-        name, got = field.name, getattr(theirs, field.name)
-        if name in SHAPE and got != getattr(cfg, name):
+        name, value = field.name, getattr(theirs, field.name)
+        if name in SHAPE and value != getattr(cfg, name):
             raise ValueError(
-                f"{folder}: {name} is {got}, of this run's model {getattr(cfg, name)}; "
+                f"{folder}: {name} is {value}, of this run's model {getattr(cfg, name)}; "
                 "export.vector wants models of the same shape"
             )
     return load.opened(folder, cfg, stack, rows)
@@ -92,14 +92,14 @@ SHAPE = (
 
 
 def _difference(after: Tensors, before: Tensors, rows: int | None) -> Read:
-    """Reads a region of instruct - base, float32; zero beyond the first `rows`, if given."""
+    """Returns a reader of instruct - base in float32; zero past the first `rows`, if given."""
 
     def read(name: str, index: layout.Index) -> np.ndarray:
         if rows is None:
             return _float32(after, name, index) - _float32(before, name, index)
         first, last = index[0].start, index[0].stop
-        known = (slice(min(first, rows), min(last, rows)), *index[1:])
-        moved = _float32(after, name, known) - _float32(before, name, known)
+        shared = (slice(min(first, rows), min(last, rows)), *index[1:])
+        moved = _float32(after, name, shared) - _float32(before, name, shared)
         return np.pad(moved, ((0, last - first - len(moved)), (0, 0)))
 
     return read

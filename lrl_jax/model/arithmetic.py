@@ -111,15 +111,25 @@ def _weight_gradient_on_cpu(x_TX: jax.Array, d_out_TY: jax.Array) -> jax.Array:
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float, centred: bool = False) -> jax.Array:
-    """Scales the last dimension to unit mean square; float32 inside, as bfloat16 squares lose the
-    small ones.
+    """Scales x to unit mean square over its last dimensions, as many as `scale` has.
 
-    `centred`: the parameter is how much more than 1 the scale is, and multiplies in float32 too
-    (Gemma).
+    Squares are float32: bfloat16 loses the small ones.
+
+    Args:
+      centred: the parameter is how much more than 1 the scale is, and multiplies in float32 too
+        (Gemma).
+
+    >>> rms_norm(jnp.array([[[3.0], [3.0]], [[0.0], [8.0]]]), jnp.ones((2, 1)), eps=0.0).round(2)
+    Array([[[1.  ],
+            [1.  ]],
+    <BLANKLINE>
+           [[0.  ],
+            [1.41]]], dtype=float32)
     """
     x32 = x.astype(jnp.float32)
-    x32 *= jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=-1, keepdims=True) + eps)
-    scale = scale.reshape((1,) * (x.ndim - 1) + scale.shape)
+    over = tuple(range(-scale.ndim, 0))
+    x32 *= jax.lax.rsqrt(jnp.mean(jnp.square(x32), axis=over, keepdims=True) + eps)
+    scale = scale.reshape((1,) * (x.ndim - scale.ndim) + scale.shape)
     times = _scaled if sharding.platform() == "cpu" else jnp.multiply
     if centred:
         return times(1 + scale.astype(jnp.float32), x32).astype(x.dtype)
@@ -139,7 +149,7 @@ def _scaled_forward(scale, x):
 
 def _scaled_backward(kept, d_out):
     scale, x = kept
-    d_scale_TD = (d_out * x).reshape(-1, x.shape[-1])
+    d_scale_TD = (d_out * x).reshape(-1, scale.size)
     one_1T = jnp.ones((1, len(d_scale_TD)), x.dtype)
     d_scale_1D = jnp.matmul(one_1T, d_scale_TD, preferred_element_type=jnp.float32)
     return d_scale_1D.astype(scale.dtype).reshape(scale.shape), scale * d_out

@@ -25,7 +25,7 @@ from lrl_jax.model import attention, quantize, rope, sharding
 from lrl_jax.model import lora as adapters
 from lrl_jax.model.arithmetic import ACTIVATIONS, product, rms_norm, softcap
 from lrl_jax.model.cache import Cache
-from lrl_jax.model.config import Dtype, LlamaConfig
+from lrl_jax.model.config import QK_NORMS, Dtype, LlamaConfig
 from lrl_jax.model.remat import LADDER, Remat, rematerialised
 
 __all__ = ["LADDER", "Dtype", "Llama", "LlamaConfig", "Params", "Remat", "abstract", "bind", "init"]
@@ -67,7 +67,7 @@ class Block(nnx.Module):
 
     def project(self, x_BTD, by: rope.Table) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries, keys and values of the normed stream, the first two rotated."""
-        y_BTD = self.norm("attn_norm_D", x_BTD)
+        y_BTD = self.norm("attn_norm_D", x_BTD) if self.cfg.norms_before else x_BTD
         q_BTNH = sharding.heads(self.times("q_DNH", y_BTD))
         k_BTKH = sharding.heads(self.times("k_DKH", y_BTD))
         v_BTKH = sharding.heads(self.times("v_DKH", y_BTD))
@@ -75,8 +75,8 @@ class Block(nnx.Module):
             q_BTNH += self.cast("q_bias_NH")[None, None]
             k_BTKH += self.cast("k_bias_KH")[None, None]
             v_BTKH += self.cast("v_bias_KH")[None, None]
-        if self.cfg.qk_norm:
-            q_BTNH, k_BTKH = self.norm("q_norm_H", q_BTNH), self.norm("k_norm_H", k_BTKH)
+        if names := QK_NORMS[self.cfg.qk_norm]:
+            q_BTNH, k_BTKH = self.norm(names[0], q_BTNH), self.norm(names[1], k_BTKH)
         return (
             checkpoint_name(rope.rotate(q_BTNH, by), "q"),
             checkpoint_name(rope.rotate(k_BTKH, by), "k"),
@@ -107,15 +107,15 @@ class Block(nnx.Module):
         """Adds attention's output to the stream, then the feed-forward half of the block."""
         out_BTNH = checkpoint_name(out_BTNH, "attention")
         out_BTD = checkpoint_name(self.times("o_NHD", out_BTNH), "o")
-        if self.cfg.sandwich_norms:
+        if self.cfg.norms_after:
             out_BTD = self.norm("attn_out_norm_D", out_BTD)
         x_BTD = sharding.stream(x_BTD + out_BTD, self.cfg.sequence_parallel)
-        y_BTD = self.norm("mlp_norm_D", x_BTD)
+        y_BTD = self.norm("mlp_norm_D", x_BTD) if self.cfg.norms_before else x_BTD
         gate_BTF = checkpoint_name(sharding.inner(self.times("gate_DF", y_BTD)), "gate")
         up_BTF = checkpoint_name(sharding.inner(self.times("up_DF", y_BTD)), "up")
         inner_BTF = ACTIVATIONS[self.cfg.activation](gate_BTF) * up_BTF
         out_BTD = checkpoint_name(self.times("down_FD", inner_BTF), "down")
-        if self.cfg.sandwich_norms:
+        if self.cfg.norms_after:
             out_BTD = self.norm("mlp_out_norm_D", out_BTD)
         return sharding.stream(x_BTD + out_BTD, self.cfg.sequence_parallel)
 
@@ -208,9 +208,10 @@ class Llama(nnx.Module):
 
     def layer_kinds(self) -> jax.Array | None:
         """The kind of each layer, [L]; None where there is only one."""
-        if len(self.cfg.kinds) == 1:
+        kinds = self.cfg.kinds
+        if len(kinds) == 1:
             return None
-        return jnp.array(self.cfg.local_layers, jnp.int32)
+        return jnp.array([kinds.index(kind) for kind in self.cfg.layers], jnp.int32)
 
     def embed(self, tokens_BT) -> jax.Array:
         table_VD = sharding.rows(self.embed_VD[...].astype(self.cfg.dtype))
@@ -252,13 +253,13 @@ def _select(kind, options: list):
 # ---------------------------------------------------------------------------- parameters
 def layer_names(cfg: LlamaConfig) -> list[str]:
     """Names of a layer's parameters, without "layers/"."""
-    names = ["attn_norm_D", "q_DNH", "k_DKH", "v_DKH", "o_NHD"]
-    names += ["mlp_norm_D", "gate_DF", "up_DF", "down_FD"]
+    names = ["attn_norm_D"] * cfg.norms_before + ["q_DNH", "k_DKH", "v_DKH", "o_NHD"]
+    names += ["mlp_norm_D"] * cfg.norms_before + ["gate_DF", "up_DF", "down_FD"]
     names += ["q_bias_NH", "k_bias_KH", "v_bias_KH"] * cfg.qkv_bias
-    names += ["q_norm_H", "k_norm_H"] * cfg.qk_norm
-    names += ["attn_out_norm_D", "mlp_out_norm_D"] * cfg.sandwich_norms
+    names += QK_NORMS[cfg.qk_norm]
+    names += ["attn_out_norm_D", "mlp_out_norm_D"] * cfg.norms_after
     beside = [
-        part for name in (cfg.lora.names if cfg.lora else ()) for part in adapters.factors(name)
+        factor for name in (cfg.lora.names if cfg.lora else ()) for factor in adapters.factors(name)
     ]
     beside += cfg.frozen.scales.values() if cfg.frozen else ()
     return names + [name.removeprefix("layers/") for name in beside]

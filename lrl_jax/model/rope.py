@@ -54,8 +54,13 @@ Scaling = Linear | Llama3 | LongRope
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class NoPositions:
+    """Describes a layer in which nothing turns: all frequencies are zero (arXiv 2305.19466)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Rope:
-    """How positions turn queries and keys.
+    """Describes how positions turn queries and keys.
 
     Attributes:
       width: how many of a head's dimensions turn, from the first on.
@@ -63,7 +68,7 @@ class Rope:
 
     theta: float
     width: int
-    scaling: Scaling | None = None
+    scaling: Scaling | NoPositions | None = None
 
 
 def table(positions_BT: jax.Array, rope: Rope, length: int) -> Table:
@@ -104,6 +109,8 @@ def frequencies(rope: Rope, length: int) -> tuple[jax.Array, float]:
         case LongRope() as s:
             factors_H = jnp.array(s.long if length > s.original_length else s.short, jnp.float32)
             return freqs_H / factors_H, s.magnitude
+        case NoPositions():
+            return jnp.zeros_like(freqs_H), 1.0  # sine 0, cosine 1: what is rotated stays exact
     return freqs_H, 1.0
 
 

@@ -18,7 +18,16 @@ from lrl_jax.recipe.vocab import Language, Part, TrainVocab, Vocab
 
 # ---------------------------------------------------------------------------- base
 ModelType = Literal[
-    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3"
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "phi3",
+    "olmo2",
+    "smollm3",
 ]  # hf.families.FAMILIES
 
 
