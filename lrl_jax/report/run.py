@@ -49,9 +49,8 @@ from rich.table import Table
 from ruamel.yaml import YAML
 
 from lrl_jax.report.markup import number
+from lrl_jax.storage import Json
 from lrl_jax.train import log
-
-Json = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)

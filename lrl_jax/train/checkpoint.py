@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import sys
 from typing import Any
 
@@ -25,6 +24,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 import orbax.checkpoint as ocp
 
+from lrl_jax import storage
 from lrl_jax.train.digest import describe, leaf_table
 
 VERSION = 1
@@ -291,18 +291,14 @@ def _rename(path: epath.Path, target: epath.Path) -> None:
 
 
 def _absolute(folder: epath.PathLike) -> epath.Path:
-    """Orbax wants no relative path; an object store's has nothing to be relative to."""
-    path = os.fspath(folder)
-    return epath.Path(path if "://" in path else os.path.abspath(path))
+    """Returns a path that Orbax takes, which wants an absolute one; an object store's is one."""
+    return epath.Path(folder if storage.is_remote(folder) else os.path.abspath(folder))
 
 
 def _free(folder: epath.Path) -> int:
-    """Bytes free on a local disk; object stores have no end."""
-    if "://" in str(folder):
-        return sys.maxsize
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    """Returns the bytes that are free for checkpoints; an object store has no end."""
+    free = storage.free_bytes(folder)
+    return sys.maxsize if free is None else free
 
 
 def _first_line(error: Exception) -> str:

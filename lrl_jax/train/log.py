@@ -15,6 +15,7 @@ from etils import epath
 import jax
 import numpy as np
 
+from lrl_jax import storage
 from lrl_jax.data.feed.plan import Plan
 from lrl_jax.devices import chips
 from lrl_jax.model import llama, quantize
@@ -56,6 +57,7 @@ class Log:
         self._writes = jax.process_index() == 0
         self._every, self._total = every, total
         self._pending: dict[str, list[str]] = {}
+        self._lines = {name: storage.Lines(self.folder / name) for name in (*FILES, EVENTS)}
         self._board = self._progress = None
         if self._writes:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,7 @@ class Log:
                 left = goodput.left_behind(*before, done)
                 self.event("start", done, at=began or time.time(), **left)
             for name in FILES:
-                _drop_after(self.folder / name, done)
+                _drop_after(self._lines[name], done)
             self._board = _board(self.folder / "tensorboard", done) if tensorboard else None
             self._progress = _progress(done, total) if sys.stderr.isatty() else None
 
@@ -73,6 +75,9 @@ class Log:
 
     def __exit__(self, kind, error, trace) -> None:
         self.flush()
+        if self._writes and kind is None:  # a run that was stopped goes on with parts
+            for lines in self._lines.values():
+                lines.join()
         if self._progress is not None:
             self._progress.stop()
         if self._board is not None:
@@ -102,7 +107,7 @@ class Log:
         """Puts on disk at once that the run has started, saved or stopped, after `step` steps."""
         if self._writes:
             at = facts.pop("at", time.time())
-            _append(self.folder / EVENTS, _dump({"event": name, "at": at, "step": step} | facts))
+            self._lines[EVENTS].add(_dump({"event": name, "at": at, "step": step} | facts))
 
     def goodput(self) -> goodput.Goodput | None:
         """Of the whole run so far, this process and those before it."""
@@ -125,7 +130,7 @@ class Log:
         """Puts every line given so far on disk."""
         while self._pending:
             name, lines = self._pending.popitem()
-            _append(self.folder / name, "".join(lines))
+            self._lines[name].add("".join(lines))
 
     def _to_board(self, record: Mapping[str, Any]) -> None:
         if self._board is None:
@@ -263,15 +268,15 @@ def learning(cfg: llama.LlamaConfig, stage: recipe_train.Stage) -> tuple[str, ..
 
 
 def read(path: epath.PathLike) -> list[dict]:
-    """The records of a JSON-lines file, but for a line that was cut short."""
-    path = epath.Path(path)
-    out = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else []:
-        try:
-            out += [json.loads(line)] if line else []
-        except ValueError:  # half an object, or half a character
-            log.warning("%s: dropped a line that was cut short", path)
-    return out
+    """Returns the records of a JSON-lines file, or of its parts, but for lines cut short."""
+    records = []
+    for content in storage.read_parts(path):
+        for line in filter(None, content.split(b"\n")):
+            try:
+                records.append(json.loads(line))
+            except ValueError:  # half an object, or half a character
+                log.warning("%s: dropped a line that was cut short", path)
+    return records
 
 
 def peak_flops(device: jax.Device) -> float | None:
@@ -280,21 +285,11 @@ def peak_flops(device: jax.Device) -> float | None:
     return chip.peak if chip else None
 
 
-def _drop_after(path: epath.Path, done: int) -> None:
-    if not path.exists():
-        return
-    kept = [_dump(record) for record in read(path) if record["step"] <= done]
-    temporary = path.parent / (path.name + ".tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
-
-
-def _append(path: epath.Path, text: str) -> None:
-    if "://" in str(path):  # object stores cannot append
-        path.write_text((path.read_text() if path.exists() else "") + text)
-        return
-    with open(path, "a", encoding="utf-8") as f:
-        f.write(text)
+def _drop_after(lines: storage.Lines, done: int) -> None:
+    """Removes the records of later steps, and lines that were cut short."""
+    kept = "".join(_dump(record) for record in read(lines.path) if record["step"] <= done)
+    if kept.encode() != b"".join(storage.read_parts(lines.path)):
+        lines.replace(kept)
 
 
 def _dump(record: Mapping[str, Any]) -> str:
