@@ -23,6 +23,7 @@ from etils import epath
 log = logging.getLogger(__name__)
 
 Json = Mapping[str, Any]
+GIB = 2**30
 BLOCK = 1 << 20
 READERS = 32  # objects that are read at a time
 PARTIAL = ".part"  # how names of unfinished files end

@@ -23,7 +23,6 @@ from lrl_jax.data.feed import mixture
 from lrl_jax.data.read import records
 from lrl_jax.data.templates import table as templates
 from lrl_jax.devices import mesh as meshes
-from lrl_jax.devices.chips import GIB
 from lrl_jax.embeddings import strategies as starts
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import topology
@@ -35,6 +34,7 @@ from lrl_jax.recipe.data import Dataset
 from lrl_jax.recipe.schema import Expected, Pretrained, Recipe
 from lrl_jax.recipe.train import Rule, Stage
 from lrl_jax.recipe.vocab import Extend
+from lrl_jax.storage import GIB
 from lrl_jax.train import adapt, learn
 from lrl_jax.vocab.tokenizer import load as tokenizers
 

@@ -8,9 +8,9 @@ A pure function of numbers, so that a recipe can be planned for a machine that i
 from collections.abc import Iterator
 import math
 
-from lrl_jax.devices.chips import GIB
 from lrl_jax.model import llama, sharding
 from lrl_jax.recipe import train as recipe_train
+from lrl_jax.storage import GIB
 
 ADAM = 12  # bytes a parameter: float32 weights and two moments
 

@@ -257,7 +257,7 @@ def _data_inputs(recipe: Recipe) -> dict[str, str]:
     found: dict[str, str] = {}
     for dataset in recipe.data.datasets.values():
         found |= records.contents(dataset)
-    shape = recipe.data.model_dump_json(exclude={"workers"})
+    shape = recipe.data.model_dump_json(exclude={"workers", "cache_gib"})
     return {"data": _hash(shape), **{name: found[name][:16] for name in sorted(found)}}
 
 

@@ -133,7 +133,9 @@ def _stream(run: Run, mesh: jax.sharding.Mesh) -> "stream.Stream | online.Online
         return _online(run, mine)
     folders = packing.folders(run.at("data"))
     order = mixture.plan(recipe, read_manifests(run))
-    return stream.Stream(folders, order, recipe.train.batch_size, mine)
+    return stream.Stream(
+        folders, order, recipe.train.batch_size, mine, cache_gib=recipe.data.cache_gib
+    )
 
 
 def _online(run: Run, mine: np.ndarray) -> "online.Online":
