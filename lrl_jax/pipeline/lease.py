@@ -38,7 +38,7 @@ LOCK, CLAIMS = "lock.json", "lock.claims"
 
 
 class InUseError(ValueError):
-    """Another process works in the folder. Trying again later may succeed."""
+    """Says that another process works in the folder; trying again later may succeed."""
 
     exit_code = 6
 

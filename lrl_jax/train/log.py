@@ -1,4 +1,4 @@
-"""Metrics of a run: one JSON object a step in metrics.jsonl, TensorBoard, and a line to watch."""
+"""Writes the metrics of a run: a JSON object a step, TensorBoard, and a line to watch."""
 
 import collections
 from collections.abc import Collection, Mapping
@@ -30,7 +30,7 @@ FILES = (METRICS, "samples.jsonl", "evaluations.jsonl")
 
 
 class Log:
-    """Where metrics go; a context manager. Only process 0 writes.
+    """Writes metrics to files and trackers; a context manager. Only process 0 writes.
 
     On a resume, lines of steps after `done` are dropped: they will be made again, equal. A line
     cut short by a crash is dropped too. Events only grow: they say what the steps that were made
@@ -110,7 +110,7 @@ class Log:
             self._lines[EVENTS].add(_dump({"event": name, "at": at, "step": step} | facts))
 
     def goodput(self) -> goodput.Goodput | None:
-        """Of the whole run so far, this process and those before it."""
+        """Returns the goodput of the run so far, of this process and those before it."""
         if not self._writes:
             return None
         self.flush()
@@ -145,7 +145,7 @@ class Log:
 
 @dataclasses.dataclass(frozen=True)
 class Dispatched:
-    """A step given to the devices.
+    """Describes a step that was given to the devices.
 
     Attributes:
       row: its first global row.
@@ -160,7 +160,7 @@ class Dispatched:
     waited: float
 
 
-class Report:
+class StepRecorder:
     """Turns the device's metrics of a step into the record that is logged, and a line of words.
 
     Args:
@@ -244,7 +244,7 @@ class Report:
 def flops_per_token(
     cfg: llama.LlamaConfig, length: int, learns: Collection[str] | None = None
 ) -> float:
-    """FLOPs of forward and backward of a token in rows of `length`, as MFU counts them.
+    """Returns the FLOPs of a token, forward and backward, in rows of `length`, as for MFU.
 
     6 for each weight of a matrix product: 2 forward, 2 for the gradient of its input, and 2 for its
     own, which a frozen one has not. Attention (PaLM, arXiv 2204.02311, appendix B) over what is
@@ -256,14 +256,14 @@ def flops_per_token(
     sizes = {name: math.prod(leaf.shape) for name, leaf in llama.abstract(cfg).items()}
     looked_up = {"embed_VD"} if not cfg.tie_embeddings else set()
     flops = 12 * cfg.seen(length) * cfg.num_heads * cfg.head_width
-    for name in (one for one in sizes if not quantize.is_scale(one)):
+    for name in (name for name in sizes if not quantize.is_scale(name)):
         if name not in looked_up and learn.is_matrix(name):
             flops += (6 if learns is None or name in learns else 4) * sizes[name]
     return flops
 
 
 def learning(cfg: llama.LlamaConfig, stage: recipe_train.Stage) -> tuple[str, ...]:
-    """Names of the parameters that a stage trains."""
+    """Returns the names of the parameters that a stage trains."""
     return learn.trainable(learn.groups(stage.learn, [*llama.abstract(cfg)]))
 
 
@@ -280,7 +280,7 @@ def read(path: epath.PathLike) -> list[dict]:
 
 
 def peak_flops(device: jax.Device) -> float | None:
-    """Dense bfloat16 FLOP/s of a device, None where it is not known (a CPU, say)."""
+    """Returns dense bfloat16 FLOP/s of a device; None where unknown (a CPU, say)."""
     chip = chips.of(device)
     return chip.peak if chip else None
 

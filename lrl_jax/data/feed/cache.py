@@ -108,9 +108,9 @@ class Cache:
             own = sum(wanted.values())
             sizes_gib = [f"{size / storage.GIB:.2f}" for size in (own, total - own, self._limit)]
             raise DataError(
-                f"{self._folder}: copies of this run's rows take {sizes_gib[0]} GiB, and those that "
-                f"other runs use {sizes_gib[1]} GiB; data.cache_gib allows {sizes_gib[2]}: raise it, "
-                "or wait for the other runs"
+                f"{self._folder}: copies of this run's rows take {sizes_gib[0]} GiB, and those "
+                f"that other runs use {sizes_gib[1]} GiB; data.cache_gib allows {sizes_gib[2]}: "
+                "raise it, or wait for the other runs"
             )
         for path in removed:
             path.unlink(missing_ok=True)
