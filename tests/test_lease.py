@@ -201,6 +201,9 @@ def test_a_claim_that_a_dead_process_left_is_passed_over_in_time(folder, monkeyp
 
 def race(kind, root, pipe):
     """Takes the lease of every round as soon as it is told; says whether it has it."""
+    lease._claim.__defaults__ = (0.002,)  # in this process alone
+    if kind == "a disk that cannot lock":
+        lease._locks_folder = lambda folder, stack: False
     with mounted(root) if kind == "object store" else contextlib.nullcontext():
         for i in range(ROUNDS):
             mine = Lease(place(kind, root, i))
@@ -217,14 +220,11 @@ def place(kind, root, i):
 
 
 @pytest.mark.parametrize("kind", ["local", "object store", "a disk that cannot lock"])
-def test_of_two_processes_that_race_for_a_lease_one_gets_it(kind, tmp_path, monkeypatch):
-    monkeypatch.setattr(lease._claim, "__defaults__", (0.002,))
-    if kind == "a disk that cannot lock":
-        monkeypatch.setattr(lease, "_locks_folder", lambda folder, stack: False)
+def test_of_two_processes_that_race_for_a_lease_one_gets_it(kind, tmp_path):
     with mounted(tmp_path) if kind == "object store" else contextlib.nullcontext():
         for i in range(1, ROUNDS, 2):  # every other one was of a host that is dead
             put(place(kind, tmp_path, i), **FAR, heartbeat=1000.0)
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     pipes, processes = [], []
     for _ in range(2):
         here, there = context.Pipe()
