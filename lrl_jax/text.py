@@ -23,10 +23,11 @@ import os
 from pathlib import Path
 import time
 from typing import Any
-import uuid
 import zlib
 
 from etils import epath
+
+from lrl_jax import storage
 
 SAMPLE = "sample:"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -224,16 +225,18 @@ def _sample(uri: str) -> Iterator[str]:
 
 # ---------------------------------------------------------------------------- fingerprints
 def fingerprint(uri: str) -> str:
-    """A digest of the content `uri` names: changes when the text does, not when it moves.
+    """Returns a digest of the content `uri` names: it changes with the text, not when it moves.
 
     A file is hashed once as long as its size and times stay the same.
     """
-    found = [digest(file) for file in files(uri)]
-    return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
+    digests = [digest(file) for file in files(uri)]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def identity(file: str) -> tuple[int, ...]:
-    """Size, times and inode of a file, which differ once it was written; () if they are unknown."""
+    """Returns size, times and inode of a file, which differ once it was written; () if unknown."""
     if "://" not in file:
         stat = os.stat(file)
         return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
@@ -242,21 +245,19 @@ def identity(file: str) -> tuple[int, ...]:
 
 
 def digest(file: str) -> str:
-    """SHA-256 of one file, remembered in the user's cache."""
-    found = hashlib.sha256()
+    """Returns the SHA-256 of one file, remembered in the user's cache."""
     if file.startswith(SAMPLE):
+        content = hashlib.sha256()
         for line in lines(file):
-            found.update(line.encode() + b"\n")
-        return found.hexdigest()
+            content.update(line.encode() + b"\n")
+        return content.hexdigest()
     before, now = identity(file), time.time_ns()
-    if known := _remembered(file, before):
-        return known
-    with epath.Path(file).open("rb") as f:
-        while block := f.read(BLOCK):
-            found.update(block)
+    if remembered := _remembered(file, before):
+        return remembered
+    sha256 = storage.sha256(file)
     if before and before == identity(file) and now - max(before[1:3]) > SETTLED:
-        _remember(file, before, found.hexdigest())
-    return found.hexdigest()
+        _remember(file, before, sha256)
+    return sha256
 
 
 def _memory(file: str) -> Path:
@@ -269,8 +270,8 @@ def _remembered(file: str, now: tuple[int, ...]) -> str:
     if not now or now[0] < BLOCK:  # a small file is hashed as fast
         return ""
     try:
-        known = json.loads(_memory(file).read_text())
-        return known["sha256"] if known["identity"] == list(now) else ""
+        note = json.loads(_memory(file).read_text())
+        return note["sha256"] if note["identity"] == list(now) else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""  # a cache: whatever is wrong with it, hash
 
@@ -281,9 +282,7 @@ def _remember(file: str, now: tuple[int, ...], sha256: str) -> None:
     path = _memory(file)
     with contextlib.suppress(OSError):  # a full or read-only home costs time, not the run
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".{uuid.uuid4().hex}")
-        scratch.write_text(json.dumps({"file": file, "identity": now, "sha256": sha256}))
-        scratch.replace(path)
+        storage.write(path, json.dumps({"file": file, "identity": now, "sha256": sha256}))
 
 
 # ---------------------------------------------------------------------------- blocks of lines

@@ -16,7 +16,7 @@ MAX_FILES = 16  # of a folder without rooms
 # A module may import what stands in its own line or in a line above it, never one below. A name is
 # a module or a room; the longest that fits a module decides.
 RANKS = (
-    ("sample", "recipe.extras", "devices.chips"),
+    ("sample", "storage", "recipe.extras", "devices.chips"),
     ("text",),
     ("recipe",),
     ("vocab", "laws"),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from lrl_jax import storage
 from lrl_jax.data.feed.stream import Files
 from lrl_jax.data.pack import jobs, packed, progress, rows, workers
 from lrl_jax.data.pack import packing as pack
@@ -332,7 +333,7 @@ def test_unfinished_files_of_a_killed_preparation_are_removed(text, tmp_path):
     want = tree(out)
     folder = Path(pack.folders(out)["d"])
     (folder / rows.MANIFEST).unlink()
-    (folder / f"rows-00000-of-00001.array_record.abc{rows.PART}").write_bytes(b"half")
+    (folder / f"rows-00000-of-00001.array_record.abc{storage.PARTIAL}").write_bytes(b"half")
     jobs.prepare(data_of(text), "d", make(), out)
     assert tree(out) == want
 
@@ -521,7 +522,7 @@ def test_a_preparation_killed_anywhere_goes_on_to_the_same_bytes(tmp_path):
             Files(manifest.parent, found).read(np.arange(found.rows))  # what looks whole is whole
     subprocess.run(command, check=True, timeout=200)
     assert tree(tmp_path / "got") == tree(tmp_path / "want")
-    assert not list((tmp_path / "got").rglob(f"*{rows.PART}"))
+    assert not list((tmp_path / "got").rglob(f"*{storage.PARTIAL}"))
 
 
 def test_a_worker_ends_with_its_killed_parent(text, tmp_path):

@@ -13,7 +13,7 @@ from lrl_jax.model import lora
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import log
 from lrl_jax.train.clock import Clock
-from lrl_jax.train.log import Dispatched, Log, Report, flops_per_token
+from lrl_jax.train.log import Dispatched, Log, StepRecorder, flops_per_token
 
 
 def write(folder, steps, *, done=0, total=9, every=1, board=False):
@@ -100,7 +100,7 @@ def test_a_tracker_that_fails_does_not_stop_the_run(tmp_path, caplog):
 def test_losses_are_split_by_dataset_and_given_in_bits_per_byte():
     train = tiny.settings(steps=8)
     plan = tiny.stream(train).plan
-    report = Report(train, tiny.CFG, plan, 12, 2, {"kor": 4.0}, Clock())
+    report = StepRecorder(train, tiny.CFG, plan, 12, 2, {"kor": 4.0}, Clock())
     metrics = dict(
         loss=np.float32(9), grad_norm=np.float32(2), lr={"a": np.float32(0.5)}, applied=True,
         skipped=0, tokens=80, nll_B=np.array([8.0, 3.0, 16.0]), weight_B=np.array([2.0, 1.0, 4.0]),

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from lrl_jax import storage
 from lrl_jax.data.pack import rows
 
 MANIFEST = rows.Manifest(
@@ -122,7 +123,7 @@ def test_a_folder_without_a_manifest_is_not_whole(tmp_path):
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(OSError, match="there"):
-        rows.write(epath.Path(tmp_path) / "there", b"content")
+        storage.write(epath.Path(tmp_path) / "there", b"content")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 

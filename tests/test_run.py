@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from lrl_jax.pipeline import run
+from lrl_jax.pipeline.lease import InUseError
 from lrl_jax.recipe import file as recipe_file
 
 RECIPE = """
@@ -114,7 +115,7 @@ def test_a_living_run_holds_its_folder_and_a_dead_one_does_not(small):
     assert not lock.exists()
     parent = {"host": socket.gethostname(), "pid": os.getppid()}
     lock.write_text(json.dumps(parent))
-    with pytest.raises(run.MismatchError, match="is in use by process"), run.locked(this):
+    with pytest.raises(InUseError, match="is in use by process"), run.locked(this):
         pass
     lock.write_text(json.dumps(parent | {"pid": 2**22 + 1}))
     with run.locked(this):

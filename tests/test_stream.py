@@ -14,6 +14,7 @@ from hand_tokenizer import make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
+import object_store
 import pytest
 
 from lrl_jax.data.feed import stream as streams
@@ -234,6 +235,27 @@ def test_datasets_packed_differently_are_refused(copied):
     rows.write_manifest(other, epath.Path(copied["en"]))
     with pytest.raises(ValueError, match="'en' was packed with sequence_length 99, 'ko' with 12"):
         Stream(copied, plan_of(copied), 8)
+
+
+def test_rows_on_an_object_store_are_those_on_a_disk(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr("lrl_jax.data.feed.cache.FOLDER", tmp_path / "cache")
+    want = everything(folders, 6)
+    with object_store.mounted(tmp_path / "store"):
+        remote = {name: f"gs://bucket/{name}" for name in folders}
+        for name, folder in folders.items():
+            for path in folder.iterdir():
+                epath.Path(f"{remote[name]}/{path.name}").write_bytes(path.read_bytes())
+        got = everything(remote, 6)
+        with pytest.raises(ValueError, match=r"data\.cache_gib"):
+            Stream(remote, plan_of(remote), 6, cache_gib=1e-9)
+        for name in folders:
+            epath.Path(remote[name]).rmtree()
+            manifest = (folders[name] / "manifest.json").read_bytes()
+            epath.Path(f"{remote[name]}/manifest.json").write_bytes(manifest)
+        again = everything(remote, 6)  # of the copies alone
+    for name, array in want.items():
+        np.testing.assert_array_equal(got[name], array)
+        np.testing.assert_array_equal(again[name], array)
 
 
 def test_a_dataset_with_an_order_is_read_in_it_every_epoch(copied):

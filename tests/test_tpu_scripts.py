@@ -84,6 +84,13 @@ def test_a_watch_ends_where_a_person_is_wanted(machine, code):
     assert done.calls == ["tpu-vm ssh", "tpu-vm describe", "tpu-vm ssh"]
 
 
+def test_a_watch_tries_again_until_the_run_is_free(machine):
+    done = machine("watch.sh", "a.yaml", codes=[6, 6, 0])
+    assert done.returncode == 0
+    assert done.calls == ["tpu-vm ssh"] * 3
+    assert done.stderr.count("the run is in use; again in 60 s") == 2
+
+
 def test_a_tpu_that_was_taken_away_is_asked_for_again(machine):
     done = machine(
         "watch.sh",

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from lrl_jax import text
+from lrl_jax import storage, text
 from lrl_jax.cli import fit as fit_verb
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.read import records
@@ -28,16 +28,16 @@ from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import topology
 from lrl_jax.hf import families, load, peft_read, safetensors_ranges
 from lrl_jax.model import llama, sharding
-from lrl_jax.pipeline.run import Run, free_bytes
+from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.data import Dataset
 from lrl_jax.recipe.schema import Expected, Pretrained, Recipe
 from lrl_jax.recipe.train import Rule, Stage
 from lrl_jax.recipe.vocab import Extend
+from lrl_jax.storage import GIB
 from lrl_jax.train import adapt, learn
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
-GIB = 2**30
 LOOK = 200_000  # records of a dataset that are read before the plan is called sound
 
 
@@ -286,7 +286,7 @@ def _planned(run: Run) -> Planned:
 def _room(run: Run, size: Size, planned: Planned) -> Iterator[str]:
     parameters = _stored(run.recipe, size)
     need = parameters * 2 + planned.state * (run.recipe.train.save.keep + 1)
-    free = free_bytes(run.folder)
+    free = storage.free_bytes(run.folder)
     if free is not None and free < need:
         yield (
             f"{run.folder}: needs about {need / GIB:.1f} GiB for checkpoints and the export, "

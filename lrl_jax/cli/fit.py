@@ -14,13 +14,13 @@ from etils import epath
 from rich.console import Console
 from rich.table import Table
 
-from lrl_jax.devices.chips import GIB
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import search, topology
 from lrl_jax.fit.compile import BAND, Fitted, Job, TooLargeError
 from lrl_jax.pipeline import weights
 from lrl_jax.pipeline.run import Run, resolved
 from lrl_jax.recipe.schema import Pretrained
+from lrl_jax.storage import GIB
 from lrl_jax.train import adapt, learn
 from lrl_jax.vocab.tokenizer import load as tokenizers
 

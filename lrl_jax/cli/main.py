@@ -1,7 +1,8 @@
 """`lrl`: one verb for each word of the pipeline, and a few to look around.
 
 Exit codes: 0 done, 2 recipe or argument, 3 data, 4 artefacts that do not fit together,
-5 verification failed, 75 preempted and saved (run the same command again), 130 interrupted.
+5 verification failed, 6 the run is in use (try again later), 75 preempted and saved (run the same
+command again), 130 interrupted.
 """
 
 import argparse

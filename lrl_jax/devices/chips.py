@@ -12,7 +12,8 @@ import dataclasses
 
 import jax
 
-GIB = 2**30
+from lrl_jax.storage import GIB
+
 VMEM = "xla_tpu_scoped_vmem_limit_kib"
 
 

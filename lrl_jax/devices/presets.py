@@ -10,8 +10,8 @@ import math
 
 from lrl_jax.model import llama, sharding
 from lrl_jax.recipe import train as recipe_train
+from lrl_jax.storage import GIB
 
-GIB = 2**30
 ADAM = 12  # bytes a parameter: float32 weights and two moments
 
 

@@ -22,11 +22,11 @@ import numpy as np
 
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.devices import presets
-from lrl_jax.devices.chips import GIB
 from lrl_jax.fit import cost
 from lrl_jax.fit.topology import Target
 from lrl_jax.model import llama, sharding
 from lrl_jax.recipe import train as recipe_train
+from lrl_jax.storage import GIB
 from lrl_jax.train import learn, log, optimizer, step
 
 BATCH = (

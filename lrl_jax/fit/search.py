@@ -9,11 +9,11 @@ import itertools
 from typing import Any, TypeVar
 
 from lrl_jax.devices import mesh as meshes
-from lrl_jax.devices.chips import GIB
 from lrl_jax.fit import topology
 from lrl_jax.fit.compile import Fitted, Job, TooLargeError, compile_step, whole_state
 from lrl_jax.fit.topology import Target
 from lrl_jax.model import llama
+from lrl_jax.storage import GIB
 from lrl_jax.train import learn
 
 # Of llama.LADDER, from least memory to most; "offload" is beside it: it costs the host's.

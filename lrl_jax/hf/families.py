@@ -7,15 +7,14 @@ A family is a value of `LlamaConfig` and a few names: there is one decoder. Addi
 and, where its arithmetic is new, a field there (docs/decisions/0010-families.md).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 
 from lrl_jax.hf import rotary
 from lrl_jax.model.config import Dtype, LlamaConfig
 from lrl_jax.model.remat import Remat
-
-Json = Mapping[str, Any]
+from lrl_jax.storage import Json
 
 # Field of LlamaConfig -> key of config.json, in every family.
 COMMON = {

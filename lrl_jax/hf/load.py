@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 import concurrent.futures
 import contextlib
 import functools
-import hashlib
 import re
 from typing import Any
 
@@ -19,6 +18,7 @@ from etils import epath
 import jax
 import numpy as np
 
+from lrl_jax import storage
 from lrl_jax.hf import layout, peft_read, shards
 from lrl_jax.hf.safetensors_ranges import (
     INDEX,
@@ -38,7 +38,6 @@ Grow = Callable[[np.ndarray], np.ndarray]
 
 MANIFEST = "manifest.json"
 FORMAT = "lrl_jax export 1"  # what our manifests say they are
-BLOCK = 4 << 20  # bytes that are hashed at a time
 READERS, READERS_REMOTE = 4, 16  # threads; an object store is slow to begin, not to go on
 PICKLES = (".bin", ".pth", ".pt", ".pkl", ".ckpt")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -137,15 +136,7 @@ def sha256s(paths: Iterable[epath.Path]) -> dict[epath.Path, str]:
     """Returns the SHA-256 of each file, in hex; READERS of them are read at a time."""
     with concurrent.futures.ThreadPoolExecutor(READERS, "sha256") as pool:
         paths = list(paths)
-        return dict(zip(paths, pool.map(_sha256, paths), strict=True))
-
-
-def _sha256(path: epath.Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as f:
-        while block := f.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return dict(zip(paths, pool.map(storage.sha256, paths), strict=True))
 
 
 # ---------------------------------------------------------------------------- weights

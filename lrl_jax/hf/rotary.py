@@ -4,15 +4,13 @@ transformers 5 says `rope_parameters`, with everything in it; before, `rope_thet
 `rope_scaling`. Gemma 3 has two sets of them, for layers that see everything and for local ones.
 """
 
-from collections.abc import Mapping
 import dataclasses
 import math
 from typing import Any
 
 from lrl_jax.model import rope
 from lrl_jax.model.config import LlamaConfig
-
-Json = Mapping[str, Any]
+from lrl_jax.storage import Json
 
 WHOLE, LOCAL = "full_attention", "sliding_attention"
 

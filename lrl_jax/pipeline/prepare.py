@@ -12,7 +12,7 @@ from etils import epath
 import jax
 import numpy as np
 
-from lrl_jax import text
+from lrl_jax import storage, text
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.read import records
 from lrl_jax.devices import mesh as meshes
@@ -23,7 +23,7 @@ from lrl_jax.fit.compile import Job
 from lrl_jax.hf import families, load, peft_read
 from lrl_jax.model import llama
 from lrl_jax.pipeline.console import display, say
-from lrl_jax.pipeline.run import Run, write_json
+from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.recipe.schema import Pretrained, Recipe, Scratch
 from lrl_jax.recipe.vocab import Extend, TrainVocab
@@ -184,7 +184,8 @@ def init(run: Run) -> None:
     with Checkpoints(out / "checkpoint") as checkpoints:
         checkpoints.save(0, params, {"base": recipe.base.model_dump(mode="json")})
     if meshes.lead():
-        write_json(out / "config.json", families.config_to_hf(config, cfg, recipe.init.param_dtype))
+        hf_config = families.config_to_hf(config, cfg, recipe.init.param_dtype)
+        storage.write_json(out / "config.json", hf_config)
     count = sum(np.prod(a.shape) for a in jax.tree.leaves(params))
     say(f"init: {count:,} parameters in {recipe.init.param_dtype}")
 

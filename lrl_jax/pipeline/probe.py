@@ -17,14 +17,16 @@ import math
 from etils import epath
 from rich.table import Table
 
+from lrl_jax import storage
 from lrl_jax.data.feed import mixture as mixtures
 from lrl_jax.pipeline import prepare
 from lrl_jax.pipeline import steps as words
-from lrl_jax.pipeline.run import Run, manifests, perform, resolved, write_json
+from lrl_jax.pipeline.run import Run, manifests, perform, resolved
 from lrl_jax.recipe.schema import Evaluate, Init, Recipe
 from lrl_jax.recipe.train import Rule, Save, Schedule, Stage
 from lrl_jax.recipe.vocab import Extend, Keep
 from lrl_jax.report import pages, plots
+from lrl_jax.train import log
 
 LINES = 200  # of each text that is evaluated
 REFERENCE = "eng_"  # languages whose loss is watched, not sought
@@ -87,7 +89,7 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
         enough = math.ceil(budget / (run.recipe.train.batch_size * lengths[count]))
         for way in dict.fromkeys(rows) if count else ("",):
             trials.append(_trial(one, way, enough, lengths[count]))
-            write_json(_folder(run) / "probe.json", [dataclasses.asdict(t) for t in trials])
+            storage.write_json(_folder(run) / "probe.json", [dataclasses.asdict(t) for t in trials])
     (_folder(run) / "index.html").write_text(page(trials))
     return trials
 
@@ -290,8 +292,7 @@ def _scores(run: Run, when: str) -> dict[str, float]:
 def _curve(run: Run, bytes_per_row: float) -> Iterator[tuple[float, float]]:
     """Bytes read, and bits per byte of the whole mixture, step by step."""
     mixture = _longest(run.recipe).mixture
-    for line in (run.at("train") / "metrics.jsonl").read_text().splitlines():
-        record = json.loads(line)
+    for record in log.read(run.at("train") / log.METRICS):
         here = {n: x for n, x in record["bits_per_byte"].items() if mixture.get(n)}
         whole = sum(mixture[n] for n in here)
         if whole:

@@ -13,18 +13,16 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
-import socket
 import time
 from typing import Any
 
 from etils import epath
 
-from lrl_jax import __version__, text
+from lrl_jax import __version__, storage, text
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.pack import packing, rows
 from lrl_jax.data.read import records
+from lrl_jax.pipeline.lease import Lease
 from lrl_jax.recipe.file import dump
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.vocab import Extend, TrainVocab
@@ -125,14 +123,14 @@ def perform(
             run.at(word).rmtree()
         run.at(word).mkdir(parents=True, exist_ok=True)
         note.parent.mkdir(parents=True, exist_ok=True)
-        write_json(note, record)
+        storage.write_json(note, record)
     team.meet(f"{word}: begins")
     if team.lead or word not in LEAD_ONLY:
         work(run)
     team.meet(f"{word}: done")
     if team.lead:
         seconds = round(time.time() - started, 1)
-        write_json(note, record | {"finished": True, "seconds": seconds})
+        storage.write_json(note, record | {"finished": True, "seconds": seconds})
     team.meet(f"{word}: noted")
     return True
 
@@ -200,42 +198,11 @@ def locked(run: Run) -> Iterator[None]:
     """Holds the run folder for this process; a second run on it is refused.
 
     Raises:
-      MismatchError: another living process of this host, or another host, holds it.
+      InUseError: another process holds it.
     """
-    lock = run.folder / "lock.json"
-    run.folder.mkdir(parents=True, exist_ok=True)
-    me = {"host": socket.gethostname(), "pid": os.getpid()}
-    if lock.exists():
-        holder = json.loads(lock.read_text() or "{}")
-        same_host = holder.get("host") == me["host"]
-        if not same_host or _alive(holder.get("pid", 0)):
-            raise MismatchError(
-                f"{run.folder} is in use by process {holder.get('pid')} on {holder.get('host')}; "
-                f"wait for it, or remove {lock} if that process is gone"
-            )
-    write_json(lock, me)
-    (run.folder / "recipe.yaml").write_text(dump(run.recipe))
-    try:
+    with Lease(run.folder):
+        storage.write(run.folder / "recipe.yaml", dump(run.recipe))
         yield
-    finally:
-        lock.unlink(missing_ok=True)
-
-
-def write_json(path: epath.Path, value: Any) -> None:
-    """Writes whole or not at all: a temporary file, then a rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-    temporary.replace(path)
-
-
-def free_bytes(folder: epath.Path) -> int | None:
-    """Free space where `folder` is or will be; None when the storage does not say (gs://)."""
-    path = os.fspath(folder)
-    if "://" in path:
-        return None
-    while not os.path.exists(path):
-        path = os.path.dirname(path) or "."
-    return shutil.disk_usage(path).free
 
 
 # ---------------------------------------------------------------------------- fingerprints
@@ -274,7 +241,7 @@ def _weights_fingerprint(folder: epath.Path) -> str:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; want a Hugging Face model")
     files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json"))
-    return _hash(" ".join(f"{p.name}:{file_sha256(p)}" for p in files))
+    return _hash(" ".join(f"{p.name}:{storage.sha256(p)}" for p in files))
 
 
 def _init_inputs(recipe: Recipe) -> dict[str, str]:
@@ -290,7 +257,7 @@ def _data_inputs(recipe: Recipe) -> dict[str, str]:
     found: dict[str, str] = {}
     for dataset in recipe.data.datasets.values():
         found |= records.contents(dataset)
-    shape = recipe.data.model_dump_json(exclude={"workers"})
+    shape = recipe.data.model_dump_json(exclude={"workers", "cache_gib"})
     return {"data": _hash(shape), **{name: found[name][:16] for name in sorted(found)}}
 
 
@@ -306,17 +273,6 @@ def _texts(uris: list[str]) -> dict[str, str]:
     return {uri: text.fingerprint(uri)[:16] for uri in sorted(set(uris))}
 
 
-def file_sha256(path: epath.Path) -> str:
-    """SHA-256 of a file, read in blocks; a missing file is an error that names it."""
-    if not path.exists():
-        raise ValueError(f"{path}: no such file")
-    digest = hashlib.sha256()
-    with path.open("rb") as f:
-        while block := f.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _hash(data: str) -> str:
     return hashlib.sha256(data.encode()).hexdigest()[:16]
 
@@ -327,13 +283,3 @@ def _what_changed(run: Run, word: str, have: dict, want: dict) -> str:
         f"{run.at(word)} was made from other inputs; changed: {', '.join(names)}. "
         f"Give the recipe another name, or make it anew with --redo"
     )
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()

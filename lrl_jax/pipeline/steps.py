@@ -14,7 +14,7 @@ from etils import epath
 import jax
 import numpy as np
 
-from lrl_jax import text
+from lrl_jax import storage, text
 from lrl_jax.data.feed import mixture, plan, stream
 from lrl_jax.data.feed import show as showing
 from lrl_jax.data.pack import jobs, packing, progress, rows, workers
@@ -27,7 +27,7 @@ from lrl_jax.hf import card, gate, load, peft_write, save, vector
 from lrl_jax.model import llama
 from lrl_jax.pipeline import prepare, weights
 from lrl_jax.pipeline.console import display, say
-from lrl_jax.pipeline.run import Run, resolved, write_json
+from lrl_jax.pipeline.run import Run, resolved
 from lrl_jax.pipeline.run import manifests as read_manifests
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.report import run as reporting
@@ -66,7 +66,7 @@ def _show_plan(run: Run, order: plan.Plan, manifests: Mapping[str, rows.Manifest
     """Prints the plan and notes it beside the data."""
     display(showing.plan_table(order, manifests))
     if meshes.lead():
-        rows.write(run.at("data") / PLAN, order.to_json().encode())
+        storage.write(run.at("data") / PLAN, order.to_json().encode())
 
 
 def show(run: Run, dataset: str, stage: str, first: int, count: int, tokens: bool) -> None:
@@ -133,7 +133,9 @@ def _stream(run: Run, mesh: jax.sharding.Mesh) -> "stream.Stream | online.Online
         return _online(run, mine)
     folders = packing.folders(run.at("data"))
     order = mixture.plan(recipe, read_manifests(run))
-    return stream.Stream(folders, order, recipe.train.batch_size, mine)
+    return stream.Stream(
+        folders, order, recipe.train.batch_size, mine, cache_gib=recipe.data.cache_gib
+    )
 
 
 def _online(run: Run, mine: np.ndarray) -> "online.Online":
@@ -212,7 +214,7 @@ def export(run: Run) -> None:
             f"Nothing was put at {final}"
         )
     if meshes.lead():
-        write_json(staged / "gate.json", {"passed": True} | dataclasses.asdict(found))
+        storage.write_json(staged / "gate.json", {"passed": True} | dataclasses.asdict(found))
         save.finish(staged, final)
     say(f"export: {final}: same tokens on {found.texts} texts, {_differences(found)}")
 
@@ -301,7 +303,7 @@ def report(run: Run) -> None:
 
 def _write(path: epath.Path, value: Any) -> None:
     if meshes.lead():
-        write_json(path, value)
+        storage.write_json(path, value)
 
 
 STEPS: Mapping[str, Callable[[Run], None]] = {

@@ -295,6 +295,8 @@ class Data(Part):
         `none` puts one document in a row. Documents never attend to each other.
       long_documents: what becomes of documents longer than a row; whatever is cut is counted.
       workers: processes; 0: one for every core.
+      cache_gib: most GiB that copies of rows on an object store take on a machine, those of all
+        runs together; what no run uses goes first, the least used before.
       imports: Python files that register seqio Tasks; they are run as programs are.
     """
 
@@ -306,6 +308,7 @@ class Data(Part):
     pack_window: PositiveInt = 8192
     long_documents: Literal["split", "truncate", "drop"] = "split"
     workers: NonNegativeInt = 0
+    cache_gib: PositiveFloat = 100.0
     imports: tuple[str, ...] = ()
 
     @pydantic.model_validator(mode="before")

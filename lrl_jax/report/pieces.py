@@ -39,9 +39,8 @@ from etils import epath
 from ruamel.yaml import YAML
 
 from lrl_jax.report.pages import number
+from lrl_jax.storage import Json
 from lrl_jax.train import log
-
-Json = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)

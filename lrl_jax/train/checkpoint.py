@@ -1,4 +1,4 @@
-"""Checkpoints that are verified, not trusted: digests of every leaf, saved in the same step.
+"""Saves and restores checkpoints that are verified: digests of every leaf, in the same step.
 
     checkpoints = Checkpoints(folder / "checkpoints", keep=2)
     checkpoints.save(step, state, {"next_row": 320})   # returns while the files are written
@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import sys
 from typing import Any
 
@@ -25,6 +24,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 import orbax.checkpoint as ocp
 
+from lrl_jax import storage
 from lrl_jax.train.digest import describe, leaf_table
 
 VERSION = 1
@@ -36,24 +36,24 @@ Abstract = Tree | Callable[[dict], Tree]
 
 
 class VerificationError(ValueError):
-    """Checkpoints exist, but none of them is what was saved."""
+    """Says that checkpoints exist, but none of them is what was saved."""
 
     exit_code = 5
 
 
 class CheckpointMismatchError(ValueError):
-    """A sound checkpoint that does not fit what it should be used for."""
+    """Says that a sound checkpoint does not fit what it should be used for."""
 
     exit_code = 4
 
 
 class SaveError(OSError):
-    """A checkpoint could not be written."""
+    """Says that a checkpoint could not be written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A verified step: its arrays, and what was saved beside them."""
+    """Holds a verified step: its arrays, and what was saved beside them."""
 
     step: int
     state: Tree
@@ -61,7 +61,7 @@ class Restored:
 
 
 class Checkpoints:
-    """The steps in one folder (local or gs://); a context manager that waits at its end.
+    """Keeps steps in a folder (local or gs://); a context manager that waits at its end.
 
     Every process calls every method, in the same order. Close it before the program ends.
     """
@@ -85,7 +85,7 @@ class Checkpoints:
             log.exception("the last save failed too")
 
     def steps(self) -> list[int]:
-        """Committed steps, oldest first, read from storage."""
+        """Returns the committed steps, oldest first, read from storage."""
         if not self.folder.is_dir():
             return []
         return sorted(int(p.name) for p in self.folder.iterdir() if _committed(p))
@@ -130,11 +130,12 @@ class Checkpoints:
             self._prune()
 
     def close(self) -> None:
+        """Waits for the save in flight, and ends the threads that write."""
         self.wait()
         self._orbax.close()
 
     def restore(self, abstract: Abstract, partial: bool = False) -> Restored | None:
-        """The newest step that is committed and verifies; None when no step was ever committed.
+        """Returns the newest step that is committed and verifies; None if none was committed.
 
         Steps that do not verify are passed over with a warning and left where they are; a run
         that goes on from an older one calls `put_aside`.
@@ -237,7 +238,7 @@ class Checkpoints:
 
 
 class _DamagedError(Exception):
-    """This step cannot be read, or reads as something else than was saved."""
+    """Says that a step cannot be read, or reads as something else than was saved."""
 
 
 def _check_leaves(path: epath.Path, saved: dict, wanted: dict, partial: bool) -> None:
@@ -291,18 +292,14 @@ def _rename(path: epath.Path, target: epath.Path) -> None:
 
 
 def _absolute(folder: epath.PathLike) -> epath.Path:
-    """Orbax wants no relative path; an object store's has nothing to be relative to."""
-    path = os.fspath(folder)
-    return epath.Path(path if "://" in path else os.path.abspath(path))
+    """Returns a path that Orbax takes, which wants an absolute one; an object store's is one."""
+    return epath.Path(folder if storage.is_remote(folder) else os.path.abspath(folder))
 
 
 def _free(folder: epath.Path) -> int:
-    """Bytes free on a local disk; object stores have no end."""
-    if "://" in str(folder):
-        return sys.maxsize
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    """Returns the bytes that are free for checkpoints; an object store has no end."""
+    free = storage.free_bytes(folder)
+    return sys.maxsize if free is None else free
 
 
 def _first_line(error: Exception) -> str:

@@ -4,14 +4,13 @@ Read from train/metrics.jsonl, whose records say where the seconds of each kept 
 from train/events.jsonl, which only grows: a line when a process starts, saves or stops.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import datetime
-from typing import Any
 
+from lrl_jax.storage import Json
 from lrl_jax.train.clock import COMPUTE, KINDS
 
-Json = Mapping[str, Any]
 LOST, DOWN = "lost", "down"
 SAYS = {
     COMPUTE: "steps that count",

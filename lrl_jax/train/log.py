@@ -1,4 +1,4 @@
-"""Metrics of a run: one JSON object a step in metrics.jsonl, TensorBoard, and a line to watch."""
+"""Writes the metrics of a run: a JSON object a step, TensorBoard, and a line to watch."""
 
 import collections
 from collections.abc import Collection, Mapping
@@ -15,6 +15,7 @@ from etils import epath
 import jax
 import numpy as np
 
+from lrl_jax import storage
 from lrl_jax.data.feed.plan import Plan
 from lrl_jax.devices import chips
 from lrl_jax.model import llama, quantize
@@ -29,7 +30,7 @@ FILES = (METRICS, "samples.jsonl", "evaluations.jsonl")
 
 
 class Log:
-    """Where metrics go; a context manager. Only process 0 writes.
+    """Writes metrics to files and trackers; a context manager. Only process 0 writes.
 
     On a resume, lines of steps after `done` are dropped: they will be made again, equal. A line
     cut short by a crash is dropped too. Events only grow: they say what the steps that were made
@@ -56,6 +57,7 @@ class Log:
         self._writes = jax.process_index() == 0
         self._every, self._total = every, total
         self._pending: dict[str, list[str]] = {}
+        self._lines = {name: storage.Lines(self.folder / name) for name in (*FILES, EVENTS)}
         self._board = self._progress = None
         if self._writes:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +66,7 @@ class Log:
                 left = goodput.left_behind(*before, done)
                 self.event("start", done, at=began or time.time(), **left)
             for name in FILES:
-                _drop_after(self.folder / name, done)
+                _drop_after(self._lines[name], done)
             self._board = _board(self.folder / "tensorboard", done) if tensorboard else None
             self._progress = _progress(done, total) if sys.stderr.isatty() else None
 
@@ -73,6 +75,9 @@ class Log:
 
     def __exit__(self, kind, error, trace) -> None:
         self.flush()
+        if self._writes and kind is None:  # a run that was stopped goes on with parts
+            for lines in self._lines.values():
+                lines.join()
         if self._progress is not None:
             self._progress.stop()
         if self._board is not None:
@@ -102,10 +107,10 @@ class Log:
         """Puts on disk at once that the run has started, saved or stopped, after `step` steps."""
         if self._writes:
             at = facts.pop("at", time.time())
-            _append(self.folder / EVENTS, _dump({"event": name, "at": at, "step": step} | facts))
+            self._lines[EVENTS].add(_dump({"event": name, "at": at, "step": step} | facts))
 
     def goodput(self) -> goodput.Goodput | None:
-        """Of the whole run so far, this process and those before it."""
+        """Returns the goodput of the run so far, of this process and those before it."""
         if not self._writes:
             return None
         self.flush()
@@ -125,7 +130,7 @@ class Log:
         """Puts every line given so far on disk."""
         while self._pending:
             name, lines = self._pending.popitem()
-            _append(self.folder / name, "".join(lines))
+            self._lines[name].add("".join(lines))
 
     def _to_board(self, record: Mapping[str, Any]) -> None:
         if self._board is None:
@@ -140,7 +145,7 @@ class Log:
 
 @dataclasses.dataclass(frozen=True)
 class Dispatched:
-    """A step given to the devices.
+    """Describes a step that was given to the devices.
 
     Attributes:
       row: its first global row.
@@ -155,7 +160,7 @@ class Dispatched:
     waited: float
 
 
-class Report:
+class StepRecorder:
     """Turns the device's metrics of a step into the record that is logged, and a line of words.
 
     Args:
@@ -239,7 +244,7 @@ class Report:
 def flops_per_token(
     cfg: llama.LlamaConfig, length: int, learns: Collection[str] | None = None
 ) -> float:
-    """FLOPs of forward and backward of a token in rows of `length`, as MFU counts them.
+    """Returns the FLOPs of a token, forward and backward, in rows of `length`, as for MFU.
 
     6 for each weight of a matrix product: 2 forward, 2 for the gradient of its input, and 2 for its
     own, which a frozen one has not. Attention (PaLM, arXiv 2204.02311, appendix B) over what is
@@ -251,50 +256,40 @@ def flops_per_token(
     sizes = {name: math.prod(leaf.shape) for name, leaf in llama.abstract(cfg).items()}
     looked_up = {"embed_VD"} if not cfg.tie_embeddings else set()
     flops = 12 * cfg.seen(length) * cfg.num_heads * cfg.head_width
-    for name in (one for one in sizes if not quantize.is_scale(one)):
+    for name in (name for name in sizes if not quantize.is_scale(name)):
         if name not in looked_up and learn.is_matrix(name):
             flops += (6 if learns is None or name in learns else 4) * sizes[name]
     return flops
 
 
 def learning(cfg: llama.LlamaConfig, stage: recipe_train.Stage) -> tuple[str, ...]:
-    """Names of the parameters that a stage trains."""
+    """Returns the names of the parameters that a stage trains."""
     return learn.trainable(learn.groups(stage.learn, [*llama.abstract(cfg)]))
 
 
 def read(path: epath.PathLike) -> list[dict]:
-    """The records of a JSON-lines file, but for a line that was cut short."""
-    path = epath.Path(path)
-    out = []
-    for line in path.read_bytes().split(b"\n") if path.exists() else []:
-        try:
-            out += [json.loads(line)] if line else []
-        except ValueError:  # half an object, or half a character
-            log.warning("%s: dropped a line that was cut short", path)
-    return out
+    """Returns the records of a JSON-lines file, or of its parts, but for lines cut short."""
+    records = []
+    for content in storage.read_parts(path):
+        for line in filter(None, content.split(b"\n")):
+            try:
+                records.append(json.loads(line))
+            except ValueError:  # half an object, or half a character
+                log.warning("%s: dropped a line that was cut short", path)
+    return records
 
 
 def peak_flops(device: jax.Device) -> float | None:
-    """Dense bfloat16 FLOP/s of a device, None where it is not known (a CPU, say)."""
+    """Returns dense bfloat16 FLOP/s of a device; None where unknown (a CPU, say)."""
     chip = chips.of(device)
     return chip.peak if chip else None
 
 
-def _drop_after(path: epath.Path, done: int) -> None:
-    if not path.exists():
-        return
-    kept = [_dump(record) for record in read(path) if record["step"] <= done]
-    temporary = path.parent / (path.name + ".tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
-
-
-def _append(path: epath.Path, text: str) -> None:
-    if "://" in str(path):  # object stores cannot append
-        path.write_text((path.read_text() if path.exists() else "") + text)
-        return
-    with open(path, "a", encoding="utf-8") as f:
-        f.write(text)
+def _drop_after(lines: storage.Lines, done: int) -> None:
+    """Removes the records of later steps, and lines that were cut short."""
+    kept = "".join(_dump(record) for record in read(lines.path) if record["step"] <= done)
+    if kept.encode() != b"".join(storage.read_parts(lines.path)):
+        lines.replace(kept)
 
 
 def _dump(record: Mapping[str, Any]) -> str:

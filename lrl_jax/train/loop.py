@@ -28,7 +28,7 @@ from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, goodput, learn, optimizer
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints
 from lrl_jax.train.clock import Clock
-from lrl_jax.train.log import Dispatched, Log, Report
+from lrl_jax.train.log import Dispatched, Log, StepRecorder
 from lrl_jax.train.moments import Params
 from lrl_jax.train.preemption import NOTHING, STOP, Asks
 from lrl_jax.train.step import Metrics, State, Step, make_step
@@ -113,7 +113,7 @@ def train(
     table = learn.phases(settings.stages)
     steps = _steps(settings, cfg, mesh, table, param_dtype, new_rows)
     length, chips = stream.sequence_length, mesh.devices.size
-    report = Report(settings, cfg, stream.plan, length, chips, bytes_per_token or {}, clock)
+    report = StepRecorder(settings, cfg, stream.plan, length, chips, bytes_per_token or {}, clock)
     with contextlib.ExitStack() as stack:
         stack.enter_context(clock)
         stack.enter_context(jax.set_mesh(mesh))
@@ -212,7 +212,7 @@ class _Run:
     checkpoints: Checkpoints
     asks: Asks
     log: Log
-    report: Report
+    report: StepRecorder
     sample: Sample | None
     evaluators: Sequence[Evaluator]
     clock: Clock

@@ -11,12 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import concurrent.futures
 import functools
-import hashlib
 import itertools
 import os
-from pathlib import Path
-import shutil
-import threading
 import time
 from typing import Protocol, Self
 
@@ -24,12 +20,13 @@ from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 import numpy as np
 
+from lrl_jax import storage
+from lrl_jax.data.feed.cache import LIMIT_GIB, Cache
 from lrl_jax.data.feed.plan import Plan
 from lrl_jax.data.pack import rows
 from lrl_jax.text import DataError
 
 Batch = dict[str, np.ndarray]
-CACHE = Path("~/.cache/lrl_jax/rows")  # copies of remote shards, by digest
 OPEN = 256  # files that are open at a time; systems allow 1024 of all kinds
 AGAIN = "run `lrl data` again"
 AHEAD = 1024  # rows of the plan worked out at once
@@ -44,6 +41,7 @@ class Stream:
       plan: which rows, in which order.
       batch_size: global rows a batch.
       mine: places in a batch of the rows this host reads, ascending; None: all of them.
+      cache_gib: limit of the copies of remote shards on this machine.
 
     Raises:
       ValueError: data that does not fit the plan or one another, a missing or damaged file.
@@ -55,6 +53,7 @@ class Stream:
         plan: Plan,
         batch_size: int,
         mine: Sequence[int] | np.ndarray | None = None,
+        cache_gib: float = LIMIT_GIB,
     ):
         if missing := [name for name in plan.names if name not in folders]:
             raise DataError(f"the plan reads {', '.join(missing)}, which has no folder of rows")
@@ -62,9 +61,10 @@ class Stream:
         self.batch_size = batch_size
         self.manifests = {name: rows.read_manifest(folders[name]) for name in plan.names}
         _check_agreement(self.manifests, plan)
-        opened = functools.lru_cache(OPEN)(_open)
+        cache = Cache(cache_gib)
+        opened = _opener(cache)
         self._files = [Files(folders[name], m, opened) for name, m in self.manifests.items()]
-        _check_files(self._files)
+        _check_files(self._files, cache)
         self._planned = functools.lru_cache(8)(self._plan_ahead)
         self._mine = np.arange(batch_size) if mine is None else np.asarray(mine, np.int64)
         first = next(iter(self.manifests.values()))
@@ -183,7 +183,7 @@ class Files:
 
     def __init__(self, folder: epath.PathLike, manifest: rows.Manifest, opened: Open | None = None):
         self.folder, self.shards = epath.Path(folder), manifest.shards
-        self._open = opened or functools.lru_cache(OPEN)(_open)
+        self._open = opened or _opener(Cache())
         self._starts = np.cumsum([0, *(shard.rows for shard in manifest.shards)])
         self._order = rows.read_order(folder, manifest)
 
@@ -210,8 +210,13 @@ class Files:
             raise _damaged(path, e) from None
 
 
-def _open(path: epath.Path, shard: rows.Shard) -> ArrayRecordReader:
-    local = _local(path, shard)
+def _opener(cache: Cache) -> Open:
+    """Returns a function that opens a shard, or knows it open."""
+    return functools.lru_cache(OPEN)(functools.partial(_open, cache))
+
+
+def _open(cache: Cache, path: epath.Path, shard: rows.Shard) -> ArrayRecordReader:
+    local = _local(cache, path, shard)
     try:  # no read-ahead: rows are read in random order
         reader = ArrayRecordReader(local, options="readahead_buffer_size:0")
     except (RuntimeError, ValueError) as e:
@@ -221,23 +226,12 @@ def _open(path: epath.Path, shard: rows.Shard) -> ArrayRecordReader:
     return reader
 
 
-def _local(path: epath.Path, shard: rows.Shard) -> str:
-    """A local file of the same bytes: array_record reads no gs://."""
-    if "://" not in os.fspath(path):
-        _look(path, shard)
-        return os.fspath(path)
-    cached = CACHE.expanduser() / f"{shard.sha256}.array_record"
-    if not cached.exists():
-        _look(path, shard)
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        part = cached.with_suffix(f".{os.getpid()}.{threading.get_ident()}.tmp")
-        with path.open("rb") as source, part.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
-        with part.open("rb") as copy:
-            if hashlib.file_digest(copy, "sha256").hexdigest() != shard.sha256:
-                raise DataError(f"{path}: other bytes than its manifest says; {AGAIN}")
-        part.replace(cached)
-    return os.fspath(cached)
+def _local(cache: Cache, path: epath.Path, shard: rows.Shard) -> str:
+    """Returns a local file of the same bytes: array_record reads no gs://."""
+    if storage.is_remote(path) and (copied := cache.find(shard)):
+        return copied
+    _look(path, shard)
+    return cache.copy(path, shard) if storage.is_remote(path) else os.fspath(path)
 
 
 def _damaged(path: epath.Path, why: Exception) -> DataError:
@@ -251,11 +245,12 @@ def _look(path: epath.Path, shard: rows.Shard) -> None:
         raise DataError(f"{path}: has {size} bytes, its manifest says {shard.bytes}; {AGAIN}")
 
 
-def _check_files(datasets: Iterable[Files]) -> None:
+def _check_files(datasets: Iterable[Files], cache: Cache) -> None:
     """Looks that every file is there and whole; fetches those that are not local."""
     wanted = [(one.folder / shard.file, shard) for one in datasets for shard in one.shards]
+    cache.hold(shard for path, shard in wanted if storage.is_remote(path))
     with concurrent.futures.ThreadPoolExecutor(LOOKS) as pool:
-        for done in [pool.submit(_local, *one) for one in wanted]:
+        for done in [pool.submit(_local, cache, *each) for each in wanted]:
             done.result()
 
 

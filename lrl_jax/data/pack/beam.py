@@ -16,7 +16,7 @@ from typing import Any
 
 from etils import epath
 
-from lrl_jax.data.pack import rows
+from lrl_jax import storage
 from lrl_jax.data.pack.packing import Job, Tick
 from lrl_jax.data.pack.workers import Runner, Work
 from lrl_jax.recipe.extras import how_to_install
@@ -77,7 +77,7 @@ def _do(work: Work, job: Job) -> None:
     try:
         work(job, _unheard)
     except ValueError as e:
-        rows.write(_error(job), str(e).encode())
+        storage.write(_error(job), str(e).encode())
 
 
 def _unheard(documents: int) -> None:

@@ -25,6 +25,7 @@ import time
 from etils import epath
 import numpy as np
 
+from lrl_jax import storage
 from lrl_jax.data.pack import packed, packing, progress, rows
 from lrl_jax.data.pack.packing import Count, Job, Tick
 from lrl_jax.data.pack.workers import Runner, Work, local
@@ -216,14 +217,14 @@ def _share(tokenizer: Tokenizer, folder: epath.Path) -> None:
     home = _home(tokenizer, folder)
     home.mkdir(parents=True, exist_ok=True)
     for file, content in tokenizer.files.items():
-        rows.write(home / file, content)
+        storage.write(home / file, content)
 
 
 def _clear(folder: epath.Path) -> None:
     """Makes a dataset's folder unfinished: what is to be packed again must not look whole."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / rows.MANIFEST).unlink(missing_ok=True)
-    for path in folder.glob(f"*{rows.PART}"):
+    for path in folder.glob(f"*{storage.PARTIAL}"):
         path.unlink(missing_ok=True)
 
 
@@ -233,7 +234,7 @@ def _publish(folder: epath.Path, current: Mapping[str, epath.Path]) -> None:
     Here, and not where a dataset is finished: what is killed meanwhile comes by here again.
     """
     places = {name: f"{name}/{path.name}" for name, path in current.items()}
-    rows.write(folder / packing.DATASETS, (json.dumps(places, indent=1) + "\n").encode())
+    storage.write(folder / packing.DATASETS, (json.dumps(places, indent=1) + "\n").encode())
     for name, place in current.items():
         for path in (folder / name).iterdir():
             if path != place:
@@ -345,7 +346,7 @@ def _finish(target: Target, jobs: Sequence[Job], tokenizer: Tokenizer) -> rows.M
             "it and run the same command again"
         )
     text = json.dumps(samples, indent=1, ensure_ascii=False) + "\n"
-    rows.write(folder / rows.SAMPLES, text.encode())
+    storage.write(folder / rows.SAMPLES, text.encode())
     shards = tuple(one.shard for one in found if one.shard)
     if dataset.order != "shuffled":
         packed.save(folder / rows.ORDER, packed.order(jobs, sum(shard.rows for shard in shards)))

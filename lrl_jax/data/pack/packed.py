@@ -17,7 +17,7 @@ import os
 from etils import epath
 import numpy as np
 
-from lrl_jax import text
+from lrl_jax import storage, text
 from lrl_jax.data.pack import packing, rows
 from lrl_jax.data.pack.packing import Count, Job, Packed
 
@@ -59,7 +59,7 @@ def write(job: Job, done: Packed, source: dict[str, list[int]]) -> None:
         "samples": done.samples,
     }
     note = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    rows.write(beside(job, SIDECAR), note.encode())
+    storage.write(beside(job, SIDECAR), note.encode())
 
 
 def read(job: Job) -> Note:
@@ -91,9 +91,8 @@ def whole(job: Job) -> bool:
 def same(folder: epath.Path, shard: rows.Shard) -> bool:
     """Whether a file of rows is there, whole and undamaged."""
     path = folder / shard.file
-    return (
-        path.exists() and path.stat().length == shard.bytes and packing.digest(path) == shard.sha256
-    )
+    whole = path.exists() and path.stat().length == shard.bytes
+    return whole and storage.sha256(path) == shard.sha256
 
 
 def beside(job: Job, suffix: str) -> epath.Path:
@@ -147,7 +146,7 @@ def save(path: epath.Path, array: np.ndarray) -> None:
     """Writes an array whole or not at all."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
-    rows.write(path, buffer.getvalue())
+    storage.write(path, buffer.getvalue())
 
 
 def load(path: epath.Path) -> np.ndarray:

@@ -10,17 +10,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import errno
-import hashlib
 import itertools
 import json
 import os
 import tempfile
 from typing import NamedTuple
-import uuid
 
 from etils import epath
 import numpy as np
 
+from lrl_jax import storage
 from lrl_jax.data.pack import bins, rows
 from lrl_jax.data.read import filters, records
 from lrl_jax.data.templates import documents
@@ -315,29 +314,19 @@ def _encoded(found: Iterable[list[Piece]], length: int, keys: list[int]) -> Iter
 
 
 # ---------------------------------------------------------------------------- files
-def digest(path: epath.Path) -> str:
-    """SHA-256 of a file."""
-    found = hashlib.sha256()
-    with path.open("rb") as f:
-        while block := f.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
-
-
 def _write(path: epath.Path, found: Iterable[bytes]) -> rows.Shard | None:
     """Writes an ArrayRecord file under a name of its own, then gives it the one it should have.
 
     Others may write the same file at the same time: it has the same bytes.
     """
-    remote = "://" in os.fspath(path)  # array_record writes local files only
+    remote = storage.is_remote(path)  # array_record writes local files only
     with tempfile.TemporaryDirectory() as scratch:
-        home = epath.Path(scratch) if remote else path.parent
-        local = home / f"{path.name}.{uuid.uuid4().hex}{rows.PART}"
+        local = storage.partial(epath.Path(scratch) / path.name if remote else path)
         try:
             count = write_rows(local, found)
             if not count:
                 return None
-            shard = rows.Shard(path.name, count, local.stat().length, digest(local))
+            shard = rows.Shard(path.name, count, local.stat().length, storage.sha256(local))
             if remote:
                 local.copy(path, overwrite=True)
             else:

@@ -11,18 +11,17 @@ import dataclasses
 import io
 import json
 import struct
-import uuid
 
 from etils import epath
 import numpy as np
 
+from lrl_jax import storage
 from lrl_jax.text import DataError
 
 HEADER = struct.Struct("<BBII")
 VERSION = 2
 WIDE, MASKED, WEIGHTED = 1, 2, 4  # flags
 MANIFEST = "manifest.json"
-PART = ".part"  # how names of unfinished files end
 ORDER = "order.npy"  # row ids in reading order, of a dataset that is not shuffled
 SAMPLES = "samples.json"  # reason -> what was left out for it
 
@@ -212,7 +211,7 @@ class Manifest:
 def write_manifest(manifest: Manifest, folder: epath.Path) -> None:
     """Writes `manifest.json`, whole or not at all."""
     text = json.dumps(dataclasses.asdict(manifest), indent=1) + "\n"
-    write(folder / MANIFEST, text.encode())
+    storage.write(folder / MANIFEST, text)
 
 
 def read_manifest(folder: epath.PathLike) -> Manifest:
@@ -250,13 +249,3 @@ def read_order(folder: epath.PathLike, manifest: Manifest) -> np.ndarray | None:
     if not np.array_equal(np.sort(order), np.arange(manifest.rows)):
         raise DataError(f"{path}: is not an order of {manifest.rows} rows; run `lrl data` again")
     return order
-
-
-def write(path: epath.Path, data: bytes) -> None:
-    """Writes a file whole or not at all: under a name of its own, then a rename."""
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PART}")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

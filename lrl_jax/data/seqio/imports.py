@@ -16,7 +16,7 @@ from pathlib import Path
 import re
 import sys
 
-from lrl_jax import text
+from lrl_jax import storage, text
 from lrl_jax.data.read.files import Span
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe.schema import Recipe
@@ -177,7 +177,7 @@ def content(files: Iterable[str]) -> str:
             )
         if not Path(file).is_file():
             raise ValueError(f"{file}: no such file; data.imports names Python files")
-        digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
+        digest.update(bytes.fromhex(storage.sha256(file)))
     return digest.hexdigest()
 
 

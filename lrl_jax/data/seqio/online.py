@@ -18,6 +18,7 @@ from typing import Any
 from etils import epath
 import numpy as np
 
+from lrl_jax import storage
 from lrl_jax.data.feed.plan import Plan, Stage
 from lrl_jax.data.feed.stream import Batch, Prefetch
 from lrl_jax.data.pack import jobs, packing, rows
@@ -162,7 +163,7 @@ def prepare(
     """
     found = {name: _count(data, name, tokenizer) for name in data.datasets}
     tree = {name: dataclasses.asdict(one) for name, one in found.items()}
-    rows.write(epath.Path(folder) / COUNTS, (json.dumps(tree, indent=1) + "\n").encode())
+    storage.write(epath.Path(folder) / COUNTS, (json.dumps(tree, indent=1) + "\n").encode())
     return {name: one.manifest for name, one in found.items()}
 
 

@@ -1,0 +1,152 @@
+"""Copies shards of rows from an object store to this machine, and removes the least used ones.
+
+    cache = Cache(limit_gib=100)
+    cache.hold(shards)                # refused where they do not fit, before anything is copied
+    file = cache.copy(path, shard)    # a local file of the same bytes
+
+Copies are named by their content, so runs share them. All processes of a user keep the limit
+together: what one of them holds is noted in a file that it keeps locked, and is never removed.
+"""
+
+from collections.abc import Generator, Iterable
+import contextlib
+import fcntl
+import json
+import os
+from pathlib import Path
+import shutil
+import threading
+import uuid
+
+from etils import epath
+
+from lrl_jax import storage
+from lrl_jax.data.pack import rows
+from lrl_jax.text import DataError
+
+FOLDER = Path("~/.cache/lrl_jax/rows")
+LIMIT_GIB = 100.0
+NOTES = "in_use"  # folder of a note for each process
+
+
+class Cache:
+    """Holds copies of remote shards for as long as it lives."""
+
+    def __init__(self, limit_gib: float = LIMIT_GIB, folder: Path | None = None):
+        self._limit = limit_gib * storage.GIB
+        self._folder = (folder or FOLDER).expanduser()
+        self._held: dict[str, int] = {}  # digest -> bytes
+        self._note: int | None = None  # a descriptor; locked, so that others see that we live
+        self._lock = threading.Lock()
+
+    def __del__(self):
+        if self._note is not None:
+            os.close(self._note)
+
+    def hold(self, shards: Iterable[rows.Shard]) -> None:
+        """Keeps these shards from being removed, and makes room for those not copied yet.
+
+        Raises:
+          ValueError: the limit is too low for what is in use.
+        """
+        with self._lock:
+            new = {shard.sha256: shard.bytes for shard in shards}
+            if new.keys() <= self._held.keys():
+                return
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with _locked(self._folder):
+                self._make_room(self._held | new)
+                self._held |= new
+                self._write_note()
+
+    def find(self, shard: rows.Shard) -> str | None:
+        """Returns the copy of a shard, if there is one; holds it."""
+        self.hold([shard])
+        local = self._place(shard)
+        if not local.exists():
+            return None
+        os.utime(local)  # used now
+        return os.fspath(local)
+
+    def copy(self, path: epath.Path, shard: rows.Shard) -> str:
+        """Copies a shard; returns the local file.
+
+        Raises:
+          ValueError: the remote file is not what its manifest says.
+        """
+        self.hold([shard])
+        local = self._place(shard)
+        unfinished = storage.partial(epath.Path(local))
+        try:
+            with path.open("rb") as source, open(unfinished, "wb") as out:
+                shutil.copyfileobj(source, out)
+            if storage.sha256(unfinished) != shard.sha256:
+                raise DataError(f"{path}: other bytes than its manifest says; run `lrl data` again")
+            unfinished.replace(local)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return os.fspath(local)
+
+    def _place(self, shard: rows.Shard) -> Path:
+        return self._folder / f"{shard.sha256}.array_record"
+
+    def _make_room(self, wanted: dict[str, int]) -> None:
+        """Removes the files used longest ago, and not in use, until the wanted ones fit."""
+        kept = wanted.keys() | self._held_by_others()
+        files = [(path, path.stat()) for path in self._folder.iterdir() if path.is_file()]
+        sizes = {path: stat.st_size for path, stat in files}
+        there = {path.stem for path in sizes if path.suffix == ".array_record"}
+        total = sum(sizes.values()) + sum(wanted[name] for name in wanted if name not in there)
+        removable = [each for each in files if each[0].name.split(".")[0] not in kept]
+        removed = []
+        for path, _ in sorted(removable, key=lambda each: each[1].st_mtime_ns):
+            if total <= self._limit:
+                break
+            removed.append(path)
+            total -= sizes[path]
+        if total > self._limit:
+            own = sum(wanted.values())
+            sizes_gib = [f"{size / storage.GIB:.2f}" for size in (own, total - own, self._limit)]
+            raise DataError(
+                f"{self._folder}: copies of this run's rows take {sizes_gib[0]} GiB, and those "
+                f"that other runs use {sizes_gib[1]} GiB; data.cache_gib allows {sizes_gib[2]}: "
+                "raise it, or wait for the other runs"
+            )
+        for path in removed:
+            path.unlink(missing_ok=True)
+
+    def _held_by_others(self) -> set[str]:
+        """Returns the digests that living processes hold; removes the notes of dead ones."""
+        names: set[str] = set()
+        notes = self._folder / NOTES
+        for path in notes.iterdir() if notes.is_dir() else []:
+            with path.open() as note:
+                try:
+                    fcntl.flock(note, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    names |= {*json.load(note)}
+                    continue
+            path.unlink()
+        return names
+
+    def _write_note(self) -> None:
+        content = json.dumps(sorted(self._held)).encode()
+        if self._note is None:
+            notes = self._folder / NOTES
+            notes.mkdir(exist_ok=True)
+            self._note = os.open(notes / uuid.uuid4().hex, os.O_RDWR | os.O_CREAT)
+            fcntl.flock(self._note, fcntl.LOCK_EX)
+        os.ftruncate(self._note, 0)
+        os.pwrite(self._note, content, 0)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Generator[None]:
+    """Lets one process at a time look at the folder and change it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    finally:
+        os.close(descriptor)

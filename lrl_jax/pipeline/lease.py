@@ -1,0 +1,311 @@
+"""Keeps a run folder for one process: a lease that is renewed while its owner lives.
+
+    with Lease(folder): ...     # InUseError where another process holds it
+
+`lock.json` says who holds the folder and when that was last renewed, so that a run whose machine is
+gone can be taken up by another one without a person.
+"""
+
+from collections.abc import Callable, Generator
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import json
+import logging
+import math
+import os
+from pathlib import Path
+import random
+import socket
+import sys
+import threading
+import time
+from typing import Self
+import uuid
+
+from etils import epath
+
+from lrl_jax import storage
+
+log = logging.getLogger(__name__)
+
+BEAT = 30.0  # seconds between two renewals of a lease
+LEASE = 180.0  # seconds after its last renewal at which a lease ends: six renewals failed
+TOLERANCE = 60.0  # seconds that the clocks of two hosts may differ
+CLAIM = 60.0  # seconds after which a claim that is still there is of a dead process
+LOCK, CLAIMS = "lock.json", "lock.claims"
+
+
+class InUseError(ValueError):
+    """Says that another process works in the folder; trying again later may succeed."""
+
+    exit_code = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """Describes the process that holds a lease, as `lock.json` has it.
+
+    Attributes:
+      owner: a random name of this one holding.
+      machine: the running system and its processes' numbering; "" in files of older versions, which
+        say no more than host and pid.
+      started: when the process began, in the system's own ticks, since a pid is given again.
+      heartbeat: when it last renewed the lease, in seconds since 1970.
+    """
+
+    host: str
+    pid: int
+    owner: str = ""
+    machine: str = ""
+    started: str = ""
+    heartbeat: float = 0.0
+
+
+class Lease:
+    """Holds a folder for this process; a context manager.
+
+    The lease is renewed every BEAT seconds by a thread. It ends when it was not renewed for LEASE
+    seconds, and at once when its process is gone from this machine; then another process takes it.
+
+    Args:
+      lost: is called when another process has taken the folder, because this one was stopped for
+        long. By default this process ends at once: two that write would spoil the folder.
+      now: the time in seconds since 1970.
+      sleep: waits some seconds.
+
+    Raises:
+      InUseError: on entering, that another process holds the folder.
+    """
+
+    def __init__(
+        self,
+        folder: epath.PathLike,
+        lost: Callable[[str], None] | None = None,
+        now: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ):
+        self._folder = epath.Path(folder)
+        self._path = self._folder / LOCK
+        self._lost, self._now, self._sleep = lost or _end_process, now, sleep
+        self._owner = dataclasses.replace(_this_process(), owner=uuid.uuid4().hex)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew_for_ever, name="lease", daemon=True)
+
+    def __enter__(self) -> Self:
+        self.take()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._over.set()
+        self._thread.join()
+        with _alone(self._folder):
+            holder = _read_owner(self._path)
+            if holder is not None and holder.owner == self._owner.owner:
+                self._path.unlink(missing_ok=True)
+
+    def take(self) -> None:
+        """Takes the lease, if it is free; waits only where its heartbeat cannot be compared."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        silent: Owner | None = None  # an owner that did not renew while it was watched
+        while True:
+            with _alone(self._folder):
+                holder = _read_owner(self._path)
+                if holder is None or holder == silent or self._is_gone(holder):
+                    self._write()
+                    return
+            if not self._is_ahead(holder):
+                raise InUseError(self._refusal(holder))
+            self._watch(holder)
+            silent = holder
+
+    def renew(self) -> bool:
+        """Says that this process lives; returns whether it still holds the lease."""
+        with _alone(self._folder):
+            holder = _read_owner(self._path)
+            if holder is not None and holder.owner != self._owner.owner:
+                return False
+            self._write()
+            return True
+
+    def _write(self) -> None:
+        self._owner = dataclasses.replace(self._owner, heartbeat=self._now())
+        storage.write_json(self._path, dataclasses.asdict(self._owner))
+
+    def _renew_for_ever(self) -> None:
+        while not self._over.wait(BEAT):
+            try:
+                holds = self.renew()
+            except Exception as e:  # a store raises its own; the next beat tries again
+                log.warning("%s: could not renew the lease: %s", self._path, e)
+                continue
+            if not holds:
+                self._lost(
+                    f"{self._folder}: another process has taken the run, because this one did not "
+                    f"renew its lease for {LEASE:.0f} s; this process ends, the other goes on"
+                )
+                return
+
+    def _is_gone(self, holder: Owner) -> bool:
+        if _is_here(holder):
+            return not _lives(holder)
+        return bool(holder.machine) and self._now() - holder.heartbeat > LEASE
+
+    def _is_ahead(self, holder: Owner) -> bool:
+        return not _is_here(holder) and holder.heartbeat > self._now() + TOLERANCE
+
+    def _watch(self, holder: Owner) -> None:
+        """Waits for the length of a lease; raises as soon as the holder renews it."""
+        ahead = holder.heartbeat - self._now()
+        log.warning(
+            "%s: process %d on %s renewed its lease %.0f s in the future: one of the two clocks is "
+            "wrong; waiting for up to %.0f s to see whether it renews it again",
+            self._path, holder.pid, holder.host, ahead, LEASE,
+        )  # fmt: skip
+        waited = 0.0
+        while waited < LEASE:
+            self._sleep(BEAT)
+            waited += BEAT
+            with _alone(self._folder):
+                current = _read_owner(self._path)
+            if current is None:
+                return
+            if current != holder:
+                raise InUseError(self._refusal(current))
+
+    def _refusal(self, holder: Owner) -> str:
+        said = f"{self._folder} is in use by process {holder.pid} on {holder.host}"
+        if _is_here(holder):
+            return f"{said}; wait for it, or stop that process"
+        if not holder.machine:  # written by an older version, which renews nothing
+            return f"{said}; wait for it, or remove {self._path} if that process is gone"
+        ago = self._now() - holder.heartbeat
+        when = f"{ago:.0f} s ago" if ago >= 0 else f"{-ago:.0f} s ahead of this host's clock"
+        return (
+            f"{said}, which renewed its lease at {_clock(holder.heartbeat)} ({when}); wait for it, "
+            "or stop it. If it is gone, the folder is free at "
+            f"{_clock(holder.heartbeat + LEASE)}: run the same command again then"
+        )
+
+
+def _read_owner(path: epath.Path) -> Owner | None:
+    """Returns who holds the lease; None if nobody does."""
+    if not path.exists():
+        return None
+    try:
+        fields = json.loads(path.read_text())
+        names = [field.name for field in dataclasses.fields(Owner) if field.name in fields]
+        owner = Owner(**{name: fields[name] for name in names})
+        pid, heartbeat = int(owner.pid), float(owner.heartbeat)
+        if pid <= 0 or not math.isfinite(heartbeat):
+            raise ValueError(f"pid {pid}, heartbeat {heartbeat}")
+        return dataclasses.replace(owner, pid=pid, heartbeat=heartbeat)
+    except (ValueError, TypeError) as e:
+        raise InUseError(
+            f"{path}: does not say who uses the folder ({e}); remove it if no run does"
+        ) from None
+
+
+def _this_process() -> Owner:
+    machine = ""
+    with contextlib.suppress(OSError):  # Linux only
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        machine = f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    host = socket.gethostname()
+    return Owner(host, os.getpid(), machine=machine or host, started=_started(os.getpid()))
+
+
+def _started(pid: int) -> str:
+    """Returns when a process began, in ticks since the system did; "" where that is not known."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+def _is_here(owner: Owner) -> bool:
+    """Returns whether the owner's pid is one of this machine's."""
+    here = _this_process()
+    return owner.host == here.host and owner.machine in ("", here.machine)
+
+
+def _lives(owner: Owner) -> bool:
+    try:
+        os.kill(owner.pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    if not owner.started:  # an older version's: this process did not write it
+        return owner.pid != os.getpid()
+    return _started(owner.pid) in ("", owner.started)
+
+
+def _clock(seconds: float) -> str:
+    try:
+        return f"{datetime.datetime.fromtimestamp(seconds, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:.0f} s after 1970"
+
+
+def _end_process(why: str) -> None:
+    sys.stderr.write(why + "\n")
+    sys.stderr.flush()
+    os._exit(InUseError.exit_code)
+
+
+# ---------------------------------------------------------------------------- one process at a time
+@contextlib.contextmanager
+def _alone(folder: epath.Path) -> Generator[None]:
+    """Lets one process at a time into the block, for a moment."""
+    with contextlib.ExitStack() as stack:
+        if storage.is_remote(folder) or not _locks_folder(folder, stack):
+            claim = _claim(folder / CLAIMS)
+            stack.callback(claim.unlink, missing_ok=True)
+        yield
+
+
+def _locks_folder(folder: epath.Path, stack: contextlib.ExitStack) -> bool:
+    """Locks a local folder until the stack closes; returns whether its file system can do that."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    stack.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:  # a network's file system
+        return False
+    stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # a forked process holds it open
+    return True
+
+
+def _claim(folder: epath.Path, pause: float = 0.1) -> epath.Path:
+    """Waits until the claim of this process is the only one in the folder; returns it.
+
+    Stores of objects have no lock and no conditional write here, but list what was written before.
+    Whoever writes his claim and then finds no other in the list may go on: of two who write, the
+    later sees the earlier's, so that never both go on. Who sees a smaller name than his own takes
+    his claim back, and the smallest waits for that, so that never neither does (Lamport's one-bit
+    algorithm, "The mutual exclusion problem", 1986). A claim that stays for CLAIM seconds was left
+    by a dead process; none that goes on is half as old. The claim is written again before each
+    look, because clients of stores remember a list until they write.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    seen: dict[str, float] = {}  # claim -> when it was first seen
+    while True:
+        claim, began = folder / uuid.uuid4().hex, time.monotonic()
+        while time.monotonic() - began < CLAIM / 2:
+            claim.write_text(socket.gethostname())
+            now = time.monotonic()
+            names = {path.name for path in folder.iterdir()} - {claim.name}
+            seen = {name: seen.get(name, now) for name in names}
+            others = {name for name, when in seen.items() if now - when < CLAIM}
+            for name in names - others:
+                (folder / name).unlink(missing_ok=True)
+            if not others:
+                return claim
+            if min(others) < claim.name:
+                break
+            time.sleep(pause)
+        claim.unlink(missing_ok=True)
+        time.sleep(pause * (1 + random.random()))

@@ -1,0 +1,194 @@
+"""Keeps files on any store: their digests, whole writes, and lines that are added.
+
+    sha256(path)                                  hex digest of a file's content
+    write(path, data), write_json(path, value)    whole or not at all
+    lines = Lines(path); lines.add("...\\n")       adds lines, on stores that cannot append too
+
+A path is local or on an object store (`gs://`, by way of epath). An object store writes a file
+whole, lists what was written before, and can neither append nor rename a folder at once.
+"""
+
+from collections.abc import Mapping
+import concurrent.futures
+import hashlib
+import json
+import logging
+import os
+import shutil
+from typing import Any
+import uuid
+
+from etils import epath
+
+log = logging.getLogger(__name__)
+
+Json = Mapping[str, Any]
+GIB = 2**30
+BLOCK = 1 << 20
+READERS = 32  # objects that are read at a time
+PARTIAL = ".part"  # how names of unfinished files end
+
+
+def is_remote(path: epath.PathLike) -> bool:
+    """Returns whether the path is on an object store."""
+    return "://" in os.fspath(path)
+
+
+def sha256(path: epath.PathLike) -> str:
+    """Returns the SHA-256 of a file in hex; the file is read in blocks.
+
+    Raises:
+      ValueError: there is no such file.
+    """
+    path = epath.Path(path)
+    if not path.exists():
+        raise ValueError(f"{path}: no such file")
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def partial(path: epath.Path) -> epath.Path:
+    """Returns a new name beside `path`, for what will be renamed to it when it is whole."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+
+
+def write(path: epath.PathLike, data: bytes | str) -> None:
+    """Writes a file whole or not at all: to another name and renamed, or as one object."""
+    path = epath.Path(path)
+    content = data.encode() if isinstance(data, str) else data
+    if is_remote(path):
+        path.write_bytes(content)
+        return
+    unfinished = partial(path)
+    try:
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_json(path: epath.PathLike, value: Any) -> None:
+    """Writes JSON whole or not at all, indented by one."""
+    write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def free_bytes(folder: epath.PathLike) -> int | None:
+    """Returns the free space where `folder` is or will be; None on an object store."""
+    if is_remote(folder):
+        return None
+    path = os.path.abspath(folder)
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return shutil.disk_usage(path).free
+
+
+# ---------------------------------------------------------------------------- lines that are added
+class Lines:
+    """Adds lines to a file; on an object store each addition is an object of its own.
+
+        metrics.jsonl                   the whole content, if it exists: parts do not count then
+        metrics.parts/00000012.jsonl    else what was added after parts 0 to 11
+
+    One of the two counts at any moment, whenever a process is killed: `join` writes the file before
+    it removes the parts, and `add` puts the file's content into part 0 before it removes the file.
+    The bytes written are those added, and the same once more when they are joined.
+    """
+
+    def __init__(self, path: epath.PathLike):
+        self.path = epath.Path(path)
+        self._folder = _parts_folder(self.path)
+        self._next: int | None = None  # number of the part to come; None: not looked for yet
+
+    def add(self, text: str) -> None:
+        """Adds whole lines; they are stored when this returns."""
+        if not is_remote(self.path):
+            if self._next is None:
+                self.join()  # parts that were copied here from an object store
+                self._next = 0
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(text)
+            return
+        if self._next is None:
+            self._next = self._begin(text)
+        else:
+            self._write_part(self._next, text.encode())
+        self._next += 1
+
+    def replace(self, content: bytes | str) -> None:
+        """Makes `content` the whole content."""
+        write(self.path, content)
+        self._remove_parts()
+        self._next = None
+
+    def join(self) -> None:
+        """Puts all parts into the one file; does nothing where there are none."""
+        if not self.path.exists() and (contents := read_parts(self.path)):
+            self.replace(b"".join(map(_ended, contents)))
+
+    def _begin(self, text: str) -> int:
+        """Adds the first lines of this process; returns the number of their part."""
+        if self.path.exists():
+            self._remove_parts()  # of a process that was killed while it joined them
+            self._write_part(0, _ended(self.path.read_bytes()) + text.encode())
+            self.path.unlink()
+            return 0
+        numbers = _part_numbers(self.path)
+        number = numbers[-1] + 1 if numbers else 0
+        self._write_part(number, text.encode())
+        return number
+
+    def _write_part(self, number: int, content: bytes) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _part(self.path, number).write_bytes(content)
+
+    def _remove_parts(self) -> None:
+        if self._folder.is_dir():
+            self._folder.rmtree(missing_ok=True)
+
+
+def read_parts(path: epath.PathLike) -> list[bytes]:
+    """Returns the content of a file that `Lines` wrote, in pieces that begin with a new line.
+
+    Each piece may end within a line, if it was cut short. A part that is missing is warned of.
+    """
+    path = epath.Path(path)
+    if path.exists():
+        return [path.read_bytes()]
+    numbers = _part_numbers(path)
+    if lost := sorted({*range(numbers[-1] + 1 if numbers else 0)}.difference(numbers)):
+        names = ", ".join(_part(path, number).name for number in lost[:8])
+        log.warning(
+            "%s: %d of its parts are missing (%s); the lines in them are lost",
+            _parts_folder(path), len(lost), names + (", ..." if len(lost) > 8 else ""),
+        )  # fmt: skip
+    try:
+        with concurrent.futures.ThreadPoolExecutor(READERS, "parts") as pool:
+            return [*pool.map(lambda number: _part(path, number).read_bytes(), numbers)]
+    except FileNotFoundError:
+        if path.exists():  # the run joined them meanwhile
+            return [path.read_bytes()]
+        raise
+
+
+def _parts_folder(path: epath.Path) -> epath.Path:
+    return path.with_suffix(".parts")
+
+
+def _part(path: epath.Path, number: int) -> epath.Path:
+    return _parts_folder(path) / f"{number:08}{path.suffix}"
+
+
+def _part_numbers(path: epath.Path) -> list[int]:
+    folder = _parts_folder(path)
+    if not folder.is_dir():
+        return []
+    names = [name for name in folder.iterdir() if name.suffix == path.suffix]
+    return sorted(int(name.stem) for name in names if name.stem.isdigit())
+
+
+def _ended(content: bytes) -> bytes:
+    """Returns the content with its last line ended."""
+    return content if not content or content.endswith(b"\n") else content + b"\n"

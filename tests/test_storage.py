@@ -1,0 +1,161 @@
+"""Files on local disks and object stores: digests, whole writes, lines that are added."""
+
+import json
+
+from etils import epath
+from object_store import mounted
+import pytest
+
+from lrl_jax import storage
+from lrl_jax.train import log
+from lrl_jax.train.log import Log
+
+FOLDER = "gs://bucket/run/train"
+
+
+@pytest.fixture
+def store(tmp_path):
+    with mounted(tmp_path / "store") as store:
+        yield store
+
+
+def names(path):
+    folder = epath.Path(path)
+    return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+
+
+def steps(path=f"{FOLDER}/metrics.jsonl"):
+    return [record["step"] for record in log.read(path)]
+
+
+def train(steps, done=0, total=9, killed=False, folder=FOLDER):
+    out = Log(folder, done, total, 1, False)
+    for step in steps:
+        out.step({"step": step, "loss": 1.5}, "")
+    if not killed:
+        out.__exit__(None, None, None)
+
+
+# ---------------------------------------------------------------------------- digests and writes
+def test_a_digest_is_of_the_content(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    assert storage.sha256(tmp_path / "a") == want
+    with pytest.raises(ValueError, match="b: no such file"):
+        storage.sha256(tmp_path / "b")
+
+
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "a.json"
+    storage.write(path, "old")
+
+    def fails(self, data):
+        (tmp_path / self.name).write_text("half")
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(epath.Path(path)), "write_bytes", fails)
+        with pytest.raises(OSError, match="disk full"):
+            storage.write(path, "new")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.json"]
+    storage.write_json(path, {"a": "\ud55c"})
+    assert path.read_text() == '{\n "a": "\ud55c"\n}\n'
+
+
+def test_an_object_is_written_once_and_never_renamed(store):
+    storage.write("gs://b/x/a", b"content")
+    assert (store.objects, store.written) == (1, 7)
+    assert epath.Path("gs://b/x/a").read_bytes() == b"content"
+
+
+# ---------------------------------------------------------------------------- lines that are added
+def test_twenty_thousand_steps_write_at_most_twice_their_own_bytes(store):
+    train(range(1, 20_001), total=20_000)
+    content = epath.Path(f"{FOLDER}/metrics.jsonl").read_bytes()
+    events = epath.Path(f"{FOLDER}/events.jsonl").read_bytes()
+    assert [json.loads(line)["step"] for line in content.splitlines()] == [*range(1, 20_001)]
+    assert store.written <= 2 * (len(content) + len(events))
+    assert names(FOLDER) == ["events.jsonl", "metrics.jsonl"]
+
+
+def test_a_killed_run_is_read_from_its_parts_and_goes_on_with_the_next(store):
+    train([1, 2, 3], killed=True)
+    assert names(f"{FOLDER}/metrics.parts") == [f"0000000{i}.jsonl" for i in range(3)]
+    assert steps() == [1, 2, 3]
+    train([4, 5], done=3, killed=True)
+    assert names(f"{FOLDER}/metrics.parts") == [f"0000000{i}.jsonl" for i in range(5)]
+    train([5, 6], done=4)  # step 5 was not saved
+    assert steps() == [1, 2, 3, 4, 5, 6]
+    assert names(FOLDER) == ["events.jsonl", "metrics.jsonl"]
+
+
+def test_a_folder_of_one_file_as_it_was_before_goes_on(store):
+    epath.Path(f"{FOLDER}/metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    train([2, 3], done=1, killed=True)
+    assert steps() == [1, 2, 3]
+    train([4], done=3)
+    assert steps() == [1, 2, 3, 4]
+
+
+def test_a_process_killed_while_it_joins_leaves_each_line_once(store):
+    train([1, 2], killed=True)
+    parts = b"".join(storage.read_parts(f"{FOLDER}/metrics.jsonl"))
+    epath.Path(f"{FOLDER}/metrics.jsonl").write_bytes(parts)  # and then it was killed
+    assert steps() == [1, 2]
+    train([3], done=2, killed=True)
+    assert steps() == [1, 2, 3]
+
+
+def test_a_part_that_is_missing_is_named_and_the_others_are_read(store, caplog):
+    train([1, 2, 3, 4], killed=True)
+    epath.Path(f"{FOLDER}/metrics.parts/00000001.jsonl").unlink()
+    assert steps() == [1, 3, 4]
+    assert "metrics.parts: 1 of its parts are missing (00000001.jsonl)" in caplog.text
+    train([5], done=4)
+    assert steps() == [1, 3, 4, 5]
+
+
+def test_a_part_cut_short_loses_its_last_line_alone(store):
+    train([1, 2, 3], killed=True)
+    part = epath.Path(f"{FOLDER}/metrics.parts/00000001.jsonl")
+    part.write_bytes(part.read_bytes()[:9])
+    assert steps() == [1, 3]
+    train([4], done=3)
+    assert steps() == [1, 3, 4]
+
+
+def test_what_is_no_part_is_not_read(store):
+    train([1], killed=True)
+    epath.Path(f"{FOLDER}/metrics.parts/notes.txt").write_text("x")
+    epath.Path(f"{FOLDER}/metrics.parts/old.jsonl").write_text('{"step": 7}\n')
+    assert steps() == [1]
+
+
+def test_joining_ends_a_line_that_was_cut_short(store):
+    lines = storage.Lines(f"{FOLDER}/x.jsonl")
+    lines.add("1\n")
+    epath.Path(f"{FOLDER}/x.parts/00000001.jsonl").write_text("2")
+    storage.Lines(f"{FOLDER}/x.jsonl").add("3\n")
+    lines.join()
+    assert epath.Path(f"{FOLDER}/x.jsonl").read_text() == "1\n2\n3\n"
+    assert names(f"{FOLDER}/x.parts") == []
+
+
+def test_parts_that_were_copied_to_a_disk_are_read_and_gone_on_with(tmp_path):
+    parts = tmp_path / "metrics.parts"
+    parts.mkdir()
+    for i in range(2):
+        (parts / f"0000000{i}.jsonl").write_text(f'{{"step": {i + 1}}}\n')
+    train([3], done=2, folder=tmp_path)
+    assert steps(tmp_path / "metrics.jsonl") == [1, 2, 3]
+    assert names(tmp_path) == ["events.jsonl", "metrics.jsonl"]
+
+
+def test_a_local_file_is_appended_to(tmp_path):
+    lines = storage.Lines(tmp_path / "x.jsonl")
+    lines.add("1\n")
+    first = (tmp_path / "x.jsonl").stat().st_ino
+    lines.add("2\n")
+    assert (tmp_path / "x.jsonl").stat().st_ino == first
+    assert (tmp_path / "x.jsonl").read_text() == "1\n2\n"
