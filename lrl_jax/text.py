@@ -45,7 +45,9 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-    """A record that cannot be used: where it stands (file:line), why, and a word to count it by."""
+    """Holds a record that cannot be used: where it stands (file:line), why, and a word to count it
+    by.
+    """
 
     where: str
     why: str
@@ -71,7 +73,7 @@ def lines(uri: str) -> Iterator[str]:
 
 
 def read_many(uris: Iterable[str]) -> Iterator[str]:
-    """The lines of several uris, one after another."""
+    """Yields the lines of several uris, one after another."""
     for uri in uris:
         yield from lines(uri)
 
@@ -90,15 +92,17 @@ def numbered(file: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, st
         return
     number = 0
     for block in _blocks(epath.Path(file), start, end):
-        found: Sequence[str | Bad] | None = _decoded(block)
-        if found is None:
-            found = [*_one_by_one(block, file, start, number)]
-        yield from enumerate(found, start=number + 1)
-        number += len(found)
+        block_lines: Sequence[str | Bad] | None = _decoded(block)
+        if block_lines is None:
+            block_lines = [*_one_by_one(block, file, start, number)]
+        yield from enumerate(block_lines, start=number + 1)
+        number += len(block_lines)
 
 
 def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
-    """The lines of one file as bytes with their newline; None in the place of one over LONGEST."""
+    """Yields the lines of one file as bytes with their newline; None in the place of one over
+    LONGEST.
+    """
     if file.startswith(SAMPLE):
         yield from (f"{line}\n".encode() for line in _sample(file))
         return
@@ -110,7 +114,7 @@ def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
 
 
 def flaw(line: bytes | None) -> str:
-    """Why a line of `raw` is not text; '' where it is."""
+    """Returns why a line of `raw` is not text; '' where it is."""
     if line is None:
         return f"a line longer than {LONGEST >> 20} MiB; this is not text with a document a line"
     try:
@@ -124,7 +128,7 @@ def flaw(line: bytes | None) -> str:
 
 
 def place(file: str, start: int, number: int) -> str:
-    """file:line of the line `number` of a range that begins at byte `start`.
+    """Returns file:line of the line `number` of a range that begins at byte `start`.
 
     Counts the lines before the range, so ask only for what will be shown.
     """
@@ -133,42 +137,42 @@ def place(file: str, start: int, number: int) -> str:
 
 # ---------------------------------------------------------------------------- files
 def paths(uri: str) -> list[epath.Path]:
-    """The files `uri` names, sorted; a glob matches at least one.
+    """Returns the files `uri` names, sorted; a glob matches at least one.
 
     Raises:
       DataError: nothing there, a folder, or an empty file.
     """
-    found = [epath.Path(uri)]
+    local = [epath.Path(uri)]
     if any(c in uri for c in "*?["):
-        found = [epath.Path(one) for one in matching(uri)]
-        if not found:
+        local = [epath.Path(file) for file in matching(uri)]
+        if not local:
             raise DataError(f"{uri}: no file matches")
-    for one in found:
-        _check(one)
-    return found
+    for file in local:
+        _check(file)
+    return local
 
 
 def matching(uri: str) -> list[str]:
-    """The names that match; `**` stands for any folders below."""
+    """Returns the names that match; `**` stands for any folders below."""
     if "://" not in uri:
-        found = glob.glob(uri, recursive=True)
-        return sorted(one for one in found if "**" not in uri or not os.path.isdir(one))
+        names = glob.glob(uri, recursive=True)
+        return sorted(path for path in names if "**" not in uri or not os.path.isdir(path))
     if "**" in uri:
         raise DataError(f"{uri}: `**` is for local files; name the folders, such as web/*/*.txt")
     parts = uri.split("/")
-    first = next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))
+    first = next(i for i, piece in enumerate(parts) if any(c in piece for c in "*?["))
     below = epath.Path("/".join(parts[:first])).glob("/".join(parts[first:]))
-    return sorted(os.fspath(one) for one in below)
+    return sorted(os.fspath(path) for path in below)
 
 
 def files(uri: str) -> list[str]:
-    """The files `uri` names, or the name of a sample itself."""
+    """Returns the files `uri` names, or the name of a sample itself."""
     return [uri] if uri.startswith(SAMPLE) else [str(path) for path in paths(uri)]
 
 
 @contextlib.contextmanager
 def opened(path: epath.Path) -> Iterator[Any]:
-    """A file's bytes to `read`, unpacked if its suffix says so.
+    """Yields a file's bytes to `read`, unpacked if its suffix says so.
 
     Raises:
       DataError: what is packed is cut short or broken.
@@ -224,16 +228,20 @@ def _sample(uri: str) -> Iterator[str]:
 
 # ---------------------------------------------------------------------------- fingerprints
 def fingerprint(uri: str) -> str:
-    """A digest of the content `uri` names: changes when the text does, not when it moves.
+    """Returns a digest of the content `uri` names: changes when the text does, not when it moves.
 
     A file is hashed once as long as its size and times stay the same.
     """
-    found = [digest(file) for file in files(uri)]
-    return found[0] if len(found) == 1 else hashlib.sha256(" ".join(found).encode()).hexdigest()
+    digests = [digest(file) for file in files(uri)]
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    )
 
 
 def identity(file: str) -> tuple[int, ...]:
-    """Size, times and inode of a file, which differ once it was written; () if they are unknown."""
+    """Returns size, times and inode of a file, which differ once it was written; () if they are
+    unknown.
+    """
     if "://" not in file:
         stat = os.stat(file)
         return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
@@ -242,21 +250,21 @@ def identity(file: str) -> tuple[int, ...]:
 
 
 def digest(file: str) -> str:
-    """SHA-256 of one file, remembered in the user's cache."""
-    found = hashlib.sha256()
+    """Returns SHA-256 of one file, remembered in the user's cache."""
+    hasher = hashlib.sha256()
     if file.startswith(SAMPLE):
         for line in lines(file):
-            found.update(line.encode() + b"\n")
-        return found.hexdigest()
+            hasher.update(line.encode() + b"\n")
+        return hasher.hexdigest()
     before, now = identity(file), time.time_ns()
-    if known := _remembered(file, before):
-        return known
+    if remembered := _remembered(file, before):
+        return remembered
     with epath.Path(file).open("rb") as f:
         while block := f.read(BLOCK):
-            found.update(block)
+            hasher.update(block)
     if before and before == identity(file) and now - max(before[1:3]) > SETTLED:
-        _remember(file, before, found.hexdigest())
-    return found.hexdigest()
+        _remember(file, before, hasher.hexdigest())
+    return hasher.hexdigest()
 
 
 def _memory(file: str) -> Path:
@@ -269,8 +277,8 @@ def _remembered(file: str, now: tuple[int, ...]) -> str:
     if not now or now[0] < BLOCK:  # a small file is hashed as fast
         return ""
     try:
-        known = json.loads(_memory(file).read_text())
-        return known["sha256"] if known["identity"] == list(now) else ""
+        entry = json.loads(_memory(file).read_text())
+        return entry["sha256"] if entry["identity"] == list(now) else ""
     except (OSError, ValueError, KeyError, TypeError):
         return ""  # a cache: whatever is wrong with it, hash
 
@@ -292,7 +300,7 @@ def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
     with opened(path) as f:
         if start:
             f.seek(start)
-        held: list[bytes] = []
+        pending: list[bytes] = []
         size, at = 0, start  # bytes of the line that is not over yet
         while data := f.read(BLOCK if end < 0 else min(BLOCK, end - at)):
             if not at:
@@ -303,29 +311,29 @@ def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
             first = data.find(b"\n") + 1
             if first and size + first > LONGEST:
                 yield None
-                held, size, data = [], 0, data[first:]
+                pending, size, data = [], 0, data[first:]
             whole = data.rfind(b"\n") + 1
             if whole:
-                yield b"".join([*held, data[:whole]])
-                held, size, data = [], 0, data[whole:]
+                yield b"".join([*pending, data[:whole]])
+                pending, size, data = [], 0, data[whole:]
             size += len(data)
-            held = [*held, data] if size <= LONGEST else []
+            pending = [*pending, data] if size <= LONGEST else []
         if size:
-            yield b"".join(held) if size <= LONGEST else None
+            yield b"".join(pending) if size <= LONGEST else None
 
 
 def _decoded(block: bytes | None) -> list[str] | None:
-    """The lines of a block at once; None if one of them is bad."""
+    """Returns the lines of a block at once; None if one of them is bad."""
     if block is None or b"\0" in block:
         return None
     try:
-        found = block.decode().replace("\r\n", "\n").split("\n")
+        texts = block.decode().replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError:
         return None
-    last = found.pop().removesuffix("\r")
+    last = texts.pop().removesuffix("\r")
     if last or not block.endswith(b"\n"):
-        found.append(last)
-    return found
+        texts.append(last)
+    return texts
 
 
 def _one_by_one(block: bytes | None, file: str, start: int, number: int) -> Iterator[str | Bad]:
@@ -339,8 +347,8 @@ def _one_by_one(block: bytes | None, file: str, start: int, number: int) -> Iter
 
 def _lines_before(file: str, at: int) -> int:
     """Newlines before byte `at`; counts on from the nearest place that was asked for before."""
-    known = _counted(file, identity(file))
-    offset, count = known[bisect.bisect_left(known, (at + 1, 0)) - 1]
+    counts = _counted(file, identity(file))
+    offset, count = counts[bisect.bisect_left(counts, (at + 1, 0)) - 1]
     if offset == at:
         return count
     with epath.Path(file).open("rb") as f:
@@ -348,7 +356,7 @@ def _lines_before(file: str, at: int) -> int:
         while offset < at and (data := f.read(min(BLOCK, at - offset))):
             offset += len(data)
             count += data.count(b"\n")
-    bisect.insort(known, (at, count))
+    bisect.insort(counts, (at, count))
     return count
 
 

@@ -18,7 +18,7 @@ VMEM = "xla_tpu_scoped_vmem_limit_kib"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
-    """One kind of accelerator; bytes/s are one chip's, to and fro alike.
+    """Holds one kind of accelerator; bytes/s are one chip's, to and fro alike.
 
     Attributes:
       kinds: its `device_kind`, in every spelling.
@@ -58,7 +58,9 @@ _BESIDE_ARITHMETIC = {"xla_enable_async_all_gather": "true"}
 
 
 def _tpu(vmem_kib: int = 0) -> dict[str, str]:
-    """More of the fast memory for a fusion than the 16 MiB it gets: worth 12 to 20% of a step."""
+    """Returns more of the fast memory for a fusion than the 16 MiB it gets: worth 12 to 20% of a
+    step.
+    """
     return _WHOLE_PRODUCTS | ({VMEM: str(vmem_kib)} if vmem_kib else {})
 
 
@@ -100,7 +102,7 @@ CHIPS: Mapping[str, Chip] = {
 
 
 def of(device: jax.Device) -> Chip | None:
-    """The chip of a device; None where it is not in the table (a CPU, say).
+    """Returns the chip of a device; None where it is not in the table (a CPU, say).
 
     >>> of(jax.local_devices(backend="cpu")[0])
     """
@@ -108,6 +110,6 @@ def of(device: jax.Device) -> Chip | None:
 
 
 def options(device: jax.Device) -> dict[str, str]:
-    """Compiler options of a program for this device; none where it is not in the table."""
+    """Returns compiler options of a program for this device; none where it is not in the table."""
     chip = of(device)
     return dict(chip.options) if chip else {}

@@ -35,6 +35,6 @@ LADDER: dict[str, Callable[..., Any] | None] = {
 
 
 def rematerialised(step: Callable[..., Any], rung: str) -> Callable[..., Any]:
-    """The body of the layer scan under a policy of the ladder."""
+    """Returns the body of the layer scan under a policy of the ladder."""
     policy = LADDER[rung]
     return step if policy is None else jax.checkpoint(step, policy=policy, prevent_cse=False)

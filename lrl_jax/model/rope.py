@@ -16,14 +16,15 @@ Table = tuple[jax.Array, jax.Array]  # sines and cosines, [B, T, H // 2]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Linear:
-    """All frequencies `factor` times slower (arXiv 2306.15595)."""
+    """Holds all frequencies `factor` times slower (arXiv 2306.15595)."""
 
     factor: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Llama3:
-    """Long wavelengths `factor` times slower, short ones as they are, a blend between (Llama 3.1).
+    """Holds long wavelengths `factor` times slower, short ones as they are, a blend between (Llama
+    3.1).
 
     Attributes:
       low_freq_factor, high_freq_factor: "long" is original_length / low and more, "short"
@@ -38,7 +39,8 @@ class Llama3:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LongRope:
-    """A factor for each frequency (arXiv 2402.13753): `long` in rows longer than original_length.
+    """Holds a factor for each frequency (arXiv 2402.13753): `long` in rows longer than
+    original_length.
 
     Attributes:
       magnitude: what sines and cosines are multiplied by, in short rows too.
@@ -55,7 +57,7 @@ Scaling = Linear | Llama3 | LongRope
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rope:
-    """How positions turn queries and keys.
+    """Holds how positions turn queries and keys.
 
     Attributes:
       width: how many of a head's dimensions turn, from the first on.
@@ -81,9 +83,10 @@ def table(positions_BT: jax.Array, rope: Rope, length: int) -> Table:
 
 
 def _made_once(x_BTH: jax.Array) -> jax.Array:
-    """The same numbers, times the identity: XLA's CPU compiler makes sines again wherever they are
-    used, for every head of every layer, unless a product lies between, which it cannot fuse
-    (docs/log.md).
+    """Returns the same numbers, times the identity:
+
+    XLA's CPU compiler makes sines again wherever they are used, for every head of every layer,
+    unless a product lies between, which it cannot fuse (docs/log.md).
     """
     identity_HH = jnp.eye(x_BTH.shape[-1], dtype=x_BTH.dtype)
     return jnp.matmul(x_BTH, identity_HH, precision=jax.lax.Precision.HIGHEST)
@@ -124,8 +127,8 @@ def _by_halves(x_BTNH: jax.Array, sin_BT1H: jax.Array, cos_BT1H: jax.Array) -> j
 
 
 def _by_product(x_BTNH: jax.Array, sin_BT1H: jax.Array, cos_BT1H: jax.Array) -> jax.Array:
-    """The same numbers, for a TPU: halves of a head are halves of a lane, which it has to move
-    through memory; a product with a matrix of ones fuses with what is before and after it
+    """Returns the same numbers, for a TPU: halves of a head are halves of a lane, which it has to
+    move through memory; a product with a matrix of ones fuses with what is before and after it
     (docs/performance.md).
     """
     half = sin_BT1H.shape[-1]

@@ -4,7 +4,7 @@ import difflib
 
 
 def english_name(code: str) -> str:
-    """The English name of a FLORES code.
+    """Returns the English name of a FLORES code.
 
     >>> english_name("kor_Hang")
     'Korean'

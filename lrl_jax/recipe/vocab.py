@@ -11,37 +11,37 @@ Language = Annotated[str, Field(pattern=LANGUAGE, description="FLORES code, such
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Part(pydantic.BaseModel):
+class Section(pydantic.BaseModel):
     """A frozen part of a recipe; unknown keys are refused."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
-class Report(Part):
-    """What the fertility report reads: text of the same content in several languages."""
+class FertilityReport(Section):
+    """Holds what the fertility report reads: text of the same content in several languages."""
 
     texts: dict[Language, str] = {}
 
 
-class Keep(Part):
-    """Use the base tokenizer as it is."""
+class Keep(Section):
+    """Holds use the base tokenizer as it is."""
 
     method: Literal["keep"]
-    report: Report = Report()
+    report: FertilityReport = FertilityReport()
 
 
-class TrainVocab(Part):
-    """Learn a SentencePiece BPE tokenizer with byte fallback from raw text (scratch bases)."""
+class TrainVocab(Section):
+    """Holds learn a SentencePiece BPE tokenizer with byte fallback from raw text (scratch bases)."""
 
     method: Literal["train"]
     text: tuple[str, ...] = Field(min_length=1)
     size: PositiveInt
     character_coverage: Share = 0.9995
-    report: Report = Report()
+    report: FertilityReport = FertilityReport()
 
 
-class Parity(Part):
-    """A budget by fertility: tokens of `language` relative to tokens of `reference`.
+class Parity(Section):
+    """Holds a budget by fertility: tokens of `language` relative to tokens of `reference`.
 
     Both are among `vocab.report.texts`, where they say the same.
     """
@@ -51,8 +51,8 @@ class Parity(Part):
     reference: Language = "eng_Latn"
 
 
-class Extend(Part):
-    """Find pieces of the new language and splice them into the base tokenizer.
+class Extend(Section):
+    """Holds find pieces of the new language and splice them into the base tokenizer.
 
     Attributes:
       text: raw text of the new language the pieces are learnt from.
@@ -81,7 +81,7 @@ class Extend(Part):
     min_count: PositiveInt = 2
     character_coverage: Share = 0.9995
     prove_on: tuple[str, ...] = Field(min_length=1)
-    report: Report = Report()
+    report: FertilityReport = FertilityReport()
 
     @pydantic.model_validator(mode="after")
     def _what_is_named_is_there(self) -> "Extend":

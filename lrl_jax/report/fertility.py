@@ -14,7 +14,7 @@ from lrl_jax.report import fertility_findings as words
 from lrl_jax.report import fertility_plots as plots
 from lrl_jax.report.fertility_findings import Report
 from lrl_jax.report.markup import Html, document, figure, h, join, table
-from lrl_jax.vocab.fertility_counts import BALANCE, Row, prefill
+from lrl_jax.vocab.fertility_counts import BALANCE, FertilityRow, prefill
 
 DETAIL = 24  # rows a table of everything at once may have
 BARS = 16  # languages a figure of bars has room for
@@ -34,19 +34,19 @@ class Measure:
 
     key: str
     title: str
-    value: Callable[[Row], float | None]
+    value: Callable[[FertilityRow], float | None]
     text: Callable[[float], str]
     good: bool = False
     words: bool = False
 
-    def of(self, row: Row) -> float | None:
+    def of(self, row: FertilityRow) -> float | None:
         return None if self.words and not row.spaced else self.value(row)
 
 
 Span = tuple[float, float]  # the least and the most of a measure
 
 
-def render(rows: Sequence[Row], reference: str, context: int) -> str:
+def render(rows: Sequence[FertilityRow], reference: str, context: int) -> str:
     """The whole page: the same bytes for the same rows.
 
     Args:
@@ -168,7 +168,7 @@ def _script_colors(r: Report) -> dict[str, str]:
     return {code: f"s{i}" for i, code in enumerate(ranked[:COLORS])}
 
 
-def _color(colors: Mapping[str, str], row: Row) -> str:
+def _color(colors: Mapping[str, str], row: FertilityRow) -> str:
     return colors.get(row.script, "s6")
 
 
@@ -269,7 +269,7 @@ def _head(r: Report, language: str) -> Html:
     return h("td", name, " ", h("small", language) if name != language else "", class_="name")
 
 
-def _cell(measure: Measure, row: Row, span: Span) -> Html:
+def _cell(measure: Measure, row: FertilityRow, span: Span) -> Html:
     value = measure.of(row)
     if value is None:
         return h("td", "", class_=f"num {measure.key}", data_v="")

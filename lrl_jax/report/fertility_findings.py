@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 import statistics
 
 from lrl_jax.vocab import scripts
-from lrl_jax.vocab.fertility_counts import Row, find
+from lrl_jax.vocab.fertility_counts import FertilityRow, find
 
 FEW = 4  # languages named one by one
 HALF = 0.5
@@ -25,7 +25,7 @@ class Report:
         tokenizers compare too, or tokens per byte; neither needs words.
     """
 
-    def __init__(self, rows: Sequence[Row], reference: str, context: int):
+    def __init__(self, rows: Sequence[FertilityRow], reference: str, context: int):
         self.rows, self.context = rows, context
         self.tokenizers = list(dict.fromkeys(row.tokenizer for row in rows))
         self._rows = {(row.tokenizer, row.language): row for row in rows}
@@ -47,19 +47,19 @@ class Report:
     def label(self, language: str) -> str:
         return self._labels.get(language, language)
 
-    def row(self, tokenizer: str, language: str) -> Row:
+    def row(self, tokenizer: str, language: str) -> FertilityRow:
         return self._rows[tokenizer, language]
 
-    def of(self, tokenizer: str) -> list[Row]:
+    def of(self, tokenizer: str) -> list[FertilityRow]:
         return [self.row(tokenizer, language) for language in self.languages]
 
-    def parities(self, tokenizer: str) -> list[tuple[float, Row]]:
+    def parities(self, tokenizer: str) -> list[tuple[float, FertilityRow]]:
         """Parity, dearest first, of every language that has it but the reference, which is 1."""
         pairs = [(r.parity, r) for r in self.of(tokenizer) if r.language != self.reference]
         found = [(value, row) for value, row in pairs if value is not None]
         return sorted(found, key=lambda pair: -pair[0])
 
-    def costs(self, tokenizer: str) -> list[tuple[Row, float]]:
+    def costs(self, tokenizer: str) -> list[tuple[FertilityRow, float]]:
         """What figures show, of every language that has it."""
         rows = self.of(tokenizer)
         if not self.parity:
@@ -67,7 +67,7 @@ class Report:
         scale = self.row(tokenizer, self.reference).relative
         return [(row, scale * row.parity) for row in rows if row.parity is not None]
 
-    def partial(self, row: Row) -> bool:
+    def partial(self, row: FertilityRow) -> bool:
         """Whether a text has so many lines less than the reference's that some may be missing."""
         if not self.reference or row.parity is None:
             return False
@@ -168,7 +168,7 @@ def _parities(r: Report) -> Iterator[str]:
         )
 
 
-def changed(r: Report, name: str) -> tuple[list[Row], list[Row]]:
+def changed(r: Report, name: str) -> tuple[list[FertilityRow], list[FertilityRow]]:
     """Languages that take fewer tokens than under the first tokenizer, and more; most so first."""
     rows = sorted(r.of(name), key=lambda row: row.relative)
     fewer = [row for row in rows if row.relative < 1 - CHANGED]

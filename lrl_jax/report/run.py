@@ -7,7 +7,7 @@ The page is drawn from whatever the run folder holds so far; nothing in it is re
 
     recipe.yaml               the recipe as resolved
     steps/*.json              seconds each step took
-    vocab/fertility.json      fertility.Row objects: tokenizer, language, per_line, parity, ...
+    vocab/fertility.json      FertilityRow objects: tokenizer, language, per_line, parity, ...
     vocab/proof.json          prove.Proof: {fact: value}
     data/datasets.json        name -> folder of its manifest.json: what was packed (rows.Manifest)
     data/plan.json            data.plan.Plan: stages of {name, rows, weights}

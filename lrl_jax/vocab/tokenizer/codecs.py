@@ -53,9 +53,9 @@ class WordCodec:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         if self._library.threads != 1 and len(texts) > 1 and (os.cpu_count() or 1) >= CORES:
             return self._library.encode_batch(texts)
-        found = [self._encode(text) for text in texts]
+        ids = [self._encode(text) for text in texts]
         self._known.forget()
-        return found
+        return ids
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return self._library.decode_batch(rows)
@@ -82,10 +82,10 @@ class _Words(dict[str, list[int]]):
         self._before: dict[str, list[int]] = {"": [processor.piece_to_id(SPACE)]}
 
     def __missing__(self, word: str) -> list[int]:
-        found = self._before.get(word) or self._encode(word)
+        ids = self._before.get(word) or self._encode(word)
         if len(word) <= LONGEST:
-            self[word] = found
-        return found
+            self[word] = ids
+        return ids
 
     def forget(self) -> None:
         """Begins a new age when this one has more than KEPT words."""
@@ -95,7 +95,7 @@ class _Words(dict[str, list[int]]):
 
 
 def apart(proto: Any) -> bool:
-    """Whether words of a model's text are spelled each by itself.
+    """Tells whether words of a model's text are spelled each by itself.
 
     So it is in BPE with byte fallback where a text begins with a dummy space, spaces are kept as
     they are, and a piece has a space only where it begins or throughout.

@@ -13,7 +13,7 @@ from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer
 
 
 def mark_aware(tokenizer: Tokenizer) -> Tokenizer:
-    r"""The tokenizer with a pre-tokenizer that leaves combining marks with their letters.
+    r"""Returns the tokenizer with a pre-tokenizer that leaves combining marks with their letters.
 
     Ids, merges and everything else stay; so do the ids of any text without marks.
 
