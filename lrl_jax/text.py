@@ -38,14 +38,14 @@ SETTLED = 2_000_000_000  # ns: a file touched later than this before it was hash
 
 
 class DataError(ValueError):
-    """Input data that cannot be used; the message names file and line."""
+    """Reports input data that cannot be used; the message names file and line."""
 
     exit_code = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-    """Holds a record that cannot be used: where it stands (file:line), why, and a word to count it
+    """Describes a record that cannot be used: its place (file:line), why, and a word to count it
     by.
     """
 
@@ -100,9 +100,7 @@ def numbered(file: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, st
 
 
 def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
-    """Yields the lines of one file as bytes with their newline; None in the place of one over
-    LONGEST.
-    """
+    """Yields the lines of one file as bytes with newline; None in place of a line over LONGEST."""
     if file.startswith(SAMPLE):
         yield from (f"{line}\n".encode() for line in _sample(file))
         return
@@ -239,9 +237,7 @@ def fingerprint(uri: str) -> str:
 
 
 def identity(file: str) -> tuple[int, ...]:
-    """Returns size, times and inode of a file, which differ once it was written; () if they are
-    unknown.
-    """
+    """Returns a file's size, times and inode, which change when it is written; () if unknown."""
     if "://" not in file:
         stat = os.stat(file)
         return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
@@ -296,7 +292,7 @@ def _remember(file: str, now: tuple[int, ...], sha256: str) -> None:
 
 # ---------------------------------------------------------------------------- blocks of lines
 def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
-    """Blocks of whole lines; None in the place of a line over LONGEST."""
+    """Yields blocks of whole lines; None in the place of a line over LONGEST."""
     with opened(path) as f:
         if start:
             f.seek(start)
@@ -346,7 +342,7 @@ def _one_by_one(block: bytes | None, file: str, start: int, number: int) -> Iter
 
 
 def _lines_before(file: str, at: int) -> int:
-    """Newlines before byte `at`; counts on from the nearest place that was asked for before."""
+    """Counts newlines before byte `at`, starting from the nearest position counted before."""
     counts = _counted(file, identity(file))
     offset, count = counts[bisect.bisect_left(counts, (at + 1, 0)) - 1]
     if offset == at:

@@ -1,4 +1,4 @@
-"""Devices: starting the processes that share them, and the mesh that names them.
+"""Starts the processes that share the devices, and builds the mesh that names the devices.
 
 start()
 mesh = make(recipe.train.mesh)
@@ -84,7 +84,7 @@ def _initialize(*args, **kwargs) -> None:
 
 
 def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Returns the mesh (slices, data, fsdp, tensor) over all devices, or over those given.
+    """Builds the mesh (slices, data, fsdp, tensor) over all devices, or over the given ones.
 
     Devices may be described ones, of a machine that is not here. The recipe's `data` counts all
     copies of the model; the axis of that name has those within a slice.
@@ -103,7 +103,7 @@ def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) 
 
 
 def sizes(shape: recipe_train.Mesh, count: int) -> tuple[int, int, int]:
-    """Returns devices along data, fsdp and tensor, with -1 replaced by what is left of `count`.
+    """Returns the devices along data, fsdp and tensor, with -1 replaced by what is left of `count`.
 
     >>> sizes(recipe_train.Mesh(data=2), 64)
     (2, 32, 1)
@@ -143,9 +143,7 @@ def _suggest(count: int, slices: int = 1) -> str:
 
 
 def _slices(devices: list[jax.Device], count: int) -> list[list[jax.Device]]:
-    """Returns the devices of each slice: by `slice_index`, or by process, or in the order they
-    have.
-    """
+    """Groups the devices by slice: by `slice_index`, or by process, or in the order they have."""
     slice_ids = sorted({slice_of(device) for device in devices})
     if len(slice_ids) != count and len(slice_ids) > 1 and devices[0].platform == "tpu":
         raise ValueError(
@@ -170,15 +168,13 @@ def _slices(devices: list[jax.Device], count: int) -> list[list[jax.Device]]:
 
 
 def slice_of(device: jax.Device) -> int:
-    """Returns which slice a device belongs to; 0 where there is only one, as devices then do not
-    say.
-    """
+    """Returns the slice a device belongs to; 0 if there is only one: devices then do not say."""
     return getattr(device, "slice_index", None) or 0
 
 
 def _laid_out(shape: tuple[int, int, int], devices: list[jax.Device]) -> np.ndarray:
-    """Returns devices as an array of this shape, neighbours on a TPU's network being neighbours in
-    it.
+    """Arranges devices in an array of this shape, so that neighbours in it are neighbours on the
+    network.
 
     Weights rest on fsdp and data together. In a slice of whole cubes (v4, v5p) these are laid out
     as one, or the TPU compiler finds no ring through both and gathers by summing.
@@ -294,7 +290,7 @@ def place(rows_BX: np.ndarray, mesh: Mesh, batch_size: int) -> jax.Array:
 
 
 def said_by_each(mesh: Mesh, word: int) -> jax.Array:
-    """Returns a word of this process beside those of the others: int32, one for every device."""
+    """Returns an int32 for every device: each process's `word` on its own devices."""
     everywhere = NamedSharding(mesh, P(sharding.AXES))
     own = np.full(1, word, np.int32)
     return jax.make_array_from_callback((mesh.size,), everywhere, lambda _: own)

@@ -1,4 +1,4 @@
-"""Which mesh for which machine: the rule behind `train.mesh: auto`.
+"""Chooses the mesh for a machine: the rule behind `train.mesh: auto`.
 
     preset(chips=64, rows=64, cfg=cfg, chip_memory=15.75 * GIB)  # data=2, fsdp=32, tensor=1
 

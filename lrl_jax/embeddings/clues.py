@@ -1,4 +1,4 @@
-"""What strategies need to know of new tokens, from tokenizers, text and other models.
+"""Gathers what strategies need to know of new tokens, from tokenizers, text and other models.
 
     need = STRATEGIES["focus"].needs
     clues = build(need, base, new, splice, Sources(text=("ko.txt",)))
@@ -29,7 +29,7 @@ BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece writes a piece that
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """Holds where clues come from.
+    """Names the files that clues are made from.
 
     Attributes:
       text: plain text of the new language.
@@ -57,7 +57,7 @@ def build(
     sources: Sources,
     matrix: Matrix = "input",
 ) -> Clues:
-    """Returns the clues named in `needs` that `sources` allow; `table.grow` says what is missing.
+    """Builds the clues named in `needs` that `sources` allow; `grow` reports any that are missing.
 
     Raises:
       ValueError: a source that cannot be used.
@@ -79,7 +79,7 @@ def build(
 
 
 def counts(base: Tokenizer, texts: Iterable[str]) -> np.ndarray:
-    """Returns how often the base tokenizer emits each of its ids on `texts`, for `rows.calibrate`."""
+    """Counts how often the base tokenizer emits each id on `texts`, for `moments.calibrate`."""
     count_V = np.zeros(base.size, np.int64)
     for batch in _batches(texts):
         ids = np.fromiter(itertools.chain(*base.encode_batch(batch)), np.int64)
@@ -105,7 +105,7 @@ def surfaces(tokenizer: Tokenizer) -> list[bytes]:
 
 
 def overlap(ours: Sequence[bytes], theirs: Sequence[bytes]) -> dict[int, int]:
-    """Returns ids of ours -> the id of theirs that stands for the same text.
+    """Maps ids of `ours` to the ids of `theirs` that stand for the same text.
 
     Where several do (a letter and its byte piece), the last: SentencePiece has its byte pieces
     first, and the model knows the letter, with which its text was written.
@@ -131,8 +131,7 @@ def _control(tokenizer: Tokenizer) -> set[int]:
 
 # ---------------------------------------------------------------------------- merges and contexts
 def parents(base: Tokenizer, new: Tokenizer, splice: Splice) -> dict[int, tuple[int, int]]:
-    """Returns the two ids (of `new`) each added token is joined from; tokens no join leads to are
-    left out.
+    """Returns the two ids (of `new`) that each added token is joined from; others are left out.
 
     The base writes the piece as it does inside a sentence, then added pieces join, best ranked
     first, all but the piece itself: two parts are left.
@@ -155,8 +154,7 @@ def parents(base: Tokenizer, new: Tokenizer, splice: Splice) -> dict[int, tuple[
 def contexts(
     base: Tokenizer, new: Tokenizer, splice: Splice, texts: Iterable[str]
 ) -> dict[int, Counter[tuple[int, ...]]]:
-    """Returns added id -> how often the base writes what it stands for as which old ids, in
-    `texts`.
+    """Counts, for each added token, the old ids with which the base writes its text in `texts`.
 
     Both tokenizers spell each word, and old ids whose bytes lie under a new token are its. Words
     that do not come to the same text (an unknown character) are passed over.
@@ -191,8 +189,8 @@ def _under(
 
 # ---------------------------------------------------------------------------- spaces
 def token_space(new: Tokenizer, splice: Splice, texts: Iterable[str]) -> Space:
-    """Returns tokens by their neighbours in text of the new language, written with the new
-    tokenizer.
+    """Places tokens by their neighbours in text of the new language, as the new tokenizer writes
+    it.
 
     What both vocabularies have is what the splice kept: no added token is ever compared with
     another.
@@ -205,7 +203,7 @@ def token_space(new: Tokenizer, splice: Splice, texts: Iterable[str]) -> Space:
 
 
 def word_space(base: Tokenizer, new: Tokenizer, splice: Splice, sources: Sources) -> Space:
-    """Returns old tokens among words of the base language, added ones among words of the new.
+    """Places old tokens among words of the base language, and added ones among words of the new.
 
     Raises:
       ValueError: files of different widths, or a dictionary whose words they have not.
@@ -231,7 +229,7 @@ def word_space(base: Tokenizer, new: Tokenizer, splice: Splice, sources: Sources
 def helper_space(
     base: Tokenizer, new: Tokenizer, splice: Splice, folder: epath.PathLike, matrix: Matrix
 ) -> Space:
-    """Returns tokens as a helper model has them, found by the text they stand for.
+    """Places tokens as a helper model does, matched by the text they stand for.
 
     Raises:
       ValueError: a helper that cannot be read, or that shares no token with the base.
@@ -248,8 +246,8 @@ def helper_space(
     rows_HE = helper.embedding(folder, matrix)
     if len(rows_HE) < helper_tokenizer.size:
         raise ValueError(
-            f"{folder}: {len(rows_HE)} rows for {helper_tokenizer.size} pieces; model and tokenizer are not "
-            "of one checkpoint"
+            f"{folder}: {len(rows_HE)} rows for {helper_tokenizer.size} pieces; model and "
+            "tokenizer are not of one checkpoint"
         )
     old_ids, old_ME = _pointing(old, rows_HE)
     new_ids, new_NE = _pointing(fresh, rows_HE)
@@ -257,7 +255,7 @@ def helper_space(
 
 
 def _turn(target: vectors.WordVectors, source: vectors.WordVectors, dictionary: str) -> np.ndarray:
-    """Returns the rotation that lays my words on their translations."""
+    """Returns the rotation that lays target-language vectors on those of their translations."""
     from_place = {word: i for i, word in enumerate(target.words)}
     to_place = {word: i for i, word in enumerate(source.words)}
     pairs = [
@@ -275,7 +273,7 @@ def _turn(target: vectors.WordVectors, source: vectors.WordVectors, dictionary: 
 
 
 def _pointing(row_of: Mapping[int, int], rows_HE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ids and float32 rows of what was found, without rows of zeros: they point nowhere."""
+    """Returns ids and float32 rows of the matched tokens, without rows of zeros (no direction)."""
     ids = np.array(sorted(row_of), np.int64)
     rows_NE = rows_HE[[row_of[int(i)] for i in ids]].astype(np.float32)
     good_N = np.linalg.norm(rows_NE, axis=1) > 0
@@ -284,7 +282,7 @@ def _pointing(row_of: Mapping[int, int], rows_HE: np.ndarray) -> tuple[np.ndarra
 
 # ---------------------------------------------------------------------------- reading
 def lines(sources: Sources) -> Iterator[str]:
-    """Returns the text clues are read from."""
+    """Returns the text that clues are read from."""
     return itertools.islice(text.read_many(sources.text), sources.lines)
 
 

@@ -1,4 +1,4 @@
-"""The embedding matrix of a helper: another model, of any architecture, in a local folder.
+"""Reads the embedding matrix of a helper: another model, of any architecture, in a local folder.
 
     rows_HE = embedding("models/polyglot-ko-1.3b", "input")
 
@@ -29,7 +29,7 @@ OUTPUT = ("lm_head.weight", "embed_out.weight")
 
 
 def embedding(folder: epath.PathLike, matrix: Matrix) -> np.ndarray:
-    """Returns the input or output matrix, a row a token; a tied model has one for both.
+    """Reads the input or the output matrix, one row a token; a tied model has one for both.
 
     Raises:
       ValueError: no safetensors there, damaged ones, or no matrix in them.

@@ -1,4 +1,4 @@
-"""Rows of new tokens from the old tokens that spell them.
+"""Makes rows of new tokens from the old tokens that spell them.
 
 Every row is a sum of old rows with weights that the text alone decides, so the same weights serve
 the input and the output matrix, and each takes only rows of its own.
@@ -28,19 +28,19 @@ def subword_mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> 
 
 
 def subword_first(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns the row of the first piece: what the model would have said first (EEVE 2402.14714)."""
+    """Returns the first piece's row: what the model would have said first (EEVE 2402.14714)."""
     del rng
     return mix(_spelled(clues, lambda _, place: place == 0), old_VD)
 
 
 def subword_last(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns the row of the last piece: where the model would have read the whole text (mergekit)."""
+    """Returns the last piece's row: where the model has read the whole text (mergekit)."""
     del rng
     return mix(_spelled(clues, lambda ids, place: place == len(ids) - 1), old_VD)
 
 
 def subword_weighted(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns weights 1, 2, ..., n: towards the last piece for input, towards the first for output.
+    """Weighs pieces 1, 2, ..., n: towards the last piece for input, towards the first for output.
 
     That is what mergekit's tokensurgeon says of its weighted mean; its code does the opposite for
     input.
@@ -88,7 +88,7 @@ def merge_tree(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np
 
 
 def align(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns means of the old ids that stood in its place in real text, by how often (lowres-cve).
+    """Averages the old ids that stood in the token's place in real text, by how often (lowres-cve).
 
     A token the text has not is the mean of its pieces.
     """

@@ -1,4 +1,4 @@
-"""Rows of new tokens from old tokens that another space says are like them.
+"""Makes rows of new tokens from old tokens that are similar to them in another space.
 
 A `Space` has vectors of old and of added tokens; an added token becomes a sum of old rows with
 weights found there. Only tokens of the old vocabulary are ever summed. Similarities are made in

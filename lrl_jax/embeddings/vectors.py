@@ -1,4 +1,4 @@
-"""Vectors of words and tokens outside the model: read from a file, or learnt from plain text.
+"""Reads vectors of words from a file, or learns vectors of tokens from plain text.
 
     words = read("cc.ko.300.vec.gz", limit=200_000)
     ids, vectors_NE = learn(tokenizer, lines)
@@ -141,7 +141,7 @@ def learn(
     min_count: int = 10,
     smoothing: float = 0.75,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ids of tokens and their vectors [N, E], by what stands around them in `texts`.
+    """Learns vectors [N, E] of tokens, with their ids, from what stands around them in `texts`.
 
     Memory goes by distinct pairs of neighbours, 12 bytes each, not by the length of the text.
     Width and least count are FOCUS's (2305.14481), the window is fastText's, the smoothing of
@@ -172,8 +172,8 @@ def learn(
 
 
 def ppmi(pairs_NN: sparse.csr_array, smoothing: float) -> sparse.csr_array:
-    """Returns how much oftener than by chance two stand together: its logarithm, where it is
-    positive.
+    """Returns positive pointwise mutual information: log of how much oftener than by chance two
+    meet.
 
     >>> pairs = sparse.csr_array(np.array([[0., 6.], [2., 2.]]))  # by chance 3.6 would be 4.8
     >>> ppmi(pairs, 1.0).toarray().round(3)
@@ -194,7 +194,7 @@ def ppmi(pairs_NN: sparse.csr_array, smoothing: float) -> sparse.csr_array:
 def _neighbours(
     tokenizer: Tokenizer, texts: Iterable[str], window: int
 ) -> tuple[np.ndarray, sparse.csr_array]:
-    """Returns how often each token occurs, and each two within `window` of each other."""
+    """Counts how often each token occurs, and each two within `window` of each other."""
     size = tokenizer.size
     count_W = np.zeros(size, np.int64)
     pairs_WW = sparse.csr_array((size, size), dtype=np.float32)

@@ -65,7 +65,7 @@ class CompileJob:
     new_tokens: int = 0
 
     def but(self, **changes: Any) -> "CompileJob":
-        """Returns the job with other fields of `train`; `remat` is set in the model's config too."""
+        """Returns the job with other fields of `train`; `remat` is set in the model too."""
         settings = self.settings.model_copy(update=changes)
         cfg = dataclasses.replace(self.cfg, remat=changes.get("remat", self.cfg.remat))
         return dataclasses.replace(self, settings=settings, cfg=cfg)
@@ -282,7 +282,7 @@ def batch(
 
 
 def state_bytes(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> dict[str, float]:
-    """Returns the bytes a chip of parameters and of the other state, on the device and on the host."""
+    """Returns bytes a chip of parameters and of other state, on the device and on the host."""
     return _state_bytes(make(job, phase, mesh).abstract)
 
 

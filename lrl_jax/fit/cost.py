@@ -352,7 +352,7 @@ def attention_flops(kernel: hlo.Instruction) -> float | None:
 
 
 def _visited(tables: list[hlo.Array]) -> float:
-    """Returns the share of blocks that a mask keeps, from its table of blocks; 1 without a table."""
+    """Returns the share of blocks that a mask keeps, by its table of blocks; 1 without one."""
     if not tables:
         return 1.0
     rows, columns = tables[0].sizes[-2:]

@@ -79,7 +79,7 @@ def compile_phases(job: CompileJob, target: Machine, tell: Told) -> list[Fitted]
 
 
 def programs(job: CompileJob) -> list[learn.Phase]:
-    """Returns one phase for each distinct program; the one that trains most parameters comes first."""
+    """Returns one phase for each distinct program; the one that trains most comes first."""
     params = llama.abstract(job.cfg)
 
     def size(phase: learn.Phase) -> int:
@@ -183,7 +183,7 @@ def larger(job: CompileJob, target: Machine) -> str:
 
 # ---------------------------------------------------------------------------- the best
 def plan(job: CompileJob, target: Machine) -> list[list[Changes]]:
-    """Returns the settings to compile: for each mesh and rows at once, rungs from least memory up."""
+    """Returns the settings to compile: for each mesh and rows, rungs from least memory up."""
     settings, slices = job.settings, job.settings.axes.slices
     out: list[list[Changes]] = []
     within = target.count // slices

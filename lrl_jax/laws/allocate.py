@@ -1,4 +1,4 @@
-"""A budget of translation pairs shared among languages by their laws (arXiv 2308.04948, Table 4).
+"""Shares a budget of translation pairs among languages by their laws (arXiv 2308.04948, Table 4).
 
     allocate(laws.read("laws/laws.json"), budget=100_000, caps={"kor_Hang": 30_000})
 
@@ -19,7 +19,8 @@ def allocate(
     caps: Mapping[str, int] | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> dict[str, int]:
-    """Pairs of each language that make the weighted sum of scores largest, `budget` together.
+    """Returns how many pairs of each language maximise the weighted sum of scores, `budget` in
+    total.
 
     Every language gets at least one pair: without any the law has no score.
 
@@ -67,7 +68,7 @@ def optimum(
 
 
 def even(budget: int, languages: Sequence[str], caps: Mapping[str, int]) -> dict[str, int]:
-    """Returns the same for all, what caps leave over going to the others: to compare with.
+    """Shares the budget equally, for comparison; what a cap leaves over goes to the others.
 
     >>> even(100, ["kor_Hang", "tam_Taml", "swh_Latn"], {"tam_Taml": 20})
     {'tam_Taml': 20, 'kor_Hang': 40, 'swh_Latn': 40}

@@ -1,4 +1,4 @@
-"""The scaling law of translation data: how a score rises with pairs (arXiv 2308.04948, Eq. 2).
+"""Fits the scaling law of translation data: how scores rise with pairs (arXiv 2308.04948, Eq. 2).
 
     laws = fit(read_points("points.csv"))            # language,pairs,score
     predict(laws[0], pairs=100_000)                  # 100 - a * 100_000 ** b
@@ -27,7 +27,7 @@ INSIDE = 95  # percent of the draws an interval holds
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """Holds a model trained on so many pairs of a language, and its score; `where` is file:line."""
+    """Holds the score of a model trained on `pairs` pairs of a language; `where` is file:line."""
 
     language: str
     pairs: float
@@ -37,7 +37,7 @@ class Point:
 
 
 class Law(Section):
-    """Holds S = 100 - a X^b of one language, with intervals that hold 95 % of the bootstrap.
+    """Holds the law S = 100 - a X^b of one language, with 95 % bootstrap intervals.
 
     Attributes:
       measured: the least and the most pairs it was fitted to.
@@ -54,7 +54,7 @@ class Law(Section):
 
 
 class Laws(Section):
-    """Holds what laws.json holds."""
+    """Describes the content of laws.json."""
 
     form: str = "score = 100 - a * pairs ** b"
     laws: tuple[Law, ...]
@@ -109,7 +109,7 @@ def write(laws: Sequence[Law], path: epath.PathLike) -> None:
 
 # ---------------------------------------------------------------------------- fit and predict
 def fit(points: Sequence[Point], shared: bool = False, seed: int = 0) -> list[Law]:
-    """Returns least squares of log(100 - S) on log X: a law a language.
+    """Fits a law to each language by least squares of log(100 - S) on log X.
 
     Intervals are a parametric bootstrap: the fit is drawn anew with noise whose size is itself
     drawn from what the residuals allow (RSS over chi-squared), so they are as wide as Student's
@@ -135,7 +135,7 @@ def fit(points: Sequence[Point], shared: bool = False, seed: int = 0) -> list[La
 
 
 def predict(law: Law, pairs: float) -> float:
-    """Returns the score with so many pairs."""
+    """Returns the score the law predicts for `pairs` pairs."""
     return BOUND - law.a * pairs**law.b
 
 
@@ -161,7 +161,7 @@ def _check(points: Sequence[Point]) -> None:
 
 
 def _laws(groups: Mapping[str, Sequence[Point]], seed: int) -> list[Law]:
-    """Returns laws of languages that share alpha and b; of one language, its own."""
+    """Fits the laws of languages that share alpha and b; of one language, its own law."""
     points = [point for own_points in groups.values() for point in own_points]
     who = ", ".join(groups)
     amounts = {point.pairs * point.similarity for point in points}
@@ -200,19 +200,19 @@ def _laws(groups: Mapping[str, Sequence[Point]], seed: int) -> list[Law]:
 
 
 def _design(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns [n, 2] of 1 and log(gamma X), and [n] of log(100 - S)."""
+    """Returns the regressors [n, 2], 1 and log(gamma X), and the targets log(100 - S), [n]."""
     x = [math.log(point.similarity * point.pairs) for point in points]
     y = [math.log(BOUND - point.score) for point in points]
     return np.column_stack([np.ones(len(x)), x]), np.array(y)
 
 
 def _line(points: Sequence[Point]) -> np.ndarray:
-    """Returns log alpha and b."""
+    """Fits log alpha and b."""
     return np.linalg.lstsq(*_design(points))[0]
 
 
 def _draws(points: Sequence[Point], line: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Returns [DRAWS, 2] of log alpha and b, fitted to points drawn anew."""
+    """Returns bootstrap draws of log alpha and b, [DRAWS, 2]."""
     x, y = _design(points)
     residuals = y - x @ line
     noise = np.sqrt(residuals @ residuals / rng.chisquare(len(y) - 2, (DRAWS, 1)))

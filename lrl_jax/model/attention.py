@@ -35,7 +35,7 @@ def attention(
     softcap: float | None = None,
     scale: float | None = None,
 ) -> jax.Array:
-    """Returns attention within segments, causal; returns [B, T, N, H].
+    """Attention within segments, causal; returns [B, T, N, H].
 
     Args:
       segments_BT: document of each token; tokens see earlier tokens of the same number.
@@ -66,7 +66,7 @@ def attention(
 
 
 def attention_mask(segments_BT, window: int | None = None) -> jax.Array:
-    """Returns causal, and blind across packed documents. Segment 0 is padding.
+    """Causal, and blind across packed documents. Segment 0 is padding.
 
     >>> attention_mask(jnp.array([[1, 1, 2, 0]]))[0].astype(int)
     Array([[1, 0, 0, 0],
@@ -84,7 +84,7 @@ def attention_mask(segments_BT, window: int | None = None) -> jax.Array:
 def masked(
     q_BTNH, k_BSKH, v_BSKH, mask_BTS, softcap: float | None = None, scale: float | None = None
 ) -> jax.Array:
-    """Returns attention under any mask; every token must see something. Returns [B, T, N, H]."""
+    """Attention under any mask; every token must see something. Returns [B, T, N, H]."""
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
     scale = H**-0.5 if scale is None else scale
@@ -107,7 +107,7 @@ def masked(
 
 
 def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form) -> jax.Array:
-    """Returns plain attention, a row at a time: one row's scores fit a CPU's cache.
+    """Plain attention, a row at a time: one row's scores fit a CPU's cache.
 
     The backward pass makes the scores again, so that none are kept.
     """

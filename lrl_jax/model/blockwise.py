@@ -1,4 +1,4 @@
-"""Exact attention that holds the scores of one block of queries and keys at a time.
+"""Computes exact attention with the scores of one block of queries and keys in memory at a time.
 
 FlashAttention's recurrence (arXiv 2205.14135, and 2307.08691 for the backward pass) in plain
 loops: a running maximum and sum while keys are read, and scores made again for the gradient.
@@ -64,7 +64,7 @@ _rows.defvjp(_forward, _backward)
 
 
 def _each_row(work, rows):
-    """Returns rows one after the other, so that what a row need not see is skipped for that row.
+    """Works through rows one after the other, so that each row skips the blocks it need not see.
 
     In two loops, which a CPU runs side by side: what one block takes is too little to share.
     """
@@ -148,9 +148,7 @@ def _backward_row(
 
 
 def _scores(form: Form, block: int, i, j, q_KGtH, k_KSH, segments_T):
-    """Returns scores of queries of block i on keys of block j, and what their soft cap multiplies
-    gradients by.
-    """
+    """Returns scores of queries i on keys j, and the soft cap's factor of their gradients."""
     scores_KGts = _dot("kgth,ksh->kgts", q_KGtH, _cut(k_KSH, j, 1, block))
     slope = jnp.float32(1.0)
     if form.softcap is not None:
@@ -189,7 +187,7 @@ def _last_query(j, block: int, window: int | None, length: int):
 
 
 def _overlap(a_t, b_t) -> jax.Array:
-    """Tells whether two blocks may hold tokens of one document; documents lie in order of number."""
+    """Tells whether two blocks may hold tokens of one document; documents are in order."""
     return (a_t.min() <= b_t.max()) & (b_t.min() <= a_t.max())
 
 

@@ -1,4 +1,4 @@
-"""Keys and values of tokens already read, so that decoding reads each token once.
+"""Keeps keys and values of tokens already read, so that decoding reads each token once.
 
 Slot s of a row holds position s. Rows may have different lengths: slots a row has not written
 lie beyond its position, where `visible` hides them until they are overwritten.
@@ -50,9 +50,7 @@ class Cache:
         return pick(self.k_LBSKH), pick(self.v_LBSKH)
 
     def visible(self, positions_BT, window) -> jax.Array:
-        """Returns which slots a token at each position may see, [B, T, S]; `window` of them at
-        most.
-        """
+        """Tells which slots a token at each position sees, [B, T, S]; `window` of them at most."""
         back_BTS = positions_BT[..., None] - jnp.arange(self.length)[None, None]
         return (back_BTS >= 0) & (back_BTS < window)
 

@@ -1,4 +1,4 @@
-"""Attention kernels that JAX ships: splash on TPU, a Triton one on GPU.
+"""Calls the attention kernels that JAX ships: splash on TPU, a Triton kernel on GPU.
 
 Both hold no scores but those of a block, both know packed documents. Neither has run on its own
 hardware for this project: they are lowered for it in tests, and their numbers are checked in
@@ -20,7 +20,7 @@ RESIDUALS = "attention_residuals"  # what checkpoint policies keep: it is costly
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Form:
-    """Holds what of attention is fixed when it is compiled; see `attention.attention`."""
+    """Holds the settings of attention that are fixed at compile time; see `attention.attention`."""
 
     window: int | None
     softcap: float | None
@@ -67,9 +67,7 @@ BLOCKS: dict[str, tuple[Blocks, ...]] = {
 
 
 def splash(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, interpret: bool = False) -> jax.Array:
-    """Returns splash attention, the TPU kernel; keys and values are not repeated for groups of
-    queries.
-    """
+    """Computes splash attention, the TPU kernel; keys and values are not repeated for groups."""
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernel,
     )

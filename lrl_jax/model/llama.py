@@ -47,18 +47,18 @@ class Block(nnx.Module):
             setattr(self, name, nnx.Param(params[f"layers/{name}"]))
 
     def __call__(self, x_BTD, segments_BT, ropes, kind) -> jax.Array:
-        """Returns one layer over whole rows; tokens of one segment see those before them."""
+        """One layer over whole rows; tokens of one segment see those before them."""
         x_BTD = checkpoint_name(x_BTD, "stream")
         q_BTNH, k_BSKH, v_BSKH = self.project(x_BTD, _select(kind, ropes))
         out_BTNH = self.attend(q_BTNH, k_BSKH, v_BSKH, segments_BT, kind)
         return self.finish(x_BTD, out_BTNH)
 
     def extend(self, x_BTD, positions_BT, ropes, kind, cache: Cache, l) -> tuple[jax.Array, Cache]:
-        """Returns one layer over tokens that follow those in the cache; `l` is the layer's index."""
+        """One layer over tokens that follow those in the cache; `l` is the layer's index."""
         q_BTNH, k_BTKH, v_BTKH = self.project(x_BTD, _select(kind, ropes))
         cache = cache.write(l, positions_BT, k_BTKH, v_BTKH)
         k_BSKH, v_BSKH = cache.read(l)
-        windows = [jnp.int32(layer_kind.window or cache.length) for layer_kind in self.cfg.kinds]
+        windows = [jnp.int32(one.window or cache.length) for one in self.cfg.kinds]
         mask_BTS = cache.visible(positions_BT, _select(kind, windows))
         out_BTNH = attention.masked(
             q_BTNH, k_BSKH, v_BSKH, mask_BTS, self.cfg.attention_softcap, self.cfg.attention_scale
@@ -66,7 +66,7 @@ class Block(nnx.Module):
         return self.finish(x_BTD, out_BTNH), cache
 
     def project(self, x_BTD, by: rope.Table) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Returns queries, keys and values of the normed stream, the first two rotated."""
+        """Queries, keys and values of the normed stream, the first two rotated."""
         y_BTD = self.norm("attn_norm_D", x_BTD)
         q_BTNH = sharding.heads(self.times("q_DNH", y_BTD))
         k_BTKH = sharding.heads(self.times("k_DKH", y_BTD))
@@ -84,13 +84,13 @@ class Block(nnx.Module):
         )
 
     def attend(self, q_BTNH, k_BSKH, v_BSKH, segments_BT, kind) -> jax.Array:
-        """Returns attention as far as this kind of layer sees.
+        """Attention as far as this kind of layer sees.
 
         Kernels want their window when they are compiled: each is compiled once, and the layer
         branches. A window no row can fill is no window.
         """
         length = k_BSKH.shape[1]
-        windows = [layer_kind.window for layer_kind in self.cfg.kinds]
+        windows = [one.window for one in self.cfg.kinds]
         windows = [None if window is None or window >= length else window for window in windows]
         branches = [
             functools.partial(
@@ -120,7 +120,7 @@ class Block(nnx.Module):
         return sharding.stream(x_BTD + out_BTD, self.cfg.sequence_parallel)
 
     def times(self, name: str, x_BTX) -> jax.Array:
-        """Returns x times a weight of this layer, its adapter included."""
+        """x times a weight of this layer, its adapter included."""
         if self.cfg.frozen and f"layers/{name}" in self.cfg.frozen.scales:
             out_BTY = self.decoded(name, self.cfg.frozen, x_BTX)
         else:
@@ -132,9 +132,7 @@ class Block(nnx.Module):
         return out_BTY
 
     def decoded(self, name: str, stored: quantize.Storage, x_BTX) -> jax.Array:
-        """Returns x times a weight that is stored in codes; nothing but this layer's is ever
-        decoded.
-        """
+        """x times a weight that is stored in codes; nothing but this layer's is ever decoded."""
         scale = stored.scales[f"layers/{name}"].removeprefix("layers/")
         letters = scale.rpartition("_")[2]
 
@@ -150,7 +148,7 @@ class Block(nnx.Module):
         return _norm(self.cfg, getattr(self, name), x)
 
     def cast(self, name: str) -> jax.Array:
-        """Returns a weight in the compute dtype."""
+        """A weight in the compute dtype."""
         return sharding.scattered(getattr(self, name)[...].astype(self.cfg.dtype), name)
 
 
@@ -188,7 +186,7 @@ class Llama(nnx.Module):
         return _norm(cfg, self.norm_D, x_BTD)
 
     def extend(self, tokens_BT, positions_BT, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Returns `hidden` of tokens that follow those in the cache, and the longer cache."""
+        """`hidden` of tokens that follow those in the cache, and the longer cache."""
         ropes = self.ropes(positions_BT, length=cache.length)
 
         def step(carry, scanned):
@@ -205,11 +203,11 @@ class Llama(nnx.Module):
         return self.logits(x_BTD), cache
 
     def ropes(self, positions_BT, length: int) -> list[rope.Table]:
-        """Returns rotary tables of each kind of layer; `length` is how long a row may become."""
+        """Rotary tables of each kind of layer; `length` is how long a row may become."""
         return [rope.table(positions_BT, kind.rope, length) for kind in self.cfg.kinds]
 
     def layer_kinds(self) -> jax.Array | None:
-        """Returns the kind of each layer, [L]; None where there is only one."""
+        """The kind of each layer, [L]; None where there is only one."""
         if len(self.cfg.kinds) == 1:
             return None
         return jnp.array(self.cfg.local_layers, jnp.int32)
@@ -222,7 +220,7 @@ class Llama(nnx.Module):
         return x_BTD
 
     def logits(self, x_BTD) -> jax.Array:
-        """Returns float32 logits of `hidden`, [B, T, vocab_size]; the padded columns are cut."""
+        """Float32 logits of `hidden`, [B, T, vocab_size]; the padded columns are cut."""
         logits_BTV = jnp.einsum(
             "btd,dv->btv", x_BTD, self.unembedding(), preferred_element_type=jnp.float32
         )
@@ -230,15 +228,13 @@ class Llama(nnx.Module):
         return sharding.inner(logits_BTV)[..., : self.cfg.vocab_size]
 
     def unembedding(self) -> jax.Array:
-        """Returns the output matrix, [D, padded_vocab_size], in the compute dtype."""
+        """The output matrix, [D, padded_vocab_size], in the compute dtype."""
         w_DV = self.embed_VD[...].T if self.cfg.tie_embeddings else self.unembed_DV[...]
         return sharding.scattered(w_DV.astype(self.cfg.dtype), "unembed_DV")
 
 
 def bind(cfg: LlamaConfig, params: Mapping[str, jax.Array]) -> Llama:
-    """Returns the model of these parameters; a pytree, cheap to make inside `jax.jit` and
-    `jax.grad`.
-    """
+    """The model of these parameters; a pytree, cheap to make inside `jax.jit` and `jax.grad`."""
     return Llama(cfg, params)
 
 
@@ -247,7 +243,7 @@ def _norm(cfg: LlamaConfig, scale: nnx.Param, x) -> jax.Array:
 
 
 def _select(kind, options: list):
-    """Returns the option (a tree of arrays) of a layer's kind."""
+    """The option (a tree of arrays) of a layer's kind."""
     if kind is None:
         return options[0]
     return jax.tree.map(lambda *arrays: jax.lax.select_n(kind, *arrays), *options)
@@ -255,21 +251,21 @@ def _select(kind, options: list):
 
 # ---------------------------------------------------------------------------- parameters
 def layer_names(cfg: LlamaConfig) -> list[str]:
-    """Returns names of a layer's parameters, without "layers/"."""
+    """Names of a layer's parameters, without "layers/"."""
     names = ["attn_norm_D", "q_DNH", "k_DKH", "v_DKH", "o_NHD"]
     names += ["mlp_norm_D", "gate_DF", "up_DF", "down_FD"]
     names += ["q_bias_NH", "k_bias_KH", "v_bias_KH"] * cfg.qkv_bias
     names += ["q_norm_H", "k_norm_H"] * cfg.qk_norm
     names += ["attn_out_norm_D", "mlp_out_norm_D"] * cfg.sandwich_norms
     beside = [
-        factor for name in (cfg.lora.names if cfg.lora else ()) for factor in adapters.factors(name)
+        part for name in (cfg.lora.names if cfg.lora else ()) for part in adapters.factors(name)
     ]
     beside += cfg.frozen.scales.values() if cfg.frozen else ()
     return names + [name.removeprefix("layers/") for name in beside]
 
 
 def abstract(cfg: LlamaConfig, dtype: str = "float32") -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns names, shapes and dtypes of the parameters; allocates nothing."""
+    """Names, shapes and dtypes of the parameters; allocates nothing."""
     top = ["embed_VD", "norm_D"] + ["unembed_DV"] * (not cfg.tie_embeddings)
     names = top + [f"layers/{name}" for name in layer_names(cfg)]
     return {
@@ -284,13 +280,13 @@ def _dtype(name: str, cfg: LlamaConfig, other: str) -> jnp.dtype:
 
 
 def shape(name: str, cfg: LlamaConfig) -> tuple[int, ...]:
-    """Returns shape of a parameter, read off its name."""
+    """Shape of a parameter, read off its name."""
     return tuple(cfg.sizes[letter] for letter in sharding.letters(name))
 
 
 def init(cfg: LlamaConfig, key: jax.Array, dtype: str = "float32") -> Params:
-    """Returns random parameters: norms scale by 1, biases are 0, the rest is normal of deviation
-    0.02 (GPT-2), padding rows 0. Adapters start as nothing (`lora.init`).
+    """Random parameters: norms scale by 1, biases are 0, the rest is normal of deviation 0.02
+    (GPT-2), padding rows 0. Adapters start as nothing (`lora.init`).
 
     Large models: `jax.jit(init, static_argnums=(0, 2), out_shardings=...)`; the values do not
     depend on the sharding.

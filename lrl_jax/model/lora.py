@@ -1,4 +1,4 @@
-"""Low-rank adapters: which weights have one, what its two factors are called, how they start.
+"""Adds low-rank adapters: which weights have one, what its factors are called, how they start.
 
 The adapter of `layers/q_DNH` is `layers/q_lora_DR` and `layers/q_lora_RNH`: x times the weight
 becomes x q + scale (x A) B, with R the adapter's rank (LoRA, arXiv 2106.09685).
@@ -18,7 +18,7 @@ from lrl_jax.model import quantize
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Holds what of a model is adapted.
+    """Describes which weights of a model have adapters, and their shape.
 
     Attributes:
       names: parameters that have an adapter, such as "layers/q_DNH".
@@ -38,7 +38,7 @@ class LoraConfig:
 
 
 def factors(name: str) -> tuple[str, str]:
-    """Returns names of the two factors of a weight's adapter; D is where it meets the stream.
+    """Returns the names of the two factors of a weight's adapter; D is where it meets the stream.
 
     >>> factors("layers/q_DNH")
     ('layers/q_lora_DR', 'layers/q_lora_RNH')
@@ -52,7 +52,7 @@ def factors(name: str) -> tuple[str, str]:
 
 
 def init(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
-    """Returns factors of an adapter that is nothing yet:
+    """Makes the factors of an adapter that adds zero: A uniform up to fan_in**-0.5, B zero (PEFT).
 
     A uniform up to fan_in**-0.5, B zero (PEFT).
     """
@@ -84,7 +84,7 @@ def matching(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def merge(params: Mapping[str, jax.Array], lora: LoraConfig) -> dict[str, jax.Array]:
-    """Returns the parameters of a model without adapters that computes the same.
+    """Merges adapters into their weights; the model computes the same without them.
 
     Weights that had one are float32, in which the sum is made; the rest is as it was.
     """
@@ -98,7 +98,7 @@ def merge(params: Mapping[str, jax.Array], lora: LoraConfig) -> dict[str, jax.Ar
 
 @functools.lru_cache
 def _merger(place: jax.sharding.Sharding):
-    """Returns leaves a weight where it lies."""
+    """Returns a merge that leaves a weight where it lies."""
     return jax.jit(_merged, out_shardings=place)
 
 

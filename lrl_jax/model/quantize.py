@@ -1,4 +1,4 @@
-"""Weights that nothing trains, stored in eight or four bits; a layer is decoded where it is used.
+"""Stores weights that nothing trains in eight or four bits; a layer is decoded where it is used.
 
 The codes lie under the weight's own name and in its shape, the scales beside it:
 
@@ -27,7 +27,7 @@ OUTPUTS = {"DNH": "NH", "DKH": "KH", "NHD": "D", "DF": "F", "FD": "D"}  # letter
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Storage:
-    """Holds how some weights are stored.
+    """Describes how frozen weights are stored.
 
     Attributes:
       names: parameters nothing trains. Of these, `int8` and `nf4` mean the matrices of layers;
@@ -51,7 +51,7 @@ class Storage:
         return {name: scale_name(name, self.kind) for name in coded}
 
     def dtype(self, name: str, other: str) -> str:
-        """Returns of a parameter, or of the scales of one, where `other` is what the rest has."""
+        """Returns the dtype a parameter, or its scales, is stored in; `other` for the rest."""
         if is_scale(name):
             return "float32" if self.kind == "int8" else "bfloat16"
         if name in self.scales:
@@ -62,9 +62,7 @@ class Storage:
     def stored(
         self, name: str, w: jax.Array, places: Mapping[str, jax.sharding.Sharding]
     ) -> dict[str, jax.Array]:
-        """Returns a parameter, of all layers, in the form it is stored in; of coded ones the scales
-        too.
-        """
+        """Returns the stored form of a parameter of all layers, with the scales of a coded one."""
         scale = self.scales.get(name)
         if scale is None:
             return {name: w.astype(self.dtype(name, w.dtype.name))}
@@ -90,7 +88,7 @@ def codebook() -> np.ndarray:
 
 
 def blocks(size: int) -> int:
-    """Returns into how many blocks a dimension falls: of 64, or of the largest divisor below.
+    """Returns how many blocks a dimension is cut into: of 64, or of the largest divisor below.
 
     >>> blocks(11008), blocks(128), blocks(96), blocks(8)
     (172, 2, 2, 1)
@@ -147,7 +145,7 @@ def encode(w: jax.Array, scale_letters: str, kind: Kind) -> tuple[jax.Array, jax
 
 
 def decode(codes: jax.Array, scale: jax.Array, scale_letters: str, kind: Kind) -> jax.Array:
-    """Returns the weight again, float32."""
+    """Decodes a weight to float32."""
     if kind == "int8":
         outputs = (None,) * (codes.ndim - scale.ndim)
         return codes.astype(jnp.float32) * scale[outputs]
@@ -156,7 +154,7 @@ def decode(codes: jax.Array, scale: jax.Array, scale_letters: str, kind: Kind) -
 
 
 def _look_up(codes: jax.Array) -> jax.Array:
-    """Returns values of codes -8 to 7, by one select after another: TPUs have no fast gather.
+    """Looks up values of codes -8 to 7, by one select after another: TPUs have no fast gather.
 
     The barrier ties the table to the codes of this layer. Without it XLA lifts each of its values
     out of the loop over layers, as an array of the size of the weight (measured: ten times the
@@ -180,5 +178,5 @@ def _spread(scale: jax.Array, axis: int, size: int) -> jax.Array:
 
 
 def _nonzero(scale: jax.Array) -> jax.Array:
-    """Returns a block of nothing but zeros has the scale 0, and is divided by 1."""
+    """Replaces a scale of 0, of a block of zeros, by 1 to divide by."""
     return jnp.where(scale == 0, 1.0, scale)

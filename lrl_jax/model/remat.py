@@ -1,4 +1,4 @@
-"""What a layer keeps for its backward pass: a ladder of policies from least memory to most."""
+"""Chooses what a layer keeps for its backward pass, by a ladder from least memory to most."""
 
 from collections.abc import Callable
 from typing import Any, Literal

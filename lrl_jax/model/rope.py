@@ -1,4 +1,4 @@
-"""Rotary positions: how far each pair of a head's dimensions turns at each position.
+"""Computes rotary positions: how far each pair of a head's dimensions turns at each position.
 
 table = table(positions_BT, Rope(theta=1e4, width=128), length=2048)
 q_BTNH = rotate(q_BTNH, table)
@@ -16,15 +16,14 @@ Table = tuple[jax.Array, jax.Array]  # sines and cosines, [B, T, H // 2]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Linear:
-    """Holds all frequencies `factor` times slower (arXiv 2306.15595)."""
+    """Slows all frequencies by `factor` (arXiv 2306.15595)."""
 
     factor: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Llama3:
-    """Holds long wavelengths `factor` times slower, short ones as they are, a blend between (Llama
-    3.1).
+    """Slows long wavelengths by `factor`, keeps short ones, blends between (Llama 3.1).
 
     Attributes:
       low_freq_factor, high_freq_factor: "long" is original_length / low and more, "short"
@@ -39,7 +38,7 @@ class Llama3:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LongRope:
-    """Holds a factor for each frequency (arXiv 2402.13753): `long` in rows longer than
+    """Holds a factor for each frequency (arXiv 2402.13753); `long` is for rows over
     original_length.
 
     Attributes:
@@ -57,7 +56,7 @@ Scaling = Linear | Llama3 | LongRope
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rope:
-    """Holds how positions turn queries and keys.
+    """Describes how positions rotate queries and keys.
 
     Attributes:
       width: how many of a head's dimensions turn, from the first on.
@@ -69,7 +68,7 @@ class Rope:
 
 
 def table(positions_BT: jax.Array, rope: Rope, length: int) -> Table:
-    """Sines and cosines, [B, T, width // 2]; float32, as bfloat16 cannot tell 256 from 257.
+    """Returns sines and cosines, [B, T, width // 2]; float32, as bfloat16 cannot tell 256 from 257.
 
     Args:
       length: how long the rows are, or with a cache may become.
@@ -83,7 +82,7 @@ def table(positions_BT: jax.Array, rope: Rope, length: int) -> Table:
 
 
 def _made_once(x_BTH: jax.Array) -> jax.Array:
-    """Returns the same numbers, times the identity:
+    """Multiplies by the identity, so that XLA's CPU compiler makes the numbers only once.
 
     XLA's CPU compiler makes sines again wherever they are used, for every head of every layer,
     unless a product lies between, which it cannot fuse (docs/log.md).
@@ -93,7 +92,7 @@ def _made_once(x_BTH: jax.Array) -> jax.Array:
 
 
 def frequencies(rope: Rope, length: int) -> tuple[jax.Array, float]:
-    """Radians a position, [width // 2], and the magnitude of the rotation."""
+    """Returns radians a position, [width // 2], and the magnitude of the rotation."""
     exponents_H = jnp.arange(0, rope.width, 2, dtype=jnp.float32) / rope.width
     freqs_H = rope.theta**-exponents_H
     match rope.scaling:

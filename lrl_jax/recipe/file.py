@@ -156,7 +156,7 @@ def dump(recipe: Recipe) -> str:
 
 
 def schema() -> str:
-    """Returns JSON Schema of a recipe, for editors; docs/recipe.schema.json holds it."""
+    """Returns the JSON Schema of a recipe, for editors; docs/recipe.schema.json holds it."""
     tree = Recipe.model_json_schema()
     for kind in typing.get_args(typing.get_args(recipe_data.Dataset)[0]):
         _allow_languages(tree["$defs"][kind.__name__])

@@ -1,4 +1,4 @@
-"""English names of languages by FLORES-200 code, as prompts spell them (arXiv 2207.04672)."""
+"""Lists English names of languages by FLORES-200 code, as prompts spell them (arXiv 2207.04672)."""
 
 import difflib
 

@@ -1,4 +1,4 @@
-"""How to learn: what a recipe says of training.
+"""Describes the section of a recipe that says how to train.
 
 Stages, what learns in each and how fast, optimizer, precision, memory, devices, saving, logging.
 """
@@ -16,7 +16,8 @@ Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload"
 
 
 class Schedule(Section):
-    """Holds learning rate over a stage: linear warm-up, then `kind` down to `final` x `peak`.
+    """Describes the learning rate over a stage: linear warm-up, then `kind` down to `final` x
+    `peak`.
 
     Attributes:
       kind: `wsd` stays at the peak and comes down, linearly, over the last `decay` of the stage.
@@ -30,7 +31,7 @@ class Schedule(Section):
 
 
 class Rule(Section):
-    """Holds parameters whose path matches the regular expression `match` learn like this.
+    """Says how the parameters learn whose path matches the regular expression `match`.
 
     `rows: new` lets only the rows of new tokens move, in embed_VD and unembed_DV.
     The first rule that matches a parameter decides it.
@@ -42,7 +43,7 @@ class Rule(Section):
 
 
 class Stage(Section):
-    """Holds a stretch of training on one mixture.
+    """Describes a stretch of training on one mixture.
 
     Neighbouring stages with equal `learn` tables share one optimizer and one schedule over
     their joint length; a new table starts a new optimizer.
@@ -73,9 +74,9 @@ class Stage(Section):
 
 
 class Lora(Section):
-    """Holds low-rank adapters on every layer weight whose path matches (arXiv 2106.09685).
+    """Adds low-rank adapters to every layer weight whose path matches (arXiv 2106.09685).
 
-    They start as nothing and learn as any parameter: `match: lora` in a learn table.
+    They add zero at first and learn like any parameter: `match: lora` in a learn table.
 
     Attributes:
       match: regular expression, as in a learn table.
@@ -90,7 +91,7 @@ class Lora(Section):
 
 
 class Optimizer(Section):
-    """Holds how gradients become steps. Weight decay spares norms and biases.
+    """Describes how gradients change parameters. Weight decay does not apply to norms and biases.
 
     One `peak` and one weight decay mean about the same under every kind.
 
@@ -120,7 +121,7 @@ class Optimizer(Section):
 
 
 class Save(Section):
-    """Holds when to save: every `minutes` and every `steps` (0: never by that clock)."""
+    """Says when to save: every `minutes` and every `steps` (0: not by that clock)."""
 
     minutes: NonNegativeFloat = 10.0
     steps: NonNegativeInt = 0
@@ -128,7 +129,7 @@ class Save(Section):
 
 
 class Mesh(Section):
-    """Holds devices along each axis; one of them may be -1, for all that is left.
+    """Describes how many devices lie along each axis; one axis may be -1, for all that are left.
 
     Attributes:
       data: whole copies of the model, which read different rows.
@@ -146,7 +147,7 @@ class Mesh(Section):
 
 
 class Prompt(Section):
-    """Holds a fixed prompt whose continuation is shown while training."""
+    """Holds a fixed prompt whose continuation is shown during training."""
 
     template: str = "plain"
     text: str
@@ -155,7 +156,7 @@ class Prompt(Section):
 
 
 class Train(Section):
-    """Holds how to learn: stages, batch, optimizer, precision, memory, saving, logging.
+    """Says how to train: stages, batch, optimizer, precision, memory, saving, logging.
 
     Attributes:
       accumulate: parts in which a batch is read one after the other, for one step.
@@ -204,7 +205,7 @@ class Train(Section):
         return sum(stage.steps for stage in self.stages)
 
     def traced(self) -> tuple[int, ...]:
-        """Returns first and last of the steps that `profile` names; () for none.
+        """Returns the first and the last step that `profile` names; () for none.
 
         Raises:
           ValueError: no such range, or not in this run.

@@ -1,4 +1,4 @@
-"""The parts of a recipe that say what the vocabulary becomes."""
+"""Describes the section of a recipe that says what the vocabulary becomes."""
 
 from typing import Annotated, Literal
 
@@ -12,7 +12,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(pydantic.BaseModel):
-    """A frozen part of a recipe; unknown keys are refused."""
+    """Holds one section of a recipe, frozen; unknown keys are refused."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
@@ -24,14 +24,14 @@ class FertilityReport(Section):
 
 
 class Keep(Section):
-    """Holds use the base tokenizer as it is."""
+    """Keeps the base tokenizer as it is."""
 
     method: Literal["keep"]
     report: FertilityReport = FertilityReport()
 
 
 class TrainVocab(Section):
-    """Holds learn a SentencePiece BPE tokenizer with byte fallback from raw text (scratch bases)."""
+    """Trains a SentencePiece BPE tokenizer with byte fallback on raw text, for scratch bases."""
 
     method: Literal["train"]
     text: tuple[str, ...] = Field(min_length=1)
@@ -41,7 +41,7 @@ class TrainVocab(Section):
 
 
 class Parity(Section):
-    """Holds a budget by fertility: tokens of `language` relative to tokens of `reference`.
+    """Sets a budget by fertility: tokens of `language` relative to tokens of `reference`.
 
     Both are among `vocab.report.texts`, where they say the same.
     """
@@ -52,7 +52,7 @@ class Parity(Section):
 
 
 class Extend(Section):
-    """Holds find pieces of the new language and splice them into the base tokenizer.
+    """Finds pieces of the new language and splices them into the base tokenizer.
 
     Attributes:
       text: raw text of the new language the pieces are learnt from.

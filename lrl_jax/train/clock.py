@@ -1,4 +1,4 @@
-"""Measures where a run's seconds go: computing on the devices, or waiting for one of a few things."""
+"""Measures where a run's seconds go: computing, or waiting for one of a few things."""
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib

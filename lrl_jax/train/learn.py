@@ -149,7 +149,7 @@ def rate(schedule: recipe_train.Schedule, steps: int, done: jax.Array) -> jax.Ar
 
 
 def falling(schedule: recipe_train.Schedule, steps: int) -> float:
-    """Returns how many steps at the end of a phase the rate falls; all after warm-up if constant."""
+    """Returns for how many last steps of a phase the rate falls, or stays if it is constant."""
     return steps * schedule.decay if schedule.kind == "wsd" else steps - schedule.warmup
 
 

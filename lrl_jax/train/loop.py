@@ -1,4 +1,4 @@
-"""Runs the training loop: dispatches a step, reads the one before, saves when asked, resumes exactly.
+"""Runs the training loop: dispatches a step, reads the last, saves when asked, resumes exactly.
 
     state = train(recipe.train, cfg, params, mesh, stream, run / "train")
 
@@ -64,11 +64,11 @@ class BatchStream(Protocol):
     plan: Plan
 
     def prefetch(self, start_row: int) -> Prefetch:
-        """Yields (row, this process's rows of the batch that starts there), from a global row on."""
+        """Yields (row, this process's rows of the batch starting there) from a global row on."""
         ...
 
     def dataset_ids(self, g: int) -> np.ndarray:
-        """Returns the place in `plan.names` of each row of the global batch at `g`, [batch_size]."""
+        """Returns the place in `plan.names` of each row of the global batch at `g`, [B]."""
         ...
 
 
@@ -144,7 +144,7 @@ def train(
 
 
 def _steps(settings, cfg, mesh, table, param_dtype, new_rows) -> Callable[[int], Step]:
-    """Returns a function from phase to its step, built when first wanted; checks learn tables now."""
+    """Checks learn tables; returns a function that builds a phase's step when first asked."""
     params = llama.abstract(cfg, param_dtype)
     placed = param_shardings(cfg, mesh)
     if new_rows is None:

@@ -84,7 +84,7 @@ def _adafactor(s: Optimizer, paths: Sequence[str]) -> Any:
 
 
 def _muon(s: Optimizer, paths: Sequence[str]) -> Any:
-    """Returns Muon (Newton-Schulz on the momentum `b1`) for matrices of layers, AdamW for the rest."""
+    """Returns Muon (Newton-Schulz on momentum `b1`) for layers' matrices, AdamW for the rest."""
     axes = {
         path: matrix_axes(path) for path in paths if path.startswith("layers/") and is_matrix(path)
     }

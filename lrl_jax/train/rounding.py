@@ -100,5 +100,5 @@ def _value(codes: jax.Array, mantissa: int) -> jax.Array:
 
 
 def _offset(mantissa: int) -> int:
-    """Returns what to add to a code to get the high bits of its float32; exponents begin at -127."""
+    """Returns what to add to a code for the high bits of its float32 (exponents from -127)."""
     return (LOWEST - 1 + 127) << mantissa

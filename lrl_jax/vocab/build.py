@@ -42,7 +42,7 @@ def build(vocab: Vocab, base: Tokenizer | None) -> Built:
       base: the base model's tokenizer; None where one is trained from nothing.
 
     Raises:
-      ValueError: the text gives no piece, the parity is out of reach, or the base cannot be extended.
+      ValueError: the text gives no piece, the parity is out of reach, the base cannot be extended.
     """
     if isinstance(vocab, TrainVocab):
         base = learn.train(text.read_many(vocab.text), vocab.size, vocab.character_coverage)

@@ -5,8 +5,8 @@
 
 An embedding row learns only where its token occurs. Continued training in which the median new
 token occurred 143 times did not catch up with the base vocabulary; EEVE kept only pieces counted
-6,000 times (arXiv 2402.14714). LLaMA with its own vocabulary and 0.5 billion tokens beat an extended
-vocabulary trained on 30 billion (arXiv 2401.01055). So with a small budget it is better not to extend.
+6,000 times (arXiv 2402.14714). LLaMA with its own vocabulary and 0.5 billion tokens beat a longer
+vocabulary trained on 30 billion (arXiv 2401.01055): with a small budget, better not extend.
 """
 
 from collections import Counter
@@ -62,11 +62,11 @@ class Exposure:
         return statistics.median(self.counts.values()) if self.counts else 0.0
 
     def expected(self, count: float) -> float:
-        """Returns how often a token will occur in training that occurs `count` times on the sample."""
+        """Returns how often a token occurs in training that occurs `count` times on the sample."""
         return count / self.tokens * self.budget
 
     def below(self, occurrences: int) -> list[str]:
-        """Returns the new pieces expected to occur fewer than `occurrences` times, the rarest last."""
+        """Returns the new pieces expected less than `occurrences` times, the rarest last."""
         return [p for p, count in self.counts.items() if self.expected(count) < occurrences]
 
     @property
@@ -81,7 +81,7 @@ class Exposure:
 
     @property
     def advice(self) -> list[str]:
-        """Returns what to do before training; an empty list when every token is seen often enough."""
+        """Returns what to do before training; empty when every token is seen often enough."""
         starved, thin = len(self.below(FEW)), len(self.below(ENOUGH))
         total = len(self.counts)
         out = []

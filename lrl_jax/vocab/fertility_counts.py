@@ -4,7 +4,7 @@
     rows = measure({"base": old, "new": new}, texts)
 
 A word is what stands between spaces. For scripts that write no spaces (`FertilityRow.spaced`), read
-tokens per character, or parity: tokens relative to the reference language on text that says the same.
+tokens per character, or parity: tokens relative to the reference language on aligned text.
 """
 
 from collections import Counter
@@ -142,7 +142,7 @@ def find(reference: str, languages: Mapping[str, object]) -> str | None:
 def prefill(ratio: float, context: int, balance: int = BALANCE) -> float:
     """Returns the compute to read `ratio * context` tokens, relative to reading `context` tokens.
 
-    n tokens cost n (1 + n / balance): the weights once per token, and attention to all tokens before.
+    n tokens cost n (1 + n / balance): the weights for each token, and attention to all before it.
 
     >>> prefill(2.0, context=100, balance=100)
     3.0
@@ -166,7 +166,7 @@ class _Counted:
 
 
 def _counter(tokenizer: Tokenizer) -> Callable[[Sequence[str]], _Encoded]:
-    """Returns a function that counts lines under a tokenizer; it inspects the tokenizer only once."""
+    """Returns a function that counts lines under a tokenizer, inspected only once."""
     tokenizer_family, singles = family(tokenizer), _singles(tokenizer)
     normal = tokenizer_family.normal(tokenizer)
 

@@ -1,4 +1,4 @@
-"""Chooses the new pieces of a vocabulary: by going on with the base's merges, by count, by budget.
+"""Chooses new pieces of a vocabulary: by continuing the base's merges, by count, by budget.
 
     found = continued(lines, 8000, scripts=("Hang",), coverage=0.9995, base=base)
     found = frequent(lambda: read_many(files), scripts=("Hang",), base=base, min_count=6000)
@@ -37,7 +37,7 @@ def continued(
     base: Tokenizer,
     min_count: int = 2,
 ) -> list[str]:
-    """Returns pieces learnt by going on with BPE where the base's merges end (arXiv 2512.03989).
+    """Learns pieces by continuing BPE where the base's merges end (arXiv 2512.03989).
 
     Characters the base has no piece for come first, then merges in the order they are learnt; a
     merge never reaches over what is not written in `scripts`. Every piece encodes to itself, and
@@ -69,7 +69,7 @@ def continued(
 def _stretches(
     base: Tokenizer, words: Mapping[str, int], scripts: tuple[str, ...]
 ) -> tuple[Counter[str], dict[str, str]]:
-    """Returns what the base makes of the words, cut where a piece is not written in the scripts.
+    """Cuts words, as the base spells them, where a piece is not written in the scripts.
 
     Returns:
       Stretches and how often each occurs, a character for every piece; piece -> its character.
@@ -93,7 +93,7 @@ def _stretches(
 def _allowed(
     parts: Sequence[str], surfaces: Sequence[bytes], scripts: tuple[str, ...]
 ) -> Iterator[Sequence[str]]:
-    """Yields stretches of a word's pieces that are in the scripts throughout; a word may open in a
+    """Yields stretches of a word's pieces that are all in the scripts; a word may begin with a
     space.
 
     >>> parts = ["▁", "K", "팝", "송"]
@@ -120,7 +120,7 @@ def _letters(
     coverage: float,
     min_count: int,
 ) -> list[str]:
-    """Returns characters of the scripts the base has no piece for, most frequent first.
+    """Returns characters of the scripts that the base has no piece for, most frequent first.
 
     Those of one that cannot be built of two parts, as in bytes, come before it.
     """
@@ -176,7 +176,9 @@ def _split(stretches: Mapping[str, int], apart: Sequence[str]) -> Mapping[str, i
 
 
 def _usable(base: Tokenizer, pieces: Sequence[str], scripts: tuple[str, ...]) -> list[str]:
-    """Returns pieces in the scripts that the base and the ones before them come to be, in order."""
+    """Returns the pieces in the scripts that the base and earlier pieces can be joined to, in
+    order.
+    """
     tokenizer_family = family(base)
     base_pieces = set(tokenizer_family.pieces(base))
     fresh = [
@@ -201,7 +203,7 @@ def frequent(
     min_count: int,
     size: int = INTERMEDIATE,
 ) -> list[str]:
-    """Returns pieces of a large vocabulary that the extended one emits often (EEVE, arXiv
+    """Returns pieces of a large vocabulary that the extended tokenizer emits often (EEVE,
     2402.14714).
 
     Candidates are the pieces of an intermediate vocabulary and every single character (syllable)
@@ -247,7 +249,7 @@ def fewest(
     reference: Sequence[str],
     parity: float,
 ) -> Budget:
-    """Returns the shortest beginning of `pieces` with tokens(texts) <= parity x tokens(reference).
+    """Finds the shortest beginning of `pieces` with tokens(texts) <= parity x tokens(reference).
 
     Args:
       pieces: best first; every beginning of the list must do by itself.

@@ -64,7 +64,7 @@ class Donated:
 
 @dataclasses.dataclass(frozen=True)
 class Flaw:
-    """Holds pieces of a tokenizer that are not what they should be."""
+    """Holds the pieces of a tokenizer that share one flaw."""
 
     name: str
     pieces: tuple[str, ...]
@@ -135,7 +135,7 @@ def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Do
 
 
 def flaws(tokenizer: Tokenizer) -> list[Flaw]:
-    """Returns what is wrong with the pieces of a tokenizer, base or donor; most have nothing.
+    """Finds flawed pieces of a tokenizer, base or donor; most tokenizers have none.
 
     Pieces with spaces or byte names in them are never what transformers and SentencePiece both
     emit, so they make two forms of one tokenizer disagree.
@@ -200,7 +200,7 @@ def _names(tree: Mapping[str, Any]) -> list[str]:
 
 
 def _normaliser(files: Mapping[str, bytes]) -> str:
-    """Returns what text goes through before it is cut, by name; '' for nothing."""
+    """Returns the names of what normalises text before it is cut; '' for nothing."""
     model = files.get(MODEL)
     if model is not None and not (JSON in files and is_tiktoken(model)):
         spec = sentencepieces.parse(model).normalizer_spec
@@ -245,7 +245,7 @@ def _writer(base: Tokenizer) -> Callable[[bytes], str]:
 
 
 def _joined(candidates: Sequence[str], halves: set[str], base: Tokenizer) -> list[str]:
-    """Returns the pieces that can be joined from what the base makes of them, each after its parts."""
+    """Returns the candidates that can be joined from pieces of the base, each after its parts."""
     given = {*candidates, *halves}
     ready: dict[str, bool] = {}
 

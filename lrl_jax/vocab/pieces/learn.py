@@ -1,4 +1,4 @@
-"""Learns BPE vocabularies from raw text: a whole one, or apart for a language a base lacks.
+"""Learns BPE vocabularies from raw text: a whole one, or pieces of a language that a base lacks.
 
     base = train(lines, size=8000, coverage=0.9995)
     new = pieces(lines, 4000, scripts=("Hang",), coverage=0.9995, base=base)
@@ -31,8 +31,7 @@ COUNTS = 1 << 30  # it counts pairs in 32 bits; the counts of larger corpora are
 
 
 def train(texts: Iterable[str], size: int, coverage: float) -> Tokenizer:
-    """Returns a whole tokenizer as Llama 2's is made: BPE, byte fallback, digits apart, nothing
-    normalised.
+    """Trains a whole tokenizer as Llama 2's: BPE, byte fallback, digits apart, nothing normalised.
 
     Args:
       texts: one text a line.
@@ -56,7 +55,7 @@ def train(texts: Iterable[str], size: int, coverage: float) -> Tokenizer:
 def pieces(
     texts: Iterable[str], count: int, scripts: Sequence[str], coverage: float, base: Tokenizer
 ) -> list[str]:
-    """Returns pieces of a vocabulary learnt apart that `base` lacks, best first (arXiv 2406.14670).
+    """Learns a separate vocabulary and returns its pieces that `base` lacks (arXiv 2406.14670).
 
     What is not written in `scripts` is put aside before learning, so it takes no merges; every
     beginning of the list can be built from `base` and itself, so it may be cut anywhere. Some
@@ -79,8 +78,7 @@ def pieces(
 
 
 def fits(surface: bytes, scripts: tuple[str, ...]) -> bool:
-    """Tells whether a piece may be kept: short, in the scripts, or a part of one of their
-    characters.
+    """Tells whether a piece may be kept: short, in the scripts, or part of one of their characters.
 
     Only words in the scripts are learnt from, so half a character is half of one of theirs.
     """
@@ -92,7 +90,7 @@ def fits(surface: bytes, scripts: tuple[str, ...]) -> bool:
 
 
 def merges(words: Mapping[str, int], count: int, min_count: int) -> list[tuple[str, str]]:
-    """Returns the first `count` merges BPE learns of the words, in order, by the Rust trainer.
+    """Learns the first `count` BPE merges of the words, in order, with the Rust trainer.
 
     Args:
       words: how often each occurs, none with a white space in it; letters are its characters.

@@ -66,7 +66,7 @@ class Proof:
       base_moved: texts of the base language whose ids changed.
       base_pieces: base pieces whose id, kind or score changed.
       unreachable: new pieces whose own text is split into other pieces.
-      silent: new pieces never emitted on the new text; some of them others are merged from.
+      silent: new pieces never emitted on the new text; some are needed to merge others from.
       new_pieces: how many pieces were added.
       utilisation: share of them emitted on the new text.
       base_texts, new_texts: how many texts were read, the adversarial ones left out.
@@ -103,7 +103,7 @@ class Proof:
 
     @property
     def summary(self) -> str:
-        """Returns one line a broken promise, with its first example; one line when all hold."""
+        """Returns a line for each broken promise, with an example; one line when all hold."""
         if self.ok:
             return (
                 f"proved on {self.base_texts} base and {self.new_texts} new texts: "

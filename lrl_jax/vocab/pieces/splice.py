@@ -3,8 +3,8 @@
     new = prune(base, pieces, lines, min_count=2)
     extended, plan = splice(base, new)
 
-New pieces rank below every base piece: a word is first what the base makes of it, then new pieces
-join what stands side by side, the best ranked first. Text of the base language keeps its ids.
+New pieces rank below every base piece: the base spells a word first, then new pieces join
+neighbours, the best ranked first. Text of the base language keeps its ids.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ NOTHING: frozenset[str] = frozenset()  # one for all words no new piece touches
 
 @dataclasses.dataclass(frozen=True)
 class Splice:
-    """Holds how a new vocabulary relates to the old one it extends.
+    """Describes how a new vocabulary relates to the old one it extends.
 
     Attributes:
       kept: new id -> old id, for pieces both have.
@@ -159,12 +159,12 @@ def prune(
 
 
 class Joins:
-    """Words as an extended tokenizer joins them, kept up to date while pieces are taken away.
+    """Keeps words joined as an extended tokenizer joins them, while pieces are taken away.
 
     Attributes:
       base: what the base makes of each word.
       joined: what the extended tokenizer makes of it.
-      met: the new pieces that came to be on the way, the joined ones among them.
+      met: the new pieces that were formed on the way, those in `joined` among them.
       count: new piece -> how often it is in `joined`, each word as often as it occurs.
     """
 
@@ -178,11 +178,13 @@ class Joins:
             self._join(i)
 
     def built(self, i: int, base_pieces: set[str]) -> bool:
-        """Tells whether all of word `i` has ids; a character without one would be bytes first."""
+        """Tells whether all of word `i` has ids; a character without an id would be spelled in
+        bytes.
+        """
         return all(piece in base_pieces or piece in self._ranks for piece in self.base[i])
 
     def drop(self, gone: Iterable[str]) -> None:
-        """Joins the words anew that met these pieces; the ranks must have lost them already."""
+        """Joins words that met the dropped pieces again; the ranks must have lost them before."""
         words = set().union(*(self._words.pop(piece, ()) for piece in gone))
         for i in words:
             for piece in self.joined[i]:
@@ -198,8 +200,7 @@ class Joins:
 
 
 def join(parts: Sequence[str], ranks: Mapping[str, int]) -> tuple[list[str], frozenset[str]]:
-    """Returns what new pieces make of a word the base has cut into `parts`; and those met on the
-    way.
+    """Joins with new pieces a word the base has cut into `parts`; returns all pieces formed, too.
 
     >>> got, met = join(["a", "b", "c", "d"], {"ab": 0, "cd": 1, "abcd": 2, "bc": 3})
     >>> got, sorted(met)

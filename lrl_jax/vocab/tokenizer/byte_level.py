@@ -1,4 +1,4 @@
-"""The byte-level BPE family: tokenizer.json as Llama 3, Qwen, Mistral's Tekken and GPT-2 have it.
+"""Reads, extends and writes byte-level BPE: tokenizer.json of Llama 3, Qwen, Tekken and GPT-2.
 
 Text is cut into words by a pattern, and a word is bytes, each written as one character (a space is
 `Ġ`). The first join of the merge list applies first, so joins appended to the list act only where
@@ -26,7 +26,7 @@ BPE = ("dropout", "unk_token", "fuse_unk", "byte_fallback", "ignore_merges")
 
 
 class ByteLevelCodec:
-    """Text to ids by the `tokenizers` library; special tokens in text are read as text.
+    """Encodes text by the `tokenizers` library; special tokens in text are read as text.
 
     Args:
       form: the content of a tokenizer.json that has been inspected.
@@ -51,7 +51,7 @@ class ByteLevelCodec:
 
 # ---------------------------------------------------------------------------- reading
 def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
-    """Returns a tokenizer of `tokenizer.json`; tokenizer_config.json names its bos, eos and pad.
+    """Makes a tokenizer of `tokenizer.json`; tokenizer_config.json names its bos, eos and pad.
 
     A tokenizer without a bos (Qwen) gets its eos, which ends one document and so opens the next.
 
@@ -97,7 +97,7 @@ def _ids(tree: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _config(files: Mapping[str, bytes], where: str) -> dict[str, Any] | None:
-    """Returns tokenizer_config.json over special_tokens_map.json; None without either."""
+    """Returns tokenizer_config.json merged over special_tokens_map.json; None without either."""
     merged: dict[str, Any] = {}
     there = [name for name in reversed(EXTRAS) if name in files and name.endswith(".json")]
     for name in there:
@@ -120,7 +120,7 @@ def _tree(data: bytes) -> dict[str, Any]:
 
 
 def tree_of(tokenizer: Tokenizer) -> Mapping[str, Any]:
-    """Returns the tokenizer's tokenizer.json, read."""
+    """Returns the parsed content of the tokenizer's tokenizer.json."""
     return _tree(tokenizer.files[JSON])
 
 
@@ -131,7 +131,7 @@ def _fast(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
 
 # ---------------------------------------------------------------------------- words and pieces
 def words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-    """Returns what the tokenizer's own normaliser and pre-tokenizer make of text, in the byte
+    """Counts words as the tokenizer's own normaliser and pre-tokenizer make them, in the byte
     alphabet.
     """
     cut, normalise = _fast(tokenizer).pre_tokenizer, normal(tokenizer)
@@ -148,7 +148,7 @@ def spell(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
 
 
 def segments(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[str]]:
-    """Returns the same as pieces; every byte has one."""
+    """Returns the pieces that spell each word; every byte has a piece."""
     names = pieces(tokenizer)
     return [[names[i] for i in ids] for ids in spell(tokenizer, words)]
 
@@ -175,7 +175,7 @@ def surface(piece: str) -> bytes:
 
 
 def written(surface: bytes) -> str:
-    """Returns bytes as pieces and words write them.
+    """Writes bytes in the alphabet of pieces and words.
 
     >>> written(" né".encode())
     'ĠnÃ©'
@@ -185,7 +185,7 @@ def written(surface: bytes) -> str:
 
 
 def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
-    """Returns what should come back of a text: itself, or what the normaliser makes of it (Qwen:
+    """Returns what decoding should give for a text: the text, or its normalised form (Qwen:
 
     NFC).
     """
@@ -301,7 +301,9 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
 
 
 def forms(folder: epath.PathLike) -> dict[str, Codec]:
-    """Returns tokenizer.json as transformers reads it, and tokenizer.tiktoken if there is one."""
+    """Returns codecs of tokenizer.json as transformers reads it, and of tokenizer.tiktoken if
+    present.
+    """
     codecs: dict[str, Codec] = {JSON: AutoCodec(folder)}
     if (epath.Path(folder) / ranks.RANKS).exists():
         codecs[ranks.RANKS] = ranks.read(folder)

@@ -1,4 +1,4 @@
-"""Looks a tokenizer.json over before a library reads it: it may come from anyone.
+"""Checks a tokenizer.json before a library reads it: it may come from anyone.
 
     tree = inspect(data, "their/tokenizer.json")
 
@@ -55,7 +55,7 @@ def alphabet() -> dict[int, str]:
 
 
 def inspect(data: bytes, where: str) -> dict[str, Any]:
-    """Returns the content of a byte-level BPE tokenizer.json, found fit to use.
+    """Reads a byte-level BPE tokenizer.json and checks that it is fit to use.
 
     Raises:
       ValueError: anything else; the message names `where`, what was got and what to do.
@@ -193,7 +193,7 @@ def _in_bytes(tree: Mapping[str, Any]) -> None:
 
 
 def _leaves(node: Any) -> list[dict[str, Any]]:
-    """Returns the parts of a pre-tokenizer, normaliser or decoder, those of sequences in its place."""
+    """Returns the parts of a pre-tokenizer, normaliser or decoder, sequences flattened."""
     if node is None:
         return []
     if not isinstance(node, dict) or not isinstance(node.get("type"), str):
@@ -255,9 +255,7 @@ def _patterns(node: Any) -> Iterator[str]:
 
 
 def _slow(patterns: list[str]) -> Iterator[str]:
-    """Yields long runs of what patterns may repeat, with and without an end that makes them try
-    again.
-    """
+    """Yields long runs of what patterns may repeat, some with an end that makes them backtrack."""
     letters = dict.fromkeys("aA1 \n'-._\u00e9\u0301\uac00\u0915" + "".join(patterns))
     words = dict.fromkeys(word for p in patterns for word in re.findall(r"[^\W_]{2,}", p))
     runs = [run for c in [*letters][:TRIED] for run in (c, c + "a", c + " ", c + "1")]
@@ -271,7 +269,7 @@ def _slow(patterns: list[str]) -> Iterator[str]:
 def named(
     tree: Mapping[str, Any], config: Mapping[str, Any] | None, where: str
 ) -> tuple[str, str, str]:
-    """Returns the names of bos, eos and pad; eos stands for those a tokenizer does not have.
+    """Returns the names of bos, eos and pad; eos replaces those that a tokenizer lacks.
 
     Args:
       config: tokenizer_config.json; without one, names that are well known are looked for.

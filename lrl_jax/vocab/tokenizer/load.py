@@ -23,7 +23,7 @@ from lrl_jax.vocab.tokenizer.types import (
 
 
 def family(tokenizer: Tokenizer) -> TokenizerFamily:
-    """Returns the module that knows tokenizers of this kind."""
+    """Returns the module that handles tokenizers of this kind."""
     return _module(tokenizer.family)
 
 
@@ -42,7 +42,7 @@ def present(folder: epath.Path) -> bool:
 
 
 def read(path: epath.PathLike) -> dict[str, bytes]:
-    """Returns the files of the tokenizer that `path` (a file, or a folder with others) names."""
+    """Reads the files of the tokenizer that `path` (a file, or a folder with others) names."""
     path = epath.Path(path)
     if not path.is_dir():
         if not path.exists():
@@ -59,7 +59,7 @@ def read(path: epath.PathLike) -> dict[str, bytes]:
 
 
 def from_files(files: Mapping[str, bytes], where: str = "tokenizer") -> Tokenizer:
-    """Returns a tokenizer of its files by name; `where` names them in errors.
+    """Makes a tokenizer of its files by name; `where` names them in errors.
 
     A `tokenizer.model` in tiktoken's form, as Llama 3 has, is passed over for tokenizer.json.
     """
@@ -70,12 +70,14 @@ def from_files(files: Mapping[str, bytes], where: str = "tokenizer") -> Tokenize
 
 
 def from_bytes(model: bytes, where: str = "tokenizer model") -> Tokenizer:
-    """Returns a tokenizer of the bytes of a SentencePiece `.model` file."""
+    """Makes a tokenizer of the bytes of a SentencePiece `.model` file."""
     return from_files({MODEL: model}, where)
 
 
 def share_cores(threads: int) -> None:
-    """Lets a call take so many threads, in a process that is one of many; before the first call."""
+    """Limits how many threads a call uses, for one process among many; call it before the first
+    call.
+    """
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizers library
     SentencePieceCodec.threads = threads
 

@@ -1,4 +1,4 @@
-"""Texts of many megabytes as ids, in bounded memory, with the ids of the whole.
+"""Encodes texts of many megabytes in bounded memory, with the same ids as the whole text.
 
 A tokenizer takes some hundred bytes for every character it is given at once. So a long text is
 given to it in stretches, cut between two characters over which nothing reaches: no piece of a
@@ -45,7 +45,7 @@ def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
 
 
 def stretches(text: str, ends: Ends, size: int) -> Iterator[str]:
-    """Yields the text in stretches of `size` characters and a few more.
+    """Cuts the text into stretches of `size` characters and a few more.
 
     >>> [*stretches("ab ab ab", lambda left, right: right == " ", size=1)]
     ['ab', ' ab', ' ab']
@@ -61,7 +61,7 @@ def stretches(text: str, ends: Ends, size: int) -> Iterator[str]:
 
 # ---------------------------------------------------------------------------- SentencePiece
 def _normal(tokenizer: Tokenizer, text: str) -> str:
-    """Returns the text as its pieces spell it: spaces as their mark, the dummy prefix in front."""
+    """Returns the text as pieces spell it: spaces as marks, the dummy prefix in front."""
     proto = proto_of(tokenizer)
     spec = proto.normalizer_spec
     own = any(piece.type == Piece.Type.USER_DEFINED for piece in proto.pieces)
@@ -74,7 +74,7 @@ def _normal(tokenizer: Tokenizer, text: str) -> str:
 
 @functools.lru_cache(maxsize=2)
 def _bare(model: bytes) -> tuple[Codec, Ends]:
-    """Returns the tokenizer without its normaliser, and where text it has gone through can be cut."""
+    """Returns a codec without the normaliser, and where text already normalised may be cut."""
     proto = parse(model)
     side_by_side = {pair for p in proto.pieces for pair in itertools.pairwise(p.piece)}
     base_pieces = {piece.piece for piece in proto.pieces}
@@ -97,7 +97,7 @@ def _bare(model: bytes) -> tuple[Codec, Ends]:
 # ---------------------------------------------------------------------------- byte-level BPE
 @functools.lru_cache(maxsize=2)
 def _word_ends(form: bytes) -> Ends:
-    """Returns after a letter, before a space or a stop: every well-known pattern ends a word there."""
+    """Returns cuts after a letter, before space or stop: well-known patterns end words there."""
     tree = json.loads(form)
     written = re.findall(r'"Regex": ("(?:[^"\\]|\\.)*")', json.dumps(tree.get("pre_tokenizer")))
     added = "".join(f"{token['content']}\0" for token in added_tokens(tree))

@@ -32,7 +32,7 @@ PART = re.compile(r"\\[pP]\{[^}]*\}|\\.|\[\^?\]?|\]|.", re.DOTALL)
 
 
 def keeping_marks(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns `mark_aware` for the content of a tokenizer.json; only its pre-tokenizer changes.
+    """Makes the content of a tokenizer.json mark-aware; only its pre-tokenizer changes.
 
     GPT-2's pattern, which ByteLevel has built in, is written out so that it can change.
     """

@@ -1,4 +1,4 @@
-"""The tiktoken form of a byte-level tokenizer: a line a piece, its bytes in base64 and its rank.
+"""Reads and writes the tiktoken form: on each line, a piece's bytes in base64 and its rank.
 
 tiktoken joins two parts when their bytes together are a piece, the lowest rank first, where
 tokenizer.json lists the joins. Both come to the same only for some tokenizers; `lines` knows which.
@@ -22,7 +22,7 @@ NORMALISERS = {None: None, "NFC": tokenizers.normalizers.NFC}
 
 
 class TiktokenCodec:
-    """Text to ids by tiktoken; control tokens in text are read as text.
+    """Encodes text by tiktoken; control tokens in text are read as text.
 
     Args:
       ranks: the content of tokenizer.tiktoken.
@@ -57,14 +57,13 @@ class TiktokenCodec:
 
 
 def read(folder: epath.PathLike) -> TiktokenCodec:
-    """Returns the tiktoken form in a folder, which holds tokenizer.json beside it."""
+    """Reads the tiktoken form in a folder, which holds tokenizer.json beside it."""
     folder = epath.Path(folder)
     return TiktokenCodec((folder / RANKS).read_bytes(), json.loads((folder / JSON).read_bytes()))
 
 
 def lines(tree: Mapping[str, Any]) -> bytes | None:
-    """Returns an inspected tokenizer.json as ranks; None where tiktoken would not give the same
-    ids.
+    """Returns an inspected tokenizer.json as ranks; None where tiktoken would give other ids.
 
     It does when the joins stand in the order of the ids they give, and every piece is what its
     own bytes come to, or is taken whole (`ignore_merges`) with all its splits among the joins:
@@ -89,7 +88,7 @@ def mergeable(tree: Mapping[str, Any]) -> dict[str, int]:
 
 
 def splits(piece: str, pieces: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Returns every way to join a piece from two known ones.
+    """Returns every way to join a piece from two pieces of the vocabulary.
 
     Where two splits overlap in a text, tiktoken takes the left one. The order here does so too: a
     split whose right part opens the piece again stands first, then longer left parts.
@@ -129,8 +128,8 @@ def _pattern(tree: Mapping[str, Any]) -> str | None:
 
 
 def _plain(tree: Mapping[str, Any]) -> bool:
-    """Tells whether tokens that stand whole in text do so without conditions, and how text is
-    normal.
+    """Tells whether tokens that stay whole in text do so unconditionally, and normalisation is
+    known.
     """
     whole = [t for t in added_tokens(tree) if not t["special"]]
     names = [token["content"] for token in whole]

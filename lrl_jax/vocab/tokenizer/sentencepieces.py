@@ -1,4 +1,4 @@
-"""The SentencePiece BPE family: Llama 1 and 2, Mistral v1, and what `learn.train` makes.
+"""Reads, extends and writes SentencePiece BPE: Llama 1 and 2, Mistral v1, `learn.train`.
 
 SentencePiece joins the best scored pair first, so pieces scored below every base piece act only
 where the base has nothing left to join. The `tokenizers` library joins by rank instead: `fast_form`
@@ -43,8 +43,7 @@ CONTROLS = (Piece.Type.CONTROL, Piece.Type.UNKNOWN)
 
 # ---------------------------------------------------------------------------- reading
 def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
-    """Returns a tokenizer of `tokenizer.model`; tokens that only tokenizer.json has become its
-    pieces.
+    """Makes a tokenizer of `tokenizer.model`; tokens only in tokenizer.json become its pieces.
 
     Raises:
       ValueError: a model that is damaged, has no bos or eos, or disagrees with its tokenizer.json.
@@ -104,7 +103,7 @@ def proto_of(tokenizer: Tokenizer) -> Any:
 
 
 def _with_added(files: Mapping[str, bytes], where: str) -> bytes:
-    """Returns the model, with the tokens that people add to tokenizer.json alone (`<|im_start|>`)."""
+    """Returns the model with tokens that only tokenizer.json has (`<|im_start|>`) added."""
     model = files[MODEL]
     if JSON not in files or not_a_tokenizer(model):
         return model
@@ -139,7 +138,7 @@ def _with_added(files: Mapping[str, bytes], where: str) -> bytes:
 
 # ---------------------------------------------------------------------------- words and pieces
 def words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-    """Returns words with the space before them: no merge reaches over a space."""
+    """Counts words with the space before them: no merge reaches over a space."""
     del tokenizer
     return Counter(SPACE + word for text in texts for word in text.split(" ") if word)
 
@@ -151,7 +150,7 @@ def spell(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
 
 
 def segments(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[str]]:
-    """Returns the same as pieces; a character without a piece stands for itself, not as bytes."""
+    """Returns the pieces that spell each word; a character without a piece stays, not as bytes."""
     proto = _without_prefix(tokenizer)
     proto.trainer_spec.byte_fallback = False
     for piece in proto.pieces:
@@ -177,9 +176,7 @@ def surface(piece: str) -> bytes:
 
 
 def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
-    """Returns what should come back of a text: the space mark as a space, or what the normaliser
-    makes.
-    """
+    """Returns what decoding should give for a text: marks as spaces, or the normalised form."""
     spec = proto_of(tokenizer).normalizer_spec
     if not (spec.precompiled_charsmap or spec.remove_extra_whitespaces):
         return lambda text: text.replace(SPACE, " ")
@@ -212,7 +209,7 @@ def extend(tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
 
 
 def altered(base: Tokenizer, new: Tokenizer) -> list[str]:
-    """Returns base pieces whose id, kind or score is another; `(normaliser)` when that is."""
+    """Returns base pieces whose id, kind or score changed; `(normaliser)` when that changed."""
     old, now = proto_of(base), proto_of(new)
     same = zip(old.pieces, now.pieces, strict=False)
     changed = [a.piece for a, b in same if (a.piece, a.type, a.score) != (b.piece, b.type, b.score)]
@@ -275,14 +272,12 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
 
 
 def forms(folder: epath.PathLike) -> dict[str, Codec]:
-    """Returns the JSON form, as transformers reads it."""
+    """Returns the codec of the JSON form, as transformers reads it."""
     return {JSON: AutoCodec(folder)}
 
 
 def fast_form(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
-    """Returns the same tokenizer for the `tokenizers` library, which merges by rank instead of
-    score.
-    """
+    """Converts the tokenizer for the `tokenizers` library, which merges by rank, not score."""
     proto = _bpe(tokenizer.files[MODEL])
     spec = proto.normalizer_spec
     space = SPACE if spec.escape_whitespaces else " "

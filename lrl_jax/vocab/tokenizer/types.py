@@ -22,7 +22,7 @@ MAX_BYTES = 1 << 28  # the largest published tokenizers are some tens of MB
 
 
 class Codec(Protocol):
-    """Describes what turns text to ids and back; it can be sent to another process."""
+    """Turns text to ids and back; it can be sent to another process."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]: ...
@@ -30,7 +30,7 @@ class Codec(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """Holds text to ids and back.
+    """Turns text to ids and back, and holds its files.
 
     Attributes:
       pad_id: the model's padding piece, or eos when it has none; padding is never trained on.
@@ -55,7 +55,7 @@ class Tokenizer:
         return self.codec.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns `encode` of each text, on several threads."""
+        """Encodes each text, on several threads."""
         return self.codec.encode_batch(list(texts))
 
     def control(self, name: str) -> int:
@@ -85,19 +85,18 @@ class Tokenizer:
 
 
 class TokenizerFamily(Protocol):
-    """Describes what is known of a kind of tokenizer.
-
-    Words and pieces are strings as it writes them.
+    """Describes the functions of a module that handles one kind of tokenizer, in that kind's
+    spelling.
     """
 
     FORMS: tuple[str, ...]  # the files `write` leaves, those that define the tokenizer first
 
     def from_files(self, files: Mapping[str, bytes], where: str) -> Tokenizer:
-        """Returns a tokenizer of its files; `where` names them in errors."""
+        """Makes a tokenizer of its files; `where` names them in errors."""
         ...
 
     def words(self, tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-        """Returns stretches of text that no merge reaches over, and how often each occurs."""
+        """Counts the stretches of text that no merge reaches over."""
         ...
 
     def spell(self, tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
@@ -105,7 +104,7 @@ class TokenizerFamily(Protocol):
         ...
 
     def segments(self, tokenizer: Tokenizer, words: Sequence[str]) -> list[list[str]]:
-        """Returns the same as pieces; a character without a piece stands for itself."""
+        """Returns the pieces that spell each word; a character without a piece stays itself."""
         ...
 
     def pieces(self, tokenizer: Tokenizer) -> list[str]:
@@ -117,19 +116,19 @@ class TokenizerFamily(Protocol):
         ...
 
     def normal(self, tokenizer: Tokenizer) -> Callable[[str], str]:
-        """Returns what should come back of a text: itself, or what the normaliser makes of it."""
+        """Returns what decoding should give for a text: the text, or its normalised form."""
         ...
 
     def extend(self, tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
-        """Returns new pieces after all old ids, ranked in their order below every base merge."""
+        """Appends new pieces after all old ids, ranked in their order below every base merge."""
         ...
 
     def altered(self, base: Tokenizer, new: Tokenizer) -> list[str]:
-        """Returns base pieces that are something else in `new`, and settings that are, in brackets."""
+        """Returns base pieces that changed in `new`, and settings that changed, in brackets."""
         ...
 
     def write(self, tokenizer: Tokenizer, folder: epath.PathLike) -> None:
-        """Every form, for transformers and others, into a local folder."""
+        """Writes every form, for transformers and others, into a local folder."""
         ...
 
     def forms(self, folder: epath.PathLike) -> dict[str, Codec]:
@@ -138,17 +137,17 @@ class TokenizerFamily(Protocol):
 
 
 def fingerprint(*parts: bytes) -> str:
-    """Returns what names a tokenizer in manifests and splices: SHA-256 of what defines it."""
+    """Returns the name of a tokenizer in manifests and splices: SHA-256 of what defines it."""
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def is_tiktoken(data: bytes) -> bool:
-    """Tells whether these are lines of a piece in base64 and its rank."""
+    """Tells whether the data are lines of a piece in base64 and its rank."""
     return bool(re.match(rb"[A-Za-z0-9+/]+=* \d+\r?\n", data))
 
 
 def not_a_tokenizer(data: bytes) -> str:
-    """Returns what a file looks like instead; '' when nothing is recognised."""
+    """Describes what a file looks like instead; '' when nothing is recognised."""
     if not data:
         return "is empty"
     if data.startswith(LFS_POINTER):
