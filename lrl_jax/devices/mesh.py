@@ -236,7 +236,7 @@ NAMES = {
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Returns rows over slices, data and fsdp, for arrays [B, ...]."""
+    """Returns the sharding of batches [B, ...]: rows over slices, data and fsdp."""
     return NamedSharding(mesh, P(sharding.BATCH))
 
 

@@ -100,7 +100,7 @@ def random_normal(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) ->
 
 
 def matched_normal(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns rows drawn from a normal with the mean and deviation of each old column (WECHSEL)."""
+    """Draws rows from a normal with the mean and deviation of each old column (WECHSEL)."""
     return _drawn(old_VD, len(clues.added), rng)
 
 

@@ -56,8 +56,7 @@ def focus(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndar
 
 
 def clp(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns every old token the helper has, weighted by cosine / sum of cosines (CLP,
-    2301.09626).
+    """Weighs every old token the helper has by cosine / sum of cosines (CLP, 2301.09626).
 
     The sum over old tokens is taken before the cosine, which is linear: no matrix of cosines.
     A token the helper has not, or one that is on average at right angles to all, is the mean of
@@ -137,7 +136,7 @@ def _sparsemax_rows(cosine_BM: np.ndarray) -> np.ndarray:
 
 
 def _nearest(cosine_BM: np.ndarray, count: int) -> np.ndarray:
-    """Returns which are the `count` largest of each row; of equal ones those with lower ids."""
+    """Returns the ids of the `count` largest of each row; of equal ones, the lower ids."""
     least_B1 = -np.partition(-cosine_BM, count - 1, axis=1)[:, count - 1 : count]
     above_BM, equal_BM = cosine_BM > least_B1, cosine_BM == least_B1
     room_B1 = count - above_BM.sum(1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Every way to start the rows of new tokens, by the name a recipe gives it.
+"""Lists every way to start the rows of new tokens, by the name a recipe gives it.
 
 new_WD = grow("subword_mean", old_VD, Clues(splice), np.random.default_rng(0))
 """

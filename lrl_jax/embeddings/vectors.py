@@ -222,6 +222,6 @@ def _encoded(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[tuple[np.nd
 
 
 def _nonzero(ids: np.ndarray, rows_NE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns only rows that point somewhere: a cosine with nothing is no number."""
+    """Keeps only rows that are not zero: the cosine with a zero row is not a number."""
     good_N = np.linalg.norm(rows_NE, axis=1) > 0
     return ids[good_N], rows_NE[good_N]

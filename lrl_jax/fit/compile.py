@@ -42,7 +42,7 @@ BAND = (1.0, 1.25)
 
 
 class TooLargeError(ValueError):
-    """Raised for a step that does not fit; `needed` and `available` are bytes a chip."""
+    """Reports a step that does not fit; `needed` and `available` are bytes a chip."""
 
     def __init__(self, needed: float, available: float, what: str):
         super().__init__(f"{what} needs {needed / GIB:.2f} GiB a chip of {available / GIB:.2f} GiB")

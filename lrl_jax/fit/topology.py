@@ -79,7 +79,7 @@ class Machine:
 
 
 def names() -> list[str]:
-    """Returns every machine of one slice."""
+    """Returns the names of all machines of one slice."""
     out = []
     for kind in chips.CHIPS:
         out += [f"{kind}-{count}" for count in _sizes(kind)]

@@ -30,7 +30,7 @@ class Cache:
 
     @property
     def length(self) -> int:
-        """Returns how many tokens a row may become."""
+        """Returns how many tokens a row can hold."""
         return self.k_LBSKH.shape[2]
 
     def write(self, l, positions_BT, k_BTKH, v_BTKH) -> "Cache":

@@ -44,7 +44,7 @@ class Blocks:
 
     @property
     def multiple(self) -> int:
-        """Returns what a row must be a multiple of."""
+        """Returns the number that a row's length must be a multiple of."""
         return max(self.q, self.kv, self.backward_q, self.backward_kv)
 
 

@@ -33,7 +33,7 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """Returns what an adapter's product is multiplied by."""
+        """Returns the factor that an adapter's product is multiplied by."""
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
 

@@ -97,7 +97,7 @@ def blocks(size: int) -> int:
 
 
 def scale_name(name: str, kind: Kind) -> str:
-    """Returns where the scales of a weight lie.
+    """Returns the name under which a weight's scales are stored.
 
     >>> scale_name("layers/q_DNH", "int8"), scale_name("layers/down_FD", "nf4")
     ('layers/q_scale_NH', 'layers/down_scale_fD')
@@ -115,14 +115,16 @@ def is_scale(name: str) -> bool:
 
 @functools.lru_cache
 def _coder(scale: str, kind: Kind, *places: jax.sharding.Sharding):
-    """Codes a stacked weight layer by layer: what that needs beside it is small."""
+    """Returns a function that encodes a stacked weight layer by layer, to need little memory beside
+    it.
+    """
     code = functools.partial(encode, scale_letters=scale.rpartition("_")[2], kind=kind)
     return jax.jit(lambda w: jax.lax.map(code, w), out_shardings=places)
 
 
 # ---------------------------------------------------------------------------- one layer
 def encode(w: jax.Array, scale_letters: str, kind: Kind) -> tuple[jax.Array, jax.Array]:
-    """Codes in the shape of one layer's weight, and its scales.
+    """Encodes one layer's weight: returns codes in its shape, and its scales.
 
     >>> codes, scale = encode(jnp.array([[0.5, -2.0], [1.0, 0.0]]), "F", "int8")
     >>> codes.tolist(), (scale * 127).tolist()

@@ -11,7 +11,7 @@ Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload"
 
 
 def _keep(*names: str) -> Callable[..., Any]:
-    """Attention's own residuals are always kept: they are small, and costly to redo."""
+    """Returns a policy that keeps attention's own residuals: they are small, and costly to redo."""
     return jax.checkpoint_policies.save_only_these_names(attention.RESIDUALS, *names)
 
 

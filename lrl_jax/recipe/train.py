@@ -164,7 +164,7 @@ class Train(Section):
       frozen_dtype: how weights that no stage trains are stored.
       ema: decay of a running average of what learns, beside it; 0: none is kept.
       remat: what a layer keeps for its backward pass, from least memory to most; `offload` keeps
-        it in the host's memory; `auto` is the most that fits, found by compiling.
+        it in the host's memory; `auto` compiles the step to find the most that fits.
       unroll: layers in a step of the scan; small models train faster with all of them.
       loss_blocks: vocabulary blocks of the loss; more hold less of the logits at a time.
       z_loss: weight of the squared log of the softmax's normaliser (PaLM, arXiv 2204.02311).

@@ -99,7 +99,7 @@ def line(goodput: Goodput) -> str:
 
 
 def left_behind(events: Sequence[Json], records: Sequence[Json], done: int) -> dict[str, float]:
-    """Returns what a start says of the steps after `done` that the process before it had made."""
+    """Returns what a start event says of the steps after `done` that the previous process made."""
     steps = [record for record in records if record["step"] > done]
     seconds = sum(record.get("seconds") or 0.0 for record in steps)
     stopped = events[-1]["step"] if events and events[-1]["event"] == "stop" else done

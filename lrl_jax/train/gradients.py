@@ -99,7 +99,7 @@ def narrowed(cfg: llama.LlamaConfig, params: Params) -> Params:
 
 
 def _summed(compute, trained: Params, batch: Batch, weights_BT, parts: int, placing):
-    """Sums value, mean loss and gradients over a batch's parts; returns each row's loss too."""
+    """Adds up value, mean loss and gradients over a batch's parts; returns each row's loss too."""
 
     def step(carry, microbatch):
         rows, weights_BT = microbatch

@@ -41,7 +41,7 @@ Evaluator = Callable[[Params, int], Mapping[str, float]]
 
 
 class Preempted(Exception):  # noqa: N818 (nothing went wrong)
-    """Raised when the run was asked to stop and has saved; the command line exits 75, to be run
+    """Reports that the run was asked to stop and has saved; the command line exits 75, to be run
     again.
     """
 
@@ -53,7 +53,7 @@ class Preempted(Exception):  # noqa: N818 (nothing went wrong)
 
 
 class DivergedError(RuntimeError):
-    """Raised when too many steps in a row gave no finite loss or gradient."""
+    """Reports that too many steps in a row gave no finite loss or gradient."""
 
 
 class BatchStream(Protocol):

@@ -238,7 +238,7 @@ def _unfit(surface: bytes, scripts: tuple[str, ...], normal: Callable[[str], str
 
 
 def _writer(base: Tokenizer) -> Callable[[bytes], str]:
-    """Returns how the base writes text as a piece."""
+    """Returns a function that writes text as a piece of the base."""
     if base.family == "sentencepiece":
         return lambda surface: surface.decode(errors="replace").replace(" ", SPACE)
     return byte_level.written

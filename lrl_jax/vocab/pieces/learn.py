@@ -114,9 +114,7 @@ def _sentencepiece(
     coverage: float,
     base: Tokenizer,
 ) -> list[str]:
-    """Returns what a SentencePiece vocabulary has and the base has not: characters first, then by
-    rank.
-    """
+    """Learns SentencePiece pieces that the base lacks: characters first, then by rank."""
     base_pieces = set(family(base).pieces(base))
     counts: Counter[str] = Counter()
     for word, n in words.items():
@@ -151,9 +149,7 @@ def _byte_level(
     coverage: float,
     base: Tokenizer,
 ) -> list[str]:
-    """Returns what a byte-level vocabulary has and the base has not, by rank; bytes cover
-    everything.
-    """
+    """Learns byte-level pieces that the base lacks, by rank; bytes cover every character."""
     del coverage
     tokenizer_family = family(base)
     counts: Counter[str] = Counter()

@@ -185,9 +185,8 @@ def written(surface: bytes) -> str:
 
 
 def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
-    """Returns what decoding should give for a text: the text, or its normalised form (Qwen:
-
-    NFC).
+    """Returns a function from a text to what decoding should give: the text, or (Qwen) its NFC
+    form.
     """
     normaliser = _fast(tokenizer).normalizer
     return normaliser.normalize_str if normaliser is not None else lambda text: text

@@ -38,7 +38,7 @@ def mark_aware(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def floor(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
-    """Pre-tokens for each word between spaces: no number of merges gives fewer tokens a word.
+    """Counts pre-tokens for each word between spaces: no merges give fewer tokens a word.
 
     Raises:
       ValueError: text without words.

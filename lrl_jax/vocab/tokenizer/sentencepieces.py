@@ -176,7 +176,7 @@ def surface(piece: str) -> bytes:
 
 
 def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
-    """Returns what decoding should give for a text: marks as spaces, or the normalised form."""
+    """Returns a function from a text to what decoding should give: space marks become spaces."""
     spec = proto_of(tokenizer).normalizer_spec
     if not (spec.precompiled_charsmap or spec.remove_extra_whitespaces):
         return lambda text: text.replace(SPACE, " ")

@@ -116,7 +116,7 @@ class TokenizerFamily(Protocol):
         ...
 
     def normal(self, tokenizer: Tokenizer) -> Callable[[str], str]:
-        """Returns what decoding should give for a text: the text, or its normalised form."""
+        """Returns a function from a text to what decoding it should give back."""
         ...
 
     def extend(self, tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
