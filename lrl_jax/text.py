@@ -39,14 +39,16 @@ SETTLED = 2_000_000_000  # ns: a file touched later than this before it was hash
 
 
 class DataError(ValueError):
-    """Input data that cannot be used; the message names file and line."""
+    """Reports input data that cannot be used; the message names file and line."""
 
     exit_code = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-    """A record that cannot be used: where it stands (file:line), why, and a word to count it by."""
+    """Describes a record that cannot be used: its place (file:line), why, and a word to count it
+    by.
+    """
 
     where: str
     why: str
@@ -72,7 +74,7 @@ def lines(uri: str) -> Iterator[str]:
 
 
 def read_many(uris: Iterable[str]) -> Iterator[str]:
-    """The lines of several uris, one after another."""
+    """Yields the lines of several uris, one after another."""
     for uri in uris:
         yield from lines(uri)
 
@@ -91,15 +93,15 @@ def numbered(file: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, st
         return
     number = 0
     for block in _blocks(epath.Path(file), start, end):
-        found: Sequence[str | Bad] | None = _decoded(block)
-        if found is None:
-            found = [*_one_by_one(block, file, start, number)]
-        yield from enumerate(found, start=number + 1)
-        number += len(found)
+        block_lines: Sequence[str | Bad] | None = _decoded(block)
+        if block_lines is None:
+            block_lines = [*_one_by_one(block, file, start, number)]
+        yield from enumerate(block_lines, start=number + 1)
+        number += len(block_lines)
 
 
 def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
-    """The lines of one file as bytes with their newline; None in the place of one over LONGEST."""
+    """Yields the lines of one file as bytes with newline; None in place of a line over LONGEST."""
     if file.startswith(SAMPLE):
         yield from (f"{line}\n".encode() for line in _sample(file))
         return
@@ -111,7 +113,7 @@ def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
 
 
 def flaw(line: bytes | None) -> str:
-    """Why a line of `raw` is not text; '' where it is."""
+    """Returns why a line of `raw` is not text; '' where it is."""
     if line is None:
         return f"a line longer than {LONGEST >> 20} MiB; this is not text with a document a line"
     try:
@@ -125,7 +127,7 @@ def flaw(line: bytes | None) -> str:
 
 
 def place(file: str, start: int, number: int) -> str:
-    """file:line of the line `number` of a range that begins at byte `start`.
+    """Returns file:line of the line `number` of a range that begins at byte `start`.
 
     Counts the lines before the range, so ask only for what will be shown.
     """
@@ -134,42 +136,42 @@ def place(file: str, start: int, number: int) -> str:
 
 # ---------------------------------------------------------------------------- files
 def paths(uri: str) -> list[epath.Path]:
-    """The files `uri` names, sorted; a glob matches at least one.
+    """Returns the files `uri` names, sorted; a glob matches at least one.
 
     Raises:
       DataError: nothing there, a folder, or an empty file.
     """
-    found = [epath.Path(uri)]
+    local = [epath.Path(uri)]
     if any(c in uri for c in "*?["):
-        found = [epath.Path(one) for one in matching(uri)]
-        if not found:
+        local = [epath.Path(file) for file in matching(uri)]
+        if not local:
             raise DataError(f"{uri}: no file matches")
-    for one in found:
-        _check(one)
-    return found
+    for file in local:
+        _check(file)
+    return local
 
 
 def matching(uri: str) -> list[str]:
-    """The names that match; `**` stands for any folders below."""
+    """Returns the names that match; `**` stands for any folders below."""
     if "://" not in uri:
-        found = glob.glob(uri, recursive=True)
-        return sorted(one for one in found if "**" not in uri or not os.path.isdir(one))
+        names = glob.glob(uri, recursive=True)
+        return sorted(path for path in names if "**" not in uri or not os.path.isdir(path))
     if "**" in uri:
         raise DataError(f"{uri}: `**` is for local files; name the folders, such as web/*/*.txt")
     parts = uri.split("/")
-    first = next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))
+    first = next(i for i, piece in enumerate(parts) if any(c in piece for c in "*?["))
     below = epath.Path("/".join(parts[:first])).glob("/".join(parts[first:]))
-    return sorted(os.fspath(one) for one in below)
+    return sorted(os.fspath(path) for path in below)
 
 
 def files(uri: str) -> list[str]:
-    """The files `uri` names, or the name of a sample itself."""
+    """Returns the files `uri` names, or the name of a sample itself."""
     return [uri] if uri.startswith(SAMPLE) else [str(path) for path in paths(uri)]
 
 
 @contextlib.contextmanager
 def opened(path: epath.Path) -> Iterator[Any]:
-    """A file's bytes to `read`, unpacked if its suffix says so.
+    """Yields a file's bytes to `read`, unpacked if its suffix says so.
 
     Raises:
       DataError: what is packed is cut short or broken.
@@ -287,11 +289,11 @@ def _remember(file: str, now: tuple[int, ...], sha256: str) -> None:
 
 # ---------------------------------------------------------------------------- blocks of lines
 def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
-    """Blocks of whole lines; None in the place of a line over LONGEST."""
+    """Yields blocks of whole lines; None in the place of a line over LONGEST."""
     with opened(path) as f:
         if start:
             f.seek(start)
-        held: list[bytes] = []
+        pending: list[bytes] = []
         size, at = 0, start  # bytes of the line that is not over yet
         while data := f.read(BLOCK if end < 0 else min(BLOCK, end - at)):
             if not at:
@@ -302,29 +304,29 @@ def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
             first = data.find(b"\n") + 1
             if first and size + first > LONGEST:
                 yield None
-                held, size, data = [], 0, data[first:]
+                pending, size, data = [], 0, data[first:]
             whole = data.rfind(b"\n") + 1
             if whole:
-                yield b"".join([*held, data[:whole]])
-                held, size, data = [], 0, data[whole:]
+                yield b"".join([*pending, data[:whole]])
+                pending, size, data = [], 0, data[whole:]
             size += len(data)
-            held = [*held, data] if size <= LONGEST else []
+            pending = [*pending, data] if size <= LONGEST else []
         if size:
-            yield b"".join(held) if size <= LONGEST else None
+            yield b"".join(pending) if size <= LONGEST else None
 
 
 def _decoded(block: bytes | None) -> list[str] | None:
-    """The lines of a block at once; None if one of them is bad."""
+    """Returns the lines of a block at once; None if one of them is bad."""
     if block is None or b"\0" in block:
         return None
     try:
-        found = block.decode().replace("\r\n", "\n").split("\n")
+        texts = block.decode().replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError:
         return None
-    last = found.pop().removesuffix("\r")
+    last = texts.pop().removesuffix("\r")
     if last or not block.endswith(b"\n"):
-        found.append(last)
-    return found
+        texts.append(last)
+    return texts
 
 
 def _one_by_one(block: bytes | None, file: str, start: int, number: int) -> Iterator[str | Bad]:
@@ -337,9 +339,9 @@ def _one_by_one(block: bytes | None, file: str, start: int, number: int) -> Iter
 
 
 def _lines_before(file: str, at: int) -> int:
-    """Newlines before byte `at`; counts on from the nearest place that was asked for before."""
-    known = _counted(file, identity(file))
-    offset, count = known[bisect.bisect_left(known, (at + 1, 0)) - 1]
+    """Counts newlines before byte `at`, starting from the nearest position counted before."""
+    counts = _counted(file, identity(file))
+    offset, count = counts[bisect.bisect_left(counts, (at + 1, 0)) - 1]
     if offset == at:
         return count
     with epath.Path(file).open("rb") as f:
@@ -347,7 +349,7 @@ def _lines_before(file: str, at: int) -> int:
         while offset < at and (data := f.read(min(BLOCK, at - offset))):
             offset += len(data)
             count += data.count(b"\n")
-    bisect.insort(known, (at, count))
+    bisect.insort(counts, (at, count))
     return count
 
 

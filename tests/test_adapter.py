@@ -26,7 +26,7 @@ NAMES = ("layers/q_DNH", "layers/o_NHD", "layers/gate_DF", "layers/down_FD")
 
 
 def with_lora(cfg=tiny_llama.CFG, **fields):
-    return dataclasses.replace(cfg, lora=lora.Lora(names=NAMES, rank=5, alpha=7.0, **fields))
+    return dataclasses.replace(cfg, lora=lora.LoraConfig(names=NAMES, rank=5, alpha=7.0, **fields))
 
 
 def base_folder(folder, cfg=tiny_llama.CFG):

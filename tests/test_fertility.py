@@ -17,7 +17,7 @@ from sentencepiece import sentencepiece_model_pb2 as spm
 from lrl_jax import text
 from lrl_jax.report import fertility_files
 from lrl_jax.vocab import fertility, fertility_counts
-from lrl_jax.vocab.fertility_counts import Text, measure
+from lrl_jax.vocab.fertility_counts import LanguageText, measure
 from lrl_jax.vocab.pieces import learn, splice
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer import pretokenize
@@ -51,41 +51,43 @@ def test_parity_needs_text_of_as_many_lines_as_the_reference(words):
 
 
 def test_parallel_texts_have_parity_whatever_their_lines(words):
-    texts = {"eng_Latn": Text(ENGLISH), "kor_Hang": Text(KOREAN[:1])}
+    texts = {"eng_Latn": LanguageText(ENGLISH), "kor_Hang": LanguageText(KOREAN[:1])}
     rows = measure({"t": words}, texts, parallel=True)
     assert [row.parity for row in rows] == [1.0, 8 / 3]
 
 
 def test_the_reference_may_be_named_by_its_language_alone(words):
-    rows = measure({"t": words}, {"eng": Text(ENGLISH), "kor": Text(KOREAN)}, "eng_Latn")
+    rows = measure(
+        {"t": words}, {"eng": LanguageText(ENGLISH), "kor": LanguageText(KOREAN)}, "eng_Latn"
+    )
     assert rows[1].parity == 4.0
-    two = {"eng_Latn": Text(ENGLISH), "eng_Shaw": Text(KOREAN)}
+    two = {"eng_Latn": LanguageText(ENGLISH), "eng_Shaw": LanguageText(KOREAN)}
     assert measure({"t": words}, two, "eng")[0].parity is None  # which one is not known
 
 
 def test_words_that_are_one_token_are_counted_once_each_and_as_often_as_they_occur():
     # a and b are ▁a and ▁b; ab is ▁a b.
-    (row,) = measure({"t": HAND}, {"x": Text(["a a a", "b ab"])})
+    (row,) = measure({"t": HAND}, {"x": LanguageText(["a a a", "b ab"])})
     assert (row.whole_types, row.whole_words) == (2 / 3, 4 / 5)
 
 
 def test_a_word_is_one_token_only_with_the_space_before_it():
     joined, _ = splice.splice(HAND, ["▁ab"])  # there is no ab
-    (row,) = measure({"t": joined}, {"x": Text(["ab"])})
+    (row,) = measure({"t": joined}, {"x": LanguageText(["ab"])})
     assert row.whole_types == 1.0
     no_space = byte_tokenizer.learn(["ab ab ab"] * 9, size=257)  # ab, but none with its space
-    (row,) = measure({"t": no_space}, {"x": Text(["ab"])})
+    (row,) = measure({"t": no_space}, {"x": LanguageText(["ab"])})
     assert row.whole_types == 0.0
 
 
 def test_single_bytes_are_tokens_that_are_part_of_a_character():
     # ▁ and three bytes, then ▁a
-    (row,) = measure({"t": HAND}, {"x": Text(["가 a"])})
+    (row,) = measure({"t": HAND}, {"x": LanguageText(["가 a"])})
     assert (row.tokens, row.byte_share) == (5, 3 / 5)
 
 
 def test_tokens_are_held_against_the_first_tokenizer_on_the_same_text(words):
-    rows = measure({"hand": HAND, "words": words}, {"x": Text(ENGLISH)})
+    rows = measure({"hand": HAND, "words": words}, {"x": LanguageText(ENGLISH)})
     # ▁a b ▁a b, ▁a b against ▁ab ▁ab, ▁ab
     assert [row.relative for row in rows] == [1.0, 0.5]
 
@@ -96,13 +98,13 @@ def test_texts_that_do_not_come_back_are_counted():
     for piece in model.pieces[3:259]:
         piece.type = spm.ModelProto.SentencePiece.CONTROL
     deaf = tokenizers.from_bytes(model.SerializeToString())
-    (hears, does_not) = measure({"a": HAND, "b": deaf}, {"x": Text(["a가", "a b", "나"])})
+    (hears, does_not) = measure({"a": HAND, "b": deaf}, {"x": LanguageText(["a가", "a b", "나"])})
     assert (hears.lost, does_not.lost) == (0, 2)
 
 
 def test_a_byte_level_tokenizer_is_counted_the_same_way():
     learnt = byte_tokenizer.learn(["ab ab ab"] * 9, size=258)  # bytes, ab, and ab with its space
-    (row,) = measure({"t": learnt}, {"x": Text(["ab 가"])})
+    (row,) = measure({"t": learnt}, {"x": LanguageText(["ab 가"])})
     # ab, a space, three bytes; within a sentence ab is one token.
     assert (row.tokens, row.byte_share, row.lost) == (5, 3 / 5, 0)
     assert (row.whole_types, row.floor) == (1 / 2, 1.0)
@@ -111,19 +113,21 @@ def test_a_byte_level_tokenizer_is_counted_the_same_way():
 def test_the_floor_counts_what_no_merge_reaches_over():
     learnt = byte_tokenizer.learn(["ab"], size=256)
     hindi = ["कि ab"]  # the vowel sign is a mark: it is cut off
-    (row,) = measure({"t": learnt}, {"hin_Deva": Text(hindi)})
+    (row,) = measure({"t": learnt}, {"hin_Deva": LanguageText(hindi)})
     assert row.floor == pytest.approx(3 / 2)
     assert row.floor == pretokenize.floor(learnt, hindi)
-    assert measure({"t": HAND}, {"hin_Deva": Text(hindi)})[0].floor == 1.0
+    assert measure({"t": HAND}, {"hin_Deva": LanguageText(hindi)})[0].floor == 1.0
 
 
 def test_scripts_without_spaces_have_no_words():
-    thai, english = measure({"t": HAND}, {"tha": Text(["ก" * 40 + " ก"]), "eng": Text(["ab ab"])})
+    thai, english = measure(
+        {"t": HAND}, {"tha": LanguageText(["ก" * 40 + " ก"]), "eng": LanguageText(["ab ab"])}
+    )
     assert (thai.spaced, english.spaced) == (False, True)
 
 
 def test_a_context_holds_so_many_words():
-    (row,) = measure({"t": HAND}, {"x": Text(["ab ab"])})
+    (row,) = measure({"t": HAND}, {"x": LanguageText(["ab ab"])})
     assert row.per_word == 2.0
     assert row.words_in(101) == 50
 
@@ -149,11 +153,11 @@ class Counting:
 
 def test_texts_are_encoded_together_not_one_by_one():
     codec = Counting(HAND.codec)
-    texts = {f"l{i}": Text(["a b"] * 90) for i in range(277)}
+    texts = {f"l{i}": LanguageText(["a b"] * 90) for i in range(277)}
     measure({"t": dataclasses.replace(HAND, codec=codec)}, texts)
     assert codec.calls == 277
     codec.calls = 0
-    measure({"t": dataclasses.replace(HAND, codec=codec)}, {"x": Text(["a"] * 4097)})
+    measure({"t": dataclasses.replace(HAND, codec=codec)}, {"x": LanguageText(["a"] * 4097)})
     assert codec.calls == 2  # a block at a time, so that millions of lines are never held as ids
 
 
@@ -175,9 +179,9 @@ def test_a_file_or_a_subfolder_is_a_language(tmp_path):
     (tmp_path / "tha_Thai.txt.gz").write_bytes(gzip.compress("ก\n".encode()))
     (tmp_path / ".hidden").write_bytes(b"\xff")
     assert fertility.texts_in(tmp_path) == {
-        "eng": Text(["a", "b"], "", "Latn"),
-        "kor_Hang": Text(["가", "나"], "", "Hang"),
-        "tha_Thai": Text(["ก"], "", "Thai"),
+        "eng": LanguageText(["a", "b"], "", "Latn"),
+        "kor_Hang": LanguageText(["가", "나"], "", "Hang"),
+        "tha_Thai": LanguageText(["ก"], "", "Thai"),
     }
 
 
@@ -240,8 +244,8 @@ def test_a_folder_becomes_a_report(words, tmp_path):
 
 
 def test_a_reference_without_text_is_refused_unless_none_is_wanted(words, tmp_path):
-    texts = {"kor_Hang": Text(KOREAN), "tha_Thai": Text(["ก"])}
-    both = texts | {"kor": Text(KOREAN)}  # two might be meant
+    texts = {"kor_Hang": LanguageText(KOREAN), "tha_Thai": LanguageText(["ก"])}
+    both = texts | {"kor": LanguageText(KOREAN)}  # two might be meant
     with pytest.raises(ValueError, match="'kor_Xxxx' among 3; want one of them, such as kor, "):
         fertility_files.write_report({"t": words}, both, tmp_path, reference="kor_Xxxx")
     rows = fertility_files.write_report({"t": words}, texts, tmp_path, reference="")

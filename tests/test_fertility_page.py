@@ -9,20 +9,20 @@ import pytest
 
 from lrl_jax.report import fertility as fertility_page
 from lrl_jax.report import fertility_findings
-from lrl_jax.vocab.fertility_counts import Row
+from lrl_jax.vocab.fertility_counts import FertilityRow
 
 EVIL = "<script>alert('x')</script>&\"'"
 VOID = ("meta", "input")
 
 
-def row(tokenizer: str, language: str, tokens: int = 100, **fields) -> Row:
+def row(tokenizer: str, language: str, tokens: int = 100, **fields) -> FertilityRow:
     """100 words of 500 letters in 10 lines; every number follows from the tokens."""
     known = {
         "name": "", "script": "Latn", "lines": 10, "words": 100, "characters": 500, "bytes": 500,
         "parity": tokens / 100, "relative": 1.0, "whole_types": 0.5, "whole_words": 0.25,
         "byte_share": 0.0, "floor": 1.0, "lost": 0,
     } | fields  # fmt: skip
-    return Row(
+    return FertilityRow(
         tokenizer=tokenizer,
         language=language,
         tokens=tokens,

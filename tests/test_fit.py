@@ -53,16 +53,16 @@ def test_every_chip_has_its_kind_once():
 
 
 # ---------------------------------------------------------------------------- jobs
-def job(cfg=CFG, length=256, lora=None, **train) -> fitting.Job:
+def job(cfg=CFG, length=256, lora=None, **train) -> fitting.CompileJob:
     rules = [recipe_train.Rule(match=".*", schedule=recipe_train.Schedule(peak=1e-3))]
     stage = recipe_train.Stage(name="all", steps=10, mixture={"text": 1}, learn=tuple(rules))
     settings = recipe_train.Train(**{"batch_size": 8, "stages": (stage,)} | train)
-    return fitting.Job(cfg, settings, length)
+    return fitting.CompileJob(cfg, settings, length)
 
 
-def here(kind: str = "v5e") -> topology.Target:
+def here(kind: str = "v5e") -> topology.Machine:
     """This machine's eight devices by another name: enough for what is refused uncompiled."""
-    return topology.Target(f"{kind}-8", kind, 1, "2x4", 8, jax.devices())
+    return topology.Machine(f"{kind}-8", kind, 1, "2x4", 8, jax.devices())
 
 
 @pytest.mark.parametrize(
@@ -171,8 +171,8 @@ def fitted(total: float, seconds: float) -> fitting.Fitted:
 
 def test_the_frontier_leaves_out_what_another_beats_in_both():
     made = {"a": (9, 1.0), "b": (5, 2.0), "c": (6, 3.0), "d": (4, 4.0)}
-    trials = [search.Trial({"remat": name}, fitted(*one)) for name, one in made.items()]
-    trials.append(search.Trial({"remat": "e"}, None, 200.0))
+    trials = [search.FitTrial({"remat": name}, fitted(*one)) for name, one in made.items()]
+    trials.append(search.FitTrial({"remat": "e"}, None, 200.0))
     assert [t.changes["remat"] for t in search.frontier(trials)] == ["a", "b", "d"]
 
 

@@ -135,7 +135,7 @@ def test_a_frozen_weight_costs_four_a_weight():
 
 
 def test_adapters_are_counted_whole_and_what_they_adapt_as_frozen():
-    rank = lora.Lora(names=("layers/q_DNH",), rank=3, alpha=1.0, rank_stabilised=False)
+    rank = lora.LoraConfig(names=("layers/q_DNH",), rank=3, alpha=1.0, rank_stabilised=False)
     cfg = dataclasses.replace(tiny.CFG, lora=rank)
     rules = (
         recipe_train.Rule(match="lora", schedule=tiny.FLAT),

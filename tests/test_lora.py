@@ -14,7 +14,7 @@ from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, learn
 
 EVERY = lora.matching(".*", [*llama.abstract(CFG)])
-ADAPTED = dataclasses.replace(CFG, lora=lora.Lora(names=EVERY, rank=5, alpha=7.0))
+ADAPTED = dataclasses.replace(CFG, lora=lora.LoraConfig(names=EVERY, rank=5, alpha=7.0))
 TOKENS_BT = np.random.default_rng(3).integers(0, 97, (2, 12))
 
 
@@ -72,7 +72,7 @@ def test_merging_by_hand():
         "layers/q_lora_DR": jnp.array([[[1.0, 0.0], [2.0, 1.0]]]),
         "layers/q_lora_RNH": jnp.array([[[[1.0, 3.0]], [[0.0, 5.0]]]]),
     }
-    got = lora.merge(params, lora.Lora(names=names, rank=2, alpha=4.0))
+    got = lora.merge(params, lora.LoraConfig(names=names, rank=2, alpha=4.0))
     want = 2.0 * np.array([[[[1.0, 3.0]], [[2.0, 11.0]]]])
     assert got["layers/q_DNH"].dtype == jnp.float32
     np.testing.assert_array_equal(got["layers/q_DNH"], want)
@@ -90,8 +90,8 @@ def test_merged_weights_lie_where_they_lay():
 
 
 def test_scales_by_rank_or_by_its_root():
-    assert lora.Lora(names=(), rank=16, alpha=8.0).scale == 0.5
-    assert lora.Lora(names=(), rank=16, alpha=8.0, rank_stabilised=True).scale == 2.0
+    assert lora.LoraConfig(names=(), rank=16, alpha=8.0).scale == 0.5
+    assert lora.LoraConfig(names=(), rank=16, alpha=8.0, rank_stabilised=True).scale == 2.0
 
 
 # ---------------------------------------------------------------------------- of a recipe

@@ -15,7 +15,7 @@ import pytest
 from lrl_jax.laws import law as laws
 from lrl_jax.report import fertility, pages, plots, run
 from lrl_jax.report import laws as laws_page
-from lrl_jax.vocab.fertility_counts import Row
+from lrl_jax.vocab.fertility_counts import FertilityRow
 
 HOSTILE = "</title></style></script><img src=//x.test/a onerror='f()'>{{ 7*7 }}{% x %}&\"'"
 HARMLESS = "plain"
@@ -67,7 +67,7 @@ def run_page(text: str, folder: Path) -> str:
 
 def fertility_page(text: str, languages: int) -> str:
     rows = [
-        Row(tokenizer=tokenizer, language=f"{text}{i}" if i else "eng", name=f"{text}{i:02}",
+        FertilityRow(tokenizer=tokenizer, language=f"{text}{i}" if i else "eng", name=f"{text}{i:02}",
             script=("Latn", text, "Deva")[i % 3], lines=10, words=100, characters=500, bytes=500,
             tokens=100 + i, per_word=1.0, per_character=0.2, per_byte=0.2, per_line=10.0,
             parity=1.0 + i, relative=0.5 + i, whole_types=0.5, whole_words=0.25, byte_share=0.6,

@@ -163,7 +163,7 @@ def test_copies_of_the_model_share_what_rests_where_they_divide_it():
 @pytest.mark.parametrize(("rank", "split"), [(8, ("fsdp", "data")), (6, "fsdp"), (3, None)])
 def test_no_factor_of_an_adapter_is_whole_on_each_device_where_its_rank_divides(rank, split):
     mesh = meshes.make(recipe_train.Mesh(data=2, fsdp=2, tensor=2))
-    adapters = lora.Lora(names=("layers/q_DNH", "layers/down_FD"), rank=rank, alpha=1.0)
+    adapters = lora.LoraConfig(names=("layers/q_DNH", "layers/down_FD"), rank=rank, alpha=1.0)
     got = meshes.param_shardings(dataclasses.replace(CFG, lora=adapters), mesh)
     assert got["layers/q_lora_DR"].spec == P(None, ("fsdp", "data"), None)
     assert got["layers/q_lora_RNH"].spec == P(None, split, "tensor", None)

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import search, topology
-from lrl_jax.fit.compile import BAND, Fitted, Job, TooLargeError
+from lrl_jax.fit.compile import BAND, CompileJob, Fitted, TooLargeError
 from lrl_jax.pipeline import weights
 from lrl_jax.pipeline.run import Run, resolved
 from lrl_jax.recipe.schema import Pretrained
@@ -25,7 +25,7 @@ from lrl_jax.train import adapt, learn
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
 
-def job(run: Run) -> Job:
+def job(run: Run) -> CompileJob:
     """The recipe's model and training as they will be.
 
     Raises:
@@ -34,7 +34,7 @@ def job(run: Run) -> Job:
     recipe = run.recipe
     config, new = _config(run)
     cfg = adapt.adapted(weights.configured(run, config), recipe.train)
-    return Job(
+    return CompileJob(
         dataclasses.replace(cfg, remat=search.RUNGS[0]) if recipe.train.remat == "auto" else cfg,
         recipe.train,
         recipe.data.sequence_length,
@@ -89,7 +89,7 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
         )
 
 
-def _fitting(wanted: Job, found: topology.Target, told: search.Told) -> list[Fitted]:
+def _fitting(wanted: CompileJob, found: topology.Machine, told: search.Told) -> list[Fitted]:
     """Every phase compiled.
 
     Raises:
@@ -152,7 +152,7 @@ def _steps(run: Run) -> dict[str, int]:
 
 
 # ---------------------------------------------------------------------------- tables
-def report(title: str, one: Fitted, found: topology.Target, count: int | None) -> Table:
+def report(title: str, one: Fitted, found: topology.Machine, count: int | None) -> Table:
     """One compiled step in words."""
     table = Table(
         f"{title}: {one.phase}", f"on {found.name} ({one.chips} chips)", title_justify="left"
@@ -202,7 +202,7 @@ def _times(one: Fitted, cost, count: int | None) -> list[tuple[str, str]]:
     return out + [("not counted", text) for text in cost.unknown]
 
 
-def frontier_table(best: Sequence[search.Trial], found: topology.Target) -> Table:
+def frontier_table(best: Sequence[search.FitTrial], found: topology.Machine) -> Table:
     """Settings that no other beats, fastest first."""
     table = Table("settings", "GiB a chip", "s a step", "MFU", title=f"best on {found.name}")
     for trial in best:
@@ -214,8 +214,8 @@ def frontier_table(best: Sequence[search.Trial], found: topology.Target) -> Tabl
     return table
 
 
-def _plain(one: Fitted | search.Trial) -> dict[str, Any]:
-    if isinstance(one, search.Trial):
+def _plain(one: Fitted | search.FitTrial) -> dict[str, Any]:
+    if isinstance(one, search.FitTrial):
         assert one.fitted is not None
         return {"settings": one.words} | _plain(one.fitted)
     return dataclasses.asdict(one) | {"seconds": one.seconds, "band": BAND}

@@ -1,4 +1,4 @@
-"""Chips, said once: what they hold, how fast they are, and which compiler options they get.
+"""Lists the chips: how much they hold, how fast they are, and which compiler options they get.
 
 Sources of the columns: peaks from cloud.google.com/tpu/docs (v4, v5e, v5p, v6e) and NVIDIA's
 datasheets of the A100, H100 SXM and H200. Memory of a TPU is what its compiler (libtpu 0.0.51)
@@ -19,7 +19,7 @@ VMEM = "xla_tpu_scoped_vmem_limit_kib"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
-    """One kind of accelerator; bytes/s are one chip's, to and fro alike.
+    """Describes one kind of accelerator; bytes/s are of one chip, in each direction.
 
     Attributes:
       kinds: its `device_kind`, in every spelling.
@@ -45,7 +45,7 @@ class Chip:
 
     @property
     def ici(self) -> float:
-        """Bytes/s a chip can send with all its links at once."""
+        """Returns the bytes/s that a chip can send over all its links at once."""
         return self.link * self.links
 
 
@@ -59,7 +59,9 @@ _BESIDE_ARITHMETIC = {"xla_enable_async_all_gather": "true"}
 
 
 def _tpu(vmem_kib: int = 0) -> dict[str, str]:
-    """More of the fast memory for a fusion than the 16 MiB it gets: worth 12 to 20% of a step."""
+    """Returns options that give a fusion more than 16 MiB of fast memory: worth 12 to 20% of a
+    step.
+    """
     return _WHOLE_PRODUCTS | ({VMEM: str(vmem_kib)} if vmem_kib else {})
 
 
@@ -101,7 +103,7 @@ CHIPS: Mapping[str, Chip] = {
 
 
 def of(device: jax.Device) -> Chip | None:
-    """The chip of a device; None where it is not in the table (a CPU, say).
+    """Returns the chip of a device; None where it is not in the table (a CPU, say).
 
     >>> of(jax.local_devices(backend="cpu")[0])
     """
@@ -109,6 +111,6 @@ def of(device: jax.Device) -> Chip | None:
 
 
 def options(device: jax.Device) -> dict[str, str]:
-    """Compiler options of a program for this device; none where it is not in the table."""
+    """Returns the compiler options for this device; none where it is not in the table."""
     chip = of(device)
     return dict(chip.options) if chip else {}

@@ -1,4 +1,4 @@
-"""Devices: starting the processes that share them, and the mesh that names them.
+"""Starts the processes that share the devices, and builds the mesh that names the devices.
 
 start()
 mesh = make(recipe.train.mesh)
@@ -84,7 +84,7 @@ def _initialize(*args, **kwargs) -> None:
 
 
 def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The mesh (slices, data, fsdp, tensor) over all devices, or over those given.
+    """Builds the mesh (slices, data, fsdp, tensor) over all devices, or over the given ones.
 
     Devices may be described ones, of a machine that is not here. The recipe's `data` counts all
     copies of the model; the axis of that name has those within a slice.
@@ -96,14 +96,14 @@ def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) 
     devices = list(devices) if devices is not None else jax.devices()
     data, fsdp, tensor = sizes(shape, len(devices))
     parts = [
-        _laid_out((data // shape.slices, fsdp, tensor), part)
-        for part in _slices(devices, shape.slices)
+        _laid_out((data // shape.slices, fsdp, tensor), slice_devices)
+        for slice_devices in _slices(devices, shape.slices)
     ]
     return Mesh(np.stack(parts), sharding.AXES, axis_types=(AxisType.Auto,) * len(sharding.AXES))
 
 
 def sizes(shape: recipe_train.Mesh, count: int) -> tuple[int, int, int]:
-    """Devices along data, fsdp and tensor, with -1 replaced by what is left of `count`.
+    """Returns the devices along data, fsdp and tensor, with -1 replaced by what is left of `count`.
 
     >>> sizes(recipe_train.Mesh(data=2), 64)
     (2, 32, 1)
@@ -111,53 +111,55 @@ def sizes(shape: recipe_train.Mesh, count: int) -> tuple[int, int, int]:
     Raises:
       ValueError: they do not multiply to `count`, or `data` is not a multiple of the slices.
     """
-    found = [shape.data, shape.fsdp, shape.tensor]
+    axes = [shape.data, shape.fsdp, shape.tensor]
     text = f"mesh data={shape.data}, fsdp={shape.fsdp}, tensor={shape.tensor}"
-    if found.count(-1) > 1 or any(size < 1 and size != -1 for size in found):
+    if axes.count(-1) > 1 or any(size < 1 and size != -1 for size in axes):
         raise ValueError(f"{text}: axes are 1 or more, and one of them may be -1 (what is left)")
-    known = math.prod(size for size in found if size != -1)
-    if -1 in found and count % known == 0:
-        found[found.index(-1)] = count // known
-    if math.prod(found) != count:
+    product = math.prod(size for size in axes if size != -1)
+    if -1 in axes and count % product == 0:
+        axes[axes.index(-1)] = count // product
+    if math.prod(axes) != count:
         raise ValueError(f"{text} does not fit {count} devices; {_suggest(count, shape.slices)}")
-    if found[0] % shape.slices:
+    if axes[0] % shape.slices:
         raise ValueError(
-            f"{text}: data={found[0]} is not a multiple of slices={shape.slices}, which hold whole "
+            f"{text}: data={axes[0]} is not a multiple of slices={shape.slices}, which hold whole "
             f"copies of the model; {_suggest(count, shape.slices)}"
         )
-    return found[0], found[1], found[2]
+    return axes[0], axes[1], axes[2]
 
 
 def _suggest(count: int, slices: int = 1) -> str:
-    """Meshes of `count` devices, sharding parameters first and splitting tensors last.
+    """Returns meshes of `count` devices, sharding parameters first and splitting tensors last.
 
     >>> _suggest(4)
     'try data=1, fsdp=4, tensor=1 or data=2, fsdp=2, tensor=1 or data=1, fsdp=2, tensor=2'
     """
     if count % slices:
         return f"{count} devices do not make {slices} slices of one size"
-    part = count // slices
-    pairs = [(1, part, 1), (2, part // 2, 1), (1, part // 2, 2)]
-    fitting = [p for p in pairs if math.prod(p) == part and min(p) > 0]
+    per_slice = count // slices
+    pairs = [(1, per_slice, 1), (2, per_slice // 2, 1), (1, per_slice // 2, 2)]
+    fitting = [p for p in pairs if math.prod(p) == per_slice and min(p) > 0]
     return "try " + " or ".join(f"data={d * slices}, fsdp={f}, tensor={t}" for d, f, t in fitting)
 
 
 def _slices(devices: list[jax.Device], count: int) -> list[list[jax.Device]]:
-    """The devices of each slice: by `slice_index`, or by process, or in the order they have."""
-    found = sorted({slice_of(device) for device in devices})
-    if len(found) != count and len(found) > 1 and devices[0].platform == "tpu":
+    """Groups the devices by slice: by `slice_index`, or by process, or in the order they have."""
+    slice_ids = sorted({slice_of(device) for device in devices})
+    if len(slice_ids) != count and len(slice_ids) > 1 and devices[0].platform == "tpu":
         raise ValueError(
-            f"slices={count}, but these {len(devices)} devices lie in {len(found)} slices; "
-            f"set train.mesh.slices to {len(found)}"
+            f"slices={count}, but these {len(devices)} devices lie in {len(slice_ids)} slices; "
+            f"set train.mesh.slices to {len(slice_ids)}"
         )
     if count == 1:
         return [devices]
-    key = slice_of if len(found) > 1 else (lambda device: device.process_index)
+    key = slice_of if len(slice_ids) > 1 else (lambda device: device.process_index)
     groups = sorted({key(device) for device in devices})
     size = len(devices) // count
     ordered = sorted(devices, key=key)  # stable: within a group as they were
     parts = [ordered[i * size : (i + 1) * size] for i in range(count)]
-    if len(groups) > 1 and len(groups) != sum(len({*map(key, part)}) for part in parts):
+    if len(groups) > 1 and len(groups) != sum(
+        len({*map(key, slice_devices)}) for slice_devices in parts
+    ):
         raise ValueError(
             f"slices={count} would cut through the {len(groups)} hosts or slices that the "
             f"{len(devices)} devices lie in; use a number that divides {len(groups)}"
@@ -166,12 +168,13 @@ def _slices(devices: list[jax.Device], count: int) -> list[list[jax.Device]]:
 
 
 def slice_of(device: jax.Device) -> int:
-    """Which slice a device belongs to; 0 where there is only one, as devices then do not say."""
+    """Returns the slice a device belongs to; 0 if there is only one: devices then do not say."""
     return getattr(device, "slice_index", None) or 0
 
 
 def _laid_out(shape: tuple[int, int, int], devices: list[jax.Device]) -> np.ndarray:
-    """Devices as an array of this shape, neighbours on a TPU's network being neighbours in it.
+    """Arranges devices in an array of this shape, so that neighbours in it are neighbours on the
+    network.
 
     Weights rest on fsdp and data together. In a slice of whole cubes (v4, v5p) these are laid out
     as one, or the TPU compiler finds no ring through both and gathers by summing.
@@ -181,18 +184,18 @@ def _laid_out(shape: tuple[int, int, int], devices: list[jax.Device]) -> np.ndar
     together = bool(np.all((np.ptp(coords, axis=0) + 1) % 4 == 0))
     wanted = (fsdp * data, tensor) if together else shape
     try:
-        found = mesh_utils.create_device_mesh(wanted, devices, allow_split_physical_axes=True)
+        mesh = mesh_utils.create_device_mesh(wanted, devices, allow_split_physical_axes=True)
     except NotImplementedError as e:
         raise ValueError(
             f"data, fsdp, tensor = {shape} within a slice cannot be laid over the network of these "
             f"{len(devices)} {devices[0].device_kind} chips; {_suggest(len(devices))} ({e})"
         ) from None
-    return found.reshape(fsdp, data, tensor).swapaxes(0, 1) if together else found
+    return mesh.reshape(fsdp, data, tensor).swapaxes(0, 1) if together else mesh
 
 
 # ---------------------------------------------------------------------------- parameters, rows
 def param_shardings(cfg: llama.LlamaConfig, mesh: Mesh) -> dict[str, NamedSharding]:
-    """Where each parameter lives between steps.
+    """Returns where each parameter lives between steps.
 
     Raises:
       ValueError: a mesh axis does not divide a dimension of the model; names both.
@@ -233,12 +236,12 @@ NAMES = {
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows over slices, data and fsdp, for arrays [B, ...]."""
+    """Returns the sharding of batches [B, ...]: rows over slices, data and fsdp."""
     return NamedSharding(mesh, P(sharding.BATCH))
 
 
 def batch_shards(mesh: Mesh) -> int:
-    """How many pieces a batch is cut into; its size must be a multiple."""
+    """Returns how many pieces a batch is cut into; its size must be a multiple."""
     return sharding.rows_split(mesh.shape)
 
 
@@ -259,44 +262,47 @@ def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
 
 @functools.cache
 def rows_here(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """Places in a batch of the rows this process's devices hold, ascending: what it must read.
+    """Returns places in a batch of the rows this process's devices hold, ascending: what it must
+    read.
 
     On a TPU they are seldom neighbours: the mesh follows the network, hosts are blocks of it.
     Processes that share a tensor axis hold the same rows.
     """
     check_batch(mesh, batch_size)
-    held = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
-    return np.unique([row for (rows,) in filter(None, held) for row in range(batch_size)[rows]])
+    slices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
+    return np.unique([row for (rows,) in filter(None, slices) for row in range(batch_size)[rows]])
 
 
 def place(rows_BX: np.ndarray, mesh: Mesh, batch_size: int) -> jax.Array:
-    """The rows that `rows_here` names as this process's part of an array of `batch_size` rows."""
+    """Returns the rows that `rows_here` names as this process's part of an array of `batch_size`
+    rows.
+    """
     here = rows_here(mesh, batch_size)
 
-    def held(index: tuple[slice, ...] | None) -> np.ndarray:
+    def local_rows(index: tuple[slice, ...] | None) -> np.ndarray:
         assert index is not None
         start, stop, _ = index[0].indices(batch_size)
         first = int(np.searchsorted(here, start))
         return rows_BX[first : first + stop - start]
 
     shape = (batch_size, *rows_BX.shape[1:])
-    return jax.make_array_from_callback(shape, batch_sharding(mesh), held)
+    return jax.make_array_from_callback(shape, batch_sharding(mesh), local_rows)
 
 
 def said_by_each(mesh: Mesh, word: int) -> jax.Array:
-    """A word of this process beside those of the others: int32, one for every device."""
+    """Returns an int32 for every device: each process's `word` on its own devices."""
     everywhere = NamedSharding(mesh, P(sharding.AXES))
     own = np.full(1, word, np.int32)
     return jax.make_array_from_callback((mesh.size,), everywhere, lambda _: own)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """A whole copy on every device."""
+    """Returns a whole copy on every device."""
     return NamedSharding(mesh, P())
 
 
 def lead() -> bool:
-    """Whether this process writes what only one may write."""
+    """Tells whether this process writes what only one may write."""
     return jax.process_index() == 0
 
 

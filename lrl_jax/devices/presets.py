@@ -1,4 +1,4 @@
-"""Which mesh for which machine: the rule behind `train.mesh: auto`.
+"""Chooses the mesh for a machine: the rule behind `train.mesh: auto`.
 
     preset(chips=64, rows=64, cfg=cfg, chip_memory=15.75 * GIB)  # data=2, fsdp=32, tensor=1
 
@@ -23,7 +23,7 @@ def preset(
     slices: int = 1,
     state: float = 0.0,
 ) -> recipe_train.Mesh:
-    """The mesh of `chips` for steps of `rows` rows at once.
+    """Returns the mesh of `chips` for steps of `rows` rows at once.
 
     1. Slices hold whole copies (data): the network between them carries gradients only.
     2. fsdp before tensor: gathering weights can hide behind arithmetic, the sums of split products
@@ -71,13 +71,14 @@ def _tensor(chips: int, within: int, rows: int, cfg: llama.LlamaConfig) -> int:
 
 
 def undivided(cfg: llama.LlamaConfig, tensor: int) -> list[str]:
-    """Dimension letters that a tensor axis of this size would cut unevenly."""
+    """Returns dimension letters that a tensor axis of this size would cut unevenly."""
     split = [letter for letter, axis in sharding.DIMENSIONS.items() if axis == "tensor"]
     return [letter for letter in split if cfg.sizes[letter] % tensor]
 
 
 def _copies(shards: int) -> Iterator[tuple[int, int]]:
-    """(data within a slice, fsdp): two copies, then one, then more, for widths that ask for it.
+    """Yields (data within a slice, fsdp): two copies, then one, then more, for widths that ask for
+    it.
 
     >>> [*_copies(8)]
     [(2, 4), (1, 8), (4, 2), (8, 1)]

@@ -1,4 +1,4 @@
-"""What strategies need to know of new tokens, from tokenizers, text and other models.
+"""Gathers what strategies need to know of new tokens, from tokenizers, text and other models.
 
     need = STRATEGIES["focus"].needs
     clues = build(need, base, new, splice, Sources(text=("ko.txt",)))
@@ -29,7 +29,7 @@ BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece writes a piece that
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-    """Where clues come from.
+    """Names the files that clues are made from.
 
     Attributes:
       text: plain text of the new language.
@@ -57,29 +57,29 @@ def build(
     sources: Sources,
     matrix: Matrix = "input",
 ) -> Clues:
-    """The clues named in `needs` that `sources` allow; `table.grow` says what is missing.
+    """Builds the clues named in `needs` that `sources` allow; `grow` reports any that are missing.
 
     Raises:
       ValueError: a source that cannot be used.
     """
-    needs, found = set(needs), {}
+    needs, clues = set(needs), {}
     if "bytes_V" in needs:
-        found["bytes_V"] = np.array([len(part) for part in surfaces(base)])
+        clues["bytes_V"] = np.array([len(surface) for surface in surfaces(base)])
     if "parents" in needs:
-        found["parents"] = parents(base, new, splice)
+        clues["parents"] = parents(base, new, splice)
     if "contexts" in needs and sources.text:
-        found["contexts"] = contexts(base, new, splice, lines(sources))
+        clues["contexts"] = contexts(base, new, splice, lines(sources))
     if "tokens" in needs and sources.text:
-        found["tokens"] = token_space(new, splice, lines(sources))
+        clues["tokens"] = token_space(new, splice, lines(sources))
     if "words" in needs and sources.source_words and sources.target_words:
-        found["words"] = word_space(base, new, splice, sources)
+        clues["words"] = word_space(base, new, splice, sources)
     if "helper" in needs and sources.helper:
-        found["helper"] = helper_space(base, new, splice, sources.helper, matrix)
-    return Clues(splice, matrix, **found)
+        clues["helper"] = helper_space(base, new, splice, sources.helper, matrix)
+    return Clues(splice, matrix, **clues)
 
 
 def counts(base: Tokenizer, texts: Iterable[str]) -> np.ndarray:
-    """How often the base tokenizer emits each of its ids on `texts`, for `rows.calibrate`."""
+    """Counts how often the base tokenizer emits each id on `texts`, for `moments.calibrate`."""
     count_V = np.zeros(base.size, np.int64)
     for batch in _batches(texts):
         ids = np.fromiter(itertools.chain(*base.encode_batch(batch)), np.int64)
@@ -89,23 +89,23 @@ def counts(base: Tokenizer, texts: Iterable[str]) -> np.ndarray:
 
 # ---------------------------------------------------------------------------- text of a token
 def surfaces(tokenizer: Tokenizer) -> list[bytes]:
-    """The text each id stands for; b"" for control tokens and for ids without a piece."""
+    """Returns the text each id stands for; b"" for control tokens and for ids without a piece."""
     family = tokenizers.family(tokenizer)
     control = _control(tokenizer)
-    found = []
+    texts = []
     for i, piece in enumerate(family.pieces(tokenizer)):
         byte = BYTE.fullmatch(piece) if tokenizer.family == "sentencepiece" else None
         if i in control or not piece:
-            found.append(b"")
+            texts.append(b"")
         elif byte:
-            found.append(bytes([int(byte[1], 16)]))
+            texts.append(bytes([int(byte[1], 16)]))
         else:
-            found.append(family.surface(piece))
-    return found
+            texts.append(family.surface(piece))
+    return texts
 
 
 def overlap(ours: Sequence[bytes], theirs: Sequence[bytes]) -> dict[int, int]:
-    """Ids of ours -> the id of theirs that stands for the same text.
+    """Maps ids of `ours` to the ids of `theirs` that stand for the same text.
 
     Where several do (a letter and its byte piece), the last: SentencePiece has its byte pieces
     first, and the model knows the letter, with which its text was written.
@@ -113,8 +113,10 @@ def overlap(ours: Sequence[bytes], theirs: Sequence[bytes]) -> dict[int, int]:
     >>> overlap([b"", b"x", b" a", b"x"], [b"", b"q", b" a", b"x"])
     {3: 3, 2: 2}
     """
-    mine, place = ({part: i for i, part in enumerate(all_) if part} for all_ in (ours, theirs))
-    return {i: place[part] for part, i in mine.items() if part in place}
+    our_place, their_place = (
+        {surface: i for i, surface in enumerate(all_) if surface} for all_ in (ours, theirs)
+    )
+    return {i: their_place[surface] for surface, i in our_place.items() if surface in their_place}
 
 
 def _control(tokenizer: Tokenizer) -> set[int]:
@@ -129,7 +131,7 @@ def _control(tokenizer: Tokenizer) -> set[int]:
 
 # ---------------------------------------------------------------------------- merges and contexts
 def parents(base: Tokenizer, new: Tokenizer, splice: Splice) -> dict[int, tuple[int, int]]:
-    """The two ids (of `new`) each added token is joined from; tokens no join leads to are left out.
+    """Returns the two ids (of `new`) that each added token is joined from; others are left out.
 
     The base writes the piece as it does inside a sentence, then added pieces join, best ranked
     first, all but the piece itself: two parts are left.
@@ -139,27 +141,27 @@ def parents(base: Tokenizer, new: Tokenizer, splice: Splice) -> dict[int, tuple[
     place = {piece: i for i, piece in enumerate(written) if piece}
     added = sorted(splice.added)
     ranks = {written[i]: rank for rank, i in enumerate(added)}
-    found = {}
+    joined_from = {}
     for i, parts in zip(added, family.segments(base, [written[i] for i in added]), strict=True):
         rank = ranks.pop(written[i])
         left, _ = join(parts, ranks)
         ranks[written[i]] = rank
-        if len(left) == 2 and all(part in place for part in left):
-            found[i] = (place[left[0]], place[left[1]])
-    return found
+        if len(left) == 2 and all(piece in place for piece in left):
+            joined_from[i] = (place[left[0]], place[left[1]])
+    return joined_from
 
 
 def contexts(
     base: Tokenizer, new: Tokenizer, splice: Splice, texts: Iterable[str]
 ) -> dict[int, Counter[tuple[int, ...]]]:
-    """Added id -> how often the base writes what it stands for as which old ids, in `texts`.
+    """Counts, for each added token, the old ids with which the base writes its text in `texts`.
 
     Both tokenizers spell each word, and old ids whose bytes lie under a new token are its. Words
     that do not come to the same text (an unknown character) are passed over.
     """
     family = tokenizers.family(new)
-    old_V, new_W = (np.array([len(part) for part in surfaces(t)]) for t in (base, new))
-    found: dict[int, Counter[tuple[int, ...]]] = {}
+    old_V, new_W = (np.array([len(surface) for surface in surfaces(t)]) for t in (base, new))
+    counts: dict[int, Counter[tuple[int, ...]]] = {}
     words = family.words(new, texts)
     for batch in _batches(words):
         spelled = zip(batch, family.spell(base, batch), family.spell(new, batch), strict=True)
@@ -168,14 +170,14 @@ def contexts(
                 continue
             for i, under in _under(old_ids, new_ids, old_V, new_W):
                 if i in splice.added:
-                    found.setdefault(i, Counter())[under] += words[word]
-    return found
+                    counts.setdefault(i, Counter())[under] += words[word]
+    return counts
 
 
 def _under(
     old_ids: list[int], new_ids: list[int], old_V: np.ndarray, new_W: np.ndarray
 ) -> Iterator[tuple[int, tuple[int, ...]]]:
-    """Each new id with the old ids whose bytes it shares."""
+    """Yields each new id with the old ids whose bytes it shares."""
     old_end, new_end = np.cumsum(old_V[old_ids]), np.cumsum(new_W[new_ids])
     if not old_ids or old_end[-1] != new_end[-1]:
         return
@@ -187,7 +189,8 @@ def _under(
 
 # ---------------------------------------------------------------------------- spaces
 def token_space(new: Tokenizer, splice: Splice, texts: Iterable[str]) -> Space:
-    """Tokens by their neighbours in text of the new language, written with the new tokenizer.
+    """Places tokens by their neighbours in text of the new language, as the new tokenizer writes
+    it.
 
     What both vocabularies have is what the splice kept: no added token is ever compared with
     another.
@@ -200,25 +203,25 @@ def token_space(new: Tokenizer, splice: Splice, texts: Iterable[str]) -> Space:
 
 
 def word_space(base: Tokenizer, new: Tokenizer, splice: Splice, sources: Sources) -> Space:
-    """Old tokens among words of the base language, added ones among words of the new.
+    """Places old tokens among words of the base language, and added ones among words of the new.
 
     Raises:
       ValueError: files of different widths, or a dictionary whose words they have not.
     """
-    theirs = vectors.read(sources.source_words)
-    mine = theirs
+    source = vectors.read(sources.source_words)
+    target = source
     if sources.target_words != sources.source_words:
-        mine = vectors.read(sources.target_words)
-    if mine.rows_NE.shape[1] != theirs.rows_NE.shape[1]:
+        target = vectors.read(sources.target_words)
+    if target.rows_NE.shape[1] != source.rows_NE.shape[1]:
         raise ValueError(
-            f"{sources.target_words} has vectors of {mine.rows_NE.shape[1]} numbers and "
-            f"{sources.source_words} of {theirs.rows_NE.shape[1]}; take files of one width"
+            f"{sources.target_words} has vectors of {target.rows_NE.shape[1]} numbers and "
+            f"{sources.source_words} of {source.rows_NE.shape[1]}; take files of one width"
         )
     if sources.dictionary:
-        turn_EE = _turn(mine, theirs, sources.dictionary)
-        mine = dataclasses.replace(mine, rows_NE=mine.rows_NE @ turn_EE)
-    old_ids, old_ME = vectors.of_tokens(base, theirs)
-    new_ids, new_NE = vectors.of_tokens(new, mine)
+        turn_EE = _turn(target, source, sources.dictionary)
+        target = dataclasses.replace(target, rows_NE=target.rows_NE @ turn_EE)
+    old_ids, old_ME = vectors.of_tokens(base, source)
+    new_ids, new_NE = vectors.of_tokens(new, target)
     is_new = np.isin(new_ids, list(splice.added))
     return Space(old_ids, old_ME, new_ids[is_new], new_NE[is_new])
 
@@ -226,13 +229,13 @@ def word_space(base: Tokenizer, new: Tokenizer, splice: Splice, sources: Sources
 def helper_space(
     base: Tokenizer, new: Tokenizer, splice: Splice, folder: epath.PathLike, matrix: Matrix
 ) -> Space:
-    """Tokens as a helper model has them, found by the text they stand for.
+    """Places tokens as a helper model does, matched by the text they stand for.
 
     Raises:
       ValueError: a helper that cannot be read, or that shares no token with the base.
     """
-    known = tokenizers.load(folder)
-    theirs = surfaces(known)
+    helper_tokenizer = tokenizers.load(folder)
+    theirs = surfaces(helper_tokenizer)
     old = overlap(surfaces(base), theirs)
     fresh = {i: there for i, there in overlap(surfaces(new), theirs).items() if i in splice.added}
     if not fresh:
@@ -241,20 +244,20 @@ def helper_space(
             "helper made for the new language"
         )
     rows_HE = helper.embedding(folder, matrix)
-    if len(rows_HE) < known.size:
+    if len(rows_HE) < helper_tokenizer.size:
         raise ValueError(
-            f"{folder}: {len(rows_HE)} rows for {known.size} pieces; model and tokenizer are not "
-            "of one checkpoint"
+            f"{folder}: {len(rows_HE)} rows for {helper_tokenizer.size} pieces; model and "
+            "tokenizer are not of one checkpoint"
         )
     old_ids, old_ME = _pointing(old, rows_HE)
     new_ids, new_NE = _pointing(fresh, rows_HE)
     return Space(old_ids, old_ME, new_ids, new_NE)
 
 
-def _turn(mine: vectors.WordVectors, theirs: vectors.WordVectors, dictionary: str) -> np.ndarray:
-    """The rotation that lays my words on their translations."""
-    from_place = {word: i for i, word in enumerate(mine.words)}
-    to_place = {word: i for i, word in enumerate(theirs.words)}
+def _turn(target: vectors.WordVectors, source: vectors.WordVectors, dictionary: str) -> np.ndarray:
+    """Returns the rotation that lays target-language vectors on those of their translations."""
+    from_place = {word: i for i, word in enumerate(target.words)}
+    to_place = {word: i for i, word in enumerate(source.words)}
     pairs = [
         (from_place[translation], to_place[word])
         for word, translation in vectors.read_pairs(dictionary)
@@ -266,20 +269,20 @@ def _turn(mine: vectors.WordVectors, theirs: vectors.WordVectors, dictionary: st
             "the base language first, a tab, and its translation"
         )
     from_ids, to_ids = np.array(pairs).T
-    return vectors.procrustes(mine.rows_NE[from_ids], theirs.rows_NE[to_ids])
+    return vectors.procrustes(target.rows_NE[from_ids], source.rows_NE[to_ids])
 
 
-def _pointing(found: Mapping[int, int], rows_HE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and float32 rows of what was found, without rows of zeros: they point nowhere."""
-    ids = np.array(sorted(found), np.int64)
-    rows_NE = rows_HE[[found[int(i)] for i in ids]].astype(np.float32)
+def _pointing(row_of: Mapping[int, int], rows_HE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids and float32 rows of the matched tokens, without rows of zeros (no direction)."""
+    ids = np.array(sorted(row_of), np.int64)
+    rows_NE = rows_HE[[row_of[int(i)] for i in ids]].astype(np.float32)
     good_N = np.linalg.norm(rows_NE, axis=1) > 0
     return ids[good_N], rows_NE[good_N]
 
 
 # ---------------------------------------------------------------------------- reading
 def lines(sources: Sources) -> Iterator[str]:
-    """The text clues are read from."""
+    """Returns the text that clues are read from."""
     return itertools.islice(text.read_many(sources.text), sources.lines)
 
 

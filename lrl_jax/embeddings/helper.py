@@ -1,4 +1,4 @@
-"""The embedding matrix of a helper: another model, of any architecture, in a local folder.
+"""Reads the embedding matrix of a helper: another model, of any architecture, in a local folder.
 
     rows_HE = embedding("models/polyglot-ko-1.3b", "input")
 
@@ -29,7 +29,7 @@ OUTPUT = ("lm_head.weight", "embed_out.weight")
 
 
 def embedding(folder: epath.PathLike, matrix: Matrix) -> np.ndarray:
-    """The input or output matrix, a row a token; a tied model has one for both.
+    """Reads the input or the output matrix, one row a token; a tied model has one for both.
 
     Raises:
       ValueError: no safetensors there, damaged ones, or no matrix in them.
@@ -40,11 +40,11 @@ def embedding(folder: epath.PathLike, matrix: Matrix) -> np.ndarray:
     for path in _files(folder):
         with _open(path) as file:
             where |= dict.fromkeys(set(file.keys()) & set(wanted), path)
-    found = [name for name in wanted if name in where]
-    if not found:
+    present = [name for name in wanted if name in where]
+    if not present:
         raise ValueError(f"{folder}: holds none of {', '.join(wanted)}; take another helper")
-    with _open(where[found[0]]) as file:
-        return file.get_tensor(found[0])
+    with _open(where[present[0]]) as file:
+        return file.get_tensor(present[0])
 
 
 def _files(folder: epath.Path) -> list[epath.Path]:

@@ -1,4 +1,4 @@
-"""Starting rows of new tokens: what a strategy sees, and those that look at the old rows alone.
+"""Makes starting rows of new tokens from statistics of the old rows alone.
 
 A strategy is a function of the old matrix [V, D], the clues and a random generator, and gives one
 float32 row for each added token, [A, D], in the order of `clues.added`. `table.grow` does the rest.
@@ -25,7 +25,7 @@ Matrix = Literal["input", "output"]
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """Vectors of tokens outside the model; tokens it has none for are left out.
+    """Holds vectors of tokens from outside the model; tokens without a vector are left out.
 
     Attributes:
       old_ids: ids in the old vocabulary, [M], ascending.
@@ -51,7 +51,7 @@ class Space:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Sums of old rows: row a has old tokens ids[ends[a]:ends[a + 1]], weighted by `values`."""
+    """Holds sums of old rows: row a sums old tokens ids[ends[a]:ends[a + 1]], times `values`."""
 
     ends: np.ndarray
     ids: np.ndarray
@@ -60,7 +60,7 @@ class Weights:
 
 @dataclasses.dataclass(frozen=True)
 class Clues:
-    """What is known of new tokens. A strategy says which of the optional ones it needs.
+    """Holds what is known of new tokens. A strategy names the optional clues it needs.
 
     Attributes:
       splice: the old ids that spell each added token, and where kept tokens went.
@@ -84,28 +84,28 @@ class Clues:
 
     @property
     def added(self) -> list[int]:
-        """Ids of added tokens, ascending: the order of the rows a strategy gives."""
+        """Returns ids of added tokens, ascending: the order of the rows a strategy gives."""
         return sorted(self.splice.added)
 
     @property
     def spelled(self) -> list[tuple[int, ...]]:
-        """The old ids that spell each of them."""
+        """Returns the old ids that spell each added token."""
         return [self.splice.added[new] for new in self.added]
 
 
 # ---------------------------------------------------------------------------- strategies
 def random_normal(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Rows of N(0, 0.02), as if training began anew (the initializer_range of Llama, HF)."""
+    """Draws rows from N(0, 0.02), as for an untrained model (initializer_range of Llama, HF)."""
     return np.float32(0.02) * rng.standard_normal((len(clues.added), old_VD.shape[1]), np.float32)
 
 
 def matched_normal(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Rows drawn from a normal with the mean and deviation of each old column (WECHSEL)."""
+    """Draws rows from a normal with the mean and deviation of each old column (WECHSEL)."""
     return _drawn(old_VD, len(clues.added), rng)
 
 
 def mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Every row is the mean old row (Hewitt 2021)."""
+    """Returns the mean old row for every token (Hewitt 2021)."""
     del rng
     return np.tile(_moments(old_VD)[0], (len(clues.added), 1))
 
@@ -113,7 +113,8 @@ def mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarr
 def hewitt(
     old_VD: np.ndarray, clues: Clues, rng: np.random.Generator, epsilon: float = 1e-9
 ) -> np.ndarray:
-    """Rows of N(mean, epsilon Cov) of the old rows: the mean, told apart (Hewitt 2021).
+    """Draws rows from N(mean, epsilon Cov) of the old rows: near the mean, but distinct (Hewitt
+    2021).
 
     The plain mean where the covariance is not positive definite. `epsilon` is transformers'.
     """
@@ -132,7 +133,7 @@ def hewitt(
 
 # ---------------------------------------------------------------------------- afterwards
 def calibrate(new_WD: np.ndarray, splice: Splice, weight_V: np.ndarray) -> np.ndarray:
-    """New rows at the norm that old rows of the language have (Joshi et al. 2608.03494).
+    """Scales new rows to the norm that old rows of the language have (Joshi et al. 2608.03494).
 
     A row that copies an old one stays a copy, and a row of zeros has no direction to scale.
 
@@ -163,7 +164,7 @@ def calibrate(new_WD: np.ndarray, splice: Splice, weight_V: np.ndarray) -> np.nd
 
 # ---------------------------------------------------------------------------- for strategies
 def mix(weights: Weights, old_VD: np.ndarray) -> np.ndarray:
-    """Rows that are sums of old rows, float32; few old rows are float32 at a time.
+    """Computes rows that are sums of old rows, float32; few old rows are float32 at a time.
 
     >>> weights = listed([{1: 0.5, 2: 0.5}, {2: 1.0}])
     >>> mix(weights, np.array([[9., 9.], [2., 0.], [0., 4.]]))
@@ -173,10 +174,10 @@ def mix(weights: Weights, old_VD: np.ndarray) -> np.ndarray:
     new_AD = np.empty((len(weights.ends) - 1, old_VD.shape[1]), np.float32)
     for a in range(0, len(new_AD), BLOCK):
         ends = weights.ends[a : a + BLOCK + 1]
-        part = slice(ends[0], ends[-1])
-        used, places = np.unique(weights.ids[part], return_inverse=True)
+        block = slice(ends[0], ends[-1])
+        used, places = np.unique(weights.ids[block], return_inverse=True)
         small = sparse.csr_array(
-            (weights.values[part], places, ends - ends[0]), shape=(len(ends) - 1, len(used))
+            (weights.values[block], places, ends - ends[0]), shape=(len(ends) - 1, len(used))
         )
         step = max(1, CELLS // max(1, len(used)))
         for d in range(0, old_VD.shape[1], step):
@@ -186,7 +187,7 @@ def mix(weights: Weights, old_VD: np.ndarray) -> np.ndarray:
 
 
 def listed(rows: Sequence[Mapping[int, float]]) -> Weights:
-    """Weights written as {old id: weight}, a mapping a row."""
+    """Returns weights written as {old id: weight}, a mapping a row."""
     ends = np.cumsum([0, *map(len, rows)])
     return Weights(
         ends,
@@ -198,7 +199,7 @@ def listed(rows: Sequence[Mapping[int, float]]) -> Weights:
 def draw_missing(
     new_ND: np.ndarray, space: Space, old_VD: np.ndarray, clues: Clues, rng: np.random.Generator
 ) -> np.ndarray:
-    """Rows of all added tokens, of those `space` has: the rest are as `matched_normal`."""
+    """Returns rows of all added tokens, of those `space` has: the rest are as `matched_normal`."""
     if len(new_ND) == len(clues.added):
         return new_ND
     new_AD = np.empty((len(clues.added), old_VD.shape[1]), np.float32)
@@ -217,7 +218,7 @@ def _drawn(old_VD: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _moments(old_VD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column, without a float32 copy of the whole matrix."""
+    """Returns each column's mean and deviation, without a float32 copy of the whole matrix."""
     mean_D = sum(_float32(b).sum(0) for b in _blocks(old_VD)) / np.float32(len(old_VD))
     square_D = sum(np.square(_float32(b) - mean_D).sum(0) for b in _blocks(old_VD))
     return np.asarray(mean_D), np.sqrt(square_D / np.float32(len(old_VD)))
@@ -228,5 +229,5 @@ def _blocks(old_VD: np.ndarray) -> list[np.ndarray]:
 
 
 def _float32(old_VD: np.ndarray) -> np.ndarray:
-    """float32: bfloat16 cannot tell 256 from 257, and sums of rows pass that soon."""
+    """Casts to float32: bfloat16 cannot tell 256 from 257, and sums of rows soon pass that."""
     return old_VD.astype(np.float32, copy=False)

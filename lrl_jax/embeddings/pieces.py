@@ -1,4 +1,4 @@
-"""Rows of new tokens from the old tokens that spell them.
+"""Makes rows of new tokens from the old tokens that spell them.
 
 Every row is a sum of old rows with weights that the text alone decides, so the same weights serve
 the input and the output matrix, and each takes only rows of its own.
@@ -15,7 +15,7 @@ Row = dict[int, float]
 
 
 def subword_mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """The mean of the old rows the text is spelled with (arXiv 2406.14670, FVT).
+    """Returns the mean of the old rows the text is spelled with (arXiv 2406.14670, FVT).
 
     >>> from lrl_jax.vocab.pieces.splice import Splice
     >>> old_VD = np.array([[0., 0.], [2., 0.], [0., 4.]], np.float32)
@@ -28,19 +28,19 @@ def subword_mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> 
 
 
 def subword_first(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """The row of the first piece: what the model would have said first (EEVE 2402.14714)."""
+    """Returns the first piece's row: what the model would have said first (EEVE 2402.14714)."""
     del rng
     return mix(_spelled(clues, lambda _, place: place == 0), old_VD)
 
 
 def subword_last(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """The row of the last piece: where the model would have read the whole text (mergekit)."""
+    """Returns the last piece's row: where the model has read the whole text (mergekit)."""
     del rng
     return mix(_spelled(clues, lambda ids, place: place == len(ids) - 1), old_VD)
 
 
 def subword_weighted(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Weights 1, 2, ..., n: towards the last piece for input, towards the first for output.
+    """Weighs pieces 1, 2, ..., n: towards the last piece for input, towards the first for output.
 
     That is what mergekit's tokensurgeon says of its weighted mean; its code does the opposite for
     input.
@@ -52,13 +52,13 @@ def subword_weighted(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator)
 
 
 def eeve(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Input: the mean of the pieces; output: the first piece (EEVE, arXiv 2402.14714)."""
+    """Returns input: the mean of the pieces; output: the first piece (EEVE, arXiv 2402.14714)."""
     strategy = subword_mean if clues.matrix == "input" else subword_first
     return strategy(old_VD, clues, rng)
 
 
 def length_weighted(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """The mean of the pieces by how much of the text each spells (Joshi et al. 2608.03494).
+    """Returns the mean of the pieces by how much of the text each spells (Joshi et al. 2608.03494).
 
     In bytes rather than characters: byte pieces spell less than one. Pieces that stand for no text
     at all (unknown characters) count alike.
@@ -74,7 +74,8 @@ def length_weighted(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) 
 
 
 def merge_tree(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """The mean of the two tokens it is merged from, new ones by their own new row (lowres-cve).
+    """Returns the mean of the two tokens it is merged from, new ones by their own new row
+    (lowres-cve).
 
     A token no merge leads to is the mean of its pieces.
     """
@@ -87,7 +88,7 @@ def merge_tree(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np
 
 
 def align(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Means of the old ids that stood in its place in real text, by how often (lowres-cve).
+    """Averages the old ids that stood in the token's place in real text, by how often (lowres-cve).
 
     A token the text has not is the mean of its pieces.
     """
@@ -98,7 +99,7 @@ def align(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndar
 
 # ---------------------------------------------------------------------------- weights
 def _spelled(clues: Clues, weigh: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Weights:
-    """Weights of the old ids that spell each token; `weigh` gets them and their places."""
+    """Returns weights of the old ids that spell each token; `weigh` gets them and their places."""
     spelled = clues.spelled
     ends = np.cumsum([0, *map(len, spelled)])
     values = [np.empty(0)]

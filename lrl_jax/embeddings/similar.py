@@ -1,4 +1,4 @@
-"""Rows of new tokens from old tokens that another space says are like them.
+"""Makes rows of new tokens from old tokens that are similar to them in another space.
 
 A `Space` has vectors of old and of added tokens; an added token becomes a sum of old rows with
 weights found there. Only tokens of the old vocabulary are ever summed. Similarities are made in
@@ -25,7 +25,8 @@ def wechsel(
     nearest: int = 10,
     temperature: float = 0.1,
 ) -> np.ndarray:
-    """The softmax of cosine / temperature over the nearest old tokens (WECHSEL, 2112.06598).
+    """Returns the softmax of cosine / temperature over the nearest old tokens (WECHSEL,
+    2112.06598).
 
     Tokens without a vector are drawn as `matched_normal`. The defaults are the paper's.
     """
@@ -42,19 +43,20 @@ def wechsel(
 
 
 def focus(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """The sparsemax of cosines to old tokens: a convex combination (FOCUS, arXiv 2305.14481).
+    """Returns the sparsemax of cosines to old tokens: a convex combination (FOCUS, arXiv
+    2305.14481).
 
     Tokens without a vector are drawn as `matched_normal`.
     """
     space = clues.tokens
     assert space is not None  # `grow` has asked
     weights = (_nonzero(_sparsemax_rows(cosine_BM), space) for cosine_BM in _cosines(space))
-    parts = [mix(part, old_VD) for part in weights]
+    parts = [mix(block, old_VD) for block in weights]
     return draw_missing(_stack(parts, old_VD), space, old_VD, clues, rng)
 
 
 def clp(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Every old token the helper has, weighted by cosine / sum of cosines (CLP, 2301.09626).
+    """Weighs every old token the helper has by cosine / sum of cosines (CLP, 2301.09626).
 
     The sum over old tokens is taken before the cosine, which is linear: no matrix of cosines.
     A token the helper has not, or one that is on average at right angles to all, is the mean of
@@ -78,7 +80,8 @@ def clp(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarra
 def omp(
     old_VD: np.ndarray, clues: Clues, rng: np.random.Generator, sparsity: int = 64
 ) -> np.ndarray:
-    """The few old tokens that make up the token in the helper's space, with the same weights.
+    """Returns the few old tokens that make up the token in the helper's space, with the same
+    weights.
 
     Found by orthogonal matching pursuit (arXiv 2506.06607, whose sparsity is the default). A token
     the helper has not is the mean of its pieces.
@@ -102,7 +105,7 @@ def omp(
 
 # ---------------------------------------------------------------------------- weights
 def sparsemax(z_BM: np.ndarray) -> np.ndarray:
-    """The nearest point of the simplex, row by row (arXiv 1602.02068).
+    """Returns the nearest point of the simplex, row by row (arXiv 1602.02068).
 
     >>> sparsemax(np.array([[0.5, 0.25, -1.0]], np.float32))
     array([[0.625, 0.375, 0.   ]], dtype=float32)
@@ -116,7 +119,9 @@ def sparsemax(z_BM: np.ndarray) -> np.ndarray:
 
 
 def _sparsemax_rows(cosine_BM: np.ndarray) -> np.ndarray:
-    """`sparsemax`, looking first at the largest alone: a smaller one never comes in before them."""
+    """Returns `sparsemax`, looking first at the largest alone: a smaller one never comes in before
+    them.
+    """
     width = cosine_BM.shape[1]
     if width <= FIRST:
         return sparsemax(cosine_BM)
@@ -131,7 +136,7 @@ def _sparsemax_rows(cosine_BM: np.ndarray) -> np.ndarray:
 
 
 def _nearest(cosine_BM: np.ndarray, count: int) -> np.ndarray:
-    """Which are the `count` largest of each row; of equal ones those with lower ids."""
+    """Returns the ids of the `count` largest of each row; of equal ones, the lower ids."""
     least_B1 = -np.partition(-cosine_BM, count - 1, axis=1)[:, count - 1 : count]
     above_BM, equal_BM = cosine_BM > least_B1, cosine_BM == least_B1
     room_B1 = count - above_BM.sum(1, keepdims=True)
@@ -141,7 +146,7 @@ def _nearest(cosine_BM: np.ndarray, count: int) -> np.ndarray:
 def _pursue(
     x_BE: np.ndarray, old_ME: np.ndarray, inverse_M: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which k vectors add up to x best, and their weights, both [B, K] (Pati et al. 1993).
+    """Returns which k vectors add up to x best, and their weights, both [B, K] (Pati et al. 1993).
 
     At each step the vector at the smallest angle to what is left comes in, and all weights are
     fitted again: by Gram-Schmidt, so that the fit is one triangular solve at the end.
@@ -175,7 +180,7 @@ def _pursue(
 
 
 def _orthogonal(atom_BE: np.ndarray, base_BKE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far atoms lie along each base vector, and what is left; twice, for float32."""
+    """Returns how far atoms lie along each base vector, and what is left; twice, for float32."""
     along_BK = np.zeros(base_BKE.shape[:2], np.float32)
     for _ in range(2):
         more_BK = np.matmul(base_BKE, atom_BE[:, :, None])[:, :, 0]

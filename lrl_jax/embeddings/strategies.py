@@ -1,4 +1,4 @@
-"""Every way to start the rows of new tokens, by the name a recipe gives it.
+"""Lists every way to start the rows of new tokens, by the name a recipe gives it.
 
 new_WD = grow("subword_mean", old_VD, Clues(splice), np.random.default_rng(0))
 """
@@ -24,7 +24,7 @@ FIELDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """A way to start rows, the optional clues it needs, and where it comes from."""
+    """Holds a way to start rows, the optional clues it needs, and where it comes from."""
 
     rows: Callable[[np.ndarray, Clues, np.random.Generator], np.ndarray]
     needs: tuple[str, ...]
@@ -52,12 +52,12 @@ STRATEGIES = {
 
 
 def needs(name: str) -> tuple[str, ...]:
-    """The optional clues a strategy cannot do without."""
+    """Returns the optional clues a strategy cannot do without."""
     return STRATEGIES[name].needs
 
 
 def grow(name: str, old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """The matrix [W, D] of the new vocabulary, in the dtype of the old one.
+    """Returns the matrix [W, D] of the new vocabulary, in the dtype of the old one.
 
     Rows of kept tokens are copied bit for bit, and so is the row of an old token that spells a new
     one alone; the strategy `name` decides the others.

@@ -1,4 +1,4 @@
-"""Vectors of words and tokens outside the model: read from a file, or learnt from plain text.
+"""Reads vectors of words from a file, or learns vectors of tokens from plain text.
 
     words = read("cc.ko.300.vec.gz", limit=200_000)
     ids, vectors_NE = learn(tokenizer, lines)
@@ -26,7 +26,7 @@ START = 0  # seed of the vector the SVD starts from: any, but always the same
 
 @dataclasses.dataclass(frozen=True)
 class WordVectors:
-    """Words, the most frequent first as fastText writes them, and their vectors [N, E]."""
+    """Holds words, the most frequent first as fastText writes them, and their vectors [N, E]."""
 
     words: list[str]
     rows_NE: np.ndarray
@@ -74,7 +74,7 @@ def read_pairs(uri: str) -> list[tuple[str, str]]:
 
 def _header(line: str, uri: str) -> tuple[int, int]:
     parts = line.split()
-    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+    if len(parts) != 2 or not all(number.isdecimal() and int(number) for number in parts):
         raise DataError(
             f"{uri}:1: want a first line such as `2000000 300` (words, width), as fastText .vec "
             f"files have, got {line[:60]!r}"
@@ -95,33 +95,33 @@ def _row(line: str, width: int, where: str) -> tuple[str, np.ndarray]:
 
 
 # ---------------------------------------------------------------------------- words to tokens
-def of_tokens(tokenizer: Tokenizer, known: WordVectors) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of tokens and their vectors [N, E]: means of the words a token is in (WECHSEL).
+def of_tokens(tokenizer: Tokenizer, words: WordVectors) -> tuple[np.ndarray, np.ndarray]:
+    """Returns ids of tokens and their vectors [N, E]: means of the words a token is in (WECHSEL).
 
     A word counts 1 / its place: files are sorted by frequency and carry none, and words follow
     Zipf's law. It is spelled as it stands after a space and as it opens a line.
     """
     family = tokenizers.family(tokenizer)
-    spellings = [family.words(tokenizer, [word, f" {word}"]) for word in known.words]
-    stretches = list(dict.fromkeys(part for parts in spellings for part in parts))
+    spellings = [family.words(tokenizer, [word, f" {word}"]) for word in words.words]
+    stretches = list(dict.fromkeys(stretch for parts in spellings for stretch in parts))
     spelled = dict(zip(stretches, family.spell(tokenizer, stretches), strict=True))
-    found = [
+    token_places = [
         (i, place)
         for place, parts in enumerate(spellings)
-        for i in {i for part in parts for i in spelled[part]}
+        for i in {i for stretch in parts for i in spelled[stretch]}
     ]
-    if not found:
-        return np.empty(0, np.int64), np.empty((0, known.rows_NE.shape[1]), np.float32)
-    tokens, places = np.array(found).T
+    if not token_places:
+        return np.empty(0, np.int64), np.empty((0, words.rows_NE.shape[1]), np.float32)
+    tokens, places = np.array(token_places).T
     ids, row = np.unique(tokens, return_inverse=True)
     share = (1 / (places + 1)).astype(np.float32)
-    shape = (len(ids), len(known.words))
-    total_NE = sparse.csr_array((share, (row, places)), shape=shape) @ known.rows_NE
+    shape = (len(ids), len(words.words))
+    total_NE = sparse.csr_array((share, (row, places)), shape=shape) @ words.rows_NE
     return _nonzero(ids, total_NE / np.bincount(row, share).astype(np.float32)[:, None])
 
 
 def procrustes(from_NE: np.ndarray, to_NE: np.ndarray) -> np.ndarray:
-    """The rotation R [E, E] with from R nearest to `to` (Schoenemann 1966).
+    """Returns the rotation R [E, E] with from R nearest to `to` (Schoenemann 1966).
 
     >>> turned = procrustes(np.array([[1., 0.], [0., 2.]]), np.array([[0., 1.], [-2., 0.]]))
     >>> (turned + 0.0).round(6)
@@ -141,7 +141,7 @@ def learn(
     min_count: int = 10,
     smoothing: float = 0.75,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of tokens and their vectors [N, E], by what stands around them in `texts`.
+    """Learns vectors [N, E] of tokens, with their ids, from what stands around them in `texts`.
 
     Memory goes by distinct pairs of neighbours, 12 bytes each, not by the length of the text.
     Width and least count are FOCUS's (2305.14481), the window is fastText's, the smoothing of
@@ -172,7 +172,8 @@ def learn(
 
 
 def ppmi(pairs_NN: sparse.csr_array, smoothing: float) -> sparse.csr_array:
-    """How much oftener than by chance two stand together: its logarithm, where it is positive.
+    """Returns positive pointwise mutual information: log of how much oftener than by chance two
+    meet.
 
     >>> pairs = sparse.csr_array(np.array([[0., 6.], [2., 2.]]))  # by chance 3.6 would be 4.8
     >>> ppmi(pairs, 1.0).toarray().round(3)
@@ -193,7 +194,7 @@ def ppmi(pairs_NN: sparse.csr_array, smoothing: float) -> sparse.csr_array:
 def _neighbours(
     tokenizer: Tokenizer, texts: Iterable[str], window: int
 ) -> tuple[np.ndarray, sparse.csr_array]:
-    """How often each token occurs, and each two within `window` of each other."""
+    """Counts how often each token occurs, and each two within `window` of each other."""
     size = tokenizer.size
     count_W = np.zeros(size, np.int64)
     pairs_WW = sparse.csr_array((size, size), dtype=np.float32)
@@ -211,7 +212,7 @@ def _neighbours(
 
 
 def _encoded(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Ids of some texts one after another, and which text each is of."""
+    """Yields ids of some texts one after another, and which text each is of."""
     texts = iter(texts)
     while batch := list(itertools.islice(texts, LINES)):
         encoded = tokenizer.encode_batch(batch)
@@ -221,6 +222,6 @@ def _encoded(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[tuple[np.nd
 
 
 def _nonzero(ids: np.ndarray, rows_NE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Only rows that point somewhere: a cosine with nothing is no number."""
+    """Keeps only rows that are not zero: the cosine with a zero row is not a number."""
     good_N = np.linalg.norm(rows_NE, axis=1) > 0
     return ids[good_N], rows_NE[good_N]

@@ -1,7 +1,7 @@
-"""What `auto` means on the devices that are here.
+"""Settles `remat: auto` and `mesh: auto` on the devices of this process.
 
-`remat: auto` is the most a layer can keep that still fits, found by compiling; `mesh: auto` is a
-rule of numbers (`lrl_jax.devices.presets`).
+`remat: auto` compiles the step to find the most that a layer can keep for its backward pass without
+running out of memory. `mesh: auto` is computed from the sizes alone (`lrl_jax.devices.presets`).
 """
 
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ import jax
 
 from lrl_jax.devices import chips
 from lrl_jax.fit import search
-from lrl_jax.fit.compile import Job, TooLargeError, batch, make, refusal, settled
+from lrl_jax.fit.compile import CompileJob, TooLargeError, batch, make, refusal, settled
 from lrl_jax.model.llama import Remat
 from lrl_jax.recipe import train as recipe_train
 
 log = logging.getLogger(__name__)
 
 
-def mesh(job: Job, devices: Sequence[jax.Device]) -> recipe_train.Mesh:
-    """The mesh of the recipe, or the one `auto` means for these devices.
+def mesh(job: CompileJob, devices: Sequence[jax.Device]) -> recipe_train.Mesh:
+    """Returns the mesh of the recipe, or the mesh that `auto` chooses for these devices.
 
     Raises:
       ValueError: none will do; says how many rows or chips would.
@@ -27,8 +27,9 @@ def mesh(job: Job, devices: Sequence[jax.Device]) -> recipe_train.Mesh:
     return settled(job, devices, _limit(devices[0])).settings.axes
 
 
-def remat(job: Job, mesh: jax.sharding.Mesh) -> Remat:
-    """The rung of the ladder for these devices.
+def remat(job: CompileJob, mesh: jax.sharding.Mesh) -> Remat:
+    """Returns how much each layer keeps for its backward pass (a rung of the ladder) on these
+    devices.
 
     On a CPU nothing is made again: memory is not what is short there. A chip that is not in the
     table of chips says how much it has.
@@ -42,14 +43,15 @@ def remat(job: Job, mesh: jax.sharding.Mesh) -> Remat:
     return most(job, mesh, _limit(device))
 
 
-def most(job: Job, mesh: jax.sharding.Mesh, limit: float) -> Remat:
-    """The highest rung whose steps, of all phases, need no more than `limit` bytes a device.
+def most(job: CompileJob, mesh: jax.sharding.Mesh, limit: float) -> Remat:
+    """Returns the highest rung at which the steps of all phases need at most `limit` bytes a
+    device.
 
     Raises:
       TooLargeError: not even the least fits.
     """
 
-    def fitting(tried: Job) -> Remat:
+    def fitting(tried: CompileJob) -> Remat:
         needed = max(_needed(tried, phase, mesh, limit) for phase in search.programs(tried))
         rung, least, had = tried.cfg.remat, needed / chips.GIB, limit / chips.GIB
         log.info("remat: auto is %s: %.2f GiB of %.2f", rung, least, had)
@@ -59,22 +61,22 @@ def most(job: Job, mesh: jax.sharding.Mesh, limit: float) -> Remat:
 
 
 def _limit(device: jax.Device) -> float:
-    known = chips.of(device)
+    chip = chips.of(device)
     stats = device.memory_stats() or {}
-    return stats.get("bytes_limit") or (known.memory if known else float("inf"))
+    return stats.get("bytes_limit") or (chip.memory if chip else float("inf"))
 
 
-def _needed(job: Job, phase, mesh: jax.sharding.Mesh, limit: float) -> float:
+def _needed(job: CompileJob, phase, mesh: jax.sharding.Mesh, limit: float) -> float:
     made = make(job, phase, mesh)
     with jax.set_mesh(mesh):
         lowered = made.run.lower(made.abstract, *batch(job, mesh))
         try:
-            found = lowered.compile().memory_analysis()
+            analysis = lowered.compile().memory_analysis()
         except jax.errors.JaxRuntimeError as e:
             raise refusal(e, limit) from None
-    assert found is not None  # every backend of JAX lays out its buffers
-    more = max(0, found.output_size_in_bytes - found.alias_size_in_bytes)
-    needed = found.argument_size_in_bytes + found.temp_size_in_bytes + more
+    assert analysis is not None  # every backend of JAX lays out its buffers
+    more = max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
+    needed = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + more
     if needed > limit:
         raise TooLargeError(needed, limit, f"remat {job.cfg.remat}")
     return needed

@@ -1,9 +1,9 @@
-"""The real training step of a recipe, compiled for a machine that is not here: bytes and seconds.
+"""Compiles the real training step of a recipe for a machine that need not be here, and measures it.
 
-    job = Job(cfg, recipe.train, length=4096)
+    job = CompileJob(cfg, recipe.train, length=4096)
     fitted = compile_step(job, job.phases[0], topology.describe("v5e-64"))
 
-No array is made: states and batches are shapes with places.
+No array is made: states and batches are shapes with shardings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ import numpy as np
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.devices import presets
 from lrl_jax.fit import cost
-from lrl_jax.fit.topology import Target
+from lrl_jax.fit.topology import Machine
 from lrl_jax.model import llama, sharding
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.storage import GIB
@@ -42,7 +42,7 @@ BAND = (1.0, 1.25)
 
 
 class TooLargeError(ValueError):
-    """A step that does not fit; `needed` and `available` are bytes a chip."""
+    """Reports a step that does not fit; `needed` and `available` are bytes a chip."""
 
     def __init__(self, needed: float, available: float, what: str):
         super().__init__(f"{what} needs {needed / GIB:.2f} GiB a chip of {available / GIB:.2f} GiB")
@@ -50,8 +50,8 @@ class TooLargeError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
-    """What is to be compiled.
+class CompileJob:
+    """Describes a training step to compile.
 
     Attributes:
       length: tokens in a row.
@@ -64,8 +64,8 @@ class Job:
     param_dtype: str = "float32"
     new_tokens: int = 0
 
-    def but(self, **changes: Any) -> "Job":
-        """The same with other fields of `train`; `remat` is the model's too."""
+    def but(self, **changes: Any) -> "CompileJob":
+        """Returns the job with other fields of `train`; `remat` is set in the model too."""
         settings = self.settings.model_copy(update=changes)
         cfg = dataclasses.replace(self.cfg, remat=changes.get("remat", self.cfg.remat))
         return dataclasses.replace(self, settings=settings, cfg=cfg)
@@ -76,13 +76,13 @@ class Job:
 
     @property
     def tokens(self) -> int:
-        """Of one step."""
+        """Returns the tokens of one step."""
         return self.settings.batch_size * self.length
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes of one chip, by kind; `host` are of the host's memory, for that chip.
+    """Holds bytes on one chip by kind; `host` are bytes of the host's memory used for that chip.
 
     Attributes:
       temporaries: activations, gradients, gathered weights: what the compiler lays out.
@@ -101,7 +101,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """One compiled step.
+    """Holds the memory and time of one compiled step.
 
     Attributes:
       phase: names of its stages.
@@ -128,12 +128,15 @@ class Fitted:
         return self.tokens / self.seconds / self.chips if self.seconds else 0.0
 
     def days(self, steps: int) -> tuple[float, float]:
-        """Of `steps` steps, from the estimate to the end of its band."""
+        """Returns the days that `steps` steps take: the estimate, and the end of its uncertainty
+        band.
+        """
         return steps * self.seconds * BAND[0] / 86400, steps * self.seconds * BAND[1] / 86400
 
 
-def settled(job: Job, devices: Sequence[jax.Device], memory: float) -> Job:
-    """The job with the mesh that `train.mesh: auto` means on these devices of so many bytes.
+def settled(job: CompileJob, devices: Sequence[jax.Device], memory: float) -> CompileJob:
+    """Returns the job with `train.mesh: auto` replaced by a mesh for these devices and their
+    memory.
 
     Raises:
       ValueError: no mesh will do; says how many rows or chips would.
@@ -142,8 +145,10 @@ def settled(job: Job, devices: Sequence[jax.Device], memory: float) -> Job:
     return planned(job, len(devices), slices, memory, devices[0])
 
 
-def planned(job: Job, count: int, slices: int, memory: float, like: jax.Device) -> Job:
-    """`settled` for `count` devices that need not even be described; `like` is any device."""
+def planned(
+    job: CompileJob, count: int, slices: int, memory: float, like: jax.Device
+) -> CompileJob:
+    """Returns `settled` for `count` devices that are not described; `like` is any device."""
     if job.settings.mesh != "auto":
         return job
     rows = job.settings.batch_size // job.settings.accumulate
@@ -152,15 +157,17 @@ def planned(job: Job, count: int, slices: int, memory: float, like: jax.Device) 
     )
 
 
-def whole_state(job: Job, like: jax.Device) -> float:
-    """Bytes of parameters and optimizer that devices hold together, in the phase with the most."""
+def whole_state(job: CompileJob, like: jax.Device) -> float:
+    """Returns the bytes of parameters and optimizer state, all devices together, in the largest
+    phase.
+    """
     alone = meshes.make(recipe_train.Mesh(), [like])
     plain = job.but(mesh=recipe_train.Mesh())
     return max(state_bytes(plain, phase, alone)["device"] for phase in job.phases)
 
 
-def refuse(job: Job, count: int, tpu: bool) -> None:
-    """Refuses what cannot be on `count` chips, by numbers alone.
+def refuse(job: CompileJob, count: int, tpu: bool) -> None:
+    """Refuses a job that cannot run on `count` chips, by arithmetic on the sizes alone.
 
     Raises:
       ValueError: a mesh that does not divide model or batch, rows the attention kernel cannot
@@ -190,8 +197,8 @@ def refuse(job: Job, count: int, tpu: bool) -> None:
         )
 
 
-def check(job: Job, target: Target) -> Mesh:
-    """Refuses, before anything is compiled, what cannot be; returns the mesh.
+def check(job: CompileJob, target: Machine) -> Mesh:
+    """Refuses an impossible job before anything is compiled; returns the mesh.
 
     Raises:
       ValueError: as `refuse`, or the chips of the target do not lie as the mesh wants them.
@@ -208,9 +215,9 @@ def check(job: Job, target: Target) -> Mesh:
 
 
 def compile_step(
-    job: Job,
+    job: CompileJob,
     phase: learn.Phase,
-    target: Target,
+    target: Machine,
     options: Mapping[str, Any] | None = None,
     text_to: Path | None = None,
 ) -> Fitted:
@@ -242,17 +249,17 @@ def compile_step(
         raise TooLargeError(memory.total, memory.limit, "the step")
     if text_to is not None:
         text_to.write_text(text)
-    found = cost.of(text, target.chip) if text else None
+    estimate = cost.of(text, target.chip) if text else None
     learns = learn.trainable(learn.groups(phase.learn, [*llama.abstract(job.cfg)]))
     flops = log.flops_per_token(job.cfg, job.length, learns) * job.tokens / target.count
-    mfu = flops / target.chip.peak / found.seconds if found else 0.0
+    mfu = flops / target.chip.peak / estimate.seconds if estimate else 0.0
     return Fitted(
-        phase.name, target.count, job.cfg.remat, job.tokens, memory, found, mfu, compiling
+        phase.name, target.count, job.cfg.remat, job.tokens, memory, estimate, mfu, compiling
     )
 
 
-def make(job: Job, phase: learn.Phase, mesh: Mesh) -> step.Step:
-    """The training step of a phase on a mesh."""
+def make(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> step.Step:
+    """Returns the training step of a phase on a mesh."""
     if not phase.steps:  # epochs, of which nobody knows the steps before the data is packed
         phase = dataclasses.replace(phase, steps=UNKNOWN)
     params = llama.abstract(job.cfg, job.param_dtype)
@@ -263,8 +270,10 @@ def make(job: Job, phase: learn.Phase, mesh: Mesh) -> step.Step:
     return step.make_step(job.cfg, learner, params, placed, mesh, job.settings)
 
 
-def batch(job: Job, mesh: Mesh) -> tuple[dict[str, jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
-    """The shapes a step is called with beside the state."""
+def batch(
+    job: CompileJob, mesh: Mesh
+) -> tuple[dict[str, jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
+    """Returns the shapes of a step's arguments other than the state."""
     rows = jax.ShapeDtypeStruct(
         (job.settings.batch_size, job.length), np.int32, sharding=meshes.batch_sharding(mesh)
     )
@@ -272,8 +281,8 @@ def batch(job: Job, mesh: Mesh) -> tuple[dict[str, jax.ShapeDtypeStruct], jax.Sh
     return dict.fromkeys(BATCH, rows), jax.ShapeDtypeStruct((mesh.size,), np.int32, sharding=asked)
 
 
-def state_bytes(job: Job, phase: learn.Phase, mesh: Mesh) -> dict[str, float]:
-    """Bytes a chip of parameters and of the rest of the state, and where: device or host."""
+def state_bytes(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> dict[str, float]:
+    """Returns bytes a chip of parameters and of other state, on the device and on the host."""
     return _state_bytes(make(job, phase, mesh).abstract)
 
 
@@ -290,34 +299,36 @@ def _state_bytes(abstract: Mapping[str, Any]) -> dict[str, float]:
     return out
 
 
-def _memory(compiled: Any, job: Job, made: step.Step, target: Target) -> Memory:
-    """By XLA's own layout of buffers; what is given up to a result is counted once."""
-    found, state = compiled.memory_analysis(), _state_bytes(made.abstract)
-    given = found.argument_size_in_bytes
-    more = found.output_size_in_bytes - found.alias_size_in_bytes
+def _memory(compiled: Any, job: CompileJob, made: step.Step, target: Machine) -> Memory:
+    """Returns the memory by XLA's own buffer layout; an input whose buffer a result reuses counts
+    once.
+    """
+    analysis, state = compiled.memory_analysis(), _state_bytes(made.abstract)
+    given = analysis.argument_size_in_bytes
+    more = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     device = state["parameters"] + state["optimizer"]
     return Memory(
         parameters=state["parameters"],
         optimizer=state["optimizer"],
         other=max(0.0, given - device),
-        temporaries=found.temp_size_in_bytes + max(0, more),
-        host=found.host_temp_size_in_bytes + state["host"],
-        total=given + found.temp_size_in_bytes + max(0, more),
+        temporaries=analysis.temp_size_in_bytes + max(0, more),
+        host=analysis.host_temp_size_in_bytes + state["host"],
+        total=given + analysis.temp_size_in_bytes + max(0, more),
         limit=target.chip.memory,
     )
 
 
 def program(compiled: Any, dump: Path) -> str:
-    """The optimised program with the compiler's estimates, as text."""
+    """Returns the optimised program with the compiler's estimates, as text."""
     try:
         return compiled.as_text()
     except Exception:  # jaxlib's reader of programs is older than libtpu
-        found = dump.rglob("*after_codegen.txt")
-        return max(found, key=lambda path: path.stat().st_size).read_text()
+        texts = dump.rglob("*after_codegen.txt")
+        return max(texts, key=lambda path: path.stat().st_size).read_text()
 
 
 def refusal(error: Exception, limit: float) -> Exception:
-    """The compiler's words for "too large" as ours; any other error as it is.
+    """Turns the compiler's "out of memory" error into ours; returns any other error unchanged.
 
     >>> words = "RESOURCE_EXHAUSTED: temporaries (34.00G) exceeds available HBM (15.75G)."
     >>> str(refusal(RuntimeError(words), 15.75 * GIB))
@@ -326,9 +337,9 @@ def refusal(error: Exception, limit: float) -> Exception:
     text = str(error)
     if "RESOURCE_EXHAUSTED" not in text or "Vmem" in text:
         return error
-    found = re.search(r"\(([\d.]+[KMGT])\) exceeds available HBM \(([\d.]+[KMGT])\)", text)
-    found = found or re.search(r"Used ([\d.]+[KMGT]) of ([\d.]+[KMGT]) hbm", text)
-    needed, available = map(_bytes, found.groups()) if found else (math.inf, limit)
+    sizes = re.search(r"\(([\d.]+[KMGT])\) exceeds available HBM \(([\d.]+[KMGT])\)", text)
+    sizes = sizes or re.search(r"Used ([\d.]+[KMGT]) of ([\d.]+[KMGT]) hbm", text)
+    needed, available = map(_bytes, sizes.groups()) if sizes else (math.inf, limit)
     return TooLargeError(needed, available, "the step")
 
 

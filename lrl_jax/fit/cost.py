@@ -1,4 +1,4 @@
-"""How long one chip takes for a compiled program: the compiler's cycles, kernels and the wires.
+"""Estimates how long one chip takes for a compiled program: cycles, kernels and communication.
 
     cost = of(compiled.as_text(), chips.CHIPS["v5e"])
     cost.seconds, cost.compute, cost.kernels, cost.exposed
@@ -30,7 +30,7 @@ BETWEEN_SLICES = "xla_megascale_runtime"  # what handles such a send or recv
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """All runs of one kind of collective in a step.
+    """Holds the totals of one kind of collective over a step.
 
     Attributes:
       group: chips that take part.
@@ -48,7 +48,7 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Seconds of one step on one chip, and what they go to.
+    """Holds the estimated seconds of one step on one chip, by what they are spent on.
 
     Attributes:
       compute: arithmetic and copies, as the compiler estimates them; by kind in `kinds`.
@@ -75,7 +75,7 @@ class Cost:
 
 
 def of(text: str, chip: Chip) -> Cost:
-    """The cost of an optimised program.
+    """Returns the cost of an optimised program.
 
     Raises:
       ValueError: not the text of an HLO module.
@@ -107,7 +107,7 @@ def _zeros() -> dict:
 
 @dataclasses.dataclass
 class _Tally:
-    """What a computation takes, its loops and calls included."""
+    """Holds the costs of a computation, its loops and calls included."""
 
     kinds: dict[str, float] = dataclasses.field(default_factory=_zeros)
     flops: dict[str, float] = dataclasses.field(default_factory=_zeros)
@@ -120,9 +120,9 @@ class _Tally:
 
     def add(self, other: "_Tally", times: int) -> None:
         for name in ("kinds", "flops", "counts", "bytes"):
-            mine = getattr(self, name)
+            totals = getattr(self, name)
             for key, value in getattr(other, name).items():
-                mine[key] += times * value
+                totals[key] += times * value
         self.unknown |= other.unknown
         self.exposed += times * other.exposed
         self.host += times * other.host
@@ -131,7 +131,7 @@ class _Tally:
 
 @dataclasses.dataclass
 class _Wire:
-    """Something that carries one thing after another while the chip computes."""
+    """Models a link that carries one transfer after another while the chip computes."""
 
     free: float = 0.0
     ends: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -141,7 +141,9 @@ class _Wire:
         self.ends[name] = self.free
 
     def wait(self, name: str, now: float) -> float:
-        """Seconds until it is there; none if it started in another round of a loop."""
+        """Returns the seconds until the transfer arrives; 0 if it started in an earlier round of a
+        loop.
+        """
         return max(0.0, self.ends.pop(name, now) - now)
 
 
@@ -160,7 +162,7 @@ class _Walk:
 
 
 class _Round:
-    """One time through a computation: a clock, two wires, and the tally."""
+    """Walks through a computation once, with a clock, two links and the totals."""
 
     def __init__(self, walk: _Walk, name: str):
         self.walk, self.chip, self.program = walk, walk.chip, walk.program
@@ -229,20 +231,28 @@ class _Round:
 
     # ------------------------------------------------------------------------ wires
     def inside(self, i: hlo.Instruction) -> list[hlo.Instruction]:
-        """Collectives in the computation that an instruction calls, and its last instruction."""
+        """Returns the collectives in the computation that an instruction calls."""
         body = self.program.computations.get(i.called or "", ())
-        return [one for one in body if one.collective]
+        return [instruction for instruction in body if instruction.collective]
 
     def fused(self, i: hlo.Instruction, inner: list[hlo.Instruction]) -> None:
-        """A collective in a fusion: the start, the middle or the end of one, or all of it."""
+        """Counts a collective in a fusion, which may hold its start, its middle, its end, or all of
+        it.
+        """
         body = self.program.computations[i.called or ""]
-        ends = any("AsyncCollectiveDone" in one.rest for one in body)
-        starts = i.op == "async-start" or any("AsyncCollectiveStart" in one.rest for one in body)
-        scattered = any(one.op == "dynamic-slice" for one in body)
-        for one in inner:
-            key = i.name if i.op == "async-start" else one.attribute(r"channel_id=(\d+)") or i.name
+        ends = any("AsyncCollectiveDone" in instruction.rest for instruction in body)
+        starts = i.op == "async-start" or any(
+            "AsyncCollectiveStart" in instruction.rest for instruction in body
+        )
+        scattered = any(instruction.op == "dynamic-slice" for instruction in body)
+        for instruction in inner:
+            key = (
+                i.name
+                if i.op == "async-start"
+                else instruction.attribute(r"channel_id=(\d+)") or i.name
+            )
             if starts or (not ends and key not in self.links.ends):
-                self.collective(one, key, starts=starts, scattered=scattered)
+                self.collective(instruction, key, starts=starts, scattered=scattered)
             elif ends:
                 self.expose(self.links.wait(key, self.now))
         self.arithmetic(i)
@@ -265,14 +275,14 @@ class _Round:
         self.now += seconds
 
     def copy(self, i: hlo.Instruction) -> None:
-        """Of a slice of an array, only the slice moves: what is on the chip."""
+        """Counts a copy to or from the host; of a slice of an array, only the slice moves."""
         here = [a for a in i.arrays if a.sizes and not a.on_host]
         if here and any(a.on_host for a in i.arrays):
             self.tally.host_bytes += here[0].bytes
             self.pcie.start(i.name, self.now, here[0].bytes / self.chip.host)
 
     def between_slices(self, i: hlo.Instruction) -> None:
-        """Half of a collective over the slower network; the runtime joins a send and a recv."""
+        """Counts half of a collective between slices; the runtime joins a send and a recv."""
         key = i.attribute(r'rendezvous="([^"]*)"') or i.name
         if i.op == "recv":
             self.met[i.name] = key
@@ -298,7 +308,7 @@ class _Round:
 
 
 def _whole(i: hlo.Instruction) -> float:
-    """Bytes of the arrays a collective is about: gathered, or before they are scattered."""
+    """Returns the bytes of a collective's whole arrays: after gathering, or before scattering."""
     sizes = [array.bytes for array in i.arrays]
     if i.op.endswith("-start") and len(sizes) > 1:  # (operands, results, ...)
         return max(sizes)
@@ -306,7 +316,7 @@ def _whole(i: hlo.Instruction) -> float:
 
 
 def _on_the_wire(op: str, size: float, group: int) -> float:
-    """Bytes each chip sends.
+    """Returns the bytes each chip sends.
 
     >>> _on_the_wire("all-reduce", 64.0, 4), _on_the_wire("all-gather", 64.0, 4)
     (96.0, 48.0)
@@ -317,7 +327,7 @@ def _on_the_wire(op: str, size: float, group: int) -> float:
 
 
 def attention_flops(kernel: hlo.Instruction) -> float | None:
-    """FLOPs of an attention kernel, blocks that its mask leaves out not counted.
+    """Returns the FLOPs of an attention kernel without the blocks that its mask skips.
 
     Operands begin with the mask's table of blocks, [heads, query blocks, key blocks]; then come
     queries [..., heads, T, H]. A table with fewer key blocks than query blocks is a window's: its
@@ -325,7 +335,7 @@ def attention_flops(kernel: hlo.Instruction) -> float | None:
     """
     if not any(word in kernel.name for word in ATTENTION):
         return None
-    products = next((n for part, n in PRODUCTS.items() if part in kernel.name), None)
+    products = next((n for name, n in PRODUCTS.items() if name in kernel.name), None)
     listed = kernel.attribute(r"operand_layout_constraints=\{(.*?\})\}")
     if products is None or listed is None:
         return None
@@ -342,7 +352,7 @@ def attention_flops(kernel: hlo.Instruction) -> float | None:
 
 
 def _visited(tables: list[hlo.Array]) -> float:
-    """The share of blocks that a mask leaves, from its table of blocks; all without one."""
+    """Returns the share of blocks that a mask keeps, by its table of blocks; 1 without one."""
     if not tables:
         return 1.0
     rows, columns = tables[0].sizes[-2:]

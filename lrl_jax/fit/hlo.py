@@ -1,4 +1,4 @@
-"""The text of an optimised HLO program as instructions in the order they run.
+"""Parses the text of an optimised HLO program into instructions in the order they run.
 
 program = parse(compiled.as_text())
 for instruction in program.computations[program.entry]: ...
@@ -23,7 +23,7 @@ _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """A shape of HLO: f32[2,3]{1,0}."""
+    """Holds a shape of HLO: f32[2,3]{1,0}."""
 
     dtype: str
     sizes: tuple[int, ...]
@@ -36,7 +36,7 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """`name = shape op(rest`: operands and attributes are still text."""
+    """Holds one line `name = shape op(rest`; operands and attributes stay text."""
 
     name: str
     shape: str
@@ -45,34 +45,34 @@ class Instruction:
     root: bool = False
 
     def attribute(self, pattern: str) -> str | None:
-        """The first group of a pattern in operands and attributes."""
-        found = re.search(pattern, self.rest)
-        return found.group(1) if found else None
+        """Returns the first group of a pattern in operands and attributes."""
+        match = re.search(pattern, self.rest)
+        return match.group(1) if match else None
 
     @property
     def arrays(self) -> tuple[Array, ...]:
-        """Of the result; several for a tuple."""
+        """Returns the arrays of the result; several for a tuple."""
         return arrays(self.shape)
 
     @property
     def cycles(self) -> int:
-        """The compiler's estimate; 0 where it gives none."""
+        """Returns the compiler's estimate; 0 where it gives none."""
         return int(self.attribute(r'"estimated_cycles":"(\d+)"') or 0)
 
     @property
     def collective(self) -> str:
-        """Its name among COLLECTIVES, whether or not it is a start; empty for other ops."""
+        """Returns the op's name in COLLECTIVES, start or not; empty for other ops."""
         base = self.op.removesuffix("-start")
         return base if base in COLLECTIVES else ""
 
     @property
     def called(self) -> str | None:
-        """The computation of a fusion, a call, or an async start."""
+        """Returns the computation of a fusion, a call, or an async start."""
         return self.attribute(r"(?:calls|to_apply|called_computations)=\{?%?([\w.\-]+)")
 
     @property
     def group(self) -> int:
-        """Devices of one group of a collective.
+        """Returns how many devices take part in one group of a collective.
 
         >>> Instruction("a", "f32[8]", "all-reduce", "%b), replica_groups=[4,16]<=[64]").group
         16
@@ -81,7 +81,7 @@ class Instruction:
         if mesh:
             sizes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", mesh.group(1))}
             parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", mesh.group(2))
-            return math.prod(int(part) if part else sizes[name] for name, part in parts)
+            return math.prod(int(size) if size else sizes[name] for name, size in parts)
         if listed := self.attribute(r"replica_groups=\{\{([\d,]+)\}"):
             return listed.count(",") + 1
         return int(self.attribute(r"replica_groups=\[\d+,(\d+)\]") or 1)
@@ -89,14 +89,15 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Computations by name, each a list in the order its instructions run."""
+    """Holds a program's computations by name, each a list of instructions in the order they run."""
 
     computations: Mapping[str, Sequence[Instruction]]
     entry: str
 
 
 def arrays(shape: str) -> tuple[Array, ...]:
-    """
+    """Parses the arrays of a shape.
+
     >>> arrays("(bf16[2,3]{1,0:T(8,128)}, s32[]{:S(5)})")
     (Array(dtype='bf16', sizes=(2, 3), on_host=False), Array(dtype='s32', sizes=(), on_host=True))
     """
@@ -121,8 +122,8 @@ def parse(text: str) -> Program:
             entry = head.group(2) if head.group(1) else entry
         elif line.rstrip() == "}":
             current = None
-        elif current is not None and (found := _INSTRUCTION.match(line)):
-            root, name, shape, op, rest = found.groups()
+        elif current is not None and (match := _INSTRUCTION.match(line)):
+            root, name, shape, op, rest = match.groups()
             current.append(Instruction(name, shape, op, rest, bool(root)))
     if not entry:
         raise ValueError("no ENTRY computation: this is not the text of an HLO module")
@@ -130,7 +131,7 @@ def parse(text: str) -> Program:
 
 
 def operands(instruction: Instruction) -> list[str]:
-    """Names of the operands.
+    """Returns the names of the operands.
 
     >>> operands(Instruction("a", "f32[]", "add", "f32[] %b, %c.1), metadata={}"))
     ['b', 'c.1']
@@ -149,10 +150,10 @@ def operands(instruction: Instruction) -> list[str]:
 
 
 def trips(program: Program, loop: Instruction) -> int | None:
-    """How often a while loop runs; None where its text does not say."""
-    if known := loop.attribute(r'"known_trip_count":\{"n":"(\d+)"'):
-        return int(known)
-    condition = {i.name: i for i in program.computations[_part(loop, "condition")]}
+    """Returns how often a while loop runs; None where its text does not say."""
+    if count := loop.attribute(r'"known_trip_count":\{"n":"(\d+)"'):
+        return int(count)
+    condition = {i.name: i for i in program.computations[_computation(loop, "condition")]}
     root = next(i for i in condition.values() if i.root)
     if root.op != "compare":
         return None
@@ -161,19 +162,19 @@ def trips(program: Program, loop: Instruction) -> int | None:
     index = next((i.attribute(r"index=(\d+)") for i in sides if i.op == "get-tuple-element"), None)
     if limit is None or index is None:
         return None
-    return -(-limit // _stride(program.computations[_part(loop, "body")], int(index)))
+    return -(-limit // _stride(program.computations[_computation(loop, "body")], int(index)))
 
 
 def _stride(body: Sequence[Instruction], index: int) -> int:
-    """What a loop adds to its counter, which is one of the values that it carries."""
-    known = {i.name: i for i in body}
+    """Returns what a loop adds to its counter, one of the values the loop carries."""
+    by_name = {i.name: i for i in body}
     root = next(i for i in body if i.root)
-    step = known.get(operands(root)[index])
+    step = by_name.get(operands(root)[index])
     while step is not None and step.op in ("copy", "bitcast"):
-        step = known.get(operands(step)[0])
+        step = by_name.get(operands(step)[0])
     if step is None or step.op != "add":
         return 1
-    constants = [known[n] for n in operands(step) if n in known and known[n].op == "constant"]
+    constants = [by_name[n] for n in operands(step) if n in by_name and by_name[n].op == "constant"]
     return max(1, _constant(constants[0])) if constants else 1
 
 
@@ -181,19 +182,19 @@ def _constant(instruction: Instruction) -> int:
     return int(instruction.attribute(r"^(-?\d+)") or 0)
 
 
-def _part(loop: Instruction, name: str) -> str:
-    found = loop.attribute(name + r"=%?([\w.\-]+)")
-    assert found is not None, loop
-    return found
+def _computation(loop: Instruction, name: str) -> str:
+    computation = loop.attribute(name + r"=%?([\w.\-]+)")
+    assert computation is not None, loop
+    return computation
 
 
 def body(loop: Instruction) -> str:
-    """The computation a while loop repeats."""
-    return _part(loop, "body")
+    """Returns the computation a while loop repeats."""
+    return _computation(loop, "body")
 
 
 def branches(choice: Instruction) -> list[str]:
-    """The computations a conditional chooses from."""
+    """Returns the computations that a conditional chooses from."""
     listed = choice.attribute(r"branch_computations=\{([^}]*)\}")
     if listed is None:
         return re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", choice.rest)

@@ -1,6 +1,6 @@
-"""Other settings of a recipe: the nearest that fits, and the best of many.
+"""Searches a recipe's settings by compiling: the first change that fits, and the fastest settings.
 
-Everything is found by compiling; each setting takes from seconds to minutes.
+Compiling one setting takes from seconds to minutes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.fit import topology
-from lrl_jax.fit.compile import Fitted, Job, TooLargeError, compile_step, whole_state
-from lrl_jax.fit.topology import Target
+from lrl_jax.fit.compile import CompileJob, Fitted, TooLargeError, compile_step, whole_state
+from lrl_jax.fit.topology import Machine
 from lrl_jax.model import llama
 from lrl_jax.storage import GIB
 from lrl_jax.train import learn
@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
-    """One setting: what came of it, or how much more than a chip it wants."""
+class FitTrial:
+    """Holds one setting and its compiled step, or the bytes it needs if it does not fit."""
 
     changes: Changes
     fitted: Fitted | None
@@ -43,12 +43,12 @@ class Trial:
 
     @property
     def seconds_per_token(self) -> float:
-        """Of the whole machine."""
+        """Returns the whole machine's seconds per token."""
         return self.fitted.seconds / self.fitted.tokens if self.fitted else float("inf")
 
 
 def said(changes: Changes) -> str:
-    """As overrides of a recipe.
+    """Returns the changes written as overrides of a recipe.
 
     >>> said({"remat": "qkv", "accumulate": 2})
     'train.remat=qkv train.accumulate=2'
@@ -64,22 +64,22 @@ def said(changes: Changes) -> str:
     return " ".join(out)
 
 
-def compile_phases(job: Job, target: Target, told: Told) -> list[Fitted]:
-    """Each phase, compiled once; those with the same program share it.
+def compile_phases(job: CompileJob, target: Machine, tell: Told) -> list[Fitted]:
+    """Compiles each phase; phases with the same program are compiled once.
 
     Raises:
       ValueError: it cannot be on these chips.
       TooLargeError: one does not fit.
     """
-    known: dict[tuple, Fitted] = {}
+    fitted: dict[tuple, Fitted] = {}
     for phase in programs(job):
-        told(f"compiling {phase.name} for {target.name} ({target.count} chips)")
-        known[_program(phase)] = compile_step(job, phase, target)
-    return [dataclasses.replace(known[_program(p)], phase=p.name) for p in job.phases]
+        tell(f"compiling {phase.name} for {target.name} ({target.count} chips)")
+        fitted[_program(phase)] = compile_step(job, phase, target)
+    return [dataclasses.replace(fitted[_program(p)], phase=p.name) for p in job.phases]
 
 
-def programs(job: Job) -> list[learn.Phase]:
-    """A phase of each program; that which learns most, the first not to fit, comes first."""
+def programs(job: CompileJob) -> list[learn.Phase]:
+    """Returns one phase for each distinct program; the one that trains most comes first."""
     params = llama.abstract(job.cfg)
 
     def size(phase: learn.Phase) -> int:
@@ -91,12 +91,12 @@ def programs(job: Job) -> list[learn.Phase]:
 
 
 def _program(phase: learn.Phase) -> tuple:
-    """What decides a phase's program; rates and steps do not."""
+    """Returns what distinguishes a phase's program; learning rates and steps do not."""
     return tuple((rule.match, rule.rows, rule.schedule == "frozen") for rule in phase.learn)
 
 
-def most(job: Job, compiled: Callable[[Job], T], told: Told) -> T:
-    """What comes of the highest rung that fits, which is what `remat: auto` means.
+def most(job: CompileJob, compiled: Callable[[CompileJob], T], tell: Told) -> T:
+    """Returns the result at the highest rung that fits, which is what `remat: auto` means.
 
     Halves the ladder: what fits on one rung fits on all below it.
 
@@ -114,43 +114,45 @@ def most(job: Job, compiled: Callable[[Job], T], told: Told) -> T:
             best = [compiled(job.but(remat=RUNGS[middle]))]
             low = middle + 1
         except TooLargeError as e:
-            told(f"remat {RUNGS[middle]}: {e}")
+            tell(f"remat {RUNGS[middle]}: {e}")
             if middle == 0:
                 raise
             high = middle
     return best[0]
 
 
-def attempt(job: Job, changes: Changes, target: Target, told: Told) -> Trial:
-    """Compiles every phase of a job with other settings, and keeps the one that needs most."""
+def attempt(job: CompileJob, changes: Changes, target: Machine, tell: Told) -> FitTrial:
+    """Compiles every phase of a job with changed settings and keeps the phase that needs most
+    memory.
+    """
     try:
-        fitted = compile_phases(job.but(**changes), target, told)
+        fitted = compile_phases(job.but(**changes), target, tell)
     except TooLargeError as e:
-        return Trial(changes, None, e.needed)
-    return Trial(changes, max(fitted, key=lambda one: one.memory.total))
+        return FitTrial(changes, None, e.needed)
+    return FitTrial(changes, max(fitted, key=lambda phase: phase.memory.total))
 
 
 # ---------------------------------------------------------------------------- the nearest
-def nearest(job: Job, target: Target, told: Told) -> Trial | None:
-    """The first setting that fits, going from what costs least time to what costs most.
+def nearest(job: CompileJob, target: Machine, tell: Told) -> FitTrial | None:
+    """Returns the first setting that fits, trying the changes that cost least time first.
 
     Each change comes on top of those before it. None if even all of them are not enough.
     """
     changes: Changes = {}
     for change in _savings(job, target):
         changes = changes | change
-        told(f"trying {said(changes)}")
+        tell(f"trying {said(changes)}")
         try:
-            trial = attempt(job, changes, target, told)
+            trial = attempt(job, changes, target, tell)
         except ValueError as e:  # this one cannot be had here; the next may
-            told(str(e))
+            tell(str(e))
             continue
         if trial.fitted:
             return trial
     return None
 
 
-def _savings(job: Job, target: Target) -> Iterator[Changes]:
+def _savings(job: CompileJob, target: Machine) -> Iterator[Changes]:
     settings = job.settings
     if job.cfg.remat in (*RUNGS[1:], "offload"):
         yield {"remat": RUNGS[0]}
@@ -169,8 +171,8 @@ def _savings(job: Job, target: Target) -> Iterator[Changes]:
         yield {"mesh": settings.axes.model_copy(update=split)}
 
 
-def larger(job: Job, target: Target) -> str:
-    """The smallest machine of these chips that holds the state and as much again; or no name."""
+def larger(job: CompileJob, target: Machine) -> str:
+    """Returns the smallest machine of these chips with room for twice the state, or ''."""
     whole = whole_state(job, target.devices[0])
     for name in topology.names():
         other = topology.read(name)
@@ -180,8 +182,8 @@ def larger(job: Job, target: Target) -> str:
 
 
 # ---------------------------------------------------------------------------- the best
-def plan(job: Job, target: Target) -> list[list[Changes]]:
-    """What to compile: for each mesh and number of rows at once, rungs from least memory up."""
+def plan(job: CompileJob, target: Machine) -> list[list[Changes]]:
+    """Returns the settings to compile: for each mesh and rows, rungs from least memory up."""
     settings, slices = job.settings, job.settings.axes.slices
     out: list[list[Changes]] = []
     within = target.count // slices
@@ -200,28 +202,28 @@ def plan(job: Job, target: Target) -> list[list[Changes]]:
     return out
 
 
-def walk(job: Job, target: Target, told: Told) -> list[Trial]:
-    """Compiles the plan; a rung that does not fit spares those above it."""
+def walk(job: CompileJob, target: Machine, tell: Told) -> list[FitTrial]:
+    """Compiles the plan. When a rung does not fit, the rungs above it are skipped."""
     ways, out = plan(job, target), []
-    told(f"at most {sum(map(len, ways))} settings; each is compiled")
+    tell(f"at most {sum(map(len, ways))} settings; each is compiled")
     for way in ways:
         for changes in way:
             try:
                 trial = attempt(job, changes, target, _silent)
             except ValueError as e:
-                told(f"{said(changes)}: {e}")
+                tell(f"{said(changes)}: {e}")
                 break
             out.append(trial)
-            told(f"{trial.words}: {_verdict(trial)}")
+            tell(f"{trial.words}: {_verdict(trial)}")
             if trial.fitted is None:
                 break
     return out
 
 
-def frontier(trials: Sequence[Trial]) -> list[Trial]:
-    """Those that no other beats in both memory and time, fastest first."""
+def frontier(trials: Sequence[FitTrial]) -> list[FitTrial]:
+    """Returns the trials that no other beats in both memory and time, the fastest first."""
     fitting = sorted((t for t in trials if t.fitted), key=lambda t: (t.seconds_per_token, t.memory))
-    out: list[Trial] = []
+    out: list[FitTrial] = []
     for trial in fitting:
         if not out or trial.memory < out[-1].memory:
             out.append(trial)
@@ -229,17 +231,18 @@ def frontier(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _silent(line: str) -> None:
-    """The plan says each setting itself."""
+    """Discards progress messages: `walk` reports each setting itself."""
 
 
-def _verdict(trial: Trial) -> str:
+def _verdict(trial: FitTrial) -> str:
     if trial.fitted is None:
         return f"needs {trial.needed / GIB:.2f} GiB a chip"
     return f"{trial.memory / GIB:.2f} GiB, {trial.fitted.seconds:.3f} s"
 
 
 def _halvings(most: int) -> list[int]:
-    """
+    """Returns `count` and its halves down to 1.
+
     >>> _halvings(8)
     [8, 4, 2, 1]
     """

@@ -1,4 +1,4 @@
-"""Machines by their names, described without having them: "v5e-64", "2xv4-128", "h100-8".
+"""Describes machines that need not be here, by name: "v5e-64", "2xv4-128", "h100-8".
 
     target = describe("v5e-64")
     mesh = lrl_jax.devices.mesh.make(recipe.train.mesh, target.devices)
@@ -51,8 +51,8 @@ ENVIRONMENT = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
-    """A machine to compile for.
+class Machine:
+    """Describes a machine to compile for.
 
     Attributes:
       name: as the user wrote it.
@@ -79,15 +79,15 @@ class Target:
 
 
 def names() -> list[str]:
-    """Every machine of one slice."""
+    """Returns the names of all machines of one slice."""
     out = []
     for kind in chips.CHIPS:
         out += [f"{kind}-{count}" for count in _sizes(kind)]
     return out
 
 
-def read(name: str) -> Target:
-    """What a name means; no compiler is needed.
+def read(name: str) -> Machine:
+    """Returns the machine a name means, without devices; no compiler is needed.
 
     >>> read("2xv4-64").shape, read("2xv4-64").count
     ('2x4x4', 64)
@@ -95,16 +95,17 @@ def read(name: str) -> Target:
     Raises:
       ValueError: no such machine; names those that are near.
     """
-    found = re.fullmatch(r"(?:(\d+)x)?([a-z0-9]+(?:-40gb)?)-(\d+)", name.lower())
-    slices, kind, size = found.groups() if found else (None, "", "0")
+    match = re.fullmatch(r"(?:(\d+)x)?([a-z0-9]+(?:-40gb)?)-(\d+)", name.lower())
+    slices, kind, size = match.groups() if match else (None, "", "0")
     if kind not in chips.CHIPS or int(size) not in _sizes(kind):
         raise ValueError(_unknown(name, kind))
     shape, count = _sizes(kind)[int(size)], int(size) // (2 if kind in CORES else 1)
-    return Target(name, kind, int(slices or 1), shape, count * int(slices or 1))
+    return Machine(name, kind, int(slices or 1), shape, count * int(slices or 1))
 
 
-def describe(name: str) -> Target:
-    """The machine with devices to lay a mesh over; they can be compiled for, and hold nothing.
+def describe(name: str) -> Machine:
+    """Returns the machine with devices to lay a mesh over. One can compile for them, not run on
+    them.
 
     Raises:
       ValueError: no such machine, or no compiler for it here; says what to install.
@@ -116,7 +117,7 @@ def describe(name: str) -> Target:
 
 
 def _sizes(kind: str) -> Mapping[int, str]:
-    """Sizes as they stand in names, with the shape of each."""
+    """Returns the sizes that stand in names, with the shape of each."""
     if kind in CORES:
         return {2 * count: shape for count, shape in CUBES.items()}
     if kind.startswith("v"):
@@ -135,7 +136,7 @@ def _unknown(name: str, kind: str) -> str:
     return f"no machine {name!r}; chips are {', '.join(chips.CHIPS)}: {hint}"
 
 
-def _tpus(target: Target) -> Sequence[Any]:
+def _tpus(target: Machine) -> Sequence[Any]:
     if importlib.util.find_spec("libtpu") is None:
         raise ValueError(
             f"{target.name}: compiling for a TPU needs libtpu, which needs no TPU: "
@@ -158,7 +159,7 @@ def _tpus(target: Target) -> Sequence[Any]:
 
 
 def wraps(shape: str) -> tuple[bool, ...]:
-    """In which directions the network of a slice closes to a ring.
+    """Tells along which sides the network of a slice closes to a ring.
 
     Cubes of v4 and v5p are joined by optical switches, and close where every side is whole cubes;
     v5e and v6e close sides of 16 (cloud.google.com/tpu/docs, system architecture). Without rings
@@ -173,7 +174,7 @@ def wraps(shape: str) -> tuple[bool, ...]:
     return (*(side == 16 for side in sides), False)
 
 
-def _gpus(target: Target) -> Sequence[Any]:
+def _gpus(target: Machine) -> Sequence[Any]:
     if not has_gpu_compiler():
         raise ValueError(
             f"{target.name}: compiling for a GPU needs JAX's CUDA plugin, but no GPU: pip install "
@@ -191,7 +192,7 @@ def _gpus(target: Target) -> Sequence[Any]:
 
 
 def _card(name: str, memory: int, bandwidth: int, cores: int, clock: float, version) -> str:
-    """A card as XLA's GpuTargetConfigProto, in text."""
+    """Returns the description of a GPU as XLA's GpuTargetConfigProto, in text."""
     old = version < (9, 0)
     return f"""
 gpu_device_info {{
@@ -221,7 +222,7 @@ device_description_str: "{name}"
 
 
 def has_gpu_compiler() -> bool:
-    """Whether XLA's CUDA compiler is here."""
+    """Tells whether XLA's CUDA compiler is here."""
     return any(importlib.util.find_spec(name) for name in PLUGINS)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from lrl_jax.hf import layout
 from lrl_jax.hf.safetensors_ranges import Index, Tensors, open_file, read_json, some
 from lrl_jax.model import llama
-from lrl_jax.model.lora import Lora
+from lrl_jax.model.lora import LoraConfig
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."  # peft's, before the names of the model itself
@@ -119,7 +119,7 @@ def put(
         _check_tied(folder, adapter, names)
         del names["lm_head.weight"]
     _check_names(folder, names, cfg)
-    lora = Lora(
+    lora = LoraConfig(
         names=(),  # they are in the file
         rank=config["r"],
         alpha=float(config.get("lora_alpha", 8)),  # peft's default

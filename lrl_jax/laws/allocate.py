@@ -1,4 +1,4 @@
-"""A budget of translation pairs shared among languages by their laws (arXiv 2308.04948, Table 4).
+"""Shares a budget of translation pairs among languages by their laws (arXiv 2308.04948, Table 4).
 
     allocate(laws.read("laws/laws.json"), budget=100_000, caps={"kor_Hang": 30_000})
 
@@ -19,7 +19,8 @@ def allocate(
     caps: Mapping[str, int] | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> dict[str, int]:
-    """Pairs of each language that make the weighted sum of scores largest, `budget` together.
+    """Returns how many pairs of each language maximise the weighted sum of scores, `budget` in
+    total.
 
     Every language gets at least one pair: without any the law has no score.
 
@@ -49,7 +50,7 @@ def allocate(
 def optimum(
     laws: Sequence[Law], budget: float, caps: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """The real-valued optimum: pairs of each language, between 1 and its cap.
+    """Returns the real-valued optimum: pairs of each language, between 1 and its cap.
 
     Where the gain of one more pair is the same for all languages between their bounds (Karush,
     Kuhn, Tucker), found by bisection on the logarithm of that gain.
@@ -67,20 +68,20 @@ def optimum(
 
 
 def even(budget: int, languages: Sequence[str], caps: Mapping[str, int]) -> dict[str, int]:
-    """The same for all, what caps leave over going to the others: to compare with.
+    """Shares the budget equally, for comparison; what a cap leaves over goes to the others.
 
     >>> even(100, ["kor_Hang", "tam_Taml", "swh_Latn"], {"tam_Taml": 20})
     {'tam_Taml': 20, 'kor_Hang': 40, 'swh_Latn': 40}
     """
-    found: dict[str, int] = {}
+    shares: dict[str, int] = {}
     for name in sorted(languages, key=lambda name: caps.get(name, math.inf)):
-        share = (budget - sum(found.values())) // (len(languages) - len(found))
-        found[name] = min(share, caps.get(name, share))
-    return found
+        share = (budget - sum(shares.values())) // (len(languages) - len(shares))
+        shares[name] = min(share, caps.get(name, share))
+    return shares
 
 
 def takes(pairs: Mapping[str, int], datasets: Mapping[str, str]) -> dict[str, int]:
-    """The field `take` of each dataset; datasets: language -> name, where they differ.
+    """Returns the field `take` of each dataset; datasets: language -> name, where they differ.
 
     >>> takes({"kor_Hang": 3, "tam_Taml": 4}, {"tam_Taml": "tamil"})
     {'kor_Hang': 3, 'tamil': 4}
@@ -89,10 +90,10 @@ def takes(pairs: Mapping[str, int], datasets: Mapping[str, str]) -> dict[str, in
       ValueError: a language that is not there, or two languages of one dataset.
     """
     _known(datasets, list(pairs), "dataset")
-    found = {datasets.get(language, language): count for language, count in pairs.items()}
-    if len(found) < len(pairs):
+    counts = {datasets.get(language, language): count for language, count in pairs.items()}
+    if len(counts) < len(pairs):
         raise ValueError("--dataset: two languages have the same dataset; give each its own")
-    return found
+    return counts
 
 
 def _known(given: Mapping[str, object], names: Sequence[str], what: str) -> None:

@@ -1,4 +1,4 @@
-"""The scaling law of translation data: how a score rises with pairs (arXiv 2308.04948, Eq. 2).
+"""Fits the scaling law of translation data: how scores rise with pairs (arXiv 2308.04948, Eq. 2).
 
     laws = fit(read_points("points.csv"))            # language,pairs,score
     predict(laws[0], pairs=100_000)                  # 100 - a * 100_000 ** b
@@ -18,7 +18,7 @@ import numpy as np
 import pydantic
 
 from lrl_jax import text
-from lrl_jax.recipe.vocab import Part
+from lrl_jax.recipe.vocab import Section
 
 BOUND = 100.0  # of the score
 DRAWS = 10_000  # of the bootstrap
@@ -27,7 +27,7 @@ INSIDE = 95  # percent of the draws an interval holds
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A model trained on so many pairs of a language, and its score; `where` is file:line."""
+    """Holds the score of a model trained on `pairs` pairs of a language; `where` is file:line."""
 
     language: str
     pairs: float
@@ -36,8 +36,8 @@ class Point:
     where: str = ""
 
 
-class Law(Part):
-    """S = 100 - a X^b of one language, with intervals that hold 95 % of the bootstrap.
+class Law(Section):
+    """Holds the law S = 100 - a X^b of one language, with 95 % bootstrap intervals.
 
     Attributes:
       measured: the least and the most pairs it was fitted to.
@@ -53,8 +53,8 @@ class Law(Part):
     held_back: tuple[float, float]
 
 
-class Laws(Part):
-    """What laws.json holds."""
+class Laws(Section):
+    """Describes the content of laws.json."""
 
     form: str = "score = 100 - a * pairs ** b"
     laws: tuple[Law, ...]
@@ -73,7 +73,7 @@ def read_points(path: str) -> list[Point]:
             f"{path}: has no column {', '.join(sorted(missing))}; the first line must name them: "
             "language,pairs,score and, for --shared, similarity"
         )
-    found = []
+    points = []
     for row in rows:
         where = f"{path}:{rows.line_num}"
         try:
@@ -82,8 +82,8 @@ def read_points(path: str) -> list[Point]:
         except (TypeError, ValueError):
             shown = ",".join(str(value) for value in row.values())
             raise text.DataError(f"{where}: want numbers of pairs and score; got {shown}") from None
-        found.append(Point(row["language"], *numbers, where=where))
-    return found
+        points.append(Point(row["language"], *numbers, where=where))
+    return points
 
 
 def read(path: str) -> tuple[Law, ...]:
@@ -98,7 +98,7 @@ def read(path: str) -> tuple[Law, ...]:
         raise text.DataError(f"{path}: no such file; make it: lrl laws fit points.csv") from None
     except pydantic.ValidationError as e:
         first = e.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        where = ".".join(str(key) for key in first["loc"])
         raise text.DataError(f"{path}: is no laws.json: {where} {first['msg']}") from None
 
 
@@ -109,7 +109,7 @@ def write(laws: Sequence[Law], path: epath.PathLike) -> None:
 
 # ---------------------------------------------------------------------------- fit and predict
 def fit(points: Sequence[Point], shared: bool = False, seed: int = 0) -> list[Law]:
-    """Least squares of log(100 - S) on log X: a law a language.
+    """Fits a law to each language by least squares of log(100 - S) on log X.
 
     Intervals are a parametric bootstrap: the fit is drawn anew with noise whose size is itself
     drawn from what the residuals allow (RSS over chi-squared), so they are as wide as Student's
@@ -131,11 +131,11 @@ def fit(points: Sequence[Point], shared: bool = False, seed: int = 0) -> list[La
         groups.setdefault(point.language, []).append(point)
     if shared:
         return _laws(groups, seed)
-    return [_laws({name: mine}, seed)[0] for name, mine in groups.items()]
+    return [_laws({name: own_points}, seed)[0] for name, own_points in groups.items()]
 
 
 def predict(law: Law, pairs: float) -> float:
-    """The score with so many pairs."""
+    """Returns the score the law predicts for `pairs` pairs."""
     return BOUND - law.a * pairs**law.b
 
 
@@ -161,8 +161,8 @@ def _check(points: Sequence[Point]) -> None:
 
 
 def _laws(groups: Mapping[str, Sequence[Point]], seed: int) -> list[Law]:
-    """Laws of languages that share alpha and b; of one language, its own."""
-    points = [point for mine in groups.values() for point in mine]
+    """Fits the laws of languages that share alpha and b; of one language, its own law."""
+    points = [point for own_points in groups.values() for point in own_points]
     who = ", ".join(groups)
     amounts = {point.pairs * point.similarity for point in points}
     if len(amounts) < 3:
@@ -177,15 +177,15 @@ def _laws(groups: Mapping[str, Sequence[Point]], seed: int) -> list[Law]:
             "no law to extend; measure amounts further apart, or leave the language out"
         )
     draws = _draws(points, np.array([alpha, b]), np.random.default_rng(seed))
-    most = {name: max(mine, key=lambda p: p.pairs) for name, mine in groups.items()}
-    held = _line([point for point in points if point is not most[point.language]])
-    found = []
-    for name, mine in groups.items():
-        gamma = mine[0].similarity
-        last, least = most[name], min(point.pairs for point in mine)
-        foretold = BOUND - math.exp(held @ [1.0, math.log(gamma * last.pairs)])
+    most = {name: max(own_points, key=lambda p: p.pairs) for name, own_points in groups.items()}
+    line_without_most = _line([point for point in points if point is not most[point.language]])
+    laws = []
+    for name, own_points in groups.items():
+        gamma = own_points[0].similarity
+        last, least = most[name], min(point.pairs for point in own_points)
+        foretold = BOUND - math.exp(line_without_most @ [1.0, math.log(gamma * last.pairs)])
         a_draws = np.exp(np.clip(draws @ [1.0, math.log(gamma)], -700, 700))
-        found.append(
+        laws.append(
             Law(
                 language=name,
                 a=math.exp(alpha + b * math.log(gamma)),
@@ -196,23 +196,23 @@ def _laws(groups: Mapping[str, Sequence[Point]], seed: int) -> list[Law]:
                 held_back=(last.score, foretold),
             )
         )
-    return found
+    return laws
 
 
 def _design(points: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
-    """[n, 2] of 1 and log(gamma X), and [n] of log(100 - S)."""
+    """Returns the regressors [n, 2], 1 and log(gamma X), and the targets log(100 - S), [n]."""
     x = [math.log(point.similarity * point.pairs) for point in points]
     y = [math.log(BOUND - point.score) for point in points]
     return np.column_stack([np.ones(len(x)), x]), np.array(y)
 
 
 def _line(points: Sequence[Point]) -> np.ndarray:
-    """log alpha and b."""
+    """Fits log alpha and b."""
     return np.linalg.lstsq(*_design(points))[0]
 
 
 def _draws(points: Sequence[Point], line: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """[DRAWS, 2] of log alpha and b, fitted to points drawn anew."""
+    """Returns bootstrap draws of log alpha and b, [DRAWS, 2]."""
     x, y = _design(points)
     residuals = y - x @ line
     noise = np.sqrt(residuals @ residuals / rng.chisquare(len(y) - 2, (DRAWS, 1)))

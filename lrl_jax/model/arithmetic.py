@@ -1,4 +1,4 @@
-"""What a decoder computes with: products, norms, activations, soft caps."""
+"""Computes a decoder's products, norms, activations and soft caps."""
 
 from collections.abc import Callable
 import functools
@@ -17,7 +17,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def product(x_BTX: jax.Array, w_XY: jax.Array, *, to_stream: bool = False) -> jax.Array:
-    """x times w over all dimensions of x that w begins with.
+    """Multiplies x by w over all dimensions of x that w begins with.
 
     Args:
       to_stream: w ends in D, the dimension that is split over fsdp. Same numbers.
@@ -33,8 +33,9 @@ def product(x_BTX: jax.Array, w_XY: jax.Array, *, to_stream: bool = False) -> ja
 
 
 def _flat_product(x_BTX: jax.Array, w_XY: jax.Array) -> jax.Array:
-    """Two-dimensional: else XLA's CPU compiler makes a weight's gradient 1.5 times slower, while
-    the TPU's makes copies of what is flattened (docs/log.md)."""
+    """Multiplies two matrices, flattened: otherwise XLA's CPU compiler makes a weight's gradient
+    1.5 times slower, while the TPU's makes copies of what is flattened (docs/log.md).
+    """
     rows, inner = x_BTX.shape[:2], x_BTX.shape[2:]
     size = math.prod(inner)
     times = _times_on_cpu if x_BTX.dtype == jnp.bfloat16 else jnp.matmul
@@ -66,13 +67,13 @@ _to_stream.defvjp(_to_stream_forward, _to_stream_backward)
 
 
 def input_gradient(d_out_BTY: jax.Array, w_XY: jax.Array) -> jax.Array:
-    """Of x in x times w, [B, T, X], accumulated and returned in float32."""
+    """Returns the gradient of x in x times w, [B, T, X], accumulated and returned in float32."""
     over_Y = (((d_out_BTY.ndim - 1,), (1,)), ((), ()))
     return jax.lax.dot_general(d_out_BTY, w_XY, over_Y, preferred_element_type=jnp.float32)
 
 
 def weight_gradient(x_BTX: jax.Array, d_out_BTY: jax.Array) -> jax.Array:
-    """Of w in x times w, [X, Y], accumulated and returned in float32."""
+    """Returns the gradient of w in x times w, [X, Y], accumulated and returned in float32."""
     if sharding.platform() != "cpu":
         return jnp.einsum("btx,bty->xy", x_BTX, d_out_BTY, preferred_element_type=jnp.float32)
     x_TX, d_out_TY = (x.reshape(-1, x.shape[-1]) for x in (x_BTX, d_out_BTY))
@@ -159,7 +160,7 @@ _scaled.defvjp(_scaled_forward, _scaled_backward)
 
 
 def softcap(x: jax.Array, cap: float | None) -> jax.Array:
-    """Values kept within +-cap, smoothly (Gemma 2, arXiv 2408.00118, 2); None: as they are.
+    """Keeps values within +-cap, smoothly (Gemma 2, arXiv 2408.00118, 2); None: they stay.
 
     >>> softcap(jnp.array([-90.0, 0.0, 90.0]), 30.0).astype(int)
     Array([-29,   0,  29], dtype=int32)

@@ -1,4 +1,4 @@
-"""Exact attention that holds the scores of one block of queries and keys at a time.
+"""Computes exact attention with the scores of one block of queries and keys in memory at a time.
 
 FlashAttention's recurrence (arXiv 2205.14135, and 2307.08691 for the backward pass) in plain
 loops: a running maximum and sum while keys are read, and scores made again for the gradient.
@@ -23,7 +23,7 @@ HIDDEN = -1e30  # finite: -inf - -inf would be NaN
 def blockwise(
     q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, block: int | None = None
 ) -> jax.Array:
-    """Causal attention within segments, [B, T, N, H]; see `attention.attention`."""
+    """Returns causal attention within segments, [B, T, N, H]; see `attention.attention`."""
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
     block = min(block or BLOCK, T)
@@ -47,7 +47,7 @@ def _rows(form: Form, block: int, q_BKGTH, k_BKSH, v_BKSH, segments_BT) -> jax.A
 
 
 def _forward(form: Form, block: int, *row):
-    out_BKGTH, logsum_BKGT = _each_row(lambda one: _forward_row(form, block, *one), row)
+    out_BKGTH, logsum_BKGT = _each_row(lambda arrays: _forward_row(form, block, *arrays), row)
     out_BKGTH = checkpoint_name(out_BKGTH, RESIDUALS)
     logsum_BKGT = checkpoint_name(logsum_BKGT, RESIDUALS)
     return out_BKGTH, (*row, out_BKGTH, logsum_BKGT)
@@ -57,26 +57,26 @@ def _backward(form: Form, block: int, kept, d_out_BKGTH):
     *row, out_BKGTH, logsum_BKGT = kept
     inner_BKGT = jnp.sum(out_BKGTH.astype(jnp.float32) * d_out_BKGTH.astype(jnp.float32), axis=-1)
     given = (*row, logsum_BKGT, d_out_BKGTH, inner_BKGT)
-    return *_each_row(lambda one: _backward_row(form, block, *one), given), None
+    return *_each_row(lambda arrays: _backward_row(form, block, *arrays), given), None
 
 
 _rows.defvjp(_forward, _backward)
 
 
 def _each_row(work, rows):
-    """Rows one after the other, so that what a row need not see is skipped for that row.
+    """Works through rows one after the other, so that each row skips the blocks it need not see.
 
     In two loops, which a CPU runs side by side: what one block takes is too little to share.
     """
     half, odd = divmod(len(rows[0]), 2)
     if sharding.platform() != "cpu" or odd:
         return jax.lax.map(work, rows)
-    done = [jax.lax.map(work, [x[part] for x in rows]) for part in np.s_[:half, half:]]
+    done = [jax.lax.map(work, [x[span] for x in rows]) for span in np.s_[:half, half:]]
     return [jnp.concatenate(parts) for parts in zip(*done, strict=True)]
 
 
 def _forward_row(form: Form, block: int, q_KGTH, k_KSH, v_KSH, segments_T):
-    """Result [K, G, T, H], and log of the sum of exp(scores) [K, G, T]."""
+    """Returns result [K, G, T, H], and log of the sum of exp(scores) [K, G, T]."""
     K, G, T, H = q_KGTH.shape
     cut = functools.partial(_cut, size=block)
 
@@ -113,7 +113,7 @@ def _forward_row(form: Form, block: int, q_KGTH, k_KSH, v_KSH, segments_T):
 def _backward_row(
     form: Form, block: int, q_KGTH, k_KSH, v_KSH, segments_T, logsum_KGT, d_out_KGTH, inner_KGT
 ):
-    """Gradients of q (as it was scaled), k and v."""
+    """Returns gradients of q (as it was scaled), k and v."""
     K, _, T, H = q_KGTH.shape
     cut = functools.partial(_cut, size=block)
 
@@ -148,8 +148,7 @@ def _backward_row(
 
 
 def _scores(form: Form, block: int, i, j, q_KGtH, k_KSH, segments_T):
-    """Scores of queries of block i on keys of block j, and what their soft cap multiplies
-    gradients by."""
+    """Returns scores of queries i on keys j, and the soft cap's factor of their gradients."""
     scores_KGts = _dot("kgth,ksh->kgts", q_KGtH, _cut(k_KSH, j, 1, block))
     slope = jnp.float32(1.0)
     if form.softcap is not None:
@@ -175,12 +174,12 @@ def _seen(start, stop, step, carry, wanted):
 
 
 def _first_key(i, block: int, window: int | None):
-    """The first block of keys that queries of block i may see."""
+    """Returns the first block of keys that queries of block i may see."""
     return 0 if window is None else jnp.maximum(0, (i * block - window + 1) // block)
 
 
 def _last_query(j, block: int, window: int | None, length: int):
-    """The block after the last one whose queries may see keys of block j."""
+    """Returns the block after the last one whose queries may see keys of block j."""
     blocks = length // block
     if window is None:
         return blocks
@@ -188,7 +187,7 @@ def _last_query(j, block: int, window: int | None, length: int):
 
 
 def _overlap(a_t, b_t) -> jax.Array:
-    """Whether two blocks may hold tokens of one document; documents lie in order of number."""
+    """Tells whether two blocks may hold tokens of one document; documents are in order."""
     return (a_t.min() <= b_t.max()) & (b_t.min() <= a_t.max())
 
 

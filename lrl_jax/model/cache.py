@@ -1,4 +1,4 @@
-"""Keys and values of tokens already read, so that decoding reads each token once.
+"""Keeps keys and values of tokens already read, so that decoding reads each token once.
 
 Slot s of a row holds position s. Rows may have different lengths: slots a row has not written
 lie beyond its position, where `visible` hides them until they are overwritten.
@@ -23,14 +23,14 @@ SPEC = P(None, sharding.BATCH, None, "tensor", None)
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """Rotated keys and values of every layer, in the compute dtype."""
+    """Holds rotated keys and values of every layer, in the compute dtype."""
 
     k_LBSKH: jax.Array
     v_LBSKH: jax.Array
 
     @property
     def length(self) -> int:
-        """How many tokens a row may become."""
+        """Returns how many tokens a row can hold."""
         return self.k_LBSKH.shape[2]
 
     def write(self, l, positions_BT, k_BTKH, v_BTKH) -> "Cache":
@@ -45,18 +45,18 @@ class Cache:
         return Cache(put(self.k_LBSKH, k_BTKH), put(self.v_LBSKH, v_BTKH))
 
     def read(self, l) -> tuple[jax.Array, jax.Array]:
-        """Keys and values of layer `l`, [B, S, K, H]."""
+        """Returns keys and values of layer `l`, [B, S, K, H]."""
         pick = functools.partial(jax.lax.dynamic_index_in_dim, index=l, keepdims=False)
         return pick(self.k_LBSKH), pick(self.v_LBSKH)
 
     def visible(self, positions_BT, window) -> jax.Array:
-        """Which slots a token at each position may see, [B, T, S]; `window` of them at most."""
+        """Tells which slots a token at each position sees, [B, T, S]; `window` of them at most."""
         back_BTS = positions_BT[..., None] - jnp.arange(self.length)[None, None]
         return (back_BTS >= 0) & (back_BTS < window)
 
 
 def empty(cfg: "LlamaConfig", batch: int, length: int) -> Cache:
-    """A cache of `length` slots for `batch` rows, in which nothing is visible yet."""
+    """Returns a cache of `length` slots for `batch` rows, in which nothing is visible yet."""
     shape = (cfg.depth, batch, length, cfg.num_kv_heads, cfg.head_width)
     k_LBSKH, v_LBSKH = jnp.zeros(shape, cfg.dtype), jnp.zeros(shape, cfg.dtype)
     return Cache(sharding.constrain(k_LBSKH, SPEC), sharding.constrain(v_LBSKH, SPEC))

@@ -5,7 +5,7 @@ from typing import Literal
 
 from lrl_jax.model import quantize
 from lrl_jax.model.arithmetic import ACTIVATIONS
-from lrl_jax.model.lora import Lora
+from lrl_jax.model.lora import LoraConfig
 from lrl_jax.model.remat import LADDER, Remat
 from lrl_jax.model.rope import LongRope, NoPositions, Rope, Scaling
 
@@ -92,7 +92,7 @@ class LlamaConfig:
     logit_softcap: float | None = None
     dtype: Dtype = "bfloat16"
     remat: Remat = "nothing"
-    lora: Lora | None = None
+    lora: LoraConfig | None = None
     frozen: quantize.Storage | None = None
     attention: str = "auto"
     sequence_parallel: bool = False

@@ -1,4 +1,4 @@
-"""Attention kernels that JAX ships: splash on TPU, a Triton one on GPU.
+"""Calls the attention kernels that JAX ships: splash on TPU, a Triton kernel on GPU.
 
 Both hold no scores but those of a block, both know packed documents. Neither has run on its own
 hardware for this project: they are lowered for it in tests, and their numbers are checked in
@@ -20,7 +20,7 @@ RESIDUALS = "attention_residuals"  # what checkpoint policies keep: it is costly
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Form:
-    """What of attention is fixed when it is compiled; see `attention.attention`."""
+    """Holds the settings of attention that are fixed at compile time; see `attention.attention`."""
 
     window: int | None
     softcap: float | None
@@ -29,7 +29,7 @@ class Form:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """How splash cuts a row: queries by keys, of the forward and of the backward pass.
+    """Holds how splash cuts a row: queries by keys, of the forward and of the backward pass.
 
     Attributes:
       fused: one backward kernel instead of two: five matrix products instead of seven, and a
@@ -44,12 +44,12 @@ class Blocks:
 
     @property
     def multiple(self) -> int:
-        """What a row must be a multiple of."""
+        """Returns the number that a row's length must be a multiple of."""
         return max(self.q, self.kv, self.backward_q, self.backward_kv)
 
 
 def square(size: int, fused: bool = False) -> Blocks:
-    """The same size everywhere.
+    """Returns the same size everywhere.
 
     >>> square(512).multiple
     512
@@ -67,7 +67,7 @@ BLOCKS: dict[str, tuple[Blocks, ...]] = {
 
 
 def splash(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, interpret: bool = False) -> jax.Array:
-    """Splash attention, the TPU kernel; keys and values are not repeated for groups of queries."""
+    """Computes splash attention, the TPU kernel; keys and values are not repeated for groups."""
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernel,
     )
@@ -75,26 +75,28 @@ def splash(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, interpret: bool = Fa
     _, T, N, _ = q_BTNH.shape
     attend = _splash_kernel(T, N, form, interpret)
 
-    def one(q_NTH, k_KSH, v_KSH, segments_T):
+    def attend_row(q_NTH, k_KSH, v_KSH, segments_T):
         ids = kernel.SegmentIds(q=segments_T, kv=segments_T)
         return attend(q_NTH, k_KSH, v_KSH, segment_ids=ids)
 
     swap = functools.partial(jnp.swapaxes, axis1=1, axis2=2)
-    out_BNTH = jax.vmap(one)(swap(q_BTNH * form.scale), swap(k_BSKH), swap(v_BSKH), segments_BT)
+    out_BNTH = jax.vmap(attend_row)(
+        swap(q_BTNH * form.scale), swap(k_BSKH), swap(v_BSKH), segments_BT
+    )
     return swap(out_BNTH)
 
 
 def blocks_for(length: int) -> Blocks:
-    """The entry of BLOCKS for rows of this length on the device that is compiled for."""
+    """Returns the entry of BLOCKS for rows of this length on the device that is compiled for."""
     table = BLOCKS.get(sharding.device_kind(), BLOCKS[""])
-    found = next((blocks for blocks in table if length % blocks.multiple == 0), None)
-    if found is None:
+    fitting = next((blocks for blocks in table if length % blocks.multiple == 0), None)
+    if fitting is None:
         least = min(blocks.multiple for blocks in table)
         raise ValueError(
             f"rows of {length} tokens; splash attention needs a multiple of {least}: "
             "change data.sequence_length"
         )
-    return found
+    return fitting
 
 
 def _splash_kernel(length: int, num_heads: int, form: Form, interpret: bool) -> Any:
@@ -132,7 +134,7 @@ TRITON_BLOCK = 128  # queries by keys of the forward kernel, its default
 
 
 def triton(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, interpret: bool = False) -> jax.Array:
-    """Pallas' fused attention for GPUs.
+    """Returns pallas' fused attention for GPUs.
 
     cuDNN's kernel, which `jax.nn` has, takes no segments: for packed rows it would need a mask of
     [T, S]. The backward pass runs the forward kernel again, as only its result has a name.
@@ -160,7 +162,7 @@ def triton(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, interpret: bool = Fa
 
 
 def unfit_for_triton(length: int, form: Form) -> str:
-    """Why the kernel cannot do this, "" if it can."""
+    """Returns why the kernel cannot do this, "" if it can."""
     if form.window is not None and form.window < length:
         return f"window={form.window}; it has none"
     if form.softcap is not None:

@@ -1,4 +1,4 @@
-"""Low-rank adapters: which weights have one, what its two factors are called, how they start.
+"""Adds low-rank adapters: which weights have one, what its factors are called, how they start.
 
 The adapter of `layers/q_DNH` is `layers/q_lora_DR` and `layers/q_lora_RNH`: x times the weight
 becomes x q + scale (x A) B, with R the adapter's rank (LoRA, arXiv 2106.09685).
@@ -17,8 +17,8 @@ from lrl_jax.model import quantize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Lora:
-    """What of a model is adapted.
+class LoraConfig:
+    """Describes which weights of a model have adapters, and their shape.
 
     Attributes:
       names: parameters that have an adapter, such as "layers/q_DNH".
@@ -33,12 +33,12 @@ class Lora:
 
     @property
     def scale(self) -> float:
-        """What an adapter's product is multiplied by."""
+        """Returns the factor that an adapter's product is multiplied by."""
         return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
 
 
 def factors(name: str) -> tuple[str, str]:
-    """Names of the two factors of a weight's adapter; D is where it meets the stream.
+    """Returns the names of the two factors of a weight's adapter; D is where it meets the stream.
 
     >>> factors("layers/q_DNH")
     ('layers/q_lora_DR', 'layers/q_lora_RNH')
@@ -52,7 +52,10 @@ def factors(name: str) -> tuple[str, str]:
 
 
 def init(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
-    """Factors of an adapter that is nothing yet: A uniform up to fan_in**-0.5, B zero (PEFT)."""
+    """Makes the factors of an adapter that adds zero: A uniform up to fan_in**-0.5, B zero (PEFT).
+
+    A uniform up to fan_in**-0.5, B zero (PEFT).
+    """
     if not name.endswith("R"):
         return jnp.zeros(shape, jnp.float32)
     bound = math.prod(shape[1:-1]) ** -0.5  # all but the layer axis and R
@@ -60,7 +63,7 @@ def init(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
 
 
 def matching(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
-    """The weights of layers that `pattern` finds (`re.search`): those that get an adapter.
+    """Returns the weights of layers that `pattern` finds (`re.search`): those that get an adapter.
 
     >>> matching("q_|down", ["embed_VD", "layers/q_DNH", "layers/mlp_norm_D", "layers/down_FD"])
     ('layers/q_DNH', 'layers/down_FD')
@@ -70,24 +73,24 @@ def matching(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
     """
     weights = [name for name in names if name.rpartition("_")[2] in quantize.OUTPUTS]
     try:
-        found = tuple(name for name in weights if re.search(pattern, name))
+        matches = tuple(name for name in weights if re.search(pattern, name))
     except re.error as e:
         raise ValueError(f"lora.match: {pattern!r} is not a regular expression: {e}") from None
-    if not found:
+    if not matches:
         raise ValueError(
             f"lora.match: {pattern!r} finds no weight of a layer; there are {', '.join(weights)}"
         )
-    return found
+    return matches
 
 
-def merge(params: Mapping[str, jax.Array], lora: Lora) -> dict[str, jax.Array]:
-    """The parameters of a model without adapters that computes the same.
+def merge(params: Mapping[str, jax.Array], lora: LoraConfig) -> dict[str, jax.Array]:
+    """Merges adapters into their weights; the model computes the same without them.
 
     Weights that had one are float32, in which the sum is made; the rest is as it was.
     """
     out = {name: w for name, w in params.items() if "_lora_" not in name}
     for name in lora.names:
-        first, second = (params[part] for part in factors(name))
+        first, second = (params[factor] for factor in factors(name))
         merged = _merger(out[name].sharding)
         out[name] = merged(out[name], first, second, jnp.float32(lora.scale))
     return out
@@ -95,12 +98,14 @@ def merge(params: Mapping[str, jax.Array], lora: Lora) -> dict[str, jax.Array]:
 
 @functools.lru_cache
 def _merger(place: jax.sharding.Sharding):
-    """Leaves a weight where it lies."""
+    """Returns a merge that leaves a weight where it lies."""
     return jax.jit(_merged, out_shardings=place)
 
 
 def _merged(w: jax.Array, first: jax.Array, second: jax.Array, scale: jax.Array) -> jax.Array:
-    """w + scale (A B) of every layer: all but the first axis and R are flat, as in `product`."""
+    """Returns w + scale (A B) of every layer: all but the first axis and R are flat, as in
+    `product`.
+    """
     exact = jax.lax.Precision.HIGHEST  # bfloat16 passes, a TPU's default, would round the sum
     first_LXR = first.reshape(first.shape[0], -1, first.shape[-1])
     second_LRY = second.reshape(*second.shape[:2], -1)

@@ -1,4 +1,4 @@
-"""Weights that nothing trains, stored in eight or four bits; a layer is decoded where it is used.
+"""Stores weights that nothing trains in eight or four bits; a layer is decoded where it is used.
 
 The codes lie under the weight's own name and in its shape, the scales beside it:
 
@@ -27,7 +27,7 @@ OUTPUTS = {"DNH": "NH", "DKH": "KH", "NHD": "D", "DF": "F", "FD": "D"}  # letter
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Storage:
-    """How some weights are stored.
+    """Describes how frozen weights are stored.
 
     Attributes:
       names: parameters nothing trains. Of these, `int8` and `nf4` mean the matrices of layers;
@@ -40,7 +40,7 @@ class Storage:
 
     @property
     def scales(self) -> dict[str, str]:
-        """Name of a coded weight -> name of its scales.
+        """Returns name of a coded weight -> name of its scales.
 
         >>> Storage(kind="nf4", names=("embed_VD", "norm_D", "layers/q_DNH")).scales
         {'layers/q_DNH': 'layers/q_scale_DNh'}
@@ -51,7 +51,7 @@ class Storage:
         return {name: scale_name(name, self.kind) for name in coded}
 
     def dtype(self, name: str, other: str) -> str:
-        """Of a parameter, or of the scales of one, where `other` is what the rest has."""
+        """Returns the dtype a parameter, or its scales, is stored in; `other` for the rest."""
         if is_scale(name):
             return "float32" if self.kind == "int8" else "bfloat16"
         if name in self.scales:
@@ -62,7 +62,7 @@ class Storage:
     def stored(
         self, name: str, w: jax.Array, places: Mapping[str, jax.sharding.Sharding]
     ) -> dict[str, jax.Array]:
-        """A parameter, of all layers, in the form it is stored in; of coded ones the scales too."""
+        """Returns the stored form of a parameter of all layers, with the scales of a coded one."""
         scale = self.scales.get(name)
         if scale is None:
             return {name: w.astype(self.dtype(name, w.dtype.name))}
@@ -71,7 +71,7 @@ class Storage:
 
 
 def codebook() -> np.ndarray:
-    """The sixteen values of NormalFloat4, float32 (QLoRA, section 3 and appendix E).
+    """Returns the sixteen values of NormalFloat4, float32 (QLoRA, section 3 and appendix E).
 
     Quantiles of a normal distribution at equal distances, eight above zero and seven below, and
     zero itself; scaled to end at one. The outermost is the mean of what either side would take.
@@ -88,7 +88,7 @@ def codebook() -> np.ndarray:
 
 
 def blocks(size: int) -> int:
-    """Into how many blocks a dimension falls: of 64, or of the largest divisor below.
+    """Returns how many blocks a dimension is cut into: of 64, or of the largest divisor below.
 
     >>> blocks(11008), blocks(128), blocks(96), blocks(8)
     (172, 2, 2, 1)
@@ -97,7 +97,7 @@ def blocks(size: int) -> int:
 
 
 def scale_name(name: str, kind: Kind) -> str:
-    """Where the scales of a weight lie.
+    """Returns the name under which a weight's scales are stored.
 
     >>> scale_name("layers/q_DNH", "int8"), scale_name("layers/down_FD", "nf4")
     ('layers/q_scale_NH', 'layers/down_scale_fD')
@@ -109,20 +109,22 @@ def scale_name(name: str, kind: Kind) -> str:
 
 
 def is_scale(name: str) -> bool:
-    """Whether a parameter is the scales of another; those never learn."""
+    """Tells whether a parameter is the scales of another; those never learn."""
     return "_scale_" in name
 
 
 @functools.lru_cache
 def _coder(scale: str, kind: Kind, *places: jax.sharding.Sharding):
-    """Codes a stacked weight layer by layer: what that needs beside it is small."""
+    """Returns a function that encodes a stacked weight layer by layer, to need little memory beside
+    it.
+    """
     code = functools.partial(encode, scale_letters=scale.rpartition("_")[2], kind=kind)
     return jax.jit(lambda w: jax.lax.map(code, w), out_shardings=places)
 
 
 # ---------------------------------------------------------------------------- one layer
 def encode(w: jax.Array, scale_letters: str, kind: Kind) -> tuple[jax.Array, jax.Array]:
-    """Codes in the shape of one layer's weight, and its scales.
+    """Encodes one layer's weight: returns codes in its shape, and its scales.
 
     >>> codes, scale = encode(jnp.array([[0.5, -2.0], [1.0, 0.0]]), "F", "int8")
     >>> codes.tolist(), (scale * 127).tolist()
@@ -145,7 +147,7 @@ def encode(w: jax.Array, scale_letters: str, kind: Kind) -> tuple[jax.Array, jax
 
 
 def decode(codes: jax.Array, scale: jax.Array, scale_letters: str, kind: Kind) -> jax.Array:
-    """The weight again, float32."""
+    """Decodes a weight to float32."""
     if kind == "int8":
         outputs = (None,) * (codes.ndim - scale.ndim)
         return codes.astype(jnp.float32) * scale[outputs]
@@ -154,7 +156,7 @@ def decode(codes: jax.Array, scale: jax.Array, scale_letters: str, kind: Kind) -
 
 
 def _look_up(codes: jax.Array) -> jax.Array:
-    """Values of codes -8 to 7, by one select after another: TPUs have no fast gather.
+    """Looks up values of codes -8 to 7, by one select after another: TPUs have no fast gather.
 
     The barrier ties the table to the codes of this layer. Without it XLA lifts each of its values
     out of the loop over layers, as an array of the size of the weight (measured: ten times the
@@ -169,7 +171,7 @@ def _look_up(codes: jax.Array) -> jax.Array:
 
 
 def _blocked(scale_letters: str) -> int:
-    """The axis along which blocks lie."""
+    """Returns the axis along which blocks lie."""
     return next(i for i, letter in enumerate(scale_letters) if letter.islower())
 
 
@@ -178,5 +180,5 @@ def _spread(scale: jax.Array, axis: int, size: int) -> jax.Array:
 
 
 def _nonzero(scale: jax.Array) -> jax.Array:
-    """A block of nothing but zeros has the scale 0, and is divided by 1."""
+    """Replaces a scale of 0, of a block of zeros, by 1 to divide by."""
     return jnp.where(scale == 0, 1.0, scale)

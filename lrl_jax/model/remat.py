@@ -1,4 +1,4 @@
-"""What a layer keeps for its backward pass: a ladder of policies from least memory to most."""
+"""Chooses what a layer keeps for its backward pass, by a ladder from least memory to most."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -11,7 +11,7 @@ Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload"
 
 
 def _keep(*names: str) -> Callable[..., Any]:
-    """Attention's own residuals are always kept: they are small, and costly to redo."""
+    """Returns a policy that keeps attention's own residuals: they are small, and costly to redo."""
     return jax.checkpoint_policies.save_only_these_names(attention.RESIDUALS, *names)
 
 
@@ -35,6 +35,6 @@ LADDER: dict[str, Callable[..., Any] | None] = {
 
 
 def rematerialised(step: Callable[..., Any], rung: str) -> Callable[..., Any]:
-    """The body of the layer scan under a policy of the ladder."""
+    """Returns the body of the layer scan under a policy of the ladder."""
     policy = LADDER[rung]
     return step if policy is None else jax.checkpoint(step, policy=policy, prevent_cse=False)

@@ -1,4 +1,4 @@
-"""Rotary positions: how far each pair of a head's dimensions turns at each position.
+"""Computes rotary positions: how far each pair of a head's dimensions turns at each position.
 
 table = table(positions_BT, Rope(theta=1e4, width=128), length=2048)
 q_BTNH = rotate(q_BTNH, table)
@@ -16,14 +16,14 @@ Table = tuple[jax.Array, jax.Array]  # sines and cosines, [B, T, H // 2]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Linear:
-    """All frequencies `factor` times slower (arXiv 2306.15595)."""
+    """Slows all frequencies by `factor` (arXiv 2306.15595)."""
 
     factor: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Llama3:
-    """Long wavelengths `factor` times slower, short ones as they are, a blend between (Llama 3.1).
+    """Slows long wavelengths by `factor`, keeps short ones, blends between (Llama 3.1).
 
     Attributes:
       low_freq_factor, high_freq_factor: "long" is original_length / low and more, "short"
@@ -38,7 +38,8 @@ class Llama3:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LongRope:
-    """A factor for each frequency (arXiv 2402.13753): `long` in rows longer than original_length.
+    """Holds a factor for each frequency (arXiv 2402.13753); `long` is for rows over
+    original_length.
 
     Attributes:
       magnitude: what sines and cosines are multiplied by, in short rows too.
@@ -72,7 +73,7 @@ class Rope:
 
 
 def table(positions_BT: jax.Array, rope: Rope, length: int) -> Table:
-    """Sines and cosines, [B, T, width // 2]; float32, as bfloat16 cannot tell 256 from 257.
+    """Returns sines and cosines, [B, T, width // 2]; float32, as bfloat16 cannot tell 256 from 257.
 
     Args:
       length: how long the rows are, or with a cache may become.
@@ -86,16 +87,17 @@ def table(positions_BT: jax.Array, rope: Rope, length: int) -> Table:
 
 
 def _made_once(x_BTH: jax.Array) -> jax.Array:
-    """The same numbers, times the identity: XLA's CPU compiler makes sines again wherever they are
-    used, for every head of every layer, unless a product lies between, which it cannot fuse
-    (docs/log.md).
+    """Multiplies by the identity, so that XLA's CPU compiler makes the numbers only once.
+
+    XLA's CPU compiler makes sines again wherever they are used, for every head of every layer,
+    unless a product lies between, which it cannot fuse (docs/log.md).
     """
     identity_HH = jnp.eye(x_BTH.shape[-1], dtype=x_BTH.dtype)
     return jnp.matmul(x_BTH, identity_HH, precision=jax.lax.Precision.HIGHEST)
 
 
 def frequencies(rope: Rope, length: int) -> tuple[jax.Array, float]:
-    """Radians a position, [width // 2], and the magnitude of the rotation."""
+    """Returns radians a position, [width // 2], and the magnitude of the rotation."""
     exponents_H = jnp.arange(0, rope.width, 2, dtype=jnp.float32) / rope.width
     freqs_H = rope.theta**-exponents_H
     match rope.scaling:
@@ -131,8 +133,8 @@ def _by_halves(x_BTNH: jax.Array, sin_BT1H: jax.Array, cos_BT1H: jax.Array) -> j
 
 
 def _by_product(x_BTNH: jax.Array, sin_BT1H: jax.Array, cos_BT1H: jax.Array) -> jax.Array:
-    """The same numbers, for a TPU: halves of a head are halves of a lane, which it has to move
-    through memory; a product with a matrix of ones fuses with what is before and after it
+    """Returns the same numbers, for a TPU: halves of a head are halves of a lane, which it has to
+    move through memory; a product with a matrix of ones fuses with what is before and after it
     (docs/performance.md).
     """
     half = sin_BT1H.shape[-1]

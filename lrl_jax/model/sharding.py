@@ -1,4 +1,4 @@
-"""Where each dimension lives on the mesh, said once: for parameters and for activations.
+"""Decides where each dimension lies on the mesh, for parameters and for activations.
 
 Parameters are placed by their name: `spec` while a step reads them, `resting` between steps.
 Activations are constrained by shape; within a layer weights never are: constraining one to its
@@ -23,7 +23,7 @@ DIMENSIONS = {"D": "fsdp", "V": "tensor", "F": "tensor", "N": "tensor", "K": "te
 
 
 def letters(name: str) -> str:
-    """Dimension letters of a parameter, the stacked layer axis included.
+    """Returns the dimension letters of a parameter, the stacked layer axis included.
 
     >>> letters("layers/q_DNH"), letters("embed_VD")
     ('LDNH', 'VD')
@@ -33,7 +33,7 @@ def letters(name: str) -> str:
 
 
 def spec(name: str) -> P:
-    """How a parameter is split over the devices of one copy of the model; norms are whole on each.
+    """Returns how a parameter is split over one copy of the model; norms are whole on each device.
 
     The factor of an adapter that does not meet the stream is split by its rank.
 
@@ -50,7 +50,7 @@ def spec(name: str) -> P:
 
 
 def _of_a_copy(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
-    """`spec`, but for a rank that does not divide: such a factor is whole on each device."""
+    """Returns `spec`, except that a factor whose rank does not divide is whole on each device."""
     return P(*(
         None if axis == "fsdp" and size % axes["fsdp"] else axis
         for axis, size in zip(spec(name), shape, strict=False)
@@ -58,7 +58,7 @@ def _of_a_copy(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
 
 
 def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
-    """How a parameter is split between steps, and with it what an optimizer knows of it.
+    """Returns how a parameter, and its optimizer state, is split between steps.
 
     Copies of the model within a slice hold a part each (ZeRO, arXiv 1910.02054), where they divide
     it, and layers gather from all of them. Slices hold all of it: their network is slow.
@@ -71,21 +71,21 @@ def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
     >>> tuple(resting("layers/q_DNH", (2, 60, 4, 16), dict(data=8, fsdp=4, tensor=1)))
     (None, 'fsdp', 'tensor', None)
     """
-    found = list(_of_a_copy(name, shape, axes))
-    if "fsdp" in found and axes["data"] > 1:
-        split = found.index("fsdp")
+    split_over = list(_of_a_copy(name, shape, axes))
+    if "fsdp" in split_over and axes["data"] > 1:
+        split = split_over.index("fsdp")
         if _shared(shape[split], axes):
-            found[split] = ("fsdp", "data")
-    return P(*found)
+            split_over[split] = ("fsdp", "data")
+    return P(*split_over)
 
 
 def _shared(width: int, axes: Mapping[str, int]) -> bool:
-    """Whether copies of the model divide a dimension, D or a rank, between them."""
+    """Tells whether copies of the model divide a dimension, D or a rank, between them."""
     return width % (axes["fsdp"] * axes["data"]) == 0
 
 
 def holders(width: int, axes: Mapping[str, int]) -> int:
-    """How many devices share what is kept between steps, in a slice.
+    """Returns how many devices of a slice share what is kept between steps.
 
     >>> holders(64, dict(data=2, fsdp=4, tensor=2)), holders(60, dict(data=2, fsdp=4, tensor=2))
     (16, 8)
@@ -95,7 +95,8 @@ def holders(width: int, axes: Mapping[str, int]) -> int:
 
 
 def scattered(w: jax.Array, name: str) -> jax.Array:
-    """A weight, unchanged; its gradient is scattered over one copy of the model, then over copies.
+    """Returns a weight unchanged, but scatters its gradient over one copy of the model, then over
+    copies.
 
     The TPU compiler makes a sum on every device of what is scattered over all devices at once.
     """
@@ -114,7 +115,7 @@ _scattered.defvjp(lambda w, to: (w, None), lambda to, _, d_w: (constrain(d_w, to
 
 
 def stream(x_BTD: jax.Array, sequence: bool = False) -> jax.Array:
-    """The residual stream: rows of the batch are split, the rest is whole.
+    """Constrains the residual stream: rows of the batch are split, the rest is whole.
 
     With `sequence`, tokens are split over the tensor axis (arXiv 2205.05198): what lies between
     blocks, norms included, is then held once and not on every device of that axis. Where they do
@@ -134,17 +135,17 @@ def _divides(x_BTD: jax.Array) -> bool:
 
 
 def inner(x_BTF: jax.Array) -> jax.Array:
-    """Feed-forward activations and logits: the last dimension is split too."""
+    """Constrains feed-forward activations and logits: the last dimension is split too."""
     return constrain(x_BTF, P(BATCH, None, "tensor"))
 
 
 def heads(x_BTNH: jax.Array) -> jax.Array:
-    """Queries, keys, values: heads are split too."""
+    """Constrains queries, keys and values: heads are split too."""
     return constrain(x_BTNH, P(BATCH, None, "tensor", None))
 
 
 def rows(table_VD: jax.Array) -> jax.Array:
-    """The table a lookup reads: whole rows.
+    """Constrains the table that a lookup reads to whole rows.
 
     Left alone, the compiler gathers the *result* split along D on every device and replicates
     it to split it by rows ("involuntary full rematerialization").
@@ -153,7 +154,7 @@ def rows(table_VD: jax.Array) -> jax.Array:
 
 
 def rows_split(axes: Mapping[str, int]) -> int:
-    """How many pieces a batch is cut into.
+    """Returns how many pieces a batch is cut into.
 
     >>> rows_split(dict(slices=2, data=2, fsdp=4, tensor=8))
     16
@@ -162,23 +163,23 @@ def rows_split(axes: Mapping[str, int]) -> int:
 
 
 def constrain(x: jax.Array, to: P) -> jax.Array:
-    """A hint to the compiler under `jax.set_mesh`; without a mesh, nothing."""
+    """Hints a sharding to the compiler under `jax.set_mesh`; without a mesh it does nothing."""
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, to)
 
 
 def platform() -> str:
-    """The kind of machine that is compiled for: "cpu", "gpu" or "tpu".
+    """Returns the kind of machine that is compiled for: "cpu", "gpu" or "tpu".
 
     Under `jax.set_mesh` that of the mesh, which may be of devices nobody has here; else JAX's own.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
-    found = device.platform if device else jax.default_backend()
-    return "gpu" if found in ("cuda", "rocm") else found
+    name = device.platform if device else jax.default_backend()
+    return "gpu" if name in ("cuda", "rocm") else name
 
 
 def device_kind() -> str:
-    """What JAX calls the model of the devices that are compiled for, such as "TPU v5 lite"."""
+    """Returns JAX's name for the devices that are compiled for, such as "TPU v5 lite"."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.device_kind if device else jax.devices()[0].device_kind

@@ -19,7 +19,7 @@ from lrl_jax.devices import mesh as meshes
 from lrl_jax.embeddings import clues, strategies
 from lrl_jax.embeddings.moments import Matrix, calibrate
 from lrl_jax.fit import auto
-from lrl_jax.fit.compile import Job
+from lrl_jax.fit.compile import CompileJob
 from lrl_jax.hf import families, load, peft_read
 from lrl_jax.model import llama
 from lrl_jax.pipeline.console import display, say
@@ -154,7 +154,7 @@ def mesh_shape(run: Run, cfg: llama.LlamaConfig) -> recipe_train.Mesh:
     if cfg.lora is None and cfg.frozen is None:
         cfg = adapt.adapted(cfg, recipe.train)
     length, dtype = recipe.data.sequence_length, recipe.init.param_dtype
-    return auto.mesh(Job(cfg, recipe.train, length, dtype, new_pieces(run)), jax.devices())
+    return auto.mesh(CompileJob(cfg, recipe.train, length, dtype, new_pieces(run)), jax.devices())
 
 
 def mesh_of(run: Run, cfg: llama.LlamaConfig) -> jax.sharding.Mesh:

@@ -118,7 +118,7 @@ def _as_much_as_fits(
     recipe: Recipe, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh, new_tokens: int
 ) -> llama.LlamaConfig:
     """The model with what it keeps for the backward pass found by compiling."""
-    job = fitting.Job(
+    job = fitting.CompileJob(
         cfg, recipe.train, recipe.data.sequence_length, recipe.init.param_dtype, new_tokens
     )
     found = auto.remat(job, mesh)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from lrl_jax.recipe.vocab import Language, Part, Share
+from lrl_jax.recipe.vocab import Language, Section, Share
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -23,7 +23,7 @@ Name = Annotated[str, Field(pattern=NAME)]
 
 
 # ---------------------------------------------------------------------------- where rows lie
-class Tfds(Part):
+class Tfds(Section):
     """A TensorFlow Datasets builder, written as tfrecord or array_record; your own too.
 
     Attributes:
@@ -36,7 +36,7 @@ class Tfds(Part):
     split: str = "train"
 
 
-class Hub(Part):
+class Hub(Section):
     """A dataset of the Hugging Face hub, or a local folder of one (needs the extra `hub`).
 
     Dataset scripts are never run; only data files are read.
@@ -49,7 +49,7 @@ class Hub(Part):
 
 
 # ---------------------------------------------------------------------------- what is left out
-class Filters(Part):
+class Filters(Section):
     """Which records are left out; every reason is counted and shown with examples. 0: no bound.
 
     Attributes:
@@ -74,7 +74,7 @@ class Filters(Part):
 
 
 # ---------------------------------------------------------------------------- datasets
-class Corpus(Part):
+class Corpus(Section):
     """What every dataset has.
 
     Attributes:
@@ -200,7 +200,7 @@ class Chat(Rows):
     learn: Literal["answers", "last_answer"] = "answers"
 
 
-class SectionWeights(Part):
+class SectionWeights(Section):
     """Loss weights of the three sections of a TaCo chain."""
 
     english_instruction: NonNegativeFloat = 1.0
@@ -261,7 +261,7 @@ Dataset = Annotated[
 
 
 # ---------------------------------------------------------------------------- mixtures
-class Mixture(Part):
+class Mixture(Section):
     """Datasets, or other mixtures, under one name; or a seqio Mixture of data.imports.
 
     Attributes:
@@ -287,7 +287,7 @@ class Mixture(Part):
         return self
 
 
-class Data(Part):
+class Data(Section):
     """Named datasets, packed into rows of `sequence_length` tokens.
 
     Attributes:

@@ -20,7 +20,7 @@ from ruamel.yaml.tokens import AliasToken, AnchorToken
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe.languages import english_name
 from lrl_jax.recipe.schema import Recipe, did_you_mean
-from lrl_jax.recipe.vocab import Part
+from lrl_jax.recipe.vocab import Section
 
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
 
@@ -92,23 +92,25 @@ def per_language(tree: dict) -> dict:
     entries, given = data.get("datasets"), data.get("mixtures") or {}
     if not isinstance(entries, dict) or not isinstance(given, dict):
         return tree  # not a recipe, which is said where it is validated
-    found: dict[str, Any] = {}
+    datasets: dict[str, Any] = {}
     mixtures = dict(given)
-    for entry, one in entries.items():
-        if not isinstance(one, dict) or "languages" not in one:
-            found[entry] = found.get(entry, {}) | one if isinstance(one, dict) else one
+    for entry, settings in entries.items():
+        if not isinstance(settings, dict) or "languages" not in settings:
+            datasets[entry] = (
+                datasets.get(entry, {}) | settings if isinstance(settings, dict) else settings
+            )
             continue
-        members = _members(f"data.datasets.{entry}", one)
+        members = _members(f"data.datasets.{entry}", settings)
         for code, member in members.items():
-            found[f"{entry}_{code}"] = member | found.get(f"{entry}_{code}", {})
+            datasets[f"{entry}_{code}"] = member | datasets.get(f"{entry}_{code}", {})
         mixtures.setdefault(entry, {"of": {f"{entry}_{code}": 1 for code in members}})
     return tree | {
-        "data": data | {"datasets": found} | ({"mixtures": mixtures} if mixtures else {})
+        "data": data | {"datasets": datasets} | ({"mixtures": mixtures} if mixtures else {})
     }
 
 
 def _members(where: str, entry: dict) -> dict[str, dict]:
-    """The entry of each language."""
+    """Returns the entry of each language."""
     given = entry["languages"]
     names = dict.fromkeys(given) if isinstance(given, list) else given
     if not isinstance(names, dict) or not names or len(names) != len(given):
@@ -122,30 +124,30 @@ def _members(where: str, entry: dict) -> dict[str, dict]:
             "where they differ, such as path: ['{name}.txt']"
         )
     learnt = "target_language" if entry.get("kind") == "parallel" else "language"
-    found = {}
+    members = {}
     for code, name in names.items():
         try:
             name = name or english_name(str(code))
         except ValueError as e:
             raise ValueError(f"{where}.languages: {e}") from None
         member = _filled(shared, str(code), str(name))
-        found[str(code)] = member if learnt in member else member | {learnt: str(code)}
-    return found
+        members[str(code)] = member if learnt in member else member | {learnt: str(code)}
+    return members
 
 
 def _filled(value: Any, code: str, name: str) -> Any:
-    """A tree with {code} and {name} in its strings replaced."""
+    """Returns a tree with {code} and {name} in its strings replaced."""
     if isinstance(value, str):
         return value.replace("{code}", code).replace("{name}", name)
     if isinstance(value, list):
-        return [_filled(one, code, name) for one in value]
+        return [_filled(item, code, name) for item in value]
     if isinstance(value, dict):
-        return {key: _filled(one, code, name) for key, one in value.items()}
+        return {key: _filled(item, code, name) for key, item in value.items()}
     return value
 
 
 def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML; `load` of it gives an equal recipe."""
+    """Returns the resolved recipe as YAML; `load` of it gives an equal recipe."""
     out = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
@@ -154,11 +156,11 @@ def dump(recipe: Recipe) -> str:
 
 
 def schema() -> str:
-    """JSON Schema of a recipe, for editors; docs/recipe.schema.json holds it."""
-    found = Recipe.model_json_schema()
+    """Returns the JSON Schema of a recipe, for editors; docs/recipe.schema.json holds it."""
+    tree = Recipe.model_json_schema()
     for kind in typing.get_args(typing.get_args(recipe_data.Dataset)[0]):
-        _allow_languages(found["$defs"][kind.__name__])
-    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+        _allow_languages(tree["$defs"][kind.__name__])
+    return json.dumps(tree, indent=1, sort_keys=True) + "\n"
 
 
 def _allow_languages(kind: dict) -> None:
@@ -231,20 +233,20 @@ def _index(node: list, name: str, override: str) -> int:
 
 
 def _explain(error: Any, inner: list[tuple]) -> Iterator[str]:
-    parts = [str(part) for part in error["loc"]]
-    depth = len(parts)
+    path = [str(key) for key in error["loc"]]
+    depth = len(path)
     if error["type"] == "too_short" and any(loc[:depth] == error["loc"] for loc in inner):
         return  # pydantic counts the items that failed as absent
-    where = ".".join(_without_tags(parts)) or "recipe"
+    where = ".".join(_without_tags(path)) or "recipe"
     if error["type"] == "extra_forbidden":
-        yield f"{where}: unknown key{did_you_mean(parts[-1], _known_keys())}"
+        yield f"{where}: unknown key{did_you_mean(path[-1], _known_keys())}"
     elif error["type"] == "missing":
         yield f"{where}: missing"
     elif error["type"] == "literal_error" and not isinstance(error["input"], str | bool | int):
         return  # the other half of `Schedule | "frozen"`, which has its own line
     elif error["type"] == "value_error":
         message = str(error["ctx"]["error"])
-        yield f"{where}: {message}" if parts else message
+        yield f"{where}: {message}" if path else message
     else:
         yield f"{where}: {error['msg']}; got {str(error['input'])[:80]!r}"
 
@@ -254,14 +256,14 @@ def _without_tags(parts: list[str]) -> list[str]:
     unions = {"base": 1, "vocab": 1, "data": 3}  # top key -> where its tag stands in the path
     tag = unions.get(parts[0], -1) if parts else -1
     chosen = ("Schedule", "Mesh", "literal")
-    return [part for i, part in enumerate(parts) if i != tag and part not in chosen]
+    return [key for i, key in enumerate(parts) if i != tag and key not in chosen]
 
 
 def _known_keys() -> list[str]:
-    return sorted({name for part in _parts(Part) for name in part.model_fields})
+    return sorted({name for section in _sections(Section) for name in section.model_fields})
 
 
-def _parts(part: type[Part]) -> Iterator[type[Part]]:
-    for child in part.__subclasses__():
+def _sections(section: type[Section]) -> Iterator[type[Section]]:
+    for child in section.__subclasses__():
         yield child
-        yield from _parts(child)
+        yield from _sections(child)

@@ -1,10 +1,10 @@
-"""English names of languages by FLORES-200 code, as prompts spell them (arXiv 2207.04672)."""
+"""Lists English names of languages by FLORES-200 code, as prompts spell them (arXiv 2207.04672)."""
 
 import difflib
 
 
 def english_name(code: str) -> str:
-    """The English name of a FLORES code.
+    """Returns the English name of a FLORES code.
 
     >>> english_name("kor_Hang")
     'Korean'

@@ -14,7 +14,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lrl_jax.recipe.data import Data, Name
 from lrl_jax.recipe.train import Train
-from lrl_jax.recipe.vocab import Language, Part, TrainVocab, Vocab
+from lrl_jax.recipe.vocab import Language, Section, TrainVocab, Vocab
 
 # ---------------------------------------------------------------------------- base
 ModelType = Literal[
@@ -31,7 +31,7 @@ ModelType = Literal[
 ]  # hf.families.FAMILIES
 
 
-class Shape(Part):
+class Shape(Section):
     """The shape of a model; names and what they mean are those of Hugging Face's `config.json`.
 
     Attributes:
@@ -57,7 +57,7 @@ class Expected(Shape):
     vocab_size: PositiveInt
 
 
-class Pretrained(Part):
+class Pretrained(Section):
     """Adapt an existing model: a Hugging Face folder (local or gs://) or a hub id.
 
     Attributes:
@@ -74,7 +74,7 @@ class Pretrained(Part):
     expected: Expected | None = None
 
 
-class Scratch(Part):
+class Scratch(Section):
     """Train a model from random weights; its tokenizer is learnt, or given as a .model file."""
 
     shape: Shape
@@ -101,7 +101,7 @@ Rows = Literal[
 ]  # fmt: skip
 
 
-class Words(Part):
+class Words(Section):
     """Word vectors in fastText's text form (`.vec`, `.vec.gz`), for `wechsel`.
 
     Attributes:
@@ -115,7 +115,7 @@ class Words(Part):
     dictionary: str = ""
 
 
-class Init(Part):
+class Init(Section):
     """Starting rows of new tokens, for the input and the output matrix separately.
 
     Attributes:
@@ -140,7 +140,7 @@ class Init(Part):
 
 
 # ---------------------------------------------------------------------------- evaluate
-class Translation(Part):
+class Translation(Section):
     """Translate a held-out parallel file greedily; chrF and BLEU (sacrebleu)."""
 
     source: str
@@ -152,7 +152,7 @@ class Translation(Part):
     max_new_tokens: PositiveInt = 128
 
 
-class Chains(Part):
+class Chains(Section):
     """Held-out instructions answered as TaCo's chain, greedily: how many are whole, and chrF.
 
     The files and their form are those of a `taco` dataset.
@@ -167,7 +167,7 @@ class Chains(Part):
     max_new_tokens: PositiveInt = 512
 
 
-class Evaluate(Part):
+class Evaluate(Section):
     """What is measured, on the base before and on the trained model after.
 
     `baselines` names languages for which smoothed character n-gram models, fitted on
@@ -183,7 +183,7 @@ class Evaluate(Part):
 
 
 # ---------------------------------------------------------------------------- export
-class Vector(Part):
+class Vector(Section):
     """An instruct model's difference from its base, added to the weights.
 
     Attributes:
@@ -195,7 +195,7 @@ class Vector(Part):
     scale: float = 1.0
 
 
-class Export(Part):
+class Export(Section):
     """A Hugging Face folder, gated by reloading it: tokens and logits must match.
 
     Attributes:
@@ -217,7 +217,7 @@ class Export(Part):
 
 
 # ---------------------------------------------------------------------------- recipe
-class Recipe(Part):
+class Recipe(Section):
     """One adaptation, in pipeline order: vocab, init, data, train, evaluate, export.
 
     Attributes:

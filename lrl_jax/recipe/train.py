@@ -1,4 +1,4 @@
-"""How to learn: what a recipe says of training.
+"""Describes the section of a recipe that says how to train.
 
 Stages, what learns in each and how fast, optimizer, precision, memory, devices, saving, logging.
 """
@@ -10,13 +10,14 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lrl_jax.recipe.data import Name
-from lrl_jax.recipe.vocab import Language, Part, Share
+from lrl_jax.recipe.vocab import Language, Section, Share
 
 Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload", "auto"]
 
 
-class Schedule(Part):
-    """Learning rate over a stage: linear warm-up, then `kind` down to `final` x `peak`.
+class Schedule(Section):
+    """Describes the learning rate over a stage: linear warm-up, then `kind` down to `final` x
+    `peak`.
 
     Attributes:
       kind: `wsd` stays at the peak and comes down, linearly, over the last `decay` of the stage.
@@ -29,8 +30,8 @@ class Schedule(Part):
     decay: Share = 0.1
 
 
-class Rule(Part):
-    """Parameters whose path matches the regular expression `match` learn like this.
+class Rule(Section):
+    """Says how the parameters learn whose path matches the regular expression `match`.
 
     `rows: new` lets only the rows of new tokens move, in embed_VD and unembed_DV.
     The first rule that matches a parameter decides it.
@@ -41,8 +42,8 @@ class Rule(Part):
     rows: Literal["all", "new"] = "all"
 
 
-class Stage(Part):
-    """A stretch of training on one mixture.
+class Stage(Section):
+    """Describes a stretch of training on one mixture.
 
     Neighbouring stages with equal `learn` tables share one optimizer and one schedule over
     their joint length; a new table starts a new optimizer.
@@ -72,10 +73,10 @@ class Stage(Part):
         return self
 
 
-class Lora(Part):
-    """Low-rank adapters on every layer weight whose path matches (arXiv 2106.09685).
+class Lora(Section):
+    """Adds low-rank adapters to every layer weight whose path matches (arXiv 2106.09685).
 
-    They start as nothing and learn as any parameter: `match: lora` in a learn table.
+    They add zero at first and learn like any parameter: `match: lora` in a learn table.
 
     Attributes:
       match: regular expression, as in a learn table.
@@ -89,8 +90,8 @@ class Lora(Part):
     rank_stabilised: bool = False
 
 
-class Optimizer(Part):
-    """How gradients become steps. Weight decay spares norms and biases.
+class Optimizer(Section):
+    """Describes how gradients change parameters. Weight decay does not apply to norms and biases.
 
     One `peak` and one weight decay mean about the same under every kind.
 
@@ -119,16 +120,16 @@ class Optimizer(Part):
     rounding: Literal["nearest", "stochastic"] = "nearest"
 
 
-class Save(Part):
-    """When to save: every `minutes` and every `steps` (0: never by that clock)."""
+class Save(Section):
+    """Says when to save: every `minutes` and every `steps` (0: not by that clock)."""
 
     minutes: NonNegativeFloat = 10.0
     steps: NonNegativeInt = 0
     keep: PositiveInt = 2
 
 
-class Mesh(Part):
-    """Devices along each axis; one of them may be -1, for all that is left.
+class Mesh(Section):
+    """Describes how many devices lie along each axis; one axis may be -1, for all that are left.
 
     Attributes:
       data: whole copies of the model, which read different rows.
@@ -145,8 +146,8 @@ class Mesh(Part):
     sequence: bool = False
 
 
-class Prompt(Part):
-    """A fixed prompt whose continuation is shown while training."""
+class Prompt(Section):
+    """Holds a fixed prompt whose continuation is shown during training."""
 
     template: str = "plain"
     text: str
@@ -154,8 +155,8 @@ class Prompt(Part):
     target_language: Language = "eng_Latn"
 
 
-class Train(Part):
-    """How to learn: stages, batch, optimizer, precision, memory, saving, logging.
+class Train(Section):
+    """Says how to train: stages, batch, optimizer, precision, memory, saving, logging.
 
     Attributes:
       accumulate: parts in which a batch is read one after the other, for one step.
@@ -163,7 +164,7 @@ class Train(Part):
       frozen_dtype: how weights that no stage trains are stored.
       ema: decay of a running average of what learns, beside it; 0: none is kept.
       remat: what a layer keeps for its backward pass, from least memory to most; `offload` keeps
-        it in the host's memory; `auto` is the most that fits, found by compiling.
+        it in the host's memory; `auto` compiles the step to find the most that fits.
       unroll: layers in a step of the scan; small models train faster with all of them.
       loss_blocks: vocabulary blocks of the loss; more hold less of the logits at a time.
       z_loss: weight of the squared log of the softmax's normaliser (PaLM, arXiv 2204.02311).
@@ -204,15 +205,15 @@ class Train(Part):
         return sum(stage.steps for stage in self.stages)
 
     def traced(self) -> tuple[int, ...]:
-        """First and last of the steps that `profile` names; () for none.
+        """Returns the first and the last step that `profile` names; () for none.
 
         Raises:
           ValueError: no such range, or not in this run.
         """
         if not self.profile:
             return ()
-        found = re.fullmatch(r"(\d{1,9}):(\d{1,9})", self.profile, re.ASCII)
-        first, last = map(int, found.groups()) if found else (0, 0)
+        match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", self.profile, re.ASCII)
+        first, last = map(int, match.groups()) if match else (0, 0)
         if not 1 <= first <= last <= self.steps:
             raise ValueError(
                 f"train.profile: {self.profile!r}; want the first and the last step to trace, "
@@ -228,6 +229,6 @@ class Train(Part):
 
     @property
     def axes(self) -> Mesh:
-        """The mesh, once `auto` has been settled."""
+        """Returns the mesh, once `auto` has been settled."""
         assert isinstance(self.mesh, Mesh), "auto is settled by fit.compile.settled"
         return self.mesh

@@ -1,4 +1,4 @@
-"""The parts of a recipe that say what the vocabulary becomes."""
+"""Describes the section of a recipe that says what the vocabulary becomes."""
 
 from typing import Annotated, Literal
 
@@ -11,37 +11,37 @@ Language = Annotated[str, Field(pattern=LANGUAGE, description="FLORES code, such
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class Part(pydantic.BaseModel):
-    """A frozen part of a recipe; unknown keys are refused."""
+class Section(pydantic.BaseModel):
+    """Holds one section of a recipe, frozen; unknown keys are refused."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
-class Report(Part):
-    """What the fertility report reads: text of the same content in several languages."""
+class FertilityReport(Section):
+    """Holds what the fertility report reads: text of the same content in several languages."""
 
     texts: dict[Language, str] = {}
 
 
-class Keep(Part):
-    """Use the base tokenizer as it is."""
+class Keep(Section):
+    """Keeps the base tokenizer as it is."""
 
     method: Literal["keep"]
-    report: Report = Report()
+    report: FertilityReport = FertilityReport()
 
 
-class TrainVocab(Part):
-    """Learn a SentencePiece BPE tokenizer with byte fallback from raw text (scratch bases)."""
+class TrainVocab(Section):
+    """Trains a SentencePiece BPE tokenizer with byte fallback on raw text, for scratch bases."""
 
     method: Literal["train"]
     text: tuple[str, ...] = Field(min_length=1)
     size: PositiveInt
     character_coverage: Share = 0.9995
-    report: Report = Report()
+    report: FertilityReport = FertilityReport()
 
 
-class Parity(Part):
-    """A budget by fertility: tokens of `language` relative to tokens of `reference`.
+class Parity(Section):
+    """Sets a budget by fertility: tokens of `language` relative to tokens of `reference`.
 
     Both are among `vocab.report.texts`, where they say the same.
     """
@@ -51,8 +51,8 @@ class Parity(Part):
     reference: Language = "eng_Latn"
 
 
-class Extend(Part):
-    """Find pieces of the new language and splice them into the base tokenizer.
+class Extend(Section):
+    """Finds pieces of the new language and splices them into the base tokenizer.
 
     Attributes:
       text: raw text of the new language the pieces are learnt from.
@@ -81,7 +81,7 @@ class Extend(Part):
     min_count: PositiveInt = 2
     character_coverage: Share = 0.9995
     prove_on: tuple[str, ...] = Field(min_length=1)
-    report: Report = Report()
+    report: FertilityReport = FertilityReport()
 
     @pydantic.model_validator(mode="after")
     def _what_is_named_is_there(self) -> "Extend":

@@ -21,7 +21,7 @@ from lrl_jax.report.fertility_findings import (
     sentences,
     subtitle,
 )
-from lrl_jax.vocab.fertility_counts import BALANCE, Row, prefill
+from lrl_jax.vocab.fertility_counts import BALANCE, FertilityRow, prefill
 
 DETAIL = 24  # rows a table of everything at once may have
 BARS = 16  # languages a figure of bars has room for
@@ -42,7 +42,7 @@ class Measure:
 
     key: str
     title: str
-    value: Callable[[Row], float | None]
+    value: Callable[[FertilityRow], float | None]
     form: str
     good: bool = False
     words: bool = False
@@ -51,7 +51,7 @@ class Measure:
     def choice(self) -> tuple[str, str]:
         return self.key, self.title
 
-    def of(self, row: Row) -> float | None:
+    def of(self, row: FertilityRow) -> float | None:
         return None if self.words and not row.spaced else self.value(row)
 
 
@@ -65,7 +65,7 @@ class Cell(NamedTuple):
     good: bool = False
 
 
-def render(rows: Sequence[Row], reference: str, context: int) -> str:
+def render(rows: Sequence[FertilityRow], reference: str, context: int) -> str:
     """Returns the whole page: the same bytes for the same rows.
 
     Args:

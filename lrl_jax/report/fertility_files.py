@@ -14,7 +14,7 @@ import json
 from etils import epath
 
 from lrl_jax.report import fertility as fertility_page
-from lrl_jax.vocab.fertility_counts import REFERENCE, Row, Text, find, measure
+from lrl_jax.vocab.fertility_counts import REFERENCE, FertilityRow, LanguageText, find, measure
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 CONTEXT = 4096  # Llama 2's (arXiv 2307.09288)
@@ -23,13 +23,13 @@ BARS = 16  # languages a plot of bars has room for
 
 def write_report(
     tokenizers: Mapping[str, Tokenizer],
-    texts: Mapping[str, Text],
+    texts: Mapping[str, LanguageText],
     folder: epath.PathLike,
     *,
     reference: str = REFERENCE,
     parallel: bool = False,
     context: int = CONTEXT,
-) -> list[Row]:
+) -> list[FertilityRow]:
     """Measures and writes fertility.json, .csv, .svg and index.html; the rows are returned.
 
     Args:
@@ -53,7 +53,7 @@ def write_report(
 
 
 def write(
-    rows: Sequence[Row],
+    rows: Sequence[FertilityRow],
     folder: epath.PathLike,
     *,
     reference: str = REFERENCE,
@@ -70,7 +70,7 @@ def write(
     (folder / page).write_text(fertility_page.render(rows, reference, context))
 
 
-def plot(rows: Sequence[Row], form: str = "svg") -> bytes:
+def plot(rows: Sequence[FertilityRow], form: str = "svg") -> bytes:
     """Draws tokens per byte, which need no words: the same bytes for the same rows.
 
     Few languages are groups of bars; of many, each tokenizer is a line, cheapest language first.
@@ -114,7 +114,7 @@ def plot(rows: Sequence[Row], form: str = "svg") -> bytes:
 
 def _csv(records: Sequence[dict]) -> str:
     out = io.StringIO()
-    names = [field.name for field in dataclasses.fields(Row)]
+    names = [field.name for field in dataclasses.fields(FertilityRow)]
     writer = csv.DictWriter(out, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)

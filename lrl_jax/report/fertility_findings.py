@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 import statistics
 
 from lrl_jax.vocab import scripts
-from lrl_jax.vocab.fertility_counts import Row, find
+from lrl_jax.vocab.fertility_counts import FertilityRow, find
 
 FEW = 4  # languages that are named one by one
 HALF = 0.5
@@ -25,7 +25,7 @@ class FertilityFindings:
         tokenizers compare too, or tokens per byte; neither needs words.
     """
 
-    def __init__(self, rows: Sequence[Row], reference: str, context: int):
+    def __init__(self, rows: Sequence[FertilityRow], reference: str, context: int):
         self.rows, self.context = rows, context
         self.tokenizers = list(dict.fromkeys(row.tokenizer for row in rows))
         self._rows = {(row.tokenizer, row.language): row for row in rows}
@@ -47,19 +47,19 @@ class FertilityFindings:
     def label(self, language: str) -> str:
         return self._labels.get(language, language)
 
-    def row(self, tokenizer: str, language: str) -> Row:
+    def row(self, tokenizer: str, language: str) -> FertilityRow:
         return self._rows[tokenizer, language]
 
-    def of(self, tokenizer: str) -> list[Row]:
+    def of(self, tokenizer: str) -> list[FertilityRow]:
         return [self.row(tokenizer, language) for language in self.languages]
 
-    def parities(self, tokenizer: str) -> list[tuple[float, Row]]:
+    def parities(self, tokenizer: str) -> list[tuple[float, FertilityRow]]:
         """Returns each language's parity, dearest first, without the reference."""
         pairs = [(r.parity, r) for r in self.of(tokenizer) if r.language != self.reference]
         measured = [(value, row) for value, row in pairs if value is not None]
         return sorted(measured, key=lambda pair: -pair[0])
 
-    def costs(self, tokenizer: str) -> list[tuple[Row, float]]:
+    def costs(self, tokenizer: str) -> list[tuple[FertilityRow, float]]:
         """Returns the number that figures show, of every language that has it."""
         rows = self.of(tokenizer)
         if not self.parity:
@@ -67,7 +67,7 @@ class FertilityFindings:
         scale = self.row(tokenizer, self.reference).relative
         return [(row, scale * row.parity) for row in rows if row.parity is not None]
 
-    def partial(self, row: Row) -> bool:
+    def partial(self, row: FertilityRow) -> bool:
         """Tells whether a text may lack lines, having far fewer than the reference has."""
         if not self.reference or row.parity is None:
             return False
@@ -168,7 +168,7 @@ def _parities(r: FertilityFindings) -> Iterator[str]:
         )
 
 
-def changed(r: FertilityFindings, name: str) -> tuple[list[Row], list[Row]]:
+def changed(r: FertilityFindings, name: str) -> tuple[list[FertilityRow], list[FertilityRow]]:
     """Returns the languages that take fewer tokens than under the first tokenizer, then those that
     take more, each with the largest change first."""
     rows = sorted(r.of(name), key=lambda row: row.relative)

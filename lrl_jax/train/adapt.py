@@ -1,4 +1,4 @@
-"""What a recipe's training adds to a model's parameters, and how it stores what it leaves alone.
+"""Adds adapters to a model as the recipe asks, and chooses how frozen weights are stored.
 
 cfg = adapted(cfg, recipe.train)  # with adapters, and with codes for frozen weights
 """
@@ -16,7 +16,8 @@ from lrl_jax.train import learn
 
 
 def adapted(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.LlamaConfig:
-    """The config with the recipe's adapters, and with what no stage trains in `frozen_dtype`.
+    """Returns the config with the recipe's adapters and with frozen weights stored in
+    `frozen_dtype`.
 
     Adapters and storage belong to the whole run: stages differ in what learns, not in what there
     is. A weight that one stage trains is stored as it is in all of them.
@@ -26,8 +27,8 @@ def adapted(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.Llama
     """
     cfg = with_lora(cfg, settings)
     if cfg.lora is not None:
-        parts = [part for name in cfg.lora.names for part in lora.factors(name)]
-        idle = [part for part in parts if part in frozen(cfg, settings.stages)]
+        factors = [factor for name in cfg.lora.names for factor in lora.factors(name)]
+        idle = [factor for factor in factors if factor in frozen(cfg, settings.stages)]
         if idle:
             raise ValueError(
                 f"train.lora adds adapters that no stage trains: {', '.join(idle)}; begin the "
@@ -46,7 +47,7 @@ def adapted(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.Llama
 
 
 def with_lora(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.LlamaConfig:
-    """The config with the recipe's adapters alone.
+    """Returns the config with the recipe's adapters alone.
 
     Raises:
       ValueError: a pattern that matches nothing.
@@ -55,11 +56,11 @@ def with_lora(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.Lla
         return cfg
     names = lora.matching(given.match, [*llama.abstract(cfg)])
     shape = dict(rank=given.rank, alpha=given.alpha, rank_stabilised=given.rank_stabilised)
-    return dataclasses.replace(cfg, lora=lora.Lora(names=names, **shape))
+    return dataclasses.replace(cfg, lora=lora.LoraConfig(names=names, **shape))
 
 
 def frozen(cfg: llama.LlamaConfig, stages: Sequence[recipe_train.Stage]) -> tuple[str, ...]:
-    """The parameters that no stage trains, in the model's order."""
+    """Returns the parameters that no stage trains, in the model's order."""
     names = [*llama.abstract(cfg)]
     tables = {stage.learn for stage in stages}
     learning = {path for table in tables for path in learn.trainable(learn.groups(table, names))}
@@ -88,7 +89,7 @@ def start(
     places: Mapping[str, jax.sharding.Sharding],
     seed: int,
 ) -> llama.Params:
-    """The parameters of `cfg` from those of the plain model: frozen weights coded, new adapters.
+    """Returns the starting parameters of `cfg`, made from the plain model's parameters.
 
     Args:
       read: gives the plain parameters of these names. What is coded is asked for one by one, so
@@ -109,7 +110,7 @@ def start(
 def _adapters(cfg: llama.LlamaConfig, places: Mapping[str, Any], seed: int) -> llama.Params:
     assert cfg.lora is not None
     shapes = llama.abstract(cfg)
-    names = [part for name in cfg.lora.names for part in lora.factors(name)]
+    names = [factor for name in cfg.lora.names for factor in lora.factors(name)]
 
     @functools.partial(jax.jit, out_shardings={name: places[name] for name in names})
     def make(key):

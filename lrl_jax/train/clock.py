@@ -1,4 +1,4 @@
-"""Where a run's seconds go: on the devices, or waiting for one of a few things."""
+"""Measures where a run's seconds go: computing, or waiting for one of a few things."""
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
@@ -45,7 +45,9 @@ class Clock:
 
     @contextlib.contextmanager
     def doing(self, kind: str) -> Iterator[None]:
-        """The host waits for this meanwhile; of two at a time, the outer one counts."""
+        """Counts the time within as waiting for `kind`; nested inside another, the outer kind
+        counts.
+        """
         assert kind in WAITS, kind
         if self._open is not None:
             yield
@@ -58,14 +60,14 @@ class Clock:
             self._open = None
 
     def dispatched(self, result: jax.Array) -> None:
-        """A step was given to the devices, which is done when `result` is there."""
+        """Notes that a step was given to the devices; it is done when `result` is ready."""
         step = [self._now()]
         with self._lock:
             self._running.append(step)
         self._asked.put((step, result))
 
     def lap(self) -> dict[str, float]:
-        """Seconds of each kind since the last lap; together they are all of it."""
+        """Returns the seconds of each kind since the last lap; they sum to the time that passed."""
         now = self._now()
         if self._open is not None:  # the rest of it belongs to the next lap
             kind, start = self._open
@@ -89,7 +91,7 @@ class Clock:
 
 
 def busy(steps: Sequence[Sequence[float]], now: float) -> list[Span]:
-    """When the devices worked: they take steps in order, one at a time.
+    """Returns the spans in which the devices worked; they run steps in order, one at a time.
 
     Args:
       steps: when each was dispatched, and when it was ready, if it is.
@@ -110,7 +112,7 @@ def busy(steps: Sequence[Sequence[float]], now: float) -> list[Span]:
 def divide(
     window: Span, running: Sequence[Span], waits: Sequence[tuple[str, float, float]]
 ) -> dict[str, float]:
-    """The window by KINDS; those of no length are left out.
+    """Divides the window into seconds by KINDS; kinds of zero length are left out.
 
     >>> divide((0.0, 10.0), [(1.0, 4.0)], [("data", 3.0, 6.0), ("checkpoint", 8.0, 9.5)])
     {'compute': 3.0, 'data': 2.0, 'checkpoint': 1.5, 'other': 3.5}
@@ -118,11 +120,13 @@ def divide(
     out = dict.fromkeys(KINDS, 0.0)
     out[COMPUTE] = sum(_shared(window, span) for span in running)
     for kind, start, end in waits:
-        mine = max(start, window[0]), min(end, window[1])
-        out[kind] += max(0.0, mine[1] - mine[0]) - sum(_shared(mine, span) for span in running)
+        inside = max(start, window[0]), min(end, window[1])
+        out[kind] += max(0.0, inside[1] - inside[0]) - sum(
+            _shared(inside, span) for span in running
+        )
     out[OTHER] = max(0.0, window[1] - window[0] - sum(out.values()))
     return {kind: seconds for kind, seconds in out.items() if seconds > 0}
 
 
-def _shared(one: Span, other: Span) -> float:
-    return max(0.0, min(one[1], other[1]) - max(one[0], other[0]))
+def _shared(first: Span, second: Span) -> float:
+    return max(0.0, min(first[1], second[1]) - max(first[0], second[0]))

@@ -1,4 +1,4 @@
-"""Digests of arrays: the same on any mesh, changed by any flipped bit."""
+"""Computes digests of arrays: the same on any mesh, changed by any flipped bit."""
 
 from collections.abc import Callable, Mapping
 import functools
@@ -14,7 +14,7 @@ Tree = Any
 
 
 def describe(tree: Tree) -> dict[str, dict]:
-    """Path -> shape, dtype and digest of every array; the same on any mesh.
+    """Returns path -> shape, dtype and digest of every array; the same on any mesh.
 
     A digest is two sums of integers modulo 2**32, so neither the order of addition nor the
     sharding changes it. The first weighs each element's bits by an odd number, which no single
@@ -34,7 +34,7 @@ def describe(tree: Tree) -> dict[str, dict]:
 
 
 def leaf_table(tree: Tree) -> dict[str, dict]:
-    """Path -> shape and dtype of every array or ShapeDtypeStruct."""
+    """Returns path -> shape and dtype of every array or ShapeDtypeStruct."""
     return {
         path: {"shape": list(leaf.shape), "dtype": jnp.dtype(leaf.dtype).name}
         for path, leaf in _paths(tree).items()
@@ -54,7 +54,9 @@ def _everywhere(leaves: Mapping[str, jax.Array]) -> jax.sharding.Sharding | None
 
 
 def _near(leaf: jax.Array) -> jax.sharding.Sharding | None:
-    """Where to fetch a leaf that lies in the host's memory; devices compute on none that does."""
+    """Returns the memory to copy a leaf to that lies on the host, where devices cannot compute on
+    it.
+    """
     place = leaf.sharding
     return place.with_memory_kind("device") if place.memory_kind == "pinned_host" else None
 
@@ -74,7 +76,7 @@ def _digests(
 
 
 def _digest(x: jax.Array) -> jax.Array:
-    """uint32 [2]."""
+    """Returns the digest of one array, uint32 [2]."""
     if x.dtype in (jnp.bool_, jnp.int4):  # smaller than a byte
         x = x.astype(jnp.int8)
     width = min(x.dtype.itemsize, 4)  # 64-bit elements become pairs
@@ -90,7 +92,7 @@ def _digest(x: jax.Array) -> jax.Array:
 
 
 def _mix(x: jax.Array) -> jax.Array:
-    """MurmurHash3's 32-bit finaliser."""
+    """Mixes bits by MurmurHash3's 32-bit finaliser."""
     x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> jnp.uint32(16))

@@ -1,4 +1,4 @@
-"""How much of a run's time went into steps that count, over all its processes.
+"""Measures how much of a run's time went into steps that were kept, over all its processes.
 
 Read from train/metrics.jsonl, whose records say where the seconds of each kept step went, and
 from train/events.jsonl, which only grows: a line when a process starts, saves or stops.
@@ -28,7 +28,7 @@ SAYS = {
 
 @dataclasses.dataclass(frozen=True)
 class Goodput:
-    """A run's time from its first start to its last step.
+    """Holds how the time of a run was spent, from its first start to its last step.
 
     Attributes:
       wall: all of it, seconds.
@@ -44,12 +44,12 @@ class Goodput:
 
     @property
     def share(self) -> float:
-        """Of the wall time, what went into steps that count."""
+        """Returns the share of the wall time that went into steps that were kept."""
         return self.spent.get(COMPUTE, 0.0) / self.wall
 
 
 def measure(events: Sequence[Json], records: Sequence[Json]) -> Goodput | None:
-    """The goodput of a run; None before its first step, or where nothing was noted.
+    """Returns the goodput of a run; None before its first step, or where nothing was noted.
 
     Seconds that no process could note (it was killed, or not yet up) are DOWN.
     """
@@ -68,37 +68,37 @@ def measure(events: Sequence[Json], records: Sequence[Json]) -> Goodput | None:
             for kind in KINDS:  # a step that was not logged any more does not count
                 spent[LOST if kind == COMPUTE else kind] += event["spent"].get(kind, 0.0)
     spent[LOST] += sum(event["lost_seconds"] for event in starts)
-    known = sum(spent.values())
-    wall = max(last - starts[0]["at"], known)
-    spent[DOWN] = wall - known
+    noted = sum(spent.values())
+    wall = max(last - starts[0]["at"], noted)
+    spent[DOWN] = wall - noted
     lost = sum(event["lost"] for event in starts)
     spent = {kind: seconds for kind, seconds in spent.items() if seconds > 0}
     return Goodput(wall, spent, len(starts) - 1, lost)
 
 
-def line(found: Goodput) -> str:
-    """One line for the end of a run.
+def line(goodput: Goodput) -> str:
+    """Describes the goodput in one line for the end of a run.
 
     >>> line(Goodput(200.0, {"compute": 150.0, "data": 0.5, "compile": 49.5}, 1, 3))
     'goodput 75.0 % of 0:03:20: compile 24.8 %, data 0.2 %; 1 restart, 3 steps made again'
     """
-    wall = datetime.timedelta(seconds=round(found.wall))
-    rest = {kind: found.spent[kind] for kind in found.spent if kind != COMPUTE}
+    wall = datetime.timedelta(seconds=round(goodput.wall))
+    rest = {kind: goodput.spent[kind] for kind in goodput.spent if kind != COMPUTE}
     parts = [
-        f"{kind} {100 * seconds / found.wall:.1f} %"
+        f"{kind} {100 * seconds / goodput.wall:.1f} %"
         for kind, seconds in sorted(rest.items(), key=lambda item: -item[1])
-        if seconds >= 0.001 * found.wall
+        if seconds >= 0.001 * goodput.wall
     ]
-    words = f"goodput {100 * found.share:.1f} % of {wall}"
+    words = f"goodput {100 * goodput.share:.1f} % of {wall}"
     words += f": {', '.join(parts)}" if parts else ""
-    if found.restarts:
-        many = "" if found.restarts == 1 else "s"
-        words += f"; {found.restarts} restart{many}, {found.lost} steps made again"
+    if goodput.restarts:
+        many = "" if goodput.restarts == 1 else "s"
+        words += f"; {goodput.restarts} restart{many}, {goodput.lost} steps made again"
     return words
 
 
 def left_behind(events: Sequence[Json], records: Sequence[Json], done: int) -> dict[str, float]:
-    """What a start says of the steps after `done` that the process before it had made."""
+    """Returns what a start event says of the steps after `done` that the previous process made."""
     steps = [record for record in records if record["step"] > done]
     seconds = sum(record.get("seconds") or 0.0 for record in steps)
     stopped = events[-1]["step"] if events and events[-1]["event"] == "stop" else done

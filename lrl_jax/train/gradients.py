@@ -1,4 +1,4 @@
-"""Loss of a batch and gradients of what learns, at once or part by part."""
+"""Computes a batch's loss and the gradients of what learns, at once or in parts of the batch."""
 
 from collections.abc import Mapping
 import functools
@@ -26,7 +26,7 @@ def gradients(
     batch: Batch,
     placed: Mapping[str, NamedSharding],
 ) -> tuple[jax.Array, Params, Counts]:
-    """What is minimised, its gradients by `trained`, and counts of the batch.
+    """Returns the minimised value, its gradients by name in `trained`, and counts of the batch.
 
     Minimised is the token-weighted mean over the whole batch of loss + z_loss * log(Z)**2,
     where Z normalises the softmax. Counts: `loss` (the mean of the loss alone), `nll_B` and
@@ -54,8 +54,8 @@ def gradients(
     total = jnp.sum(weights_BT)
     total = jnp.where(total > 0, total, 1.0)
 
-    def objective(trained: Params, part: Batch, weights_BT: jax.Array):
-        nll_BT, log_z_BT = _losses(cfg, {**frozen, **trained}, part, settings.loss_blocks)
+    def objective(trained: Params, microbatch: Batch, weights_BT: jax.Array):
+        nll_BT, log_z_BT = _losses(cfg, {**frozen, **trained}, microbatch, settings.loss_blocks)
         weighed_BT = loss.weigh(nll_BT, weights_BT)
         mean = jnp.sum(weighed_BT) / total
         value = mean
@@ -83,29 +83,29 @@ def gradients(
 
 
 def narrowed(cfg: llama.LlamaConfig, params: Params) -> Params:
-    """Matrices of the layers in the compute dtype.
+    """Casts the matrices of the layers to the compute dtype.
 
     Cast before the layers are scanned, so that gradients are stacked in the compute dtype too,
     which is what they are made in.
     """
 
-    def one(name: str, w: jax.Array) -> jax.Array:
+    def narrow(name: str, w: jax.Array) -> jax.Array:
         layers = name.startswith("layers/") and learn.is_matrix(name)
         if not layers or quantize.is_scale(name) or not jnp.issubdtype(w.dtype, jnp.floating):
             return w
         return w.astype(cfg.dtype)
 
-    return {name: one(name, w) for name, w in params.items()}
+    return {name: narrow(name, w) for name, w in params.items()}
 
 
 def _summed(compute, trained: Params, batch: Batch, weights_BT, parts: int, placing):
-    """Value, mean loss, loss of each row and gradients, summed over the parts of a batch."""
+    """Adds up value, mean loss and gradients over a batch's parts; returns each row's loss too."""
 
-    def step(carry, part):
-        rows, weights_BT = part
+    def step(carry, microbatch):
+        rows, weights_BT = microbatch
         (value, (mean, nll_B)), grads = compute(trained, rows, weights_BT)
-        found = (value, mean, placing(grads))
-        return jax.tree.map(jnp.add, carry, found), nll_B
+        sums = (value, mean, placing(grads))
+        return jax.tree.map(jnp.add, carry, sums), nll_B
 
     zero = jnp.float32(0)
     zeros = {path: jnp.zeros(w.shape, jnp.float32) for path, w in trained.items()}
@@ -115,7 +115,8 @@ def _summed(compute, trained: Params, batch: Batch, weights_BT, parts: int, plac
 
 
 def split(tree: Any, parts: int) -> Any:
-    """[B, ...] to [parts, B / parts, ...]: part p holds rows p, p + parts, p + 2 parts, ...
+    """Splits [B, ...] into [parts, B / parts, ...]: part p holds rows p, p + parts, p + 2 parts,
+    ...
 
     Each device's rows go to parts on that device; neighbouring rows in one part would have to move.
 
@@ -124,11 +125,11 @@ def split(tree: Any, parts: int) -> Any:
            [1, 3, 5]], dtype=int32)
     """
 
-    def one(x: jax.Array) -> jax.Array:
+    def split_rows(x: jax.Array) -> jax.Array:
         x = jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0)
         return sharding.constrain(x, P(None, sharding.BATCH))
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(split_rows, tree)
 
 
 def _losses(cfg, params: Params, batch: Batch, blocks: int) -> tuple[jax.Array, jax.Array]:

@@ -28,7 +28,7 @@ SHAPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """Neighbouring stages with one learn table: one optimizer and one schedule.
+    """Holds neighbouring stages with one learn table: one optimizer and one schedule.
 
     Attributes:
       name: the names of its stages, joined by `+`.
@@ -48,7 +48,7 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The parameters one rule decides, and how they learn."""
+    """Holds the parameters that one rule matches, and how they learn."""
 
     name: str
     paths: tuple[str, ...]
@@ -71,12 +71,12 @@ def phases(stages: Sequence[recipe_train.Stage]) -> tuple[Phase, ...]:
 
 
 def phase_at(table: Sequence[Phase], step: int) -> int:
-    """Index of the phase that made the state after `step` steps (of the first, before any)."""
+    """Returns the index of the phase that made the state after `step` steps; 0 before any step."""
     return next(i for i, phase in enumerate(table) if step <= phase.end)
 
 
 def groups(learn: Sequence[recipe_train.Rule], paths: Sequence[str]) -> tuple[Group, ...]:
-    """The groups that learn; parameters in none of them are frozen.
+    """Returns the groups that learn; parameters in none of them are frozen.
 
     The first rule whose pattern is found in a path (`re.search`) decides it. Scales of weights
     that are stored in codes are decided by none: they never learn.
@@ -96,15 +96,15 @@ def groups(learn: Sequence[recipe_train.Rule], paths: Sequence[str]) -> tuple[Gr
             f"no rule of `learn` matches {', '.join(missed)}; end the table with "
             '{match: ".*", schedule: frozen} or a schedule'
         )
-    idle = [rule.match for rule, found in zip(learn, decided, strict=True) if not found]
+    idle = [rule.match for rule, names in zip(learn, decided, strict=True) if not names]
     if idle:
         raise ValueError(
             f"rules of `learn` that decide no parameter: {', '.join(map(repr, idle))}; an earlier "
             f"rule may take theirs; parameters are {', '.join(paths)}"
         )
     out = tuple(
-        Group(rule.match, tuple(found), rule.schedule, _new_rows_only(rule, found))
-        for rule, found in zip(learn, decided, strict=True)
+        Group(rule.match, tuple(names), rule.schedule, _new_rows_only(rule, names))
+        for rule, names in zip(learn, decided, strict=True)
         if isinstance(rule.schedule, recipe_train.Schedule)
     )
     if not out:
@@ -113,12 +113,12 @@ def groups(learn: Sequence[recipe_train.Rule], paths: Sequence[str]) -> tuple[Gr
 
 
 def trainable(groups: Sequence[Group]) -> tuple[str, ...]:
-    """The parameters of all groups."""
+    """Returns the parameters of all groups."""
     return tuple(path for group in groups for path in group.paths)
 
 
 def is_matrix(path: str) -> bool:
-    """Whether a parameter maps to or from the stream or a low rank; norms and biases do not.
+    """Tells whether a parameter is a matrix of the model or an adapter; norms and biases are not.
 
     >>> is_matrix("layers/q_DNH"), is_matrix("layers/attn_norm_D"), is_matrix("layers/q_bias_NH")
     (True, False, False)
@@ -128,7 +128,8 @@ def is_matrix(path: str) -> bool:
 
 
 def rate(schedule: recipe_train.Schedule, steps: int, done: jax.Array) -> jax.Array:
-    """Learning rate of the step that follows `done` steps of a phase of `steps`, float32.
+    """Returns the learning rate of the step that follows `done` steps of a phase of `steps`,
+    float32.
 
     Warm-up is a line that reaches `peak` after `warmup` steps and never starts at zero. `cosine`
     and `linear` fall from there on, `wsd` (arXiv 2404.06395) over the last `decay` of all steps.
@@ -148,7 +149,7 @@ def rate(schedule: recipe_train.Schedule, steps: int, done: jax.Array) -> jax.Ar
 
 
 def falling(schedule: recipe_train.Schedule, steps: int) -> float:
-    """Steps at the end of a phase of `steps` in which the rate falls (or stays, if constant)."""
+    """Returns for how many last steps of a phase the rate falls, or stays if it is constant."""
     return steps * schedule.decay if schedule.kind == "wsd" else steps - schedule.warmup
 
 

@@ -1,4 +1,4 @@
-"""The training loop: dispatch a step, read the one before, save when asked, resume exactly.
+"""Runs the training loop: dispatches a step, reads the last, saves when asked, resumes exactly.
 
     state = train(recipe.train, cfg, params, mesh, stream, run / "train")
 
@@ -41,7 +41,9 @@ Evaluator = Callable[[Params, int], Mapping[str, float]]
 
 
 class Preempted(Exception):  # noqa: N818 (nothing went wrong)
-    """Asked to stop; everything is saved. The command line exits 75: run it again to go on."""
+    """Reports that the run was asked to stop and has saved; the command line exits 75, to be run
+    again.
+    """
 
     exit_code = 75
 
@@ -51,22 +53,22 @@ class Preempted(Exception):  # noqa: N818 (nothing went wrong)
 
 
 class DivergedError(RuntimeError):
-    """Too many steps in a row gave no finite loss or gradient."""
+    """Reports that too many steps in a row gave no finite loss or gradient."""
 
 
-class Stream(Protocol):
-    """Batches by position: `data.stream.Stream`, or what a test makes of a few arrays."""
+class BatchStream(Protocol):
+    """Describes a source of batches by position: `data.feed.stream.Stream`, or a test's own."""
 
     batch_size: int
     sequence_length: int
     plan: Plan
 
     def prefetch(self, start_row: int) -> Prefetch:
-        """From a global row on: (row, this process's rows of the batch that starts there)."""
+        """Yields (row, this process's rows of the batch starting there) from a global row on."""
         ...
 
     def dataset_ids(self, g: int) -> np.ndarray:
-        """Place in `plan.names` of each row of the global batch at `g`, [batch_size]."""
+        """Returns the place in `plan.names` of each row of the global batch at `g`, [B]."""
         ...
 
 
@@ -75,7 +77,7 @@ def train(
     cfg: llama.LlamaConfig,
     params: Callable[[], Params],
     mesh: jax.sharding.Mesh,
-    stream: Stream,
+    stream: BatchStream,
     folder: epath.PathLike,
     *,
     param_dtype: str = "float32",
@@ -136,13 +138,13 @@ def train(
         for i, phase in enumerate(table):
             if run.done < phase.end:
                 run.phase(phase, steps(i), batches)
-        if done < settings.steps and (found := out.goodput()):
-            out.say(goodput.line(found))
+        if done < settings.steps and (summary := out.goodput()):
+            out.say(goodput.line(summary))
         return run.state
 
 
 def _steps(settings, cfg, mesh, table, param_dtype, new_rows) -> Callable[[int], Step]:
-    """The step of each phase, made when it is first wanted; learn tables are checked now."""
+    """Checks learn tables; returns a function that builds a phase's step when first asked."""
     params = llama.abstract(cfg, param_dtype)
     placed = param_shardings(cfg, mesh)
     if new_rows is None:
@@ -159,7 +161,9 @@ def _steps(settings, cfg, mesh, table, param_dtype, new_rows) -> Callable[[int],
 
 
 def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, int, int]:
-    """The newest verified state, the steps done and the next row; (None, 0, 0) for a new run."""
+    """Returns the newest verified state, the steps done and the next row; (None, 0, 0) for a new
+    run.
+    """
 
     def abstract(meta: Mapping[str, Any]) -> State:
         if meta["step"] > settings.steps:
@@ -170,28 +174,28 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
         optimizer.check_same(meta["train"], settings)
         return steps(learn.phase_at(table, meta["step"])).abstract
 
-    found = checkpoints.restore(abstract)
-    if found is None:
+    restored = checkpoints.restore(abstract)
+    if restored is None:
         checkpoints.put_aside(after=-1)
         return None, 0, 0
-    data = found.meta["data"]
+    data = restored.meta["data"]
     old = Plan.from_json(data["plan"])
     fits, why = compatible(old, stream.plan, data["next_row"])
     if not fits:
         raise CheckpointMismatchError(
-            f"{checkpoints.folder}, step {found.step}: the data changed under the run: {why}"
+            f"{checkpoints.folder}, step {restored.step}: the data changed under the run: {why}"
         )
-    checkpoints.put_aside(after=found.step)
-    for change in _changes(found.meta["train"], settings.model_dump(mode="json"), "train"):
+    checkpoints.put_aside(after=restored.step)
+    for change in _changes(restored.meta["train"], settings.model_dump(mode="json"), "train"):
         log.warning("resuming with another setting: %s", change)
     for change in changes(old, stream.plan, data["next_row"]):
         log.warning("resuming with another plan: %s", change)
-    log.info("resuming from step %d, row %d", found.step, data["next_row"])
-    return found.state, found.step, data["next_row"]
+    log.info("resuming from step %d, row %d", restored.step, data["next_row"])
+    return restored.state, restored.step, data["next_row"]
 
 
 def _changes(old: Any, new: Any, path: str) -> Iterator[str]:
-    """What differs between two trees of plain data, a line each."""
+    """Yields the differences between two trees of plain data, a line each."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**old, **new}:
             yield from _changes(old.get(key), new.get(key), f"{path}.{key}")
@@ -204,11 +208,11 @@ def _changes(old: Any, new: Any, path: str) -> Iterator[str]:
 
 @dataclasses.dataclass
 class _Run:
-    """What a run carries from step to step."""
+    """Holds what a run carries from step to step."""
 
     settings: recipe_train.Train
     mesh: jax.sharding.Mesh
-    stream: Stream
+    stream: BatchStream
     checkpoints: Checkpoints
     asks: Asks
     log: Log
@@ -251,14 +255,14 @@ class _Run:
                 self.save_if(asked)
 
     def begin_trace(self) -> None:
-        """Begins the trace before the first of its steps, with nothing else under way."""
+        """Begins the trace before its first step, once no other step is running."""
         if self.trace.begins(self.done + 1):
             jax.block_until_ready(self.state)
             with self.clock.doing("profile"):
                 self.trace.begin()
 
     def end_trace(self) -> int:
-        """Ends the trace after the last of its steps; returns what was asked in that."""
+        """Ends the trace after its last step; returns what that step asked for."""
         if not self.trace.ends(self.done):
             return NOTHING
         asked = self.read()
@@ -268,7 +272,7 @@ class _Run:
 
     def dispatch(self, step: Step, rows: Mapping[str, np.ndarray]) -> Metrics:
         size = self.stream.batch_size
-        batch = {name: place(part, self.mesh, size) for name, part in rows.items()}
+        batch = {name: place(array, self.mesh, size) for name, array in rows.items()}
         asked = said_by_each(self.mesh, self.asks.now())
         with jax.profiler.StepTraceAnnotation("train", step_num=self.done + 1):
             self.state, metrics = step.run(self.state, batch, asked)
@@ -276,7 +280,7 @@ class _Run:
         return metrics
 
     def read(self) -> int:
-        """Logs the unread step, and returns what was asked in it."""
+        """Logs the step not yet read, and returns what it asked for."""
         if self.unread is None:
             return NOTHING
         (dispatched, metrics), self.unread = self.unread, None
@@ -322,7 +326,7 @@ class _Run:
             raise Preempted(self.done)
 
     def _guarded(self, name: str, callback: Callable) -> None:
-        """A sample or an evaluation that fails is a pity, not the end of a run."""
+        """Runs a sample or an evaluation and logs a failure, which must not end the run."""
         try:
             for record in callback(self.state["params"], self.done):
                 self.log.write(name, {"step": self.done, **record})

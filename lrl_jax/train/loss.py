@@ -1,7 +1,8 @@
-"""Cross-entropy per token, over the vocabulary at once or in blocks that never hold all logits.
+"""Computes cross-entropy per token, over the vocabulary at once or in blocks of it.
 
-The gradient is written out, block by block: that of a logit is its probability, less one for the
-target. Differentiated by JAX the same blocks need more passes over the logits (docs/log.md).
+In blocks, the logits of all tokens never exist at once. The gradient is written by hand: that of a
+logit is its probability, minus one for the target. JAX's own gradient of the same code needs more
+passes over the logits (docs/log.md).
 """
 
 import functools
@@ -20,7 +21,7 @@ def token_loss(
     blocks: int = 1,
     softcap: float | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Negative log-likelihood in nats of each target, and log of the sum of exp(logits).
+    """Returns each target's negative log-likelihood in nats, and log of the sum of exp(logits).
 
     Both are float32 [B, T]. The second is what z-loss squares (PaLM, arXiv 2204.02311, 5).
     `softcap`: logits become softcap * tanh(logit / softcap) (Gemma 2); None: they stay.
@@ -52,7 +53,7 @@ def token_loss(
 
 
 def mean(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
-    """Weighted mean over the global batch; 0 where no token counts.
+    """Returns the weighted mean over the global batch; 0 where no token counts.
 
     >>> mean(jnp.array([[1.0, 2.0], [6.0, jnp.inf]]), jnp.array([[1.0, 1.0], [1.0, 0.0]]))
     Array(3., dtype=float32)
@@ -64,13 +65,13 @@ def mean(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
 
 
 def weigh(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
-    """Loss times weight; 0 where the weight is 0, whatever the loss."""
+    """Multiplies loss by weight; 0 where the weight is 0, even if the loss is infinite."""
     return jnp.where(weights_BT > 0, nll_BT * weights_BT, 0.0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _read(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT):
-    """Log of the sum of exp(logits) and the target's logit, each float32 [B, T]."""
+    """Returns the log of the sum of exp(logits), and the target's logit, each float32 [B, T]."""
     return _forward(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT)[0]
 
 
@@ -132,7 +133,7 @@ _read.defvjp(_forward, _backward)
 
 
 def _cut(unembed_DV, blocks: int) -> tuple[jax.Array, jax.Array]:
-    """Blocks of columns, and the columns' numbers.
+    """Returns blocks of columns, and the columns' numbers.
 
     Block i holds columns i, i + blocks, ...: each block then takes its share of every shard of V,
     so that a head split over V stays where it is.
@@ -145,7 +146,7 @@ def _cut(unembed_DV, blocks: int) -> tuple[jax.Array, jax.Array]:
 def _logits(
     hidden_BTD, vocab_size: int, padded: int, softcap: float | None, w_DV, index_V
 ) -> jax.Array:
-    """float32: bfloat16 would lose the tail of a sum over the vocabulary."""
+    """Computes logits in float32: bfloat16 would lose the tail of a sum over the vocabulary."""
     logits_BTV = sharding.inner(
         jnp.einsum("btd,dv->btv", hidden_BTD, w_DV, preferred_element_type=jnp.float32)
     )
@@ -158,7 +159,7 @@ def _logits(
 def _d_logits(
     logits_BTV, index_V, targets_BT, log_z_BT, d_log_z_BT, d_label_BT, vocab_size, softcap
 ) -> jax.Array:
-    """What logits are to blame for, before their soft cap; float32."""
+    """Returns the gradient of the loss by each logit, before its soft cap; float32."""
     d_logits_BTV = jnp.exp(logits_BTV - log_z_BT[..., None]) * d_log_z_BT[..., None]
     hit_BTV = index_V[None, None] == targets_BT[..., None]
     d_logits_BTV += jnp.where(hit_BTV, d_label_BT[..., None], 0.0)
@@ -169,12 +170,12 @@ def _d_logits(
 
 
 def _pick(logits_BTV, index_V, targets_BT) -> jax.Array:
-    """The logit of each target, 0 where the target is not among `index_V`."""
+    """Returns the logit of each target, 0 where the target is not among `index_V`."""
     hit_BTV = index_V[None, None] == targets_BT[..., None]
     return jnp.sum(jnp.where(hit_BTV, logits_BTV, 0.0), axis=-1)
 
 
 def _look_up(logits_BTV, _, targets_BT) -> jax.Array:
-    """`_pick` from all logits at once: a read a token, where the vocabulary is in one place."""
+    """Picks from all logits at once, one read a token; for a vocabulary that is not sharded."""
     found_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1, mode="clip")
     return found_BT1[..., 0]

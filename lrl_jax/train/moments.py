@@ -1,4 +1,4 @@
-"""Optimizers: optax's transformations, how their moments are stored, and where they lie.
+"""Builds optimizers from optax's transformations and stores their moments as the recipe asks.
 
 A kind of optimizer is a line of `KINDS`. Its state is optax's own; with `moments: bfloat16` or
 `int8` the moments in it are stored in fewer bits between steps, and are float32 only within one.
@@ -31,7 +31,8 @@ MUON_RMS = 0.2  # root mean square of AdamW's moves, so that one rate serves bot
 
 
 class Transform(NamedTuple):
-    """Gradients to moves, which a rate scales and parameters subtract.
+    """Holds an optimizer that turns gradients into moves; moves are scaled by the rate and
+    subtracted.
 
     Attributes:
       init: parameters (float32, or their shapes) -> state.
@@ -43,7 +44,7 @@ class Transform(NamedTuple):
 
 
 def transform(settings: Optimizer, paths: Sequence[str]) -> Transform:
-    """The optimizer of the parameters `paths`."""
+    """Returns the optimizer of the parameters `paths`."""
     inner = KINDS[settings.kind](settings, paths)
 
     def init(params: Params) -> State:
@@ -64,7 +65,7 @@ def _adamw(s: Optimizer, paths: Sequence[str]) -> Any:
 
 
 def _adafactor(s: Optimizer, paths: Sequence[str]) -> Any:
-    """Adafactor without relative steps (arXiv 1804.04235): the rate is AdamW's.
+    """Returns Adafactor without relative steps (arXiv 1804.04235): the rate is used as in AdamW.
 
     Its second moment forgets as 1 - t**-0.8, at most `b2` (arXiv 2106.04560). The first is kept
     whole, in the form of `moments`; with b1 = 0 there is none.
@@ -83,7 +84,7 @@ def _adafactor(s: Optimizer, paths: Sequence[str]) -> Any:
 
 
 def _muon(s: Optimizer, paths: Sequence[str]) -> Any:
-    """Muon (Newton-Schulz on the momentum `b1`) for matrices of layers, AdamW for the rest."""
+    """Returns Muon (Newton-Schulz on momentum `b1`) for layers' matrices, AdamW for the rest."""
     axes = {
         path: matrix_axes(path) for path in paths if path.startswith("layers/") and is_matrix(path)
     }
@@ -105,14 +106,15 @@ def _muon(s: Optimizer, paths: Sequence[str]) -> Any:
         }
 
     def init(params: Any) -> Any:
-        return {name: parts[name].init(part) for name, part in split(params).items()}
+        return {name: parts[name].init(subtree) for name, subtree in split(params).items()}
 
     def update(updates: Any, state: Any, params: Any = None) -> Any:
-        found = {
-            name: parts[name].update(part, state[name]) for name, part in split(updates).items()
+        results = {
+            name: parts[name].update(subtree, state[name])
+            for name, subtree in split(updates).items()
         }
-        moves = {path: _as_adam(x, axes[path]) for path, x in found["matrices"][0].items()}
-        return moves | found["rest"][0], {name: state for name, (_, state) in found.items()}
+        moves = {path: _as_adam(x, axes[path]) for path, x in results["matrices"][0].items()}
+        return moves | results["rest"][0], {name: state for name, (_, state) in results.items()}
 
     return optax.GradientTransformation(init, update)
 
@@ -121,7 +123,7 @@ KINDS = {"adamw": _adamw, "adafactor": _adafactor, "muon": _muon}
 
 
 def matrix_axes(path: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which axes of a layer's weight are the rows of a matrix, and which its columns.
+    """Returns which axes of a layer's weight form the rows of a matrix, and which its columns.
 
     >>> matrix_axes("layers/q_DNH"), matrix_axes("layers/o_NHD")
     (((1,), (2, 3)), ((1, 2), (3,)))
@@ -139,7 +141,10 @@ def _as_adam(move: jax.Array, axes: Sequence[tuple[int, ...]]) -> jax.Array:
 
 # ---------------------------------------------------------------------------- storage
 def _store(state: State, form: str, step: jax.Array) -> State:
-    """Moments in `form`. A byte holds the root of the second, whose range is half as wide."""
+    """Stores moments in `form`.
+
+    In int8, the second moment's square root is stored: its range is halved.
+    """
     if form == "float32":
         return state
 
@@ -178,7 +183,7 @@ def _wide(path: str, x: jax.Array) -> jax.Array:
 def _map(state: State, first: Callable, second: Callable) -> State:
     """Applies functions of (path, moment) to the first and to the second moments of a state."""
 
-    def part(node):
+    def mapped(node):
         fields = {name: first for name in FIRST} | {name: second for name in SECOND}
         return node._replace(**{
             name: {path: f(path, x) for path, x in getattr(node, name).items()}
@@ -186,7 +191,7 @@ def _map(state: State, first: Callable, second: Callable) -> State:
             if name in node._fields
         })  # fmt: skip
 
-    return jax.tree.map(part, state, is_leaf=lambda node: hasattr(node, "_fields"))
+    return jax.tree.map(mapped, state, is_leaf=lambda node: hasattr(node, "_fields"))
 
 
 # ---------------------------------------------------------------------------- places
@@ -196,7 +201,7 @@ def shardings(
     placed: Mapping[str, NamedSharding],
     other: NamedSharding,
 ) -> State:
-    """Where each part of a state (of shapes) lies: with its parameter, less the axes it lacks.
+    """Returns where each part of a state lies: like its parameter, without the axes it lacks.
 
     Counters, and what is of another shape altogether, go to `other`.
     """
@@ -230,7 +235,7 @@ def _names(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def on_host(places: State, shapes: State, mesh: Mesh) -> State:
-    """The same places in the host's memory, but for counters.
+    """Returns the same shardings in the host's memory, except for counters.
 
     Raises:
       ValueError: the devices reach no such memory.

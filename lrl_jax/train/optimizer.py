@@ -1,4 +1,4 @@
-"""The learner of a phase: gradients in, parameters out, at the rate of each group."""
+"""Updates the parameters of a phase from gradients, at the rate of each group."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -19,7 +19,7 @@ KEPT = ("kind", "moments")  # what decides the shape of an optimizer's state
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """The optimizer of one phase. Frozen parameters have no moments, and get no gradient.
+    """Holds the optimizer of one phase. Frozen parameters have no moments, and get no gradient.
 
     Where only new rows learn, the gradient and the moments of the whole table are kept, zero for
     old rows: rows of new tokens may lie anywhere, and to gather them from the shards of V and back
@@ -39,7 +39,9 @@ class Learner:
         return learn.trainable(self.groups)
 
     def init(self, params: Params) -> moments.State:
-        """Starts from float32 whatever the parameters are: bfloat16 squares stop growing."""
+        """Makes the optimizer state, in float32 whatever the parameters are: bfloat16 squares stop
+        growing.
+        """
         like = {path: params[path].astype(jnp.float32) for path in self.trainable}
         return self._transform().init(like)
 
@@ -49,12 +51,12 @@ class Learner:
         placed: Mapping[str, NamedSharding],
         other: NamedSharding,
     ) -> moments.State:
-        """Moments lie where their parameters do; `other` for counters."""
+        """Returns the shardings of the moments, those of their parameters; `other` for counters."""
         state = jax.eval_shape(self.init, {path: params[path] for path in self.trainable})
         return moments.shardings(state, params, placed, other)
 
     def mask(self, grads: Params) -> Params:
-        """Gradients, zero on old rows where only new rows learn."""
+        """Returns the gradients, set to zero on old rows where only new rows learn."""
         masked = {path for group in self.groups if group.new_rows_only for path in group.paths}
         return {
             path: jnp.where(self._row_mask(path), grad, 0) if path in masked else grad
@@ -64,7 +66,8 @@ class Learner:
     def update(
         self, params: Params, grads: Params, norm: jax.Array, state: moments.State, done: jax.Array
     ) -> tuple[Params, moments.State, dict[str, jax.Array]]:
-        """One step on masked gradients of global norm `norm`, after `done` steps of the phase.
+        """Applies one step to masked gradients of global norm `norm`, after `done` steps of the
+        phase.
 
         Returns the new parameters, the new optimizer state, and the rate of each group.
         Old rows under `rows: new` come back bit for bit, weight decay notwithstanding.
@@ -90,7 +93,7 @@ class Learner:
         return out, state, rates
 
     def _narrow(self, path: str, new: jax.Array, old: jax.Array, step: jax.Array) -> jax.Array:
-        """A new weight in the dtype it is stored in."""
+        """Casts a new weight to the dtype it is stored in."""
         if self.settings.rounding == "nearest" or old.dtype != jnp.bfloat16:
             return new.astype(old.dtype)
         return rounding.bfloat16(new, rounding.noise(step, f"weight {path}", new.shape)[0])
@@ -113,15 +116,15 @@ def learner(
     Args:
       new_rows: bool [V] over the padded vocabulary; all false when it was not extended.
     """
-    found = learn.groups(phase.learn, paths)
-    for group in found:
+    groups = learn.groups(phase.learn, paths)
+    for group in groups:
         learn.check_schedule(group.schedule, phase.steps, group.name, phase.name)
         if group.new_rows_only and not bool(new_rows.any()):
             raise ValueError(
                 f"rule {group.name!r} has `rows: new`, but the vocabulary was not extended; "
                 "use `rows: all`"
             )
-    return Learner(phase, found, settings, new_rows)
+    return Learner(phase, groups, settings, new_rows)
 
 
 def check_rounding(
@@ -141,7 +144,7 @@ def check_rounding(
 
 
 def check_same(saved: Mapping[str, Any], settings: recipe_train.Train) -> None:
-    """Refuses to go on from a state of another kind than these settings make.
+    """Refuses to resume from an optimizer state of another kind than these settings make.
 
     Args:
       saved: `train` of the recipe that made it, as plain data.
@@ -164,7 +167,7 @@ def check_same(saved: Mapping[str, Any], settings: recipe_train.Train) -> None:
 
 
 def decays(path: str) -> bool:
-    """Weight decay spares norms and biases (the layer axis does not count).
+    """Tells whether weight decay applies: to matrices, not to norms and biases.
 
     >>> decays("layers/q_DNH"), decays("layers/attn_norm_D")
     (True, False)

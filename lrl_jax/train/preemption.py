@@ -1,4 +1,4 @@
-"""What asks a run to save or to stop: signals, the file RUN/SAVE, the clock."""
+"""Collects requests to save or to stop a run: signals, the file RUN/SAVE, the clock."""
 
 import os
 import signal
@@ -16,7 +16,8 @@ LOOK_SECONDS = 10.0  # between looks for RUN/SAVE on an object store
 
 
 class Asks:
-    """What signals, the file RUN/SAVE and the clock ask of this process; a context manager.
+    """Collects what signals, the file RUN/SAVE and the clock ask of this process; a context
+    manager.
 
     Processes agree on a step because what each asks travels through the training step itself:
     all read the same maximum of the same step.
@@ -44,7 +45,7 @@ class Asks:
         self._outbox.close()
 
     def now(self) -> int:
-        """NOTHING, SAVE or STOP; SAVE once, until `saved` is called."""
+        """Returns NOTHING, SAVE or STOP; SAVE is returned once, until `saved` is called."""
         if self._stop:
             return STOP
         if jax.process_index() or self._asked:
@@ -54,7 +55,7 @@ class Asks:
         return SAVE if self._asked else NOTHING
 
     def saved(self) -> None:
-        """A save has begun: the clock starts again, and the file goes."""
+        """Notes that a save has begun: restarts the clock and removes the file."""
         if jax.process_index() == 0:
             self._file.unlink(missing_ok=True)
         self._asked, self._saved = False, time.monotonic()

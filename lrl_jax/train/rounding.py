@@ -1,4 +1,4 @@
-"""Fewer bits than float32, rounded up or down at random so that the mean stays exact.
+"""Rounds float32 to fewer bits, up or down at random so that the mean stays exact.
 
 Rounding to the nearest loses every step smaller than half the gap between two numbers: weights in
 bfloat16 stop moving, and running averages stop decaying. A random choice between the two
@@ -21,14 +21,14 @@ Stored = jax.Array | dict[str, jax.Array]
 
 
 def noise(step: jax.Array, name: str, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Two draws of sixteen random bits for every element, in uint32."""
+    """Returns two draws of sixteen random bits for every element, in uint32."""
     key = jax.random.fold_in(jax.random.key(zlib.crc32(name.encode())), step)
     bits = jax.random.bits(key, shape, jnp.uint32)
     return bits & jnp.uint32(0xFFFF), bits >> jnp.uint32(16)
 
 
 def bfloat16(x: jax.Array, noise: jax.Array) -> jax.Array:
-    """float32 to bfloat16, up with the probability that keeps the mean.
+    """Rounds float32 to bfloat16, up with the probability that keeps the mean.
 
     Numbers that bfloat16 holds stay as they are, whatever the noise.
 
@@ -42,7 +42,7 @@ def bfloat16(x: jax.Array, noise: jax.Array) -> jax.Array:
 
 
 def encode(x: jax.Array, noise: jax.Array, signed: bool) -> dict[str, jax.Array]:
-    """float32 to one byte an element, and a float32 scale for every block of the last axis.
+    """Encodes float32 as one byte an element, and a float32 scale for every block of the last axis.
 
     A byte is a small float: four bits of exponent, three of mantissa and a sign, or four of
     mantissa. It is one of the two neighbours of the value, so at most 1/8 (unsigned 1/16) of it
@@ -68,7 +68,7 @@ def encode(x: jax.Array, noise: jax.Array, signed: bool) -> dict[str, jax.Array]
 
 
 def decode(stored: dict[str, jax.Array]) -> jax.Array:
-    """What `encode` stored, in float32.
+    """Decodes what `encode` stored, to float32.
 
     >>> x = jnp.array([1.875, -1.0, 0.25, 0.0])
     >>> decode(encode(x, jnp.zeros(4, jnp.uint32), signed=True))
@@ -83,7 +83,7 @@ def decode(stored: dict[str, jax.Array]) -> jax.Array:
 
 
 def _code(share: jax.Array, noise: jax.Array, mantissa: int) -> jax.Array:
-    """Values in [0, 2 - 2**-mantissa] to int32 codes below 2**(4 + mantissa), in order."""
+    """Encodes values in [0, 2 - 2**-mantissa] as ordered int32 codes below 2**(4 + mantissa)."""
     dropped = 23 - mantissa
     bits = jax.lax.bitcast_convert_type(share, jnp.uint32) + (noise << jnp.uint32(dropped - 16))
     normal = (bits >> jnp.uint32(dropped)).astype(jnp.int32) - _offset(mantissa)
@@ -100,5 +100,5 @@ def _value(codes: jax.Array, mantissa: int) -> jax.Array:
 
 
 def _offset(mantissa: int) -> int:
-    """From a code to the high bits of the float32 it stands for, whose exponents begin at -127."""
+    """Returns what to add to a code for the high bits of its float32 (exponents from -127)."""
     return (LOWEST - 1 + 127) << mantissa

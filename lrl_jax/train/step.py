@@ -1,4 +1,4 @@
-"""One training step: loss, gradients of what learns, new weights; nothing at all if not finite."""
+"""Builds the training step: loss, gradients and new weights; a step not finite changes nothing."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -24,7 +24,7 @@ Metrics = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """The compiled step of one phase, and where its state lies.
+    """Holds the compiled step of one phase, and where its state lies.
 
     Call `run` and `begin` under `jax.set_mesh`, which the model's sharding hints look for.
 
@@ -145,7 +145,7 @@ def average(old: Params, new: Params, decay: float, done: jax.Array) -> Params:
 
 
 def averaged(state: State) -> Params:
-    """The parameters, those with a running average replaced by it; as they are where none is kept.
+    """Returns the parameters, each replaced by its running average where one is kept.
 
     Frozen parameters are their own average. An average starts anew with each phase, as the
     optimizer does.
@@ -158,6 +158,6 @@ def averaged(state: State) -> Params:
 
 
 def _norm(grads: Params) -> jax.Array:
-    """Global norm in float32: bfloat16 squares overflow nothing but lose everything small."""
+    """Returns the global norm, summed in float32: bfloat16 squares lose everything small."""
     squares = [jnp.sum(jnp.square(grad.astype(jnp.float32))) for grad in grads.values()]
     return jnp.sqrt(sum(squares[1:], squares[0]))

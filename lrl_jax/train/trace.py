@@ -1,4 +1,4 @@
-"""A trace of a few steps, as XLA's profiler writes it."""
+"""Writes a trace of a few steps with XLA's profiler."""
 
 import os
 import tempfile
@@ -29,7 +29,7 @@ class Profile:
         self._end()
 
     def begins(self, step: int) -> bool:
-        """Whether a trace must begin before this step; also in the middle, after a resume."""
+        """Tells whether a trace must begin before this step; also in the middle, after a resume."""
         return not self._local and self._first <= step <= self._last
 
     def begin(self) -> None:
@@ -38,7 +38,7 @@ class Profile:
         jax.profiler.start_trace(self._local)
 
     def ends(self, step: int) -> bool:
-        """Whether the trace ends after this step."""
+        """Tells whether the trace ends after this step."""
         return bool(self._local) and step >= self._last
 
     def end(self) -> str:
@@ -56,7 +56,7 @@ class Profile:
 
 
 def _copy(source: epath.Path, target: epath.Path) -> None:
-    """A folder with all in it, to an object store; the source goes."""
+    """Moves a folder and everything in it to an object store."""
     for path in source.glob("**/*"):
         if path.is_file():
             to = target / os.fspath(path.relative_to(source))

@@ -17,12 +17,14 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """A vocabulary and where it came from.
+    """Holds the vocabulary a recipe asks for, with the tokenizers it was made from.
 
     Attributes:
       base: the tokenizer the weights were trained with.
-      start: the same cut into words as the recipe asks; `base` itself if that is how it cuts.
-      notes: what a user should know, a line each.
+      start: the base with the pre-tokenizer the recipe asks for; `base` itself if it has that one.
+      new: the tokenizer with the new pieces.
+      splice: how the ids of `new` relate to those of `base`.
+      notes: what to tell the user, a line each.
     """
 
     base: Tokenizer
@@ -32,84 +34,88 @@ class Built:
     notes: tuple[str, ...] = ()
 
 
-def build(part: Vocab, base: Tokenizer | None) -> Built:
-    """The vocabulary of a recipe.
+def build(vocab: Vocab, base: Tokenizer | None) -> Built:
+    """Builds the vocabulary that a recipe's `vocab` section asks for.
 
     Args:
-      base: the base model's tokenizer; None where one is learnt from nothing.
+      vocab: the section: keep the base tokenizer, extend it, or train one.
+      base: the base model's tokenizer; None where one is trained from nothing.
 
     Raises:
-      ValueError: text that gives no piece, a budget out of reach, a base that cannot be extended.
+      ValueError: the text gives no piece, the parity is out of reach, the base cannot be extended.
     """
-    if isinstance(part, TrainVocab):
-        base = learn.train(text.read_many(part.text), part.size, part.character_coverage)
+    if isinstance(vocab, TrainVocab):
+        base = learn.train(text.read_many(vocab.text), vocab.size, vocab.character_coverage)
     assert base is not None
-    if isinstance(part, Extend):
-        return _extended(part, base)
+    if isinstance(vocab, Extend):
+        return _extended(vocab, base)
     return Built(base, base, base, splice.identity(base))
 
 
-def starting(part: Vocab, base: Tokenizer) -> Tokenizer:
-    """The base, cutting text into words as the recipe asks."""
-    asked = isinstance(part, Extend) and part.pretokenizer == "mark_aware"
+def starting(vocab: Vocab, base: Tokenizer) -> Tokenizer:
+    """Returns the base tokenizer with the pre-tokenizer the recipe asks for."""
+    asked = isinstance(vocab, Extend) and vocab.pretokenizer == "mark_aware"
     if asked and base.family == "byte_level":  # SentencePiece cuts at spaces alone
         return pretokenize.mark_aware(base)
     return base
 
 
-def _extended(part: Extend, base: Tokenizer) -> Built:
+def _extended(vocab: Extend, base: Tokenizer) -> Built:
     notes = [f"base tokenizer: {flaw}" for flaw in donor.flaws(base)]
-    start = starting(part, base)
-    found, said = _candidates(part, start)
-    kept = _worth(part, start, found)
+    start = starting(vocab, base)
+    candidates, remarks = _candidates(vocab, start)
+    kept = _worth(vocab, start, candidates)
     if not kept:
         raise ValueError(
-            f"vocab: none of {len(found)} pieces is seen {part.min_count} times in "
-            f"{', '.join(part.text)}; give more text, or lower vocab.min_count"
+            f"vocab: none of {len(candidates)} pieces is seen {vocab.min_count} times in "
+            f"{', '.join(vocab.text)}; give more text, or lower vocab.min_count"
         )
-    if part.parity:
-        reached = _budget(part, start, kept)
+    if vocab.parity:
+        reached = _budget(vocab, start, kept)
         notes.append(
             f"{len(reached.pieces):,} of {len(kept):,} pieces reach parity {reached.parity:.2f} "
             f"(base {reached.before:.2f})"
         )
         kept = reached.pieces
-    if kept[part.pieces :] or part.parity:
-        kept = _worth(part, start, kept[: part.pieces])
+    if kept[vocab.pieces :] or vocab.parity:
+        kept = _worth(vocab, start, kept[: vocab.pieces])
     new, relation = splice.splice(start, kept)
     if start is not base:  # the model has read text as the base cuts it
         spelled = family(base).spell(base, kept)
         added = {base.size + i: tuple(ids) for i, ids in enumerate(spelled)}
         relation = dataclasses.replace(relation, added=added, base_fingerprint=base.fingerprint)
-    return Built(base, start, new, relation, (*notes, *said))
+    return Built(base, start, new, relation, (*notes, *remarks))
 
 
-def _candidates(part: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
-    """Pieces to prune, more than are asked for as some will go; and what is to be said of them."""
-    coverage, scripts, count = part.character_coverage, part.scripts, 2 * part.pieces
-    read = text.read_many
-    if part.choose == "donor":
-        given = donor.pieces(part.donor, start, scripts)
+def _candidates(vocab: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
+    """Returns candidate pieces, and notes for the user.
+
+    Twice as many as asked for: some are pruned.
+    """
+    coverage, scripts, count = vocab.character_coverage, vocab.scripts, 2 * vocab.pieces
+    read_texts = text.read_many
+    if vocab.choose == "donor":
+        given = donor.pieces(vocab.donor, start, scripts)
         return given.pieces, [given.summary]
-    if part.choose == "frequency":
-        return choose.frequent(lambda: read(part.text), scripts, start, part.min_count), []
-    if part.choose == "continue":
+    if vocab.choose == "frequency":
+        return choose.frequent(lambda: read_texts(vocab.text), scripts, start, vocab.min_count), []
+    if vocab.choose == "continue":
         return choose.continued(
-            read(part.text), count, scripts, coverage, start, part.min_count
+            read_texts(vocab.text), count, scripts, coverage, start, vocab.min_count
         ), []
-    return learn.pieces(read(part.text), count, scripts, coverage, start), []
+    return learn.pieces(read_texts(vocab.text), count, scripts, coverage, start), []
 
 
-def _worth(part: Extend, start: Tokenizer, pieces: list[str]) -> list[str]:
-    """The pieces that earn their rows."""
-    texts, spare = text.read_many(part.text), text.read_many(part.prove_on)
-    return splice.prune(start, pieces, texts, part.min_count, spare)
+def _worth(vocab: Extend, start: Tokenizer, pieces: list[str]) -> list[str]:
+    """Returns the pieces that are emitted often enough to earn an embedding row."""
+    texts, spare = text.read_many(vocab.text), text.read_many(vocab.prove_on)
+    return splice.prune(start, pieces, texts, vocab.min_count, spare)
 
 
-def _budget(part: Extend, start: Tokenizer, kept: list[str]) -> choose.Budget:
-    assert part.parity is not None
-    want = part.parity
+def _budget(vocab: Extend, start: Tokenizer, kept: list[str]) -> choose.Budget:
+    assert vocab.parity is not None
+    want = vocab.parity
     new, reference = (
-        list(text.lines(part.report.texts[code])) for code in (want.language, want.reference)
+        list(text.lines(vocab.report.texts[code])) for code in (want.language, want.reference)
     )
     return choose.fewest(start, kept, new, reference, want.at_most)

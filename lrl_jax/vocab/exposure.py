@@ -1,12 +1,12 @@
-"""Whether new pieces will be seen often enough to be learnt: counts on a sample, and a forecast.
+"""Counts new pieces on a sample of text and forecasts whether training will see them often enough.
 
     seen = expose(tokenizer, splice, lines("ko.txt"), budget=500_000_000)
     print(seen.summary)
 
-A row of the embedding learns only where its token occurs. Continued training with a median of 143
-occurrences a new token did not catch up with the base vocabulary; EEVE kept only pieces counted
-6,000 times (arXiv 2402.14714), and LLaMA with its own vocabulary and 0.5 billion tokens beat an
-extended one trained on 30 billion (arXiv 2401.01055): a small budget is better not extended for.
+An embedding row learns only where its token occurs. Continued training in which the median new
+token occurred 143 times did not catch up with the base vocabulary; EEVE kept only pieces counted
+6,000 times (arXiv 2402.14714). LLaMA with its own vocabulary and 0.5 billion tokens beat a longer
+vocabulary trained on 30 billion (arXiv 2401.01055): with a small budget, better not extend.
 """
 
 from collections import Counter
@@ -32,7 +32,8 @@ SHOWN = 10  # pieces listed at either end
 
 @dataclasses.dataclass(frozen=True)
 class Exposure:
-    """How often each new token occurs on a sample, and how often it will in training.
+    """Holds how often each new token occurs on a sample, and forecasts how often it will in
+    training.
 
     Attributes:
       tokens: tokens of the sample, new and old.
@@ -47,30 +48,30 @@ class Exposure:
 
     @property
     def emitted(self) -> float:
-        """Share of new tokens that the sample has at all."""
+        """Returns the share of new tokens that occur on the sample at all."""
         return sum(count > 0 for count in self.counts.values()) / max(len(self.counts), 1)
 
     @property
     def share(self) -> float:
-        """Share of the sample's tokens that are new."""
+        """Returns the share of the sample's tokens that are new."""
         return sum(self.counts.values()) / self.tokens
 
     @property
     def median(self) -> float:
-        """Times the middle new token was emitted."""
+        """Returns how often the median new token occurs on the sample."""
         return statistics.median(self.counts.values()) if self.counts else 0.0
 
     def expected(self, count: float) -> float:
-        """Occurrences in training of what occurs `count` times on the sample."""
+        """Returns how often a token occurs in training that occurs `count` times on the sample."""
         return count / self.tokens * self.budget
 
     def below(self, occurrences: int) -> list[str]:
-        """New pieces expected fewer times than this, the rarest last."""
+        """Returns the new pieces expected less than `occurrences` times, the rarest last."""
         return [p for p, count in self.counts.items() if self.expected(count) < occurrences]
 
     @property
     def summary(self) -> str:
-        """One line."""
+        """Returns one line for the user."""
         return (
             f"{len(self.counts):,} new tokens, {self.emitted:.1%} of them emitted, "
             f"{self.share:.1%} of {self.tokens:,} tokens; in {self.budget:,} tokens of training "
@@ -80,7 +81,7 @@ class Exposure:
 
     @property
     def advice(self) -> list[str]:
-        """What to do before training; nothing where every token is seen often enough."""
+        """Returns what to do before training; empty when every token is seen often enough."""
         starved, thin = len(self.below(FEW)), len(self.below(ENOUGH))
         total = len(self.counts)
         out = []
@@ -104,7 +105,7 @@ class Exposure:
         return out
 
     def record(self) -> dict[str, Any]:
-        """Every number, as JSON has it."""
+        """Returns every number as a JSON object."""
         pieces = list(self.counts.items())
         return {
             "texts": self.texts,
@@ -130,15 +131,15 @@ class Exposure:
 
 
 def expose(tokenizer: Tokenizer, splice: Splice, texts: Iterable[str], budget: int) -> Exposure:
-    """Counts new tokens on `texts`, which are read once and never held.
+    """Counts new tokens on `texts`, which are read once and not kept in memory.
 
     Args:
-      tokenizer: the one `splice` made.
+      tokenizer: the tokenizer that `splice` describes.
       texts: a sample of what training will read, in its proportions of languages.
       budget: tokens training will read of such text.
 
     Raises:
-      ValueError: another tokenizer, no text, or no budget.
+      ValueError: the tokenizer is not the splice's, there is no text, or no budget.
     """
     if tokenizer.fingerprint != splice.new_fingerprint:
         raise ValueError(
@@ -146,16 +147,16 @@ def expose(tokenizer: Tokenizer, splice: Splice, texts: Iterable[str], budget: i
         )
     if budget < 1:
         raise ValueError(f"budget: got {budget}; want the tokens training will read, 1 or more")
-    found: Counter[int] = Counter()
-    texts, read = iter(texts), 0
+    counts: Counter[int] = Counter()
+    texts, texts_read = iter(texts), 0
     while batch := list(itertools.islice(texts, BATCH)):
-        read += len(batch)
-        found.update(itertools.chain.from_iterable(tokenizer.encode_batch(batch)))
-    if not found:
+        texts_read += len(batch)
+        counts.update(itertools.chain.from_iterable(tokenizer.encode_batch(batch)))
+    if not counts:
         raise ValueError("the sample has no text; name text like that of the training mixture")
     pieces = family(tokenizer).pieces(tokenizer)
-    order = sorted(splice.added, key=lambda i: (-found[i], i))
-    return Exposure(read, found.total(), budget, {pieces[i]: found[i] for i in order})
+    order = sorted(splice.added, key=lambda i: (-counts[i], i))
+    return Exposure(texts_read, counts.total(), budget, {pieces[i]: counts[i] for i in order})
 
 
 def _pieces(n: int) -> str:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from lrl_jax import text as text_lines
 from lrl_jax.vocab import scripts
-from lrl_jax.vocab.fertility_counts import REFERENCE, Row, Text, measure
+from lrl_jax.vocab.fertility_counts import REFERENCE, FertilityRow, LanguageText, measure
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 INDEX = "index.tsv"
@@ -28,8 +28,9 @@ def report(
     tokenizers: Mapping[str, Tokenizer],
     texts: Mapping[str, Sequence[str]],
     reference: str = REFERENCE,
-) -> list[Row]:
-    """Rows in the order given, languages within tokenizers.
+) -> list[FertilityRow]:
+    """Measures every tokenizer on every language: rows in the order given, languages within
+    tokenizers.
 
     Args:
       texts: language -> lines, aligned with those of `reference` for parity to mean anything.
@@ -38,13 +39,15 @@ def report(
       ValueError: a language without any text.
     """
     named = {
-        language: Text(lines, script=_script(language, lines)) for language, lines in texts.items()
+        language: LanguageText(lines, script=_script(language, lines))
+        for language, lines in texts.items()
     }
     return measure(tokenizers, named, reference)
 
 
-def texts_in(folder: epath.PathLike) -> dict[str, Text]:
-    """Text of every language in a folder: a file a language, or a subfolder of files.
+def texts_in(folder: epath.PathLike) -> dict[str, LanguageText]:
+    """Reads the text of every language in a folder: a file for each language, or a subfolder of
+    files.
 
     The language is the name without its suffix; where files differ in their suffix alone (dev.en,
     dev.ne) the suffix is. An index.tsv with the columns file, iso639_3, script and name, as UDHR
@@ -66,14 +69,14 @@ def texts_in(folder: epath.PathLike) -> dict[str, Text]:
         if language in out:
             raise ValueError(f"{path}: is a second text of {language!r}; make it a folder of files")
         lines = list(text_lines.read_many(_files(path)))
-        known = index.get(path.name, {})
-        script = known.get("script") or _script(language, lines)
-        out[language] = Text(lines, known.get("name") or "", script)
+        entry = index.get(path.name, {})
+        script = entry.get("script") or _script(language, lines)
+        out[language] = LanguageText(lines, entry.get("name") or "", script)
     return out
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """The rows for a terminal."""
+def table(rows: Sequence[FertilityRow]) -> Table:
+    """Returns the rows as a table for the terminal."""
     out = Table(title="tokens per ...", title_justify="left")
     for heading in ("tokenizer", "language"):
         out.add_column(heading)
@@ -94,15 +97,15 @@ def table(rows: Sequence[Row]) -> Table:
 
 
 def _languages(paths: Sequence[epath.Path], index: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """The language of each path."""
+    """Returns the language of each path."""
     plain = [path.name.removesuffix(".gz") for path in paths]
     stems = [name.rsplit(".", 1)[0] for name in plain]
     if len(set(stems)) == 1 and len(paths) > 1:
         return [name.rsplit(".", 1)[-1] for name in plain]
-    codes = {name: f"{known['iso639_3']}_{known['script']}" for name, known in index.items()}
+    codes = {name: f"{entry['iso639_3']}_{entry['script']}" for name, entry in index.items()}
     count = Counter(codes.values())
-    found = (codes.get(path.name, "") for path in paths)
-    return [code if count[code] == 1 else stem for code, stem in zip(found, stems, strict=True)]
+    indexed = (codes.get(path.name, "") for path in paths)
+    return [code if count[code] == 1 else stem for code, stem in zip(indexed, stems, strict=True)]
 
 
 def _index(path: epath.Path) -> dict[str, dict[str, str]]:
@@ -114,17 +117,19 @@ def _index(path: epath.Path) -> dict[str, dict[str, str]]:
 
 
 def _files(path: epath.Path) -> list[str]:
-    """The file, or all files of a folder."""
+    """Returns the file itself, or all files of a folder."""
     if not path.is_dir():
         return [str(path)]
-    files = [str(one) for one in sorted(path.iterdir()) if one.name[0] != "." and not one.is_dir()]
+    files = [
+        str(file) for file in sorted(path.iterdir()) if file.name[0] != "." and not file.is_dir()
+    ]
     if not files:
         raise ValueError(f"{path}: is a folder without files; want the text of a language")
     return files
 
 
 def _script(language: str, lines: Sequence[str]) -> str:
-    """The script a FLORES code ends in, or the one of most letters."""
+    """Returns the script that a FLORES code ends in, or else the script of most letters."""
     if named := re.search(r"[_-]([A-Z][a-z]{3})$", language):
         return named[1]
     letters = itertools.chain.from_iterable(lines)

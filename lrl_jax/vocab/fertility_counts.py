@@ -1,9 +1,10 @@
-"""What text costs in tokens: the counting behind every number of the fertility report.
+"""Counts what text costs in tokens, for every number of the fertility report.
 
-    rows = measure({"base": old, "new": new}, {"eng_Latn": Text(english), "kor_Hang": Text(korean)})
+    texts = {"eng_Latn": LanguageText(english), "kor_Hang": LanguageText(korean)}
+    rows = measure({"base": old, "new": new}, texts)
 
-A word is what stands between spaces. For scripts that write none (`Row.spaced`) read tokens per
-character, or parity: tokens relative to the reference language on text that says the same.
+A word is what stands between spaces. For scripts that write no spaces (`FertilityRow.spaced`), read
+tokens per character, or parity: tokens relative to the reference language on aligned text.
 """
 
 from collections import Counter
@@ -27,8 +28,10 @@ SINGLE_BYTE = re.compile("<0x[0-9A-F]{2}>")  # and a byte
 
 
 @dataclasses.dataclass(frozen=True)
-class Text:
-    """Lines of one language; `name` and `script` (ISO 15924) are for the reader, and may be ''."""
+class LanguageText:
+    """Holds the lines of one language; `name` and `script` (ISO 15924) are for the reader and may
+    be ''.
+    """
 
     lines: Sequence[str]
     name: str = ""
@@ -36,19 +39,19 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One tokenizer on one language.
+class FertilityRow:
+    """Holds the counts of one tokenizer on one language.
 
     Attributes:
       parity: tokens relative to the reference language; None where their texts do not align.
-      relative: tokens relative to the first tokenizer on the same text. Saying the same takes as
-        many times the steps to generate and the memory of keys and values.
+      relative: tokens relative to the first tokenizer on the same text. Generating the same text
+        takes this many times as many steps, and as much memory for keys and values.
       whole_types: share of the different words that are one token (single-token retention, STRR).
-      whole_words: the same share of all words, each as often as it occurs.
+      whole_words: the same share of all words, each counted as often as it occurs.
       byte_share: share of tokens that are one byte of a character with several.
-      floor: stretches per word that no merge reaches over: what tokens per word cannot go below.
+      floor: pre-tokens per word. No merge joins two pre-tokens, so tokens per word cannot go below.
         Pre-tokenizers that cut at combining marks put it far above 1.
-      lost: texts that encoding and decoding do not bring back.
+      lost: how many texts do not survive encoding and decoding.
     """
 
     tokenizer: str
@@ -74,22 +77,25 @@ class Row:
 
     @property
     def spaced(self) -> bool:
-        """Whether its words are words; scripts without spaces have much longer stretches."""
+        """Tells whether the script puts spaces between words; without spaces, "words" are much
+        longer.
+        """
         return self.characters < UNSPACED * self.words
 
     def words_in(self, context: int) -> int:
-        """How many words of the language fit into `context` tokens."""
+        """Returns how many words of the language fit into `context` tokens."""
         return int(context / self.per_word)
 
 
 def measure(
     tokenizers: Mapping[str, Tokenizer],
-    texts: Mapping[str, Text],
+    texts: Mapping[str, LanguageText],
     reference: str = REFERENCE,
     *,
     parallel: bool = False,
-) -> list[Row]:
-    """Rows in the order given, languages within tokenizers.
+) -> list[FertilityRow]:
+    """Measures every tokenizer on every language: rows in the order given, languages within
+    tokenizers.
 
     Args:
       texts: language -> text. Texts of as many lines as the reference's are taken to say the same.
@@ -99,29 +105,30 @@ def measure(
       ValueError: a language without any text.
     """
     words = {language: _words(language, text) for language, text in texts.items()}
-    known = list(dict.fromkeys(word for count in words.values() for word in count))
+    distinct_words = list(dict.fromkeys(word for count in words.values() for word in count))
     base = find(reference, texts)
     aligned = {
         language
         for language, text in texts.items()
         if base is not None and (parallel or len(text.lines) == len(texts[base].lines))
     }
-    rows: list[Row] = []
+    rows: list[FertilityRow] = []
     first: dict[str, int] = {}
     for name, tokenizer in tokenizers.items():
-        counter, whole = _counter(tokenizer), _whole(tokenizer, known)
-        found = {language: counter(text.lines) for language, text in texts.items()}
-        first = first or {language: count.tokens for language, count in found.items()}
-        unit = 1 if base is None else max(found[base].tokens, 1)
+        counter, whole = _counter(tokenizer), _whole(tokenizer, distinct_words)
+        encoded = {language: counter(text.lines) for language, text in texts.items()}
+        first = first or {language: count.tokens for language, count in encoded.items()}
+        unit = 1 if base is None else max(encoded[base].tokens, 1)
         for language, text in texts.items():
-            parity = found[language].tokens / unit if language in aligned else None
-            counted = _Counted(found[language], words[language], whole)
+            parity = encoded[language].tokens / unit if language in aligned else None
+            counted = _Counted(encoded[language], words[language], whole)
             rows.append(_row(name, language, text, counted, parity, first[language]))
     return rows
 
 
 def find(reference: str, languages: Mapping[str, object]) -> str | None:
-    """The language meant by `reference`: itself, or the only one that differs in the script alone.
+    """Finds the language that `reference` means: itself, or the only one that differs in script
+    alone.
 
     >>> find("eng_Latn", {"eng": 1, "kor": 2}), find("eng", {"eng_Latn": 1}), find("eng", {})
     ('eng', 'eng_Latn', None)
@@ -133,9 +140,9 @@ def find(reference: str, languages: Mapping[str, object]) -> str | None:
 
 
 def prefill(ratio: float, context: int, balance: int = BALANCE) -> float:
-    """What reading `ratio * context` tokens computes, relative to reading `context`.
+    """Returns the compute to read `ratio * context` tokens, relative to reading `context` tokens.
 
-    n tokens cost n (1 + n / balance): their share of the weights, and attention to all before.
+    n tokens cost n (1 + n / balance): the weights for each token, and attention to all before it.
 
     >>> prefill(2.0, context=100, balance=100)
     3.0
@@ -159,14 +166,14 @@ class _Counted:
 
 
 def _counter(tokenizer: Tokenizer) -> Callable[[Sequence[str]], _Encoded]:
-    """What counts lines under a tokenizer, which is looked into once for all languages."""
-    kin, singles = family(tokenizer), _singles(tokenizer)
-    normal = kin.normal(tokenizer)
+    """Returns a function that counts lines under a tokenizer, inspected only once."""
+    tokenizer_family, singles = family(tokenizer), _singles(tokenizer)
+    normal = tokenizer_family.normal(tokenizer)
 
     def count(lines: Sequence[str]) -> _Encoded:
         tokens = single = stretches = lost = 0
         for block in _blocks(lines):
-            stretches += kin.words(tokenizer, block).total()
+            stretches += tokenizer_family.words(tokenizer, block).total()
             for line, ids in zip(block, tokenizer.encode_batch(block), strict=True):
                 tokens += len(ids)
                 single += sum(i in singles for i in ids)
@@ -177,17 +184,17 @@ def _counter(tokenizer: Tokenizer) -> Callable[[Sequence[str]], _Encoded]:
 
 
 def _singles(tokenizer: Tokenizer) -> frozenset[int]:
-    """Ids of one byte that is not a character by itself."""
-    kin = family(tokenizer)
-    pieces = enumerate(kin.pieces(tokenizer))
+    """Returns the ids of single bytes that are not characters by themselves."""
+    tokenizer_family = family(tokenizer)
+    pieces = enumerate(tokenizer_family.pieces(tokenizer))
     if tokenizer.family == "sentencepiece":
         return frozenset(i for i, piece in pieces if SINGLE_BYTE.fullmatch(piece))
-    short = ((i, kin.surface(piece)) for i, piece in pieces if len(piece) == 1)
+    short = ((i, tokenizer_family.surface(piece)) for i, piece in pieces if len(piece) == 1)
     return frozenset(i for i, byte in short if byte >= b"\x80")
 
 
 def _whole(tokenizer: Tokenizer, words: Sequence[str]) -> set[str]:
-    """The words that are one token where they stand inside a sentence."""
+    """Returns the words that are one token when they stand inside a sentence."""
     if tokenizer.family == "sentencepiece":
         ids = family(tokenizer).spell(tokenizer, [SPACE + word for word in words])
     else:
@@ -195,7 +202,7 @@ def _whole(tokenizer: Tokenizer, words: Sequence[str]) -> set[str]:
     return {word for word, spelt in zip(words, ids, strict=True) if len(spelt) == 1}
 
 
-def _words(language: str, text: Text) -> Counter[str]:
+def _words(language: str, text: LanguageText) -> Counter[str]:
     words = Counter(word for line in text.lines for word in line.split())
     if not words:
         raise ValueError(f"{language}: has no text; the fertility report needs some of every one")
@@ -203,13 +210,18 @@ def _words(language: str, text: Text) -> Counter[str]:
 
 
 def _row(
-    name: str, language: str, text: Text, counted: _Counted, parity: float | None, first: int
-) -> Row:
+    name: str,
+    language: str,
+    text: LanguageText,
+    counted: _Counted,
+    parity: float | None,
+    first: int,
+) -> FertilityRow:
     words, whole, encoded = counted.words, counted.whole, counted.encoded
     total, tokens = words.total(), encoded.tokens
     characters = sum(map(len, text.lines))
     size = sum(len(line.encode()) for line in text.lines)
-    return Row(
+    return FertilityRow(
         tokenizer=name,
         language=language,
         name=text.name,

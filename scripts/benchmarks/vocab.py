@@ -339,17 +339,17 @@ def report(args):
 
 def report_ours(folder: Path) -> str:
     from lrl_jax.report import fertility_files
-    from lrl_jax.vocab.fertility_counts import Text
+    from lrl_jax.vocab.fertility_counts import LanguageText
     from lrl_jax.vocab.tokenizer import load as tokenizers
 
     korean, english = (
         [line for _, line in zip(range(20_000), lines(folder / f"{name}.txt"), strict=False)]
         for name in ("korean", "english")
     )
-    texts = {"english": Text(english[:100])}
+    texts = {"english": LanguageText(english[:100])}
     for i in range(199):
         source = korean if i % 2 else english
-        texts[f"language {i:03}"] = Text(source[100 * i : 100 * (i + 1)])
+        texts[f"language {i:03}"] = LanguageText(source[100 * i : 100 * (i + 1)])
     named = {name: tokenizers.load(folder / name) for name in ("base", "byte_level")}
     named["base again"] = named["base"]
     fertility_files.write_report(named, texts, folder / "fertility", reference="english")

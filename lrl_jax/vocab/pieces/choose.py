@@ -1,4 +1,4 @@
-"""Chooses the new pieces of a vocabulary: by going on with the base's merges, by count, by budget.
+"""Chooses new pieces of a vocabulary: by continuing the base's merges, by count, by budget.
 
     found = continued(lines, 8000, scripts=("Hang",), coverage=0.9995, base=base)
     found = frequent(lambda: read_many(files), scripts=("Hang",), base=base, min_count=6000)
@@ -37,7 +37,7 @@ def continued(
     base: Tokenizer,
     min_count: int = 2,
 ) -> list[str]:
-    """Pieces learnt by going on with BPE where the base's merges end (arXiv 2512.03989).
+    """Learns pieces by continuing BPE where the base's merges end (arXiv 2512.03989).
 
     Characters the base has no piece for come first, then merges in the order they are learnt; a
     merge never reaches over what is not written in `scripts`. Every piece encodes to itself, and
@@ -53,36 +53,36 @@ def continued(
     Raises:
       ValueError: an unknown script, or no text in these scripts.
     """
-    scripts, kin = tuple(scripts), family(base)
-    words = kin.words(base, texts)
+    scripts, tokenizer_family = tuple(scripts), family(base)
+    words = tokenizer_family.words(base, texts)
     stretches, names = _stretches(base, words, scripts)
-    known = set(kin.pieces(base))
-    bare = [piece for piece in names if piece not in known]
+    base_pieces = set(tokenizer_family.pieces(base))
+    bare = [piece for piece in names if piece not in base_pieces]
     letters = dict.fromkeys(_letters(base, words, scripts, coverage, min_count) if bare else ())
     stretches = _split(stretches, [names[piece] for piece in bare if piece not in letters])
     merges = learn.merges(stretches, count + count // 8 + SPARE, min_count)
     own = {name: piece for piece, name in names.items()}
-    found = ["".join(own[name] for name in left + right) for left, right in merges]
-    return _usable(base, [*letters, *found], scripts)[:count]
+    joined = ["".join(own[name] for name in left + right) for left, right in merges]
+    return _usable(base, [*letters, *joined], scripts)[:count]
 
 
 def _stretches(
     base: Tokenizer, words: Mapping[str, int], scripts: tuple[str, ...]
 ) -> tuple[Counter[str], dict[str, str]]:
-    """What the base makes of the words, cut where a piece is not written in the scripts.
+    """Cuts words, as the base spells them, where a piece is not written in the scripts.
 
     Returns:
       Stretches and how often each occurs, a character for every piece; piece -> its character.
     """
-    kin = family(base)
-    surface = functools.cache(kin.surface)
+    tokenizer_family = family(base)
+    surface = functools.cache(tokenizer_family.surface)
     names: dict[str, str] = {}
     stretches: Counter[str] = Counter()
     distinct = list(words)
     for start in range(0, len(distinct), BATCH):
         batch = distinct[start : start + BATCH]
-        for word, parts in zip(batch, kin.segments(base, batch), strict=True):
-            for stretch in _allowed(parts, [surface(part) for part in parts], scripts):
+        for word, parts in zip(batch, tokenizer_family.segments(base, batch), strict=True):
+            for stretch in _allowed(parts, [surface(piece) for piece in parts], scripts):
                 name = "".join(names.setdefault(p, chr(FIRST + len(names))) for p in stretch)
                 stretches[name] += words[word]
     if not stretches:
@@ -93,7 +93,8 @@ def _stretches(
 def _allowed(
     parts: Sequence[str], surfaces: Sequence[bytes], scripts: tuple[str, ...]
 ) -> Iterator[Sequence[str]]:
-    """Stretches of a word's pieces that are in the scripts throughout; a word may open in a space.
+    """Yields stretches of a word's pieces that are all in the scripts; a word may begin with a
+    space.
 
     >>> parts = ["▁", "K", "팝", "송"]
     >>> list(_allowed(parts, [b" ", *(part.encode() for part in parts[1:])], ("Hang",)))
@@ -102,12 +103,12 @@ def _allowed(
     text = b"".join(surfaces).decode()
     ends = list(itertools.accumulate(map(len, surfaces)))
     at = [
-        (part, end - len(surface), end)
-        for part, surface, end in zip(parts, surfaces, ends, strict=True)
+        (piece, end - len(surface), end)
+        for piece, surface, end in zip(parts, surfaces, ends, strict=True)
     ]
     for opens, closes in writing.stretches(text, scripts):
         first, last = len(text[:opens].encode()), len(text[:closes].encode())
-        inside = [part for part, start, end in at if first <= start and end <= last]
+        inside = [piece for piece, start, end in at if first <= start and end <= last]
         if inside:
             yield inside
 
@@ -119,32 +120,35 @@ def _letters(
     coverage: float,
     min_count: int,
 ) -> list[str]:
-    """Characters of the scripts the base has no piece for, most frequent first.
+    """Returns characters of the scripts that the base has no piece for, most frequent first.
 
     Those of one that cannot be built of two parts, as in bytes, come before it.
     """
-    kin = family(base)
+    tokenizer_family = family(base)
     seen: Counter[str] = Counter()
     for word, n in words.items():
-        for c in _written(word, kin.surface(word)):
+        for c in _written(word, tokenizer_family.surface(word)):
             seen[c] += n
-    mine = [c for c in seen if writing.written_in(kin.surface(c).decode(), scripts)]
-    ranked = sorted(mine, key=lambda c: (-seen[c], c))
+    in_scripts = [
+        c for c in seen if writing.written_in(tokenizer_family.surface(c).decode(), scripts)
+    ]
+    ranked = sorted(in_scripts, key=lambda c: (-seen[c], c))
     enough, covered = coverage * sum(seen[c] for c in ranked), 0
-    known = set(kin.pieces(base))
-    found = []
+    base_pieces = set(tokenizer_family.pieces(base))
+    missing = []
     for c in ranked:
         if covered >= enough or seen[c] < min_count:
             break
         covered += seen[c]
-        if c not in known:
-            found.append(c)
-    steps = (itertools.accumulate(parts) for parts in kin.segments(base, found))
-    return [step for line in steps for step in line if step not in known]
+        if c not in base_pieces:
+            missing.append(c)
+    steps = (itertools.accumulate(parts) for parts in tokenizer_family.segments(base, missing))
+    return [step for line in steps for step in line if step not in base_pieces]
 
 
 def _written(word: str, surface: bytes) -> Iterator[str]:
-    """The characters of a word as its family writes them: one for each, or one for each byte.
+    """Yields the characters of a word as its family writes them: one for each, or one for each
+    byte.
 
     >>> list(_written("▁é", " é".encode())), list(_written("ĠÃ©", " é".encode()))
     (['▁', 'é'], ['Ġ', 'Ã©'])
@@ -161,27 +165,31 @@ def _written(word: str, surface: bytes) -> Iterator[str]:
 
 
 def _split(stretches: Mapping[str, int], apart: Sequence[str]) -> Mapping[str, int]:
-    """The stretches cut at the names in `apart`, which drop out."""
+    """Returns the stretches cut at the names in `apart`, which drop out."""
     if not apart:
         return stretches
     gap, cut = re.compile(f"[{''.join(apart)}]+"), Counter[str]()
     for name, n in stretches.items():
-        for part in gap.split(name):
-            cut[part] += n
+        for rest in gap.split(name):
+            cut[rest] += n
     return cut
 
 
 def _usable(base: Tokenizer, pieces: Sequence[str], scripts: tuple[str, ...]) -> list[str]:
-    """Pieces in the scripts that the base and the ones before them come to be, in order."""
-    kin = family(base)
-    known = set(kin.pieces(base))
+    """Returns the pieces in the scripts that the base and earlier pieces can be joined to, in
+    order.
+    """
+    tokenizer_family = family(base)
+    base_pieces = set(tokenizer_family.pieces(base))
     fresh = [
-        p for p in dict.fromkeys(pieces) if p not in known and learn.fits(kin.surface(p), scripts)
+        p
+        for p in dict.fromkeys(pieces)
+        if p not in base_pieces and learn.fits(tokenizer_family.surface(p), scripts)
     ]
     ranks: dict[str, int] = {}
-    for piece, parts in zip(fresh, kin.segments(base, fresh), strict=True):
+    for piece, parts in zip(fresh, tokenizer_family.segments(base, fresh), strict=True):
         ranks[piece] = len(ranks)
-        whole = all(part in known or part in ranks for part in parts)
+        whole = all(below in base_pieces or below in ranks for below in parts)
         if not whole or join(parts, ranks)[0] != [piece]:
             del ranks[piece]
     return list(ranks)
@@ -195,7 +203,8 @@ def frequent(
     min_count: int,
     size: int = INTERMEDIATE,
 ) -> list[str]:
-    """Pieces of a large vocabulary that the extended one emits often (EEVE, arXiv 2402.14714).
+    """Returns pieces of a large vocabulary that the extended tokenizer emits often (EEVE,
+    2402.14714).
 
     Candidates are the pieces of an intermediate vocabulary and every single character (syllable)
     the base lacks; what is emitted fewer than `min_count` times goes, until nothing changes.
@@ -219,7 +228,7 @@ def frequent(
 # ---------------------------------------------------------------------------- by budget
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """The fewest pieces that bring a language near the reference language.
+    """Holds the fewest pieces that bring a language near the reference language.
 
     Attributes:
       parity: tokens of the text with `pieces`, relative to tokens of the reference text.
@@ -240,7 +249,7 @@ def fewest(
     reference: Sequence[str],
     parity: float,
 ) -> Budget:
-    """The shortest beginning of `pieces` with tokens(texts) <= parity x tokens(reference).
+    """Finds the shortest beginning of `pieces` with tokens(texts) <= parity x tokens(reference).
 
     Args:
       pieces: best first; every beginning of the list must do by itself.
@@ -250,15 +259,15 @@ def fewest(
     Raises:
       ValueError: no text, or a parity that all of the pieces together do not reach.
     """
-    kin = family(base)
-    whole, words = _tokens(base, reference), kin.words(base, texts)
+    tokenizer_family = family(base)
+    whole, words = _tokens(base, reference), tokenizer_family.words(base, texts)
     if not whole or not words:
         raise ValueError("a budget by parity needs text of the new and of the reference language")
     floor = sum(words.values()) / whole
 
     @functools.cache
     def at(count: int) -> float:
-        extended = kin.extend(base, pieces[:count]) if count else base
+        extended = tokenizer_family.extend(base, pieces[:count]) if count else base
         return _tokens(extended, texts) / whole
 
     if at(len(pieces)) > parity:

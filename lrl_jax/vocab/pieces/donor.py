@@ -36,7 +36,7 @@ REFUSED = {
 
 @dataclasses.dataclass(frozen=True)
 class Donated:
-    """What a donor gives a base.
+    """Holds what a donor gives a base.
 
     Attributes:
       pieces: as the base writes them, in the donor's order.
@@ -50,7 +50,7 @@ class Donated:
 
     @property
     def summary(self) -> str:
-        """One line for a user."""
+        """Returns one line for a user."""
         reasons = [f"{n:,} {why}" for why, n in self.left_out.items()]
         said = f"donor: {len(self.pieces):,} pieces; left out: {', '.join(reasons) or 'none'}"
         theirs, ours = (name or "nothing" for name in self.normalisers)
@@ -64,7 +64,7 @@ class Donated:
 
 @dataclasses.dataclass(frozen=True)
 class Flaw:
-    """Pieces of a tokenizer that are not what they should be."""
+    """Holds the pieces of a tokenizer that share one flaw."""
 
     name: str
     pieces: tuple[str, ...]
@@ -76,7 +76,7 @@ class Flaw:
 
 @dataclasses.dataclass(frozen=True)
 class _Vocabulary:
-    """Pieces that text is made of, by id, and what is known of them."""
+    """Holds pieces that text is made of, by id, and what is known of them."""
 
     pieces: list[str]
     surface: Callable[[str], bytes]
@@ -85,7 +85,7 @@ class _Vocabulary:
 
 
 def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Donated:
-    """The pieces of `donor` that `base` lacks and could take.
+    """Returns the pieces of `donor` that `base` lacks and could take.
 
     For a byte-level base every piece follows two it can be joined from; halves of characters come
     along where they are needed for that. For a SentencePiece base the donor's order is kept.
@@ -97,58 +97,68 @@ def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Do
     Raises:
       ValueError: not a tokenizer, one whose pieces cannot be joined, or none in these scripts.
     """
-    theirs, scripts, kin = _read(read(donor), str(donor)), tuple(scripts), family(base)
+    donor_pieces, scripts, tokenizer_family = (
+        _read(read(donor), str(donor)),
+        tuple(scripts),
+        family(base),
+    )
     in_bytes = base.family == "byte_level"
-    write, normal, known = _writer(base), kin.normal(base), set(kin.pieces(base))
+    write, normal, base_pieces = (
+        _writer(base),
+        tokenizer_family.normal(base),
+        set(tokenizer_family.pieces(base)),
+    )
     left_out: Counter[str] = Counter()
-    found: dict[str, None] = {}
+    candidates: dict[str, None] = {}
     halves: set[str] = set()
-    for piece in theirs.pieces:
-        surface = theirs.surface(piece)
+    for piece in donor_pieces.pieces:
+        surface = donor_pieces.surface(piece)
         if why := _unfit(surface, scripts, normal):
             left_out[why] += 1
             if why == HALF and in_bytes:
                 halves.add(write(surface))
-        elif write(surface) in known:
+        elif write(surface) in base_pieces:
             left_out["the base has"] += 1
         else:
-            found[write(surface)] = None
-    if not found:
+            candidates[write(surface)] = None
+    if not candidates:
         raise ValueError(
             f"{donor}: gives no piece written in {', '.join(scripts)} that the base lacks "
             f"({', '.join(f'{n:,} {why}' for why, n in left_out.items())})"
         )
-    ready = _joined(list(found), halves, base) if in_bytes else list(found)
-    if missing := len(found.keys() - set(ready)):
+    ready = _joined(list(candidates), halves, base) if in_bytes else list(candidates)
+    if missing := len(candidates.keys() - set(ready)):
         left_out["need steps the donor has not"] = missing
-    left_out[HALF] -= len(set(ready) - found.keys())
+    left_out[HALF] -= len(set(ready) - candidates.keys())
     ours = _normaliser(base.files)
-    return Donated(ready, {w: n for w, n in left_out.items() if n}, (theirs.normaliser, ours))
+    return Donated(ready, {w: n for w, n in left_out.items() if n}, (donor_pieces.normaliser, ours))
 
 
 def flaws(tokenizer: Tokenizer) -> list[Flaw]:
-    """What is wrong with the pieces of a tokenizer, base or donor; most have nothing.
+    """Finds flawed pieces of a tokenizer, base or donor; most tokenizers have none.
 
     Pieces with spaces or byte names in them are never what transformers and SentencePiece both
     emit, so they make two forms of one tokenizer disagree.
     """
-    own = _read(tokenizer.files, "tokenizer")
-    text = {piece: own.surface(piece).decode(errors="ignore") for piece in own.pieces}
-    count = Counter(map(own.surface, own.pieces))
-    whole = set(own.pieces)
-    found = {
-        "spell bytes by name": [p for p in own.pieces if BYTE_NAME.search(text[p])],
-        "stand for the same text as others": [p for p in own.pieces if count[own.surface(p)] > 1],
+    vocabulary = _read(tokenizer.files, "tokenizer")
+    text = {piece: vocabulary.surface(piece).decode(errors="ignore") for piece in vocabulary.pieces}
+    count = Counter(map(vocabulary.surface, vocabulary.pieces))
+    whole = set(vocabulary.pieces)
+    flawed = {
+        "spell bytes by name": [p for p in vocabulary.pieces if BYTE_NAME.search(text[p])],
+        "stand for the same text as others": [
+            p for p in vocabulary.pieces if count[vocabulary.surface(p)] > 1
+        ],
     }
-    if not own.in_bytes:
-        words = [piece for piece in own.pieces if piece.strip(SPACE)]
-        found |= {
+    if not vocabulary.in_bytes:
+        words = [piece for piece in vocabulary.pieces if piece.strip(SPACE)]
+        flawed |= {
             f"end in {SPACE}": [piece for piece in words if piece.endswith(SPACE)],
             f"have {SPACE} inside": [piece for piece in words if SPACE in piece.strip(SPACE)],
             "hold control characters": [p for p in words if len(p) > 1 and _control(p)],
             "have characters without a piece": [p for p in words if not set(p) <= whole],
         }
-    return [Flaw(name, tuple(these)) for name, these in found.items() if these]
+    return [Flaw(name, tuple(names)) for name, names in flawed.items() if names]
 
 
 # ---------------------------------------------------------------------------- reading
@@ -181,7 +191,7 @@ def _read(files: Mapping[str, bytes], where: str) -> _Vocabulary:
 
 
 def _names(tree: Mapping[str, Any]) -> list[str]:
-    """The pieces of a tokenizer.json, by id, without added tokens and named bytes."""
+    """Returns the pieces of a tokenizer.json, by id, without added tokens and named bytes."""
     vocab = tree["model"]["vocab"]
     added = {token["content"] for token in tree.get("added_tokens") or ()}
     unigram = tree["model"].get("type") == "Unigram"
@@ -190,7 +200,7 @@ def _names(tree: Mapping[str, Any]) -> list[str]:
 
 
 def _normaliser(files: Mapping[str, bytes]) -> str:
-    """What text goes through before it is cut, by name; '' for nothing."""
+    """Returns the names of what normalises text before it is cut; '' for nothing."""
     model = files.get(MODEL)
     if model is not None and not (JSON in files and is_tiktoken(model)):
         spec = sentencepieces.parse(model).normalizer_spec
@@ -199,17 +209,17 @@ def _normaliser(files: Mapping[str, bytes]) -> str:
 
 
 def _steps(normalizer: Any) -> list[str]:
-    """The names of what a tokenizer.json does to text, without how it writes spaces."""
+    """Returns the names of what a tokenizer.json does to text, without how it writes spaces."""
     if not normalizer:
         return []
     if normalizer["type"] == "Sequence":
-        return [name for one in normalizer["normalizers"] for name in _steps(one)]
+        return [name for child in normalizer["normalizers"] for name in _steps(child)]
     return [] if normalizer["type"] in ("Prepend", "Replace") else [normalizer["type"]]
 
 
 # ---------------------------------------------------------------------------- choosing
 def _unfit(surface: bytes, scripts: tuple[str, ...], normal: Callable[[str], str]) -> str:
-    """Why a piece cannot be taken; '' if it can."""
+    """Returns why a piece cannot be taken; '' if it can."""
     try:
         text = surface.decode()
     except UnicodeDecodeError:
@@ -228,15 +238,15 @@ def _unfit(surface: bytes, scripts: tuple[str, ...], normal: Callable[[str], str
 
 
 def _writer(base: Tokenizer) -> Callable[[bytes], str]:
-    """How the base writes text as a piece."""
+    """Returns a function that writes text as a piece of the base."""
     if base.family == "sentencepiece":
         return lambda surface: surface.decode(errors="replace").replace(" ", SPACE)
     return byte_level.written
 
 
-def _joined(found: Sequence[str], halves: set[str], base: Tokenizer) -> list[str]:
-    """The pieces that can be joined from what the base makes of them, each after its parts."""
-    given = {*found, *halves}
+def _joined(candidates: Sequence[str], halves: set[str], base: Tokenizer) -> list[str]:
+    """Returns the candidates that can be joined from pieces of the base, each after its parts."""
+    given = {*candidates, *halves}
     ready: dict[str, bool] = {}
 
     def place(parts: tuple[str, ...]) -> bool:
@@ -249,7 +259,7 @@ def _joined(found: Sequence[str], halves: set[str], base: Tokenizer) -> list[str
             ready[piece] = done
         return ready[piece]
 
-    for parts in family(base).segments(base, found):
+    for parts in family(base).segments(base, candidates):
         place(tuple(parts))
     return [piece for piece, done in ready.items() if done]
 

@@ -1,4 +1,4 @@
-"""Learns BPE vocabularies from raw text: a whole one, or apart for a language a base lacks.
+"""Learns BPE vocabularies from raw text: a whole one, or pieces of a language that a base lacks.
 
     base = train(lines, size=8000, coverage=0.9995)
     new = pieces(lines, 4000, scripts=("Hang",), coverage=0.9995, base=base)
@@ -31,7 +31,7 @@ COUNTS = 1 << 30  # it counts pairs in 32 bits; the counts of larger corpora are
 
 
 def train(texts: Iterable[str], size: int, coverage: float) -> Tokenizer:
-    """A whole tokenizer as Llama 2's is made: BPE, byte fallback, digits apart, nothing normalised.
+    """Trains a whole tokenizer as Llama 2's: BPE, byte fallback, digits apart, nothing normalised.
 
     Args:
       texts: one text a line.
@@ -55,7 +55,7 @@ def train(texts: Iterable[str], size: int, coverage: float) -> Tokenizer:
 def pieces(
     texts: Iterable[str], count: int, scripts: Sequence[str], coverage: float, base: Tokenizer
 ) -> list[str]:
-    """Pieces of a vocabulary learnt apart that `base` lacks, best first (arXiv 2406.14670).
+    """Learns a separate vocabulary and returns its pieces that `base` lacks (arXiv 2406.14670).
 
     What is not written in `scripts` is put aside before learning, so it takes no merges; every
     beginning of the list can be built from `base` and itself, so it may be cut anywhere. Some
@@ -78,7 +78,7 @@ def pieces(
 
 
 def fits(surface: bytes, scripts: tuple[str, ...]) -> bool:
-    """Whether a piece may be kept: short, in the scripts, or a part of one of their characters.
+    """Tells whether a piece may be kept: short, in the scripts, or part of one of their characters.
 
     Only words in the scripts are learnt from, so half a character is half of one of theirs.
     """
@@ -90,7 +90,7 @@ def fits(surface: bytes, scripts: tuple[str, ...]) -> bool:
 
 
 def merges(words: Mapping[str, int], count: int, min_count: int) -> list[tuple[str, str]]:
-    """The first `count` merges BPE learns of the words, in order, by the Rust trainer.
+    """Learns the first `count` BPE merges of the words, in order, with the Rust trainer.
 
     Args:
       words: how often each occurs, none with a white space in it; letters are its characters.
@@ -114,8 +114,8 @@ def _sentencepiece(
     coverage: float,
     base: Tokenizer,
 ) -> list[str]:
-    """What a SentencePiece vocabulary has and the base has not: characters first, then by rank."""
-    known = set(family(base).pieces(base))
+    """Learns SentencePiece pieces that the base lacks: characters first, then by rank."""
+    base_pieces = set(family(base).pieces(base))
     counts: Counter[str] = Counter()
     for word, n in words.items():
         if writing.own(scripts).search(word):
@@ -123,7 +123,7 @@ def _sentencepiece(
     if not counts:
         raise DataError(writing.nothing_in(scripts))
     alphabet = len({c for word in counts for c in word})
-    shared = sum(writing.written_in(piece, scripts) for piece in known)
+    shared = sum(writing.written_in(piece, scripts) for piece in base_pieces)
     model = _train(
         (f"{line}\t{n}" for word, n in counts.items() for line in _cut([word])),
         input_format="tsv",
@@ -136,7 +136,7 @@ def _sentencepiece(
         piece.piece
         for piece in parse(model).pieces
         if piece.type == piece.NORMAL
-        and piece.piece not in known
+        and piece.piece not in base_pieces
         and writing.written_in(piece.piece, scripts)
     ]
     return sorted(learnt, key=lambda piece: len(piece) > 1)  # stable: each half stays by rank
@@ -149,25 +149,27 @@ def _byte_level(
     coverage: float,
     base: Tokenizer,
 ) -> list[str]:
-    """What a byte-level vocabulary has and the base has not, by rank; bytes cover everything."""
+    """Learns byte-level pieces that the base lacks, by rank; bytes cover every character."""
     del coverage
-    kin = family(base)
+    tokenizer_family = family(base)
     counts: Counter[str] = Counter()
     for word, n in words.items():
-        text = kin.surface(word).decode()
+        text = tokenizer_family.surface(word).decode()
         for start, stop in writing.stretches(text, scripts):
             first, last = len(text[:start].encode()), len(text[:stop].encode())
             counts[word[first:last]] += n
     if not counts:
         raise DataError(writing.nothing_in(scripts))
-    known = set(kin.pieces(base))
-    wanted = count + sum(fits(kin.surface(piece), scripts) for piece in known)
+    base_pieces = set(tokenizer_family.pieces(base))
+    wanted = count + sum(fits(tokenizer_family.surface(piece), scripts) for piece in base_pieces)
     learnt = dict.fromkeys(left + right for left, right in merges(counts, wanted, min_count=2))
-    return [p for p in learnt if p not in known and fits(kin.surface(p), scripts)]
+    return [
+        p for p in learnt if p not in base_pieces and fits(tokenizer_family.surface(p), scripts)
+    ]
 
 
 def _repeated(words: Mapping[str, int], scale: int) -> Iterator[str]:
-    """Every word as often as it occurs, for a trainer that takes text and no counts."""
+    """Yields every word as often as it occurs, for a trainer that takes text and no counts."""
     for word, n in words.items():
         if len(word) < 2:
             continue
@@ -179,7 +181,7 @@ def _repeated(words: Mapping[str, int], scale: int) -> Iterator[str]:
 
 
 def _cut(texts: Iterable[str]) -> Iterator[str]:
-    """The same text in lines the trainer takes whole, cut at spaces where there are any."""
+    """Yields the same text in lines the trainer takes whole, cut at spaces where there are any."""
     for text in texts:
         while len(text) > LINE_CHARS:
             at = text.rfind(" ", LINE_CHARS // 2, LINE_CHARS)

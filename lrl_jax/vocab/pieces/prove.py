@@ -45,7 +45,7 @@ LONG = "a" * 1_000_000  # a word that costs a minute where merging is quadratic
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """How many texts (or pieces) break a promise, and the first few of them."""
+    """Holds how many texts (or pieces) break a promise, and the first few of them."""
 
     count: int = 0
     examples: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Proof:
-    """What was checked, and what did not hold.
+    """Holds what was checked, and what did not hold.
 
     Attributes:
       form_ids: texts to which two forms, such as tokenizer.model and .json, give different ids.
@@ -66,7 +66,7 @@ class Proof:
       base_moved: texts of the base language whose ids changed.
       base_pieces: base pieces whose id, kind or score changed.
       unreachable: new pieces whose own text is split into other pieces.
-      silent: new pieces never emitted on the new text; some of them others are merged from.
+      silent: new pieces never emitted on the new text; some are needed to merge others from.
       new_pieces: how many pieces were added.
       utilisation: share of them emitted on the new text.
       base_texts, new_texts: how many texts were read, the adversarial ones left out.
@@ -89,11 +89,11 @@ class Proof:
 
     @property
     def broken(self) -> dict[str, Finding]:
-        """The promises that did not hold; `silent` pieces are waste, not breakage."""
-        found = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        """Returns the promises that did not hold; `silent` pieces are waste, not breakage."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
             name: value
-            for name, value in found.items()
+            for name, value in values.items()
             if isinstance(value, Finding) and value.count and name != "silent"
         }
 
@@ -103,15 +103,15 @@ class Proof:
 
     @property
     def summary(self) -> str:
-        """One line a broken promise, with its first example; one line when all hold."""
+        """Returns a line for each broken promise, with an example; one line when all hold."""
         if self.ok:
             return (
                 f"proved on {self.base_texts} base and {self.new_texts} new texts: "
                 f"{self.new_pieces} new pieces, {self.tokens_before} -> {self.tokens_after} tokens"
             )
         return "\n".join(
-            f"{name}: {found.count}, such as {found.examples[0]!r}"
-            for name, found in self.broken.items()
+            f"{name}: {finding.count}, such as {finding.examples[0]!r}"
+            for name, finding in self.broken.items()
         )
 
     def write(self, path: epath.PathLike) -> None:
@@ -144,8 +144,8 @@ def prove(
       ValueError: a form is missing or cannot be loaded.
     """
     new = load(folder)
-    kin = family(new)
-    audit = _Audit(new, kin.forms(folder))
+    tokenizer_family = family(new)
+    audit = _Audit(new, tokenizer_family.forms(folder))
     audit.read((*ADVERSARIAL, LONG))
     moved, base_count = Finding(), 0
     for batch in _batches(base_texts):
@@ -160,14 +160,14 @@ def prove(
         emitted += np.bincount(list(itertools.chain(*ids)), minlength=new.size)
         before += sum(map(len, base.encode_batch(batch)))
         new_count += len(batch)
-    added = kin.pieces(new)[base.size :]
+    added = tokenizer_family.pieces(new)[base.size :]
     silent = [piece for piece, n in zip(added, emitted[base.size :], strict=True) if not n]
     return Proof(
         form_ids=audit.form_ids,
         form_texts=audit.form_texts,
         round_trip=audit.round_trip,
         base_moved=moved,
-        base_pieces=Finding().plus(kin.altered(start or base, new)),
+        base_pieces=Finding().plus(tokenizer_family.altered(start or base, new)),
         unreachable=Finding().plus(unreachable(new, base.size)),
         silent=Finding().plus(silent),
         new_pieces=len(added),
@@ -180,10 +180,10 @@ def prove(
 
 
 def unreachable(new: Tokenizer, first: int) -> list[str]:
-    """Pieces from id `first` on whose own text does not encode to themselves."""
-    kin = family(new)
-    added = kin.pieces(new)[first:]
-    ids = kin.spell(new, added)
+    """Returns pieces from id `first` on whose own text does not encode to themselves."""
+    tokenizer_family = family(new)
+    added = tokenizer_family.pieces(new)[first:]
+    ids = tokenizer_family.spell(new, added)
     return [piece for i, piece in enumerate(added, start=first) if ids[i - first] != [i]]
 
 
@@ -207,8 +207,8 @@ class _Audit:
         return ids
 
 
-def _where(texts: list[str], one: list, other: list) -> Iterator[str]:
-    return (t for t, a, b in zip(texts, one, other, strict=True) if a != b)
+def _where(texts: list[str], got: list, want: list) -> Iterator[str]:
+    return (t for t, a, b in zip(texts, got, want, strict=True) if a != b)
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

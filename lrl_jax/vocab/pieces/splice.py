@@ -3,8 +3,8 @@
     new = prune(base, pieces, lines, min_count=2)
     extended, plan = splice(base, new)
 
-New pieces rank below every base piece: a word is first what the base makes of it, then new pieces
-join what stands side by side, the best ranked first. Text of the base language keeps its ids.
+New pieces rank below every base piece: the base spells a word first, then new pieces join
+neighbours, the best ranked first. Text of the base language keeps its ids.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ NOTHING: frozenset[str] = frozenset()  # one for all words no new piece touches
 
 @dataclasses.dataclass(frozen=True)
 class Splice:
-    """How a new vocabulary relates to the old one it extends.
+    """Describes how a new vocabulary relates to the old one it extends.
 
     Attributes:
       kept: new id -> old id, for pieces both have.
@@ -73,7 +73,7 @@ def read(path: epath.PathLike) -> Splice:
 
 
 def identity(tokenizer: Tokenizer) -> Splice:
-    """The splice that adds nothing: a base tokenizer used as it is."""
+    """Returns the splice that adds nothing: a base tokenizer used as it is."""
     same = tokenizer.fingerprint
     return Splice({i: i for i in range(tokenizer.size)}, {}, same, same)
 
@@ -92,21 +92,23 @@ def splice(base: Tokenizer, pieces: Sequence[str]) -> tuple[Tokenizer, Splice]:
     Raises:
       ValueError: a base that cannot be extended, or a piece that no text can contain.
     """
-    kin = family(base)
+    tokenizer_family = family(base)
     fresh = unknown(base, pieces)
-    new = kin.extend(base, fresh)
+    new = tokenizer_family.extend(base, fresh)
     return new, Splice(
         kept={i: i for i in range(base.size)},
-        added={base.size + i: tuple(ids) for i, ids in enumerate(kin.spell(base, fresh))},
+        added={
+            base.size + i: tuple(ids) for i, ids in enumerate(tokenizer_family.spell(base, fresh))
+        },
         base_fingerprint=base.fingerprint,
         new_fingerprint=new.fingerprint,
     )
 
 
 def unknown(base: Tokenizer, pieces: Iterable[str]) -> list[str]:
-    """The pieces `base` does not have, each once."""
-    known = set(family(base).pieces(base))
-    return [piece for piece in dict.fromkeys(pieces) if piece not in known]
+    """Returns the pieces `base` does not have, each once."""
+    base_pieces = set(family(base).pieces(base))
+    return [piece for piece in dict.fromkeys(pieces) if piece not in base_pieces]
 
 
 def prune(
@@ -116,7 +118,7 @@ def prune(
     min_count: int,
     spare: Iterable[str] = (),
 ) -> list[str]:
-    """Leaves out, until nothing changes, pieces that would not earn their row.
+    """Returns leaves out, until nothing changes, pieces that would not earn their row.
 
     Dropped: pieces the base has; pieces whose own text does not come to be one piece; pieces
     emitted fewer than `min_count` times on `texts`, unless a kept piece is joined from them;
@@ -129,40 +131,40 @@ def prune(
     Returns:
       What is left, in the given order.
     """
-    kin = family(base)
-    known = set(kin.pieces(base))
+    tokenizer_family = family(base)
+    base_pieces = set(tokenizer_family.pieces(base))
     left = unknown(base, pieces)
     ranks = {piece: rank for rank, piece in enumerate(left)}
-    own = Joins(kin.segments(base, left), [1] * len(left), ranks)
-    mine, theirs = (
-        Joins(kin.segments(base, list(count)), list(count.values()), ranks)
-        for count in (kin.words(base, texts), kin.words(base, spare))
+    own = Joins(tokenizer_family.segments(base, left), [1] * len(left), ranks)
+    wanted, spared = (
+        Joins(tokenizer_family.segments(base, list(count)), list(count.values()), ranks)
+        for count in (tokenizer_family.words(base, texts), tokenizer_family.words(base, spare))
     )
     while True:
         here = [(i, piece) for i, piece in enumerate(left) if piece in ranks]
         gone = {
             piece
             for i, piece in here
-            if own.joined[i] != [piece] or theirs.count[piece] or not own.built(i, known)
+            if own.joined[i] != [piece] or spared.count[piece] or not own.built(i, base_pieces)
         }
         if not gone:  # rarity is judged once nothing else will move
-            needed = {part for i, piece in here for part in own.met[i] - {piece}}
-            gone = {p for _, p in here if mine.count[p] < min_count and p not in needed}
+            needed = {met for i, piece in here for met in own.met[i] - {piece}}
+            gone = {p for _, p in here if wanted.count[p] < min_count and p not in needed}
         if not gone:
             return [piece for _, piece in here]
         for piece in gone:
             del ranks[piece]
-        for joins in (own, mine, theirs):
+        for joins in (own, wanted, spared):
             joins.drop(gone)
 
 
 class Joins:
-    """Words as an extended tokenizer joins them, kept up to date while pieces are taken away.
+    """Keeps words joined as an extended tokenizer joins them, while pieces are taken away.
 
     Attributes:
       base: what the base makes of each word.
       joined: what the extended tokenizer makes of it.
-      met: the new pieces that came to be on the way, the joined ones among them.
+      met: the new pieces that were formed on the way, those in `joined` among them.
       count: new piece -> how often it is in `joined`, each word as often as it occurs.
     """
 
@@ -175,12 +177,14 @@ class Joins:
         for i in range(len(base)):
             self._join(i)
 
-    def built(self, i: int, known: set[str]) -> bool:
-        """Whether all of word `i` has ids; a character without one would be bytes first."""
-        return all(part in known or part in self._ranks for part in self.base[i])
+    def built(self, i: int, base_pieces: set[str]) -> bool:
+        """Tells whether all of word `i` has ids; a character without an id would be spelled in
+        bytes.
+        """
+        return all(piece in base_pieces or piece in self._ranks for piece in self.base[i])
 
     def drop(self, gone: Iterable[str]) -> None:
-        """Joins the words anew that met these pieces; the ranks must have lost them already."""
+        """Joins words that met the dropped pieces again; the ranks must have lost them before."""
         words = set().union(*(self._words.pop(piece, ()) for piece in gone))
         for i in words:
             for piece in self.joined[i]:
@@ -196,20 +200,20 @@ class Joins:
 
 
 def join(parts: Sequence[str], ranks: Mapping[str, int]) -> tuple[list[str], frozenset[str]]:
-    """What new pieces make of a word the base has cut into `parts`; and those met on the way.
+    """Joins with new pieces a word the base has cut into `parts`; returns all pieces formed, too.
 
     >>> got, met = join(["a", "b", "c", "d"], {"ab": 0, "cd": 1, "abcd": 2, "bc": 3})
     >>> got, sorted(met)
     (['abcd'], ['ab', 'abcd', 'cd'])
     """
     parts = list(parts)
-    met = {part for part in parts if part in ranks}
+    met = {piece for piece in parts if piece in ranks}
     while len(parts) > 1:
         pairs = [ranks.get(a + b) for a, b in itertools.pairwise(parts)]
-        found = [rank for rank in pairs if rank is not None]
-        if not found:
+        ranked = [rank for rank in pairs if rank is not None]
+        if not ranked:
             break
-        at = pairs.index(min(found))
+        at = pairs.index(min(ranked))
         parts[at : at + 2] = [parts[at] + parts[at + 1]]
         met.add(parts[at])
     return parts, frozenset(met) or NOTHING

@@ -1,4 +1,4 @@
-"""A tokenizer folder as transformers reads it: what users of an export will run.
+"""Loads a tokenizer folder as transformers does: what users of an export will run.
 
 `AutoTokenizer` decides what is in the tokenizer; texts then go straight to that, for transformers
 adds masks and copies that make a corpus take ten times as long.
@@ -11,7 +11,7 @@ from etils import epath
 
 
 class AutoCodec:
-    """Text to ids by `AutoTokenizer`, control tokens in text read as text; nothing is downloaded.
+    """Encodes text by `AutoTokenizer`, control tokens in text read as text; nothing is downloaded.
 
     Raises:
       ValueError: the folder has no tokenizer.json, or one that does not load.

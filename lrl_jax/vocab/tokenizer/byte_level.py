@@ -1,4 +1,4 @@
-"""The byte-level BPE family: tokenizer.json as Llama 3, Qwen, Mistral's Tekken and GPT-2 have it.
+"""Reads, extends and writes byte-level BPE: tokenizer.json of Llama 3, Qwen, Tekken and GPT-2.
 
 Text is cut into words by a pattern, and a word is bytes, each written as one character (a space is
 `Ġ`). The first join of the merge list applies first, so joins appended to the list act only where
@@ -26,7 +26,7 @@ BPE = ("dropout", "unk_token", "fuse_unk", "byte_fallback", "ignore_merges")
 
 
 class ByteLevelCodec:
-    """Text to ids by the `tokenizers` library; special tokens in text are read as text.
+    """Encodes text by the `tokenizers` library; special tokens in text are read as text.
 
     Args:
       form: the content of a tokenizer.json that has been inspected.
@@ -51,7 +51,7 @@ class ByteLevelCodec:
 
 # ---------------------------------------------------------------------------- reading
 def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
-    """A tokenizer of `tokenizer.json`; tokenizer_config.json names its bos, eos and pad.
+    """Makes a tokenizer of `tokenizer.json`; tokenizer_config.json names its bos, eos and pad.
 
     A tokenizer without a bos (Qwen) gets its eos, which ends one document and so opens the next.
 
@@ -97,8 +97,8 @@ def _ids(tree: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _config(files: Mapping[str, bytes], where: str) -> dict[str, Any] | None:
-    """tokenizer_config.json over special_tokens_map.json; None without either."""
-    found: dict[str, Any] = {}
+    """Returns tokenizer_config.json merged over special_tokens_map.json; None without either."""
+    merged: dict[str, Any] = {}
     there = [name for name in reversed(EXTRAS) if name in files and name.endswith(".json")]
     for name in there:
         try:
@@ -107,18 +107,20 @@ def _config(files: Mapping[str, bytes], where: str) -> dict[str, Any] | None:
             raise ValueError(f"{where}: {name} is not JSON ({e!r}); fetch it again") from None
         if not isinstance(config, dict):
             raise ValueError(f"{where}: {name} holds no JSON object; fetch it again")
-        found |= {key: value for key, value in config.items() if value is not None}
-    return found if there else None
+        merged |= {key: value for key, value in config.items() if value is not None}
+    return merged if there else None
 
 
 @functools.lru_cache(maxsize=4)
 def _tree(data: bytes) -> dict[str, Any]:
-    """The content of a file that was inspected when its tokenizer was made; not to be changed."""
+    """Returns the content of a file that was inspected when its tokenizer was made; not to be
+    changed.
+    """
     return json.loads(data)
 
 
 def tree_of(tokenizer: Tokenizer) -> Mapping[str, Any]:
-    """The tokenizer's tokenizer.json, read."""
+    """Returns the parsed content of the tokenizer's tokenizer.json."""
     return _tree(tokenizer.files[JSON])
 
 
@@ -129,7 +131,9 @@ def _fast(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
 
 # ---------------------------------------------------------------------------- words and pieces
 def words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-    """What the tokenizer's own normaliser and pre-tokenizer make of text, in the byte alphabet."""
+    """Counts words as the tokenizer's own normaliser and pre-tokenizer make them, in the byte
+    alphabet.
+    """
     cut, normalise = _fast(tokenizer).pre_tokenizer, normal(tokenizer)
     count: Counter[str] = Counter()
     for text in texts:
@@ -138,49 +142,52 @@ def words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
 
 
 def spell(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
-    """Ids of words and pieces in the byte alphabet; these need not be whole characters."""
+    """Returns ids of words and pieces in the byte alphabet; these need not be whole characters."""
     bare = tokenizers.Tokenizer(_fast(tokenizer).model)
     return [row.ids for row in bare.encode_batch_fast(list(words), add_special_tokens=False)]
 
 
 def segments(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[str]]:
-    """The same as pieces; every byte has one."""
+    """Returns the pieces that spell each word; every byte has a piece."""
     names = pieces(tokenizer)
     return [[names[i] for i in ids] for ids in spell(tokenizer, words)]
 
 
 def pieces(tokenizer: Tokenizer) -> list[str]:
-    """Every piece, by id; '' where an id has none."""
-    found = [""] * tokenizer.size
+    """Returns every piece, by id; '' where an id has none."""
+    names = [""] * tokenizer.size
     for piece, i in _ids(tree_of(tokenizer)).items():
-        found[i] = piece
-    return found
+        names[i] = piece
+    return names
 
 
 def surface(piece: str) -> bytes:
-    """The bytes a piece stands for; an added token that is not in the byte alphabet is text.
+    """Returns the bytes a piece stands for; an added token that is not in the byte alphabet is
+    text.
 
     >>> surface("Ġthe"), surface("<▁end>").decode()
     (b' the', '<▁end>')
     """
-    known = _bytes()
-    if all(c in known for c in piece):
-        return bytes(known[c] for c in piece)
+    byte_of = _bytes()
+    if all(c in byte_of for c in piece):
+        return bytes(byte_of[c] for c in piece)
     return piece.encode()
 
 
 def written(surface: bytes) -> str:
-    """Bytes as pieces and words write them.
+    """Writes bytes in the alphabet of pieces and words.
 
     >>> written(" né".encode())
     'ĠnÃ©'
     """
-    known = alphabet()
-    return "".join(known[byte] for byte in surface)
+    character_of = alphabet()
+    return "".join(character_of[byte] for byte in surface)
 
 
 def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
-    """What should come back of a text: itself, or what the normaliser makes of it (Qwen: NFC)."""
+    """Returns a function from a text to what decoding should give: the text, or (Qwen) its NFC
+    form.
+    """
     normaliser = _fast(tokenizer).normalizer
     return normaliser.normalize_str if normaliser is not None else lambda text: text
 
@@ -204,24 +211,24 @@ def extend(tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
     model, first = tree["model"], tokenizer.size
     old = _ids(tree)
     fresh = [piece for piece in dict.fromkeys(pieces) if piece not in old]
-    known = ranks.mergeable(tree) | {piece: first + n for n, piece in enumerate(fresh)}
+    id_of = ranks.mergeable(tree) | {piece: first + n for n, piece in enumerate(fresh)}
     joins: list[tuple[str, str]] = []
     for piece in fresh:
         _check(piece)
-        found = ranks.splits(piece, known)
-        if not found and not model.get("ignore_merges"):
+        splits = ranks.splits(piece, id_of)
+        if not splits and not model.get("ignore_merges"):
             raise ValueError(
                 f"{piece!r} ({surface(piece).decode(errors='replace')!r}) cannot be joined from "
                 "two pieces of the vocabulary; add the parts it is made of before it"
             )
-        joins += found
+        joins += splits
     _stay_text(tokenizer)
     spaced = any(isinstance(merge, str) for merge in model["merges"][:1])
     new = {
         **tree,
         "model": {
             **model,
-            "vocab": old | {piece: known[piece] for piece in fresh},
+            "vocab": old | {piece: id_of[piece] for piece in fresh},
             "merges": model["merges"] + [" ".join(j) if spaced else list(j) for j in joins],
         },
     }
@@ -252,17 +259,21 @@ def _stay_text(tokenizer: Tokenizer) -> None:
 
 
 def altered(base: Tokenizer, new: Tokenizer) -> list[str]:
-    """Base pieces and joins that are something else in `new`, and settings, in brackets."""
+    """Returns base pieces and joins that are something else in `new`, and settings, in brackets."""
     old, now = pieces(base), pieces(new)
     changed = [p for i, p in enumerate(old) if p and now[i : i + 1] != [p]]
-    one, other = tree_of(base), tree_of(new)
-    kinds = added_tokens(other)
-    changed += [token["content"] for token in added_tokens(one) if token not in kinds]
-    joins = zip(pairs(one["model"]), pairs(other["model"]), strict=False)
+    base_tree, new_tree = tree_of(base), tree_of(new)
+    kinds = added_tokens(new_tree)
+    changed += [token["content"] for token in added_tokens(base_tree) if token not in kinds]
+    joins = zip(pairs(base_tree["model"]), pairs(new_tree["model"]), strict=False)
     changed += ["".join(want) for want, got in joins if want != got]
-    changed += ["".join(lost) for lost in pairs(one["model"])[len(other["model"]["merges"]) :]]
-    changed += [f"({key})" for key in SETTINGS if one.get(key) != other.get(key)]
-    changed += [f"({key})" for key in BPE if one["model"].get(key) != other["model"].get(key)]
+    changed += [
+        "".join(lost) for lost in pairs(base_tree["model"])[len(new_tree["model"]["merges"]) :]
+    ]
+    changed += [f"({key})" for key in SETTINGS if base_tree.get(key) != new_tree.get(key)]
+    changed += [
+        f"({key})" for key in BPE if base_tree["model"].get(key) != new_tree["model"].get(key)
+    ]
     ends = ("bos_id", "eos_id", "pad_id")
     return changed + [f"({key})" for key in ends if getattr(base, key) != getattr(new, key)]
 
@@ -289,11 +300,13 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
 
 
 def forms(folder: epath.PathLike) -> dict[str, Codec]:
-    """tokenizer.json as transformers reads it, and tokenizer.tiktoken if there is one."""
-    found: dict[str, Codec] = {JSON: AutoCodec(folder)}
+    """Returns codecs of tokenizer.json as transformers reads it, and of tokenizer.tiktoken if
+    present.
+    """
+    codecs: dict[str, Codec] = {JSON: AutoCodec(folder)}
     if (epath.Path(folder) / ranks.RANKS).exists():
-        found[ranks.RANKS] = ranks.read(folder)
-    return found
+        codecs[ranks.RANKS] = ranks.read(folder)
+    return codecs
 
 
 def _written_config(tokenizer: Tokenizer) -> dict[str, Any]:

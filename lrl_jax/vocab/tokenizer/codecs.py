@@ -1,8 +1,8 @@
-"""Two ways from text to ids by a SentencePiece model: the library's, and word by word.
+"""Encodes text by a SentencePiece model in two ways: the library's, and word by word.
 
 Text repeats its words. Where no piece has a space inside, nothing is ever joined over the space
 before a word, so the ids of a text are those of its words one after another, and a word that came
-before need not be worked out again. `apart` says whether that holds of a model.
+before need not be encoded again. `apart` tells whether that is true of a model.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ CORES = 4  # from so many on, the library's threads are faster than one that rem
 
 
 class SentencePieceCodec:
-    """Text to ids by the library itself, on `threads` threads; -1: one for every core."""
+    """Encodes text by the library itself, on `threads` threads; -1: one for every core."""
 
     threads = -1
 
@@ -36,7 +36,7 @@ class SentencePieceCodec:
 
 
 class WordCodec:
-    """The same ids word by word, in a process that has one core or few; on many, the library's way.
+    """Encodes word by word where a process has few cores; on many cores, by the library.
 
     Args:
       model: a `.model` file of which `apart` holds.
@@ -53,9 +53,9 @@ class WordCodec:
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         if self._library.threads != 1 and len(texts) > 1 and (os.cpu_count() or 1) >= CORES:
             return self._library.encode_batch(texts)
-        found = [self._encode(text) for text in texts]
+        ids = [self._encode(text) for text in texts]
         self._known.forget()
-        return found
+        return ids
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return self._library.decode_batch(rows)
@@ -71,7 +71,7 @@ class WordCodec:
 
 
 class _Words(dict[str, list[int]]):
-    """The ids of words, with the space before them; '' is the space at the end of a text.
+    """Caches the ids of words with the space before them; '' is the space at the end of a text.
 
     Words that came lately are kept: those of this age, and of the age before until they come again.
     """
@@ -82,10 +82,10 @@ class _Words(dict[str, list[int]]):
         self._before: dict[str, list[int]] = {"": [processor.piece_to_id(SPACE)]}
 
     def __missing__(self, word: str) -> list[int]:
-        found = self._before.get(word) or self._encode(word)
+        ids = self._before.get(word) or self._encode(word)
         if len(word) <= LONGEST:
-            self[word] = found
-        return found
+            self[word] = ids
+        return ids
 
     def forget(self) -> None:
         """Begins a new age when this one has more than KEPT words."""
@@ -95,7 +95,7 @@ class _Words(dict[str, list[int]]):
 
 
 def apart(proto: Any) -> bool:
-    """Whether words of a model's text are spelled each by itself.
+    """Tells whether a model spells each word of a text by itself.
 
     So it is in BPE with byte fallback where a text begins with a dummy space, spaces are kept as
     they are, and a piece has a space only where it begins or throughout.

@@ -1,4 +1,4 @@
-"""Looks a tokenizer.json over before a library reads it: it may come from anyone.
+"""Checks a tokenizer.json before a library reads it: it may come from anyone.
 
     tree = inspect(data, "their/tokenizer.json")
 
@@ -46,14 +46,16 @@ for text in given["texts"]:
 
 @functools.cache
 def alphabet() -> dict[int, str]:
-    """Byte -> the character that stands for it, as GPT-2 made it: a printable byte is itself."""
+    """Returns byte -> the character that stands for it, as GPT-2 made it: a printable byte is
+    itself.
+    """
     printed = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     other = [byte for byte in range(256) if byte not in printed]
     return {byte: chr(byte) for byte in printed} | {b: chr(256 + n) for n, b in enumerate(other)}
 
 
 def inspect(data: bytes, where: str) -> dict[str, Any]:
-    """The content of a byte-level BPE tokenizer.json, found fit to use.
+    """Reads a byte-level BPE tokenizer.json and checks that it is fit to use.
 
     Raises:
       ValueError: anything else; the message names `where`, what was got and what to do.
@@ -73,12 +75,12 @@ def inspect(data: bytes, where: str) -> dict[str, Any]:
 
 
 def added_tokens(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tokens of an inspected file that stand whole in text or control the model."""
+    """Returns the tokens of an inspected file that stand whole in text or control the model."""
     return tree.get("added_tokens") or []
 
 
 def pairs(model: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The merges of an inspected model, which are written `"a b"` or `["a", "b"]`."""
+    """Returns the merges of an inspected model, which are written `"a b"` or `["a", "b"]`."""
     both = (m.split(" ") if isinstance(m, str) else m for m in model["merges"])
     return [(left, right) for left, right in both]
 
@@ -99,12 +101,12 @@ def _parsed(data: bytes) -> dict[str, Any]:
 
 
 def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(items)
-    if len(found) < len(items):
+    tree = dict(items)
+    if len(tree) < len(items):
         seen: set[str] = set()
         twice = next(key for key, _ in items if key in seen or seen.add(key))
         raise ValueError(f"{twice!r} stands in it twice")
-    return found
+    return tree
 
 
 def _model(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,20 +131,20 @@ def _model(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _added(tree: Mapping[str, Any]) -> dict[str, int]:
-    """The added tokens and their ids."""
+    """Returns the added tokens and their ids."""
     tokens = added_tokens(tree)
     if not isinstance(tokens, list):
         raise ValueError(f"its added_tokens are no list; {AGAIN}")
-    found: dict[str, int] = {}
+    ids: dict[str, int] = {}
     for token in tokens:
         if not (isinstance(token, dict) and isinstance(token.get("content"), str)):
             raise ValueError(f"has {token!r:.80} as an added token; want content and id")
         if not isinstance(token.get("special"), bool):
             raise ValueError(f"does not say whether {token['content']!r} is special; {AGAIN}")
-        if not token["content"] or token["content"] in found:
+        if not token["content"] or token["content"] in ids:
             raise ValueError(f"has the added token {token['content']!r} twice or empty; {AGAIN}")
-        found[token["content"]] = token.get("id", -1)
-    return found
+        ids[token["content"]] = token.get("id", -1)
+    return ids
 
 
 def _ids(vocab: Mapping[str, Any], added: Mapping[str, Any]) -> None:
@@ -164,8 +166,8 @@ def _merges(model: Mapping[str, Any]) -> None:
     vocab = model["vocab"]
     for merge in model["merges"]:
         parts = merge.split(" ") if isinstance(merge, str) else merge
-        ok = isinstance(parts, list) and [type(part) for part in parts] == [str, str]
-        if not ok or any(part not in vocab for part in (*parts, "".join(parts))):
+        ok = isinstance(parts, list) and [type(piece) for piece in parts] == [str, str]
+        if not ok or any(piece not in vocab for piece in (*parts, "".join(parts))):
             raise ValueError(
                 f"has the merge {merge!r:.80}; want two pieces of the vocab whose join is one too"
             )
@@ -191,7 +193,7 @@ def _in_bytes(tree: Mapping[str, Any]) -> None:
 
 
 def _leaves(node: Any) -> list[dict[str, Any]]:
-    """The parts of a pre-tokenizer, normaliser or decoder, those of sequences in its place."""
+    """Returns the parts of a pre-tokenizer, normaliser or decoder, sequences flattened."""
     if node is None:
         return []
     if not isinstance(node, dict) or not isinstance(node.get("type"), str):
@@ -253,7 +255,7 @@ def _patterns(node: Any) -> Iterator[str]:
 
 
 def _slow(patterns: list[str]) -> Iterator[str]:
-    """Long runs of what patterns may repeat, with and without an end that makes them try again."""
+    """Yields long runs of what patterns may repeat, some with an end that makes them backtrack."""
     letters = dict.fromkeys("aA1 \n'-._\u00e9\u0301\uac00\u0915" + "".join(patterns))
     words = dict.fromkeys(word for p in patterns for word in re.findall(r"[^\W_]{2,}", p))
     runs = [run for c in [*letters][:TRIED] for run in (c, c + "a", c + " ", c + "1")]
@@ -267,7 +269,7 @@ def _slow(patterns: list[str]) -> Iterator[str]:
 def named(
     tree: Mapping[str, Any], config: Mapping[str, Any] | None, where: str
 ) -> tuple[str, str, str]:
-    """The names of bos, eos and pad; eos stands for those a tokenizer does not have.
+    """Returns the names of bos, eos and pad; eos replaces those that a tokenizer lacks.
 
     Args:
       config: tokenizer_config.json; without one, names that are well known are looked for.
@@ -301,8 +303,8 @@ def named(
 
 
 def _content(value: Any) -> str | None:
-    found = value.get("content") if isinstance(value, dict) else value
-    return found if isinstance(found, str) and found else None
+    content = value.get("content") if isinstance(value, dict) else value
+    return content if isinstance(content, str) and content else None
 
 
 def _agree(tokens: list[dict[str, Any]], listed: Any, where: str) -> None:

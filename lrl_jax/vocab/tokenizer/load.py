@@ -16,14 +16,14 @@ from lrl_jax.vocab.tokenizer.types import (
     JSON,
     MAX_BYTES,
     MODEL,
-    Family,
     Tokenizer,
+    TokenizerFamily,
     is_tiktoken,
 )
 
 
-def family(tokenizer: Tokenizer) -> Family:
-    """The module that knows tokenizers of this kind."""
+def family(tokenizer: Tokenizer) -> TokenizerFamily:
+    """Returns the module that handles tokenizers of this kind."""
     return _module(tokenizer.family)
 
 
@@ -37,12 +37,12 @@ def load(path: epath.PathLike) -> Tokenizer:
 
 
 def present(folder: epath.Path) -> bool:
-    """Whether a folder holds a tokenizer."""
+    """Tells whether a folder holds a tokenizer."""
     return any(_there(folder / name) for name in (MODEL, JSON))
 
 
 def read(path: epath.PathLike) -> dict[str, bytes]:
-    """The files of the tokenizer that `path` (a file, or a folder with others) names."""
+    """Reads the files of the tokenizer that `path` (a file, or a folder with others) names."""
     path = epath.Path(path)
     if not path.is_dir():
         if not path.exists():
@@ -59,7 +59,7 @@ def read(path: epath.PathLike) -> dict[str, bytes]:
 
 
 def from_files(files: Mapping[str, bytes], where: str = "tokenizer") -> Tokenizer:
-    """A tokenizer of its files by name; `where` names them in errors.
+    """Makes a tokenizer of its files by name; `where` names them in errors.
 
     A `tokenizer.model` in tiktoken's form, as Llama 3 has, is passed over for tokenizer.json.
     """
@@ -70,17 +70,19 @@ def from_files(files: Mapping[str, bytes], where: str = "tokenizer") -> Tokenize
 
 
 def from_bytes(model: bytes, where: str = "tokenizer model") -> Tokenizer:
-    """A tokenizer of the bytes of a SentencePiece `.model` file."""
+    """Makes a tokenizer of the bytes of a SentencePiece `.model` file."""
     return from_files({MODEL: model}, where)
 
 
 def share_cores(threads: int) -> None:
-    """Lets a call take so many threads, in a process that is one of many; before the first call."""
+    """Limits how many threads a call uses, for one process among many; call it before the first
+    call.
+    """
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizers library
     SentencePieceCodec.threads = threads
 
 
-def _module(name: str) -> Family:
+def _module(name: str) -> TokenizerFamily:
     return sentencepieces if name == "sentencepiece" else byte_level
 
 

@@ -1,4 +1,4 @@
-"""Texts of many megabytes as ids, in bounded memory, with the ids of the whole.
+"""Encodes texts of many megabytes in bounded memory, with the same ids as the whole text.
 
 A tokenizer takes some hundred bytes for every character it is given at once. So a long text is
 given to it in stretches, cut between two characters over which nothing reaches: no piece of a
@@ -30,22 +30,22 @@ Ends = Callable[[str, str], bool]  # whether a text can be cut between two chara
 
 
 def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """The ids of `text`, those of `tokenizer.encode`, as int32."""
+    """Returns the ids of `text`, those of `tokenizer.encode`, as int32."""
     if tokenizer.family == "sentencepiece":
         text = _normal(tokenizer, text)
         codec, ends = _bare(tokenizer.files[MODEL])
     else:
         codec, ends = tokenizer.codec, _word_ends(tokenizer.files[JSON])
-    found, cut = [], stretches(text, ends, STRETCH)
+    blocks, cut = [], stretches(text, ends, STRETCH)
     while some := list(itertools.islice(cut, AT_ONCE)):
         rows = codec.encode_batch(some)
         every = itertools.chain.from_iterable(rows)
-        found.append(np.fromiter(every, np.int32, sum(map(len, rows))))
-    return np.concatenate([np.zeros(0, np.int32), *found])
+        blocks.append(np.fromiter(every, np.int32, sum(map(len, rows))))
+    return np.concatenate([np.zeros(0, np.int32), *blocks])
 
 
 def stretches(text: str, ends: Ends, size: int) -> Iterator[str]:
-    """The text in stretches of `size` characters and a few more.
+    """Cuts the text into stretches of `size` characters and a few more.
 
     >>> [*stretches("ab ab ab", lambda left, right: right == " ", size=1)]
     ['ab', ' ab', ' ab']
@@ -61,23 +61,23 @@ def stretches(text: str, ends: Ends, size: int) -> Iterator[str]:
 
 # ---------------------------------------------------------------------------- SentencePiece
 def _normal(tokenizer: Tokenizer, text: str) -> str:
-    """The text as its pieces spell it: spaces as their mark, the dummy prefix in front."""
+    """Returns the text as pieces spell it: spaces as marks, the dummy prefix in front."""
     proto = proto_of(tokenizer)
     spec = proto.normalizer_spec
     own = any(piece.type == Piece.Type.USER_DEFINED for piece in proto.pieces)
     if spec.precompiled_charsmap or spec.remove_extra_whitespaces or own:
-        known = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.files[MODEL])
-        return known.normalize(text)
+        processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.files[MODEL])
+        return processor.normalize(text)
     prefix = " " if text and spec.add_dummy_prefix else ""
     return (prefix + text).replace(" ", SPACE) if spec.escape_whitespaces else prefix + text
 
 
 @functools.lru_cache(maxsize=2)
 def _bare(model: bytes) -> tuple[Codec, Ends]:
-    """The tokenizer without its normaliser, and where text it has gone through can be cut."""
+    """Returns a codec without the normaliser, and where text already normalised may be cut."""
     proto = parse(model)
     side_by_side = {pair for p in proto.pieces for pair in itertools.pairwise(p.piece)}
-    known = {piece.piece for piece in proto.pieces}
+    base_pieces = {piece.piece for piece in proto.pieces}
     spec = proto.trainer_spec
     bpe, fallback = spec.model_type == spec.BPE, spec.byte_fallback
     proto.normalizer_spec.Clear()
@@ -86,7 +86,9 @@ def _bare(model: bytes) -> tuple[Codec, Ends]:
     proto.normalizer_spec.escape_whitespaces = False
 
     def ends(left: str, right: str) -> bool:
-        alone = fallback or (left in known and right in known)  # unknown neighbours are one piece
+        alone = fallback or (
+            left in base_pieces and right in base_pieces
+        )  # unknown neighbours are one piece
         return bpe and alone and (left, right) not in side_by_side
 
     return SentencePieceCodec(proto.SerializeToString()), ends
@@ -95,11 +97,11 @@ def _bare(model: bytes) -> tuple[Codec, Ends]:
 # ---------------------------------------------------------------------------- byte-level BPE
 @functools.lru_cache(maxsize=2)
 def _word_ends(form: bytes) -> Ends:
-    """After a letter, before a space or a stop: every well-known pattern ends a word there."""
+    """Returns cuts after a letter, before space or stop: well-known patterns end words there."""
     tree = json.loads(form)
     written = re.findall(r'"Regex": ("(?:[^"\\]|\\.)*")', json.dumps(tree.get("pre_tokenizer")))
     added = "".join(f"{token['content']}\0" for token in added_tokens(tree))
     reach_over = re.search(rf"[^\W\d_][{re.escape(ENDS)}]", added)
-    if {json.loads(one) for one in written} - patterns.well_known() or reach_over:
+    if {json.loads(literal) for literal in written} - patterns.well_known() or reach_over:
         return lambda left, right: False
     return lambda left, right: left.isalpha() and right in ENDS

@@ -32,7 +32,7 @@ PART = re.compile(r"\\[pP]\{[^}]*\}|\\.|\[\^?\]?|\]|.", re.DOTALL)
 
 
 def keeping_marks(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """`mark_aware` for the content of a tokenizer.json; only its pre-tokenizer changes.
+    """Makes the content of a tokenizer.json mark-aware; only its pre-tokenizer changes.
 
     GPT-2's pattern, which ByteLevel has built in, is written out so that it can change.
     """
@@ -42,7 +42,8 @@ def keeping_marks(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def aware(pattern: str) -> str:
-    r"""A pattern whose letters take the marks that follow them; once done it stays the same.
+    r"""Returns a pattern whose letters take the marks that follow them; once done it stays the
+    same.
 
     >>> print(aware(r" ?\p{L}+|[^\s\p{L}]+"))
      ?[\p{L}\p{M}]+|[^\s\p{L}\p{M}]+
@@ -50,30 +51,30 @@ def aware(pattern: str) -> str:
     if r"\p{M" in pattern:
         return pattern
     out, depth = [], 0
-    for part in PART.findall(pattern):
-        if part == r"\p{L}":
-            part = r"\p{L}\p{M}" if depth else r"[\p{L}\p{M}]"
-        elif part == r"\P{L}":
-            part = r"[^\p{L}\p{M}]"  # a class within a class, where it stands in one
-        elif part[0] == "[":
+    for token in PART.findall(pattern):
+        if token == r"\p{L}":
+            token = r"\p{L}\p{M}" if depth else r"[\p{L}\p{M}]"
+        elif token == r"\P{L}":
+            token = r"[^\p{L}\p{M}]"  # a class within a class, where it stands in one
+        elif token[0] == "[":
             depth += 1
-        elif part == "]" and depth:
+        elif token == "]" and depth:
             depth -= 1
-        out.append(part)
+        out.append(token)
     return "".join(out)
 
 
 @functools.cache
 def well_known() -> frozenset[str]:
-    """Patterns that finish on any text: those of `PATTERNS`, mark-aware or not."""
+    """Returns patterns that finish on any text: those of `PATTERNS`, mark-aware or not."""
     return frozenset(p for pattern in PATTERNS.values() for p in (pattern, aware(pattern)))
 
 
 def _rewritten(node: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A pre-tokenizer's parts in order; a whole one comes back as a list of one."""
+    """Returns a pre-tokenizer's parts in order; a whole one comes back as a list of one."""
     kind = node.get("type")
     if kind == "Sequence":
-        parts = [part for child in node["pretokenizers"] for part in _rewritten(child)]
+        parts = [cut for child in node["pretokenizers"] for cut in _rewritten(child)]
         return [{**node, "pretokenizers": parts}]
     if kind == "ByteLevel" and node.get("use_regex", True):
         return [_split(aware(PATTERNS["gpt2"])), {**node, "use_regex": False}]

@@ -13,7 +13,7 @@ from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer
 
 
 def mark_aware(tokenizer: Tokenizer) -> Tokenizer:
-    r"""The tokenizer with a pre-tokenizer that leaves combining marks with their letters.
+    r"""Returns the tokenizer with a pre-tokenizer that leaves combining marks with their letters.
 
     Ids, merges and everything else stay; so do the ids of any text without marks.
 
@@ -38,7 +38,7 @@ def mark_aware(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def floor(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
-    """Pre-tokens for each word between spaces: no number of merges gives fewer tokens a word.
+    """Counts pre-tokens for each word between spaces: no merges give fewer tokens a word.
 
     Raises:
       ValueError: text without words.

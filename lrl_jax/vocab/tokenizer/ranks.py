@@ -1,4 +1,4 @@
-"""The tiktoken form of a byte-level tokenizer: a line a piece, its bytes in base64 and its rank.
+"""Reads and writes the tiktoken form: on each line, a piece's bytes in base64 and its rank.
 
 tiktoken joins two parts when their bytes together are a piece, the lowest rank first, where
 tokenizer.json lists the joins. Both come to the same only for some tokenizers; `lines` knows which.
@@ -22,7 +22,7 @@ NORMALISERS = {None: None, "NFC": tokenizers.normalizers.NFC}
 
 
 class TiktokenCodec:
-    """Text to ids by tiktoken; control tokens in text are read as text.
+    """Encodes text by tiktoken; control tokens in text are read as text.
 
     Args:
       ranks: the content of tokenizer.tiktoken.
@@ -33,14 +33,14 @@ class TiktokenCodec:
     def __init__(self, ranks: bytes, tree: Mapping[str, Any]):
         import tiktoken
 
-        found = dict(_read(ranks))
+        rank_of = dict(_read(ranks))
         self._whole = {t["content"]: t["id"] for t in added_tokens(tree) if not t["special"]}
-        self._text = {*found.values(), *self._whole.values()}
+        self._text = {*rank_of.values(), *self._whole.values()}
         self._normaliser = NORMALISERS[_kind(tree.get("normalizer"))]
         self._encoding = tiktoken.Encoding(
             RANKS,
             pat_str=_pattern(tree) or "",
-            mergeable_ranks=found,
+            mergeable_ranks=rank_of,
             special_tokens=self._whole,
         )
 
@@ -57,13 +57,13 @@ class TiktokenCodec:
 
 
 def read(folder: epath.PathLike) -> TiktokenCodec:
-    """The tiktoken form in a folder, which holds tokenizer.json beside it."""
+    """Reads the tiktoken form in a folder, which holds tokenizer.json beside it."""
     folder = epath.Path(folder)
     return TiktokenCodec((folder / RANKS).read_bytes(), json.loads((folder / JSON).read_bytes()))
 
 
 def lines(tree: Mapping[str, Any]) -> bytes | None:
-    """An inspected tokenizer.json as ranks; None where tiktoken would not give the same ids.
+    """Returns an inspected tokenizer.json as ranks; None where tiktoken would give other ids.
 
     It does when the joins stand in the order of the ids they give, and every piece is what its
     own bytes come to, or is taken whole (`ignore_merges`) with all its splits among the joins:
@@ -82,13 +82,13 @@ def lines(tree: Mapping[str, Any]) -> bytes | None:
 
 
 def mergeable(tree: Mapping[str, Any]) -> dict[str, int]:
-    """The pieces text is made of: the vocabulary without added tokens."""
+    """Returns the pieces text is made of: the vocabulary without added tokens."""
     added = {token["content"] for token in added_tokens(tree)}
     return {piece: i for piece, i in tree["model"]["vocab"].items() if piece not in added}
 
 
-def splits(piece: str, known: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Every way to join a piece from two known ones.
+def splits(piece: str, pieces: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Returns every way to join a piece from two pieces of the vocabulary.
 
     Where two splits overlap in a text, tiktoken takes the left one. The order here does so too: a
     split whose right part opens the piece again stands first, then longer left parts.
@@ -97,8 +97,8 @@ def splits(piece: str, known: Mapping[str, Any]) -> list[tuple[str, str]]:
     [('ab', 'aba'), ('aba', 'ba')]
     """
     cuts = ((piece[:at], piece[at:]) for at in range(1, len(piece)))
-    found = [(left, right) for left, right in cuts if left in known and right in known]
-    return sorted(found, key=lambda cut: (not piece.startswith(cut[1]), -len(cut[0])))
+    pairs = [(left, right) for left, right in cuts if left in pieces and right in pieces]
+    return sorted(pairs, key=lambda cut: (not piece.startswith(cut[1]), -len(cut[0])))
 
 
 def _read(ranks: bytes) -> Iterator[tuple[bytes, int]]:
@@ -113,10 +113,10 @@ def _read(ranks: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def _pattern(tree: Mapping[str, Any]) -> str | None:
-    """The one pattern that cuts text, if both libraries are known to read it alike."""
+    """Returns the one pattern that cuts text, if both libraries are known to read it alike."""
     node = tree["pre_tokenizer"]
     parts = node["pretokenizers"] if node["type"] == "Sequence" else [node]
-    kinds, built_in = [part["type"] for part in parts], parts[-1].get("use_regex", True)
+    kinds, built_in = [step["type"] for step in parts], parts[-1].get("use_regex", True)
     if kinds == ["ByteLevel"] and built_in:
         return PATTERNS["gpt2"]
     if kinds != ["Split", "ByteLevel"] or built_in:
@@ -128,7 +128,9 @@ def _pattern(tree: Mapping[str, Any]) -> str | None:
 
 
 def _plain(tree: Mapping[str, Any]) -> bool:
-    """Whether tokens that stand whole in text do so without conditions, and how text is normal."""
+    """Tells whether tokens that stay whole in text do so unconditionally, and normalisation is
+    known.
+    """
     whole = [t for t in added_tokens(tree) if not t["special"]]
     names = [token["content"] for token in whole]
     conditions = ("single_word", "lstrip", "rstrip", "normalized")

@@ -1,4 +1,4 @@
-"""The SentencePiece BPE family: Llama 1 and 2, Mistral v1, and what `learn.train` makes.
+"""Reads, extends and writes SentencePiece BPE: Llama 1 and 2, Mistral v1, `learn.train`.
 
 SentencePiece joins the best scored pair first, so pieces scored below every base piece act only
 where the base has nothing left to join. The `tokenizers` library joins by rank instead: `fast_form`
@@ -43,7 +43,7 @@ CONTROLS = (Piece.Type.CONTROL, Piece.Type.UNKNOWN)
 
 # ---------------------------------------------------------------------------- reading
 def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
-    """A tokenizer of `tokenizer.model`; tokens that only tokenizer.json has become its pieces.
+    """Makes a tokenizer of `tokenizer.model`; tokens only in tokenizer.json become its pieces.
 
     Raises:
       ValueError: a model that is damaged, has no bos or eos, or disagrees with its tokenizer.json.
@@ -54,8 +54,8 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
         codec = WordCodec(model) if apart(proto) else SentencePieceCodec(model)
     except RuntimeError as e:
         raise ValueError(f"{where}: sentencepiece refuses it ({e}); fetch the file again") from None
-    known = codec.processor
-    bos, eos, pad = known.bos_id(), known.eos_id(), known.pad_id()
+    processor = codec.processor
+    bos, eos, pad = processor.bos_id(), processor.eos_id(), processor.pad_id()
     if bos < 0 or eos < 0:
         raise ValueError(
             f"{where}: has no {'bos' if bos < 0 else 'eos'} piece, which Llama models need; "
@@ -98,12 +98,12 @@ def parse(model: bytes, where: str = "tokenizer model") -> Any:
 
 
 def proto_of(tokenizer: Tokenizer) -> Any:
-    """The tokenizer's model, parsed."""
+    """Returns the tokenizer's model, parsed."""
     return parse(tokenizer.files[MODEL])
 
 
 def _with_added(files: Mapping[str, bytes], where: str) -> bytes:
-    """The model, with the tokens that people add to tokenizer.json alone (`<|im_start|>`)."""
+    """Returns the model with tokens that only tokenizer.json has (`<|im_start|>`) added."""
     model = files[MODEL]
     if JSON not in files or not_a_tokenizer(model):
         return model
@@ -138,47 +138,50 @@ def _with_added(files: Mapping[str, bytes], where: str) -> bytes:
 
 # ---------------------------------------------------------------------------- words and pieces
 def words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-    """Words with the space before them: no merge reaches over a space."""
+    """Counts words with the space before them: no merge reaches over a space."""
     del tokenizer
     return Counter(SPACE + word for text in texts for word in text.split(" ") if word)
 
 
 def spell(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
-    """Ids of words and pieces as they stand inside a sentence, without the dummy prefix."""
+    """Returns ids of words and pieces as they stand inside a sentence, without the dummy prefix."""
     inside = _without_prefix(tokenizer).SerializeToString()
     return SentencePieceCodec(inside).encode_batch([word.replace(SPACE, " ") for word in words])
 
 
 def segments(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[str]]:
-    """The same as pieces; a character without a piece stands for itself, not as bytes."""
+    """Returns the pieces that spell each word; a character without a piece stays, not as bytes."""
     proto = _without_prefix(tokenizer)
     proto.trainer_spec.byte_fallback = False
     for piece in proto.pieces:
         if piece.type == Piece.BYTE:
             piece.type = Piece.CONTROL
-    known = {piece.piece for piece in proto.pieces}
+    base_pieces = {piece.piece for piece in proto.pieces}
     inside = sentencepiece.SentencePieceProcessor(model_proto=proto.SerializeToString())
-    found = inside.encode([word.replace(SPACE, " ") for word in words], out_type=str)
-    return [[c for part in parts for c in ([part] if part in known else part)] for parts in found]
+    spellings = inside.encode([word.replace(SPACE, " ") for word in words], out_type=str)
+    return [
+        [c for piece in parts for c in ([piece] if piece in base_pieces else piece)]
+        for parts in spellings
+    ]
 
 
 def pieces(tokenizer: Tokenizer) -> list[str]:
-    """Every piece, by id."""
+    """Returns every piece, by id."""
     return [piece.piece for piece in proto_of(tokenizer).pieces]
 
 
 def surface(piece: str) -> bytes:
-    """The text a piece stands for."""
+    """Returns the text a piece stands for."""
     return piece.replace(SPACE, " ").encode()
 
 
 def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
-    """What should come back of a text: the space mark as a space, or what the normaliser makes."""
+    """Returns a function from a text to what decoding should give: space marks become spaces."""
     spec = proto_of(tokenizer).normalizer_spec
     if not (spec.precompiled_charsmap or spec.remove_extra_whitespaces):
         return lambda text: text.replace(SPACE, " ")
-    known = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.files[MODEL])
-    return lambda text: known.normalize(text).replace(SPACE, " ").lstrip(" ")
+    processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.files[MODEL])
+    return lambda text: processor.normalize(text).replace(SPACE, " ").lstrip(" ")
 
 
 def _without_prefix(tokenizer: Tokenizer) -> Any:
@@ -206,7 +209,7 @@ def extend(tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
 
 
 def altered(base: Tokenizer, new: Tokenizer) -> list[str]:
-    """Base pieces whose id, kind or score is another; `(normaliser)` when that is."""
+    """Returns base pieces whose id, kind or score changed; `(normaliser)` when that changed."""
     old, now = proto_of(base), proto_of(new)
     same = zip(old.pieces, now.pieces, strict=False)
     changed = [a.piece for a, b in same if (a.piece, a.type, a.score) != (b.piece, b.type, b.score)]
@@ -226,7 +229,7 @@ def _bpe(model: bytes) -> Any:
 
 
 def _last_ranked(pieces: Iterable[Piece]) -> float:
-    """The lowest score that ranks a merge.
+    """Returns the lowest score that ranks a merge.
 
     Runs of spaces are passed over: Llama 2 gives all of them -1e9, below any rank, where float32
     could not tell one new score from the next.
@@ -269,12 +272,12 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
 
 
 def forms(folder: epath.PathLike) -> dict[str, Codec]:
-    """The JSON form, as transformers reads it."""
+    """Returns the codec of the JSON form, as transformers reads it."""
     return {JSON: AutoCodec(folder)}
 
 
 def fast_form(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
-    """The same tokenizer for the `tokenizers` library, which merges by rank instead of score."""
+    """Converts the tokenizer for the `tokenizers` library, which merges by rank, not score."""
     proto = _bpe(tokenizer.files[MODEL])
     spec = proto.normalizer_spec
     space = SPACE if spec.escape_whitespaces else " "
@@ -309,20 +312,20 @@ def fast_form(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
 
 
 def _merges(pieces: Sequence[Piece]) -> list[tuple[str, str]]:
-    """Every way to join two pieces into a third, in the order SentencePiece would.
+    """Returns every way to join two pieces into a third, in the order SentencePiece would.
 
     Equal scores go left to right there; a longer left part first comes to the same for runs of
     one character, such as Llama 2's runs of spaces.
     """
     scores = {piece.piece: piece.score for piece in pieces if piece.type == Piece.NORMAL}
-    found = [
+    merges = [
         (-score, -cut, piece[:cut], piece[cut:])
         for piece, score in scores.items()
         for cut in range(1, len(piece))
         if piece[:cut] in scores and piece[cut:] in scores
     ]
-    found.sort(key=lambda merge: merge[:2])
-    return [(left, right) for _, _, left, right in found]
+    merges.sort(key=lambda merge: merge[:2])
+    return [(left, right) for _, _, left, right in merges]
 
 
 def _normalizers(spec: Any, space: str) -> Iterator[normalizers.Normalizer]:

@@ -22,7 +22,7 @@ MAX_BYTES = 1 << 28  # the largest published tokenizers are some tens of MB
 
 
 class Codec(Protocol):
-    """What turns text to ids and back; it can be sent to another process."""
+    """Turns text to ids and back; it can be sent to another process."""
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]: ...
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]: ...
@@ -30,7 +30,7 @@ class Codec(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-    """Text to ids and back.
+    """Turns text to ids and back, and holds its files.
 
     Attributes:
       pad_id: the model's padding piece, or eos when it has none; padding is never trained on.
@@ -51,15 +51,15 @@ class Tokenizer:
     codec: Codec = dataclasses.field(repr=False, compare=False)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, without bos and eos."""
+        """Returns the ids of `text`, without bos and eos."""
         return self.codec.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text, on several threads."""
+        """Encodes each text, on several threads."""
         return self.codec.encode_batch(list(texts))
 
     def control(self, name: str) -> int:
-        """The id of a control token.
+        """Returns the id of a control token.
 
         Raises:
           ValueError: the tokenizer has none of this name.
@@ -72,7 +72,7 @@ class Tokenizer:
         return self.controls[name]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; bos, eos and other control ids have none.
+        """Returns the text of `ids`; bos, eos and other control ids have none.
 
         Raises:
           ValueError: an id outside the vocabulary.
@@ -84,68 +84,70 @@ class Tokenizer:
         return self.codec.decode_batch([ids])[0]
 
 
-class Family(Protocol):
-    """What is known of a kind of tokenizer. Words and pieces are strings as it writes them."""
+class TokenizerFamily(Protocol):
+    """Describes the functions of a module that handles one kind of tokenizer, in that kind's
+    spelling.
+    """
 
     FORMS: tuple[str, ...]  # the files `write` leaves, those that define the tokenizer first
 
     def from_files(self, files: Mapping[str, bytes], where: str) -> Tokenizer:
-        """A tokenizer of its files; `where` names them in errors."""
+        """Makes a tokenizer of its files; `where` names them in errors."""
         ...
 
     def words(self, tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-        """Stretches of text that no merge reaches over, and how often each occurs."""
+        """Counts the stretches of text that no merge reaches over."""
         ...
 
     def spell(self, tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
-        """Ids of words and pieces as they stand inside a sentence."""
+        """Returns ids of words and pieces as they stand inside a sentence."""
         ...
 
     def segments(self, tokenizer: Tokenizer, words: Sequence[str]) -> list[list[str]]:
-        """The same as pieces; a character without a piece stands for itself."""
+        """Returns the pieces that spell each word; a character without a piece stays itself."""
         ...
 
     def pieces(self, tokenizer: Tokenizer) -> list[str]:
-        """Every piece, by id; '' where an id has none."""
+        """Returns every piece, by id; '' where an id has none."""
         ...
 
     def surface(self, piece: str) -> bytes:
-        """The text a piece stands for."""
+        """Returns the text a piece stands for."""
         ...
 
     def normal(self, tokenizer: Tokenizer) -> Callable[[str], str]:
-        """What should come back of a text: itself, or what the normaliser makes of it."""
+        """Returns a function from a text to what decoding it should give back."""
         ...
 
     def extend(self, tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
-        """New pieces after all old ids, ranked in their order below every base merge."""
+        """Appends new pieces after all old ids, ranked in their order below every base merge."""
         ...
 
     def altered(self, base: Tokenizer, new: Tokenizer) -> list[str]:
-        """Base pieces that are something else in `new`, and settings that are, in brackets."""
+        """Returns base pieces that changed in `new`, and settings that changed, in brackets."""
         ...
 
     def write(self, tokenizer: Tokenizer, folder: epath.PathLike) -> None:
-        """Every form, for transformers and others, into a local folder."""
+        """Writes every form, for transformers and others, into a local folder."""
         ...
 
     def forms(self, folder: epath.PathLike) -> dict[str, Codec]:
-        """The other forms in a folder `write` filled, each by its own implementation."""
+        """Returns the other forms in a folder `write` filled, each by its own implementation."""
         ...
 
 
 def fingerprint(*parts: bytes) -> str:
-    """What names a tokenizer in manifests and splices: SHA-256 of what defines it."""
+    """Returns the name of a tokenizer in manifests and splices: SHA-256 of what defines it."""
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 def is_tiktoken(data: bytes) -> bool:
-    """Whether these are lines of a piece in base64 and its rank."""
+    """Tells whether the data are lines of a piece in base64 and its rank."""
     return bool(re.match(rb"[A-Za-z0-9+/]+=* \d+\r?\n", data))
 
 
 def not_a_tokenizer(data: bytes) -> str:
-    """What a file looks like instead; '' when nothing is recognised."""
+    """Describes what a file looks like instead; '' when nothing is recognised."""
     if not data:
         return "is empty"
     if data.startswith(LFS_POINTER):
