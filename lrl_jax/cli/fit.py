@@ -18,7 +18,7 @@ from lrl_jax.devices.chips import GIB
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import search, topology
 from lrl_jax.fit.compile import BAND, Fitted, Job, TooLargeError
-from lrl_jax.pipeline import weights
+from lrl_jax.pipeline import vocab, weights
 from lrl_jax.pipeline.run import Run, resolved
 from lrl_jax.recipe.schema import Pretrained
 from lrl_jax.train import adapt, learn
@@ -116,16 +116,14 @@ def _config(run: Run) -> tuple[Mapping[str, Any], int]:
     made = run.at("init") / "config.json"
     if not made.exists():
         return foreseen(run), getattr(run.recipe.vocab, "pieces", 0)
-    from lrl_jax.pipeline import prepare
-
-    return json.loads(made.read_text()), prepare.new_pieces(run)
+    return json.loads(made.read_text()), vocab.new_pieces(run)
 
 
 def foreseen(run: Run) -> dict[str, Any]:
     """A config.json of the base with the vocabulary it will have at most."""
-    vocab = run.recipe.vocab
+    settings = run.recipe.vocab
     config, pieces = _base(run)
-    more = getattr(vocab, "pieces", 0) + getattr(vocab, "size", 0)
+    more = getattr(settings, "pieces", 0) + getattr(settings, "size", 0)
     return {**config, "vocab_size": pieces + more}
 
 

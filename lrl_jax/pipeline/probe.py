@@ -18,10 +18,12 @@ from etils import epath
 from rich.table import Table
 
 from lrl_jax.data.feed import mixture as mixtures
-from lrl_jax.pipeline import prepare
-from lrl_jax.pipeline import steps as words
+from lrl_jax.pipeline import evaluate as evaluate_step
+from lrl_jax.pipeline import vocab as vocab_step
 from lrl_jax.pipeline.run import Run, manifests, perform, resolved, write_json
-from lrl_jax.recipe.schema import Evaluate, Init, Recipe
+from lrl_jax.pipeline.steps import STEPS
+from lrl_jax.recipe.evaluate import Evaluate
+from lrl_jax.recipe.schema import Init, Recipe
 from lrl_jax.recipe.train import Rule, Save, Schedule, Stage
 from lrl_jax.recipe.vocab import Extend, Keep
 from lrl_jax.report import plots
@@ -34,7 +36,7 @@ NEAR = 0.01  # trials within this share of the best count as equal, and the simp
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class ProbeTrial:
     """One vocabulary, one start.
 
     Attributes:
@@ -68,7 +70,7 @@ class Trial:
         return sum(found) / len(found)
 
 
-def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> list[Trial]:
+def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> list[ProbeTrial]:
     """Trains every trial; writes probe/probe.json as it goes, and probe/index.html.
 
     Args:
@@ -94,11 +96,11 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
     return trials
 
 
-def best(trials: Sequence[Trial]) -> int:
+def best(trials: Sequence[ProbeTrial]) -> int:
     """The trial to go on with: lowest in the end; of those near it, the fewest pieces, then the
     first start named.
 
-    >>> def t(pieces, loss): return Trial("", pieces, "", 1, 1, 1, {}, {"kor_Hang": loss}, ())
+    >>> def t(pieces, loss): return ProbeTrial("", pieces, "", 1, 1, 1, {}, {"kor_Hang": loss}, ())
     >>> best([t(0, 3.0), t(4000, 2.0), t(1000, 2.01), t(1000, 2.01)])
     2
     """
@@ -107,7 +109,7 @@ def best(trials: Sequence[Trial]) -> int:
     return min(near, key=lambda i: (trials[i].pieces, i))
 
 
-def table(trials: Sequence[Trial]) -> Table:
+def table(trials: Sequence[ProbeTrial]) -> Table:
     """The trials for a terminal, the recommended one marked."""
     out = Table(title="probe: bits per byte at equal bytes", title_justify="left")
     for heading in ("", "pieces", "rows"):
@@ -133,7 +135,7 @@ def table(trials: Sequence[Trial]) -> Table:
     return out
 
 
-def page(trials: Sequence[Trial]) -> str:
+def page(trials: Sequence[ProbeTrial]) -> str:
     """The trials as a page that opens offline: the advice, start and end, and every curve."""
     chosen = trials[best(trials)]
     start, end = ({t.name: t.sought(when(t)) for t in trials} for when in (_before, _after))
@@ -162,11 +164,11 @@ def page(trials: Sequence[Trial]) -> str:
     )
 
 
-def _before(trial: Trial) -> Mapping[str, float]:
+def _before(trial: ProbeTrial) -> Mapping[str, float]:
     return trial.before
 
 
-def _after(trial: Trial) -> Mapping[str, float]:
+def _after(trial: ProbeTrial) -> Mapping[str, float]:
     return trial.after
 
 
@@ -197,8 +199,8 @@ def _sized(run: Run, count: int) -> Run:
     )
     names = {"name": f"{count}", "folder": str(_folder(run)), "vocab": part}
     sized = Run(recipe.model_copy(update=names))
-    for word in ("vocab", "data"):
-        perform(sized, word, words.STEPS[word], redo=True)
+    for step in ("vocab", "data"):
+        perform(sized, step, STEPS[step], redo=True)
     return _alone(sized)
 
 
@@ -233,7 +235,7 @@ def _longest(recipe: Recipe) -> Stage:
     return max(recipe.train.stages, key=lambda stage: stage.steps)
 
 
-def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> Trial:
+def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> ProbeTrial:
     recipe = sized.recipe
     name = f"{recipe.name}-{way or 'base'}"
     evaluate = Evaluate(
@@ -246,14 +248,14 @@ def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> Trial:
         init = Init.model_validate(init.model_dump() | {"input_rows": way, "output_rows": way})
     update = {"name": name, "init": init, "train": _short(recipe, steps), "evaluate": evaluate}
     run = Run(
-        recipe.model_copy(update=update), {word: sized.at(word) for word in ("vocab", "data")}
+        recipe.model_copy(update=update), {step: sized.at(step) for step in ("vocab", "data")}
     )
-    for word in ("init", "train", "evaluate"):
-        perform(run, word, TRIAL_STEPS[word], redo=True)
+    for step in ("init", "train", "evaluate"):
+        perform(run, step, TRIAL_STEPS[step], redo=True)
     curve = list(_curve(run, bytes_per_row))
-    return Trial(
+    return ProbeTrial(
         name=name,
-        pieces=prepare.new_pieces(run),
+        pieces=vocab_step.new_pieces(run),
         rows=way,
         steps=steps,
         tokens=steps * recipe.train.batch_size * recipe.data.sequence_length,
@@ -306,4 +308,4 @@ def _curve(run: Run, bytes_per_row: float) -> Iterator[tuple[float, float]]:
             yield record["rows"] * bytes_per_row, mean
 
 
-TRIAL_STEPS = {**words.STEPS, "evaluate": words.evaluate_start_and_end}
+TRIAL_STEPS = {**STEPS, "evaluate": evaluate_step.compare_start_and_end}

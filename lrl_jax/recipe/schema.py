@@ -1,7 +1,7 @@
 """The recipe: one frozen description of a whole adaptation, in pipeline order.
 
 Every number a run depends on is a field here; `docs/recipe.schema.json` is generated from it.
-`lrl_jax.recipe.schema.file` reads a recipe from YAML.
+`lrl_jax.recipe.file` reads a recipe from YAML.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,9 @@ import pydantic
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lrl_jax.recipe.data import Data, Name
+from lrl_jax.recipe.evaluate import Evaluate, EvaluateSection
 from lrl_jax.recipe.train import Train
-from lrl_jax.recipe.vocab import Language, Part, TrainVocab, Vocab
+from lrl_jax.recipe.vocab import Part, TrainVocab, Vocab
 
 # ---------------------------------------------------------------------------- base
 ModelType = Literal[
@@ -130,49 +131,6 @@ class Init(Part):
     param_dtype: Literal["float32", "bfloat16"] = "float32"
 
 
-# ---------------------------------------------------------------------------- evaluate
-class Translation(Part):
-    """Translate a held-out parallel file greedily; chrF and BLEU (sacrebleu)."""
-
-    source: str
-    target: str
-    source_language: Language
-    target_language: Language
-    template: str = "translation"
-    limit: PositiveInt = 200
-    max_new_tokens: PositiveInt = 128
-
-
-class Chains(Part):
-    """Held-out instructions answered as TaCo's chain, greedily: how many are whole, and chrF.
-
-    The files and their form are those of a `taco` dataset.
-    """
-
-    english: str
-    translated: str
-    language: Language
-    template: Literal["taco", "taco_legacy"] = "taco"
-    prompt: Literal["alpaca", "guanaco"] = "alpaca"
-    limit: PositiveInt = 100
-    max_new_tokens: PositiveInt = 512
-
-
-class Evaluate(Part):
-    """What is measured, on the base before and on the trained model after.
-
-    `baselines` names languages for which smoothed character n-gram models, fitted on
-    `baseline_text`, are scored on the same text, so that a number has something beside it.
-    """
-
-    bits_per_byte: dict[Name, str] = Field(default_factory=dict)
-    translation: dict[Name, Translation] = Field(default_factory=dict)
-    chains: dict[Name, Chains] = Field(default_factory=dict)
-    batch_size: PositiveInt = 8
-    max_lines: PositiveInt = 2000
-    baseline_text: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
-
-
 # ---------------------------------------------------------------------------- export
 class Vector(Part):
     """An instruct model's difference from its base, added to the weights.
@@ -224,7 +182,7 @@ class Recipe(Part):
     init: Init = Init()
     data: Data
     train: Train
-    evaluate: Evaluate = Evaluate()
+    evaluate: EvaluateSection = Evaluate()
     export: Export = Export()
     supply: dict[str, str] = Field(default_factory=dict)
 

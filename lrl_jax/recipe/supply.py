@@ -68,12 +68,7 @@ def texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield from (("vocab.text", uri) for uri in part.text)
     if isinstance(part, Extend):
         yield from (("vocab.prove_on", uri) for uri in part.prove_on)
-    for name, uri in recipe.evaluate.bits_per_byte.items():
-        yield f"evaluate.bits_per_byte.{name}", uri
-    for name, pair in recipe.evaluate.translation.items():
-        yield from ((f"evaluate.translation.{name}", uri) for uri in (pair.source, pair.target))
-    for name, one in recipe.evaluate.chains.items():
-        yield from ((f"evaluate.chains.{name}", uri) for uri in (one.english, one.translated))
+    yield from recipe.evaluate.files()
     yield from (("export.gate_on", uri) for uri in recipe.export.gate_on)
 
 

@@ -102,7 +102,7 @@ def _cards(p: Pieces) -> Html:
     return h("ul", *items, class_="cards") if items else Html()
 
 
-def _card(value: str, label: str, row: run_page.Row) -> Html:
+def _card(value: str, label: str, row: run_page.ReportRow) -> Html:
     path = f"{row.before} → {row.after}" if row.before else "tokens and logits of the export"
     return h("li", h("b", value, class_=row.verdict), h("span", label), h("small", path))
 
@@ -342,7 +342,7 @@ def _present(curves: dict[str, plots.Curve]) -> dict[str, plots.Curve]:
     return {name: data for name, data in curves.items() if data[0]}
 
 
-def _verdict(row: run_page.Row) -> Html:
+def _verdict(row: run_page.ReportRow) -> Html:
     return h("span", row.change, class_=row.verdict or None)
 
 

@@ -37,17 +37,16 @@ The NAMEs are the recipe's, and join the two files.
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-import importlib.metadata
 import json
-import platform
 from typing import Any
 
 from etils import epath
-import jax
 from rich import box
 from rich.table import Table
 from ruamel.yaml import YAML
 
+from lrl_jax.evaluate import kinds
+from lrl_jax.evaluate.rows import ReportRow
 from lrl_jax.report.markup import number
 from lrl_jax.train import log
 
@@ -72,24 +71,6 @@ class Pieces:
     before: Json
     after: Json
     gate: Json
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One line of the table of results, as text.
-
-    Attributes:
-      verdict: "better", "worse" or "" (no change worth the word, or nothing to compare).
-      note: what to hold the number against.
-    """
-
-    measure: str
-    name: str
-    before: str
-    after: str
-    change: str
-    verdict: str = ""
-    note: str = ""
 
 
 def write(folder: epath.PathLike) -> epath.Path:
@@ -137,20 +118,12 @@ def read(folder: epath.PathLike) -> Pieces:
     )
 
 
-def rows(before: Json, after: Json, gate: Json | None = None) -> Iterator[Row]:
-    """The results line by line: tokens per line, bits per byte, translation, export gate."""
-    for measure in ("tokens per line", "bits per byte"):
-        for name, old, new in _pairs(before, after, "bits_per_byte"):
-            yield _text_row(measure, name, old, new, _baselines(before, after, name))
-    for measure, key in (("chrF", "chrf"), ("BLEU", "bleu")):
-        for name, old, new in _pairs(before, after, "translation"):
-            yield _score_row(measure, name, key, old, new)
-    for measure, key in (("whole chains, %", "parsed"), ("chrF of the answer", "chrf")):
-        for name, old, new in _pairs(before, after, "chains"):
-            yield _score_row(measure, name, key, old, new)
+def rows(before: Json, after: Json, gate: Json | None = None) -> Iterator[ReportRow]:
+    """Yields the results line by line: those of every kind of evaluation, then the gate."""
+    yield from kinds.all_rows(before, after)
     if gate:
         passed = bool(gate.get("passed"))
-        yield Row(
+        yield ReportRow(
             "export gate", "", "", "passed" if passed else "FAILED", "", "" if passed else "worse"
         )
 
@@ -175,25 +148,6 @@ def summary_table(before: Json, after: Json, gate: Json | None = None) -> Table:
     return table
 
 
-def facts() -> dict[str, str]:
-    """What these numbers were made with: versions and devices of this process."""
-    device = jax.devices()[0]
-    packages = ("lrl-jax", "jax", "flax", "optax", "orbax-checkpoint", "sentencepiece")
-    return {
-        "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "hosts": str(jax.process_count()),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        **{package: _version(package) for package in packages},
-    }
-
-
-def tokens_per_line(score: Json) -> float | None:
-    """Tokens a line of a scored text takes; None when the score does not say."""
-    tokens, lines = number(score.get("tokens")), number(score.get("lines"))
-    return tokens / lines if tokens and lines else None
-
-
 def _read_so_far(record: Json, manifests: Mapping[str, Json]) -> dict[str, float]:
     """Tokens and bytes of text that training has read: epochs of each dataset times its size."""
     epochs = {name: x for name, x in (record.get("epochs") or {}).items() if number(x)}
@@ -205,62 +159,9 @@ def _read_so_far(record: Json, manifests: Mapping[str, Json]) -> dict[str, float
     return totals
 
 
-def _text_row(measure: str, name: str, old: Json, new: Json, note: str) -> Row:
-    if measure == "tokens per line":
-        was, now = tokens_per_line(old), tokens_per_line(new)
-        digits, note = 1, ""
-    else:
-        was, now = number(old.get("bits_per_byte")), number(new.get("bits_per_byte"))
-        digits = 3
-    change = verdict = ""
-    if was and now is not None:
-        ratio = now / was
-        change = f"{100 * (ratio - 1):+.1f} %"
-        if measure == "tokens per line" and abs(ratio - 1) > 0.005:
-            change = f"{1 / ratio:.2f}x fewer" if ratio < 1 else f"{ratio:.2f}x more"
-        verdict = "better" if ratio < 0.995 else "worse" if ratio > 1.005 else ""
-    return Row(measure, name, _fixed(was, digits), _fixed(now, digits), change, verdict, note)
-
-
-def _score_row(measure: str, name: str, key: str, old: Json, new: Json) -> Row:
-    was, now = number(old.get(key)), number(new.get(key))
-    change = verdict = note = ""
-    if was is not None and now is not None:
-        change = f"{now - was:+.1f}"
-        verdict = "better" if now - was >= 0.05 else "worse" if was - now >= 0.05 else ""
-    if lines := (new or old).get("lines"):
-        note = f"{lines} lines"
-    if key == "bleu" and "bleu_tokenizer" in new:
-        note += f", tokenized by {new['bleu_tokenizer']}"
-    return Row(measure, name, _fixed(was, 1), _fixed(now, 1), change, verdict, note)
-
-
-def _pairs(before: Json, after: Json, key: str) -> Iterator[tuple[str, Json, Json]]:
-    old, new = before.get(key) or {}, after.get(key) or {}
-    for name in {**new, **old}:
-        yield name, old.get(name) or {}, new.get(name) or {}
-
-
-def _baselines(before: Json, after: Json, name: str) -> str:
-    found = {**(before.get("baselines") or {}), **(after.get("baselines") or {})}.get(name) or {}
-    values = {kind: number(value) for kind, value in found.items()}
-    return ", ".join(f"{kind} {v:.2f}" for kind, v in values.items() if v is not None)
-
-
-def _fixed(value: float | None, digits: int) -> str:
-    return "not measured" if value is None else f"{value:.{digits}f}"
-
-
 def _plain(text: str) -> str:
     """Text that rich must not read as markup."""
     return text.replace("[", r"\[")
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _json(path: epath.Path, missing: Any) -> Any:
