@@ -26,7 +26,7 @@ from lrl_jax.vocab.tokenizer import load as tokenizers
 
 
 def job(run: Run) -> Job:
-    """The recipe's model and training as they will be.
+    """Returns the recipe's model and training, to be compiled.
 
     Raises:
       ValueError: nothing says what shape the base has.
@@ -44,7 +44,7 @@ def job(run: Run) -> Job:
 
 
 def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
-    """Compiles, and prints what was found.
+    """Compiles the recipe's training for a machine and prints what it takes.
 
     Raises:
       ValueError: no machine, a setting that cannot be, or one that does not fit, with one that
@@ -120,7 +120,7 @@ def _config(run: Run) -> tuple[Mapping[str, Any], int]:
 
 
 def foreseen(run: Run) -> dict[str, Any]:
-    """A config.json of the base with the vocabulary it will have at most."""
+    """Returns a config.json of the base with the vocabulary it will have at most."""
     settings = run.recipe.vocab
     config, pieces = _base(run)
     more = getattr(settings, "pieces", 0) + getattr(settings, "size", 0)
@@ -151,7 +151,7 @@ def _steps(run: Run) -> dict[str, int]:
 
 # ---------------------------------------------------------------------------- tables
 def report(title: str, one: Fitted, found: topology.Target, count: int | None) -> Table:
-    """One compiled step in words."""
+    """Returns a table of what one compiled step takes."""
     table = Table(
         f"{title}: {one.phase}", f"on {found.name} ({one.chips} chips)", title_justify="left"
     )
@@ -201,7 +201,7 @@ def _times(one: Fitted, cost, count: int | None) -> list[tuple[str, str]]:
 
 
 def frontier_table(best: Sequence[search.Trial], found: topology.Target) -> Table:
-    """Settings that no other beats, fastest first."""
+    """Returns a table of the settings that no other beats, fastest first."""
     table = Table("settings", "GiB a chip", "s a step", "MFU", title=f"best on {found.name}")
     for trial in best:
         assert trial.fitted is not None

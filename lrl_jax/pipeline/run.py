@@ -35,14 +35,14 @@ STEP_NAMES = ("vocab", "init", "data", "train", "evaluate", "export")
 
 
 class MismatchError(ValueError):
-    """What lies in the run folder was made from something else than the recipe says now."""
+    """Says that the run folder was made from something else than the recipe says now."""
 
     exit_code = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A recipe and the folder it fills.
+    """Holds a recipe and the folder it fills.
 
     Attributes:
       elsewhere: step -> its folder in another run, whose step is shared.
@@ -60,27 +60,27 @@ class Run:
         return self.elsewhere.get(step, self.folder / step)
 
     def base_folder(self) -> epath.Path:
-        """The Hugging Face folder the recipe adapts; downloads a hub id."""
+        """Returns the Hugging Face folder the recipe adapts; downloads a hub id."""
         from lrl_jax.hf import load
 
         assert isinstance(self.recipe.base, Pretrained)
         return load.resolve(self.recipe.base)
 
     def base_adapter(self) -> epath.Path | None:
-        """The folder of the adapter that is put on it, if any."""
+        """Returns the folder of the adapter that is put on the base, if any."""
         from lrl_jax.hf import load
 
         assert isinstance(self.recipe.base, Pretrained)
         return load.resolve_adapter(self.recipe.base)
 
     def base_config(self) -> dict[str, Any]:
-        """The `config.json` of the two together."""
+        """Returns the `config.json` of the base with its adapter."""
         from lrl_jax.hf import load
 
         return load.read_config(self.base_folder(), self.base_adapter())
 
     def base_tokenizer(self) -> epath.Path:
-        """The folder of the tokenizer that its embeddings are for."""
+        """Returns the folder of the tokenizer that the base's embeddings are for."""
         from lrl_jax.hf import peft_read
 
         folder = self.base_adapter()
@@ -91,7 +91,10 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Team:
-    """The processes that share a run; one of them writes what only one may write."""
+    """Describes this process among those that share a run: whether it leads, how all of them meet.
+
+    The lead alone writes what only one process may write.
+    """
 
     lead: bool = True
     meet: Callable[[str], None] = lambda name: None
@@ -142,7 +145,7 @@ def _note(run: Run, step: str) -> epath.Path:
 
 
 def inputs(run: Run, step: str) -> dict[str, str]:
-    """Everything the step depends on, each as a short fingerprint."""
+    """Returns everything the step depends on, each as a short fingerprint."""
     recipe = run.recipe
     by_step = {
         "vocab": lambda: _vocab_inputs(run),
@@ -176,7 +179,7 @@ def inputs(run: Run, step: str) -> dict[str, str]:
 
 
 def manifests(run: Run) -> dict[str, rows.Manifest]:
-    """Of the packed datasets, in the recipe's order; `data` must have been done."""
+    """Returns the manifests of the packed datasets; the step `data` must have been done."""
     folders = packing.folders(run.at("data"))
     if missing := [name for name in run.recipe.data.datasets if name not in folders]:
         raise MismatchError(f"{run.at('data')} lacks {', '.join(missing)}; run `lrl data` again")
@@ -184,7 +187,7 @@ def manifests(run: Run) -> dict[str, rows.Manifest]:
 
 
 def resolved(run: Run) -> Recipe:
-    """The recipe with steps in place of epochs, which are known when the data is packed."""
+    """Returns the recipe with steps in place of epochs; sizes are known once data is packed."""
     if not any(stage.epochs for stage in run.recipe.train.stages):
         return run.recipe
     return mixture.steps(run.recipe, manifests(run))
@@ -229,7 +232,7 @@ def write_json(path: epath.Path, value: Any) -> None:
 
 
 def free_bytes(folder: epath.Path) -> int | None:
-    """Free space where `folder` is or will be; None when the storage does not say (gs://)."""
+    """Returns the free space where `folder` is or will be; None when the storage does not say (gs://)."""
     path = os.fspath(folder)
     if "://" in path:
         return None

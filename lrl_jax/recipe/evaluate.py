@@ -44,7 +44,7 @@ SECTIONS: dict[str, Entry] = {}  # name of a kind -> what its entries are; fille
 
 
 class Translation(Evaluation):
-    """Translate a held-out parallel file greedily; chrF and BLEU (sacrebleu)."""
+    """Translates a held-out parallel file greedily; chrF and BLEU (sacrebleu)."""
 
     source: str
     target: str
@@ -60,7 +60,7 @@ class Translation(Evaluation):
 
 
 class Chains(Evaluation):
-    """Held-out instructions answered as TaCo's chain, greedily: how many are whole, and chrF.
+    """Answers held-out instructions as TaCo's chain, greedily: how many are whole, and chrF.
 
     The files and their form are those of a `taco` dataset.
     """
@@ -79,10 +79,11 @@ class Chains(Evaluation):
 
 
 class Evaluate(Part):
-    """What is measured, on the base before and on the trained model after.
+    """Says what is measured, on the base before and on the trained model after.
 
-    `baselines` names languages for which smoothed character n-gram models, fitted on
-    `baseline_text`, are scored on the same text, so that a number has something beside it.
+    Attributes:
+      baseline_text: name in bits_per_byte -> text that smoothed character n-gram models are fitted
+        on; they are scored beside the model.
     """
 
     bits_per_byte: dict[Name, str] = Field(default_factory=dict)

@@ -24,7 +24,7 @@ ModelType = Literal[
 
 
 class Shape(Part):
-    """The shape of a model; names and what they mean are those of Hugging Face's `config.json`.
+    """Describes the shape of a model, in the names of Hugging Face's `config.json`.
 
     Attributes:
       head_dim: None is hidden_size / num_attention_heads.
@@ -44,13 +44,13 @@ class Shape(Part):
 
 
 class Expected(Shape):
-    """What the `config.json` of a base says, for planning without it; compared when it is there."""
+    """Says what a base's `config.json` holds, to plan without it; compared when it is there."""
 
     vocab_size: PositiveInt
 
 
 class Pretrained(Part):
-    """Adapt an existing model: a Hugging Face folder (local or gs://) or a hub id.
+    """Adapts an existing model: a Hugging Face folder (local or gs://) or a hub id.
 
     Attributes:
       adapter: a folder or a hub id too: a LoRA in PEFT's format, put on the model and merged into
@@ -67,7 +67,7 @@ class Pretrained(Part):
 
 
 class Scratch(Part):
-    """Train a model from random weights; its tokenizer is learnt, or given as a .model file."""
+    """Trains a model from random weights; its tokenizer is learnt, or given as a .model file."""
 
     shape: Shape
     tokenizer: str = ""
@@ -94,7 +94,7 @@ Rows = Literal[
 
 
 class Words(Part):
-    """Word vectors in fastText's text form (`.vec`, `.vec.gz`), for `wechsel`.
+    """Names word vectors in fastText's text form (`.vec`, `.vec.gz`), for `wechsel`.
 
     Attributes:
       source: of the base language.
@@ -108,7 +108,7 @@ class Words(Part):
 
 
 class Init(Part):
-    """Starting rows of new tokens, for the input and the output matrix separately.
+    """Says how rows of new tokens start, in the input and the output matrix separately.
 
     Attributes:
       input_rows, output_rows: a strategy of `lrl_jax.embeddings.strategies`.
@@ -133,7 +133,7 @@ class Init(Part):
 
 # ---------------------------------------------------------------------------- export
 class Vector(Part):
-    """An instruct model's difference from its base, added to the weights.
+    """Adds an instruct model's difference from its base to the weights.
 
     Attributes:
       instruct, base: Hugging Face folders or hub ids; `base` is what `instruct` was tuned from.
@@ -145,7 +145,7 @@ class Vector(Part):
 
 
 class Export(Part):
-    """A Hugging Face folder, gated by reloading it: tokens and logits must match.
+    """Writes a Hugging Face folder, gated by reloading it: tokens and logits must match.
 
     Attributes:
       form: of a run with `train.lora`: adapters `merged` into the weights, or an `adapter` in
@@ -167,7 +167,7 @@ class Export(Part):
 
 # ---------------------------------------------------------------------------- recipe
 class Recipe(Part):
-    """One adaptation, in pipeline order: vocab, init, data, train, evaluate, export.
+    """Describes one adaptation, in pipeline order: vocab, init, data, train, evaluate, export.
 
     Attributes:
       supply: what only the user can bring, path, pattern or hub id -> how to get it; `lrl check`
@@ -188,13 +188,13 @@ class Recipe(Part):
 
     @pydantic.model_validator(mode="after")
     def _mixtures_name_datasets(self) -> "Recipe":
-        known = [*self.data.datasets, *self.data.mixtures]
+        names = [*self.data.datasets, *self.data.mixtures]
         for where, weights in self._weights():
             for name in weights:
-                if name not in known:
+                if name not in names:
                     raise ValueError(
                         f"{where} mixes {name!r}, which is not in data.datasets or data.mixtures "
-                        f"({', '.join(known)}){did_you_mean(name, known)}"
+                        f"({', '.join(names)}){did_you_mean(name, names)}"
                     )
             if not sum(weights.values()) > 0:
                 raise ValueError(f"the weights of {where} sum to zero")
@@ -239,21 +239,21 @@ class Recipe(Part):
 
     @pydantic.model_validator(mode="after")
     def _export_fits_training(self) -> "Recipe":
-        part = self.export
-        if part.form == "adapter" and self.train.lora is None:
+        export = self.export
+        if export.form == "adapter" and self.train.lora is None:
             raise ValueError("export.form: adapter needs train.lora; use merged")
-        if part.form == "adapter" and isinstance(self.base, Scratch):
+        if export.form == "adapter" and isinstance(self.base, Scratch):
             raise ValueError("export.form: adapter is put on base.model, which is not given")
-        if part.form == "adapter" and getattr(self.base, "adapter", ""):
+        if export.form == "adapter" and getattr(self.base, "adapter", ""):
             raise ValueError(
                 "export.form: adapter is put on base.model alone, but this run began with "
                 "base.adapter on it; use form: merged"
             )
-        if part.form == "adapter" and part.vector is not None:
+        if export.form == "adapter" and export.vector is not None:
             raise ValueError("export.vector moves every weight, an adapter few; use form: merged")
-        if part.vector is not None and isinstance(self.base, Scratch):
+        if export.vector is not None and isinstance(self.base, Scratch):
             raise ValueError("export.vector wants what base.model was tuned to; there is no such")
-        if part.use_ema and not self.train.ema:
+        if export.use_ema and not self.train.ema:
             raise ValueError("export.use_ema needs train.ema, such as 0.999")
         return self
 
@@ -262,11 +262,11 @@ class Recipe(Part):
         return epath.Path(self.folder) / self.name
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """A hint to append to an error: the nearest known name, or nothing.
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """Returns a hint to append to an error: the nearest of the names, or nothing.
 
     >>> did_you_mean("batchsize", ["batch_size", "seed"])
     "; did you mean 'batch_size'?"
     """
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
