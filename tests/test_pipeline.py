@@ -93,7 +93,7 @@ def test_transformers_loads_the_export_with_the_logits_of_the_gate(world):
 
 def test_training_never_imports_tensorflow(world):
     code = (
-        "import sys; from lrl_jax import cli\n"
+        "import sys; from lrl_jax.cli import main as cli\n"
         f"assert cli.main(['train', {str(world / 'korean.yaml')!r}]) == 0\n"
         "from lrl_jax.pipeline import steps\n"
         "print([m for m in ('tensorflow', 'seqio', 'torch') if m in sys.modules])"
