@@ -8,7 +8,7 @@ import pytest
 from lrl_jax.data.templates import documents, taco
 from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import chains
-from lrl_jax.recipe.schema import Chains
+from lrl_jax.recipe.evaluate import Chains
 
 WHOLE = "Instruction in English: Add.\nResponse in English: three\nResponse in Korean: 셋"
 CUT = "Instruction in English: Add.\nResponse in English: three"

@@ -1,4 +1,4 @@
-"""The whole pipeline on CPU: what each word leaves, what is done again, what is refused."""
+"""The whole pipeline on CPU: what each step leaves, what is done again, what is refused."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def copy(world, tmp_path):
     return tmp_path
 
 
-def test_every_word_leaves_its_files(world):
+def test_every_step_leaves_its_files(world):
     run = world / "runs/korean"
     for path in (
         "recipe.yaml", "vocab/tokenizer.model", "vocab/tokenizer.json", "vocab/splice.json",
@@ -57,8 +57,8 @@ def test_the_run_ends_with_a_table_of_before_and_after(world):
 
 def test_a_finished_run_is_not_done_again(world):
     got = lrl("run", str(world / "korean.yaml"))
-    for word in ("vocab", "init", "data", "train", "evaluate", "export"):
-        assert f"{word}: done already" in got.stderr
+    for step in ("vocab", "init", "data", "train", "evaluate", "export"):
+        assert f"{step}: done already" in got.stderr
 
 
 def test_english_keeps_its_ids_and_korean_takes_fewer_tokens(world):
@@ -93,7 +93,7 @@ def test_transformers_loads_the_export_with_the_logits_of_the_gate(world):
 
 def test_training_never_imports_tensorflow(world):
     code = (
-        "import sys; from lrl_jax import cli\n"
+        "import sys; from lrl_jax.cli import main as cli\n"
         f"assert cli.main(['train', {str(world / 'korean.yaml')!r}]) == 0\n"
         "from lrl_jax.pipeline import steps\n"
         "print([m for m in ('tensorflow', 'seqio', 'torch') if m in sys.modules])"

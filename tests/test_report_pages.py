@@ -67,7 +67,8 @@ def run_page(text: str, folder: Path) -> str:
 
 def fertility_page(text: str, languages: int) -> str:
     rows = [
-        FertilityRow(tokenizer=tokenizer, language=f"{text}{i}" if i else "eng", name=f"{text}{i:02}",
+        FertilityRow(
+            tokenizer=tokenizer, language=f"{text}{i}" if i else "eng", name=f"{text}{i:02}",
             script=("Latn", text, "Deva")[i % 3], lines=10, words=100, characters=500, bytes=500,
             tokens=100 + i, per_word=1.0, per_character=0.2, per_byte=0.2, per_line=10.0,
             parity=1.0 + i, relative=0.5 + i, whole_types=0.5, whole_words=0.25, byte_share=0.6,

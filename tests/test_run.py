@@ -87,8 +87,8 @@ def test_more_steps_make_a_finished_training_due_again(small):
     def work(this):
         pass
 
-    for word in ("vocab", "init", "data", "train"):
-        run.perform(small(), word, work)
+    for step in ("vocab", "init", "data", "train"):
+        run.perform(small(), step, work)
     assert not run.perform(small(), "train", work)
     assert run.perform(small("train.stages.0.steps=2"), "train", work)
 

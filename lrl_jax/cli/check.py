@@ -42,14 +42,14 @@ LOOK = 200_000  # records of a dataset that are read before the plan is called s
 
 
 class ProblemsError(ValueError):
-    """What has to be put right before the recipe can run."""
+    """Lists what has to be put right before the recipe can run."""
 
     exit_code = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """What a recipe's model needs.
+    """Holds the size of a recipe's model.
 
     Attributes:
       config: with as many pieces as the vocabulary can come to have.
@@ -62,11 +62,11 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """What training takes.
+    """Holds what training takes.
 
     Attributes:
       state: bytes of parameters and optimizer, over all devices.
-      machine: the one it is meant for, in words; '' where the recipe names none.
+      machine: `train.pod` and its share of the state, in words; '' where the recipe names none.
     """
 
     state: float
@@ -107,14 +107,14 @@ def check(run: Run) -> None:
 
 # ---------------------------------------------------------------------------- what is there
 def _gather(run: Run, wanted: Collection[str]) -> Iterator[str]:
-    """What is wrong with what is here; `wanted` is not."""
+    """What is wrong with the files of a recipe, leaving out `wanted`, which are not here."""
     recipe = run.recipe
     for where, uri in supply.texts(recipe):
         if uri not in wanted:
             yield from _trouble(lambda uri=uri: next(text.lines(uri), None), where)
     for name, dataset in recipe.data.datasets.items():
         if not any(uri in wanted for uri in supply.places(dataset)):
-            yield from _trouble(lambda one=dataset: _readable(one), f"data.datasets.{name}")
+            yield from _trouble(lambda dataset=dataset: _readable(dataset), f"data.datasets.{name}")
     yield from _base(run, wanted)
     donor = recipe.vocab.donor if isinstance(recipe.vocab, Extend) else ""
     if donor and donor not in wanted:
@@ -154,14 +154,14 @@ def _base(run: Run, wanted: Collection[str]) -> Iterator[str]:
 
 def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
     """What the starts of new rows need and the recipe does not name."""
-    part = recipe.init
+    settings = recipe.init
     named = {
-        "words": part.words is not None,
-        "helper": bool(part.helper),
-        "contexts": bool(part.text) or isinstance(recipe.vocab, Extend),
-        "tokens": bool(part.text) or isinstance(recipe.vocab, Extend),
+        "words": settings.words is not None,
+        "helper": bool(settings.helper),
+        "contexts": bool(settings.text) or isinstance(recipe.vocab, Extend),
+        "tokens": bool(settings.text) or isinstance(recipe.vocab, Extend),
     }
-    for field, way in (("input_rows", part.input_rows), ("output_rows", part.output_rows)):
+    for field, way in (("input_rows", settings.input_rows), ("output_rows", settings.output_rows)):
         for need in starts.needs(way):
             if not named.get(need, True):
                 yield f"init.{field}: {way} needs more; set {starts.FIELDS[need]}"
@@ -220,7 +220,7 @@ def as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
     Raises:
       ValueError: names what differs.
     """
-    want, got = (families.config_from_hf(one) for one in (expected.model_dump(), config))
+    want, got = (families.config_from_hf(hf) for hf in (expected.model_dump(), config))
     odd = [
         f"{field.name}: expected {getattr(want, field.name)}, is {getattr(got, field.name)}"
         for field in dataclasses.fields(want)
@@ -237,17 +237,17 @@ def _size(run: Run) -> Size:
 
 
 def _learn_tables(recipe: Recipe, size: Size) -> Iterator[str]:
-    """What is wrong with adapters and learn tables; the first kind of problem that is found."""
+    """What is wrong with adapters; where nothing is, what is wrong with learn tables."""
     train, cfg = recipe.train, size.config
-    if found := [*_trouble(lambda: adapt.with_lora(cfg, train), "train.lora")]:
-        yield from found
+    if problems := [*_trouble(lambda: adapt.with_lora(cfg, train), "train.lora")]:
+        yield from problems
         return
     names = [*llama.abstract(adapt.with_lora(cfg, train))]
     for stage in train.stages:
         look = functools.partial(learn.groups, stage.learn, names)
-        found += _trouble(look, f"train.stages.{stage.name}.learn")
-    yield from found
-    if not found:
+        problems += _trouble(look, f"train.stages.{stage.name}.learn")
+    yield from problems
+    if not problems:
         yield from _trouble(lambda: adapt.adapted(cfg, train), "train")
         if isinstance(recipe.vocab, Extend):
             look = functools.partial(adapt.refuse_idle_rows, adapt.with_lora(cfg, train), train)
@@ -357,7 +357,7 @@ def _model(recipe: Recipe, size: Size, planned: Planned | None) -> Table:
 def _wanted(wanted: Mapping[str, str]) -> Table:
     table = Table("to supply", "how", title_justify="left")
     for how in dict.fromkeys(wanted.values()):
-        names = "\n".join(name for name, one in wanted.items() if one == how)
+        names = "\n".join(name for name, advice in wanted.items() if advice == how)
         table.add_row(Text(names), Text(how))  # Text: brackets are no markup
     return table
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import search, topology
 from lrl_jax.fit.compile import BAND, CompileJob, Fitted, TooLargeError
-from lrl_jax.pipeline import weights
+from lrl_jax.pipeline import vocab, weights
 from lrl_jax.pipeline.run import Run, resolved
 from lrl_jax.recipe.schema import Pretrained
 from lrl_jax.storage import GIB
@@ -26,7 +26,7 @@ from lrl_jax.vocab.tokenizer import load as tokenizers
 
 
 def job(run: Run) -> CompileJob:
-    """The recipe's model and training as they will be.
+    """Returns the recipe's model and training, to be compiled.
 
     Raises:
       ValueError: nothing says what shape the base has.
@@ -44,7 +44,7 @@ def job(run: Run) -> CompileJob:
 
 
 def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
-    """Compiles, and prints what was found.
+    """Compiles the recipe's training for a machine and prints what it takes.
 
     Raises:
       ValueError: no machine, a setting that cannot be, or one that does not fit, with one that
@@ -116,16 +116,14 @@ def _config(run: Run) -> tuple[Mapping[str, Any], int]:
     made = run.at("init") / "config.json"
     if not made.exists():
         return foreseen(run), getattr(run.recipe.vocab, "pieces", 0)
-    from lrl_jax.pipeline import prepare
-
-    return json.loads(made.read_text()), prepare.new_pieces(run)
+    return json.loads(made.read_text()), vocab.new_pieces(run)
 
 
 def foreseen(run: Run) -> dict[str, Any]:
-    """A config.json of the base with the vocabulary it will have at most."""
-    vocab = run.recipe.vocab
+    """Returns a config.json of the base with the vocabulary it will have at most."""
+    settings = run.recipe.vocab
     config, pieces = _base(run)
-    more = getattr(vocab, "pieces", 0) + getattr(vocab, "size", 0)
+    more = getattr(settings, "pieces", 0) + getattr(settings, "size", 0)
     return {**config, "vocab_size": pieces + more}
 
 
@@ -153,7 +151,7 @@ def _steps(run: Run) -> dict[str, int]:
 
 # ---------------------------------------------------------------------------- tables
 def report(title: str, one: Fitted, found: topology.Machine, count: int | None) -> Table:
-    """One compiled step in words."""
+    """Returns a table of what one compiled step takes."""
     table = Table(
         f"{title}: {one.phase}", f"on {found.name} ({one.chips} chips)", title_justify="left"
     )
@@ -203,7 +201,7 @@ def _times(one: Fitted, cost, count: int | None) -> list[tuple[str, str]]:
 
 
 def frontier_table(best: Sequence[search.FitTrial], found: topology.Machine) -> Table:
-    """Settings that no other beats, fastest first."""
+    """Returns a table of the settings that no other beats, fastest first."""
     table = Table("settings", "GiB a chip", "s a step", "MFU", title=f"best on {found.name}")
     for trial in best:
         assert trial.fitted is not None

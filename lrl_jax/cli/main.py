@@ -1,4 +1,4 @@
-"""`lrl`: one verb for each word of the pipeline, and a few to look around.
+"""The command line `lrl`: a verb for each step of the pipeline, and others to look around.
 
 Exit codes: 0 done, 2 recipe or argument, 3 data, 4 artefacts that do not fit together,
 5 verification failed, 6 the run is in use (try again later), 75 preempted and saved (run the same
@@ -12,15 +12,15 @@ import traceback
 from typing import Any
 
 EPILOG = """\
-The order of words is the order of work: vocab, init, data, train, evaluate, export.
-`lrl run` does what of it is due. Overrides are typed: lrl train r.yaml train.batch_size=8
+The steps, in the order of work: vocab, init, data, train, evaluate, export.
+`lrl run` does those that are due. Overrides are typed: lrl train r.yaml train.batch_size=8
 
   lrl new tamil.yaml --language tam_Taml --base meta-llama/Llama-2-7b-hf
   lrl check tamil.yaml
   lrl run tamil.yaml
 """
 UNDER = {"vocab": ("probe", "fertility"), "laws": ("fit", "allocate")}  # verbs of two words
-WORDS = {
+STEPS = {
     "vocab": "learn pieces of the new language, splice, prove, report fertility",
     "init": "bring the base weights in, with rows for the new tokens",
     "data": "tokenise and pack every dataset; print the plan",
@@ -34,10 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
     commands = parser()
     args, rest = commands.parse_known_args(verb_first(sys.argv[1:] if argv is None else argv))
-    args.overrides = [word for word in rest if "=" in word and not word.startswith("-")]
+    args.overrides = [arg for arg in rest if "=" in arg and not arg.startswith("-")]
     if getattr(args, "profile", ""):
         args.overrides.append(f"train.profile={args.profile}")
-    if unknown := [word for word in rest if word not in args.overrides]:
+    if unknown := [arg for arg in rest if arg not in args.overrides]:
         commands.error(f"unknown argument: {' '.join(unknown)}")
     try:
         from lrl_jax.cli import verbs
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def verb_first(argv: Sequence[str]) -> list[str]:
-    """Arguments with a verb of two words put into one.
+    """Joins a verb of two words into one argument.
 
     >>> verb_first(["vocab", "probe", "r.yaml"]), verb_first(["vocab", "r.yaml"])
     (['vocab probe', 'r.yaml'], ['vocab', 'r.yaml'])
@@ -76,7 +76,7 @@ def _message(e: Exception) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Every verb with its arguments; overrides are what it does not know."""
+    """Returns the parser of every verb; overrides are left over, as it does not know them."""
     parser = argparse.ArgumentParser(
         prog="lrl",
         description="Bring a Llama to your language, and take it back to Hugging Face.",
@@ -94,15 +94,15 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--english", default="english/*.txt", help="raw English text, for replay")
 
     _with_recipe(_verb(verbs, "check", "validate a recipe in seconds and print the plan"))
-    for word, what in WORDS.items():
-        verb = _with_recipe(_verb(verbs, word, what))
+    for step, what in STEPS.items():
+        verb = _with_recipe(_verb(verbs, step, what))
         verb.add_argument("--redo", action="store_true", help="make this step anew")
         _with_processes(verb)
-        if word == "vocab":
+        if step == "vocab":
             verb.add_argument("--prove", action="store_true", help="prove what is there once more")
-        if word == "data":
+        if step == "data":
             _with_runner(verb)
-        if word == "train":
+        if step == "train":
             what = "steps to trace, such as 10:15: sets train.profile"
             verb.add_argument("--profile", default="", metavar="FIRST:LAST", help=what)
     _probe(verbs)
@@ -169,20 +169,20 @@ def _laws(verbs) -> None:
     allocate.add_argument("laws", help="laws.json of `lrl laws fit`")
     allocate.add_argument("--budget", type=int, required=True, help="pairs of all languages")
     allocate.add_argument("--write", default="", help="YAML of the part of a recipe to write")
-    for word, kind, what in (
+    for option, kind, what in (
         ("cap", int, "pairs there are of a language"),
         ("weight", float, "how much a language counts (default: 1)"),
         ("dataset", str, "its name in data.datasets (default: the language)"),
     ):
         allocate.add_argument(
-            f"--{word}", type=_named(kind), action="append", default=[],
+            f"--{option}", type=_named(kind), action="append", default=[],
             metavar="LANGUAGE=" + ("NAME" if kind is str else "NUMBER"), help=what,
         )  # fmt: skip
 
 
 def _named(kind: type) -> Callable[[str], tuple[str, Any]]:
-    def pair(word: str) -> tuple[str, Any]:
-        name, _, value = word.partition("=")
+    def pair(argument: str) -> tuple[str, Any]:
+        name, _, value = argument.partition("=")
         return name, kind(value)
 
     pair.__name__ = f"LANGUAGE={kind.__name__}"  # what argparse calls a wrong one

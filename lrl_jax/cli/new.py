@@ -88,7 +88,7 @@ export:
 
 
 def recipe_text(path: str, *, language: str, base: str, text: str, english: str) -> str:
-    """A recipe that loads as it stands.
+    """Returns a recipe that loads as it stands.
 
     Raises:
       ValueError: `language` is no FLORES code.

@@ -10,7 +10,7 @@ import sys
 
 from etils import epath
 
-from lrl_jax.pipeline.run import ALONE, WORDS, Run, Team, locked, perform
+from lrl_jax.pipeline.run import ALONE, STEP_NAMES, Run, Team, locked, perform
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe.schema import Recipe
 
@@ -33,24 +33,24 @@ def new(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Everything that can be known without heavy work."""
+    """Prints the plan, and everything that is wrong with the recipe."""
     from lrl_jax.cli import check as checks
 
     checks.check(Run(_recipe(args)))
 
 
 def vocab(args: argparse.Namespace) -> None:
-    """One word of the pipeline, on this process alone; or its proof once more."""
+    """Does the step `vocab`, on this process alone; or proves once more what it left."""
     if not args.prove:
-        _word(args, ALONE)
+        _step(args, "vocab", ALONE)
         return
-    from lrl_jax.pipeline import prepare
+    from lrl_jax.pipeline import vocab as vocab_step
 
-    prepare.prove_again(Run(_recipe(args)))
+    vocab_step.prove_again(Run(_recipe(args)))
 
 
 def vocab_probe(args: argparse.Namespace) -> None:
-    """Short trainings side by side, and which of them to go on with."""
+    """Trains shortly with several vocabularies, and says which of them to go on with."""
     from rich.console import Console
 
     from lrl_jax.pipeline import probe
@@ -65,7 +65,7 @@ def vocab_probe(args: argparse.Namespace) -> None:
 
 
 def vocab_fertility(args: argparse.Namespace) -> None:
-    """How many tokens every language of a folder costs, several tokenizers side by side."""
+    """Reports the tokens that every language of a folder takes, in several tokenizers."""
     from rich.console import Console
 
     from lrl_jax.report import fertility_files
@@ -84,33 +84,33 @@ def vocab_fertility(args: argparse.Namespace) -> None:
 
 
 def laws_fit(args: argparse.Namespace) -> None:
-    """How scores rise with pairs, and how well that says what was not shown to it."""
+    """Fits how scores rise with pairs, and says how well that foretells what was left out."""
     from rich.console import Console
 
     from lrl_jax.laws import law
     from lrl_jax.report import laws as laws_page
 
     points = law.read_points(args.points)
-    found = law.fit(points, shared=args.shared)
+    laws = law.fit(points, shared=args.shared)
     folder = epath.Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
-    law.write(found, folder / "laws.json")
-    (folder / "index.html").write_text(laws_page.page(found, points))
-    Console().print(laws_page.laws_table(found))
+    law.write(laws, folder / "laws.json")
+    (folder / "index.html").write_text(laws_page.page(laws, points))
+    Console().print(laws_page.laws_table(laws))
     _say(f"laws: {folder}/index.html; go on with lrl laws allocate {folder}/laws.json --budget N")
 
 
 def laws_allocate(args: argparse.Namespace) -> None:
-    """A budget of pairs shared by language, as overrides to paste and as YAML."""
+    """Shares a budget of pairs among languages; prints overrides to paste, and writes YAML."""
     from rich.console import Console
 
     from lrl_jax.laws import allocate, law
     from lrl_jax.report import laws as laws_page
 
-    found, caps = law.read(args.laws), dict(args.cap)
-    pairs = allocate.allocate(found, args.budget, caps, dict(args.weight))
+    laws, caps = law.read(args.laws), dict(args.cap)
+    pairs = allocate.allocate(laws, args.budget, caps, dict(args.weight))
     even = allocate.even(args.budget, list(pairs), caps)
-    Console().print(laws_page.allocation_table(found, pairs, even))
+    Console().print(laws_page.allocation_table(laws, pairs, even))
     takes = allocate.takes(pairs, dict(args.dataset))
     print(" ".join(f"data.datasets.{name}.take={count}" for name, count in takes.items()))
     if args.write:
@@ -119,39 +119,51 @@ def laws_allocate(args: argparse.Namespace) -> None:
         _say(f"laws: {args.write}, to go into a recipe")
 
 
+def init(args: argparse.Namespace) -> None:
+    """Does the step `init`, on all processes."""
+    _step(args, "init", _start(args))
+
+
 def data(args: argparse.Namespace) -> None:
-    """One word of the pipeline, on this process alone, or on machines that Beam has."""
+    """Does the step `data`, on this process alone, or on machines that Beam has."""
     from lrl_jax.data.pack import beam
-    from lrl_jax.pipeline import steps
+    from lrl_jax.pipeline import data as data_step
 
     if args.runner_option and not args.runner:
         raise ValueError(f"--runner-option is of a --runner: {', '.join(beam.RUNNERS)}")
     runner = beam.runner(args.runner, args.runner_option) if args.runner else None
-    this = Run(_recipe(args))
-    with _held(this, ALONE):
-        _perform(this, "data", args.redo, ALONE, functools.partial(steps.data, runner=runner))
+    _step(args, "data", ALONE, functools.partial(data_step.run, runner=runner))
 
 
-def init(args: argparse.Namespace) -> None:
-    """One word of the pipeline, on all processes."""
-    _word(args, _start(args))
+def train(args: argparse.Namespace) -> None:
+    """Does the step `train`, on all processes."""
+    _step(args, "train", _start(args))
 
 
-train = evaluate = export = init
+def evaluate(args: argparse.Namespace) -> None:
+    """Does the step `evaluate`, on all processes."""
+    _step(args, "evaluate", _start(args))
+
+
+def export(args: argparse.Namespace) -> None:
+    """Does the step `export`, on all processes."""
+    _step(args, "export", _start(args))
 
 
 def run(args: argparse.Namespace) -> None:
-    """All words that are due, then the report and the summary."""
+    """Does all steps that are due, then the report and the summary."""
+    from lrl_jax.pipeline import report as summary
+
     this = Run(_recipe(args))
     team = _start(args)
-    with _held(this, team):
-        for word in WORDS:
-            _perform(this, word, args.redo, team)
-        _report(this)
+    with _locked_by_lead(this, team):
+        for step in STEP_NAMES:
+            _perform(this, step, args.redo, team)
+        summary.run(this)
 
 
 def fit(args: argparse.Namespace) -> None:
-    """Compiles the recipe's step for a machine that is not here, and says what it would take."""
+    """Compiles the recipe's training for a machine that is not here, and says what it takes."""
     from lrl_jax.cli import fit as fit_verb
 
     fit_verb.fit(Run(_recipe(args)), args.on, searching=args.search, as_json=args.json)
@@ -159,15 +171,17 @@ def fit(args: argparse.Namespace) -> None:
 
 def show(args: argparse.Namespace) -> None:
     """Prints packed rows of one dataset or one stage, masked tokens dimmed."""
-    from lrl_jax.pipeline import steps
+    from lrl_jax.pipeline import data as data_step
 
     this = Run(_recipe(args))
-    steps.show(this, args.dataset, args.stage, args.row, args.rows, args.tokens)
+    data_step.show(this, args.dataset, args.stage, args.row, args.rows, args.tokens)
 
 
 def report(args: argparse.Namespace) -> None:
     """Writes report/index.html from what the run has left so far."""
-    _report(Run(_recipe(args)))
+    from lrl_jax.pipeline import report as summary
+
+    summary.run(Run(_recipe(args)))
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
@@ -196,29 +210,25 @@ def _short(path: str) -> str:
     return name.parent.name if plain else name.name
 
 
-def _held(this: Run, team: Team) -> contextlib.AbstractContextManager:
+def _locked_by_lead(this: Run, team: Team) -> contextlib.AbstractContextManager:
     return locked(this) if team.lead else contextlib.nullcontext()
 
 
-def _word(args: argparse.Namespace, team: Team) -> None:
+def _step(
+    args: argparse.Namespace, step: str, team: Team, work: Callable[[Run], None] | None = None
+) -> None:
     this = Run(_recipe(args))
-    with _held(this, team):
-        _perform(this, args.verb, args.redo, team)
+    with _locked_by_lead(this, team):
+        _perform(this, step, args.redo, team, work)
 
 
 def _perform(
-    this: Run, word: str, redo: bool, team: Team, work: Callable[[Run], None] | None = None
+    this: Run, step: str, redo: bool, team: Team, work: Callable[[Run], None] | None = None
 ) -> None:
-    from lrl_jax.pipeline import steps
+    from lrl_jax.pipeline.steps import STEPS
 
-    if not perform(this, word, work or steps.STEPS[word], redo=redo, team=team) and team.lead:
-        _say(f"{word}: done already, inputs unchanged ({this.at(word)})")
-
-
-def _report(this: Run) -> None:
-    from lrl_jax.pipeline import steps
-
-    steps.report(this)
+    if not perform(this, step, work or STEPS[step], redo=redo, team=team) and team.lead:
+        _say(f"{step}: done already, inputs unchanged ({this.at(step)})")
 
 
 def _say(text: str) -> None:

@@ -1,57 +1,61 @@
-"""TaCo's chain on held-out instructions: how often it is whole, and how good its last answer is."""
+"""The evaluation kind `chains`: TaCo's chain on held-out instructions, whether whole and how good.
 
-from collections.abc import Sequence
+A chain is what a model writes before it answers: the instruction in English, the answer in English,
+the answer in the language. Its last section is what is judged.
+"""
+
+from collections.abc import Iterator, Sequence
 import itertools
 from typing import Any
 
-import jax
 import numpy as np
 
 from lrl_jax.data.read import records
 from lrl_jax.data.templates import documents, taco
 from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import generate, metrics
-from lrl_jax.model import llama
+from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
+from lrl_jax.evaluate.rows import Json, ReportRow, score_rows
 from lrl_jax.recipe.data import Taco
-from lrl_jax.recipe.schema import Chains
+from lrl_jax.recipe.evaluate import Chains, Evaluate
 from lrl_jax.text import Bad, DataError
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 EXAMPLES = 5  # chains kept for a reader
 
 
-def score(
-    part: Chains,
-    cfg: llama.LlamaConfig,
-    params: llama.Params,
-    tokenizer: Tokenizer,
-    mesh: jax.sharding.Mesh,
-    batch_size: int,
-) -> dict[str, Any]:
+def measure(entry: Chains, model: MeasuredModel, settings: Evaluate) -> dict[str, Any]:
     """Decodes greedily from the chain's first words on, and judges what comes.
 
     Returns:
       As `judge`; and tokens, the mean length of a chain; and examples.
     """
-    asked = held_out(part)
-    found = generate.generate_ids(
-        cfg, params, prompts(part, asked, tokenizer), part.max_new_tokens,
-        bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, mesh=mesh, batch_size=batch_size,
+    questions, tokenizer = held_out(entry), model.tokenizer
+    answers = generate.generate_ids(
+        model.cfg, model.params, prompts(entry, questions, tokenizer), entry.max_new_tokens,
+        bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, mesh=model.mesh,
+        batch_size=settings.batch_size,
     )  # fmt: skip
-    chains = [taco.PREFIX + tokenizer.decode(ids) for ids in found]
-    references = [record["output"] for record in asked]
+    chains = [taco.PREFIX + tokenizer.decode(ids) for ids in answers]
+    references = [record["output"] for record in questions]
     return {
-        **judge(chains, references, part.language),
-        "tokens": float(np.mean([len(ids) for ids in found])),
+        **judge(chains, references, entry.language),
+        "tokens": float(np.mean([len(ids) for ids in answers])),
         "examples": [
             {"instruction": record["instruction"], "chain": chain, "reference": record["output"]}
-            for record, chain in zip(asked[:EXAMPLES], chains, strict=False)
+            for record, chain in zip(questions[:EXAMPLES], chains, strict=False)
         ],
     }
 
 
+def rows(before: Json, after: Json) -> Iterator[ReportRow]:
+    """Yields the share of whole chains of every entry, then chrF of their last sections."""
+    yield from score_rows(before, after, "chains", "whole chains, %", "parsed")
+    yield from score_rows(before, after, "chains", "chrF of the answer", "chrf")
+
+
 def judge(chains: Sequence[str], references: Sequence[str], language: str) -> dict[str, Any]:
-    """Whole chains in percent, and chrF (0 to 100) of their last sections.
+    """Returns whole chains in percent, and chrF (0 to 100) of their last sections.
 
     A chain without its last section is a failed generation; its answer counts as empty.
 
@@ -60,37 +64,40 @@ def judge(chains: Sequence[str], references: Sequence[str], language: str) -> di
     50.0
     """
     sections = [taco.parse(chain) for chain in chains]
-    answers = [one.answer if one else "" for one in sections]
+    answers = [section.answer if section else "" for section in sections]
     return {
-        "parsed": 100 * sum(one is not None for one in sections) / len(sections),
+        "parsed": 100 * sum(section is not None for section in sections) / len(sections),
         "chrf": metrics.translation(answers, references, language)["chrf"],
         "lines": len(chains),
     }
 
 
-def held_out(part: Chains) -> list[records.Record]:
-    """The first `limit` rows that can be asked.
+def held_out(entry: Chains) -> list[records.Record]:
+    """Returns the first `limit` rows that can be asked.
 
     Raises:
       ValueError: there is none, or the files are not aligned.
     """
-    dataset = _dataset(part)
+    dataset = _dataset(entry)
     every = (r for shard in records.shards(dataset) for r in records.read(dataset, shard))
-    found = [*itertools.islice((r for r in every if not isinstance(r, Bad)), part.limit)]
-    if not found:
-        raise DataError(f"{part.english}, {part.translated}: no row that can be asked")
-    return found
+    questions = [*itertools.islice((r for r in every if not isinstance(r, Bad)), entry.limit)]
+    if not questions:
+        raise DataError(f"{entry.english}, {entry.translated}: no row that can be asked")
+    return questions
 
 
-def prompts(part: Chains, asked: Sequence[records.Record], tokenizer: Tokenizer) -> list[list[int]]:
-    """What each row begins with in training, up to and with the chain's first words."""
-    write = templates.writer(_dataset(part), tokenizer)
+def prompts(
+    entry: Chains, questions: Sequence[records.Record], tokenizer: Tokenizer
+) -> list[list[int]]:
+    """Returns what each row begins with in training, up to and with the chain's first words."""
+    write = templates.writer(_dataset(entry), tokenizer)
     opening = tokenizer.encode(taco.PREFIX)
-    return [[*_before(write(record), tokenizer), *opening] for record in asked]
+    return [[*_before(write(record), tokenizer), *opening] for record in questions]
 
 
-def _dataset(part: Chains) -> Taco:
-    shared = part.model_dump(exclude={"limit", "max_new_tokens"})
+def _dataset(entry: Chains) -> Taco:
+    """The dataset whose rows are asked."""
+    shared = entry.model_dump(exclude={"limit", "max_new_tokens"})
     return Taco(kind="taco", **shared)
 
 
@@ -98,3 +105,6 @@ def _before(parts: list[templates.Part], tokenizer: Tokenizer) -> list[int]:
     """Ids of what stands before the first token that is learnt."""
     read = [*itertools.takewhile(lambda part: not part.trained, parts)]
     return documents.encode([read], tokenizer)[0].tokens[:-1].tolist()  # without eos
+
+
+KIND = register(EvaluationKind("chains", Chains, measure, rows, "Chains"))

@@ -32,7 +32,7 @@ def generate(
     mesh: Mesh | None = None,
     batch_size: int = 8,
 ) -> list[str]:
-    """Continuations of `prompts`, each up to its end of document or `max_new_tokens`."""
+    """Returns continuations of `prompts`, each up to its end of document or `max_new_tokens`."""
     ids = [tokenizer.encode(prompt) for prompt in prompts]
     out = generate_ids(
         cfg, params, ids, max_new_tokens,
@@ -51,7 +51,7 @@ def answers(
     mesh: Mesh | None = None,
     batch_size: int = 8,
 ) -> list[str]:
-    """What the model says to records put to it in a template, up to the end the template has."""
+    """Returns the model's answers to records in a template, each up to the template's end."""
     if not records:
         return []
     ids = [
@@ -77,7 +77,7 @@ def generate_ids(
     mesh: Mesh | None = None,
     batch_size: int = 8,
 ) -> list[list[int]]:
-    """The most probable next token, again and again; `eos_id` and what follows are cut.
+    """Continues prompts by the most probable token; `eos_id` and what follows are cut off.
 
     Args:
       prompts: ids; `bos_id` is put in front of those that do not begin with it.

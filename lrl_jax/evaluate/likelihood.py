@@ -32,7 +32,7 @@ Window = tuple[np.ndarray, np.ndarray]  # tokens, and which of them are scored
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """How well a model predicts a text.
+    """Holds how well a model predicts a text.
 
     Attributes:
       bits_per_byte: bits the model needs for one UTF-8 byte; independent of the tokenizer.
@@ -77,14 +77,14 @@ def bits_per_byte(
     if not lines:
         raise ValueError(f"no text to score: {len(texts)} lines, all of them blank")
     documents = tokenizer.encode_batch(lines)
-    found = [window for ids in documents if ids for window in windows(ids, length)]
+    pieces = [window for ids in documents if ids for window in windows(ids, length)]
     packed = [
         rows.Row(
-            np.concatenate([found[i][0] for i in row]),
-            np.concatenate([found[i][1] for i in row]),
-            np.array([len(found[i][0]) for i in row]),
+            np.concatenate([pieces[i][0] for i in row]),
+            np.concatenate([pieces[i][1] for i in row]),
+            np.array([len(pieces[i][0]) for i in row]),
         )
-        for row in bins.best_fit([len(ids) for ids, _ in found], length)
+        for row in bins.best_fit([len(ids) for ids, _ in pieces], length)
     ]
     batch = rows.features(packed, length, tokenizer.bos_id, tokenizer.pad_id)
     nats = _total(cfg, params, batch, mesh, batch_size, loss_blocks)
@@ -94,7 +94,7 @@ def bits_per_byte(
 
 
 def windows(ids: Sequence[int], length: int) -> Iterator[Window]:
-    """The windows that score every token of a line exactly once.
+    """Yields the windows that score every token of a line exactly once.
 
     >>> for tokens, scored in windows([5, 6, 7, 8, 9], length=4): print(tokens, scored * 1)
     [5 6 7 8] [1 1 1 1]

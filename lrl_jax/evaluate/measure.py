@@ -1,92 +1,46 @@
-"""Everything a recipe asks to be measured of one model: bits per byte, translation, chains."""
+"""Measures everything a recipe wants of one model: what before.json and after.json hold."""
 
-from collections.abc import Mapping
-import dataclasses
-import itertools
+import importlib.metadata
+import platform
 import time
 from typing import Any
 
 import jax
 
-from lrl_jax import text
-from lrl_jax.evaluate import chains, generate, likelihood, metrics
-from lrl_jax.evaluate.facts import facts
-from lrl_jax.model import llama
-from lrl_jax.recipe.schema import Evaluate, Translation
-from lrl_jax.vocab.tokenizer.types import Tokenizer
-
-EXAMPLES = 20  # translations kept for a reader
+from lrl_jax.evaluate import kinds
+from lrl_jax.recipe.evaluate import Evaluate
 
 
-def measure(
-    part: Evaluate,
-    cfg: llama.LlamaConfig,
-    params: llama.Params,
-    tokenizer: Tokenizer,
-    mesh: jax.sharding.Mesh,
-    length: int,
-    loss_blocks: int,
-) -> dict[str, Any]:
-    """What before.json and after.json hold; see `report.pieces`.
+def measure(settings: Evaluate, model: kinds.MeasuredModel) -> dict[str, Any]:
+    """Measures every entry of every kind.
 
-    Args:
-      length: tokens a row of the likelihood.
+    Returns:
+      kind -> name -> result, and "facts": what the numbers were made with.
     """
     started = time.time()
-    bits = {}
-    for name in part.bits_per_byte:
-        lines = _lines(part, name)
-        score = likelihood.bits_per_byte(
-            cfg, params, tokenizer, lines, mesh, part.batch_size, length, loss_blocks
-        )
-        bits[name] = dataclasses.asdict(score)
-    translated = {
-        name: _translate(one, cfg, params, tokenizer, mesh, part.batch_size)
-        for name, one in part.translation.items()
-    }
-    answered = {
-        name: chains.score(one, cfg, params, tokenizer, mesh, part.batch_size)
-        for name, one in part.chains.items()
-    }
-    seconds = round(time.time() - started, 1)
+    results: dict[str, Any] = {}
+    for name, entries in settings.kinds().items():
+        kind = kinds.find(name)
+        assert kind is not None, name  # a recipe with another key is refused where it is read
+        results[name] = {key: kind.measure(x, model, settings) for key, x in entries.items()}
+    return results | {"facts": facts() | {"seconds": round(time.time() - started, 1)}}
+
+
+def facts() -> dict[str, Any]:
+    """Returns what numbers are made with: versions and devices of this process."""
+    device = jax.devices()[0]
+    packages = ("lrl-jax", "jax", "flax", "optax", "orbax-checkpoint", "sentencepiece")
     return {
-        "bits_per_byte": bits,
-        "translation": translated,
-        "chains": answered,
-        "facts": facts() | {"seconds": seconds},
+        "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "hosts": str(jax.process_count()),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **{package: _version(package) for package in packages},
     }
 
 
-def baselines(part: Evaluate) -> Mapping[str, Mapping[str, float]]:
-    """Bits per byte of n-gram models of characters, fitted on the recipe's `baseline_text`."""
-    return {
-        name: {
-            kind: metrics.ngram_bits_per_byte(text.read_many(uris), _lines(part, name), order)
-            for order, kind in ((1, "unigram"), (2, "bigram"))
-        }
-        for name, uris in part.baseline_text.items()
-    }
-
-
-def _lines(part: Evaluate, name: str) -> list[str]:
-    return list(itertools.islice(text.lines(part.bits_per_byte[name]), part.max_lines))
-
-
-def _translate(
-    part: Translation,
-    cfg: llama.LlamaConfig,
-    params: llama.Params,
-    tokenizer: Tokenizer,
-    mesh: jax.sharding.Mesh,
-    batch_size: int,
-) -> dict[str, Any]:
-    sources = list(text.lines(part.source))[: part.limit]
-    references = list(text.lines(part.target))[: part.limit]
-    languages = dict(source_language=part.source_language, target_language=part.target_language)
-    asked = [{"source": source, **languages} for source in sources]
-    found = generate.answers(
-        cfg, params, tokenizer, part.template, asked, part.max_new_tokens, mesh, batch_size
-    )
-    triples = zip(sources[:EXAMPLES], references, found, strict=False)
-    examples = [{"source": s, "reference": r, "hypothesis": f} for s, r, f in triples]
-    return metrics.translation(found, references, part.target_language) | {"examples": examples}
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -18,7 +18,7 @@ START = ""  # stands before the first character of a line; no character equals i
 def translation(
     hypotheses: Sequence[str], references: Sequence[str], language: str
 ) -> dict[str, Any]:
-    """chrF, chrF++ and BLEU (0 to 100) of translations into `language`, a FLORES code.
+    """Returns chrF, chrF++ and BLEU (0 to 100) of translations into `language`, a FLORES code.
 
     chrF (Popovic 2015; character 6-grams, beta 2) is the one to read: it needs no words. BLEU
     splits words by sacrebleu's `13a`, and by `char` for scripts written without spaces; the
@@ -50,7 +50,7 @@ def translation(
 
 
 def ngram_bits_per_byte(train_texts: Iterable[str], test_texts: Iterable[str], order: int) -> float:
-    """Bits per UTF-8 byte of a smoothed character n-gram model (1: unigram, 2: bigram).
+    """Returns bits per UTF-8 byte of a smoothed character n-gram model (1: unigram, 2: bigram).
 
     Characters are Unicode code points: syllables, in Korean. Smoothing is interpolated
     Witten-Bell (Chen and Goodman 1998), which has nothing to tune: a context seen

@@ -1,4 +1,4 @@
-"""What the fixed prompts of a recipe give while it trains."""
+"""Continues the fixed prompts of a recipe while it trains."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,27 +17,27 @@ Sample = Callable[[llama.Params, int], Sequence[Mapping[str, Any]]]
 def sampler(
     settings: Train, cfg: llama.LlamaConfig, tokenizer: Tokenizer, mesh: jax.sharding.Mesh
 ) -> Sample | None:
-    """A function of (parameters, step) that continues the prompts; None when there are none."""
+    """Returns a function of (parameters, step) that continues the prompts; None without prompts."""
     if not settings.samples:
         return None
 
     def sample(params: llama.Params, step: int) -> list[dict[str, Any]]:
         del step  # greedy: what comes out depends on the parameters alone
-        said: dict[Prompt, str] = {}
+        answers: dict[Prompt, str] = {}
         for template in dict.fromkeys(prompt.template for prompt in settings.samples):
             same = [prompt for prompt in settings.samples if prompt.template == template]
-            found = generate.answers(
+            texts = generate.answers(
                 cfg, params, tokenizer, template, [record(prompt) for prompt in same],
                 settings.sample_tokens, mesh, len(same),
             )  # fmt: skip
-            said |= zip(same, found, strict=True)
-        return [{"prompt": text(p, tokenizer), "text": said[p]} for p in settings.samples]
+            answers |= zip(same, texts, strict=True)
+        return [{"prompt": text(p, tokenizer), "text": answers[p]} for p in settings.samples]
 
     return sample
 
 
 def record(prompt: Prompt) -> dict[str, str]:
-    """The record a template asks with."""
+    """Returns the record that a template writes as a question."""
     asked = dict.fromkeys(("text", "source", "instruction", "prompt", "inputs"), prompt.text)
     languages = {
         "source_language": prompt.source_language,
@@ -47,7 +47,7 @@ def record(prompt: Prompt) -> dict[str, str]:
 
 
 def text(prompt: Prompt, tokenizer: Tokenizer | None) -> str:
-    """What the model reads before it answers, control tokens by name.
+    """Returns what the model reads before it answers, control tokens by name.
 
     >>> text(Prompt(text="Once"), None)
     'Once'

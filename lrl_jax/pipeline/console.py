@@ -1,4 +1,4 @@
-"""What a run tells the person who watches it: once, whatever number of processes there are."""
+"""Prints for the person who watches a run: once, however many processes share it."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from lrl_jax.devices import mesh
 
 
 def say(line: str) -> None:
-    """A line on stderr."""
+    """Prints a line on stderr."""
     if mesh.lead():
         Console(stderr=True, highlight=False).print(line, soft_wrap=True)
 
 
 def display(what: Any) -> None:
-    """A table or other result on stdout."""
+    """Prints a table or another result on stdout."""
     if mesh.lead():
         Console().print(what)

@@ -19,10 +19,12 @@ from rich.table import Table
 
 from lrl_jax import storage
 from lrl_jax.data.feed import mixture as mixtures
-from lrl_jax.pipeline import prepare
-from lrl_jax.pipeline import steps as words
+from lrl_jax.pipeline import evaluate as evaluate_step
+from lrl_jax.pipeline import vocab as vocab_step
 from lrl_jax.pipeline.run import Run, manifests, perform, resolved
-from lrl_jax.recipe.schema import Evaluate, Init, Recipe
+from lrl_jax.pipeline.steps import STEPS
+from lrl_jax.recipe.evaluate import Evaluate
+from lrl_jax.recipe.schema import Init, Recipe
 from lrl_jax.recipe.train import Rule, Save, Schedule, Stage
 from lrl_jax.recipe.vocab import Extend, Keep
 from lrl_jax.report import pages, plots
@@ -34,8 +36,8 @@ NEAR = 0.01  # trials within this share of the best count as equal, and the simp
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
-    """One vocabulary, one start.
+class ProbeTrial:
+    """Holds a short training with one vocabulary and one way to start its new rows.
 
     Attributes:
       pieces: new pieces there are, after pruning.
@@ -57,18 +59,18 @@ class Trial:
 
     @property
     def advice(self) -> str:
-        """What to write in the recipe."""
+        """Returns what to write in the recipe."""
         if not self.pieces:
             return "vocab: {method: keep}"
         return f"vocab.pieces={self.pieces}, init.input_rows=init.output_rows={self.rows}"
 
     def sought(self, when: Mapping[str, float]) -> float:
-        """Mean bits per byte of the new languages."""
-        found = [x for name, x in when.items() if not name.startswith(REFERENCE)]
-        return sum(found) / len(found)
+        """Returns the mean bits per byte of the new languages, of `before` or `after`."""
+        scores = [x for name, x in when.items() if not name.startswith(REFERENCE)]
+        return sum(scores) / len(scores)
 
 
-def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> list[Trial]:
+def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> list[ProbeTrial]:
     """Trains every trial; writes probe/probe.json as it goes, and probe/index.html.
 
     Args:
@@ -82,23 +84,25 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
     """
     _check(run.recipe)
     sized = {count: _sized(run, count) for count in dict.fromkeys(pieces)}
-    lengths = {count: _bytes_per_row(one) for count, one in sized.items()}
+    lengths = {count: _bytes_per_row(sized_run) for count, sized_run in sized.items()}
     budget = steps * run.recipe.train.batch_size * max(lengths.values())
     trials = []
-    for count, one in sized.items():
+    for count, sized_run in sized.items():
         enough = math.ceil(budget / (run.recipe.train.batch_size * lengths[count]))
         for way in dict.fromkeys(rows) if count else ("",):
-            trials.append(_trial(one, way, enough, lengths[count]))
+            trials.append(_trial(sized_run, way, enough, lengths[count]))
             storage.write_json(_folder(run) / "probe.json", [dataclasses.asdict(t) for t in trials])
     (_folder(run) / "index.html").write_text(page(trials))
     return trials
 
 
-def best(trials: Sequence[Trial]) -> int:
-    """The trial to go on with: lowest in the end; of those near it, the fewest pieces, then the
-    first start named.
+def best(trials: Sequence[ProbeTrial]) -> int:
+    """Returns the index of the trial to go on with.
 
-    >>> def t(pieces, loss): return Trial("", pieces, "", 1, 1, 1, {}, {"kor_Hang": loss}, ())
+    It is the one of lowest loss in the end; of trials near it, the one with the fewest pieces, and
+    of these the first.
+
+    >>> def t(pieces, loss): return ProbeTrial("", pieces, "", 1, 1, 1, {}, {"kor_Hang": loss}, ())
     >>> best([t(0, 3.0), t(4000, 2.0), t(1000, 2.01), t(1000, 2.01)])
     2
     """
@@ -107,8 +111,8 @@ def best(trials: Sequence[Trial]) -> int:
     return min(near, key=lambda i: (trials[i].pieces, i))
 
 
-def table(trials: Sequence[Trial]) -> Table:
-    """The trials for a terminal, the recommended one marked."""
+def table(trials: Sequence[ProbeTrial]) -> Table:
+    """Returns a table of the trials for a terminal, the recommended trial marked."""
     out = Table(title="probe: bits per byte at equal bytes", title_justify="left")
     for heading in ("", "pieces", "rows"):
         out.add_column(heading)
@@ -133,8 +137,8 @@ def table(trials: Sequence[Trial]) -> Table:
     return out
 
 
-def page(trials: Sequence[Trial]) -> str:
-    """The trials as a page that opens offline: the advice, start and end, and every curve."""
+def page(trials: Sequence[ProbeTrial]) -> str:
+    """Returns a page that opens offline: the advice, start and end, and every trial's curve."""
     chosen = trials[best(trials)]
     start, end = ({t.name: t.sought(when(t)) for t in trials} for when in (_before, _after))
     curves = {t.name: ([x for x, _ in t.curve], [y for _, y in t.curve]) for t in trials if t.curve}
@@ -157,15 +161,15 @@ def page(trials: Sequence[Trial]) -> str:
     )
 
 
-def _before(trial: Trial) -> Mapping[str, float]:
+def _before(trial: ProbeTrial) -> Mapping[str, float]:
     return trial.before
 
 
-def _after(trial: Trial) -> Mapping[str, float]:
+def _after(trial: ProbeTrial) -> Mapping[str, float]:
     return trial.after
 
 
-# ---------------------------------------------------------------------------- one trial
+# ---------------------------------------------------------------------------- a trial
 def _check(recipe: Recipe) -> None:
     if not isinstance(recipe.vocab, Extend):
         raise ValueError(
@@ -185,42 +189,43 @@ def _sized(run: Run, count: int) -> Run:
     """A run whose vocab and data are made for `count` new pieces."""
     recipe = run.recipe
     assert isinstance(recipe.vocab, Extend)
-    part = (
+    vocab = (
         recipe.vocab.model_copy(update={"pieces": count, "parity": None})
         if count
         else Keep(method="keep")
     )
-    names = {"name": f"{count}", "folder": str(_folder(run)), "vocab": part}
+    names = {"name": f"{count}", "folder": str(_folder(run)), "vocab": vocab}
     sized = Run(recipe.model_copy(update=names))
-    for word in ("vocab", "data"):
-        perform(sized, word, words.STEPS[word], redo=True)
+    for step in ("vocab", "data"):
+        perform(sized, step, STEPS[step], redo=True)
     return _alone(sized)
 
 
 def _alone(sized: Run) -> Run:
     """The run with its longest stage alone, its mixture written out as shares of datasets."""
-    known, packed = resolved(sized).train, manifests(sized)
+    settings, packed = resolved(sized).train, manifests(sized)
     order = mixtures.plan(sized.recipe, packed)
-    longest = max(range(len(known.stages)), key=lambda i: known.stages[i].steps)
-    first = sum(stage.steps for stage in known.stages[:longest]) * known.batch_size
-    last = first + known.stages[longest].steps * known.batch_size
+    longest = max(range(len(settings.stages)), key=lambda i: settings.stages[i].steps)
+    first = sum(stage.steps for stage in settings.stages[:longest]) * settings.batch_size
+    last = first + settings.stages[longest].steps * settings.batch_size
     before, after = order.consumed(first), order.consumed(last)
     tokens = {
-        name: (after[name] - before[name]) * one.tokens / one.rows for name, one in packed.items()
+        name: (after[name] - before[name]) * packed[name].tokens / packed[name].rows
+        for name in packed
     }
     mixed = {name: count for name, count in tokens.items() if count}
-    part = {"mixture": mixed, "ramp_to": {}, "weights": "tokens"}
-    stage = known.stages[longest].model_copy(update=part)
-    train = known.model_copy(update={"stages": (stage,), "replay": {}})
+    alone = {"mixture": mixed, "ramp_to": {}, "weights": "tokens"}
+    stage = settings.stages[longest].model_copy(update=alone)
+    train = settings.model_copy(update={"stages": (stage,), "replay": {}})
     return Run(sized.recipe.model_copy(update={"train": train}))
 
 
 def _bytes_per_row(sized: Run) -> float:
     """Bytes of text in a row of the mixture that is trained on."""
     recipe = sized.recipe
-    weights, found = _longest(recipe).mixture, manifests(sized)
+    weights, packed = _longest(recipe).mixture, manifests(sized)
     whole = sum(weights.values())
-    per_token = sum(w / whole * found[n].bytes / found[n].loss_tokens for n, w in weights.items())
+    per_token = sum(w / whole * packed[n].bytes / packed[n].loss_tokens for n, w in weights.items())
     return recipe.data.sequence_length * per_token
 
 
@@ -228,7 +233,7 @@ def _longest(recipe: Recipe) -> Stage:
     return max(recipe.train.stages, key=lambda stage: stage.steps)
 
 
-def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> Trial:
+def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> ProbeTrial:
     recipe = sized.recipe
     name = f"{recipe.name}-{way or 'base'}"
     evaluate = Evaluate(
@@ -241,14 +246,14 @@ def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> Trial:
         init = Init.model_validate(init.model_dump() | {"input_rows": way, "output_rows": way})
     update = {"name": name, "init": init, "train": _short(recipe, steps), "evaluate": evaluate}
     run = Run(
-        recipe.model_copy(update=update), {word: sized.at(word) for word in ("vocab", "data")}
+        recipe.model_copy(update=update), {step: sized.at(step) for step in ("vocab", "data")}
     )
-    for word in ("init", "train", "evaluate"):
-        perform(run, word, TRIAL_STEPS[word], redo=True)
+    for step in ("init", "train", "evaluate"):
+        perform(run, step, TRIAL_STEPS[step], redo=True)
     curve = list(_curve(run, bytes_per_row))
-    return Trial(
+    return ProbeTrial(
         name=name,
-        pieces=prepare.new_pieces(run),
+        pieces=vocab_step.new_pieces(run),
         rows=way,
         steps=steps,
         tokens=steps * recipe.train.batch_size * recipe.data.sequence_length,
@@ -260,10 +265,10 @@ def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> Trial:
 
 
 def _short(recipe: Recipe, steps: int):
-    """The longest stage alone, everything it trains warmed up and then held."""
+    """The longest stage alone, with every rate warmed up and then constant."""
     stage = _longest(recipe)
     rules = tuple(
-        rule if rule.schedule == "frozen" else _held(rule, rule.schedule, steps)
+        rule if rule.schedule == "frozen" else _constant(rule, rule.schedule, steps)
         for rule in stage.learn
     )
     short = stage.model_copy(update={"steps": steps, "learn": rules})
@@ -278,10 +283,10 @@ def _short(recipe: Recipe, steps: int):
     )
 
 
-def _held(rule: Rule, schedule: Schedule, steps: int) -> Rule:
+def _constant(rule: Rule, schedule: Schedule, steps: int) -> Rule:
     warmup = max(1, steps // 10)
-    held = Schedule(peak=schedule.peak, kind="constant", warmup=warmup)
-    return rule.model_copy(update={"schedule": held})
+    constant = Schedule(peak=schedule.peak, kind="constant", warmup=warmup)
+    return rule.model_copy(update={"schedule": constant})
 
 
 def _scores(run: Run, when: str) -> dict[str, float]:
@@ -300,4 +305,4 @@ def _curve(run: Run, bytes_per_row: float) -> Iterator[tuple[float, float]]:
             yield record["rows"] * bytes_per_row, mean
 
 
-TRIAL_STEPS = {**words.STEPS, "evaluate": words.evaluate_start_and_end}
+TRIAL_STEPS = {**STEPS, "evaluate": evaluate_step.compare_start_and_end}

@@ -1,8 +1,8 @@
 """The run folder: which step is due, what it was made from, and what it left behind.
 
     runs/<name>/recipe.yaml          the recipe as resolved
-    runs/<name>/<word>/...           what the step left
-    runs/<name>/steps/<word>.json    what it was made from, and whether it finished
+    runs/<name>/<step>/...           what the step left
+    runs/<name>/steps/<step>.json    what it was made from, and whether it finished
 
 A step is skipped when its inputs are those of the finished one, taken up again when it was cut
 short, and refused when its inputs changed under it.
@@ -29,21 +29,21 @@ from lrl_jax.recipe.vocab import Extend, TrainVocab
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import fingerprint
 
-WORDS = ("vocab", "init", "data", "train", "evaluate", "export")
+STEP_NAMES = ("vocab", "init", "data", "train", "evaluate", "export")
 
 
 class MismatchError(ValueError):
-    """What lies in the run folder was made from something else than the recipe says now."""
+    """Says that the run folder was made from something else than the recipe says now."""
 
     exit_code = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A recipe and the folder it fills.
+    """Holds a recipe and the folder it fills.
 
     Attributes:
-      elsewhere: word -> its folder in another run, whose step is shared.
+      elsewhere: step -> its folder in another run, whose step is shared.
     """
 
     recipe: Recipe
@@ -53,32 +53,32 @@ class Run:
     def folder(self) -> epath.Path:
         return self.recipe.run_folder
 
-    def at(self, word: str) -> epath.Path:
-        """The folder of one word of the pipeline."""
-        return self.elsewhere.get(word, self.folder / word)
+    def at(self, step: str) -> epath.Path:
+        """Returns the folder of a step."""
+        return self.elsewhere.get(step, self.folder / step)
 
     def base_folder(self) -> epath.Path:
-        """The Hugging Face folder the recipe adapts; downloads a hub id."""
+        """Returns the Hugging Face folder the recipe adapts; downloads a hub id."""
         from lrl_jax.hf import load
 
         assert isinstance(self.recipe.base, Pretrained)
         return load.resolve(self.recipe.base)
 
     def base_adapter(self) -> epath.Path | None:
-        """The folder of the adapter that is put on it, if any."""
+        """Returns the folder of the adapter that is put on the base, if any."""
         from lrl_jax.hf import load
 
         assert isinstance(self.recipe.base, Pretrained)
         return load.resolve_adapter(self.recipe.base)
 
     def base_config(self) -> dict[str, Any]:
-        """The `config.json` of the two together."""
+        """Returns the `config.json` of the base with its adapter."""
         from lrl_jax.hf import load
 
         return load.read_config(self.base_folder(), self.base_adapter())
 
     def base_tokenizer(self) -> epath.Path:
-        """The folder of the tokenizer that its embeddings are for."""
+        """Returns the folder of the tokenizer that the base's embeddings are for."""
         from lrl_jax.hf import peft_read
 
         folder = self.base_adapter()
@@ -89,60 +89,63 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Team:
-    """The processes that share a run; one of them writes what only one may write."""
+    """Describes this process among those that share a run: whether it leads, how all of them meet.
+
+    The lead alone writes what only one process may write.
+    """
 
     lead: bool = True
     meet: Callable[[str], None] = lambda name: None
 
 
 ALONE = Team()
-KEPT = ("data",)  # words that replace what they have left only when the new is whole
-LEAD_ONLY = ("vocab", "data")  # words that need no devices: the others wait for them
+KEPT = ("data",)  # steps that replace what they have left only when the new is whole
+LEAD_ONLY = ("vocab", "data")  # steps that need no devices: the others wait for them
 
 
 def perform(
-    run: Run, word: str, work: Callable[[Run], Any], *, redo: bool = False, team: Team = ALONE
+    run: Run, step: str, work: Callable[[Run], Any], *, redo: bool = False, team: Team = ALONE
 ) -> bool:
     """Does the step if it is due; returns whether it was done now. Every process calls it.
 
     Raises:
       MismatchError: the folder holds this step made from other inputs (and not `redo`).
     """
-    want, settings = inputs(run, word), _settings(run.recipe, word)
-    note = _note(run, word)
+    want, settings = inputs(run, step), _settings(run.recipe, step)
+    note = _note(run, step)
     have = json.loads(note.read_text()) if note.exists() else None
-    team.meet(f"{word}: all have read what is there")
+    team.meet(f"{step}: all have read what is there")
     if have is not None and have["inputs"] != want and not redo:
-        raise MismatchError(_what_changed(run, word, have["inputs"], want))
+        raise MismatchError(_what_changed(run, step, have["inputs"], want))
     if have is not None and have["finished"] and have["settings"] == settings and not redo:
         return False
     started = time.time()
     record = {"inputs": want, "settings": settings, "finished": False, "version": __version__}
     if team.lead:
-        if have is not None and redo and word not in KEPT and run.at(word).exists():
-            run.at(word).rmtree()
-        run.at(word).mkdir(parents=True, exist_ok=True)
+        if have is not None and redo and step not in KEPT and run.at(step).exists():
+            run.at(step).rmtree()
+        run.at(step).mkdir(parents=True, exist_ok=True)
         note.parent.mkdir(parents=True, exist_ok=True)
         storage.write_json(note, record)
-    team.meet(f"{word}: begins")
-    if team.lead or word not in LEAD_ONLY:
+    team.meet(f"{step}: begins")
+    if team.lead or step not in LEAD_ONLY:
         work(run)
-    team.meet(f"{word}: done")
+    team.meet(f"{step}: done")
     if team.lead:
         seconds = round(time.time() - started, 1)
         storage.write_json(note, record | {"finished": True, "seconds": seconds})
-    team.meet(f"{word}: noted")
+    team.meet(f"{step}: noted")
     return True
 
 
-def _note(run: Run, word: str) -> epath.Path:
-    return run.at(word).parent / "steps" / f"{word}.json"
+def _note(run: Run, step: str) -> epath.Path:
+    return run.at(step).parent / "steps" / f"{step}.json"
 
 
-def inputs(run: Run, word: str) -> dict[str, str]:
-    """Everything the step depends on, each as a short fingerprint."""
+def inputs(run: Run, step: str) -> dict[str, str]:
+    """Returns everything the step depends on, each as a short fingerprint."""
     recipe = run.recipe
-    parts = {
+    by_step = {
         "vocab": lambda: _vocab_inputs(run),
         "init": lambda: {
             "init": _hash(recipe.init.model_dump_json()),
@@ -156,13 +159,13 @@ def inputs(run: Run, word: str) -> dict[str, str]:
             "seed": str(recipe.seed),
             **_data_inputs(recipe),
         },
-        "train": lambda: {w: _fingerprint_of(run, w) for w in ("init", "data")},
+        "train": lambda: {name: _fingerprint_of(run, name) for name in ("init", "data")},
         "evaluate": lambda: {
             "train": _fingerprint_of(run, "train"),
             "steps": str(resolved(run).train.steps),
             "evaluate": _hash(recipe.evaluate.model_dump_json()),
             **({"use_ema": "true"} if recipe.export.use_ema else {}),  # then averages are measured
-            **_texts(_evaluate_uris(recipe)),
+            **_texts(_evaluate_files(recipe)),
         },
         "export": lambda: {
             "train": _fingerprint_of(run, "train"),
@@ -170,11 +173,11 @@ def inputs(run: Run, word: str) -> dict[str, str]:
             "export": _hash(recipe.export.model_dump_json()),
         },
     }
-    return parts[word]()
+    return by_step[step]()
 
 
 def manifests(run: Run) -> dict[str, rows.Manifest]:
-    """Of the packed datasets, in the recipe's order; `data` must have been done."""
+    """Returns the manifests of the packed datasets; the step `data` must have been done."""
     folders = packing.folders(run.at("data"))
     if missing := [name for name in run.recipe.data.datasets if name not in folders]:
         raise MismatchError(f"{run.at('data')} lacks {', '.join(missing)}; run `lrl data` again")
@@ -182,15 +185,15 @@ def manifests(run: Run) -> dict[str, rows.Manifest]:
 
 
 def resolved(run: Run) -> Recipe:
-    """The recipe with steps in place of epochs, which are known when the data is packed."""
+    """Returns the recipe with steps in place of epochs; sizes are known once data is packed."""
     if not any(stage.epochs for stage in run.recipe.train.stages):
         return run.recipe
     return mixture.steps(run.recipe, manifests(run))
 
 
-def _settings(recipe: Recipe, word: str) -> str:
+def _settings(recipe: Recipe, step: str) -> str:
     """What of the recipe may change while a step goes on; lrl_jax.train says how far."""
-    return _hash(recipe.train.model_dump_json()) if word == "train" else ""
+    return _hash(recipe.train.model_dump_json()) if step == "train" else ""
 
 
 @contextlib.contextmanager
@@ -206,13 +209,13 @@ def locked(run: Run) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------- fingerprints
-def _fingerprint_of(run: Run, word: str) -> str:
+def _fingerprint_of(run: Run, step: str) -> str:
     """What an earlier step was made from, as one hash; the step must have finished."""
-    note = _note(run, word)
+    note = _note(run, step)
     have = json.loads(note.read_text()) if note.exists() else {"finished": False}
     if not have["finished"]:
         raise MismatchError(
-            f"{run.at(word)} is not finished; run `lrl {word}` first, or `lrl run` for all steps"
+            f"{run.at(step)} is not finished; run `lrl {step}` first, or `lrl run` for all steps"
         )
     return _hash(json.dumps(have["inputs"], sort_keys=True))
 
@@ -234,7 +237,7 @@ def _base_fingerprint(run: Run) -> str:
     if not isinstance(run.recipe.base, Pretrained):
         return _hash(run.recipe.base.model_dump_json())
     folders = (run.base_folder(), run.base_adapter())
-    return " ".join(_weights_fingerprint(one) for one in folders if one is not None)
+    return " ".join(_weights_fingerprint(folder) for folder in folders if folder is not None)
 
 
 def _weights_fingerprint(folder: epath.Path) -> str:
@@ -245,28 +248,25 @@ def _weights_fingerprint(folder: epath.Path) -> str:
 
 
 def _init_inputs(recipe: Recipe) -> dict[str, str]:
-    part = recipe.init
-    words = part.words.model_dump().values() if part.words else ()
-    inputs = _texts([*part.text, *filter(None, words)])
-    if part.helper:
-        inputs["helper"] = _weights_fingerprint(epath.Path(part.helper))
+    settings = recipe.init
+    words = settings.words.model_dump().values() if settings.words else ()
+    inputs = _texts([*settings.text, *filter(None, words)])
+    if settings.helper:
+        inputs["helper"] = _weights_fingerprint(epath.Path(settings.helper))
     return inputs
 
 
 def _data_inputs(recipe: Recipe) -> dict[str, str]:
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for dataset in recipe.data.datasets.values():
-        found |= records.contents(dataset)
+        digests |= records.contents(dataset)
     shape = recipe.data.model_dump_json(exclude={"workers", "cache_gib"})
-    return {"data": _hash(shape), **{name: found[name][:16] for name in sorted(found)}}
+    return {"data": _hash(shape), **{name: digests[name][:16] for name in sorted(digests)}}
 
 
-def _evaluate_uris(recipe: Recipe) -> list[str]:
-    part = recipe.evaluate
-    uris = [*part.bits_per_byte.values()]
-    uris += [uri for t in part.translation.values() for uri in (t.source, t.target)]
-    uris += [uri for c in part.chains.values() for uri in (c.english, c.translated)]
-    return uris + [uri for many in part.baseline_text.values() for uri in many]
+def _evaluate_files(recipe: Recipe) -> list[str]:
+    baselines = recipe.evaluate.baseline_text.values()
+    return [uri for _, uri in recipe.evaluate.files()] + [uri for uris in baselines for uri in uris]
 
 
 def _texts(uris: list[str]) -> dict[str, str]:
@@ -277,9 +277,9 @@ def _hash(data: str) -> str:
     return hashlib.sha256(data.encode()).hexdigest()[:16]
 
 
-def _what_changed(run: Run, word: str, have: dict, want: dict) -> str:
+def _what_changed(run: Run, step: str, have: dict, want: dict) -> str:
     names = [k for k in {**have, **want} if have.get(k) != want.get(k)]
     return (
-        f"{run.at(word)} was made from other inputs; changed: {', '.join(names)}. "
+        f"{run.at(step)} was made from other inputs; changed: {', '.join(names)}. "
         f"Give the recipe another name, or make it anew with --redo"
     )

@@ -24,12 +24,15 @@ Shapes = dict[str, jax.ShapeDtypeStruct]
 
 
 def config(run: Run) -> llama.LlamaConfig:
-    """Of the model, without what training adds (`adapt.adapted`)."""
+    """Returns the model's config, without what training adds (`adapt.adapted`)."""
     return configured(run, json.loads((run.at("init") / "config.json").read_text()))
 
 
 def configured(run: Run, hf: Mapping[str, Any]) -> llama.LlamaConfig:
-    """Of a `config.json`, computed as the recipe says; `remat: auto` is decided by who trains."""
+    """Returns the config of a `config.json`, computed as the recipe says.
+
+    With `remat: auto` nothing is kept for the backward pass; the step `train` decides anew.
+    """
     settings = run.recipe.train
     remat = "nothing" if settings.remat == "auto" else settings.remat
     cfg = families.config_from_hf(hf, settings.compute_dtype, remat)
@@ -37,12 +40,12 @@ def configured(run: Run, hf: Mapping[str, Any]) -> llama.LlamaConfig:
 
 
 def initial(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
-    """What `lrl init` left."""
+    """Returns the weights that `lrl init` left."""
     return _restored(run.at("init") / "checkpoint", _places(run, cfg, mesh))
 
 
 def start(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
-    """What training begins with: initial weights, coded where nothing trains them; new adapters.
+    """Returns the weights training begins with: initial ones, quantised where frozen, and adapters.
 
     Args:
       cfg: of training.
@@ -57,7 +60,7 @@ def start(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
 
 
 def trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
-    """What training has made, as parameters of `cfg`, the model without adapters.
+    """Returns the trained weights as parameters of `cfg`, the model without adapters.
 
     Adapters are merged into the weights `lrl init` left, not into their codes: the rounding of
     the base was a means to train, and an adapter given away is put on those weights too
@@ -69,7 +72,7 @@ def trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params
 
 
 def unmerged(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
-    """The same before adapters are merged; `cfg` is that of training."""
+    """Returns the trained weights before adapters are merged; `cfg` is that of training."""
     plain = _places(run, dataclasses.replace(cfg, frozen=None), mesh)
     stored = cfg.frozen.names if cfg.frozen else ()
     target: dict[str, Shapes] = {"params": {n: w for n, w in plain.items() if n not in stored}}
@@ -103,7 +106,7 @@ def _places(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Shapes
 
 def _restored(folder: epath.Path, target: Any) -> Any:
     with Checkpoints(folder) as checkpoints:
-        found = checkpoints.restore(target, partial=True)
-    if found is None:
+        restored = checkpoints.restore(target, partial=True)
+    if restored is None:
         raise VerificationError(f"{folder}: holds no checkpoint; run the step that writes it again")
-    return found.state
+    return restored.state

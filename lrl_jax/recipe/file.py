@@ -18,6 +18,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tokens import AliasToken, AnchorToken
 
 from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe.evaluate import SECTIONS
 from lrl_jax.recipe.languages import english_name
 from lrl_jax.recipe.schema import Recipe, did_you_mean
 from lrl_jax.recipe.vocab import Section
@@ -260,7 +261,9 @@ def _without_tags(parts: list[str]) -> list[str]:
 
 
 def _known_keys() -> list[str]:
-    return sorted({name for section in _sections(Section) for name in section.model_fields})
+    return sorted(
+        {name for section in _sections(Section) for name in section.model_fields} | {*SECTIONS}
+    )
 
 
 def _sections(section: type[Section]) -> Iterator[type[Section]]:

@@ -1,7 +1,7 @@
 """The recipe: one frozen description of a whole adaptation, in pipeline order.
 
 Every number a run depends on is a field here; `docs/recipe.schema.json` is generated from it.
-`lrl_jax.recipe.schema.file` reads a recipe from YAML.
+`lrl_jax.recipe.file` reads a recipe from YAML.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,8 +13,9 @@ import pydantic
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lrl_jax.recipe.data import Data, Name
+from lrl_jax.recipe.evaluate import Evaluate, EvaluateSection
 from lrl_jax.recipe.train import Train
-from lrl_jax.recipe.vocab import Language, Section, TrainVocab, Vocab
+from lrl_jax.recipe.vocab import Section, TrainVocab, Vocab
 
 # ---------------------------------------------------------------------------- base
 ModelType = Literal[
@@ -32,7 +33,7 @@ ModelType = Literal[
 
 
 class Shape(Section):
-    """The shape of a model; names and what they mean are those of Hugging Face's `config.json`.
+    """Describes the shape of a model, in the names of Hugging Face's `config.json`.
 
     Attributes:
       head_dim: None is hidden_size / num_attention_heads.
@@ -52,13 +53,13 @@ class Shape(Section):
 
 
 class Expected(Shape):
-    """What the `config.json` of a base says, for planning without it; compared when it is there."""
+    """Says what a base's `config.json` holds, to plan without it; compared when it is there."""
 
     vocab_size: PositiveInt
 
 
 class Pretrained(Section):
-    """Adapt an existing model: a Hugging Face folder (local or gs://) or a hub id.
+    """Adapts an existing model: a Hugging Face folder (local or gs://) or a hub id.
 
     Attributes:
       adapter: a folder or a hub id too: a LoRA in PEFT's format, put on the model and merged into
@@ -75,7 +76,7 @@ class Pretrained(Section):
 
 
 class Scratch(Section):
-    """Train a model from random weights; its tokenizer is learnt, or given as a .model file."""
+    """Trains a model from random weights; its tokenizer is learnt, or given as a .model file."""
 
     shape: Shape
     tokenizer: str = ""
@@ -102,7 +103,7 @@ Rows = Literal[
 
 
 class Words(Section):
-    """Word vectors in fastText's text form (`.vec`, `.vec.gz`), for `wechsel`.
+    """Names word vectors in fastText's text form (`.vec`, `.vec.gz`), for `wechsel`.
 
     Attributes:
       source: of the base language.
@@ -116,7 +117,7 @@ class Words(Section):
 
 
 class Init(Section):
-    """Starting rows of new tokens, for the input and the output matrix separately.
+    """Says how rows of new tokens start, in the input and the output matrix separately.
 
     Attributes:
       input_rows, output_rows: a strategy of `lrl_jax.embeddings.strategies`.
@@ -139,52 +140,9 @@ class Init(Section):
     param_dtype: Literal["float32", "bfloat16"] = "float32"
 
 
-# ---------------------------------------------------------------------------- evaluate
-class Translation(Section):
-    """Translate a held-out parallel file greedily; chrF and BLEU (sacrebleu)."""
-
-    source: str
-    target: str
-    source_language: Language
-    target_language: Language
-    template: str = "translation"
-    limit: PositiveInt = 200
-    max_new_tokens: PositiveInt = 128
-
-
-class Chains(Section):
-    """Held-out instructions answered as TaCo's chain, greedily: how many are whole, and chrF.
-
-    The files and their form are those of a `taco` dataset.
-    """
-
-    english: str
-    translated: str
-    language: Language
-    template: Literal["taco", "taco_legacy"] = "taco"
-    prompt: Literal["alpaca", "guanaco"] = "alpaca"
-    limit: PositiveInt = 100
-    max_new_tokens: PositiveInt = 512
-
-
-class Evaluate(Section):
-    """What is measured, on the base before and on the trained model after.
-
-    `baselines` names languages for which smoothed character n-gram models, fitted on
-    `baseline_text`, are scored on the same text, so that a number has something beside it.
-    """
-
-    bits_per_byte: dict[Name, str] = Field(default_factory=dict)
-    translation: dict[Name, Translation] = Field(default_factory=dict)
-    chains: dict[Name, Chains] = Field(default_factory=dict)
-    batch_size: PositiveInt = 8
-    max_lines: PositiveInt = 2000
-    baseline_text: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
-
-
 # ---------------------------------------------------------------------------- export
 class Vector(Section):
-    """An instruct model's difference from its base, added to the weights.
+    """Adds an instruct model's difference from its base to the weights.
 
     Attributes:
       instruct, base: Hugging Face folders or hub ids; `base` is what `instruct` was tuned from.
@@ -196,7 +154,7 @@ class Vector(Section):
 
 
 class Export(Section):
-    """A Hugging Face folder, gated by reloading it: tokens and logits must match.
+    """Writes a Hugging Face folder, gated by reloading it: tokens and logits must match.
 
     Attributes:
       form: of a run with `train.lora`: adapters `merged` into the weights, or an `adapter` in
@@ -218,7 +176,7 @@ class Export(Section):
 
 # ---------------------------------------------------------------------------- recipe
 class Recipe(Section):
-    """One adaptation, in pipeline order: vocab, init, data, train, evaluate, export.
+    """Describes one adaptation, in pipeline order: vocab, init, data, train, evaluate, export.
 
     Attributes:
       supply: what only the user can bring, path, pattern or hub id -> how to get it; `lrl check`
@@ -233,19 +191,19 @@ class Recipe(Section):
     init: Init = Init()
     data: Data
     train: Train
-    evaluate: Evaluate = Evaluate()
+    evaluate: EvaluateSection = Evaluate()
     export: Export = Export()
     supply: dict[str, str] = Field(default_factory=dict)
 
     @pydantic.model_validator(mode="after")
     def _mixtures_name_datasets(self) -> "Recipe":
-        known = [*self.data.datasets, *self.data.mixtures]
+        names = [*self.data.datasets, *self.data.mixtures]
         for where, weights in self._weights():
             for name in weights:
-                if name not in known:
+                if name not in names:
                     raise ValueError(
                         f"{where} mixes {name!r}, which is not in data.datasets or data.mixtures "
-                        f"({', '.join(known)}){did_you_mean(name, known)}"
+                        f"({', '.join(names)}){did_you_mean(name, names)}"
                     )
             if not sum(weights.values()) > 0:
                 raise ValueError(f"the weights of {where} sum to zero")
@@ -290,21 +248,21 @@ class Recipe(Section):
 
     @pydantic.model_validator(mode="after")
     def _export_fits_training(self) -> "Recipe":
-        part = self.export
-        if part.form == "adapter" and self.train.lora is None:
+        export = self.export
+        if export.form == "adapter" and self.train.lora is None:
             raise ValueError("export.form: adapter needs train.lora; use merged")
-        if part.form == "adapter" and isinstance(self.base, Scratch):
+        if export.form == "adapter" and isinstance(self.base, Scratch):
             raise ValueError("export.form: adapter is put on base.model, which is not given")
-        if part.form == "adapter" and getattr(self.base, "adapter", ""):
+        if export.form == "adapter" and getattr(self.base, "adapter", ""):
             raise ValueError(
                 "export.form: adapter is put on base.model alone, but this run began with "
                 "base.adapter on it; use form: merged"
             )
-        if part.form == "adapter" and part.vector is not None:
+        if export.form == "adapter" and export.vector is not None:
             raise ValueError("export.vector moves every weight, an adapter few; use form: merged")
-        if part.vector is not None and isinstance(self.base, Scratch):
+        if export.vector is not None and isinstance(self.base, Scratch):
             raise ValueError("export.vector wants what base.model was tuned to; there is no such")
-        if part.use_ema and not self.train.ema:
+        if export.use_ema and not self.train.ema:
             raise ValueError("export.use_ema needs train.ema, such as 0.999")
         return self
 
@@ -313,11 +271,11 @@ class Recipe(Section):
         return epath.Path(self.folder) / self.name
 
 
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """A hint to append to an error: the nearest known name, or nothing.
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """Returns a hint to append to an error: the nearest of the names, or nothing.
 
     >>> did_you_mean("batchsize", ["batch_size", "seed"])
     "; did you mean 'batch_size'?"
     """
-    near = difflib.get_close_matches(name, known, n=1)
+    near = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -7,26 +7,16 @@ the figures of `plots`, which escape what they write.
 import base64
 import hashlib
 import json
-import math
 from typing import Any
 
 import jinja2
+
+from lrl_jax.evaluate.rows import number
 
 
 def render(template: str, **values: Any) -> str:
     """Returns the page that a file of `templates/` makes of some values; a missing value raises."""
     return _ENVIRONMENT.get_template(template).render(values)
-
-
-def number(value: Any) -> float | None:
-    """Returns a finite number, or None for whatever else a file may hold.
-
-    >>> number(2), number("2"), number(float("nan")), number(None)
-    (2.0, None, None, None)
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def readable(value: Any) -> str:

@@ -25,7 +25,7 @@ before.json and after.json have one form, every key of which may be missing:
      "chains": {NAME: {"parsed": 97.0, "chrf": 31.0, "tokens": 180.2, "lines": 100,
                        "examples": [{"instruction": "", "chain": "", "reference": ""}]}},
      "baselines": {NAME: {"unigram": 3.15, "bigram": 2.38}},           # bits per byte
-     "facts": {"devices": "8 x TPU v4", "seconds": 12.3}}              # evaluate.facts and more
+     "facts": {"devices": "8 x TPU v4", "seconds": 12.3}}              # measure.facts and more
 
 The NAMEs are the recipe's, and join the two files.
 """
@@ -38,7 +38,7 @@ from typing import Any
 from etils import epath
 from ruamel.yaml import YAML
 
-from lrl_jax.report.pages import number
+from lrl_jax.evaluate.rows import number
 from lrl_jax.storage import Json
 from lrl_jax.train import log
 

@@ -5,8 +5,9 @@ import re
 import statistics
 from typing import Any
 
+from lrl_jax.evaluate.rows import number
 from lrl_jax.report import pages, plots
-from lrl_jax.report.pages import duration, number
+from lrl_jax.report.pages import duration
 from lrl_jax.report.pieces import Json, Pieces
 from lrl_jax.train import goodput
 

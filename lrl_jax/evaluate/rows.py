@@ -1,0 +1,76 @@
+"""The lines of a table of results: what kinds of evaluation make of before and after.
+
+for row in score_rows(before, after, "translation", "chrF", "chrf"): print(row.name, row.change)
+"""
+
+from collections.abc import Iterator
+import dataclasses
+import math
+from typing import Any
+
+from lrl_jax.storage import Json
+
+
+@dataclasses.dataclass(frozen=True)
+class ReportRow:
+    """Holds one line of the table of results, as text.
+
+    Attributes:
+      measure: what is measured, with its unit, such as "bits per byte".
+      name: of the entry in the recipe.
+      change: from before to after; "" where there is nothing to compare.
+      verdict: "better", "worse" or "" (too small a change, or nothing to compare).
+      note: what the number can be compared with.
+    """
+
+    measure: str
+    name: str
+    before: str
+    after: str
+    change: str
+    verdict: str = ""
+    note: str = ""
+
+
+def pairs(before: Json, after: Json, kind: str) -> Iterator[tuple[str, Json, Json]]:
+    """Yields name, result before and result after of every entry of a kind.
+
+    Args:
+      before, after: kind -> name -> result; either may lack the kind, or a name.
+
+    >>> list(pairs({}, {"translation": {"en_ko": {"chrf": 1.0}}}, "translation"))
+    [('en_ko', {}, {'chrf': 1.0})]
+    """
+    old, new = before.get(kind) or {}, after.get(kind) or {}
+    for name in {**new, **old}:
+        yield name, old.get(name) or {}, new.get(name) or {}
+
+
+def score_rows(before: Json, after: Json, kind: str, measure: str, key: str) -> Iterator[ReportRow]:
+    """Yields a row for every entry of a kind, of a score of which more is better.
+
+    Args:
+      measure: what the table calls it.
+      key: where a result holds it; a result's `lines` become the note.
+    """
+    for name, old, new in pairs(before, after, kind):
+        was, now = number(old.get(key)), number(new.get(key))
+        change = verdict = ""
+        if was is not None and now is not None:
+            change = f"{now - was:+.1f}"
+            verdict = "better" if now - was >= 0.05 else "worse" if was - now >= 0.05 else ""
+        lines = (new or old).get("lines")
+        note = f"{lines} lines" if lines else ""
+        yield ReportRow(measure, name, fixed(was, 1), fixed(now, 1), change, verdict, note)
+
+
+def fixed(value: float | None, digits: int) -> str:
+    """Returns a number with so many digits after the point, or that it was not measured."""
+    return "not measured" if value is None else f"{value:.{digits}f}"
+
+
+def number(value: Any) -> float | None:
+    """Returns a finite number as a float, and None for whatever else a file may hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)

@@ -1,0 +1,42 @@
+"""The evaluation kind `translation`: a held-out parallel file translated, by chrF and BLEU."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+from lrl_jax import text
+from lrl_jax.evaluate import generate, metrics
+from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
+from lrl_jax.evaluate.rows import Json, ReportRow, score_rows
+from lrl_jax.recipe.evaluate import Evaluate, Translation
+
+EXAMPLES = 20  # translations kept for a reader
+
+
+def measure(entry: Translation, model: MeasuredModel, settings: Evaluate) -> dict[str, Any]:
+    """Translates greedily; returns `metrics.translation`, and examples."""
+    sources = list(text.lines(entry.source))[: entry.limit]
+    references = list(text.lines(entry.target))[: entry.limit]
+    languages = dict(source_language=entry.source_language, target_language=entry.target_language)
+    records = [{"source": source, **languages} for source in sources]
+    translations = generate.answers(
+        model.cfg, model.params, model.tokenizer, entry.template, records, entry.max_new_tokens,
+        model.mesh, settings.batch_size,
+    )  # fmt: skip
+    triples = zip(sources[:EXAMPLES], references, translations, strict=False)
+    examples = [{"source": s, "reference": r, "hypothesis": h} for s, r, h in triples]
+    scores = metrics.translation(translations, references, entry.target_language)
+    return scores | {"examples": examples}
+
+
+def rows(before: Json, after: Json) -> Iterator[ReportRow]:
+    """Yields chrF of every entry, then BLEU, which says how it split words."""
+    yield from score_rows(before, after, "translation", "chrF", "chrf")
+    for row in score_rows(before, after, "translation", "BLEU", "bleu"):
+        result = (after.get("translation") or {}).get(row.name) or {}
+        splits = result.get("bleu_tokenizer")
+        note = f"{row.note}, tokenized by {splits}" if splits else row.note
+        yield dataclasses.replace(row, note=note)
+
+
+KIND = register(EvaluationKind("translation", Translation, measure, rows, "Translations"))

@@ -1,0 +1,51 @@
+"""The step `data`: packs every dataset and prints the plan of training; `lrl show` reads both."""
+
+from collections.abc import Mapping
+
+from lrl_jax import storage
+from lrl_jax.data.feed import mixture, plan
+from lrl_jax.data.feed import show as showing
+from lrl_jax.data.pack import jobs, packing, progress, rows, workers
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.pipeline.console import display, say
+from lrl_jax.pipeline.run import Run, manifests
+from lrl_jax.vocab.tokenizer import load as tokenizers
+
+PLAN = "plan.json"  # for a person who looks, and for the report
+
+
+def run(run: Run, runner: workers.Runner | None = None) -> None:
+    """Packs every dataset, on this machine if not given another runner, and prints the plan."""
+    recipe, out = run.recipe, run.at("data")
+    tokenizer = tokenizers.load(run.at("vocab"))
+    if recipe.data.backend == "seqio":
+        from lrl_jax.data.seqio import online  # TensorFlow
+
+        online.refuse(recipe)
+        say(f"data: {online.WHAT_IT_IS}")
+        packed = online.prepare(recipe.data, tokenizer, out)
+    else:
+        with progress.shown() as announce:
+            packed = jobs.prepare_all(recipe.data, tokenizer, out, announce, runner)
+    display(showing.datasets(packed))
+    show_plan(run, mixture.plan(recipe, packed), packed)
+
+
+def show_plan(run: Run, order: plan.Plan, packed: Mapping[str, rows.Manifest]) -> None:
+    """Prints the plan of training and writes it beside the data."""
+    display(showing.plan_table(order, packed))
+    if meshes.lead():
+        storage.write(run.at("data") / PLAN, order.to_json().encode())
+
+
+def show(run: Run, dataset: str, stage: str, first: int, count: int, tokens: bool) -> None:
+    """Prints rows `first` to `first + count` of a dataset, or of a stage, as the model reads it."""
+    tokenizer, folders = tokenizers.load(run.at("vocab")), packing.folders(run.at("data"))
+    if stage:
+        order = mixture.plan(run.recipe, manifests(run))
+        showing.show_stage(folders, order, tokenizer, stage, count, first, tokens=tokens)
+        return
+    name = dataset or next(iter(run.recipe.data.datasets))
+    if name not in run.recipe.data.datasets:
+        raise ValueError(f"--dataset {name}: there are {', '.join(run.recipe.data.datasets)}")
+    showing.show(folders[name], tokenizer, count, first, tokens=tokens)

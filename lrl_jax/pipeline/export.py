@@ -1,0 +1,129 @@
+"""The step `export`: writes a Hugging Face folder, and puts it in its place once it is proved."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+import json
+
+from etils import epath
+import jax
+
+from lrl_jax import storage, text
+from lrl_jax.data.read import records
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.hf import card, gate, load, peft_write, save, vector
+from lrl_jax.model import llama
+from lrl_jax.pipeline import mesh as run_mesh
+from lrl_jax.pipeline import vocab, weights
+from lrl_jax.pipeline.console import say
+from lrl_jax.pipeline.run import Run
+from lrl_jax.recipe.schema import Pretrained
+from lrl_jax.train import adapt
+from lrl_jax.train.checkpoint import VerificationError
+from lrl_jax.vocab.pieces import splice
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+
+def run(run: Run) -> None:
+    """Writes the Hugging Face folder beside its place, proves it, and renames it there."""
+    recipe, final = run.recipe, run.at("export")
+    cfg = dataclasses.replace(weights.config(run), dtype="float32")
+    mesh = run_mesh.make(run, cfg)
+    tokenizer = tokenizers.load(run.at("vocab"))
+    lines = [line for line in text.read_many(_gate_texts(run)) if line.strip()]
+    staged = final.with_name("export.unproved")
+    if meshes.lead() and staged.exists():
+        staged.rmtree()
+    meshes.meet("export is clear")
+    forms = {"merged": _merged, "adapter": _adapter}
+    check = forms[recipe.export.form](run, staged, cfg, mesh)
+    if meshes.lead():
+        vocab.copy_tokenizer(run.at("vocab"), staged)
+        base = vocab.base_tokenizer(run) or tokenizer
+        vocab.refuse_lossy(staged, vocab.prove_lossless(run, staged, base))
+        (staged / "README.md").write_text(_card(run))
+    meshes.meet("export is written")
+    result = check(tokenizer, lines[: recipe.export.gate_lines], recipe.export.dtype)
+    if not result.passed:
+        raise VerificationError(
+            f"{staged}: the export is not the model: {'; '.join(result.problems)}. "
+            f"Nothing was put at {final}"
+        )
+    if meshes.lead():
+        storage.write_json(staged / "gate.json", {"passed": True} | dataclasses.asdict(result))
+        save.finish(staged, final)
+    say(f"export: {final}: same tokens on {result.texts} texts, {_differences(result)}")
+
+
+Check = Callable[[Tokenizer, Sequence[str], str], gate.Gate]
+
+
+def _merged(run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Check:
+    """Writes the model itself; returns what compares it with what was written."""
+    settings = run.recipe.export
+    params = weights.trained(run, cfg, mesh)
+    if settings.vector is not None:
+        instruct = load.resolve(Pretrained(model=settings.vector.instruct))
+        base = load.resolve(Pretrained(model=settings.vector.base))
+        rows = len(splice.read(run.at("vocab") / "splice.json").kept)
+        params = vector.add(params, cfg, instruct, base, settings.vector.scale, rows)
+    config = json.loads((run.at("init") / "config.json").read_text())
+    save.save(staged, params, cfg, config, settings.dtype, settings.max_shard_bytes)
+    return functools.partial(gate.check, staged, cfg, params)
+
+
+def _adapter(
+    run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh
+) -> Check:
+    """Writes adapters and what else was trained; returns what compares them, put on the base."""
+    training = adapt.adapted(cfg, run.recipe.train)
+    params = weights.unmerged(run, training, mesh)
+    cfg = dataclasses.replace(training, frozen=None)
+    full = {*llama.abstract(cfg)} - {*adapt.frozen(cfg, run.recipe.train.stages)}
+    if vocab.new_pieces(run):
+        full |= {"embed_VD", "unembed_DV"} & {*params}
+    full = {name for name in full if "_lora_" not in name}
+    base = run.recipe.base
+    assert isinstance(base, Pretrained)
+    peft_write.save(staged, params, cfg, full, base.model, run.recipe.export.dtype)
+    return functools.partial(gate.check_adapter, staged, run.base_folder(), cfg, params, full)
+
+
+def _gate_texts(run: Run) -> Sequence[str]:
+    """The texts the recipe names; else those whose bits per byte are measured."""
+    return run.recipe.export.gate_on or tuple(run.recipe.evaluate.bits_per_byte.values())
+
+
+def _differences(result: gate.Gate) -> str:
+    """The largest differences of logits, in words."""
+    reloaded = f"logits reloaded within {result.reload_error:.1e}"
+    if result.transformers_error is None:
+        return f"{reloaded} (transformers: not compared, torch is not installed)"
+    return f"{reloaded}, transformers' within {result.transformers_error:.1e}"
+
+
+def _card(run: Run) -> str:
+    """The model card."""
+    recipe, base = run.recipe, run.recipe.base
+    old, new = (_bits_per_byte(run, when) for when in ("before", "after"))
+    return card.card(
+        title=recipe.export.title or recipe.name,
+        base_model=base.model if isinstance(base, Pretrained) else "",
+        base_adapter=base.adapter if isinstance(base, Pretrained) else "",
+        base_license=base.license,
+        license=recipe.export.license,
+        languages=sorted({records.language(d) for d in recipe.data.datasets.values()}),
+        metrics=[
+            card.Metric(f"bits per byte, {name}", old.get(name), score)
+            for name, score in new.items()
+        ],
+        new_pieces=vocab.new_pieces(run),
+    )
+
+
+def _bits_per_byte(run: Run, when: str) -> dict[str, float]:
+    """Bits per byte of every text, of before.json or after.json; empty where it is not there."""
+    path = run.at("evaluate") / f"{when}.json"
+    scores = json.loads(path.read_text())["bits_per_byte"] if path.exists() else {}
+    return {name: score["bits_per_byte"] for name, score in scores.items()}

@@ -1,0 +1,122 @@
+"""The step `init`: brings the weights in, with rows for the new tokens."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from lrl_jax import storage
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.embeddings import clues, strategies
+from lrl_jax.embeddings.moments import Matrix, calibrate
+from lrl_jax.hf import families, load, peft_read
+from lrl_jax.model import llama
+from lrl_jax.pipeline import mesh as run_mesh
+from lrl_jax.pipeline.console import say
+from lrl_jax.pipeline.run import Run
+from lrl_jax.recipe.schema import Scratch
+from lrl_jax.recipe.vocab import Extend
+from lrl_jax.train.checkpoint import Checkpoints
+from lrl_jax.vocab.pieces import splice
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+
+def run(run: Run) -> None:
+    """Brings the weights in, with rows for new tokens, as the checkpoint of step 0."""
+    recipe, out = run.recipe, run.at("init")
+    tokenizer = tokenizers.load(run.at("vocab"))
+    if isinstance(recipe.base, Scratch):
+        config = _scratch_config(recipe.base, tokenizer)
+    else:
+        config = run.base_config()
+    cfg = dataclasses.replace(families.config_from_hf(config), vocab_size=tokenizer.size)
+    mesh = run_mesh.make(run, cfg)
+    places = meshes.param_shardings(cfg, mesh)
+    if isinstance(recipe.base, Scratch):
+        make = jax.jit(
+            lambda key: llama.init(cfg, key, recipe.init.param_dtype), out_shardings=places
+        )
+        params = make(jax.random.key(recipe.seed))
+    else:
+        params = _adapted(run, cfg, places)
+    with Checkpoints(out / "checkpoint") as checkpoints:
+        checkpoints.save(0, params, {"base": recipe.base.model_dump(mode="json")})
+    if meshes.lead():
+        storage.write_json(
+            out / "config.json", families.config_to_hf(config, cfg, recipe.init.param_dtype)
+        )
+    count = sum(np.prod(a.shape) for a in jax.tree.leaves(params))
+    say(f"init: {count:,} parameters in {recipe.init.param_dtype}")
+
+
+def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> llama.Params:
+    """The base's weights, its adapter merged in, with rows for the new tokens."""
+    folder, adapter = run.base_folder(), run.base_adapter()
+    relation = splice.read(run.at("vocab") / "splice.json")
+    say(f"init: {folder}: {load.source_note(folder)}")
+    if adapter is not None:
+        say(f"init: {adapter}: {peft_read.note(adapter)}")
+    grow = _grow(run, relation) if relation.added else {}
+    rows = len(relation.kept)
+    spare = run.base_config()["vocab_size"] - rows
+    if relation.added and spare > 0:
+        say(f"init: {spare} rows of the base beyond its {rows:,} tokens are padding, and left out")
+    dtype = run.recipe.init.param_dtype
+    return load.load(folder, cfg, places, dtype, grow, rows, adapter)
+
+
+def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
+    """Functions that make new embedding matrices of old ones; a tied model uses the first alone."""
+    settings = run.recipe.init
+    base, new = tokenizers.load(run.base_tokenizer()), tokenizers.load(run.at("vocab"))
+    sources = _sources(run)
+    needs = {
+        need
+        for way in (settings.input_rows, settings.output_rows)
+        for need in strategies.needs(way)
+    }
+    shared = clues.build(needs - {"helper"}, base, new, relation, sources)  # text is read once
+    count_V = clues.counts(base, clues.lines(sources)) if settings.norms == "calibrated" else None
+
+    def rows(index: int, name: str, matrix: Matrix) -> load.Grow:
+        def grow(old_VD: np.ndarray) -> np.ndarray:
+            context = dataclasses.replace(shared, matrix=matrix)
+            if "helper" in strategies.needs(name) and sources.helper:
+                space = clues.helper_space(base, new, relation, sources.helper, matrix)
+                context = dataclasses.replace(context, helper=space)
+            rng = np.random.default_rng([run.recipe.seed, index])
+            new_WD = strategies.grow(name, old_VD, context, rng)
+            return new_WD if count_V is None else calibrate(new_WD, relation, count_V)
+
+        return grow
+
+    return {
+        "embed_VD": rows(0, settings.input_rows, "input"),
+        "unembed_DV": rows(1, settings.output_rows, "output"),
+    }
+
+
+def _sources(run: Run) -> clues.Sources:
+    """The texts and vectors that starts of new rows may read."""
+    settings, vocab = run.recipe.init, run.recipe.vocab
+    words = settings.words.model_dump() if settings.words else {}
+    return clues.Sources(
+        text=settings.text or (vocab.text if isinstance(vocab, Extend) else ()),
+        lines=settings.lines,
+        source_words=words.get("source", ""),
+        target_words=words.get("target", ""),
+        dictionary=words.get("dictionary", ""),
+        helper=settings.helper,
+    )
+
+
+def _scratch_config(base: Scratch, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The `config.json` of a model of the recipe's own shape."""
+    return base.shape.model_dump() | {
+        "vocab_size": tokenizer.size,
+        "bos_token_id": tokenizer.bos_id,
+        "eos_token_id": tokenizer.eos_id,
+    }

@@ -1,0 +1,140 @@
+"""The step `vocab`: makes the vocabulary, proves it lossless and reports what it gains."""
+
+import tempfile
+
+from etils import epath
+
+from lrl_jax import text
+from lrl_jax.data.feed import mixture
+from lrl_jax.data.read import records
+from lrl_jax.pipeline.console import display, say
+from lrl_jax.pipeline.run import Run
+from lrl_jax.recipe.schema import Pretrained, Recipe
+from lrl_jax.recipe.vocab import Extend, TrainVocab
+from lrl_jax.report import fertility_files
+from lrl_jax.train.checkpoint import VerificationError
+from lrl_jax.vocab import build, exposure, fertility
+from lrl_jax.vocab.pieces import prove, splice
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import EXTRAS, Tokenizer
+
+ENGLISH = "eng"  # the base language of every model of this family
+
+
+def run(run: Run) -> None:
+    """Learns pieces, splices them in, proves and reports; leaves every form and splice.json."""
+    out = run.at("vocab")
+    built = build.build(run.recipe.vocab, base_tokenizer(run))
+    for note in built.notes:
+        say(f"vocab: {note}")
+    with tempfile.TemporaryDirectory() as local:  # transformers reads local folders only
+        tokenizers.family(built.new).write(built.new, local)
+        copy_tokenizer(epath.Path(local), out)
+    built.splice.write(out / "splice.json")
+    proof = prove_lossless(run, out, built.base)
+    proof.write(out / "proof.json")
+    _fertility(run, built)
+    _exposure(run, built)
+    say(f"vocab: {built.new.size:,} pieces, {len(built.splice.added):,} of them new")
+    refuse_lossy(out, proof)
+
+
+def prove_again(run: Run) -> None:
+    """Proves once more what `lrl vocab` has left, as it is now."""
+    out = run.at("vocab")
+    proof = prove_lossless(run, out, base_tokenizer(run) or tokenizers.load(out))
+    proof.write(out / "proof.json")
+    refuse_lossy(out, proof)
+
+
+def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof:
+    """Proves the tokenizer of a folder on the recipe's texts.
+
+    Args:
+      folder: its forms; anything else there is not read.
+      base: the tokenizer whose ids have to stay.
+    """
+    vocab = run.recipe.vocab
+    new_texts = vocab.text if isinstance(vocab, TrainVocab | Extend) else ()
+    base_texts = vocab.prove_on if isinstance(vocab, Extend) else new_texts
+    texts = (text.read_many(uris) for uris in (base_texts, new_texts))
+    with tempfile.TemporaryDirectory() as local:
+        copy_tokenizer(folder, epath.Path(local))
+        if isinstance(run.recipe.base, Pretrained):  # transformers picks its class by the model
+            config = (run.base_folder() / "config.json").read_bytes()
+            (epath.Path(local) / "config.json").write_bytes(config)
+        return prove.prove(local, base, *texts, start=build.starting(vocab, base))
+
+
+def copy_tokenizer(source: epath.Path, target: epath.Path) -> None:
+    """Copies every form of a tokenizer, and the files that go with it."""
+    family = tokenizers.family(tokenizers.load(source))
+    for name in dict.fromkeys((*family.FORMS, *EXTRAS)):
+        if (source / name).exists():
+            (target / name).write_bytes((source / name).read_bytes())
+
+
+def refuse_lossy(folder: epath.Path, proof: prove.Proof) -> None:
+    """Says what was proved.
+
+    Raises:
+      VerificationError: a promise was not kept.
+    """
+    if not proof.ok:
+        raise VerificationError(f"{folder}: the tokenizer is not lossless:\n{proof.summary}")
+    say(f"vocab: {proof.summary}")
+
+
+def _fertility(run: Run, built: build.Built) -> None:
+    """Tokens that the same content takes in every language of the recipe, base and new."""
+    texts = {code: list(text.lines(uri)) for code, uri in run.recipe.vocab.report.texts.items()}
+    if not texts:
+        return
+    base = {"base": built.base} if built.splice.added else {}
+    rows = fertility.report({**base, "new": built.new}, texts)
+    fertility_files.write(rows, run.at("vocab"))
+    display(fertility.table(rows))
+
+
+def _exposure(run: Run, built: build.Built) -> None:
+    """How often training will show every new token, and what to do where it is too seldom."""
+    vocab, budget = run.recipe.vocab, _tokens_of_new_languages(run.recipe)
+    if not isinstance(vocab, Extend) or not budget:
+        return
+    exposed = exposure.expose(built.new, built.splice, text.read_many(vocab.text), budget)
+    exposed.write(run.at("vocab") / "exposure.json")
+    say(f"vocab: {exposed.summary}")
+    for line in exposed.advice:
+        say(f"vocab: {line}")
+
+
+def _tokens_of_new_languages(recipe: Recipe) -> int:
+    """Returns the tokens that training reads of datasets in other languages than English.
+
+    A stage whose length or mixture depends on the size of datasets is not counted: sizes are not
+    known before the datasets are packed.
+    """
+    others = {
+        name
+        for name, dataset in recipe.data.datasets.items()
+        if not records.language(dataset).startswith(f"{ENGLISH}_")
+    }
+    step = recipe.train.batch_size * recipe.data.sequence_length
+    total = 0.0
+    for stage in recipe.train.stages:
+        shares = mixture.unsized(recipe, stage) or {}
+        total += stage.steps * sum(share for name, share in shares.items() if name in others)
+    return round(step * total)
+
+
+def base_tokenizer(run: Run) -> Tokenizer | None:
+    """Returns the tokenizer of the base; None where one is learnt from nothing."""
+    base = run.recipe.base
+    if isinstance(base, Pretrained):
+        return tokenizers.load(run.base_tokenizer())
+    return tokenizers.load(base.tokenizer) if base.tokenizer else None
+
+
+def new_pieces(run: Run) -> int:
+    """Returns how many pieces the base does not have."""
+    return len(splice.read(run.at("vocab") / "splice.json").added)

@@ -1,0 +1,151 @@
+"""The part of a recipe that says what is measured.
+
+    evaluate:
+      translation: {en_ko: {source: en.txt, target: ko.txt, ...}}     # kind: {name: entry}
+      batch_size: 8                                                   # a setting of every kind
+
+Every kind of evaluation has a key under `evaluate`, which holds entries by name. An entry is a
+section of its own class, or a string that names a file. The kinds below are fields, so that editors
+and type checkers know them; another kind is added by its own file, `lrl_jax/evaluate/<kind>.py`,
+which registers the class of its entries (`lrl_jax.evaluate.kinds.register`).
+"""
+
+import abc
+from collections.abc import Mapping
+import functools
+import importlib
+import importlib.util
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import Field, PositiveInt
+
+from lrl_jax.recipe.data import Name
+from lrl_jax.recipe.vocab import Language, Section
+
+ROOM = "lrl_jax.evaluate"  # the package whose module <kind> registers the kind of that name
+SHARED = ("batch_size", "max_lines", "baseline_text")  # keys under `evaluate` that are no kinds
+
+
+class Evaluation(Section, abc.ABC):
+    """Describes one thing to measure: an entry of a kind of evaluation."""
+
+    @abc.abstractmethod
+    def files(self) -> tuple[str, ...]:
+        """Returns the text files it reads.
+
+        The step is due again when one of them changes, `lrl check` reads their beginning, and the
+        recipe's `supply` may say how to get them.
+        """
+
+
+Entry = type[Evaluation] | type[str]
+SECTIONS: dict[str, Entry] = {}  # name of a kind -> what its entries are; filled by `register`
+
+
+class Translation(Evaluation):
+    """Translates a held-out parallel file greedily; chrF and BLEU (sacrebleu)."""
+
+    source: str
+    target: str
+    source_language: Language
+    target_language: Language
+    template: str = "translation"
+    limit: PositiveInt = 200
+    max_new_tokens: PositiveInt = 128
+
+    def files(self) -> tuple[str, ...]:
+        """Returns the two sides."""
+        return self.source, self.target
+
+
+class Chains(Evaluation):
+    """Answers held-out instructions as TaCo's chain, greedily: how many are whole, and chrF.
+
+    The files and their form are those of a `taco` dataset.
+    """
+
+    english: str
+    translated: str
+    language: Language
+    template: Literal["taco", "taco_legacy"] = "taco"
+    prompt: Literal["alpaca", "guanaco"] = "alpaca"
+    limit: PositiveInt = 100
+    max_new_tokens: PositiveInt = 512
+
+    def files(self) -> tuple[str, ...]:
+        """Returns the instructions in English and their translation."""
+        return self.english, self.translated
+
+
+class Evaluate(Section):
+    """Says what is measured, on the base before and on the trained model after.
+
+    Attributes:
+      baseline_text: name in bits_per_byte -> text that smoothed character n-gram models are fitted
+        on; they are scored beside the model.
+    """
+
+    bits_per_byte: dict[Name, str] = Field(default_factory=dict)
+    translation: dict[Name, Translation] = Field(default_factory=dict)
+    chains: dict[Name, Chains] = Field(default_factory=dict)
+    batch_size: PositiveInt = 8
+    max_lines: PositiveInt = 2000
+    baseline_text: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
+
+    def kinds(self) -> dict[str, Mapping[str, Evaluation | str]]:
+        """Returns the entries of every kind: kind -> name -> entry."""
+        names = [name for name in type(self).model_fields if name not in SHARED]
+        return {name: getattr(self, name) for name in names}
+
+    def files(self) -> list[tuple[str, str]]:
+        """Returns the text files that entries read, each with the key of the recipe that names it.
+
+        >>> Evaluate(bits_per_byte={"ko": "ko.txt"}).files()
+        [('evaluate.bits_per_byte.ko', 'ko.txt')]
+        """
+        return [
+            (f"evaluate.{kind}.{name}", uri)
+            for kind, entries in self.kinds().items()
+            for name, entry in entries.items()
+            for uri in ((entry,) if isinstance(entry, str) else entry.files())
+        ]
+
+
+def section(kind: Any) -> Entry | None:
+    """Returns what an entry of `evaluate.<kind>` is; None where there is no such kind.
+
+    A kind that nobody registered is looked for in `lrl_jax/evaluate/<kind>.py`. That file is
+    imported only then, by name: it may import jax, and most recipes are read without it.
+    """
+    if not isinstance(kind, str) or not kind.isidentifier():
+        return None
+    if kind not in SECTIONS and importlib.util.find_spec(f"{ROOM}.{kind}"):
+        importlib.import_module(f"{ROOM}.{kind}")
+    return SECTIONS.get(kind)
+
+
+def _accept_registered_kinds(
+    value: Any, handler: pydantic.ValidatorFunctionWrapHandler
+) -> Evaluate:
+    """Validates kinds that are no fields of `Evaluate` with the class they registered."""
+    keys = [k for k in value if k not in Evaluate.model_fields] if isinstance(value, dict) else []
+    entries = {key: entry for key in keys if (entry := section(key)) is not None}
+    if not entries:
+        return handler(value)
+    return _with_kinds(tuple(entries.items())).model_validate(value)
+
+
+@functools.cache
+def _with_kinds(entries: tuple[tuple[str, Entry], ...]) -> type[Evaluate]:
+    """Returns the class of a recipe's section that names further kinds; one for equal kinds."""
+    fields: dict[str, Any] = {
+        kind: (dict[Name, entry], Field(default_factory=dict)) for kind, entry in entries
+    }
+    return pydantic.create_model("Evaluate", __base__=Evaluate, **fields)
+
+
+# The type of a recipe's `evaluate`: with the kinds it names, and written back with them.
+EvaluateSection = Annotated[
+    pydantic.SerializeAsAny[Evaluate], pydantic.WrapValidator(_accept_registered_kinds)
+]
