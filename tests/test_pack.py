@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import tiny_llama
 
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.pack import bins, rows
 from lrl_jax.data.pack import packing as pack
 from lrl_jax.data.pack.packing import Piece
-from lrl_jax.data.read import records
 from lrl_jax.data.templates import table as templates
 from lrl_jax.model import llama
 from lrl_jax.recipe import data as recipe_data
@@ -35,7 +35,7 @@ def data_of(path: Path | str = "", dataset: dict | None = None, **changes) -> re
 
 
 def packed(data: recipe_data.Data, folder: Path, tokenizer=None) -> pack.Packed:
-    (shard,) = records.shards(data.datasets["d"])
+    (shard,) = datasets.shards(data.datasets["d"])
     job = pack.Job(data, "d", shard, 0, 1, str(folder), "")
     return pack.pack_shard(job, tokenizer or make())
 

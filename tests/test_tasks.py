@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from small_datasets import KINDS, data
 
-from lrl_jax.data.read import filters, records
+from lrl_jax.data import dataset as datasets
+from lrl_jax.data.read import filters
 from lrl_jax.data.seqio import registry
-from lrl_jax.data.seqio.sources import Records, Vocabulary, seqio, tf
+from lrl_jax.data.seqio.libraries import seqio, tf
+from lrl_jax.data.seqio.sources import Records
+from lrl_jax.data.seqio.vocabulary import Vocabulary
 from lrl_jax.data.templates import documents
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data
@@ -24,9 +27,9 @@ def as_packed(one: recipe_data.Dataset, tokenizer: Tokenizer) -> list[documents.
     """What packing makes of a dataset without copies, before rows."""
     write = templates.writer(one, tokenizer)
     found = []
-    for shard in records.shards(one):
+    for shard in datasets.shards(one):
         sieve = filters.Sieve(one)
-        found += [write(record) for record in sieve.sift(records.read(one, shard))]
+        found += [write(record) for record in sieve.sift(datasets.read(one, shard))]
     return documents.encode(found, tokenizer)
 
 
@@ -85,12 +88,12 @@ def test_shards_of_a_task_are_those_of_the_dataset(tmp_path):
     one = recipe.datasets["text"].model_copy(update={"path": tuple(paths)})
     source = Records(one)
     count = len(source.list_shards("train"))
-    assert count == len(records.shards(one))
+    assert count == len(datasets.shards(one))
     got = [
         [row["text"].numpy().decode() for row in source.get_dataset(shuffle=False, shard_info=info)]
         for info in (seqio.ShardInfo(i, count) for i in range(count))
     ]
-    want = [[record["text"] for record in records.read(one, s)] for s in records.shards(one)]
+    want = [[record["text"] for record in datasets.read(one, s)] for s in datasets.shards(one)]
     assert got == want
 
 

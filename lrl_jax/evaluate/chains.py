@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import records
 from lrl_jax.data.templates import documents, taco
 from lrl_jax.data.templates import table as templates
@@ -75,7 +76,7 @@ def held_out(part: Chains) -> list[records.Record]:
       ValueError: there is none, or the files are not aligned.
     """
     dataset = _dataset(part)
-    every = (r for shard in records.shards(dataset) for r in records.read(dataset, shard))
+    every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard))
     found = [*itertools.islice((r for r in every if not isinstance(r, Bad)), part.limit)]
     if not found:
         raise DataError(f"{part.english}, {part.translated}: no row that can be asked")

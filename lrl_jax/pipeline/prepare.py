@@ -13,8 +13,8 @@ import jax
 import numpy as np
 
 from lrl_jax import text
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
-from lrl_jax.data.read import records
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.embeddings import clues, strategies
 from lrl_jax.embeddings.moments import Matrix, calibrate
@@ -122,7 +122,7 @@ def _tokens_of_new_languages(recipe: Recipe) -> int:
     mine = {
         name
         for name, dataset in recipe.data.datasets.items()
-        if not records.language(dataset).startswith(f"{ENGLISH}_")
+        if not datasets.language(dataset).startswith(f"{ENGLISH}_")
     }
     step = recipe.train.batch_size * recipe.data.sequence_length
     total = 0.0

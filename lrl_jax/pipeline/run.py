@@ -22,9 +22,9 @@ from typing import Any
 from etils import epath
 
 from lrl_jax import __version__, text
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.pack import packing, rows
-from lrl_jax.data.read import records
 from lrl_jax.recipe.file import dump
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.vocab import Extend, TrainVocab
@@ -289,7 +289,7 @@ def _init_inputs(recipe: Recipe) -> dict[str, str]:
 def _data_inputs(recipe: Recipe) -> dict[str, str]:
     found: dict[str, str] = {}
     for dataset in recipe.data.datasets.values():
-        found |= records.contents(dataset)
+        found |= datasets.contents(dataset)
     shape = recipe.data.model_dump_json(exclude={"workers"})
     return {"data": _hash(shape), **{name: found[name][:16] for name in sorted(found)}}
 

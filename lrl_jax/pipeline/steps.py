@@ -15,10 +15,10 @@ import jax
 import numpy as np
 
 from lrl_jax import text
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture, plan, stream
 from lrl_jax.data.feed import show as showing
 from lrl_jax.data.pack import jobs, packing, progress, rows, workers
-from lrl_jax.data.read import records
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import measure, samples
 from lrl_jax.fit import auto
@@ -272,7 +272,7 @@ def _card(run: Run) -> str:
         base_adapter=base.adapter if isinstance(base, Pretrained) else "",
         base_license=base.license,
         license=recipe.export.license,
-        languages=sorted({records.language(d) for d in recipe.data.datasets.values()}),
+        languages=sorted({datasets.language(d) for d in recipe.data.datasets.values()}),
         metrics=[
             card.Metric(f"bits per byte, {name}", old.get(name), score)
             for name, score in new.items()

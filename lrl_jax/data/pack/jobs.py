@@ -25,17 +25,18 @@ import time
 from etils import epath
 import numpy as np
 
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.pack import packed, packing, progress, rows
 from lrl_jax.data.pack.packing import Count, Job, Tick
 from lrl_jax.data.pack.workers import Runner, Work, local
-from lrl_jax.data.read import duplicates, files, filters, records
+from lrl_jax.data.read import duplicates, files, filters
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-# fields that say where text lies, of which `records.fingerprints` knows what it is, or how often
+# fields that say where text lies, of which `dataset.fingerprints` knows what it is, or how often
 # it is read
 NOT_IN_ROWS = {
     "path", "source", "target", "english", "translated", "tfds", "hub", "imports", "max_epochs"
@@ -101,7 +102,7 @@ def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
     facts = {
         "version": [packing.VERSION, rows.VERSION],
         "dataset": dataset.model_dump(mode="json", exclude=NOT_IN_ROWS),
-        "text": records.fingerprints(dataset),
+        "text": datasets.fingerprints(dataset),
         "template": templates.mark(dataset, tokenizer),
         "tokenizer": tokenizer.fingerprint,
         "rows": [data.sequence_length, data.packing, data.pack_window, data.long_documents],
@@ -198,7 +199,7 @@ def target(data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: epat
     alone = data.model_copy(update={"datasets": {name: dataset}, "mixtures": {}})
     here = folder / name / mark[:16]
     # `take` counts over a dataset: `_chosen` says how many of them are each shard's
-    shards = records.shards(dataset.model_copy(update={"take": 0}))
+    shards = datasets.shards(dataset.model_copy(update={"take": 0}))
     home = os.fspath(_home(tokenizer, folder))
     jobs = (
         Job(alone, name, shard, number, len(shards), os.fspath(here), home, dataset.take)
@@ -260,7 +261,7 @@ def _unread(target: Target) -> list[Job]:
 def _survey(job: Job, tick: Tick) -> None:
     """Leaves what `_chosen` needs of a shard: how many records pass, or what is alike in them."""
     with _named(job):
-        items = records.read(job.dataset, job.shard)
+        items = datasets.read(job.dataset, job.shard)
         if job.dataset.filters.duplicates == "keep":
             sieve = filters.Sieve(job.dataset)
             found = np.array(sum(1 for _ in sieve.sift(items)))
@@ -352,7 +353,7 @@ def _finish(target: Target, jobs: Sequence[Job], tokenizer: Tokenizer) -> rows.M
     manifest = rows.Manifest(
         name=target.name,
         fingerprint=target.mark,
-        language=records.language(dataset),
+        language=datasets.language(dataset),
         template=templates.name(dataset),
         order=dataset.order,
         sequence_length=target.data.sequence_length,

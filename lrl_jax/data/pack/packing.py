@@ -21,6 +21,7 @@ import uuid
 from etils import epath
 import numpy as np
 
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.pack import bins, rows
 from lrl_jax.data.read import filters, records
 from lrl_jax.data.templates import documents
@@ -44,7 +45,7 @@ class Job:
 
     Attributes:
       data: of the recipe, with this dataset alone.
-      shard: what of its text is read, as `records.shards` gives it.
+      shard: what of its text is read, as `dataset.shards` gives it.
       number: which of the dataset's `count` shards this is.
       folder: where its rows go; `tokenizer`: the folder the tokenizer lies in.
       take: records at most; 0: all that pass the filters.
@@ -130,7 +131,7 @@ def pack_shard(
     data, dataset, length = job.data, job.dataset, job.data.sequence_length
     sieve = filters.Sieve(dataset)
     write = templates.writer(dataset, tokenizer)
-    kept = sieve.sift(records.read(dataset, job.shard), frozenset(repeated))
+    kept = sieve.sift(datasets.read(dataset, job.shard), frozenset(repeated))
     cutter = Cutter(tokenizer, data, tick)
     pieces = cutter.pieces(write(record) for record in kept)
     if dataset.order == "length":

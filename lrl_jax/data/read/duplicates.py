@@ -1,6 +1,6 @@
 """Copies and near copies of records, found across the shards of a dataset.
 
-    surveys = [survey(dataset, records.read(dataset, shard)) for shard in shards]  # in any process
+    surveys = [survey(dataset, datasets.read(dataset, shard)) for shard in shards]  # in any process
     repeated(surveys, near=True, similarity=0.8)    # for every shard, the ordinals to leave out
 
 A survey is an array without objects: np.save writes it, np.load(..., mmap_mode="r") reads it back,
@@ -37,7 +37,7 @@ def survey(dataset: recipe_data.Dataset, items: Iterable[filters.Record | Bad]) 
     """What `repeated` needs of one shard: a row for every record that passes the other filters.
 
     Args:
-      items: of `records.read`.
+      items: of `dataset.read`.
 
     Returns:
       [n] of a field `digest` (uint64) and, for near copies, `hashes` (uint32 [HASHES]).

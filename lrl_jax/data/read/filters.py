@@ -1,7 +1,7 @@
 """Which records of a dataset are learnt: the rest is left out, counted by reason, with samples.
 
     sieve = Sieve(dataset)
-    for record in sieve.sift(records.read(dataset, shard)): ...
+    for record in sieve.sift(datasets.read(dataset, shard)): ...
     sieve.counts, sieve.samples      {"too short": 12}, {"too short": ["Ok.", "Yes.", "No."]}
 
 Reasons are the words a reader of the report sees. `verdict` says what only the whole dataset shows.
@@ -84,7 +84,7 @@ class Sieve:
         """Yields what is kept; the attributes are final when it is used up.
 
         Args:
-          items: of `records.read`.
+          items: of `dataset.read`.
           repeated: ordinals, among the records that pass all other filters, of later copies.
 
         Raises:

@@ -7,7 +7,7 @@ Plain Python: what a record is and what makes one unusable is decided here. A re
 strings, the fields its template reads.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import functools
 import hashlib
 import itertools
@@ -18,7 +18,6 @@ from lrl_jax import text
 from lrl_jax.data.read import catalogues, files, formats, plain, turns
 from lrl_jax.data.read.columns import ABSENT, UnusableError, field, lookup, string
 from lrl_jax.data.read.files import Span
-from lrl_jax.data.seqio import imports
 from lrl_jax.data.templates import taco
 from lrl_jax.recipe import data as recipe_data
 
@@ -44,57 +43,11 @@ UNCUT = 1 << 62  # bytes of a shard that takes everything
 
 # ---------------------------------------------------------------------------- about a dataset
 def shards(dataset: recipe_data.Dataset) -> list[Shard]:
-    """The shards of a dataset, one job each; what `take` counts is one shard.
-
-    Depends on the data alone, so that any number of workers makes the same rows.
+    """Returns the shards of a dataset, one job each.
 
     Raises:
       ValueError: a file is missing, empty or cut short.
     """
-    found = _shards(dataset)
-    return [tuple(itertools.chain(*found))] if dataset.take else found
-
-
-def uris(dataset: recipe_data.Dataset) -> tuple[str, ...]:
-    """Every file a dataset names; of aligned files, the source first. None of a catalogue."""
-    if isinstance(dataset, recipe_data.Task):
-        return imports.uris(dataset)
-    return _aligned(dataset) or dataset.path
-
-
-def fingerprints(dataset: recipe_data.Dataset) -> list[list[str]]:
-    """What the text of each shard is, wherever it lies: a digest for each of its spans."""
-    if isinstance(dataset, recipe_data.Task):
-        return imports.fingerprints(dataset)
-    place, found = _catalogue(dataset), shards(dataset)
-    names = {span.uri for shard in found for span in shard}
-    if place:
-        marks = dict.fromkeys(names, catalogues.fingerprint(place))
-    else:
-        marks = {name: text.fingerprint(name) for name in sorted(names)}
-    return [[f"{marks[span.uri]}:{span.start}:{span.end}" for span in shard] for shard in found]
-
-
-def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
-    """Everything a dataset reads, by name, with a digest that changes when it does."""
-    if place := _catalogue(dataset):
-        return {catalogues.name(place): catalogues.fingerprint(place)}
-    return {uri: text.fingerprint(uri) for uri in uris(dataset)}
-
-
-def language(dataset: recipe_data.Dataset) -> str:
-    """The FLORES code of a dataset; of pairs, both."""
-    return dataset.language
-
-
-def fields(dataset: recipe_data.Dataset) -> tuple[str, ...]:
-    """The fields every record of this dataset has."""
-    return FIELDS[dataset.kind]
-
-
-def _shards(dataset: recipe_data.Dataset) -> list[Shard]:
-    if isinstance(dataset, recipe_data.Task):
-        return imports.shards(dataset)
     if place := _catalogue(dataset):
         return catalogues.shards(place)
     if both := _aligned(dataset):
@@ -102,6 +55,33 @@ def _shards(dataset: recipe_data.Dataset) -> list[Shard]:
         return files.aligned(*both, SHARD_BYTES if lined else UNCUT)
     written = functools.partial(_written, dataset)
     return files.shards(dataset.path, written, getattr(dataset, "documents", "lines"), SHARD_BYTES)
+
+
+def uris(dataset: recipe_data.Dataset) -> tuple[str, ...]:
+    """Returns every file a dataset names; of aligned files, the source first."""
+    return _aligned(dataset) or dataset.path
+
+
+def fingerprints(dataset: recipe_data.Dataset, parts: Sequence[Shard]) -> list[list[str]]:
+    """Returns what the text of these shards is, wherever it lies: a digest for each span."""
+    names = {span.uri for shard in parts for span in shard}
+    if place := _catalogue(dataset):
+        marks = dict.fromkeys(names, catalogues.fingerprint(place))
+    else:
+        marks = {name: text.fingerprint(name) for name in sorted(names)}
+    return [[f"{marks[span.uri]}:{span.start}:{span.end}" for span in shard] for shard in parts]
+
+
+def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
+    """Returns everything a dataset reads, by name, with a digest that changes when it does."""
+    if place := _catalogue(dataset):
+        return {catalogues.name(place): catalogues.fingerprint(place)}
+    return {uri: text.fingerprint(uri) for uri in uris(dataset)}
+
+
+def fields(dataset: recipe_data.Dataset) -> tuple[str, ...]:
+    """The fields every record of this dataset has."""
+    return FIELDS[dataset.kind]
 
 
 def _written(dataset: recipe_data.Dataset, uri: str) -> str:
@@ -133,11 +113,7 @@ def read(dataset: recipe_data.Dataset, shard: Shard) -> Iterator[Record | text.B
     Raises:
       ValueError: what makes a whole file unusable, with its name.
     """
-    if isinstance(dataset, recipe_data.Task):
-        from lrl_jax.data.seqio import user_tasks  # TensorFlow
-
-        yield from user_tasks.read(dataset, shard)
-    elif _aligned(dataset):
+    if _aligned(dataset):
         for source, target in zip(shard[::2], shard[1::2], strict=True):
             if isinstance(dataset, recipe_data.Parallel):
                 yield from _pairs(dataset, source, target)

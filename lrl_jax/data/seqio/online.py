@@ -23,7 +23,8 @@ from lrl_jax.data.feed.stream import Batch, Prefetch
 from lrl_jax.data.pack import jobs, packing, rows
 from lrl_jax.data.read import filters
 from lrl_jax.data.seqio import registry
-from lrl_jax.data.seqio.sources import Records, seqio, tf
+from lrl_jax.data.seqio.libraries import seqio, tf
+from lrl_jax.data.seqio.sources import Records
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe.schema import Recipe

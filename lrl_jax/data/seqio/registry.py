@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from lrl_jax.data.seqio.sources import BLOCK, Records, Vocabulary, ragged, seqio, tf
+from lrl_jax.data.seqio.libraries import seqio, tf
+from lrl_jax.data.seqio.sources import Records
+from lrl_jax.data.seqio.vocabulary import BLOCK, Vocabulary, ragged
 from lrl_jax.data.templates import documents
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data

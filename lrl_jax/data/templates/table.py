@@ -29,7 +29,7 @@ import functools
 import hashlib
 import json
 
-from lrl_jax.data.read import records
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.templates import chat, taco, tokenizer_chat, translation
 from lrl_jax.data.templates.parts import Part, Record, joined, opening
 from lrl_jax.recipe import data as recipe_data
@@ -234,7 +234,7 @@ def specimens(dataset: recipe_data.Dataset) -> list[Record]:
     if isinstance(dataset, recipe_data.Chat):
         said = [{"role": role, "content": role} for role in ("user", "assistant") * 2]
         return [{"messages": json.dumps(said)}]
-    fields = records.fields(dataset)
+    fields = datasets.fields(dataset)
     whole = {field: field for field in fields}
     if isinstance(dataset, recipe_data.Taco):
         whole["language"] = dataset.language
