@@ -148,7 +148,7 @@ def test_every_token_is_in_a_row_or_counted_as_cut(lengths, packing, long):
     data = data_of(sequence_length=12, packing=packing, long_documents=long)
     cutter = pack.Cutter(tokenizer, data, lambda docs: None)
     # n pieces and eos, or a byte less
-    examples = [[templates.Part(" ".join("a" * (n - 1)), 1)] for n in lengths]
+    examples = [[templates.TextPart(" ".join("a" * (n - 1)), 1)] for n in lengths]
     want = [max(n - 1, 0) + 1 for n in lengths]
     found = list(pack.arrange(cutter.pieces(examples), data, "shuffled"))
     kept = sum(len(piece.tokens) for row in found for piece in row)

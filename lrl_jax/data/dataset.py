@@ -12,8 +12,9 @@ from collections.abc import Iterator
 import itertools
 
 from lrl_jax import text
-from lrl_jax.data.read import records
-from lrl_jax.data.read.records import Record, Shard
+from lrl_jax.data.read import kinds, records
+from lrl_jax.data.read.makers import Record
+from lrl_jax.data.read.records import Shard
 from lrl_jax.data.seqio import imports
 from lrl_jax.recipe import data as recipe_data
 
@@ -51,7 +52,7 @@ def uris(dataset: recipe_data.Dataset) -> tuple[str, ...]:
     """Returns every file a dataset names; of aligned files, the source first."""
     if isinstance(dataset, recipe_data.Task):
         return imports.uris(dataset)
-    return records.uris(dataset)
+    return dataset.files()
 
 
 def fingerprints(dataset: recipe_data.Dataset) -> list[list[str]]:
@@ -70,7 +71,7 @@ def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
 
 def fields(dataset: recipe_data.Dataset) -> tuple[str, ...]:
     """Returns the fields every record of this dataset has."""
-    return records.fields(dataset)
+    return kinds.of(dataset).fields
 
 
 def language(dataset: recipe_data.Dataset) -> str:

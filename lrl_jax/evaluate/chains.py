@@ -95,7 +95,7 @@ def _dataset(part: Chains) -> Taco:
     return Taco(kind="taco", **shared)
 
 
-def _before(parts: list[templates.Part], tokenizer: Tokenizer) -> list[int]:
+def _before(parts: list[templates.TextPart], tokenizer: Tokenizer) -> list[int]:
     """Ids of what stands before the first token that is learnt."""
     read = [*itertools.takewhile(lambda part: not part.trained, parts)]
     return documents.encode([read], tokenizer)[0].tokens[:-1].tolist()  # without eos

@@ -10,10 +10,14 @@ data:
     all: {of: {web: 1, pairs: 1}, by: size, temperature: 3.3}
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+import difflib
+import types
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, get_args
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic_core import core_schema
 
 from lrl_jax.recipe.vocab import Language, Part, Share
 
@@ -35,6 +39,11 @@ class Tfds(Part):
     data_dir: str = ""
     split: str = "train"
 
+    @property
+    def place(self) -> str:
+        """Returns what a recipe calls it by."""
+        return self.builder
+
 
 class Hub(Part):
     """A dataset of the Hugging Face hub, or a local folder of one (needs the extra `hub`).
@@ -46,6 +55,11 @@ class Hub(Part):
     config: str = ""
     split: str = "train"
     revision: str = "main"
+
+    @property
+    def place(self) -> str:
+        """Returns what a recipe calls it by."""
+        return self.dataset
 
 
 # ---------------------------------------------------------------------------- what is left out
@@ -74,8 +88,23 @@ class Filters(Part):
 
 
 # ---------------------------------------------------------------------------- datasets
-class Corpus(Part):
-    """What every dataset has.
+KINDS: dict[str, type["Dataset"]] = {}  # by the `kind` that a recipe says
+
+
+class Written(NamedTuple):
+    """Says how the files of a dataset are written, as far as the recipe says it."""
+
+    format: str = "auto"
+    columns: Mapping[str, str] = types.MappingProxyType({})
+    header: bool = True
+    documents: str = "lines"
+
+
+class Dataset(Part):
+    """Holds what every dataset has; a subclass with a literal `kind` is a kind of datasets.
+
+    Defining the subclass is enough for a recipe to take the kind. `data.read.kinds` has the row
+    that says what its records are.
 
     Attributes:
       take: the first so many records that pass the filters; 0: all.
@@ -90,8 +119,79 @@ class Corpus(Part):
     order: Literal["shuffled", "file", "length"] = "shuffled"
     filters: Filters = Filters()
 
+    brings_tensorflow: ClassVar[bool] = False  # where its records are read
 
-class Rows(Corpus):
+    if TYPE_CHECKING:  # of every kind: a field, or a property where it follows from the others
+
+        @property
+        def kind(self) -> str: ...
+        @property
+        def language(self) -> str: ...
+        @property
+        def template(self) -> str: ...
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        field = cls.__pydantic_fields__.get("kind")
+        for kind in get_args(field.annotation) if field else ():
+            KINDS[kind] = cls
+
+    def aligned(self) -> tuple[str, str] | None:
+        """Returns the two files of a dataset whose records stand in both of them."""
+        return None
+
+    def files(self) -> tuple[str, ...]:
+        """Returns every file a dataset names; of aligned files, the source first."""
+        return ()
+
+    def catalogue(self) -> "Tfds | Hub | None":
+        """Returns where rows lie that are in no file of the recipe's."""
+        return None
+
+    def written(self) -> Written:
+        """Returns how its files are written."""
+        return Written()
+
+    def places(self) -> tuple[str, ...]:
+        """Returns what a user may have to supply: files, a builder or a hub id."""
+        catalogue = self.catalogue()
+        return (*self.files(), *([catalogue.place] if catalogue else ()))
+
+    def template_options(self) -> dict[str, Any]:
+        """Returns what its template is told beside the record."""
+        return {}
+
+
+def _validated(value: Any) -> Dataset:
+    """Returns a dataset of the kind that it says it is."""
+    if isinstance(value, Dataset):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"want a mapping with a `kind`; got {str(value)[:80]!r}")
+    kind = value.get("kind")
+    if kind not in KINDS:
+        given = f"no kind of datasets {kind!r}" if "kind" in value else "kind: missing"
+        near = difflib.get_close_matches(str(kind), KINDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{given}; there are {', '.join(KINDS)}{hint}")
+    return KINDS[kind].model_validate(value)
+
+
+class _OfAnyKind:
+    """Tells pydantic to take a dataset of any kind there is by then."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(_validated)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        kinds = {kind: dataset.__pydantic_core_schema__ for kind, dataset in KINDS.items()}
+        return handler(core_schema.tagged_union_schema(kinds, "kind"))
+
+
+class Rows(Dataset):
     """Records from files, a TFDS builder or the hub: exactly one of `path`, `tfds`, `hub`.
 
     Attributes:
@@ -124,6 +224,15 @@ class Rows(Corpus):
     def _places(self) -> tuple[str, ...]:
         return ("path", "tfds", "hub")
 
+    def files(self) -> tuple[str, ...]:
+        return self.aligned() or self.path
+
+    def catalogue(self) -> Tfds | Hub | None:
+        return self.tfds or self.hub
+
+    def written(self) -> Written:
+        return Written(self.format, self.columns, self.header)
+
 
 class Text(Rows):
     """Plain text, field `text`; of .txt files a document is a line, a paragraph or a file."""
@@ -131,6 +240,13 @@ class Text(Rows):
     kind: Literal["text"]
     language: Language
     documents: Literal["lines", "paragraphs", "files"] = "lines"
+
+    @property
+    def template(self) -> str:
+        return "plain"
+
+    def written(self) -> Written:
+        return super().written()._replace(documents=self.documents)
 
 
 class Parallel(Rows):
@@ -161,6 +277,9 @@ class Parallel(Rows):
 
     def _places(self) -> tuple[str, ...]:
         return ("source", "path", "tfds", "hub")
+
+    def aligned(self) -> tuple[str, str] | None:
+        return (self.source, self.target) if self.source else None
 
     @property
     def language(self) -> str:
@@ -199,6 +318,9 @@ class Chat(Rows):
     system: str = ""
     learn: Literal["answers", "last_answer"] = "answers"
 
+    def template_options(self) -> dict[str, Any]:
+        return {"system": self.system, "learn": self.learn}
+
 
 class SectionWeights(Part):
     """Loss weights of the three sections of a TaCo chain."""
@@ -208,7 +330,7 @@ class SectionWeights(Part):
     answer: NonNegativeFloat = 1.0
 
 
-class Taco(Corpus):
+class Taco(Dataset):
     """TaCo's chain (arXiv 2311.10797): translate the instruction, answer in English, translate
     the answer back. Either Alpaca rows in English and their translation, aligned by row, or rows
     whose `output` has the scaffold already (`path`), as the released data.
@@ -237,8 +359,17 @@ class Taco(Corpus):
             raise ValueError("give english and translated, or path; not both, not half of it")
         return self
 
+    def aligned(self) -> tuple[str, str] | None:
+        return (self.english, self.translated) if self.english else None
 
-class Task(Corpus):
+    def files(self) -> tuple[str, ...]:
+        return self.aligned() or self.path
+
+    def template_options(self) -> dict[str, Any]:
+        return {"prompt": self.prompt, "weights": self.weights}
+
+
+class Task(Dataset):
     """A seqio Task of data.imports: its text preprocessors run, its tokenizer does not.
 
     Features `inputs` (optional) and `targets` of strings become prompt and learnt text.
@@ -247,17 +378,17 @@ class Task(Corpus):
       imports: files that register it; data.imports where none are given.
     """
 
+    brings_tensorflow: ClassVar[bool] = True
+
     kind: Literal["task"]
     task: str
     language: Language
     split: str = "train"
     imports: tuple[str, ...] = ()
 
-
-Dataset = Annotated[
-    Text | Parallel | Instructions | Completion | Chat | Taco | Task,
-    Field(discriminator="kind"),
-]
+    @property
+    def template(self) -> str:
+        return "task"
 
 
 # ---------------------------------------------------------------------------- mixtures
@@ -287,6 +418,12 @@ class Mixture(Part):
         return self
 
 
+def _imports(entry: Mapping[str, Any]) -> bool:
+    """Returns whether a dataset is of a kind that Python files register."""
+    kind = KINDS.get(entry.get("kind", ""))
+    return kind is not None and "imports" in kind.model_fields
+
+
 class Data(Part):
     """Named datasets, packed into rows of `sequence_length` tokens.
 
@@ -299,7 +436,7 @@ class Data(Part):
     """
 
     sequence_length: PositiveInt
-    datasets: dict[Name, Dataset] = Field(min_length=1)
+    datasets: dict[Name, Annotated[Dataset, _OfAnyKind]] = Field(min_length=1)
     mixtures: dict[Name, Mixture] = Field(default_factory=dict)
     backend: Literal["packed", "seqio"] = "packed"
     packing: Literal["best_fit", "concatenate", "none"] = "best_fit"
@@ -311,15 +448,15 @@ class Data(Part):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _tasks_know_their_files(cls, value: Any) -> Any:
-        """A dataset alone says what its records are, in every process that reads it."""
+        """Gives each Task the files that register it, so that it can be read in any process."""
         if not isinstance(value, dict) or not isinstance(value.get("datasets"), dict):
             return value
         imports = value.get("imports", ())
         datasets = {
-            name: one | {"imports": imports}
-            if isinstance(one, dict) and one.get("kind") == "task" and not one.get("imports")
-            else one
-            for name, one in value["datasets"].items()
+            name: entry | {"imports": imports}
+            if isinstance(entry, dict) and _imports(entry) and not entry.get("imports")
+            else entry
+            for name, entry in value["datasets"].items()
         }
         return value | {"datasets": datasets}
 

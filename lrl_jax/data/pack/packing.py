@@ -186,13 +186,13 @@ class Cutter:
         self.dropped: list[int] = []
         self.samples: dict[str, list[str]] = {}
 
-    def pieces(self, examples: Iterable[Sequence[templates.Part]]) -> Iterator[Piece]:
+    def pieces(self, examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[Piece]:
         """The pieces of every example, in order."""
         for batch in _batches(examples):
             yield from self._of(batch)
             self._tick(len(batch))
 
-    def _of(self, batch: list[Sequence[templates.Part]]) -> Iterator[Piece]:
+    def _of(self, batch: list[Sequence[templates.TextPart]]) -> Iterator[Piece]:
         found = documents.encode(batch, self._tokenizer)
         tokens = np.concatenate([document.tokens for document in found], dtype=np.int32)
         weights = np.concatenate([document.weights for document in found], dtype=np.float32)
@@ -213,7 +213,7 @@ class Cutter:
                 yield from self._cut(one, document.bytes, parts)
             self._seen += 1
 
-    def _cut(self, one: Piece, size: int, parts: Sequence[templates.Part]) -> Iterator[Piece]:
+    def _cut(self, one: Piece, size: int, parts: Sequence[templates.TextPart]) -> Iterator[Piece]:
         length = self._length
         if self._long == "split":
             for at in range(0, one.whole, length):
@@ -236,7 +236,7 @@ class Cutter:
         self.count += change
 
 
-def _batches(examples: Iterable[Sequence[templates.Part]]) -> Iterator[list]:
+def _batches(examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[list]:
     batch, chars = [], 0
     for parts in examples:
         batch.append(parts)

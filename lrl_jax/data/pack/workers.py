@@ -30,7 +30,7 @@ def local(workers: int) -> Runner:
 
     def run(work: Work, jobs: Sequence[Job], tick: Tick) -> Iterator[Job]:
         count = min(workers or cores(), len(jobs))
-        if count <= 1 and all(job.dataset.kind != "task" for job in jobs):
+        if count <= 1 and not any(job.dataset.brings_tensorflow for job in jobs):
             for job in jobs:
                 work(job, tick)
                 yield job

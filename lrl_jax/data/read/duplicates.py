@@ -16,7 +16,7 @@ import unicodedata
 
 import numpy as np
 
-from lrl_jax.data.read import filters
+from lrl_jax.data.read import filters, kinds
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
 
@@ -46,7 +46,8 @@ def survey(dataset: recipe_data.Dataset, items: Iterable[filters.Record | Bad]) 
       DataError: as `Sieve.sift`.
     """
     sieve = filters.Sieve(dataset.model_copy(update={"take": 0}))
-    passed = (filters.compared(dataset.kind, record) for record in sieve.sift(items))
+    kind = kinds.of(dataset)
+    passed = (kind.texts_compared(record) for record in sieve.sift(items))
     if dataset.filters.duplicates != "near":
         collections.deque(passed, maxlen=0)  # reads them all
         return np.array(sieve.digests, "<u8").astype(_DIGEST)
