@@ -74,7 +74,9 @@ def register(
     manifests = _manifests(recipe, packed) if packed is not None else {}
     sizes = {name: manifest.docs for name, manifest in manifests.items()}
     tasks = register_datasets(recipe.name, recipe.data, tokenizer, sizes)
-    every = {task_name(recipe.name, name): task for name, task in tasks.items()}
+    every: dict[str, seqio.Task | seqio.Mixture] = {
+        task_name(recipe.name, name): task for name, task in tasks.items()
+    }
     taken = {*recipe.data.datasets, *recipe.data.mixtures}
     mixed = {name: _mixture_rates(recipe, name, manifests) for name in recipe.data.mixtures}
     for name, rates in _stage_rates(recipe, manifests).items():
