@@ -40,7 +40,7 @@ Tick = Callable[[int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class ShardJob:
     """One shard of a dataset to pack, with all that its rows depend on but text and tokenizer.
 
     Attributes:
@@ -116,7 +116,10 @@ class Piece(NamedTuple):
 
 
 def pack_shard(
-    job: Job, tokenizer: Tokenizer, repeated: Iterable[int] = (), tick: Tick = lambda docs: None
+    job: ShardJob,
+    tokenizer: Tokenizer,
+    repeated: Iterable[int] = (),
+    tick: Tick = lambda docs: None,
 ) -> Packed:
     """Packs one shard into one file.
 
