@@ -12,6 +12,7 @@ from pyarrow import parquet
 import pytest
 
 from lrl_jax import text
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import catalogues, records
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
@@ -81,7 +82,7 @@ def dataset(kind: str = "text", **fields: Any) -> Any:
 
 
 def read(one: Any) -> list[records.Record | Bad]:
-    return [record for shard in records.shards(one) for record in records.read(one, shard)]
+    return [record for shard in datasets.shards(one) for record in datasets.read(one, shard)]
 
 
 # ---------------------------------------------------------------------------- TFDS
@@ -89,7 +90,7 @@ def read(one: Any) -> list[records.Record | Bad]:
 def test_both_forms_of_tfds_are_read_and_every_example_is_in_one_shard(written, form, monkeypatch):
     monkeypatch.setattr(catalogues, "EXAMPLES", 3)
     one = dataset(tfds=tfds(written / form))
-    assert len(records.shards(one)) == 4
+    assert len(datasets.shards(one)) == 4
     assert sorted(record["text"] for record in read(one)) == [f"가 {i}" for i in range(10)]
 
 
@@ -98,7 +99,7 @@ def test_part_of_a_split_is_cut_too(written, monkeypatch):
     monkeypatch.setattr(catalogues, "EXAMPLES", 3)
     part = dataset(tfds=tfds(written / FORMS[0], "train[20%:]"))
     assert read(part) == whole[2:]
-    assert len(records.shards(part)) == 3
+    assert len(datasets.shards(part)) == 3
 
 
 def test_columns_look_inside_of_features(written):
@@ -130,13 +131,13 @@ def test_array_record_is_read_without_tensorflow(written):
 
 def test_the_mark_of_tfds_is_its_data(written):
     first, other = (
-        records.fingerprints(dataset(tfds=tfds(written / n))) for n in (FORMS[0], "other")
+        datasets.fingerprints(dataset(tfds=tfds(written / n))) for n in (FORMS[0], "other")
     )
     assert first != other
-    assert first == records.fingerprints(dataset(tfds=tfds(written / FORMS[0])))
-    part = records.fingerprints(dataset(tfds=tfds(written / FORMS[0], "train[:5]")))
+    assert first == datasets.fingerprints(dataset(tfds=tfds(written / FORMS[0])))
+    part = datasets.fingerprints(dataset(tfds=tfds(written / FORMS[0], "train[:5]")))
     assert part != first
-    [(name, mark)] = records.contents(dataset(tfds=tfds(written / FORMS[0]))).items()
+    [(name, mark)] = datasets.contents(dataset(tfds=tfds(written / FORMS[0]))).items()
     assert (name, f"{mark}:0:1") == ("tfds:corpus/train", first[0][0])
 
 
@@ -147,7 +148,7 @@ def test_what_tfds_does_not_have_is_said_in_a_line(written):
         (tfds(written / FORMS[0], "train[:0]"), "the split has no example"),
     ]:
         with pytest.raises(text.DataError, match=message) as error:
-            records.shards(dataset(tfds=place))
+            datasets.shards(dataset(tfds=place))
         assert "\n" not in str(error.value)
 
 
@@ -173,7 +174,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 @needs_hub
 def test_a_folder_of_data_files_is_read_a_shard_a_file(folder):
     one = dataset(hub={"dataset": str(folder)})
-    assert len(records.shards(one)) == 2
+    assert len(datasets.shards(one)) == 2
     assert [r["text"] for r in read(one)] == ["0.0", "0.1", "0.2", "1.0", "1.1", "1.2"]
     assert len(read(dataset(hub={"dataset": str(folder), "split": "test"}))) == 3
 
@@ -190,10 +191,10 @@ def test_one_data_file_is_read(folder):
 @needs_hub
 def test_the_mark_of_a_folder_is_its_files(folder):
     one = dataset(hub={"dataset": str(folder)})
-    before = records.fingerprints(one)
-    assert records.fingerprints(one) == before
+    before = datasets.fingerprints(one)
+    assert datasets.fingerprints(one) == before
     (folder / "data/train-1.parquet").write_bytes((folder / "data/train-0.parquet").read_bytes())
-    assert records.fingerprints(one) != before
+    assert datasets.fingerprints(one) != before
 
 
 @needs_hub
@@ -202,7 +203,7 @@ def test_a_dataset_script_is_never_run(tmp_path):
     (tmp_path / "corpus/corpus.py").write_text("raise SystemExit('ran')")
     for name in ("corpus", "corpus/corpus.py"):
         with pytest.raises(text.DataError, match="is a dataset script, which is never run"):
-            records.shards(dataset(hub={"dataset": f"{tmp_path}/{name}"}))
+            datasets.shards(dataset(hub={"dataset": f"{tmp_path}/{name}"}))
 
 
 @needs_hub
@@ -212,10 +213,10 @@ def test_what_the_hub_does_not_have_is_said_in_a_line(folder):
         ({"dataset": f"{folder}/nope"}, "hub:.*nope/train: Couldn't find any data file"),
     ]:
         with pytest.raises(text.DataError, match=message):
-            records.shards(dataset(hub=place))
+            datasets.shards(dataset(hub=place))
 
 
 def test_without_the_extra_its_name_is_said(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(text.DataError, match=r"needs the extra `hub`: pip install .*\[hub\]"):
-        records.shards(dataset(hub={"dataset": str(folder)}))
+        datasets.shards(dataset(hub={"dataset": str(folder)}))

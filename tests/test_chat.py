@@ -15,7 +15,7 @@ import transformers
 from lrl_jax.data.templates import chat, documents, renderer, sandbox, tokenizer_chat
 from lrl_jax.data.templates import table as templates
 from lrl_jax.data.templates.chat import Turn
-from lrl_jax.data.templates.parts import Part
+from lrl_jax.data.templates.parts import TextPart
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
@@ -98,7 +98,7 @@ def dataset(**more) -> recipe_data.Dataset:
     return recipe_data.Data(sequence_length=8, datasets={"d": one}).datasets["d"]
 
 
-def learnt(parts: list[Part]) -> str:
+def learnt(parts: list[TextPart]) -> str:
     return "|".join(part.text for part in parts if part.trained)
 
 

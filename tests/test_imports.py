@@ -9,7 +9,8 @@ import hand_tokenizer
 import pytest
 
 from lrl_jax.data.seqio import imports, user_tasks
-from lrl_jax.data.seqio.sources import Vocabulary, seqio, tf
+from lrl_jax.data.seqio.libraries import seqio, tf
+from lrl_jax.data.seqio.vocabulary import Vocabulary
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.text import Bad
@@ -290,6 +291,17 @@ def test_a_seqio_mixture_becomes_datasets_and_weights(tmp_path):
         "jpn_Jpan",
         recipe.data.imports,
     )
+
+
+@pytest.mark.parametrize(
+    "line", ["from lrl_jax.data.sources import Vocabulary", "from lrl_jax.data import sources"]
+)
+def test_a_file_that_imports_a_module_that_moved_is_told_where_it_is(tmp_path, line):
+    path = tmp_path / "old.py"
+    path.write_text(f"{line}\n")
+    want = r"old.py:1: (?s:.*)lrl_jax.data.sources has moved; import lrl_jax.data.seqio.vocabulary"
+    with pytest.raises(ValueError, match=want):
+        user_tasks.load([str(path)])
 
 
 def test_a_name_that_is_taken_is_not_given_to_a_task(tmp_path):

@@ -230,7 +230,7 @@ def test_every_input_moves_the_fingerprint(text, tmp_path):
 def test_a_template_that_writes_otherwise_moves_the_fingerprint(text, monkeypatch):
     before = jobs.fingerprint(data_of(text), "d", make())
     monkeypatch.setitem(
-        templates.TEMPLATES, "plain", lambda record: [templates.Part(record["text"] + " ", 1)]
+        templates.TEMPLATES, "plain", lambda record: [templates.TextPart(record["text"] + " ", 1)]
     )
     assert jobs.fingerprint(data_of(text), "d", make()) != before
 
@@ -370,7 +370,7 @@ def test_nothing_but_documents_that_are_too_long_is_an_error_with_the_counts(tex
 
 def test_a_template_that_trains_nothing_is_an_error_with_its_dataset(text, tmp_path, monkeypatch):
     monkeypatch.setitem(
-        templates.TEMPLATES, "plain", lambda record: [templates.Part(record["text"], 0)]
+        templates.TEMPLATES, "plain", lambda record: [templates.TextPart(record["text"], 0)]
     )
     with pytest.raises(
         ValueError, match="dataset 'd': template 'plain' trains on none of its text"

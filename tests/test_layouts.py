@@ -7,7 +7,7 @@ from typing import Any
 from conftest import DATA, needs_data
 import pytest
 
-from lrl_jax.data.read import records
+from lrl_jax.data import dataset as datasets
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.text import Bad
@@ -15,16 +15,16 @@ from lrl_jax.text import Bad
 MITS = "taco-datasets/multilingual-instruction-tuning-dataset "  # the space is theirs
 
 
-def datasets(**entries: dict) -> dict[str, Any]:
+def entries_of(**entries: dict) -> dict[str, Any]:
     tree = {"data": {"sequence_length": 8, "datasets": entries}}
     return recipe_data.Data(**recipe_file.per_language(tree)["data"]).datasets
 
 
-def read(one: Any) -> list[records.Record | Bad]:
-    return [record for shard in records.shards(one) for record in records.read(one, shard)]
+def read(one: Any) -> list[datasets.Record | Bad]:
+    return [record for shard in datasets.shards(one) for record in datasets.read(one, shard)]
 
 
-def kept(one: Any) -> list[records.Record]:
+def kept(one: Any) -> list[datasets.Record]:
     return [record for record in read(one) if not isinstance(record, Bad)]
 
 
@@ -46,7 +46,7 @@ def test_mits_is_a_folder_a_language(tmp_path):
         write(dolly / f"{name}.json", rows(f"dolly {name}"))
     path = [f"{alpaca}/{{name}}/{{name}}.json", f"{dolly}/{{name}}.json"]
     entry = {"kind": "instructions", "path": path, "languages": ["npi_Deva", "san_Deva"]}
-    found = datasets(mits=entry)
+    found = entries_of(mits=entry)
     assert list(found) == ["mits_npi_Deva", "mits_san_Deva"]
     got = [record["instruction"] for record in read(found["mits_san_Deva"])]
     assert got == ["Sanskrit", "b", "dolly Sanskrit"]
@@ -58,7 +58,7 @@ def test_mits_joins_with_alpaca_for_taco(tmp_path):
     write(folder / "Maithili" / "Maithili.json", rows("b"))
     english, translated = f"{folder}/English/English.json", f"{folder}/{{name}}/{{name}}.json"
     entry = {"kind": "taco", "english": english, "translated": translated}
-    [record] = read(datasets(m={**entry, "languages": ["mai_Deva"]})["m_mai_Deva"])
+    [record] = read(entries_of(m={**entry, "languages": ["mai_Deva"]})["m_mai_Deva"])
     assert (record["english_instruction"], record["instruction"]) == ("a", "b")
 
 
@@ -68,7 +68,7 @@ def test_dolly_rows_have_names_of_their_own(tmp_path):
     columns = {"input": "context", "output": "response"}
     path = [str(tmp_path / "*.jsonl")]
     entry = {"kind": "instructions", "path": path, "columns": columns, "language": "eng_Latn"}
-    assert read(datasets(d=entry)["d"]) == [{"instruction": "a", "input": "b", "output": "c"}]
+    assert read(entries_of(d=entry)["d"]) == [{"instruction": "a", "input": "b", "output": "c"}]
 
 
 def test_flores_is_a_file_a_language(tmp_path):
@@ -79,14 +79,14 @@ def test_flores_is_a_file_a_language(tmp_path):
         "target": f"{tmp_path}/dev/{{code}}.dev", "source_language": "eng_Latn",
         "languages": ["kor_Hang", "npi_Deva"],
     }  # fmt: skip
-    found = datasets(flores=entry)
+    found = entries_of(flores=entry)
     assert [r["target"] for r in read(found["flores_npi_Deva"])] == ["क", "ख"]
     assert read(found["flores_kor_Hang"])[0]["target_language"] == "kor_Hang"
 
 
 # ---------------------------------------------------------------------------- the real thing
 def parallel(folder: str, source: str, target: str, languages: dict[str, str]) -> dict[str, Any]:
-    return datasets(
+    return entries_of(
         p={
             "kind": "parallel", "source": f"{DATA}/parallel/{folder}/{source}",
             "target": f"{DATA}/parallel/{folder}/{target}", "source_language": "eng_Latn",
@@ -121,7 +121,7 @@ def test_parallel_sets_are_aligned(folder, source, target, languages, count):
 
 def of(kind: str, path: str, **words: Any) -> Any:
     entry = {"kind": kind, "path": [f"{DATA}/{path}"], "language": "kor_Hang", **words}
-    return datasets(d=entry)["d"]
+    return entries_of(d=entry)["d"]
 
 
 @needs_data
@@ -168,7 +168,7 @@ def test_quotes_of_kornli_are_text():
         "kind": "parallel", "path": [f"{DATA}/nlu/kornli/xnli.dev.ko.tsv"], "columns": columns,
         "source_language": "kor_Hang", "target_language": "kor_Hang",
     }  # fmt: skip
-    found = kept(datasets(d=entry)["d"])
+    found = kept(entries_of(d=entry)["d"])
     assert len(found) == 2490
     assert '"' in found[0]["source"]
 

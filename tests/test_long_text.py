@@ -11,7 +11,7 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax.data.templates import documents
-from lrl_jax.data.templates.parts import Part
+from lrl_jax.data.templates.parts import TextPart
 from lrl_jax.vocab.tokenizer import long_text
 from lrl_jax.vocab.tokenizer.load import from_bytes
 from lrl_jax.vocab.tokenizer.types import Tokenizer
@@ -77,7 +77,7 @@ def test_a_long_part_of_a_document_has_the_ids_of_a_whole_one(tokenizer):
     words = random.Random(7).choices(["ab", "c", "a\n", "b."], k=long_text.LONG)
     text = " ".join(words)
     assert len(text) > 2 * long_text.LONG
-    parts = [Part("a", 0), Part(text, 1), Part("b", 1)]
+    parts = [TextPart("a", 0), TextPart(text, 1), TextPart("b", 1)]
     got = documents.encode([parts], tokenizer)[0]
     want = [id_ for part in parts for id_ in tokenizer.encode(part.text)]
     assert got.tokens.tolist() == [*want, tokenizer.eos_id]
@@ -96,5 +96,5 @@ def test_a_codec_is_never_given_a_long_text():
             return self.inner.encode_batch(texts)
 
     tokenizer = dataclasses.replace(BYTES, codec=Counting(BYTES.codec))
-    documents.encode([[Part("ab " * long_text.LONG, 1)]], tokenizer)
+    documents.encode([[TextPart("ab " * long_text.LONG, 1)]], tokenizer)
     assert max(given_) <= long_text.STRETCH + 3

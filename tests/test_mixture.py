@@ -52,7 +52,7 @@ def recipe(stages, manifests, *, mixtures=None, replay=None, batch_size=1, **dat
     )
 
 
-def tokens(stage: plan.Stage, manifests) -> dict[str, float]:
+def tokens(stage: plan.PlanStage, manifests) -> dict[str, float]:
     """The share of tokens each dataset has in what a stage reads."""
     read = {
         name: count * manifests[name].tokens / manifests[name].rows

@@ -11,7 +11,7 @@ import small_datasets as small
 from small_world import write_recipes
 import worker_train as tiny
 
-from lrl_jax.data.feed.plan import Plan, Stage
+from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import Files, Stream
 from lrl_jax.data.pack import jobs, packing, rows
 from lrl_jax.data.seqio import online, registry
@@ -23,13 +23,15 @@ from lrl_jax.train.checkpoint import CheckpointMismatchError
 from lrl_jax.train.log import read
 
 
-def plan(manifests, *stages: Stage, seed: int = 1) -> Plan:
+def plan(manifests, *stages: PlanStage, seed: int = 1) -> Plan:
     sizes = {name: one.rows for name, one in manifests.items()}
     prints = {name: one.fingerprint for name, one in manifests.items()}
     return Plan(sizes, stages, seed, prints)
 
 
-def stream(folder: Path, data, tokenizer, *stages: Stage, seed: int = 1, **fields) -> online.Online:
+def stream(
+    folder: Path, data, tokenizer, *stages: PlanStage, seed: int = 1, **fields
+) -> online.Online:
     manifests = online.prepare(data, tokenizer, folder)
     counts = online.read_counts(folder)
     assert {name: one.manifest for name, one in counts.items()} == manifests
@@ -67,7 +69,7 @@ def test_seqio_packs_the_documents_of_packed_rows_whatever_id_0_is(tmp_path, tok
     data = small.data(tmp_path, kind, sequence_length=16)
     if kind == "text":
         (tmp_path / "text.txt").write_text("Wow! Great! It works!\n!!\nb d d\n" * 40)
-    task = registry.register("run", data, tokenizer)[kind]
+    task = registry.register_datasets("run", data, tokenizer)[kind]
     got = next(online.packed(task, tokenizer, 16).batch(10_000).as_numpy_iterator())
     manifest = jobs.prepare(data, kind, tokenizer, tmp_path / "out")
     folder = packing.folders(tmp_path / "out")[kind]
@@ -97,7 +99,7 @@ def test_counts_are_those_of_packing(tmp_path):
 # ---------------------------------------------------------------------------- batches
 def test_batches_start_anywhere_and_share_among_processes(tmp_path):
     data, tokenizer = small.data(tmp_path, "text", "pairs"), make()
-    stages = (Stage("a", 12, {"text": 1, "pairs": 1}), Stage("b", 12, {"text": 1}))
+    stages = (PlanStage("a", 12, {"text": 1, "pairs": 1}), PlanStage("b", 12, {"text": 1}))
 
     def batches(start, **where):
         with stream(tmp_path, data, tokenizer, *stages, **where).prefetch(start) as found:
@@ -118,7 +120,7 @@ def test_batches_start_anywhere_and_share_among_processes(tmp_path):
 
 def test_another_seed_draws_other_batches(tmp_path):
     data, tokenizer = small.data(tmp_path, "text", "pairs"), make()
-    stage = Stage("a", 8, {"text": 1, "pairs": 1})
+    stage = PlanStage("a", 8, {"text": 1, "pairs": 1})
     one, same, other = (
         stream(tmp_path, data, tokenizer, stage, seed=seed).batch_at(0)["decoder_target_tokens"]
         for seed in (1, 1, 2)
@@ -129,7 +131,7 @@ def test_another_seed_draws_other_batches(tmp_path):
 
 def test_rows_are_told_by_the_dataset_most_of_their_tokens_are_of(tmp_path):
     data, tokenizer = small.data(tmp_path, "pairs", "text"), make()
-    stages = (Stage("a", 4, {"text": 1}), Stage("b", 4, {"pairs": 1}))
+    stages = (PlanStage("a", 4, {"text": 1}), PlanStage("b", 4, {"pairs": 1}))
     found = stream(tmp_path, data, tokenizer, *stages)
     assert found.plan.names == ("pairs", "text")
     found.batch_at(0)
@@ -146,7 +148,9 @@ def test_tokens_have_the_shares_of_the_plan_on_average(tmp_path):
         for name in ("long", "short")
     }
     data = recipe_data.Data(sequence_length=64, datasets=datasets)
-    found = stream(tmp_path, data, make(), Stage("a", 400, {"long": 1, "short": 3}), batch_size=400)
+    found = stream(
+        tmp_path, data, make(), PlanStage("a", 400, {"long": 1, "short": 3}), batch_size=400
+    )
     targets = found.batch_at(0)["decoder_target_tokens"]
     a, b = (int((targets == i).sum()) for i in (263, 264))
     assert 2 * b / (a * 12 / 11) == pytest.approx(3, rel=0.1)  # with their ends: 12 and 2 tokens
@@ -174,7 +178,7 @@ def test_counts_of_another_tokenizer_are_refused(tmp_path):
     with pytest.raises(ValueError, match="counted with another tokenizer"):
         online.Online(
             data,
-            plan(manifests, Stage("a", 4, {"text": 1})),
+            plan(manifests, PlanStage("a", 4, {"text": 1})),
             online.read_counts(tmp_path),
             make(("d",)),
             4,
@@ -183,7 +187,7 @@ def test_counts_of_another_tokenizer_are_refused(tmp_path):
 
 def test_an_error_in_the_text_ends_training_as_it_is(tmp_path):
     data = small.data(tmp_path, "asked")
-    found = stream(tmp_path, data, make(), Stage("a", 4, {"asked": 1}))
+    found = stream(tmp_path, data, make(), PlanStage("a", 4, {"asked": 1}))
     (tmp_path / "asked.jsonl").write_text('{"prompt": "a"}\n')
     with found.prefetch(0) as batches, pytest.raises(ValueError, match=r"asked.jsonl:1: "):
         next(batches)
@@ -213,7 +217,7 @@ def test_training_goes_on_after_a_stop_and_not_with_another_seed(tmp_path):
     data, tokenizer = small.data(tmp_path, "text", "pairs"), make()
 
     def rows(seed=1):
-        stage = Stage("a", 32, {"text": 1, "pairs": 1})
+        stage = PlanStage("a", 32, {"text": 1, "pairs": 1})
         return stream(tmp_path, data, tokenizer, stage, batch_size=8, seed=seed)
 
     whole = train(tmp_path / "whole", rows())
@@ -230,7 +234,7 @@ def test_both_routes_train_alike_where_chance_has_no_say(tmp_path):
     data, tokenizer = small.data(tmp_path, "taco", sequence_length=512), make()
     one = data.datasets["taco"].model_copy(update={"take": 1})
     data = data.model_copy(update={"datasets": {"text": one}})
-    stage = Stage("a", 32, {"text": 1})
+    stage = PlanStage("a", 32, {"text": 1})
     manifest = jobs.prepare(data, "text", tokenizer, tmp_path / "out")
     assert 256 < manifest.tokens <= 512  # no second one fits in a row
     folders = packing.folders(tmp_path / "out")

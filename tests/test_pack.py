@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import tiny_llama
 
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.pack import bins, rows
 from lrl_jax.data.pack import packing as pack
 from lrl_jax.data.pack.packing import Piece
-from lrl_jax.data.read import records
 from lrl_jax.data.templates import table as templates
 from lrl_jax.model import llama
 from lrl_jax.recipe import data as recipe_data
@@ -35,7 +35,7 @@ def data_of(path: Path | str = "", dataset: dict | None = None, **changes) -> re
 
 
 def packed(data: recipe_data.Data, folder: Path, tokenizer=None) -> pack.Packed:
-    (shard,) = records.shards(data.datasets["d"])
+    (shard,) = datasets.shards(data.datasets["d"])
     job = pack.Job(data, "d", shard, 0, 1, str(folder), "")
     return pack.pack_shard(job, tokenizer or make())
 
@@ -148,7 +148,7 @@ def test_every_token_is_in_a_row_or_counted_as_cut(lengths, packing, long):
     data = data_of(sequence_length=12, packing=packing, long_documents=long)
     cutter = pack.Cutter(tokenizer, data, lambda docs: None)
     # n pieces and eos, or a byte less
-    examples = [[templates.Part(" ".join("a" * (n - 1)), 1)] for n in lengths]
+    examples = [[templates.TextPart(" ".join("a" * (n - 1)), 1)] for n in lengths]
     want = [max(n - 1, 0) + 1 for n in lengths]
     found = list(pack.arrange(cutter.pieces(examples), data, "shuffled"))
     kept = sum(len(piece.tokens) for row in found for piece in row)

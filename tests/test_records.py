@@ -14,7 +14,8 @@ from pyarrow import parquet
 import pytest
 
 from lrl_jax import text
-from lrl_jax.data.read import files, formats, records
+from lrl_jax.data import dataset as datasets
+from lrl_jax.data.read import files, formats, kinds, records
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
 
@@ -29,7 +30,7 @@ def dataset(kind: str, **fields: Any) -> Any:
 
 
 def read(one: Any) -> list[records.Record | Bad]:
-    return [record for shard in records.shards(one) for record in records.read(one, shard)]
+    return [record for shard in datasets.shards(one) for record in datasets.read(one, shard)]
 
 
 def write(path: Path, content: str | bytes) -> str:
@@ -234,13 +235,13 @@ def test_what_is_written_is_read(tmp_path, name):
     got = here(read(one), tmp_path)
     assert got == want
     for record in got:
-        assert isinstance(record, Bad) or tuple(record) == records.fields(one)
-        assert isinstance(record, Bad) or tuple(record) == records.fields(one)
+        assert isinstance(record, Bad) or tuple(record) == datasets.fields(one)
+        assert isinstance(record, Bad) or tuple(record) == datasets.fields(one)
 
 
 def test_every_format_and_kind_is_in_the_table():
     ways = {kind for kind, *_ in TABLE.values()}
-    assert ways == set(records.MAKERS)
+    assert ways == {name for name, kind in kinds.KINDS.items() if kind.make}
     shapes = {words.get("format", files.format_of(file)) for _, file, _, words, _ in TABLE.values()}
     assert shapes == {"text", *formats.READERS}
 
@@ -251,7 +252,7 @@ def test_a_file_may_be_read_in_many_shards(tmp_path, monkeypatch, name):
     monkeypatch.setattr(records, "SHARD_BYTES", 3)
     one = dataset(kind, path=[write(tmp_path / file, content)], **words)
     assert here(read(one), tmp_path) == want
-    shards = records.shards(one)
+    shards = datasets.shards(one)
     assert [tuple(files.Span(*span) for span in s) for s in json.loads(json.dumps(shards))] == (
         pickle.loads(pickle.dumps(shards))
     )
@@ -260,10 +261,10 @@ def test_a_file_may_be_read_in_many_shards(tmp_path, monkeypatch, name):
 def test_what_take_counts_is_one_shard(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "SHARD_BYTES", 2)
     path = write(tmp_path / "a.txt", "a\nb\nc\n")
-    assert len(records.shards(dataset("text", path=[path]))) == 3
-    [shard] = records.shards(dataset("text", path=[path], take=1))
+    assert len(datasets.shards(dataset("text", path=[path]))) == 3
+    [shard] = datasets.shards(dataset("text", path=[path], take=1))
     assert len(shard) == 3
-    assert len(records.shards(dataset("parallel", source=path, target=path, take=1))) == 1
+    assert len(datasets.shards(dataset("parallel", source=path, target=path, take=1))) == 1
 
 
 # ---------------------------------------------------------------------------- pairs
@@ -301,7 +302,7 @@ def test_pairs_are_read_with_equal_lines_in_every_shard(tmp_path, monkeypatch):
     source = write(tmp_path / "s", "".join(f"{i}\n" for i in range(30)))
     target = write(tmp_path / "t", "".join(f"{i:5}\n" for i in range(29)) + "  \n")
     one = dataset("parallel", source=source, target=target)
-    assert len(records.shards(one)) > 4
+    assert len(datasets.shards(one)) > 4
     *got, last = read(one)
     assert [(r["source"], r["target"]) for r in got] == [(f"{i}", f"{i:5}") for i in range(29)]
     assert last == Bad(f"{target}:30", "one half of the pair is empty", "empty")
@@ -519,9 +520,9 @@ def test_a_fingerprint_follows_the_text_and_not_its_place(tmp_path):
     one = dataset("text", path=[write(tmp_path / "a.txt", "a\n")])
     moved = dataset("text", path=[write(tmp_path / "b.txt", "a\n")])
     other = dataset("text", path=[write(tmp_path / "c.txt", "b\n")])
-    marks = [records.fingerprints(each) for each in (one, moved, other)]
+    marks = [datasets.fingerprints(each) for each in (one, moved, other)]
     assert marks[0] == marks[1] != marks[2]
-    assert records.contents(one).keys() == {f"{tmp_path}/a.txt"}
+    assert datasets.contents(one).keys() == {f"{tmp_path}/a.txt"}
 
 
 def test_the_sample_world_is_read():

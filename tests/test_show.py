@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from lrl_jax.data.feed import show
-from lrl_jax.data.feed.plan import Plan, Stage
+from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.pack import jobs, packing, rows
 from lrl_jax.recipe import data as recipe_data
 
@@ -119,8 +119,8 @@ def test_a_stage_is_shown_in_the_order_of_training(tmp_path):
     packed = jobs.prepare_all(data, make(), tmp_path)
     sizes = {name: one.rows for name, one in packed.items()}
     assert sizes == {"d": 3, "e": 2}
-    plan = Plan(sizes, (Stage("one", 3, {"d": 1}), Stage("up.01", 2, {"d": 1, "e": 1}),
-                        Stage("up.02", 2, {"e": 1})))  # fmt: skip
+    plan = Plan(sizes, (PlanStage("one", 3, {"d": 1}), PlanStage("up.01", 2, {"d": 1, "e": 1}),
+                        PlanStage("up.02", 2, {"e": 1})))  # fmt: skip
     datasets, places = plan(np.arange(7))
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     folders = packing.folders(tmp_path)
@@ -165,7 +165,7 @@ def test_tables_of_large_datasets_fit_a_narrow_terminal():
         loss_tokens=987_654_321,
         distinct=2_345_670,
     )
-    plan = Plan({"korean_web": large.rows}, (Stage("pretrain", 10**6, {"korean_web": 1}),))
+    plan = Plan({"korean_web": large.rows}, (PlanStage("pretrain", 10**6, {"korean_web": 1}),))
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(show.datasets({"korean_web": large}))
     console.print(show.plan_table(plan, {"korean_web": large}))
@@ -178,7 +178,7 @@ def test_the_plan_table_counts_tokens_epochs_and_new_text_of_each_stage():
     manifests = {"ko": MANIFEST, "en": dataclasses.replace(MANIFEST, name="en", rows=5, distinct=3)}
     plan = Plan(
         {"ko": 20, "en": 5},
-        (Stage("warm", 30, {"ko": 1}), Stage("mix", 20, {"ko": 1, "en": 3})),
+        (PlanStage("warm", 30, {"ko": 1}), PlanStage("mix", 20, {"ko": 1, "en": 3})),
     )
     lines = [line.split() for line in printed(show.plan_table(plan, manifests)).splitlines()]
     # 30 rows are 1.5 epochs of 20: 285 tokens, 900 bytes; 20 rows of them are read at first
@@ -193,7 +193,7 @@ def test_the_plan_table_has_a_ramp_as_one_stage_and_rows_that_are_never_read():
     manifests = {name: dataclasses.replace(MANIFEST, name=name) for name in ("ko", "en", "sw")}
     plan = Plan(
         {"ko": 20, "en": 20, "sw": 20},
-        (Stage("up.01", 10, {"ko": 1, "sw": 1e-9}), Stage("up.02", 10, {"ko": 1, "en": 1})),
+        (PlanStage("up.01", 10, {"ko": 1, "sw": 1e-9}), PlanStage("up.02", 10, {"ko": 1, "en": 1})),
     )
     lines = [line.split() for line in printed(show.plan_table(plan, manifests)).splitlines()]
     assert ["up", "ko", "100%", "to", "50%", "15", "142", "450", "0.75", "100%"] in lines
@@ -206,7 +206,7 @@ def test_132_datasets_are_planned_and_shown_at_once():
         f"d{i}": dataclasses.replace(MANIFEST, name=f"d{i}", rows=20 + i) for i in range(132)
     }
     start = time.perf_counter()
-    stages = tuple(Stage(f"s{i}", 10**6, {name: 1 + i for name in manifests}) for i in range(3))
+    stages = tuple(PlanStage(f"s{i}", 10**6, {name: 1 + i for name in manifests}) for i in range(3))
     plan = Plan({name: one.rows for name, one in manifests.items()}, stages)
     got = printed(show.plan_table(plan, manifests))
     assert got.count("d131") == 4

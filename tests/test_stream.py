@@ -18,7 +18,7 @@ import object_store
 import pytest
 
 from lrl_jax.data.feed import stream as streams
-from lrl_jax.data.feed.plan import Plan, Stage
+from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import Files, Stream
 from lrl_jax.data.pack import jobs, packing, rows
 from lrl_jax.recipe import data as recipe_data
@@ -63,7 +63,10 @@ def plan_of(folders: dict[str, Path], total: int = 480) -> Plan:
     manifests = {name: rows.read_manifest(folder) for name, folder in folders.items()}
     return Plan(
         {name: m.rows for name, m in manifests.items()},
-        (Stage("a", total // 2, {"ko": 1}), Stage("b", total - total // 2, {"ko": 1, "en": 2})),
+        (
+            PlanStage("a", total // 2, {"ko": 1}),
+            PlanStage("b", total - total // 2, {"ko": 1, "en": 2}),
+        ),
         fingerprints={name: m.fingerprint for name, m in manifests.items()},
     )
 
@@ -264,7 +267,7 @@ def test_a_dataset_with_an_order_is_read_in_it_every_epoch(copied):
     np.save(copied["en"] / rows.ORDER, order)
     rows.write_manifest(manifest, epath.Path(copied["en"]))
     plan = dataclasses.replace(
-        plan_of(copied), stages=(Stage("s", 3 * manifest.rows, {"en": 1}),), ordered=("en",)
+        plan_of(copied), stages=(PlanStage("s", 3 * manifest.rows, {"en": 1}),), ordered=("en",)
     )
     stream = Stream(copied, plan, 1)
     want = Files(copied["en"], manifest).read(order)

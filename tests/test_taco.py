@@ -7,7 +7,7 @@ from conftest import DATA, needs_data
 from hand_tokenizer import make
 import pytest
 
-from lrl_jax.data.read import records
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.templates import table as templates
 from lrl_jax.data.templates import taco
 from lrl_jax.recipe import data as recipe_data
@@ -21,7 +21,7 @@ def dataset(english, translated, language="kor_Hang") -> recipe_data.Dataset:
 
 
 def read(one: recipe_data.Dataset) -> list[dict[str, str] | Bad]:
-    return [record for shard in records.shards(one) for record in records.read(one, shard)]
+    return [record for shard in datasets.shards(one) for record in datasets.read(one, shard)]
 
 
 def row(instruction: str, output: str, input_: str = "") -> dict[str, str]:

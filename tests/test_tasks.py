@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 from small_datasets import KINDS, data
 
-from lrl_jax.data.read import filters, records
+from lrl_jax.data import dataset as datasets
+from lrl_jax.data.read import filters
 from lrl_jax.data.seqio import registry
-from lrl_jax.data.seqio.sources import Records, Vocabulary, seqio, tf
+from lrl_jax.data.seqio.libraries import seqio, tf
+from lrl_jax.data.seqio.sources import Records
+from lrl_jax.data.seqio.vocabulary import Vocabulary
 from lrl_jax.data.templates import documents
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data
@@ -24,16 +27,16 @@ def as_packed(one: recipe_data.Dataset, tokenizer: Tokenizer) -> list[documents.
     """What packing makes of a dataset without copies, before rows."""
     write = templates.writer(one, tokenizer)
     found = []
-    for shard in records.shards(one):
+    for shard in datasets.shards(one):
         sieve = filters.Sieve(one)
-        found += [write(record) for record in sieve.sift(records.read(one, shard))]
+        found += [write(record) for record in sieve.sift(datasets.read(one, shard))]
     return documents.encode(found, tokenizer)
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS) - {"copies"}))
 def test_the_documents_of_a_task_are_those_that_are_packed(tmp_path, kind):
     recipe, tokenizer = data(tmp_path, kind), make()
-    task = registry.register("run", recipe, tokenizer)[kind]
+    task = registry.register_datasets("run", recipe, tokenizer)[kind]
     got = list(task.get_dataset(None, shuffle=False).as_numpy_iterator())
     want = as_packed(recipe.datasets[kind], tokenizer)
     assert len(got) == len(want) > 0
@@ -44,7 +47,7 @@ def test_the_documents_of_a_task_are_those_that_are_packed(tmp_path, kind):
 
 
 def test_weights_between_0_and_1_come_through_a_task(tmp_path):
-    task = registry.register("run", data(tmp_path, "taco"), make())["taco"]
+    task = registry.register_datasets("run", data(tmp_path, "taco"), make())["taco"]
     (first, *_) = task.get_dataset(None, shuffle=False).as_numpy_iterator()
     want = np.array([0, 0.25, 0.3, 1], np.float32)
     assert np.array_equal(np.unique(first["weights"]), want)
@@ -52,7 +55,7 @@ def test_weights_between_0_and_1_come_through_a_task(tmp_path):
 
 def test_control_tokens_come_through_a_task_as_ids(tmp_path):
     tokenizer = make()
-    task = registry.register("run", data(tmp_path, "chat"), tokenizer)["chat"]
+    task = registry.register_datasets("run", data(tmp_path, "chat"), tokenizer)["chat"]
     (one,) = task.get_dataset(None, shuffle=False).as_numpy_iterator()
     end = tokenizer.control("</s>")
     assert (one["targets"] == end).sum() == 2  # one an answer, both learnt, no further end
@@ -61,7 +64,7 @@ def test_control_tokens_come_through_a_task_as_ids(tmp_path):
 
 
 def test_a_task_leaves_out_what_filters_do(tmp_path):
-    task = registry.register("run", data(tmp_path, "copies"), make())["copies"]
+    task = registry.register_datasets("run", data(tmp_path, "copies"), make())["copies"]
     got = [example["parts"] for example in _records(task)]
     assert got == [["a b"], ["c c c c c c c c c"], ["b d d"]]
 
@@ -69,7 +72,7 @@ def test_a_task_leaves_out_what_filters_do(tmp_path):
 def test_long_documents_become_what_the_recipe_says(tmp_path):
     def lengths(long_documents):
         recipe = data(tmp_path, "text", long_documents=long_documents)
-        task = registry.register("run", recipe, make())["text"]
+        task = registry.register_datasets("run", recipe, make())["text"]
         length = dict.fromkeys(task.output_features, 4)
         got = task.get_dataset(length, shuffle=False).as_numpy_iterator()
         return [len(example["targets"]) for example in got]
@@ -85,18 +88,18 @@ def test_shards_of_a_task_are_those_of_the_dataset(tmp_path):
     one = recipe.datasets["text"].model_copy(update={"path": tuple(paths)})
     source = Records(one)
     count = len(source.list_shards("train"))
-    assert count == len(records.shards(one))
+    assert count == len(datasets.shards(one))
     got = [
         [row["text"].numpy().decode() for row in source.get_dataset(shuffle=False, shard_info=info)]
         for info in (seqio.ShardInfo(i, count) for i in range(count))
     ]
-    want = [[record["text"] for record in records.read(one, s)] for s in records.shards(one)]
+    want = [[record["text"] for record in datasets.read(one, s)] for s in datasets.shards(one)]
     assert got == want
 
 
 def test_registering_again_replaces(tmp_path):
     recipe = data(tmp_path, "text")
-    first, again = (registry.register("my-run", recipe, make())["text"] for _ in range(2))
+    first, again = (registry.register_datasets("my-run", recipe, make())["text"] for _ in range(2))
     assert again is not first
     assert seqio.TaskRegistry.get(registry.task_name("my-run", "text")) is again
 
@@ -104,7 +107,7 @@ def test_registering_again_replaces(tmp_path):
 def test_an_error_in_the_text_comes_out_of_tensorflow_as_it_was(tmp_path):
     recipe = data(tmp_path, "asked")
     (tmp_path / "asked.jsonl").write_text('{"prompt": "a", "completion": "b"}\n{"prompt": "a"}\n')
-    task = registry.register("run", recipe, make())["asked"]
+    task = registry.register_datasets("run", recipe, make())["asked"]
     with pytest.raises(ValueError, match=r"asked.jsonl:2: .*completion"), registry.errors([task]):
         list(task.get_dataset(None, shuffle=False))
 

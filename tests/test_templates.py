@@ -9,7 +9,7 @@ import pytest
 
 from lrl_jax.data.templates import chat, documents, translation
 from lrl_jax.data.templates import table as templates
-from lrl_jax.data.templates.parts import Part, opening
+from lrl_jax.data.templates.parts import TextPart, opening
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe.languages import english_name
 from lrl_jax.vocab.tokenizer.types import Tokenizer
@@ -174,9 +174,9 @@ def dataset(name: str, **more) -> recipe_data.Dataset:
     return recipe_data.Data(**data).datasets["d"]
 
 
-def as_parts(stretches: list[tuple[str, float]]) -> list[Part]:
+def as_parts(stretches: list[tuple[str, float]]) -> list[TextPart]:
     names = (*CONTROLS, "<s>", "</s>")
-    return [Part(text, weight, control=text in names) for text, weight in stretches]
+    return [TextPart(text, weight, control=text in names) for text, weight in stretches]
 
 
 def spelt(stretches: list[tuple[str, float]]) -> tuple[list[int], list[float]]:
@@ -288,7 +288,7 @@ def test_alpaca_without_input_has_the_shorter_header():
 
 
 def test_a_document_is_its_parts_tokens_and_a_trained_eos():
-    parts = [Part("ab\n", 0), Part("b c", 0.5)]
+    parts = [TextPart("ab\n", 0), TextPart("b c", 0.5)]
     got = documents.encode([parts], make())[0]
     # "_a" "b" newline | "_b" "_c" | </s>: the answer starts with a word mark of its own
     assert got.tokens.tolist() == [263, 261, NEWLINE, 264, 265, 2]
@@ -297,32 +297,32 @@ def test_a_document_is_its_parts_tokens_and_a_trained_eos():
 
 
 def test_an_empty_answer_still_trains_eos():
-    got = documents.encode([[Part("a", 0), Part("", 1)]], make())[0]
+    got = documents.encode([[TextPart("a", 0), TextPart("", 1)]], make())[0]
     assert got.tokens.tolist() == [263, 2]
     assert got.trained.tolist() == [False, True]
     assert got.bytes == 0
 
 
 def test_a_document_without_an_answer_trains_nothing():
-    got = documents.encode([[Part("a", 0)], [Part("</s>", 0, control=True)]], make())
+    got = documents.encode([[TextPart("a", 0)], [TextPart("</s>", 0, control=True)]], make())
     assert [one.tokens.tolist() for one in got] == [[263, 2], [2, 2]]
     assert not any(one.trained.any() for one in got)
 
 
 def test_what_is_read_after_the_last_answer_is_left_out():
-    parts = [Part("a", 1), Part("b", 0), Part("</s>", 0, control=True)]
+    parts = [TextPart("a", 1), TextPart("b", 0), TextPart("</s>", 0, control=True)]
     assert documents.encode([parts], make())[0].tokens.tolist() == [263, 2]
 
 
 def test_a_learnt_control_token_is_the_end_of_a_document():
-    parts = [Part("a", 1), Part("</s>", 1, control=True)]
+    parts = [TextPart("a", 1), TextPart("</s>", 1, control=True)]
     got = documents.encode([parts, parts], make())
     assert [one.tokens.tolist() for one in got] == [[263, 2], [263, 2]]
     assert got[1].bytes == 1
 
 
 def test_bytes_are_utf8_bytes_of_trained_text():
-    got = documents.encode([[Part("ab", 0), Part("한", 1)]], make())[0]
+    got = documents.encode([[TextPart("ab", 0), TextPart("한", 1)]], make())[0]
     assert got.bytes == 3
 
 
@@ -403,5 +403,5 @@ def test_a_mark_changes_with_every_way_to_ask(monkeypatch):
 
 def test_a_mark_changes_with_code_that_writes_otherwise(monkeypatch):
     before = templates.mark(dataset("chatml"), tokenizer())
-    monkeypatch.setitem(chat.FORMATS, "chatml", lambda turns: [Part("b", 1)])
+    monkeypatch.setitem(chat.FORMATS, "chatml", lambda turns: [TextPart("b", 1)])
     assert templates.mark(dataset("chatml"), tokenizer()) != before

@@ -16,7 +16,7 @@ import time
 import jax
 import numpy as np
 
-from lrl_jax.data.feed.plan import Plan, Stage
+from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import Prefetch
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.model import llama
@@ -121,7 +121,9 @@ def settings(stages=None, *, steps: int = 8, **fields) -> recipe_train.Train:
 
 
 def stream(train: recipe_train.Train, seed: int = 3, **fields) -> MemoryStream:
-    stages = tuple(Stage(s.name, s.steps * train.batch_size, dict(s.mixture)) for s in train.stages)
+    stages = tuple(
+        PlanStage(s.name, s.steps * train.batch_size, dict(s.mixture)) for s in train.stages
+    )
     return MemoryStream(Plan({"kor": 37, "eng": 23}, stages, seed), train.batch_size, **fields)
 
 

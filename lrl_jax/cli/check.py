@@ -19,8 +19,8 @@ from rich.text import Text
 
 from lrl_jax import storage, text
 from lrl_jax.cli import fit as fit_verb
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
-from lrl_jax.data.read import records
 from lrl_jax.data.templates import table as templates
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.embeddings import strategies as starts
@@ -169,7 +169,7 @@ def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
 
 def _readable(dataset: Dataset) -> None:
     """Reads the records as `lrl data` will, up to a number that takes seconds."""
-    every = (r for shard in records.shards(dataset) for r in records.read(dataset, shard))
+    every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard))
     name = templates.name(dataset)
     first = bad = None
     for record in itertools.islice(every, LOOK):

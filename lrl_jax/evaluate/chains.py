@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import records
 from lrl_jax.data.templates import documents, taco
 from lrl_jax.data.templates import table as templates
@@ -79,7 +80,7 @@ def held_out(entry: Chains) -> list[records.Record]:
       ValueError: there is none, or the files are not aligned.
     """
     dataset = _dataset(entry)
-    every = (r for shard in records.shards(dataset) for r in records.read(dataset, shard))
+    every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard))
     questions = [*itertools.islice((r for r in every if not isinstance(r, Bad)), entry.limit)]
     if not questions:
         raise DataError(f"{entry.english}, {entry.translated}: no row that can be asked")
@@ -101,7 +102,7 @@ def _dataset(entry: Chains) -> Taco:
     return Taco(kind="taco", **shared)
 
 
-def _before(parts: list[templates.Part], tokenizer: Tokenizer) -> list[int]:
+def _before(parts: list[templates.TextPart], tokenizer: Tokenizer) -> list[int]:
     """Ids of what stands before the first token that is learnt."""
     read = [*itertools.takewhile(lambda part: not part.trained, parts)]
     return documents.encode([read], tokenizer)[0].tokens[:-1].tolist()  # without eos

@@ -19,9 +19,9 @@ from typing import Any
 from etils import epath
 
 from lrl_jax import __version__, storage, text
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.pack import packing, rows
-from lrl_jax.data.read import records
 from lrl_jax.pipeline.lease import Lease
 from lrl_jax.recipe.file import dump
 from lrl_jax.recipe.schema import Pretrained, Recipe
@@ -259,7 +259,7 @@ def _init_inputs(recipe: Recipe) -> dict[str, str]:
 def _data_inputs(recipe: Recipe) -> dict[str, str]:
     digests: dict[str, str] = {}
     for dataset in recipe.data.datasets.values():
-        digests |= records.contents(dataset)
+        digests |= datasets.contents(dataset)
     shape = recipe.data.model_dump_json(exclude={"workers", "cache_gib"})
     return {"data": _hash(shape), **{name: digests[name][:16] for name in sorted(digests)}}
 

@@ -5,8 +5,8 @@ import tempfile
 from etils import epath
 
 from lrl_jax import text
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
-from lrl_jax.data.read import records
 from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Pretrained, Recipe
@@ -117,7 +117,7 @@ def _tokens_of_new_languages(recipe: Recipe) -> int:
     others = {
         name
         for name, dataset in recipe.data.datasets.items()
-        if not records.language(dataset).startswith(f"{ENGLISH}_")
+        if not datasets.language(dataset).startswith(f"{ENGLISH}_")
     }
     step = recipe.train.batch_size * recipe.data.sequence_length
     total = 0.0

@@ -10,88 +10,27 @@ data:
     all: {of: {web: 1, pairs: 1}, by: size, temperature: 3.3}
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from lrl_jax.recipe.dataset import KINDS, Dataset, Filters, Hub, OfAnyKind, Tfds, Written
 from lrl_jax.recipe.vocab import Language, Section, Share
+
+__all__ = (
+    "KINDS", "Chat", "Completion", "Data", "Dataset", "Filters", "Hub", "Instructions", "Mixture",
+    "Name", "Parallel", "Rows", "SectionWeights", "Taco", "Task", "Text", "Tfds",
+)  # fmt: skip
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 Name = Annotated[str, Field(pattern=NAME)]
 
 
-# ---------------------------------------------------------------------------- where rows lie
-class Tfds(Section):
-    """A TensorFlow Datasets builder, written as tfrecord or array_record; your own too.
-
-    Attributes:
-      builder: `name`, `name/config` or `name/config:version`, as `tfds.builder` takes it.
-      data_dir: where it was written; TFDS's own folder when empty.
-    """
-
-    builder: str
-    data_dir: str = ""
-    split: str = "train"
-
-
-class Hub(Section):
-    """A dataset of the Hugging Face hub, or a local folder of one (needs the extra `hub`).
-
-    Dataset scripts are never run; only data files are read.
-    """
-
-    dataset: str
-    config: str = ""
-    split: str = "train"
-    revision: str = "main"
-
-
-# ---------------------------------------------------------------------------- what is left out
-class Filters(Section):
-    """Which records are left out; every reason is counted and shown with examples. 0: no bound.
-
-    Attributes:
-      bad: what a record does that cannot be read (bytes that are not UTF-8, a NUL, no JSON, a
-        missing field): `refuse` stops with file and line, `drop` counts it.
-      min_chars, max_chars: of the text that is learnt.
-      scripts: writing systems (ISO 15924) of the text that is learnt; at least `script_share` of
-        its letters must be in one of them. Empty: any.
-      length_ratio: of a pair, the longer half in characters over the shorter.
-      duplicates: `exact` leaves out later copies of a text; `near` also those whose shingles
-        overlap by `similarity` (Jaccard, estimated by MinHash).
-    """
-
-    bad: Literal["refuse", "drop"] = "refuse"
-    min_chars: NonNegativeInt = 0
-    max_chars: NonNegativeInt = 0
-    scripts: tuple[str, ...] = ()
-    script_share: Share = 0.5
-    length_ratio: NonNegativeFloat = 0.0
-    duplicates: Literal["keep", "exact", "near"] = "keep"
-    similarity: Share = 0.8
-
-
-# ---------------------------------------------------------------------------- datasets
-class Corpus(Section):
-    """What every dataset has.
-
-    Attributes:
-      take: the first so many records that pass the filters; 0: all.
-      max_epochs: its share shrinks in favour of the others so that the run reads it no more often;
-        0: as often as the weights say.
-      order: how rows are read: `shuffled` anew every epoch, `file` as they lie, `length` shorter
-        documents first.
-    """
-
-    take: NonNegativeInt = 0
-    max_epochs: NonNegativeFloat = 0.0
-    order: Literal["shuffled", "file", "length"] = "shuffled"
-    filters: Filters = Filters()
-
-
-class Rows(Corpus):
+# ---------------------------------------------------------------------------- kinds of datasets
+class Rows(Dataset):
     """Records from files, a TFDS builder or the hub: exactly one of `path`, `tfds`, `hub`.
 
     Attributes:
@@ -124,6 +63,15 @@ class Rows(Corpus):
     def _places(self) -> tuple[str, ...]:
         return ("path", "tfds", "hub")
 
+    def files(self) -> tuple[str, ...]:
+        return self.aligned() or self.path
+
+    def catalogue(self) -> Tfds | Hub | None:
+        return self.tfds or self.hub
+
+    def written(self) -> Written:
+        return Written(self.format, self.columns, self.header)
+
 
 class Text(Rows):
     """Plain text, field `text`; of .txt files a document is a line, a paragraph or a file."""
@@ -131,6 +79,13 @@ class Text(Rows):
     kind: Literal["text"]
     language: Language
     documents: Literal["lines", "paragraphs", "files"] = "lines"
+
+    @property
+    def template(self) -> str:
+        return "plain"
+
+    def written(self) -> Written:
+        return super().written()._replace(documents=self.documents)
 
 
 class Parallel(Rows):
@@ -161,6 +116,9 @@ class Parallel(Rows):
 
     def _places(self) -> tuple[str, ...]:
         return ("source", "path", "tfds", "hub")
+
+    def aligned(self) -> tuple[str, str] | None:
+        return (self.source, self.target) if self.source else None
 
     @property
     def language(self) -> str:
@@ -199,6 +157,9 @@ class Chat(Rows):
     system: str = ""
     learn: Literal["answers", "last_answer"] = "answers"
 
+    def template_options(self) -> dict[str, Any]:
+        return {"system": self.system, "learn": self.learn}
+
 
 class SectionWeights(Section):
     """Loss weights of the three sections of a TaCo chain."""
@@ -208,7 +169,7 @@ class SectionWeights(Section):
     answer: NonNegativeFloat = 1.0
 
 
-class Taco(Corpus):
+class Taco(Dataset):
     """TaCo's chain (arXiv 2311.10797): translate the instruction, answer in English, translate
     the answer back. Either Alpaca rows in English and their translation, aligned by row, or rows
     whose `output` has the scaffold already (`path`), as the released data.
@@ -237,8 +198,17 @@ class Taco(Corpus):
             raise ValueError("give english and translated, or path; not both, not half of it")
         return self
 
+    def aligned(self) -> tuple[str, str] | None:
+        return (self.english, self.translated) if self.english else None
 
-class Task(Corpus):
+    def files(self) -> tuple[str, ...]:
+        return self.aligned() or self.path
+
+    def template_options(self) -> dict[str, Any]:
+        return {"prompt": self.prompt, "weights": self.weights}
+
+
+class Task(Dataset):
     """A seqio Task of data.imports: its text preprocessors run, its tokenizer does not.
 
     Features `inputs` (optional) and `targets` of strings become prompt and learnt text.
@@ -247,17 +217,17 @@ class Task(Corpus):
       imports: files that register it; data.imports where none are given.
     """
 
+    brings_tensorflow: ClassVar[bool] = True
+
     kind: Literal["task"]
     task: str
     language: Language
     split: str = "train"
     imports: tuple[str, ...] = ()
 
-
-Dataset = Annotated[
-    Text | Parallel | Instructions | Completion | Chat | Taco | Task,
-    Field(discriminator="kind"),
-]
+    @property
+    def template(self) -> str:
+        return "task"
 
 
 # ---------------------------------------------------------------------------- mixtures
@@ -287,6 +257,12 @@ class Mixture(Section):
         return self
 
 
+def _imports(entry: Mapping[str, Any]) -> bool:
+    """Returns whether a dataset is of a kind that Python files register."""
+    kind = KINDS.get(entry.get("kind", ""))
+    return kind is not None and "imports" in kind.model_fields
+
+
 class Data(Section):
     """Named datasets, packed into rows of `sequence_length` tokens.
 
@@ -301,7 +277,7 @@ class Data(Section):
     """
 
     sequence_length: PositiveInt
-    datasets: dict[Name, Dataset] = Field(min_length=1)
+    datasets: dict[Name, Annotated[Dataset, OfAnyKind]] = Field(min_length=1)
     mixtures: dict[Name, Mixture] = Field(default_factory=dict)
     backend: Literal["packed", "seqio"] = "packed"
     packing: Literal["best_fit", "concatenate", "none"] = "best_fit"
@@ -314,15 +290,15 @@ class Data(Section):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _tasks_know_their_files(cls, value: Any) -> Any:
-        """A dataset alone says what its records are, in every process that reads it."""
+        """Gives each Task the files that register it, so that it can be read in any process."""
         if not isinstance(value, dict) or not isinstance(value.get("datasets"), dict):
             return value
         imports = value.get("imports", ())
         datasets = {
-            name: one | {"imports": imports}
-            if isinstance(one, dict) and one.get("kind") == "task" and not one.get("imports")
-            else one
-            for name, one in value["datasets"].items()
+            name: entry | {"imports": imports}
+            if isinstance(entry, dict) and _imports(entry) and not entry.get("imports")
+            else entry
+            for name, entry in value["datasets"].items()
         }
         return value | {"datasets": datasets}
 

@@ -8,7 +8,6 @@ YAML is read as 1.2 (ruamel), where the Norwegian code `no` is a string and `1e-
 from collections.abc import Iterator, Sequence
 import io
 import json
-import typing
 from typing import Any
 
 from etils import epath
@@ -124,7 +123,9 @@ def _members(where: str, entry: dict) -> dict[str, dict]:
             f"{where}.languages: every language would be the same; write {{code}} or {{name}} "
             "where they differ, such as path: ['{name}.txt']"
         )
-    learnt = "target_language" if entry.get("kind") == "parallel" else "language"
+    kind = recipe_data.KINDS.get(entry.get("kind", ""))
+    pairs = kind is not None and "target_language" in kind.model_fields
+    learnt = "target_language" if pairs else "language"
     members = {}
     for code, name in names.items():
         try:
@@ -159,7 +160,7 @@ def dump(recipe: Recipe) -> str:
 def schema() -> str:
     """Returns the JSON Schema of a recipe, for editors; docs/recipe.schema.json holds it."""
     tree = Recipe.model_json_schema()
-    for kind in typing.get_args(typing.get_args(recipe_data.Dataset)[0]):
+    for kind in recipe_data.KINDS.values():
         _allow_languages(tree["$defs"][kind.__name__])
     return json.dumps(tree, indent=1, sort_keys=True) + "\n"
 
@@ -254,7 +255,7 @@ def _explain(error: Any, inner: list[tuple]) -> Iterator[str]:
 
 def _without_tags(parts: list[str]) -> list[str]:
     """Drops what pydantic adds to a path for the chosen member of a union."""
-    unions = {"base": 1, "vocab": 1, "data": 3}  # top key -> where its tag stands in the path
+    unions = {"base": 1, "vocab": 1}  # top key -> where its tag stands in the path
     tag = unions.get(parts[0], -1) if parts else -1
     chosen = ("Schedule", "Mesh", "literal")
     return [key for i, key in enumerate(parts) if i != tag and key not in chosen]

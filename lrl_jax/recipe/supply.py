@@ -10,7 +10,7 @@ import fnmatch
 from etils import epath
 
 from lrl_jax import text
-from lrl_jax.recipe.data import Dataset, Parallel, Rows, Taco
+from lrl_jax.recipe.data import Dataset
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.vocab import Extend, TrainVocab
 
@@ -74,15 +74,4 @@ def texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 def places(dataset: Dataset) -> Iterable[str]:
     """Returns the files, builder or hub id of a dataset."""
-    if isinstance(dataset, Taco):
-        return [*dataset.path, *filter(None, (dataset.english, dataset.translated))]
-    if not isinstance(dataset, Rows):
-        return []
-    out = [*dataset.path]
-    if isinstance(dataset, Parallel):
-        out += filter(None, (dataset.source, dataset.target))
-    if dataset.tfds:
-        out.append(dataset.tfds.builder)
-    if dataset.hub:
-        out.append(dataset.hub.dataset)
-    return out
+    return dataset.places()

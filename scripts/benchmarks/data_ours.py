@@ -51,7 +51,7 @@ def stream_of(folders: dict, batch: int, host: int = 0, hosts: int = 1):
     from lrl_jax.data.pack import rows
 
     manifests = {name: rows.read_manifest(folder) for name, folder in folders.items()}
-    stage = plan.Stage("mix", STEPS * batch, dict.fromkeys(folders, 1.0))
+    stage = plan.PlanStage("mix", STEPS * batch, dict.fromkeys(folders, 1.0))
     mixed = plan.Plan(
         sizes={name: manifest.rows for name, manifest in manifests.items()},
         stages=(stage,),

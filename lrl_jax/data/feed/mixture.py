@@ -42,9 +42,9 @@ def plan(recipe: Recipe, manifests: Manifests) -> Plan:
     )
 
 
-def stages(recipe: Recipe, manifests: Manifests) -> tuple[plans.Stage, ...]:
+def stages(recipe: Recipe, manifests: Manifests) -> tuple[plans.PlanStage, ...]:
     """The stages of the plan; one with `ramp_to` becomes up to 32, named `name.01` and so on."""
-    return tuple(one for _, parts in _stages(recipe, manifests) for one in parts)
+    return tuple(one for _, parts in by_stage(recipe, manifests) for one in parts)
 
 
 def steps(recipe: Recipe, manifests: Manifests) -> Recipe:
@@ -52,7 +52,7 @@ def steps(recipe: Recipe, manifests: Manifests) -> Recipe:
     size = recipe.train.batch_size
     known = tuple(
         stage.model_copy(update={"steps": sum(part.rows for part in parts) // size, "epochs": 0.0})
-        for stage, parts in _stages(recipe, manifests)
+        for stage, parts in by_stage(recipe, manifests)
     )
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"stages": known})})
 
@@ -154,10 +154,10 @@ def _with_replay(recipe: Recipe, own: Weights, sizes: Weights) -> dict[str, floa
 
 
 # ---------------------------------------------------------------------------- stages
-def _stages(
+def by_stage(
     recipe: Recipe, manifests: Manifests
-) -> Iterator[tuple[recipe_train.Stage, list[plans.Stage]]]:
-    """Each stage with those it becomes; `max_epochs` hold over all of them together."""
+) -> Iterator[tuple[recipe_train.Stage, list[plans.PlanStage]]]:
+    """Yields each stage with those it becomes; `max_epochs` hold over all of them together."""
     left = {
         name: math.floor(dataset.max_epochs * manifests[name].rows)
         if dataset.max_epochs
@@ -176,7 +176,9 @@ def _stages(
         yield stage, parts
 
 
-def _weighted(recipe: Recipe, stage: recipe_train.Stage, manifests: Manifests) -> list[plans.Stage]:
+def _weighted(
+    recipe: Recipe, stage: recipe_train.Stage, manifests: Manifests
+) -> list[plans.PlanStage]:
     """A stage of so many steps: as it is, or cut into those of its ramp."""
     unit = "docs" if stage.weights == "examples" else "tokens"
     sizes = {name: getattr(one, unit) for name, one in manifests.items()}
@@ -198,7 +200,7 @@ def _weighted(recipe: Recipe, stage: recipe_train.Stage, manifests: Manifests) -
             for name, share in _with_replay(recipe, mixed, sizes).items()
         }
         name = f"{stage.name}.{i + 1:02}" if stage.ramp_to else stage.name
-        out.append(plans.Stage(name, (end - begin) * recipe.train.batch_size, _rounded(rows)))
+        out.append(plans.PlanStage(name, (end - begin) * recipe.train.batch_size, _rounded(rows)))
     return out
 
 
@@ -210,7 +212,7 @@ def _rounded(weights: Weights) -> dict[str, float]:
 # ---------------------------------------------------------------------------- whole epochs
 def _whole(
     recipe: Recipe, stage: recipe_train.Stage, manifests: Manifests, left: Weights
-) -> plans.Stage:
+) -> plans.PlanStage:
     """A stage that reads its datasets whole, so many times.
 
     The last batch is filled from the next epoch of all of them in proportion; where `max_epochs`
@@ -242,7 +244,7 @@ def _whole(
         exact = _apportion(wanted, rows, room)
     else:
         exact = wanted.astype(np.int64) + _apportion(wanted, rows - total, room - wanted)
-    return plans.Stage(stage.name, rows, _counted(names, exact))
+    return plans.PlanStage(stage.name, rows, _counted(names, exact))
 
 
 def _times(data: Data, weights: Weights, stage: str) -> dict[str, float]:
@@ -266,7 +268,7 @@ def _times(data: Data, weights: Weights, stage: str) -> dict[str, float]:
 
 
 # ---------------------------------------------------------------------------- at most so often
-def _within(parts: list[plans.Stage], left: Weights, size: int) -> list[plans.Stage]:
+def _within(parts: list[plans.PlanStage], left: Weights, size: int) -> list[plans.PlanStage]:
     """The parts of a stage, none reading more of a dataset than is left of it.
 
     What is short has its shares multiplied by a factor; the others of the part take its place in
@@ -289,7 +291,7 @@ def _within(parts: list[plans.Stage], left: Weights, size: int) -> list[plans.St
             raise ValueError(_too_little(part.name, part.rows, room[fitted > 0].sum(), size, names))
         counts = _apportion(fitted * part.rows, part.rows, np.where(fitted > 0, room, 0))
         room = room - counts
-        out.append(plans.Stage(part.name, part.rows, _counted(names, counts)))
+        out.append(plans.PlanStage(part.name, part.rows, _counted(names, counts)))
     return out
 
 

@@ -1,6 +1,7 @@
 """The plan of a run: which row of which dataset is global row g. Pure, O(1), nothing to save.
 
-    plan = Plan(sizes={"ko": 5_000, "en": 2_000}, stages=(Stage("mix", 800, {"ko": 3, "en": 1}),))
+    mix = PlanStage("mix", 800, {"ko": 3, "en": 1})
+    plan = Plan(sizes={"ko": 5_000, "en": 2_000}, stages=(mix,))
     dataset_ids, row_ids = plan(np.arange(0, 8))
 
 The state of the data is one integer, the next global row: any batch size, any number of hosts.
@@ -27,8 +28,8 @@ FEW = 4  # datasets named in a sentence
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
-    """A stretch of global rows on one mixture.
+class PlanStage:
+    """Holds a stretch of global rows on one mixture.
 
     Weights are shares of rows and need not sum to one. Where they are whole numbers that sum to
     `rows`, exactly so many rows of each dataset are read.
@@ -54,7 +55,7 @@ class Plan:
     """
 
     sizes: Mapping[str, int]
-    stages: tuple[Stage, ...]
+    stages: tuple[PlanStage, ...]
     seed: int = 0
     fingerprints: Mapping[str, str] = dataclasses.field(default_factory=dict)
     ordered: tuple[str, ...] = ()
@@ -79,7 +80,7 @@ class Plan:
         return sum(stage.rows for stage in self.stages)
 
     @property
-    def spans(self) -> Iterator[tuple[Stage, int, int]]:
+    def spans(self) -> Iterator[tuple[PlanStage, int, int]]:
         """Each stage with its first global row and the one after its last."""
         end = 0
         for stage in self.stages:
@@ -171,7 +172,7 @@ class Plan:
                     f"of version {version}, which orders rows in another way than version "
                     f"{VERSION}; go on with the lrl_jax it was begun with"
                 )
-            stages = tuple(Stage(**stage) for stage in fields.pop("stages"))
+            stages = tuple(PlanStage(**stage) for stage in fields.pop("stages"))
             ordered = tuple(fields.pop("ordered"))
             return Plan(stages=stages, ordered=ordered, **fields)
         except (ValueError, TypeError, KeyError, AttributeError) as e:
@@ -183,7 +184,7 @@ class Plan:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def taken(stage: Stage) -> dict[str, int]:
+def taken(stage: PlanStage) -> dict[str, int]:
     """How many rows of each dataset a stage reads."""
     names = tuple(stage.weights)
     part = _Part.of(stage.weights, names, 0, np.zeros(len(names), np.int64))
@@ -246,7 +247,7 @@ def _rows(plan: Plan, name: str) -> tuple:
     return plan.sizes[name], plan.fingerprints.get(name), name in plan.ordered
 
 
-def _future(plan: Plan, next_row: int) -> dict[str, tuple[Stage, int]]:
+def _future(plan: Plan, next_row: int) -> dict[str, tuple[PlanStage, int]]:
     return {stage.name: (stage, end) for stage, _, end in plan.spans if end > next_row}
 
 
@@ -261,7 +262,7 @@ def _edited(old: Plan, new: Plan, next_row: int) -> str:
     return "it has other stages"
 
 
-def _moved(was: Stage, now: Stage) -> str:
+def _moved(was: PlanStage, now: PlanStage) -> str:
     """Which shares differ between two stages; '' where none does."""
     before, after = _shares(was), _shares(now)
     moved = [
@@ -272,7 +273,7 @@ def _moved(was: Stage, now: Stage) -> str:
     return ", ".join(_few(moved))
 
 
-def _shares(stage: Stage) -> dict[str, float]:
+def _shares(stage: PlanStage) -> dict[str, float]:
     whole = math.fsum(stage.weights.values())
     return {name: weight / whole for name, weight in stage.weights.items() if weight}
 
@@ -283,7 +284,7 @@ def _few(words: Sequence[str]) -> list[str]:
 
 
 # ---------------------------------------------------------------------------- stages
-def _check(stage: Stage, sizes: Mapping[str, int]) -> None:
+def _check(stage: PlanStage, sizes: Mapping[str, int]) -> None:
     where = f"stage {stage.name!r}"
     if stage.rows < 1:
         raise ValueError(f"{where} has {stage.rows} rows; want at least 1")

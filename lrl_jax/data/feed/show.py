@@ -12,7 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from lrl_jax.data.feed.plan import Plan, Stage
+from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import Files
 from lrl_jax.data.pack import rows
 from lrl_jax.vocab.tokenizer import load as tokenizers
@@ -248,10 +248,10 @@ def plan_table(plan: Plan, manifests: Mapping[str, rows.Manifest]) -> Table:
     return table
 
 
-def spans(plan: Plan) -> Iterator[tuple[str, int, int, list[Stage]]]:
+def spans(plan: Plan) -> Iterator[tuple[str, int, int, list[PlanStage]]]:
     """Stages as the recipe names them, first row and the one after the last; a ramp is one."""
 
-    def name(one: tuple[Stage, int, int]) -> str:
+    def name(one: tuple[PlanStage, int, int]) -> str:
         ramp = RAMP.fullmatch(one[0].name)
         return ramp[1] if ramp else one[0].name
 
@@ -272,7 +272,7 @@ def _reading(count: int, fresh: int, manifest: rows.Manifest) -> list[str]:
     ]
 
 
-def _ramp(name: str, stages: Sequence[Stage], full: Mapping[str, float]) -> str:
+def _ramp(name: str, stages: Sequence[PlanStage], full: Mapping[str, float]) -> str:
     """A dataset's share of tokens at the beginning and at the end of a ramp."""
     ends = []
     for stage in (stages[0], stages[-1]):

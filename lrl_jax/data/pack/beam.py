@@ -17,7 +17,7 @@ from typing import Any
 from etils import epath
 
 from lrl_jax import storage
-from lrl_jax.data.pack.packing import Job, Tick
+from lrl_jax.data.pack.packing import ShardJob, Tick
 from lrl_jax.data.pack.workers import Runner, Work
 from lrl_jax.recipe.extras import how_to_install
 from lrl_jax.text import DataError
@@ -57,7 +57,9 @@ def runner(name: str, options: Sequence[str] = ()) -> Runner:
     return functools.partial(_run, beam, given)
 
 
-def _run(beam: Any, options: Any, work: Work, jobs: Sequence[Job], tick: Tick) -> Iterator[Job]:
+def _run(
+    beam: Any, options: Any, work: Work, jobs: Sequence[ShardJob], tick: Tick
+) -> Iterator[ShardJob]:
     for job in jobs:
         _error(job).unlink(missing_ok=True)
     pipeline = beam.Pipeline(options=options)
@@ -72,7 +74,7 @@ def _run(beam: Any, options: Any, work: Work, jobs: Sequence[Job], tick: Tick) -
         yield job
 
 
-def _do(work: Work, job: Job) -> None:
+def _do(work: Work, job: ShardJob) -> None:
     """One job on some machine. Bad data is no failure of that machine, to be tried again."""
     try:
         work(job, _unheard)
@@ -84,7 +86,7 @@ def _unheard(documents: int) -> None:
     """Takes the number of documents that another machine has packed; nobody is there to hear it."""
 
 
-def _error(job: Job) -> epath.Path:
+def _error(job: ShardJob) -> epath.Path:
     return epath.Path(job.folder) / (job.file + ERROR)
 
 

@@ -26,17 +26,18 @@ from etils import epath
 import numpy as np
 
 from lrl_jax import storage
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.pack import packed, packing, progress, rows
-from lrl_jax.data.pack.packing import Count, Job, Tick
+from lrl_jax.data.pack.packing import Count, ShardJob, Tick
 from lrl_jax.data.pack.workers import Runner, Work, local
-from lrl_jax.data.read import duplicates, files, filters, records
+from lrl_jax.data.read import duplicates, files, filters
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-# fields that say where text lies, of which `records.fingerprints` knows what it is, or how often
+# fields that say where text lies, of which `dataset.fingerprints` knows what it is, or how often
 # it is read
 NOT_IN_ROWS = {
     "path", "source", "target", "english", "translated", "tfds", "hub", "imports", "max_epochs"
@@ -45,14 +46,14 @@ TOKENIZER = ".tokenizer"  # where other processes find it; no dataset is named s
 
 
 @dataclasses.dataclass(frozen=True)
-class Target:
-    """A dataset and the folder it is packed into; `jobs` has one for every shard of its text."""
+class DatasetTarget:
+    """Names a dataset and its folder; `jobs` has one for every shard of its text."""
 
     name: str
     data: recipe_data.Data
     mark: str
     folder: epath.Path
-    jobs: tuple[Job, ...]
+    jobs: tuple[ShardJob, ...]
 
     @property
     def dataset(self) -> recipe_data.Dataset:
@@ -102,7 +103,7 @@ def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
     facts = {
         "version": [packing.VERSION, rows.VERSION],
         "dataset": dataset.model_dump(mode="json", exclude=NOT_IN_ROWS),
-        "text": records.fingerprints(dataset),
+        "text": datasets.fingerprints(dataset),
         "template": templates.mark(dataset, tokenizer),
         "tokenizer": tokenizer.fingerprint,
         "rows": [data.sequence_length, data.packing, data.pack_window, data.long_documents],
@@ -144,8 +145,8 @@ def _prepare(
 
 
 def _run(
-    step: str, work: Work, jobs: Sequence[Job], runner: Runner, report: progress.Report
-) -> Iterator[Job]:
+    step: str, work: Work, jobs: Sequence[ShardJob], runner: Runner, report: progress.Report
+) -> Iterator[ShardJob]:
     """Runs jobs and says how far they are."""
     if not jobs:
         return
@@ -166,7 +167,7 @@ def _run(
         yield job
 
 
-def sizes(jobs: Sequence[Job]) -> dict[tuple[str, int], int]:
+def sizes(jobs: Sequence[ShardJob]) -> dict[tuple[str, int], int]:
     """About how many bytes of text each shard has: equal parts of what its files have."""
     parts = Counter(span.uri for job in jobs for span in job.shard)
     lengths = {uri: _length(uri) // count for uri, count in parts.items()}
@@ -193,19 +194,21 @@ def reusable(folder: epath.Path, mark: str) -> rows.Manifest | None:
     return manifest if all(packed.same(folder, shard) for shard in manifest.shards) else None
 
 
-def target(data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: epath.Path) -> Target:
+def target(
+    data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: epath.Path
+) -> DatasetTarget:
     """What is to be done for a dataset, whatever of it is done already."""
     dataset, mark = data.datasets[name], fingerprint(data, name, tokenizer)
     alone = data.model_copy(update={"datasets": {name: dataset}, "mixtures": {}})
     here = folder / name / mark[:16]
     # `take` counts over a dataset: `_chosen` says how many of them are each shard's
-    shards = records.shards(dataset.model_copy(update={"take": 0}))
+    shards = datasets.shards(dataset.model_copy(update={"take": 0}))
     home = os.fspath(_home(tokenizer, folder))
     jobs = (
-        Job(alone, name, shard, number, len(shards), os.fspath(here), home, dataset.take)
+        ShardJob(alone, name, shard, number, len(shards), os.fspath(here), home, dataset.take)
         for number, shard in enumerate(shards)
     )
-    return Target(name, alone, mark, here, tuple(jobs))
+    return DatasetTarget(name, alone, mark, here, tuple(jobs))
 
 
 def _home(tokenizer: Tokenizer, folder: epath.Path) -> epath.Path:
@@ -252,16 +255,16 @@ def _reads_first(dataset: recipe_data.Dataset, shards: int) -> bool:
     return dataset.filters.duplicates != "keep" or (dataset.take > 0 and shards > 1)
 
 
-def _unread(target: Target) -> list[Job]:
+def _unread(target: DatasetTarget) -> list[ShardJob]:
     if not _reads_first(target.dataset, len(target.jobs)):
         return []
     return [job for job in target.jobs if not packed.beside(job, packed.SURVEY).exists()]
 
 
-def _survey(job: Job, tick: Tick) -> None:
+def _survey(job: ShardJob, tick: Tick) -> None:
     """Leaves what `_chosen` needs of a shard: how many records pass, or what is alike in them."""
     with _named(job):
-        items = records.read(job.dataset, job.shard)
+        items = datasets.read(job.dataset, job.shard)
         if job.dataset.filters.duplicates == "keep":
             sieve = filters.Sieve(job.dataset)
             found = np.array(sum(1 for _ in sieve.sift(items)))
@@ -272,7 +275,7 @@ def _survey(job: Job, tick: Tick) -> None:
         tick(int(found) if found.ndim == 0 else len(found))
 
 
-def _chosen(target: Target) -> list[Job]:
+def _chosen(target: DatasetTarget) -> list[ShardJob]:
     """The shards that are packed, each with how many records are taken of it."""
     dataset = target.dataset
     if not _reads_first(dataset, len(target.jobs)):
@@ -303,7 +306,7 @@ def _tokenizer(home: str) -> Tokenizer:
     return tokenizers.load(home)
 
 
-def _pack(job: Job, tick: Tick) -> None:
+def _pack(job: ShardJob, tick: Tick) -> None:
     """Packs a shard and leaves beside its rows what went into them, last."""
     source = packed.identities(job)
     with _named(job):
@@ -315,7 +318,7 @@ def _pack(job: Job, tick: Tick) -> None:
 
 
 @contextlib.contextmanager
-def _named(job: Job) -> Iterator[None]:
+def _named(job: ShardJob) -> Iterator[None]:
     """Puts the dataset before what is wrong with it."""
     try:
         yield
@@ -325,7 +328,7 @@ def _named(job: Job) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------- joining shards
-def _finish(target: Target, jobs: Sequence[Job], tokenizer: Tokenizer) -> rows.Manifest:
+def _finish(target: DatasetTarget, jobs: Sequence[ShardJob], tokenizer: Tokenizer) -> rows.Manifest:
     """Writes what is said of a whole dataset, the manifest last."""
     dataset, folder = target.dataset, target.folder
     found = [packed.read(job) for job in jobs]
@@ -353,7 +356,7 @@ def _finish(target: Target, jobs: Sequence[Job], tokenizer: Tokenizer) -> rows.M
     manifest = rows.Manifest(
         name=target.name,
         fingerprint=target.mark,
-        language=records.language(dataset),
+        language=datasets.language(dataset),
         template=templates.name(dataset),
         order=dataset.order,
         sequence_length=target.data.sequence_length,

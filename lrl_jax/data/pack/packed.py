@@ -19,7 +19,7 @@ import numpy as np
 
 from lrl_jax import storage, text
 from lrl_jax.data.pack import packing, rows
-from lrl_jax.data.pack.packing import Count, Job, Packed
+from lrl_jax.data.pack.packing import Count, Packed, ShardJob
 
 SIDECAR, DIGESTS, KEYS = ".json", ".digests.npy", ".keys.npy"
 SURVEY, COPIES = ".survey.npy", ".copies.npy"  # of a shard, until the dataset is finished
@@ -38,13 +38,13 @@ class Note:
 
 
 # ---------------------------------------------------------------------------- one shard
-def identities(job: Job) -> dict[str, list[int]]:
+def identities(job: ShardJob) -> dict[str, list[int]]:
     """What tells that the files a shard is read from were written to; of a catalogue, nothing."""
     uris = dict.fromkeys(span.uri for span in job.shard)
     return {uri: list(text.identity(uri)) for uri in uris if epath.Path(uri).exists()}
 
 
-def write(job: Job, done: Packed, source: dict[str, list[int]]) -> None:
+def write(job: ShardJob, done: Packed, source: dict[str, list[int]]) -> None:
     """Leaves beside the rows of a shard what went into them, and that they are done.
 
     Args:
@@ -62,7 +62,7 @@ def write(job: Job, done: Packed, source: dict[str, list[int]]) -> None:
     storage.write(beside(job, SIDECAR), note.encode())
 
 
-def read(job: Job) -> Note:
+def read(job: ShardJob) -> Note:
     """What `write` noted."""
     facts = json.loads(beside(job, SIDECAR).read_text())
     count = Count(**facts["count"])
@@ -73,7 +73,7 @@ def read(job: Job) -> Note:
     return Note(facts["source"], shard, count, facts["samples"])
 
 
-def whole(job: Job) -> bool:
+def whole(job: ShardJob) -> bool:
     """Whether a shard is packed, its files as they were, and what it was read from as well."""
     try:
         note = read(job)
@@ -95,19 +95,19 @@ def same(folder: epath.Path, shard: rows.Shard) -> bool:
     return whole and storage.sha256(path) == shard.sha256
 
 
-def beside(job: Job, suffix: str) -> epath.Path:
+def beside(job: ShardJob, suffix: str) -> epath.Path:
     """The file of this suffix beside a shard's rows."""
     return epath.Path(job.folder) / job.file.replace(packing.SUFFIX, suffix)
 
 
 # ---------------------------------------------------------------------------- all shards
-def order(jobs: Sequence[Job], count: int) -> np.ndarray:
+def order(jobs: Sequence[ShardJob], count: int) -> np.ndarray:
     """Row ids in reading order: those of rows with smaller keys first, else as they lie."""
     keys = np.concatenate([load(beside(job, KEYS)) for job in jobs])
     return np.argsort(keys, kind="stable") if len(keys) else np.arange(count)
 
 
-def distinct(jobs: Sequence[Job]) -> int:
+def distinct(jobs: Sequence[ShardJob]) -> int:
     """How many different texts the shards have together; a range of digests at a time."""
     paths = [beside(job, DIGESTS) for job in jobs]
     ranges = sum(len(load(path)) for path in paths) // BUCKET + 1
@@ -123,7 +123,7 @@ def distinct(jobs: Sequence[Job]) -> int:
     return total
 
 
-def surveys(jobs: Sequence[Job], folder: epath.Path) -> list[np.ndarray]:
+def surveys(jobs: Sequence[ShardJob], folder: epath.Path) -> list[np.ndarray]:
     """The surveys of shards; of local ones, parts of one file that stay on disk."""
     paths = [beside(job, SURVEY) for job in jobs]
     if len(paths) == 1 or "://" in os.fspath(folder):

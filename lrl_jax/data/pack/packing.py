@@ -20,6 +20,7 @@ from etils import epath
 import numpy as np
 
 from lrl_jax import storage
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.pack import bins, rows
 from lrl_jax.data.read import filters, records
 from lrl_jax.data.templates import documents
@@ -38,12 +39,12 @@ Tick = Callable[[int], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class ShardJob:
     """One shard of a dataset to pack, with all that its rows depend on but text and tokenizer.
 
     Attributes:
       data: of the recipe, with this dataset alone.
-      shard: what of its text is read, as `records.shards` gives it.
+      shard: what of its text is read, as `dataset.shards` gives it.
       number: which of the dataset's `count` shards this is.
       folder: where its rows go; `tokenizer`: the folder the tokenizer lies in.
       take: records at most; 0: all that pass the filters.
@@ -114,7 +115,10 @@ class Piece(NamedTuple):
 
 
 def pack_shard(
-    job: Job, tokenizer: Tokenizer, repeated: Iterable[int] = (), tick: Tick = lambda docs: None
+    job: ShardJob,
+    tokenizer: Tokenizer,
+    repeated: Iterable[int] = (),
+    tick: Tick = lambda docs: None,
 ) -> Packed:
     """Packs one shard into one file.
 
@@ -129,7 +133,7 @@ def pack_shard(
     data, dataset, length = job.data, job.dataset, job.data.sequence_length
     sieve = filters.Sieve(dataset)
     write = templates.writer(dataset, tokenizer)
-    kept = sieve.sift(records.read(dataset, job.shard), frozenset(repeated))
+    kept = sieve.sift(datasets.read(dataset, job.shard), frozenset(repeated))
     cutter = Cutter(tokenizer, data, tick)
     pieces = cutter.pieces(write(record) for record in kept)
     if dataset.order == "length":
@@ -184,13 +188,13 @@ class Cutter:
         self.dropped: list[int] = []
         self.samples: dict[str, list[str]] = {}
 
-    def pieces(self, examples: Iterable[Sequence[templates.Part]]) -> Iterator[Piece]:
+    def pieces(self, examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[Piece]:
         """The pieces of every example, in order."""
         for batch in _batches(examples):
             yield from self._of(batch)
             self._tick(len(batch))
 
-    def _of(self, batch: list[Sequence[templates.Part]]) -> Iterator[Piece]:
+    def _of(self, batch: list[Sequence[templates.TextPart]]) -> Iterator[Piece]:
         found = documents.encode(batch, self._tokenizer)
         tokens = np.concatenate([document.tokens for document in found], dtype=np.int32)
         weights = np.concatenate([document.weights for document in found], dtype=np.float32)
@@ -211,7 +215,7 @@ class Cutter:
                 yield from self._cut(one, document.bytes, parts)
             self._seen += 1
 
-    def _cut(self, one: Piece, size: int, parts: Sequence[templates.Part]) -> Iterator[Piece]:
+    def _cut(self, one: Piece, size: int, parts: Sequence[templates.TextPart]) -> Iterator[Piece]:
         length = self._length
         if self._long == "split":
             for at in range(0, one.whole, length):
@@ -234,7 +238,7 @@ class Cutter:
         self.count += change
 
 
-def _batches(examples: Iterable[Sequence[templates.Part]]) -> Iterator[list]:
+def _batches(examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[list]:
     batch, chars = [], 0
     for parts in examples:
         batch.append(parts)

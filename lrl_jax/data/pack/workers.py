@@ -13,13 +13,13 @@ import signal
 import threading
 from typing import Any
 
-from lrl_jax.data.pack.packing import Job, Tick
+from lrl_jax.data.pack.packing import ShardJob, Tick
 from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
 POLL = 0.5  # seconds between two looks at how far the processes are
-Work = Callable[[Job, Tick], None]  # leaves its result in the job's folder
-Runner = Callable[[Work, Sequence[Job], Tick], Iterator[Job]]
+Work = Callable[[ShardJob, Tick], None]  # leaves its result in the job's folder
+Runner = Callable[[Work, Sequence[ShardJob], Tick], Iterator[ShardJob]]
 
 
 def local(workers: int) -> Runner:
@@ -28,9 +28,9 @@ def local(workers: int) -> Runner:
     A seqio Task brings TensorFlow along, and so always has a process of its own.
     """
 
-    def run(work: Work, jobs: Sequence[Job], tick: Tick) -> Iterator[Job]:
+    def run(work: Work, jobs: Sequence[ShardJob], tick: Tick) -> Iterator[ShardJob]:
         count = min(workers or cores(), len(jobs))
-        if count <= 1 and all(job.dataset.kind != "task" for job in jobs):
+        if count <= 1 and not any(job.dataset.brings_tensorflow for job in jobs):
             for job in jobs:
                 work(job, tick)
                 yield job
@@ -47,12 +47,12 @@ def cores() -> int:
 
 
 # ---------------------------------------------------------------------------- this side
-def _pool(work: Work, jobs: Sequence[Job], count: int, tick: Tick) -> Iterator[Job]:
+def _pool(work: Work, jobs: Sequence[ShardJob], count: int, tick: Tick) -> Iterator[ShardJob]:
     # spawn: a fork of a process that runs JAX threads can hang
     context = multiprocessing.get_context("spawn")
     documents, stop = context.Value("q", 0), context.Event()
     told, waiting = 0, iter(jobs)
-    running: dict[concurrent.futures.Future, Job] = {}
+    running: dict[concurrent.futures.Future, ShardJob] = {}
     threads = max(1, cores() // count)
     with concurrent.futures.ProcessPoolExecutor(
         count, context, _enter, (documents, stop, threads)
@@ -111,6 +111,6 @@ def _tick(documents: int) -> None:
         _shared["documents"].value += documents
 
 
-def _do(work: Work, job: Job) -> None:
+def _do(work: Work, job: ShardJob) -> None:
     _tick(0)
     work(job, _tick)

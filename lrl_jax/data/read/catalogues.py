@@ -142,9 +142,9 @@ def _tfds_rows(place: Tfds, span: Span) -> Iterator[tuple[str, dict[str, Any]]]:
     if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
         found = iter(builder.as_data_source(part))  # without TensorFlow
     else:
-        from lrl_jax.data.seqio import sources  # brings TensorFlow in quietly
+        from lrl_jax.data.seqio import libraries  # brings TensorFlow in quietly
 
-        del sources
+        del libraries
         order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
         found = builder.as_dataset(part, read_config=order).as_numpy_iterator()
     for number, row in enumerate(found, start=first):

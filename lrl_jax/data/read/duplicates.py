@@ -1,6 +1,6 @@
 """Copies and near copies of records, found across the shards of a dataset.
 
-    surveys = [survey(dataset, records.read(dataset, shard)) for shard in shards]  # in any process
+    surveys = [survey(dataset, datasets.read(dataset, shard)) for shard in shards]  # in any process
     repeated(surveys, near=True, similarity=0.8)    # for every shard, the ordinals to leave out
 
 A survey is an array without objects: np.save writes it, np.load(..., mmap_mode="r") reads it back,
@@ -16,7 +16,7 @@ import unicodedata
 
 import numpy as np
 
-from lrl_jax.data.read import filters
+from lrl_jax.data.read import filters, kinds
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
 
@@ -37,7 +37,7 @@ def survey(dataset: recipe_data.Dataset, items: Iterable[filters.Record | Bad]) 
     """What `repeated` needs of one shard: a row for every record that passes the other filters.
 
     Args:
-      items: of `records.read`.
+      items: of `dataset.read`.
 
     Returns:
       [n] of a field `digest` (uint64) and, for near copies, `hashes` (uint32 [HASHES]).
@@ -46,7 +46,8 @@ def survey(dataset: recipe_data.Dataset, items: Iterable[filters.Record | Bad]) 
       DataError: as `Sieve.sift`.
     """
     sieve = filters.Sieve(dataset.model_copy(update={"take": 0}))
-    passed = (filters.compared(dataset.kind, record) for record in sieve.sift(items))
+    kind = kinds.of(dataset)
+    passed = (kind.texts_compared(record) for record in sieve.sift(items))
     if dataset.filters.duplicates != "near":
         collections.deque(passed, maxlen=0)  # reads them all
         return np.array(sieve.digests, "<u8").astype(_DIGEST)

@@ -1,7 +1,7 @@
 """Which records of a dataset are learnt: the rest is left out, counted by reason, with samples.
 
     sieve = Sieve(dataset)
-    for record in sieve.sift(records.read(dataset, shard)): ...
+    for record in sieve.sift(datasets.read(dataset, shard)): ...
     sieve.counts, sieve.samples      {"too short": 12}, {"too short": ["Ok.", "Yes.", "No."]}
 
 Reasons are the words a reader of the report sees. `verdict` says what only the whole dataset shows.
@@ -10,44 +10,17 @@ Reasons are the words a reader of the report sees. `verdict` says what only the 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import hashlib
-import json
 
+from lrl_jax.data.read import kinds
+from lrl_jax.data.read.makers import Record
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad, DataError
 from lrl_jax.vocab import scripts
 
-Record = dict[str, str]
 SAMPLES = 3  # of every reason
 SAMPLE_CHARS = 120
 BATCH_CHARS = 1 << 16  # letters are counted in batches: a call for every short text is slow
 UNREADABLE, NO_SCAFFOLD = "unreadable", "no scaffold"
-
-# What must have text, what is learnt, and what makes two records the same, by kind.
-REQUIRED = {
-    "text": ("text",),
-    "parallel": ("source", "target"),
-    "instructions": ("instruction", "output"),
-    "completion": ("completion",),
-    "chat": ("messages",),
-    "taco": ("instruction", "output", "english_instruction", "english_output"),
-    "task": ("targets",),
-}
-LEARNT = {
-    "text": "text",
-    "parallel": "target",
-    "instructions": "output",
-    "completion": "completion",
-    "taco": "output",
-    "task": "targets",
-}
-COMPARED = {
-    "text": ("text",),
-    "parallel": ("source", "target"),
-    "instructions": ("instruction", "input", "output"),
-    "completion": ("prompt", "completion"),
-    "taco": ("instruction", "input", "output"),
-    "task": ("inputs", "targets"),
-}
 
 
 class Sieve:
@@ -84,7 +57,7 @@ class Sieve:
         """Yields what is kept; the attributes are final when it is used up.
 
         Args:
-          items: of `records.read`.
+          items: of `dataset.read`.
           repeated: ordinals, among the records that pass all other filters, of later copies.
 
         Raises:
@@ -116,13 +89,13 @@ class Sieve:
             if item.reason == UNREADABLE and self._filters.bad == "refuse":
                 raise DataError(f"{item.where}: {item.why}")
             return item.reason, f"{item.where}: {item.why}"
-        kind = self._dataset.kind
-        text = learnt(self._dataset, item)
-        if not text.strip() or not all(item[f].strip() for f in REQUIRED[kind] if f in item):
+        kind = kinds.of(self._dataset)
+        text = kind.text_learnt(self._dataset, item)
+        if not text.strip() or not all(item[f].strip() for f in kind.must_have() if f in item):
             return "empty", next((v for v in (text, *item.values()) if v.strip()), "")
         if "english_output" in item and text.strip() == item["english_output"].strip():
             return "untranslated", text
-        halves = (item["source"], text) if kind == "parallel" else (text,)
+        halves = tuple(item[field] for field in kind.halves) or (text,)
         return self._length(halves) or self._script(text), text
 
     def _length(self, halves: Sequence[str]) -> str:
@@ -147,7 +120,7 @@ class Sieve:
 
     def _keep(self, record: Record, text: str) -> None:
         self.kept += 1
-        self.digests.append(digest(compared(self._dataset.kind, record)))
+        self.digests.append(digest(kinds.of(self._dataset).texts_compared(record)))
         self._uncounted.append(text)
         self._uncounted_chars += len(text)
         if self._uncounted_chars >= BATCH_CHARS:
@@ -196,26 +169,6 @@ def verdict(
         )
 
 
-def learnt(dataset: recipe_data.Dataset, record: Record) -> str:
-    """The text of a record that the model learns to write; of a chat, its answers."""
-    if not isinstance(dataset, recipe_data.Chat):
-        return record[LEARNT[dataset.kind]]
-    answers = _turns(record, ("assistant",))
-    return "\n".join(answers if dataset.learn == "answers" else answers[-1:])
-
-
-def compared(kind: str, record: Record) -> tuple[str, ...]:
-    """What makes two records the same: an answer alone does not, so its question is here too."""
-    if kind == "chat":
-        return ("\n".join(_turns(record, ("user", "assistant"))),)
-    return tuple(record.get(field, "") for field in COMPARED[kind])
-
-
-def _turns(record: Record, roles: Sequence[str]) -> list[str]:
-    turns = json.loads(record["messages"])
-    return [turn["content"] for turn in turns if turn["role"] in roles]
-
-
 def digest(texts: Sequence[str]) -> int:
     """64 bits of texts, blind to how they are spaced.
 
@@ -243,7 +196,7 @@ def _check(dataset: recipe_data.Dataset) -> None:
             f"filters.min_chars {f.min_chars} is more than filters.max_chars {f.max_chars}, so no "
             "text would be left; raise max_chars, or set it to 0 for no bound"
         )
-    if f.length_ratio and dataset.kind != "parallel":
+    if f.length_ratio and not kinds.of(dataset).halves:
         raise ValueError(
             f"filters.length_ratio {f.length_ratio:g} is of pairs, and this dataset is of kind "
             f"{dataset.kind}; leave it out"

@@ -1,6 +1,6 @@
 """Rows of files: one table from a format to the reader of its rows.
 
-    for at, row in rows(Span("a.csv"), Form("csv")): ...      (2, {"Q": "...", "A": "..."})
+    for at, row in rows(Span("a.csv"), RowFormat("csv")): ...      (2, {"Q": "...", "A": "..."})
 
 `at` is a line number of the span, or "row 7" where lines say nothing; `files.where` makes a place
 of it. A row that cannot be read comes as text.Bad and the next ones follow.
@@ -28,8 +28,8 @@ Rows = Iterator[tuple[int | str, Row]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
-    """How rows are written.
+class RowFormat:
+    """Says how rows are written.
 
     Attributes:
       header: whether .csv and .tsv begin with names; else columns are called "0", "1", ...
@@ -41,7 +41,7 @@ class Form:
     wanted: tuple[str, ...] = ()
 
 
-def rows(span: Span, form: Form) -> Rows:
+def rows(span: Span, form: RowFormat) -> Rows:
     """Yields (at, row or Bad) of a span.
 
     Raises:
@@ -56,7 +56,7 @@ def rows(span: Span, form: Form) -> Rows:
 
 
 # ---------------------------------------------------------------------------- JSON
-def _json_lines(span: Span, form: Form) -> Rows:
+def _json_lines(span: Span, form: RowFormat) -> Rows:
     for at, line in text.numbered(*span):
         if isinstance(line, text.Bad):
             yield at, line
@@ -64,7 +64,7 @@ def _json_lines(span: Span, form: Form) -> Rows:
             yield at, _object(line, span, at)
 
 
-def _json(span: Span, form: Form) -> Rows:
+def _json(span: Span, form: RowFormat) -> Rows:
     """A list of rows, an object that holds one list of rows, or JSON lines in spite of the name."""
     head = (
         line for _, line in text.numbered(span.uri) if isinstance(line, text.Bad) or line.strip()
@@ -89,7 +89,7 @@ def _json(span: Span, form: Form) -> Rows:
         yield at, row if isinstance(row, dict) else _no_object(str(row), span, at)
 
 
-def _squad(span: Span, form: Form) -> Rows:
+def _squad(span: Span, form: RowFormat) -> Rows:
     """A row a question: id, context, question, answer; also as input, instruction, output."""
     whole = _whole(span.uri)
     try:
@@ -158,7 +158,7 @@ def _bytes(file: str) -> bytes:
 
 
 # ---------------------------------------------------------------------------- tables
-def _csv(span: Span, form: Form) -> Rows:
+def _csv(span: Span, form: RowFormat) -> Rows:
     csv.field_size_limit(text.LONGEST)
     flaws: list[tuple[int, str]] = []
     found = csv.reader(_fed(span, flaws), strict=True)  # strict: an open quote would eat the file
@@ -192,7 +192,7 @@ def _fed(span: Span, flaws: list[tuple[int, str]]) -> Iterator[str]:
         yield (line or b"\n").decode(errors="replace").replace("\r\n", "\n").replace("\0", " ")
 
 
-def _tsv(span: Span, form: Form) -> Rows:
+def _tsv(span: Span, form: RowFormat) -> Rows:
     names: list[str] = []
     if form.header:
         _, first = next(text.numbered(span.uri), (1, ""))
@@ -227,7 +227,7 @@ def _named(names: list[str], cells: list[str], span: Span, at: int) -> Row:
 
 
 # ---------------------------------------------------------------------------- Parquet
-def _parquet(span: Span, form: Form) -> Rows:
+def _parquet(span: Span, form: RowFormat) -> Rows:
     with parquet(span.uri) as found:
         facts, names = found.metadata, set(found.schema_arrow.names)
         end = facts.num_row_groups if span.end < 0 else span.end
@@ -265,7 +265,7 @@ def _listed(batch: Any) -> Iterator[dict[str, Any] | str]:
 
 
 # ---------------------------------------------------------------------------- TMX
-def _tmx(span: Span, form: Form) -> Rows:
+def _tmx(span: Span, form: RowFormat) -> Rows:
     """A row a translation unit: language -> segment; a wanted `ko` also finds `ko-KR`."""
     units = _Units(form.wanted)
     number = 0
@@ -341,7 +341,7 @@ class _Units:
         return self._language
 
 
-READERS: dict[str, Callable[[Span, Form], Rows]] = {
+READERS: dict[str, Callable[[Span, RowFormat], Rows]] = {
     "jsonl": _json_lines,
     "json": _json,
     "csv": _csv,

@@ -9,49 +9,19 @@ TensorFlow; `user_tasks` is what runs them there.
 
 from collections.abc import Iterable
 import concurrent.futures
-import dataclasses
-import hashlib
 import multiprocessing
-from pathlib import Path
 import re
 import sys
 
-from lrl_jax import storage, text
+from lrl_jax import text
 from lrl_jax.data.read.files import Span
+from lrl_jax.data.seqio import registered
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe.schema import Recipe
 
 MOST_SHARDS = (
     256  # shards of a source beyond are gathered, so that a dataset is not a crowd of files
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """What a split of a Task is read from.
-
-    Attributes:
-      shards: of its source.
-      files: those shards, where they are files; else empty.
-    """
-
-    shards: int
-    files: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True)
-class Known:
-    """What files register, as far as it was asked for.
-
-    Attributes:
-      splits: (task, split) -> what it is read from.
-      rates: mixture -> task -> rate.
-      modules: the files, and those beside them that they import.
-    """
-
-    splits: dict[tuple[str, str], Split]
-    rates: dict[str, dict[str, float]]
-    modules: tuple[str, ...]
 
 
 # ---------------------------------------------------------------------------- a recipe
@@ -123,7 +93,7 @@ def fingerprints(dataset: recipe_data.Task) -> list[list[str]]:
     return [code + [text.fingerprint(path) for path in files[i::count]] for i in range(count)]
 
 
-def _split(dataset: recipe_data.Task) -> Split:
+def _split(dataset: recipe_data.Task) -> registered.Split:
     asked = (dataset.task, dataset.split)
     return describe(dataset.imports, [asked]).splits[asked]
 
@@ -133,14 +103,14 @@ def _modules(dataset: recipe_data.Task) -> tuple[str, ...]:
 
 
 # ---------------------------------------------------------------------------- asking
-_known: dict[tuple[tuple[str, ...], str], Known] = {}  # by files and their content
+_known: dict[tuple[tuple[str, ...], str], registered.Registered] = {}  # by files and their content
 
 
 def describe(
     files: Iterable[str],
     tasks: Iterable[tuple[str, str]] = (),
     mixtures: Iterable[str] = (),
-) -> Known:
+) -> registered.Registered:
     """What `files` register of these (task, split) pairs and mixtures, and the mixtures' tasks.
 
     Raises:
@@ -152,36 +122,21 @@ def describe(
             f"{', '.join([name for name, _ in tasks] + [*mixtures])}: seqio Tasks and Mixtures "
             "are registered by a Python file of yours; name it in data.imports, or with --import"
         )
-    mark = files, content(files)
-    have = _known.get(mark, Known({}, {}, ()))
+    mark = files, registered.content(files)
+    have = _known.get(mark, registered.Registered({}, {}, ()))
     tasks = [asked for asked in tasks if asked not in have.splits]
     mixtures = [name for name in mixtures if name not in have.rates]
     if tasks or mixtures or mark not in _known:
         new = _ask(files, tasks, mixtures)
-        _known[mark] = Known(have.splits | new.splits, have.rates | new.rates, new.modules)
+        _known[mark] = registered.Registered(
+            have.splits | new.splits, have.rates | new.rates, new.modules
+        )
     return _known[mark]
 
 
-def content(files: Iterable[str]) -> str:
-    """A digest of the files' content.
-
-    Raises:
-      ValueError: a file that is remote, or is not there.
-    """
-    digest = hashlib.sha256()
-    for file in files:
-        if "://" in file:
-            raise ValueError(
-                f"{file}: imports are files of this machine, for they are run; copy it here, "
-                "read it, and name the copy"
-            )
-        if not Path(file).is_file():
-            raise ValueError(f"{file}: no such file; data.imports names Python files")
-        digest.update(bytes.fromhex(storage.sha256(file)))
-    return digest.hexdigest()
-
-
-def _ask(files: tuple[str, ...], tasks: list[tuple[str, str]], mixtures: list[str]) -> Known:
+def _ask(
+    files: tuple[str, ...], tasks: list[tuple[str, str]], mixtures: list[str]
+) -> registered.Registered:
     if _at_home():
         return _answer(files, tasks, mixtures)
     context = multiprocessing.get_context("spawn")
@@ -192,11 +147,14 @@ def _ask(files: tuple[str, ...], tasks: list[tuple[str, str]], mixtures: list[st
 def _at_home() -> bool:
     """Whether this process has TensorFlow already, or is a worker, which may."""
     return (
-        "lrl_jax.data.seqio.sources" in sys.modules or multiprocessing.parent_process() is not None
+        "lrl_jax.data.seqio.libraries" in sys.modules
+        or multiprocessing.parent_process() is not None
     )
 
 
-def _answer(files: tuple[str, ...], tasks: list[tuple[str, str]], mixtures: list[str]) -> Known:
+def _answer(
+    files: tuple[str, ...], tasks: list[tuple[str, str]], mixtures: list[str]
+) -> registered.Registered:
     from lrl_jax.data.seqio import user_tasks
 
     return user_tasks.describe(files, tasks, mixtures)

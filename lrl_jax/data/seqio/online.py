@@ -19,12 +19,13 @@ from etils import epath
 import numpy as np
 
 from lrl_jax import storage
-from lrl_jax.data.feed.plan import Plan, Stage
+from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import Batch, Prefetch
 from lrl_jax.data.pack import jobs, packing, rows
 from lrl_jax.data.read import filters
 from lrl_jax.data.seqio import registry
-from lrl_jax.data.seqio.sources import Records, seqio, tf
+from lrl_jax.data.seqio.libraries import seqio, tf
+from lrl_jax.data.seqio.sources import Records
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe.schema import Recipe
@@ -253,7 +254,7 @@ class Online:
         self._pieces = {name: counts[name].pieces for name in plan.names}
         self._tokenizer = tokenizer
         sizes = {name: one.manifest.docs for name, one in counts.items()}
-        self._tasks = registry.register(RUN, data, tokenizer, sizes)
+        self._tasks = registry.register_datasets(RUN, data, tokenizer, sizes)
         self._places = np.array([*map(plan.names.index, data.datasets), 0])
         self._mine = np.arange(batch_size) if mine is None else np.asarray(mine, np.int64)
         self._next = -1  # the global row the iterator stands at
@@ -290,14 +291,14 @@ class Online:
         whole = functools.reduce(tf.data.Dataset.concatenate, parts)
         return iter(whole.skip(g - start).batch(self.batch_size).as_numpy_iterator())
 
-    def _stage(self, number: int, stage: Stage) -> tf.data.Dataset:
+    def _stage(self, number: int, stage: PlanStage) -> tf.data.Dataset:
         rates = self._rates(stage)
         name = registry.task_name(RUN, f"stage.{number}")
         mixture = registry.put(seqio.MixtureRegistry, name, rates)
         seed = self.plan.seed + number
         return packed(mixture, self._tokenizer, self.sequence_length, None, seed).take(stage.rows)
 
-    def _rates(self, stage: Stage) -> list[tuple[str, float]]:
+    def _rates(self, stage: PlanStage) -> list[tuple[str, float]]:
         """How often a document of each dataset is drawn, so that tokens have the plan's shares."""
         return [
             (

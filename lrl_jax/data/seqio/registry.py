@@ -1,28 +1,40 @@
-"""A recipe's datasets as seqio Tasks: what is packed, for whoever works with seqio.
+"""Registers what a recipe trains on with seqio: every dataset, mixture and stage, by name.
 
-    register("korean", data, tokenizer)["wiki"].get_dataset({"targets": 2048, "weights": 2048})
+    register(recipe, "runs/quickstart/vocab", packed="runs/quickstart/data")
+    seqio.get_mixture_or_task("lrl.quickstart.continue")        # a stage, rates included
 
-A Task is: source -> template -> cache boundary -> tokenise -> cut. Its documents are those that
-are packed, which happens without seqio; `online` trains on them through seqio alone.
+A dataset is a Task: source -> template -> cache boundary -> tokenise -> cut. Its documents are
+those that are packed, which happens without seqio; `online` trains on them through seqio alone.
+Mixtures and stages are seqio Mixtures of these Tasks.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import contextlib
 import functools
+import os
 import re
 import types
 from typing import Any
 
+from etils import epath
 import numpy as np
 
-from lrl_jax.data.seqio.sources import BLOCK, Records, Vocabulary, ragged, seqio, tf
+from lrl_jax.data.feed import mixture
+from lrl_jax.data.pack import packing
+from lrl_jax.data.pack.rows import Manifest, read_manifest
+from lrl_jax.data.seqio.libraries import seqio, tf
+from lrl_jax.data.seqio.sources import Records
+from lrl_jax.data.seqio.vocabulary import BLOCK, Vocabulary, ragged
 from lrl_jax.data.templates import documents
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe.schema import Recipe
+from lrl_jax.text import DataError
+from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-Write = Callable[[dict[str, str]], list[templates.Part]]
-Encode = Callable[[list[list[templates.Part]]], list[documents.Document]]
+Write = Callable[[dict[str, str]], list[templates.TextPart]]
+Encode = Callable[[list[list[templates.TextPart]]], list[documents.Document]]
 
 
 def task_name(run: str, dataset: str) -> str:
@@ -31,6 +43,103 @@ def task_name(run: str, dataset: str) -> str:
 
 
 def register(
+    recipe: Recipe,
+    tokenizer: Tokenizer | epath.PathLike,
+    packed: epath.PathLike | None = None,
+) -> dict[str, seqio.Task | seqio.Mixture]:
+    """Registers every dataset, mixture and stage of a recipe, in the place of any of that name.
+
+    The names are `lrl.RUN.NAME`, with `#` for what seqio allows in no name, such as `-`. A stage
+    called as a dataset or a mixture is `lrl.RUN.stage.NAME`. A stage with a ramp is registered
+    whole, by its mean rates, and in the parts the plan has.
+
+    A recipe's weights are shares of tokens, and seqio draws examples: shares are divided by the
+    tokens a document of the dataset has. That is exact on average while documents are whole; with
+    a sequence_length that cuts long documents, pieces are drawn in their place.
+
+    Args:
+      tokenizer: it, or the folder that holds it, such as `runs/quickstart/vocab`.
+      packed: the folder of packed data, which says how long documents are. Without it the shares
+        of the recipe are the rates, as if documents of all datasets were equally long.
+
+    Returns:
+      The Task or Mixture of each name in the registry.
+
+    Raises:
+      ValueError: no tokenizer or packed data there; a mixture that depends on the size of datasets,
+        or a stage of `epochs`, without packed data.
+    """
+    if not isinstance(tokenizer, Tokenizer):
+        tokenizer = tokenizers.load(os.fspath(tokenizer))
+    manifests = _manifests(recipe, packed) if packed is not None else {}
+    sizes = {name: manifest.docs for name, manifest in manifests.items()}
+    tasks = register_datasets(recipe.name, recipe.data, tokenizer, sizes)
+    every: dict[str, seqio.Task | seqio.Mixture] = {
+        task_name(recipe.name, name): task for name, task in tasks.items()
+    }
+    taken = {*recipe.data.datasets, *recipe.data.mixtures}
+    mixed = {name: _mixture_rates(recipe, name, manifests) for name in recipe.data.mixtures}
+    for name, rates in _stage_rates(recipe, manifests).items():
+        mixed[f"stage.{name}" if name in taken else name] = rates
+    for name, rates in mixed.items():
+        full = task_name(recipe.name, name)
+        members = [(task_name(recipe.name, member), rate) for member, rate in rates.items() if rate]
+        every[full] = put(seqio.MixtureRegistry, full, members)
+    return every
+
+
+def _manifests(recipe: Recipe, packed: epath.PathLike) -> dict[str, Manifest]:
+    folders = packing.folders(epath.Path(packed))
+    if missing := [name for name in recipe.data.datasets if name not in folders]:
+        raise DataError(f"{packed}: {', '.join(missing)}: not packed yet; run `lrl data`")
+    return {name: read_manifest(folders[name]) for name in recipe.data.datasets}
+
+
+def _mixture_rates(
+    recipe: Recipe, name: str, manifests: Mapping[str, Manifest]
+) -> dict[str, float]:
+    """Returns how often an example of each dataset of a mixture is drawn."""
+    sizes = {dataset: manifest.tokens for dataset, manifest in manifests.items()}
+    try:
+        shares = mixture.shares(recipe.data, {name: 1.0}, sizes)
+    except KeyError:
+        raise ValueError(_unsized(f"mixture {name!r}")) from None
+    if not manifests:
+        return shares
+    return {n: share * manifests[n].docs / manifests[n].tokens for n, share in shares.items()}
+
+
+def _stage_rates(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str, dict[str, float]]:
+    """Returns how often an example of each dataset is drawn, by the names of stages."""
+    rates: dict[str, dict[str, float]] = {}
+    if not manifests:
+        for stage in recipe.train.stages:
+            shares = None if stage.epochs else mixture.unsized(recipe, stage)
+            if shares is None:
+                raise ValueError(_unsized(f"stage {stage.name!r}"))
+            rates[stage.name] = shares
+        return rates
+    per_row = {name: manifest.docs / manifest.rows for name, manifest in manifests.items()}
+    for stage, parts in mixture.by_stage(recipe, manifests):
+        rows: dict[str, float] = {}
+        for part in parts:
+            whole = sum(part.weights.values())
+            for name, weight in part.weights.items():
+                rows[name] = rows.get(name, 0.0) + part.rows * weight / whole
+            rates[part.name] = {n: weight * per_row[n] for n, weight in part.weights.items()}
+        rates[stage.name] = {name: count * per_row[name] for name, count in rows.items()}
+    return rates
+
+
+def _unsized(what: str) -> str:
+    return (
+        f"{what} depends on the size of its datasets; pack them with `lrl data`, and name the "
+        "folder with packed="
+    )
+
+
+# ---------------------------------------------------------------------------- datasets
+def register_datasets(
     run: str,
     data: recipe_data.Data,
     tokenizer: Tokenizer,
@@ -124,7 +233,7 @@ def _tokenize(dataset: tf.data.Dataset, encode: Encode, place: int) -> tf.data.D
 
     def block(texts, weights, controls, counts) -> tuple[np.ndarray, ...]:
         parts = [
-            templates.Part(text.decode(), float(weight), bool(control))
+            templates.TextPart(text.decode(), float(weight), bool(control))
             for text, weight, control in zip(texts, weights, controls, strict=True)
         ]
         ends = np.cumsum(counts)

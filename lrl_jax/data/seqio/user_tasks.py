@@ -18,8 +18,9 @@ import sys
 import traceback
 from typing import Any
 
-from lrl_jax.data.seqio import imports
-from lrl_jax.data.seqio.sources import BLOCK, Vocabulary, seqio, tf
+from lrl_jax.data.seqio import registered
+from lrl_jax.data.seqio.libraries import seqio, tf
+from lrl_jax.data.seqio.vocabulary import BLOCK, Vocabulary
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad, DataError
 
@@ -33,7 +34,7 @@ def load(files: Iterable[str]) -> None:
       ValueError: a file that is missing or fails, with the line; or that changed since.
     """
     for file in map(str, files):
-        digest = imports.content([file])
+        digest = registered.content([file])
         if file not in _loaded:
             before = set(sys.modules)
             _run(Path(file))
@@ -44,14 +45,14 @@ def load(files: Iterable[str]) -> None:
 
 def describe(
     files: tuple[str, ...], tasks: Iterable[tuple[str, str]], mixtures: Iterable[str]
-) -> imports.Known:
+) -> registered.Registered:
     """What `imports.describe` answers, from this process."""
     load(files)
     splits = {(name, split): _split(_task(name, files), split) for name, split in tasks}
     rates = {name: _rates(name, files) for name in mixtures}
     for task in {task for members in rates.values() for task in members}:
         splits[task, "train"] = _split(_task(task, files), "train")
-    return imports.Known(splits, rates, _modules(files))
+    return registered.Registered(splits, rates, _modules(files))
 
 
 def read(dataset: recipe_data.Task, shard: Sequence[Any]) -> Iterator[dict[str, str] | Bad]:
@@ -146,7 +147,7 @@ def _ids(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[str, ...]:
         raise ValueError(
             f"task {task.name!r} gives {', '.join(map(str, spec)) or 'nothing with a name'} where "
             "it ends; want strings `targets` (and `inputs`), or `text`, before it tokenises. Ids "
-            "are taken only of lrl_jax.data.seqio.sources.Vocabulary, and made their text again"
+            "are taken only of lrl_jax.data.seqio.vocabulary.Vocabulary, and made their text again"
         )
     return names
 
@@ -221,7 +222,7 @@ def _unknown(kind: str, name: str, known: Iterable[str], files: Iterable[str]) -
     return f"no seqio {kind} {name!r} ({where}); {have}"
 
 
-def _split(task: seqio.Task, split: str) -> imports.Split:
+def _split(task: seqio.Task, split: str) -> registered.Split:
     if split not in task.splits:
         raise ValueError(
             f"the seqio Task {task.name!r} has no split {split!r}; it has {', '.join(task.splits)}"
@@ -233,7 +234,7 @@ def _split(task: seqio.Task, split: str) -> imports.Split:
     if not shards:
         raise DataError(f"the source of the seqio Task {task.name!r}: no file for {split!r}")
     are_files = isinstance(task.source, seqio.FileDataSource | seqio.TfdsDataSource)
-    return imports.Split(len(shards), tuple(shards) if are_files else ())
+    return registered.Split(len(shards), tuple(shards) if are_files else ())
 
 
 # ---------------------------------------------------------------------------- running a file
@@ -255,7 +256,13 @@ def _run(path: Path) -> None:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as e:
         del sys.modules[name]
-        raise ValueError(f"{path}: {_told(e, path)}") from e
+        raise ValueError(f"{path}: {_told(e, path)}{_moved(e)}") from e
+
+
+def _moved(e: BaseException) -> str:
+    """Returns a line that says where what the file imports has gone, if it has."""
+    hint = registered.moved(e)
+    return f"\n    {hint}" if hint else ""
 
 
 def _told(e: BaseException, path: Path | None = None) -> str:

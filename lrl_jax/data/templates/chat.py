@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import json
 
-from lrl_jax.data.templates.parts import Part, Record, joined
+from lrl_jax.data.templates.parts import Record, TextPart, joined
 from lrl_jax.data.templates.translation import FIXED, request
 
 
@@ -25,7 +25,7 @@ class Turn:
     weight: float = 0
 
 
-Format = Callable[[Sequence[Turn]], list[Part]]
+Format = Callable[[Sequence[Turn]], list[TextPart]]
 
 
 # ---------------------------------------------------------------------------- turns
@@ -90,64 +90,67 @@ def _by_turns(name: str, turns: Sequence[Turn]) -> None:
         )
 
 
-def _control(name: str, weight: float = 0) -> Part:
-    return Part(name, weight, control=True)
+def _control(name: str, weight: float = 0) -> TextPart:
+    return TextPart(name, weight, control=True)
 
 
 # ---------------------------------------------------------------------------- formats
-def llama2(turns: Sequence[Turn]) -> list[Part]:
+def llama2(turns: Sequence[Turn]) -> list[TextPart]:
     """[INST] <<SYS>>..<</SYS>> user [/INST] answer </s><s>[INST] .., as Llama 2 was trained."""
     system, said = _system(turns)
     _by_turns("llama2_chat", said)
-    parts: list[Part] = []
+    parts: list[TextPart] = []
     for number, turn in enumerate(said):
         if turn.role == "assistant":
-            parts += [Part(f" {turn.content.strip()} ", turn.weight), _control("</s>", turn.weight)]
+            parts += [
+                TextPart(f" {turn.content.strip()} ", turn.weight),
+                _control("</s>", turn.weight),
+            ]
             continue
         content = turn.content
         if number:
             parts.append(_control("<s>"))
         elif system is not None:
             content = f"<<SYS>>\n{system}\n<</SYS>>\n\n{content}"
-        parts.append(Part(f"[INST] {content.strip()} [/INST]", 0))
+        parts.append(TextPart(f"[INST] {content.strip()} [/INST]", 0))
     return parts
 
 
-def llama3(turns: Sequence[Turn]) -> list[Part]:
+def llama3(turns: Sequence[Turn]) -> list[TextPart]:
     """<|start_header_id|>role<|end_header_id|>, two newlines, content<|eot_id|>, as Llama 3."""
     _by_turns("llama3_chat", _system(turns)[1])
-    parts: list[Part] = []
+    parts: list[TextPart] = []
     for turn in turns:
-        parts += [_control("<|start_header_id|>"), Part(turn.role, 0)]
-        parts += [_control("<|end_header_id|>"), Part("\n\n", 0)]
-        parts += [Part(turn.content.strip(), turn.weight), _control("<|eot_id|>", turn.weight)]
+        parts += [_control("<|start_header_id|>"), TextPart(turn.role, 0)]
+        parts += [_control("<|end_header_id|>"), TextPart("\n\n", 0)]
+        parts += [TextPart(turn.content.strip(), turn.weight), _control("<|eot_id|>", turn.weight)]
     return joined(parts)
 
 
-def chatml(turns: Sequence[Turn]) -> list[Part]:
+def chatml(turns: Sequence[Turn]) -> list[TextPart]:
     """<|im_start|>role, newline, content<|im_end|>, newline: Qwen's and many others'."""
     _by_turns("chatml", _system(turns)[1])
-    parts: list[Part] = []
+    parts: list[TextPart] = []
     for turn in turns:
-        parts += [_control("<|im_start|>"), Part(f"{turn.role}\n", 0)]
-        parts += [Part(turn.content, turn.weight), _control("<|im_end|>", turn.weight)]
-        parts.append(Part("\n", 0))
+        parts += [_control("<|im_start|>"), TextPart(f"{turn.role}\n", 0)]
+        parts += [TextPart(turn.content, turn.weight), _control("<|im_end|>", turn.weight)]
+        parts.append(TextPart("\n", 0))
     return joined(parts)
 
 
-def guanaco(turns: Sequence[Turn]) -> list[Part]:
+def guanaco(turns: Sequence[Turn]) -> list[TextPart]:
     """### Human: user### Assistant: answer, as the data of Guanaco (arXiv 2305.14314).
 
     It has no token for the end of a turn: only the last answer of a conversation ends, with eos.
     """
     system, said = _system(turns)
     _by_turns("guanaco", said)
-    parts = [Part(f"{system}\n", 0)] if system else []
+    parts = [TextPart(f"{system}\n", 0)] if system else []
     for turn in said:
         if turn.role == "user":
-            parts.append(Part(f"### Human: {turn.content}### Assistant:", 0))
+            parts.append(TextPart(f"### Human: {turn.content}### Assistant:", 0))
         else:
-            parts.append(Part(f" {turn.content}", turn.weight))
+            parts.append(TextPart(f" {turn.content}", turn.weight))
     return joined(parts)
 
 

@@ -6,11 +6,14 @@ import itertools
 
 import numpy as np
 
-from lrl_jax.data.templates.parts import Part
+from lrl_jax.data.templates.parts import TextPart
 from lrl_jax.vocab.tokenizer import long_text
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-EOS, UNTAUGHT_EOS = Part("", 1), Part("", 0)  # stand for eos at the end of a document's parts
+EOS, UNTAUGHT_EOS = (
+    TextPart("", 1),
+    TextPart("", 0),
+)  # stand for eos at the end of a document's parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Document:
         return self.weights > 0
 
 
-def encode(examples: Sequence[Sequence[Part]], tokenizer: Tokenizer) -> list[Document]:
+def encode(examples: Sequence[Sequence[TextPart]], tokenizer: Tokenizer) -> list[Document]:
     """Tokenises many examples at once: each part by itself, then eos, which is trained.
 
     What is only read after the last trained part is left out: nothing is learnt from it. No eos
@@ -53,7 +56,7 @@ def encode(examples: Sequence[Sequence[Part]], tokenizer: Tokenizer) -> list[Doc
     ]
 
 
-def ids(parts: Sequence[Part], tokenizer: Tokenizer) -> list[int]:
+def ids(parts: Sequence[TextPart], tokenizer: Tokenizer) -> list[int]:
     """The ids of parts that go on, such as those of a prompt: no eos."""
     return _ids(parts, tokenizer)[0].tolist()
 
@@ -72,7 +75,7 @@ def check(ids: np.ndarray, size: int, where: str = "the tokenizer") -> None:
         )
 
 
-def _ended(parts: Sequence[Part]) -> Sequence[Part]:
+def _ended(parts: Sequence[TextPart]) -> Sequence[TextPart]:
     """The parts up to the last trained one; after a text, what stands for eos."""
     last = next((n for n in reversed(range(len(parts))) if parts[n].weight > 0), -1)
     if last < 0:
@@ -82,7 +85,7 @@ def _ended(parts: Sequence[Part]) -> Sequence[Part]:
     return [*parts[: last + 1], EOS]
 
 
-def _ids(parts: Sequence[Part], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+def _ids(parts: Sequence[TextPart], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
     """The ids of all parts, and how many each has."""
     found: list[Sequence[int] | np.ndarray] = []
     short = [p.text for p in parts if p.text and not p.control and len(p.text) <= long_text.LONG]
@@ -104,7 +107,7 @@ def _ids(parts: Sequence[Part], tokenizer: Tokenizer) -> tuple[np.ndarray, np.nd
     return np.fromiter(every, np.int32, int(lengths.sum())), lengths
 
 
-def _bytes(part: Part) -> int:
+def _bytes(part: TextPart) -> int:
     if part.weight <= 0 or part.control:
         return 0
     return len(part.text) if part.text.isascii() else len(part.text.encode())

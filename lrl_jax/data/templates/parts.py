@@ -8,8 +8,8 @@ Record = dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """A stretch of a document.
+class TextPart:
+    """Holds a stretch of a document.
 
     Attributes:
       weight: of its tokens in the loss; 0 for what is only read.
@@ -26,22 +26,22 @@ class Part:
         return self.weight > 0
 
 
-def opening(parts: Iterable[Part]) -> list[Part]:
+def opening(parts: Iterable[TextPart]) -> list[TextPart]:
     """What stands before the first part that is learnt."""
     return [*itertools.takewhile(lambda part: not part.trained, parts)]
 
 
-def joined(parts: Iterable[Part]) -> list[Part]:
+def joined(parts: Iterable[TextPart]) -> list[TextPart]:
     """Neighbouring texts of one weight as one part, so that they are tokenised together.
 
-    >>> joined([Part("a", 0), Part("b", 0), Part("</s>", 0, control=True), Part("c", 1)])[0]
-    Part(text='ab', weight=0, control=False)
+    >>> joined([TextPart("a", 0), TextPart("b", 0), TextPart("c", 1)])[0]
+    TextPart(text='ab', weight=0, control=False)
     """
-    found: list[Part] = []
+    found: list[TextPart] = []
     for part in parts:
         last = found[-1] if found else None
         if last and not (last.control or part.control) and last.weight == part.weight:
-            found[-1] = Part(last.text + part.text, last.weight)
+            found[-1] = TextPart(last.text + part.text, last.weight)
         else:
             found.append(part)
     return found

@@ -1,6 +1,6 @@
 """Templates: one table from a record to the text a model reads, and which of it is learnt.
 
-    TEMPLATES["translation"](record) == [Part(prompt, weight=0), Part(target, weight=1)]
+    TEMPLATES["translation"](record) == [TextPart(prompt, weight=0), TextPart(target, weight=1)]
     write = writer(dataset, tokenizer)      the same with all that the recipe says of a dataset
     write(record)
 
@@ -27,54 +27,55 @@ from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 
-from lrl_jax.data.read import records
+from lrl_jax.data.read import kinds
 from lrl_jax.data.templates import chat, taco, tokenizer_chat, translation
-from lrl_jax.data.templates.parts import Part, Record, joined, opening
+from lrl_jax.data.templates.parts import Record, TextPart, joined, opening
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.vocab.tokenizer import sentencepieces
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 OWN = "tokenizer"  # the name of the template that is the tokenizer's
 EVEN = recipe_data.SectionWeights()
-Template = Callable[[Record], list[Part]]
+Template = Callable[[Record], list[TextPart]]
 
 
 # ---------------------------------------------------------------------------- templates
-def plain(record: Record) -> list[Part]:
+def plain(record: Record) -> list[TextPart]:
     """{text}: every token is learnt."""
-    return [Part(record["text"], 1)]
+    return [TextPart(record["text"], 1)]
 
 
-def pair(record: Record) -> list[Part]:
+def pair(record: Record) -> list[TextPart]:
     """{source, target}: a sentence and its translation as one text, all of it learnt."""
-    return [Part(record["source"] + "\n", 1), Part(record["target"], 1)]
+    return [TextPart(record["source"] + "\n", 1), TextPart(record["target"], 1)]
 
 
-def completion(record: Record) -> list[Part]:
+def completion(record: Record) -> list[TextPart]:
     """{prompt, completion}: nothing is added to either; the completion is learnt."""
-    return [Part(record["prompt"], 0), Part(record["completion"], 1)]
+    return [TextPart(record["prompt"], 0), TextPart(record["completion"], 1)]
 
 
-def task(record: Record) -> list[Part]:
+def task(record: Record) -> list[TextPart]:
     """{inputs, targets} of a seqio Task, as they are; the targets are learnt."""
-    return [Part(record.get("inputs", ""), 0), Part(record["targets"], 1)]
+    return [TextPart(record.get("inputs", ""), 0), TextPart(record["targets"], 1)]
 
 
-def translate(record: Record) -> list[Part]:
+def translate(record: Record) -> list[TextPart]:
     """{source, target, source_language, target_language}: asks for the target, which is learnt."""
     request = translation.request(record, translation.FIXED)
-    return [Part(f"{request}\n{record['source']}\n", 0), Part(record["target"], 1)]
+    return [TextPart(f"{request}\n{record['source']}\n", 0), TextPart(record["target"], 1)]
 
 
-def translate_varied(record: Record) -> list[Part]:
+def translate_varied(record: Record) -> list[TextPart]:
     """The same in Alpaca's prompt, in words that depend on the pair (arXiv 2308.04948)."""
     request = translation.request(record, translation.varied(record))
     return alpaca({"instruction": request, "input": record["source"], "output": record["target"]})
 
 
-def alpaca(record: Record) -> list[Part]:
+def alpaca(record: Record) -> list[TextPart]:
     """{instruction, input, output}: Stanford Alpaca's prompt, word for word; the output is learnt.
 
     The output follows `### Response:` without a newline, as x-LLaMA trained it
@@ -89,7 +90,7 @@ def alpaca(record: Record) -> list[Part]:
         "Write a response that appropriately completes the request.\n\n"
         f"### Instruction:\n{record['instruction']}\n\n{block}### Response:"
     )
-    return [Part(prompt, 0), Part(record["output"], 1)]
+    return [TextPart(prompt, 0), TextPart(record["output"], 1)]
 
 
 def chain(
@@ -97,7 +98,7 @@ def chain(
     legacy: bool = False,
     prompt: str = "alpaca",
     weights: recipe_data.SectionWeights = EVEN,
-) -> list[Part]:
+) -> list[TextPart]:
     """{language, instruction, input, output, english_...}: TaCo's chain after Alpaca's prompt.
 
     Args:
@@ -110,12 +111,12 @@ def chain(
         before = opening(chat.guanaco(chat.turns(asked)))[0]
     each = (weights.english_instruction, weights.english_answer, weights.answer)
     texts = taco.sections(record, legacy)
-    return [before, *joined(map(Part, texts, each))]
+    return [before, *joined(map(TextPart, texts, each))]
 
 
 def _converse(
     write: chat.Format, record: Record, system: str = "", learn: str = "answers"
-) -> list[Part]:
+) -> list[TextPart]:
     return write(chat.turns(record, system, learn))
 
 
@@ -131,10 +132,9 @@ TEMPLATES: dict[str, Template] = {
     "taco_legacy": functools.partial(chain, legacy=True),
     **{name: functools.partial(_converse, write) for name, write in chat.FORMATS.items()},
 }
-ANSWERS = ("target", "output", "completion", "targets")  # what a model is to produce, still open
 
 
-def parts(name: str, record: Record) -> list[Part]:
+def parts(name: str, record: Record) -> list[TextPart]:
     """The parts of `record` by the template `name`, which is in the table.
 
     Raises:
@@ -146,7 +146,7 @@ def parts(name: str, record: Record) -> list[Part]:
     return _written(name, TEMPLATES[name], record)
 
 
-def _written(name: str, write: Template, record: Record) -> list[Part]:
+def _written(name: str, write: Template, record: Record) -> list[TextPart]:
     try:
         return write(record)
     except KeyError as e:
@@ -157,9 +157,7 @@ def _written(name: str, write: Template, record: Record) -> list[Part]:
 
 # ---------------------------------------------------------------------------- of a dataset
 def name(dataset: recipe_data.Dataset) -> str:
-    """The name of the template that writes this dataset's records."""
-    if isinstance(dataset, recipe_data.Text | recipe_data.Task):
-        return "plain" if isinstance(dataset, recipe_data.Text) else "task"
+    """Returns the name of the template that writes this dataset's records."""
     return dataset.template
 
 
@@ -183,19 +181,16 @@ def writer(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
 
 
 def _bound(dataset: recipe_data.Dataset, template: str, tokenizer: Tokenizer) -> Template:
+    """Returns a template that is told what the dataset says, as far as it asks for it."""
     if template not in (*TEMPLATES, OWN):
         raise ValueError(f"no template {template!r}; there are {', '.join(TEMPLATES)}, {OWN}")
-    if isinstance(dataset, recipe_data.Taco):
-        legacy = template == "taco_legacy"
-        return functools.partial(
-            chain, legacy=legacy, prompt=dataset.prompt, weights=dataset.weights
-        )
-    if template != OWN and template not in chat.FORMATS:
-        return TEMPLATES[template]
-    write = _format(template, tokenizer)
-    if isinstance(dataset, recipe_data.Chat):
-        return functools.partial(_converse, write, system=dataset.system, learn=dataset.learn)
-    return functools.partial(_converse, write)
+    if _is_chat(template):
+        write: Template = functools.partial(_converse, _format(template, tokenizer))
+    else:
+        write = TEMPLATES[template]
+    asked = inspect.signature(write).parameters
+    options = {key: told for key, told in dataset.template_options().items() if key in asked}
+    return functools.partial(write, **options) if options else write
 
 
 def _format(template: str, tokenizer: Tokenizer) -> chat.Format:
@@ -212,8 +207,8 @@ def has_dummy_prefix(tokenizer: Tokenizer) -> bool:
     return sentencepieces.proto_of(tokenizer).normalizer_spec.add_dummy_prefix
 
 
-def _without_spaces(parts: Sequence[Part]) -> Iterator[Part]:
-    before: Part | None = None
+def _without_spaces(parts: Sequence[TextPart]) -> Iterator[TextPart]:
+    before: TextPart | None = None
     for part in parts:
         after_text = before is not None and not before.control and not part.control
         if after_text and part.text.startswith(" "):
@@ -224,22 +219,8 @@ def _without_spaces(parts: Sequence[Part]) -> Iterator[Part]:
 
 # ---------------------------------------------------------------------------- what it depends on
 def specimens(dataset: recipe_data.Dataset) -> list[Record]:
-    """Records such as this dataset has, one of every shape; each field holds its own name."""
-    if isinstance(dataset, recipe_data.Parallel):
-        languages = dataset.source_language, dataset.target_language
-        return [
-            {"source": "source", "target": "target", "source_language": a, "target_language": b}
-            for a, b in (languages, languages[::-1])
-        ]
-    if isinstance(dataset, recipe_data.Chat):
-        said = [{"role": role, "content": role} for role in ("user", "assistant") * 2]
-        return [{"messages": json.dumps(said)}]
-    fields = records.fields(dataset)
-    whole = {field: field for field in fields}
-    if isinstance(dataset, recipe_data.Taco):
-        whole["language"] = dataset.language
-    empty = {field: "" for field in fields if field.endswith(("input", "inputs", "prompt"))}
-    return [whole, whole | empty] if empty else [whole]
+    """Returns records such as this dataset has, one of every shape."""
+    return kinds.of(dataset).specimens(dataset)
 
 
 def mark(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> str:
@@ -252,7 +233,7 @@ def mark(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> str:
     facts = {
         "template": name(dataset),
         "written": [[dataclasses.astuple(part) for part in write(r)] for r in specimens(dataset)],
-        "with_system": _with_system(write) if isinstance(dataset, recipe_data.Chat) else "",
+        "with_system": _with_system(write) if "messages" in kinds.of(dataset).fields else "",
         "requests": translation.REQUESTS,
         "own": tokenizer_chat.template(tokenizer) if name(dataset) == OWN else "",
     }
@@ -268,7 +249,7 @@ def _with_system(write: Template) -> list[tuple]:
 
 
 # ---------------------------------------------------------------------------- generation
-def prompt_parts(name: str, record: Record, tokenizer: Tokenizer | None = None) -> list[Part]:
+def prompt_parts(name: str, record: Record, tokenizer: Tokenizer | None = None) -> list[TextPart]:
     """What generation starts from: the document of `record` up to where its answer begins.
 
     Args:
@@ -279,7 +260,7 @@ def prompt_parts(name: str, record: Record, tokenizer: Tokenizer | None = None) 
     Raises:
       ValueError: as `parts` and `writer`.
     """
-    record = {"input": "", **record, **dict.fromkeys(ANSWERS, "")}
+    record = {"input": "", **record, **dict.fromkeys(kinds.answers(), "")}
     if not _is_chat(name):
         return [part for part in parts(name, record) if part.text]
     return opening(_conversation(name, record, tokenizer))
@@ -289,7 +270,7 @@ def ending(name: str, record: Record, tokenizer: Tokenizer) -> int:
     """The id with which an answer ends: eos, or the control token that the template learns last."""
     if not _is_chat(name):
         return tokenizer.eos_id
-    record = {"input": "", **record, **dict.fromkeys(ANSWERS, "a")}
+    record = {"input": "", **record, **dict.fromkeys(kinds.answers(), "a")}
     last = [part for part in _conversation(name, record, tokenizer) if part.trained][-1]
     return tokenizer.control(last.text) if last.control else tokenizer.eos_id
 
@@ -298,7 +279,7 @@ def _is_chat(name: str) -> bool:
     return name == OWN or name in chat.FORMATS
 
 
-def _conversation(name: str, record: Record, tokenizer: Tokenizer | None) -> list[Part]:
+def _conversation(name: str, record: Record, tokenizer: Tokenizer | None) -> list[TextPart]:
     if tokenizer is None and name == OWN:
         raise ValueError(f"template {OWN!r} needs a tokenizer")
     write = _format(name, tokenizer) if tokenizer else chat.FORMATS[name]

@@ -17,7 +17,7 @@ import re
 
 from lrl_jax.data.templates import renderer, sandbox
 from lrl_jax.data.templates.chat import FORMATS, Format, Turn
-from lrl_jax.data.templates.parts import Part, joined
+from lrl_jax.data.templates.parts import TextPart, joined
 from lrl_jax.vocab.tokenizer.types import CONFIG, Tokenizer
 
 JINJA = "chat_template.jinja"
@@ -54,7 +54,7 @@ def own(tokenizer: Tokenizer) -> Format:
     names, controls = _named(tokenizer), _controls(tokenizer)
     spans = _marked if GENERATION.search(source) else _added
 
-    def write(turns: Sequence[Turn]) -> list[Part]:
+    def write(turns: Sequence[Turn]) -> list[TextPart]:
         if turns[0].role == "system":
             takes_system()
         there, back = _moved(turns)
@@ -125,7 +125,7 @@ def _controls(tokenizer: Tokenizer) -> Controls:
     return Controls(re.compile(either or "(?!)"), heads)
 
 
-def _is_bos(part: Part, tokenizer: Tokenizer) -> bool:
+def _is_bos(part: TextPart, tokenizer: Tokenizer) -> bool:
     return part.control and tokenizer.control(part.text) == tokenizer.bos_id
 
 
@@ -193,11 +193,11 @@ def _added(rendered: Rendered, turns: Sequence[Turn]) -> tuple[str, Spans]:
 
 def _cut(
     whole: str, spans: Spans, controls: Controls, back: Mapping[int, str | None]
-) -> Iterator[Part]:
+) -> Iterator[TextPart]:
     """The rendering as parts: cut where weights change, and at control tokens."""
     ends = [0, *itertools.chain.from_iterable((a, b) for a, b, _ in spans), len(whole)]
     weights = [0.0, *itertools.chain.from_iterable((weight, 0.0) for _, _, weight in spans)]
-    parts: list[Part] = []
+    parts: list[TextPart] = []
     for (start, end), weight in zip(itertools.pairwise(ends), weights, strict=True):
         parts += _texts_and_controls(whole[start:end], weight, controls, back)
     yield from joined(parts)
@@ -205,16 +205,16 @@ def _cut(
 
 def _texts_and_controls(
     text: str, weight: float, controls: Controls, back: Mapping[int, str | None]
-) -> Iterator[Part]:
+) -> Iterator[TextPart]:
     at = 0
     for found in controls.whole.finditer(text):
         if found.start() > at:
-            yield Part(text[at : found.start()].translate(back), weight)
-        yield Part(found[0], weight, control=True)
+            yield TextPart(text[at : found.start()].translate(back), weight)
+        yield TextPart(found[0], weight, control=True)
         at = found.end()
     if at < len(text):  # space after the end of a turn is not learnt
         after = at > 0 and text[at:].isspace()
-        yield Part(text[at:].translate(back), 0 if after else weight)
+        yield TextPart(text[at:].translate(back), 0 if after else weight)
 
 
 # ---------------------------------------------------------------------------- trying a template

@@ -1,0 +1,164 @@
+"""Says of every kind of datasets what its records are: one row a kind.
+
+    KINDS["text"].fields                  ("text",)
+    of(dataset).text_learnt(dataset, record)
+
+A new kind is a subclass of `recipe.data.Dataset` with its `kind`, and a row here:
+
+    KINDS["riddles"] = Kind(("question", "answer"), learnt="answer", make=riddle)
+
+Everything that depends on the kind asks the row: the reader, the filters, what makes two records
+the same, and the templates.
+"""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import json
+from typing import Any
+
+from lrl_jax.data.read import makers, turns
+from lrl_jax.data.read.files import Span
+from lrl_jax.data.read.makers import Columns, Make, ReadRows, Record
+from lrl_jax.recipe import data as recipe_data
+from lrl_jax.text import Bad, DataError
+
+Join = Callable[[Any, Span, Span, ReadRows], Iterator[Record | Bad]]
+CAN_BE_EMPTY = ("input", "inputs", "prompt")  # how the names of such fields end
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """Describes the records of one kind of datasets.
+
+    Attributes:
+      fields: of every record.
+      learnt: the field that the model learns to write.
+      make: from a dataset and its columns to what makes records of a row; None where records do not
+        come from rows.
+      columns: fields that are read of a row; all of them if empty.
+      required: fields that must not be blank; what is learnt, if empty.
+      compared: fields that make two records the same; all of them if empty.
+      halves: two fields whose lengths `filters.length_ratio` compares; it applies to no other kind.
+      join: yields the records of two aligned files.
+      cut_aligned: whether aligned files may be cut at lines.
+      unmarked: the format of files whose suffix says nothing.
+    """
+
+    fields: tuple[str, ...]
+    learnt: str
+    make: Callable[[Any, Columns], Make] | None = None
+    columns: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    compared: tuple[str, ...] = ()
+    halves: tuple[str, ...] = ()
+    join: Join | None = None
+    cut_aligned: bool = False
+    unmarked: str = "json"
+
+    @property
+    def asks(self) -> bool:
+        """Returns whether a record has more than what is learnt, such as a question."""
+        return len(self.fields) > 1
+
+    def read_of_rows(self) -> tuple[str, ...]:
+        """Returns the fields that are read of a row."""
+        return self.columns or self.fields
+
+    def wanted(self, columns: Columns) -> tuple[str, ...]:
+        """Returns the columns a reader of files must not leave out."""
+        return tuple(columns.values())
+
+    def must_have(self) -> tuple[str, ...]:
+        """Returns the fields of which none may be blank."""
+        return self.required or (self.learnt,)
+
+    def text_learnt(self, dataset: Any, record: Record) -> str:
+        """Returns the text of a record that the model learns to write."""
+        return record[self.learnt]
+
+    def texts_compared(self, record: Record) -> tuple[str, ...]:
+        """Returns what makes two records the same: a question and its answer."""
+        return tuple(record.get(field, "") for field in self.compared or self.fields)
+
+    def specimens(self, dataset: Any) -> list[Record]:
+        """Returns records such as a dataset has, one of every shape; fields hold their names."""
+        whole = {field: field for field in self.fields}
+        if "language" in whole:
+            whole["language"] = dataset.language
+        empty = {field: "" for field in self.fields if field.endswith(CAN_BE_EMPTY)}
+        return [whole, whole | empty] if empty else [whole]
+
+
+class Pairs(Kind):
+    """Describes sentences and their translations, either of which may be the one that is learnt."""
+
+    def specimens(self, dataset: recipe_data.Parallel) -> list[Record]:
+        languages = dataset.source_language, dataset.target_language
+        return [
+            {"source": "source", "target": "target", "source_language": a, "target_language": b}
+            for a, b in (languages, languages[::-1])
+        ]
+
+
+class Conversations(Kind):
+    """Describes conversations, of which a model learns the answers."""
+
+    def wanted(self, columns: Columns) -> tuple[str, ...]:
+        given = tuple(columns.values())
+        return turns.COLUMNS if given == self.fields else given
+
+    def text_learnt(self, dataset: recipe_data.Chat, record: Record) -> str:
+        answers = _contents(record, ("assistant",))
+        return "\n".join(answers if dataset.learn == "answers" else answers[-1:])
+
+    def texts_compared(self, record: Record) -> tuple[str, ...]:
+        return ("\n".join(_contents(record, ("user", "assistant"))),)
+
+    def specimens(self, dataset: recipe_data.Chat) -> list[Record]:
+        said = [{"role": role, "content": role} for role in ("user", "assistant") * 2]
+        return [{"messages": json.dumps(said)}]
+
+
+def _contents(record: Record, roles: tuple[str, ...]) -> list[str]:
+    return [turn["content"] for turn in json.loads(record["messages"]) if turn["role"] in roles]
+
+
+ROW = makers.ROW
+ENGLISH = tuple(f"english_{name}" for name in ROW)
+PAIR = ("source", "target")
+KINDS: dict[str, Kind] = {
+    "text": Kind(("text",), "text", makers.text, unmarked="text"),
+    "parallel": Pairs(
+        (*PAIR, "source_language", "target_language"), "target", makers.pair,
+        columns=PAIR, required=PAIR, compared=PAIR, halves=PAIR,
+        join=makers.pairs, cut_aligned=True,
+    ),
+    "instructions": Kind(ROW, "output", makers.instruction, required=("instruction", "output")),
+    "completion": Kind(("prompt", "completion"), "completion", makers.completion),
+    "chat": Conversations(("messages",), "messages", makers.chat),
+    "taco": Kind(
+        (*ROW, *ENGLISH, "language"), "output", makers.scaffold,
+        columns=ROW, compared=ROW, join=makers.chains,
+        required=("instruction", "output", "english_instruction", "english_output"),
+    ),
+    "task": Kind(("inputs", "targets"), "targets"),
+}  # fmt: skip
+
+
+def of(dataset: recipe_data.Dataset) -> Kind:
+    """Returns the row of a dataset's kind.
+
+    Raises:
+      DataError: a kind that has none.
+    """
+    if dataset.kind not in KINDS:
+        raise DataError(
+            f"kind {dataset.kind!r} is known to recipes, but no row of data.read.kinds.KINDS says "
+            "what its records are; add one"
+        )
+    return KINDS[dataset.kind]
+
+
+def answers() -> tuple[str, ...]:
+    """Returns the fields in which records that ask something hold the answer."""
+    return tuple(dict.fromkeys(kind.learnt for kind in KINDS.values() if kind.asks))

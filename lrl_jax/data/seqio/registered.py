@@ -1,0 +1,87 @@
+"""Describes what a user's Python files register, as far as it was asked for.
+
+Holds no code that runs them: `user_tasks` does that, and `imports` asks it from processes that
+have no TensorFlow.
+"""
+
+from collections.abc import Iterable
+import dataclasses
+import hashlib
+from pathlib import Path
+import re
+
+from lrl_jax import storage
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Says what a split of a Task is read from.
+
+    Attributes:
+      shards: of its source.
+      files: those shards, where they are files; else empty.
+    """
+
+    shards: int
+    files: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Registered:
+    """Holds what files register, as far as it was asked for.
+
+    Attributes:
+      splits: (task, split) -> what it is read from.
+      rates: mixture -> task -> rate.
+      modules: the files, and those beside them that they import.
+    """
+
+    splits: dict[tuple[str, str], Split]
+    rates: dict[str, dict[str, float]]
+    modules: tuple[str, ...]
+
+
+# ---------------------------------------------------------------------------- files
+def content(files: Iterable[str]) -> str:
+    """Returns a digest of the files' content.
+
+    Raises:
+      ValueError: a file that is remote, or is not there.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        if "://" in file:
+            raise ValueError(
+                f"{file}: imports are files of this machine, for they are run; copy it here, "
+                "read it, and name the copy"
+            )
+        if not Path(file).is_file():
+            raise ValueError(f"{file}: no such file; data.imports names Python files")
+        digest.update(bytes.fromhex(storage.sha256(file)))
+    return digest.hexdigest()
+
+
+# Modules that users' files import by the names they had, and where they are now.
+MOVED = {
+    "lrl_jax.data.sources": "lrl_jax.data.seqio.vocabulary",
+    "lrl_jax.data.tasks": "lrl_jax.data.seqio.registry",
+    "lrl_jax.data.imports": "lrl_jax.data.seqio.imports",
+    "lrl_jax.data.user_tasks": "lrl_jax.data.seqio.user_tasks",
+    "lrl_jax.data.online": "lrl_jax.data.seqio.online",
+    "lrl_jax.data.records": "lrl_jax.data.dataset",
+}
+UNNAMED = re.compile("cannot import name '([^']+)'")
+
+
+def moved(error: BaseException) -> str:
+    """Returns what to import instead where an import failed for a module that moved; else ''.
+
+    >>> moved(ModuleNotFoundError("No module ...", name="lrl_jax.data.sources"))
+    'lrl_jax.data.sources has moved; import lrl_jax.data.seqio.vocabulary'
+    """
+    if not isinstance(error, ImportError):
+        return ""
+    before = error.name or ""
+    if unnamed := UNNAMED.match(str(error)):  # from lrl_jax.data import sources
+        before = f"{before}.{unnamed[1]}"
+    return f"{before} has moved; import {MOVED[before]}" if before in MOVED else ""

@@ -1,0 +1,69 @@
+"""Offers our tokenizer to seqio: as a vocabulary, which a user's own Task may name too.
+
+from lrl_jax.data.seqio.vocabulary import Vocabulary
+seqio.Feature(Vocabulary(tokenizer), add_eos=True)
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lrl_jax.data.seqio.libraries import seqio, tf
+from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+BLOCK = 256  # records that cross into TensorFlow and back together
+
+
+def ragged(values: tf.Tensor, lengths: tf.Tensor) -> Any:
+    """Returns a ragged tensor of rows of these lengths."""
+    kind: Any = tf.RaggedTensor
+    return kind.from_row_lengths(tf.ensure_shape(values, [None]), tf.ensure_shape(lengths, [None]))
+
+
+class Vocabulary(seqio.Vocabulary):
+    """Offers our tokenizer as a seqio vocabulary.
+
+    Its pad id is no id in particular: `online.Decoder` says why.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.tokenizer = tokenizer
+        super().__init__()
+
+    bos_id = property(lambda self: self.tokenizer.bos_id)
+    eos_id = property(lambda self: self.tokenizer.eos_id)
+    pad_id = property(lambda self: self.tokenizer.pad_id)
+    unk_id = property(lambda self: None)
+    _base_vocab_size = property(lambda self: self.tokenizer.size)
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, Vocabulary)
+        return same and other.tokenizer.fingerprint == self.tokenizer.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.tokenizer.fingerprint)
+
+    def _encode(self, s: str) -> list[int]:
+        return self.tokenizer.encode(s)
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids)
+
+    def _encode_tf(self, s: tf.Tensor) -> tf.Tensor:
+        """Returns the ids of a string, or a ragged tensor for a vector of strings."""
+        if s.shape.rank == 0:
+            return self._encode_tf(s[None]).values
+
+        def encode(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            ids = self.tokenizer.encode_batch([text.decode() for text in texts])
+            flat = np.array([token for row in ids for token in row], np.int32)
+            return flat, np.array([len(row) for row in ids], np.int64)
+
+        values, lengths = tf.numpy_function(encode, [s], [tf.int32, tf.int64], stateful=False)
+        return ragged(values, lengths)
+
+    def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
+        return tf.numpy_function(
+            lambda row: self.tokenizer.decode(row).encode(), [ids], tf.string, stateful=False
+        )

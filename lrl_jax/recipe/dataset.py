@@ -1,0 +1,184 @@
+"""Holds what every dataset of a recipe has, and the registry of the kinds there are.
+
+    class Riddles(Dataset):
+        kind: Literal["riddles"]          # now a recipe may say `kind: riddles`
+        language: Language
+        template: str = "completion"
+
+`recipe.data` has the kinds that ship; `data.read.kinds` says what their records are.
+"""
+
+from collections.abc import Mapping
+import difflib
+import types
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
+
+from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic_core import core_schema
+
+from lrl_jax.recipe.vocab import Section, Share
+
+
+# ---------------------------------------------------------------------------- where rows lie
+class Tfds(Section):
+    """A TensorFlow Datasets builder, written as tfrecord or array_record; your own too.
+
+    Attributes:
+      builder: `name`, `name/config` or `name/config:version`, as `tfds.builder` takes it.
+      data_dir: where it was written; TFDS's own folder when empty.
+    """
+
+    builder: str
+    data_dir: str = ""
+    split: str = "train"
+
+    @property
+    def place(self) -> str:
+        """Returns what a recipe calls it by."""
+        return self.builder
+
+
+class Hub(Section):
+    """A dataset of the Hugging Face hub, or a local folder of one (needs the extra `hub`).
+
+    Dataset scripts are never run; only data files are read.
+    """
+
+    dataset: str
+    config: str = ""
+    split: str = "train"
+    revision: str = "main"
+
+    @property
+    def place(self) -> str:
+        """Returns what a recipe calls it by."""
+        return self.dataset
+
+
+# ---------------------------------------------------------------------------- what is left out
+class Filters(Section):
+    """Which records are left out; every reason is counted and shown with examples. 0: no bound.
+
+    Attributes:
+      bad: what a record does that cannot be read (bytes that are not UTF-8, a NUL, no JSON, a
+        missing field): `refuse` stops with file and line, `drop` counts it.
+      min_chars, max_chars: of the text that is learnt.
+      scripts: writing systems (ISO 15924) of the text that is learnt; at least `script_share` of
+        its letters must be in one of them. Empty: any.
+      length_ratio: of a pair, the longer half in characters over the shorter.
+      duplicates: `exact` leaves out later copies of a text; `near` also those whose shingles
+        overlap by `similarity` (Jaccard, estimated by MinHash).
+    """
+
+    bad: Literal["refuse", "drop"] = "refuse"
+    min_chars: NonNegativeInt = 0
+    max_chars: NonNegativeInt = 0
+    scripts: tuple[str, ...] = ()
+    script_share: Share = 0.5
+    length_ratio: NonNegativeFloat = 0.0
+    duplicates: Literal["keep", "exact", "near"] = "keep"
+    similarity: Share = 0.8
+
+
+# ---------------------------------------------------------------------------- datasets
+KINDS: dict[str, type["Dataset"]] = {}  # by the `kind` that a recipe says
+
+
+class Written(NamedTuple):
+    """Says how the files of a dataset are written, as far as the recipe says it."""
+
+    format: str = "auto"
+    columns: Mapping[str, str] = types.MappingProxyType({})
+    header: bool = True
+    documents: str = "lines"
+
+
+class Dataset(Section):
+    """Holds what every dataset has; a subclass with a literal `kind` is a kind of datasets.
+
+    Defining the subclass is enough for a recipe to take the kind. `data.read.kinds` has the row
+    that says what its records are.
+
+    Attributes:
+      take: the first so many records that pass the filters; 0: all.
+      max_epochs: its share shrinks in favour of the others so that the run reads it no more often;
+        0: as often as the weights say.
+      order: how rows are read: `shuffled` anew every epoch, `file` as they lie, `length` shorter
+        documents first.
+    """
+
+    take: NonNegativeInt = 0
+    max_epochs: NonNegativeFloat = 0.0
+    order: Literal["shuffled", "file", "length"] = "shuffled"
+    filters: Filters = Filters()
+
+    brings_tensorflow: ClassVar[bool] = False  # where its records are read
+
+    if TYPE_CHECKING:  # of every kind: a field, or a property where it follows from the others
+
+        @property
+        def kind(self) -> str: ...
+        @property
+        def language(self) -> str: ...
+        @property
+        def template(self) -> str: ...
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        field = cls.__pydantic_fields__.get("kind")
+        for kind in get_args(field.annotation) if field else ():
+            KINDS[kind] = cls
+
+    def aligned(self) -> tuple[str, str] | None:
+        """Returns the two files of a dataset whose records stand in both of them."""
+        return None
+
+    def files(self) -> tuple[str, ...]:
+        """Returns every file a dataset names; of aligned files, the source first."""
+        return ()
+
+    def catalogue(self) -> "Tfds | Hub | None":
+        """Returns where rows lie that are in no file of the recipe's."""
+        return None
+
+    def written(self) -> Written:
+        """Returns how its files are written."""
+        return Written()
+
+    def places(self) -> tuple[str, ...]:
+        """Returns what a user may have to supply: files, a builder or a hub id."""
+        catalogue = self.catalogue()
+        return (*self.files(), *([catalogue.place] if catalogue else ()))
+
+    def template_options(self) -> dict[str, Any]:
+        """Returns what its template is told beside the record."""
+        return {}
+
+
+def _validated(value: Any) -> Dataset:
+    """Returns a dataset of the kind that it says it is."""
+    if isinstance(value, Dataset):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"want a mapping with a `kind`; got {str(value)[:80]!r}")
+    kind = value.get("kind")
+    if kind not in KINDS:
+        given = f"no kind of datasets {kind!r}" if "kind" in value else "kind: missing"
+        near = difflib.get_close_matches(str(kind), KINDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{given}; there are {', '.join(KINDS)}{hint}")
+    return KINDS[kind].model_validate(value)
+
+
+class OfAnyKind:
+    """Tells pydantic to take a dataset of any kind there is by then."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(_validated)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: Any, handler: Any) -> dict[str, Any]:
+        kinds = {kind: dataset.__pydantic_core_schema__ for kind, dataset in KINDS.items()}
+        return handler(core_schema.tagged_union_schema(kinds, "kind"))
