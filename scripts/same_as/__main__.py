@@ -91,10 +91,10 @@ def results(
                 print(f"same_as: {maker.__name__} of {base.name} and here", file=sys.stderr)
                 made[maker] = _attempt(maker, base, work, resumed)
         problem = next((made[maker] for maker in check.makers if made[maker]), "")
-        yield problem_or_difference(name, check, problem, base, work, resumed, name in expect)
+        yield outcome(name, check, problem, base, work, resumed, name in expect)
 
 
-def problem_or_difference(
+def outcome(
     name: str, check: Check, problem: str, base: Side, work: Side, resumed: Path, expected: bool
 ) -> Result:
     """Returns what a check says; a side that could not make what is compared is a difference."""

@@ -36,7 +36,9 @@ CONFIG = {
     "hidden_size": 16, "num_hidden_layers": 2, "intermediate_size": 32, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
 }  # fmt: skip
-EXTEND = "vocab={method: extend, text: [text.txt], pieces: 10, scripts: [Latn]}"
+EXTEND = (
+    "vocab={method: extend, text: [text.txt], pieces: 10, scripts: [Latn], prove_on: [text.txt]}"
+)
 ON_BASE = ["base={model: base, license: mit}", EXTEND]
 
 
@@ -76,10 +78,10 @@ CASES = (
     Case("recipe_that_does_not_ship", ["check", "quickstrat"]),
     Case("recipe_that_is_a_folder", ["check", "."]),
     Case("new_without_language", ["new", "mine.yaml", "--base", "base"]),
-    Case("new_unknown_language", ["new", "mine.yaml", "--language", "kor_Hnag", "--base", "b"]),
+    Case("new_of_no_code", ["new", "mine.yaml", "--language", "Korean", "--base", "b"]),
     Case("new_over_a_file", ["new", "recipe.yaml", "--language", "kor_Hang", "--base", "b"]),
-    Case("import_missing", ["check", "recipe.yaml", "--import", "mine.py"]),
-    Case("import_that_fails", ["check", "recipe.yaml", "--import", "mine.py"], {"mine.py": "1 / 0"}),
+    Case("import_missing", ["check", "recipe.yaml", "--import", "own.py"]),
+    Case("import_that_fails", ["check", "recipe.yaml", "--import", "own.py"], {"own.py": "1 / 0"}),
     Case("process_that_is_no_number", ["train", "recipe.yaml", "--process-id", "one"]),
     # the recipe as a file
     _check("recipe_not_utf8", recipe_yaml=b"name: \xff\n"),
@@ -109,7 +111,7 @@ CASES = (
     _check("no_weight_in_a_mixture", "train.stages.0.mixture={english: 0}"),
     _check("replay_of_all", "train.replay={english: 1.5}"),
     _check("profile_of_no_steps", "train.profile=5:50"),
-    _check("unknown_language", "data.datasets.english.language=eng_Ltan"),
+    _check("language_that_is_no_code", "data.datasets.english.language=English"),
     _check("unknown_template", "data.datasets.english.template=plian"),
     _check("unknown_script", *ON_BASE[:1], EXTEND.replace("Latn", "Latin")),
     _check("unknown_start_of_rows", "init.input_rows=zeros"),
@@ -125,7 +127,7 @@ CASES = (
     _check("text_not_utf8", text_txt=b"good\n\xff\xfe bad\n"),
     _check("text_gz_that_is_none", _entry("text", "words.gz"), words_gz="plain\n"),
     _check("jsonl_cut_short", _entry("text", "rows.jsonl"), rows_jsonl='{"text": "a"}\n{"te'),
-    _check("jsonl_without_its_field", _entry("instructions", "rows.jsonl"), rows_jsonl='{"a": 1}\n'),
+    _check("jsonl_without_its_field", _entry("instructions", "rows.jsonl"), rows_jsonl='{"a": 1}'),
     _check("json_of_no_rows", _entry("instructions", "rows.json"), rows_json="3"),
     _check("csv_without_its_column", _entry("text", "rows.csv"), rows_csv="a,b\n1,2\n"),
     _check("parquet_that_is_none", _entry("text", "rows.parquet"), rows_parquet=b"PAR1 no"),
@@ -160,7 +162,6 @@ CASES = (
     Case("evaluate_before_train", ["evaluate", "recipe.yaml"]),
     Case("export_before_train", ["export", "recipe.yaml"]),
     Case("show_before_data", ["show", "recipe.yaml"]),
-    Case("report_of_nothing", ["report", "recipe.yaml"]),
     Case("inputs_that_changed", ["vocab", "recipe.yaml"],
          {"runs/small/steps/vocab.json": json.dumps(
              {"inputs": {"vocab": "0"}, "settings": "", "finished": True, "version": "0.1.0"})}),

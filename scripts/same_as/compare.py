@@ -35,21 +35,23 @@ class Result:
 
 
 def first_difference(base: Mapping[str, Value], work: Mapping[str, Value]) -> str:
-    """Returns where the two differ first, in the order of BASE; "" if they are equal.
+    """Returns where the two differ first, in the order of BASE, and in how many more places.
 
-    >>> first_difference({"a": "1", "b": "2"}, {"a": "1", "b": "3"})
-    "b: line 1 is '2' in BASE, '3' here"
-    >>> first_difference({"a": "1"}, {"a": "1", "b": "2"})
-    'b: only here'
+    Returns "" if they are equal; two empty ones are not, as nothing was compared.
+
+    >>> first_difference({"a": "1", "b": "2"}, {"a": "1", "b": "3", "c": "4"})
+    "b: line 1 is '2' in BASE, '3' here (1 more place differs)"
     """
     if not base and not work:
         return "nothing was left to compare, neither by BASE nor here"
-    for place, value in base.items():
-        if place not in work:
-            return f"{place}: only in BASE"
-        if work[place] != value:
-            return f"{place}: {_difference(value, work[place])}"
-    return next((f"{place}: only here" for place in work if place not in base), "")
+    places = [place for place in {**base, **work} if base.get(place) != work.get(place)]
+    if not places:
+        return ""
+    first, more = places[0], len(places) - 1
+    suffix = f" ({more:,} more {'place differs' if more == 1 else 'places differ'})" if more else ""
+    if first not in base or first not in work:
+        return f"{first}: only {'in BASE' if first in base else 'here'}{suffix}"
+    return f"{first}: {_difference(base[first], work[first])}{suffix}"
 
 
 def _difference(base: Value, work: Value) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 import re
 import sys
 from types import SimpleNamespace
+import warnings
 
 Main = Callable[[Sequence[str]], int]
 
@@ -35,6 +36,7 @@ def main() -> None:
 def refusals(command_line: Main, checkout: str, cases: dict[str, list[str]], folder: Path) -> None:
     """Notes exit code and output of every case, each in the folder of its inputs."""
     top = Path.cwd()
+    warnings.simplefilter("ignore")  # they are given once a process, and this one does much
     for name, arguments in cases.items():
         os.chdir(top / name)
         code, said = called(command_line, arguments)

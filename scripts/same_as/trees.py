@@ -9,8 +9,8 @@ import tomllib
 
 ROOT = Path(__file__).parents[2]
 # Alike on both sides, whatever the terminal has: libraries that pick a device or cache what they
-# compile, and tables whose width follows the terminal. Without tracebacks in locations, kernels that
-# are lowered do not name the files they come from.
+# compile, and tables whose width follows the terminal. Without tracebacks in their locations,
+# kernels that are lowered do not name the files they come from.
 SET = {
     "COLUMNS": "200",
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
