@@ -103,7 +103,7 @@ def outcome(
     of_base = check.read(base.folder / check.below)
     of_work = check.read(resumed if check.resumed else work.folder / check.below)
     difference = first_difference(of_base, of_work)
-    return Result(name, f"{len(of_base):,} {check.what}", difference, expected and bool(difference))
+    return Result(name, f"{len(of_base):,} {check.what}", difference, expected)
 
 
 def _attempt(maker: Callable[[Side, Side, Path], None], *where: object) -> str:

@@ -14,7 +14,7 @@ class Result:
     Attributes:
       compared: what was compared, and how many of it.
       difference: the first one; empty if all is equal.
-      expected: the difference was asked for, and does not count.
+      expected: a difference was asked for, and does not count.
     """
 
     name: str
