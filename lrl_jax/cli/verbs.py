@@ -4,13 +4,11 @@ import argparse
 from collections.abc import Callable
 import contextlib
 import functools
-import importlib.resources
-from pathlib import Path
 import sys
 
 from etils import epath
 
-from lrl_jax.pipeline.run import ALONE, STEP_NAMES, Run, Team, locked, perform
+from lrl_jax.pipeline.run import ALONE, Run, Team, locked, perform
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe.schema import Recipe
 
@@ -152,14 +150,9 @@ def export(args: argparse.Namespace) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Does all steps that are due, then the report and the summary."""
-    from lrl_jax.pipeline import report as summary
+    from lrl_jax.pipeline.steps import perform_all
 
-    this = Run(_recipe(args))
-    team = _start(args)
-    with _locked_by_lead(this, team):
-        for step in STEP_NAMES:
-            _perform(this, step, args.redo, team)
-        summary.run(this)
+    perform_all(Run(_recipe(args)), redo=args.redo, team=_start(args), skipped=_skipped)
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -188,12 +181,9 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     """Reads the recipe, or the one that ships under this name; runs the files it imports."""
     from lrl_jax.data.seqio import imports
 
-    path = args.recipe
-    if not epath.Path(path).exists() and "/" not in path:
-        shipped = importlib.resources.files("lrl_jax") / "configs" / f"{path}.yaml"
-        checkout = Path(__file__).parents[2] / "configs" / f"{path}.yaml"
-        path = next((str(p) for p in (shipped, checkout) if p.is_file()), path)
-    return imports.resolved(recipe_file.load(path, args.overrides, args.imports))
+    return imports.resolved(
+        recipe_file.load(recipe_file.shipped(args.recipe), args.overrides, args.imports)
+    )
 
 
 def _start(args: argparse.Namespace) -> Team:
@@ -228,7 +218,11 @@ def _perform(
     from lrl_jax.pipeline.steps import STEPS
 
     if not perform(this, step, work or STEPS[step], redo=redo, team=team) and team.lead:
-        _say(f"{step}: done already, inputs unchanged ({this.at(step)})")
+        _skipped(this, step)
+
+
+def _skipped(this: Run, step: str) -> None:
+    _say(f"{step}: done already, inputs unchanged ({this.at(step)})")
 
 
 def _say(text: str) -> None:

@@ -6,8 +6,10 @@ YAML is read as 1.2 (ruamel), where the Norwegian code `no` is a string and `1e-
 """
 
 from collections.abc import Iterator, Sequence
+import importlib.resources
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 from etils import epath
@@ -22,7 +24,17 @@ from lrl_jax.recipe.languages import english_name
 from lrl_jax.recipe.schema import Recipe, did_you_mean
 from lrl_jax.recipe.vocab import Section
 
+CHECKOUT = Path(__file__).parents[2]
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
+
+
+def shipped(name: str) -> str:
+    """Returns the path of the recipe that ships under a name; a path stays as it is."""
+    if epath.Path(name).exists() or "/" in name:
+        return name
+    installed = importlib.resources.files("lrl_jax") / "configs" / f"{name}.yaml"
+    checkout = CHECKOUT / "configs" / f"{name}.yaml"
+    return next((str(path) for path in (installed, checkout) if path.is_file()), name)
 
 
 def load(path: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:

@@ -1,0 +1,133 @@
+"""Offers the package to Python code: recipes, runs, models and what they generate.
+
+    recipe = lrl_jax.load_recipe("quickstart", "train.batch_size=8")
+    lrl_jax.run(recipe)
+    model = lrl_jax.load_model("runs/quickstart/export")
+    lrl_jax.generate(model, ["Translate to Korean: The cat sleeps."], max_new_tokens=20)
+
+The same names are importable from `lrl_jax` itself; importing it alone loads no library.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Literal
+
+from etils import epath
+import jax
+from jax.sharding import Mesh
+
+from lrl_jax.data.seqio import imports as recipe_imports
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.evaluate import generate as decoding
+from lrl_jax.hf import families, load
+from lrl_jax.model import llama
+from lrl_jax.pipeline.run import Run, Team
+from lrl_jax.pipeline.steps import perform_all
+from lrl_jax.recipe import file as recipe_file
+from lrl_jax.recipe.schema import Pretrained, Recipe
+from lrl_jax.recipe.train import Mesh as MeshShape
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+    """Holds a model of a Hugging Face folder, ready to compute.
+
+    Attributes:
+      config: everything that decides its shape and arithmetic.
+      params: its weights by their flat names, on the devices of `mesh`.
+      tokenizer: the one that lies in the folder.
+      mesh: the devices it is spread over.
+    """
+
+    config: llama.LlamaConfig
+    params: llama.Params = dataclasses.field(repr=False)
+    tokenizer: Tokenizer
+    mesh: Mesh
+
+
+def load_recipe(path: str, *overrides: str, imports: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe, or the one that ships under this name, with `a.b=c` overrides.
+
+    Args:
+      imports: Python files that register seqio Tasks and Mixtures; they are run.
+
+    Raises:
+      ValueError: what is wrong, with the file and the key, one problem a line.
+    """
+    return recipe_imports.resolved(recipe_file.load(recipe_file.shipped(path), overrides, imports))
+
+
+def run(recipe: Recipe, *, redo: bool = False) -> epath.Path:
+    """Does every step of a recipe that is due, and returns the run's folder.
+
+    On several hosts call `lrl_jax.devices.mesh.start` first, on each of them; then this.
+
+    Args:
+      redo: does steps again that are done.
+
+    Raises:
+      ValueError: what the recipe asks for cannot be done, or the folder is in use or was made from
+        other inputs; the message says what to do.
+    """
+    meshes.start()
+    this = Run(recipe)
+    perform_all(this, redo=redo, team=Team(meshes.lead(), meshes.meet))
+    return this.folder
+
+
+def load_tokenizer(name: str, revision: str = "main") -> Tokenizer:
+    """Loads the tokenizer of a folder, a file, `gs://` or a hub id.
+
+    Raises:
+      ValueError: no such place, or nothing in it that is a usable tokenizer.
+    """
+    path = epath.Path(name)
+    if not path.exists() and load.HUB_ID.fullmatch(name):
+        path = load.resolve(Pretrained(model=name, revision=revision))
+    return tokenizers.load(path)
+
+
+def load_model(
+    name: str,
+    *,
+    revision: str = "main",
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    mesh: MeshShape | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> LoadedModel:
+    """Loads a model and its tokenizer from a folder, `gs://` or a hub id.
+
+    Args:
+      dtype: what weights are stored and computed in.
+      mesh: how devices share the weights; by default each holds a part of every weight (`fsdp`).
+      devices: those to use; all by default.
+
+    Raises:
+      ValueError: no such place, a model that is none of the families, or a mesh that does not fit.
+    """
+    folder = load.resolve(Pretrained(model=name, revision=revision))
+    config = families.config_from_hf(load.read_config(folder), dtype, "nothing")
+    grid = meshes.make(mesh or MeshShape(), devices)
+    params = load.load(folder, config, meshes.param_shardings(config, grid), dtype)
+    return LoadedModel(config, params, tokenizers.load(folder), grid)
+
+
+def generate(
+    model: LoadedModel, prompts: Sequence[str], max_new_tokens: int = 64, batch_size: int = 8
+) -> list[str]:
+    """Continues each prompt with its most probable tokens, up to the end of the document.
+
+    Args:
+      prompts: text as it stands; for an instruct model write it in the model's template.
+      batch_size: prompts decoded together.
+
+    Raises:
+      ValueError: `max_new_tokens` below 1.
+    """
+    with jax.set_mesh(model.mesh):
+        return decoding.generate(
+            model.config, model.params, model.tokenizer, prompts, max_new_tokens,
+            mesh=model.mesh, batch_size=batch_size,
+        )  # fmt: skip

@@ -1,0 +1,59 @@
+"""What Python code imports from `lrl_jax` itself: recipes, models, what they generate."""
+
+import dataclasses
+import subprocess
+import sys
+
+import hand_tokenizer
+import jax
+import numpy as np
+import pytest
+import tiny_llama
+
+import lrl_jax
+from lrl_jax.evaluate import generate as decoding
+from lrl_jax.hf import save
+from lrl_jax.recipe import train as recipe_train
+from lrl_jax.vocab.tokenizer import sentencepieces
+
+TOKENIZER = hand_tokenizer.make()
+CFG = dataclasses.replace(tiny_llama.CFG, vocab_size=TOKENIZER.size)
+IDS = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save.save(folder, tiny_llama.params(CFG), CFG, IDS, "float32", 10**9)
+    sentencepieces.write(TOKENIZER, folder)
+    return folder
+
+
+def test_importing_the_package_loads_no_library():
+    code = "import sys, lrl_jax; print(sorted({'jax', 'numpy', 'pydantic'} & {*sys.modules}))"
+    got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert got.stdout == "[]\n"
+
+
+def test_every_public_name_is_there_and_others_are_refused_with_the_list():
+    assert all(callable(getattr(lrl_jax, name)) for name in lrl_jax.__all__)
+    assert {*lrl_jax.__all__} <= {*dir(lrl_jax)}
+    with pytest.raises(AttributeError, match=r"no attribute .load_modle.; it has .*load_model"):
+        getattr(lrl_jax, "load_" + "modle")
+
+
+def test_a_shipped_recipe_is_read_by_its_name_with_overrides():
+    assert lrl_jax.load_recipe("quickstart", "train.batch_size=8").train.batch_size == 8
+    with pytest.raises(ValueError, match="no_such"):
+        lrl_jax.load_recipe("no_such")
+
+
+def test_a_model_of_a_folder_generates_what_its_parameters_give(folder):
+    mesh = recipe_train.Mesh(data=1, fsdp=2, tensor=1)
+    devices = jax.devices()[:2]
+    model = lrl_jax.load_model(str(folder), mesh=mesh, devices=devices)
+    assert model.tokenizer.fingerprint == lrl_jax.load_tokenizer(str(folder)).fingerprint
+    want = decoding.generate(
+        CFG, {name: np.asarray(x) for name, x in model.params.items()}, TOKENIZER, ["ab abc"], 5
+    )
+    assert lrl_jax.generate(model, ["ab abc"], max_new_tokens=5) == want
