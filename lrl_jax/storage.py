@@ -1,11 +1,11 @@
-"""Keeps files on any store: their digests, whole writes, and lines that are added.
+"""Writes files whole on any store, adds lines to them, and computes their digests.
 
     sha256(path)                                  hex digest of a file's content
     write(path, data), write_json(path, value)    whole or not at all
-    lines = Lines(path); lines.add("...\\n")       adds lines, on stores that cannot append too
+    lines = Lines(path); lines.add("...\\n")       adds lines, also where a store cannot append
 
-A path is local or on an object store (`gs://`, by way of epath). An object store writes a file
-whole, lists what was written before, and can neither append nor rename a folder at once.
+A path is local or on an object store (`gs://`, through epath). An object store writes a file whole
+and lists whatever was written before. It can neither append to a file nor rename a folder.
 """
 
 from collections.abc import Mapping
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 Json = Mapping[str, Any]
 GIB = 2**30
 BLOCK = 1 << 20
-READERS = 32  # objects that are read at a time
-PARTIAL = ".part"  # how names of unfinished files end
+READERS = 32  # objects that are read at the same time
+PARTIAL = ".part"  # the suffix of unfinished files
 
 
 def is_remote(path: epath.PathLike) -> bool:
-    """Returns whether the path is on an object store."""
+    """Tells whether the path is on an object store."""
     return "://" in os.fspath(path)
 
 
@@ -51,12 +51,12 @@ def sha256(path: epath.PathLike) -> str:
 
 
 def partial(path: epath.Path) -> epath.Path:
-    """Returns a new name beside `path`, for what will be renamed to it when it is whole."""
+    """Returns a new name beside `path`, for a file that is renamed to `path` once it is whole."""
     return path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
 
 
 def write(path: epath.PathLike, data: bytes | str) -> None:
-    """Writes a file whole or not at all: to another name and renamed, or as one object."""
+    """Writes a file whole or not at all: under another name first, or as a single object."""
     path = epath.Path(path)
     content = data.encode() if isinstance(data, str) else data
     if is_remote(path):
@@ -71,12 +71,12 @@ def write(path: epath.PathLike, data: bytes | str) -> None:
 
 
 def write_json(path: epath.PathLike, value: Any) -> None:
-    """Writes JSON whole or not at all, indented by one."""
+    """Writes JSON whole or not at all, indented by a space a level."""
     write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
 def free_bytes(folder: epath.PathLike) -> int | None:
-    """Returns the free space where `folder` is or will be; None on an object store."""
+    """Returns the free bytes of the disk where `folder` is or will be; None on an object store."""
     if is_remote(folder):
         return None
     path = os.path.abspath(folder)
@@ -87,26 +87,26 @@ def free_bytes(folder: epath.PathLike) -> int | None:
 
 # ---------------------------------------------------------------------------- lines that are added
 class Lines:
-    """Adds lines to a file; on an object store each addition is an object of its own.
+    """Adds lines to a file; on an object store each addition is an object of its own, a part.
 
-        metrics.jsonl                   the whole content, if it exists: parts do not count then
-        metrics.parts/00000012.jsonl    else what was added after parts 0 to 11
+        metrics.jsonl                   the whole content; where it exists, parts are ignored
+        metrics.parts/00000012.jsonl    else the parts are: this was added after parts 0 to 11
 
-    One of the two counts at any moment, whenever a process is killed: `join` writes the file before
-    it removes the parts, and `add` puts the file's content into part 0 before it removes the file.
-    The bytes written are those added, and the same once more when they are joined.
+    Killing a process loses no line: `join` writes the file before it removes the parts, and `add`
+    copies the content of the file into part 0 before it removes the file. Every byte is written
+    once when it is added and once more when parts are joined.
     """
 
     def __init__(self, path: epath.PathLike):
         self.path = epath.Path(path)
         self._folder = _parts_folder(self.path)
-        self._next: int | None = None  # number of the part to come; None: not looked for yet
+        self._next: int | None = None  # number of the next part; None until it is looked up
 
     def add(self, text: str) -> None:
-        """Adds whole lines; they are stored when this returns."""
+        """Adds whole lines; they are stored by the time this returns."""
         if not is_remote(self.path):
             if self._next is None:
-                self.join()  # parts that were copied here from an object store
+                self.join()  # a folder copied from an object store has parts
                 self._next = 0
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(text)
@@ -118,20 +118,20 @@ class Lines:
         self._next += 1
 
     def replace(self, content: bytes | str) -> None:
-        """Makes `content` the whole content."""
+        """Replaces the whole content of the file."""
         write(self.path, content)
         self._remove_parts()
         self._next = None
 
     def join(self) -> None:
-        """Puts all parts into the one file; does nothing where there are none."""
+        """Joins all parts into the file; does nothing where there are none."""
         if not self.path.exists() and (contents := read_parts(self.path)):
             self.replace(b"".join(map(_ended, contents)))
 
     def _begin(self, text: str) -> int:
-        """Adds the first lines of this process; returns the number of their part."""
+        """Adds the first lines of this process and returns the number of the part they are in."""
         if self.path.exists():
-            self._remove_parts()  # of a process that was killed while it joined them
+            self._remove_parts()  # left by a process that was killed while it joined them
             self._write_part(0, _ended(self.path.read_bytes()) + text.encode())
             self.path.unlink()
             return 0
@@ -150,9 +150,10 @@ class Lines:
 
 
 def read_parts(path: epath.PathLike) -> list[bytes]:
-    """Returns the content of a file that `Lines` wrote, in pieces that begin with a new line.
+    """Returns the content of a file that `Lines` wrote: the file, or its parts in order.
 
-    Each piece may end within a line, if it was cut short. A part that is missing is warned of.
+    Each item begins with a new line, and ends within a line if its writing was cut short. Logs a
+    warning if a part is missing.
     """
     path = epath.Path(path)
     if path.exists():
@@ -168,7 +169,7 @@ def read_parts(path: epath.PathLike) -> list[bytes]:
         with concurrent.futures.ThreadPoolExecutor(READERS, "parts") as pool:
             return [*pool.map(lambda number: _part(path, number).read_bytes(), numbers)]
     except FileNotFoundError:
-        if path.exists():  # the run joined them meanwhile
+        if path.exists():  # a run joined the parts meanwhile
             return [path.read_bytes()]
         raise
 

@@ -1,10 +1,10 @@
-"""Reads text, one line at a time, from wherever a recipe points: files, globs, gs://, the sample.
+"""Reads text a line at a time, from whatever a recipe names: files, globs, gs://, the sample.
 
-    for line in lines("corpus/*.txt.gz"): ...                 strict: the first bad line raises
-    for number, line in numbered("a.txt", start, end): ...    goes on: a bad line is a `Bad`
+    for line in lines("corpus/*.txt.gz"): ...                 the first bad line raises
+    for number, line in numbered("a.txt", start, end): ...    a bad line is yielded as `Bad`
 
-UTF-8 is checked, a byte-order mark dropped, CRLF read as LF, .gz .bz2 .xz .zst unpacked on the
-way. What cannot be read is named with file and line; nothing is skipped or replaced in silence.
+UTF-8 is checked, a byte-order mark is dropped, CRLF is read as LF, and .gz .bz2 .xz .zst files are
+unpacked. What cannot be read is reported with file and line; nothing is silently skipped.
 """
 
 import bisect
@@ -33,9 +33,11 @@ SAMPLE = "sample:"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 BOM = b"\xef\xbb\xbf"
 BLOCK = 1 << 20
-LONGEST = 64 << 20  # bytes of a line; a longer one is named, never held in memory
+LONGEST = 64 << 20  # bytes of a line; a longer one is reported and never in memory as a whole
 PACKED = (".gz", ".bz2", ".xz", ".zst")
-SETTLED = 2_000_000_000  # ns: a file touched later than this before it was hashed may change unseen
+# Nanoseconds. A digest is remembered only if the file was last changed longer ago than this: two
+# changes in quick succession can leave the same times.
+SETTLED = 2_000_000_000
 
 
 class DataError(ValueError):
@@ -46,8 +48,12 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-    """Describes a record that cannot be used: its place (file:line), why, and a word to count it
-    by.
+    """Describes a record that cannot be used.
+
+    Attributes:
+      where: its place, file:line.
+      why: what is wrong with it, for people.
+      reason: the name under which reports count it.
     """
 
     where: str
@@ -63,8 +69,8 @@ def lines(uri: str) -> Iterator[str]:
       uri: a path, a glob, a gs:// address, or `sample:NAME` (lrl_jax.sample.world.NAMES).
 
     Raises:
-      DataError: missing or empty file, a git-lfs pointer, bytes that are not UTF-8, a NUL, a line
-        longer than LONGEST, a compressed file that is cut short.
+      DataError: a file is missing, empty, a git-lfs pointer, or compressed and cut short; a line
+        has bytes that are not UTF-8 or a NUL, or is longer than LONGEST.
     """
     for file in files(uri):
         for _, line in numbered(file):
@@ -80,13 +86,13 @@ def read_many(uris: Iterable[str]) -> Iterator[str]:
 
 
 def numbered(file: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, str | Bad]]:
-    """Yields (number from 1 in the range, line or Bad) of one file; goes on after a bad line.
+    """Yields (number, line or Bad) for each line of a file; numbers start at 1 in the range.
 
     Args:
-      start, end: bytes of the file, each at the beginning of a line; -1: to the end.
+      start, end: bytes of the file, each at the beginning of a line; -1 is the end of the file.
 
     Raises:
-      DataError: the file itself cannot be read.
+      DataError: the file as a whole cannot be read.
     """
     if file.startswith(SAMPLE):
         yield from enumerate(_sample(file), start=1)
@@ -101,7 +107,7 @@ def numbered(file: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, st
 
 
 def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
-    """Yields the lines of one file as bytes with newline; None in place of a line over LONGEST."""
+    """Yields the lines of a file as bytes with newlines; None in place of lines over LONGEST."""
     if file.startswith(SAMPLE):
         yield from (f"{line}\n".encode() for line in _sample(file))
         return
@@ -113,7 +119,7 @@ def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
 
 
 def flaw(line: bytes | None) -> str:
-    """Returns why a line of `raw` is not text; '' where it is."""
+    """Returns why a line that `raw` yielded is not text; '' if it is text."""
     if line is None:
         return f"a line longer than {LONGEST >> 20} MiB; this is not text with a document a line"
     try:
@@ -127,19 +133,19 @@ def flaw(line: bytes | None) -> str:
 
 
 def place(file: str, start: int, number: int) -> str:
-    """Returns file:line of the line `number` of a range that begins at byte `start`.
+    """Returns file:line for line `number` of a range that begins at byte `start`.
 
-    Counts the lines before the range, so ask only for what will be shown.
+    This counts the lines before the range, so call it only for places that will be shown.
     """
     return f"{file}:{number + (_lines_before(file, start) if start else 0)}"
 
 
 # ---------------------------------------------------------------------------- files
 def paths(uri: str) -> list[epath.Path]:
-    """Returns the files `uri` names, sorted; a glob matches at least one.
+    """Returns the files that `uri` names, sorted; there is at least one.
 
     Raises:
-      DataError: nothing there, a folder, or an empty file.
+      DataError: there is no such file, or it is empty or a folder.
     """
     local = [epath.Path(uri)]
     if any(c in uri for c in "*?["):
@@ -152,7 +158,7 @@ def paths(uri: str) -> list[epath.Path]:
 
 
 def matching(uri: str) -> list[str]:
-    """Returns the names that match; `**` stands for any folders below."""
+    """Returns the names that match a glob; `**` stands for any number of folders."""
     if "://" not in uri:
         names = glob.glob(uri, recursive=True)
         return sorted(path for path in names if "**" not in uri or not os.path.isdir(path))
@@ -165,16 +171,16 @@ def matching(uri: str) -> list[str]:
 
 
 def files(uri: str) -> list[str]:
-    """Returns the files `uri` names, or the name of a sample itself."""
+    """Returns the files that `uri` names; the name of a sample is returned as it is."""
     return [uri] if uri.startswith(SAMPLE) else [str(path) for path in paths(uri)]
 
 
 @contextlib.contextmanager
 def opened(path: epath.Path) -> Iterator[Any]:
-    """Yields a file's bytes to `read`, unpacked if its suffix says so.
+    """Opens a file for reading bytes, which are unpacked if its suffix says so.
 
     Raises:
-      DataError: what is packed is cut short or broken.
+      DataError: the compressed file is broken or cut short; raised also while the caller reads it.
     """
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(path.open("rb"))
@@ -186,7 +192,7 @@ def opened(path: epath.Path) -> Iterator[Any]:
         except EOFError:
             raise DataError(f"{path}: is cut short; fetch it again") from None
         except (OSError, zlib.error, lzma.LZMAError) as e:
-            if "runcated" in str(e):  # pyarrow's word for EOFError
+            if "runcated" in str(e):  # how pyarrow says EOFError
                 raise DataError(f"{path}: is cut short; fetch it again") from None
             raise DataError(f"{path}: is not a whole {path.suffix} file ({e})") from None
 
@@ -227,9 +233,9 @@ def _sample(uri: str) -> Iterator[str]:
 
 # ---------------------------------------------------------------------------- fingerprints
 def fingerprint(uri: str) -> str:
-    """Returns a digest of the content `uri` names: it changes with the text, not when it moves.
+    """Returns a digest of the content that `uri` names; it does not depend on the path.
 
-    A file is hashed once as long as its size and times stay the same.
+    A file is not hashed again as long as its size and times stay the same.
     """
     digests = [digest(file) for file in files(uri)]
     if len(digests) == 1:
@@ -238,7 +244,7 @@ def fingerprint(uri: str) -> str:
 
 
 def identity(file: str) -> tuple[int, ...]:
-    """Returns size, times and inode of a file, which differ once it was written; () if unknown."""
+    """Returns size, times and inode of a file, which change when it is written; () if unknown."""
     if "://" not in file:
         stat = os.stat(file)
         return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
@@ -263,38 +269,39 @@ def digest(file: str) -> str:
 
 
 def _memory(file: str) -> Path:
+    """Returns the path in the user's cache where the digest of a file is remembered."""
     name = file if "://" in file else os.path.abspath(file)
     folder = Path.home() / ".cache/lrl_jax/digests"
     return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
 
 
 def _remembered(file: str, now: tuple[int, ...]) -> str:
-    if not now or now[0] < BLOCK:  # a small file is hashed as fast
+    if not now or now[0] < BLOCK:  # hashing a small file is as fast as looking it up
         return ""
     try:
         note = json.loads(_memory(file).read_text())
         return note["sha256"] if note["identity"] == list(now) else ""
     except (OSError, ValueError, KeyError, TypeError):
-        return ""  # a cache: whatever is wrong with it, hash
+        return ""  # this is a cache: whatever is wrong with it, the file is hashed
 
 
 def _remember(file: str, now: tuple[int, ...], sha256: str) -> None:
     if now[0] < BLOCK:
         return
     path = _memory(file)
-    with contextlib.suppress(OSError):  # a full or read-only home costs time, not the run
+    with contextlib.suppress(OSError):  # with a full or read-only home the file is hashed again
         path.parent.mkdir(parents=True, exist_ok=True)
         storage.write(path, json.dumps({"file": file, "identity": now, "sha256": sha256}))
 
 
 # ---------------------------------------------------------------------------- blocks of lines
 def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
-    """Yields blocks of whole lines; None in the place of a line over LONGEST."""
+    """Yields blocks of whole lines; None in place of a line over LONGEST."""
     with opened(path) as f:
         if start:
             f.seek(start)
         pending: list[bytes] = []
-        size, at = 0, start  # bytes of the line that is not over yet
+        size, at = 0, start  # size: bytes of the line whose end was not read yet
         while data := f.read(BLOCK if end < 0 else min(BLOCK, end - at)):
             if not at:
                 at = len(data)
@@ -316,7 +323,7 @@ def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
 
 
 def _decoded(block: bytes | None) -> list[str] | None:
-    """Returns the lines of a block at once; None if one of them is bad."""
+    """Returns the lines of a block, or None if a line is bad."""
     if block is None or b"\0" in block:
         return None
     try:
@@ -330,6 +337,7 @@ def _decoded(block: bytes | None) -> list[str] | None:
 
 
 def _one_by_one(block: bytes | None, file: str, start: int, number: int) -> Iterator[str | Bad]:
+    """Yields the lines of a block that has a bad line; `number` lines come before the block."""
     for line in [None] if block is None else io.BytesIO(block):
         number += 1
         if why := flaw(line):
@@ -355,4 +363,5 @@ def _lines_before(file: str, at: int) -> int:
 
 @functools.lru_cache(maxsize=64)
 def _counted(file: str, identity: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Returns the sorted (byte, newlines before it) of a file, a list that callers add to."""
     return [(0, 0)]

@@ -83,6 +83,10 @@ def graph(imported: Mapping[str, Iterable[str]]) -> dict[str, set[str]]:
     }
 
 
+IMPORTED = {name: imports(path) for name, path in MODULES.items()}
+EDGES = graph(IMPORTED)
+
+
 def rank(name: str) -> int:
     parts = name.split(".")[1:]
     longest = next(
@@ -104,12 +108,12 @@ def circle(edges: Mapping[str, set[str]]) -> tuple[str, ...]:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_point_to_what_stands_before(path):
     here = module(path)
-    for other in graph({name: imports(MODULES[name]) for name in MODULES})[here]:
+    for other in EDGES[here]:
         assert rank(other) <= rank(here), f"{here} imports {other}"
 
 
 def test_no_modules_import_one_another_in_a_circle():
-    assert not circle(graph({name: imports(path) for name, path in MODULES.items()}))
+    assert not circle(EDGES)
 
 
 def test_a_circle_inside_a_room_is_seen_inside_of_functions_too(tmp_path):
@@ -129,7 +133,7 @@ def test_the_top_floor_has_few_names_and_no_room_is_a_corridor():
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_heavy_library_comes_in_by_its_door(path):
     here = str(path.relative_to(ROOT))
-    for name in imports(path):
+    for name in IMPORTED[module(path)]:
         doors = DOORS.get(name.split(".")[0], (here,))
         assert any(here.startswith(door) for door in doors), f"{here} imports {name}"
 
@@ -150,4 +154,4 @@ def test_every_rank_has_a_module_and_every_module_a_rank():
 
 def test_nothing_is_hidden_behind_a_door_that_reads_pickles():
     for path in FILES:
-        assert not imports(path) & {"pickle", "cloudpickle", "dill"}, path.name
+        assert not IMPORTED[module(path)] & {"pickle", "cloudpickle", "dill"}, path.name

@@ -337,7 +337,7 @@ def test_both_spellings_of_rope_are_read():
 
 
 def test_the_shape_of_a_recipe_is_a_config():
-    shape = schema.Shape(
+    shape = schema.ModelShape(
         hidden_size=64, num_hidden_layers=2, intermediate_size=96, num_attention_heads=4,
         num_key_value_heads=2, rope_theta=123.0,
     )  # fmt: skip
@@ -351,7 +351,7 @@ def test_the_shape_of_a_recipe_is_a_config():
 
 @pytest.mark.parametrize("name", families.FAMILIES)
 def test_a_recipe_may_ask_for_every_family(name):
-    shape = schema.Shape(
+    shape = schema.ModelShape(
         model_type=name, hidden_size=64, num_hidden_layers=2, intermediate_size=96,
         num_attention_heads=4, num_key_value_heads=2, head_dim=24,
     )  # fmt: skip

@@ -1,11 +1,11 @@
-"""Opens any dataset of a recipe: its shards, its records, and what they depend on.
+"""Opens any dataset of a recipe: its shards, its records, and digests of what it reads.
 
     for shard in shards(dataset):
         for record in read(dataset, shard): ...       {"text": "..."}, or text.Bad
 
-Records lie in files and catalogues, which `read.records` reads, or are given by a user's own seqio
-Task, which `seqio.imports` asks about and `seqio.user_tasks` runs. Whoever wants records comes by
-here and need not know which.
+Records come from files and catalogues, which `read.records` reads, or from a user's own seqio Task,
+which `seqio.imports` looks up and `seqio.user_tasks` runs. Callers of this module need not know
+which of the two a dataset is.
 """
 
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ from lrl_jax.recipe import data as recipe_data
 
 
 def shards(dataset: recipe_data.Dataset) -> list[Shard]:
-    """Returns the shards of a dataset, one job each; what `take` counts is one shard.
+    """Returns the shards of a dataset, one job each; a dataset with `take` is a single shard.
 
-    Depends on the data alone, so that any number of workers makes the same rows.
+    The shards depend on the data alone, so any number of workers makes the same rows.
 
     Raises:
       ValueError: a file is missing, empty or cut short.
@@ -35,13 +35,13 @@ def shards(dataset: recipe_data.Dataset) -> list[Shard]:
 
 
 def read(dataset: recipe_data.Dataset, shard: Shard) -> Iterator[Record | text.Bad]:
-    """Yields the records of one shard; in the place of one that cannot be used, why.
+    """Yields the records of one shard; in place of a record that cannot be used, a Bad.
 
     Raises:
-      ValueError: what makes a whole file unusable, with its name.
+      ValueError: a whole file is unusable; the message names it.
     """
     if isinstance(dataset, recipe_data.Task):
-        from lrl_jax.data.seqio import user_tasks  # TensorFlow
+        from lrl_jax.data.seqio import user_tasks  # imports TensorFlow
 
         yield from user_tasks.read(dataset, shard)
     else:
@@ -49,31 +49,31 @@ def read(dataset: recipe_data.Dataset, shard: Shard) -> Iterator[Record | text.B
 
 
 def uris(dataset: recipe_data.Dataset) -> tuple[str, ...]:
-    """Returns every file a dataset names; of aligned files, the source first."""
+    """Returns every file that a dataset names; of aligned files, the source comes first."""
     if isinstance(dataset, recipe_data.Task):
         return imports.uris(dataset)
     return dataset.files()
 
 
 def fingerprints(dataset: recipe_data.Dataset) -> list[list[str]]:
-    """Returns what the text of each shard is, wherever it lies: a digest for each of its spans."""
+    """Returns a digest of the text of each span of each shard; it does not depend on the path."""
     if isinstance(dataset, recipe_data.Task):
         return imports.fingerprints(dataset)
     return records.fingerprints(dataset, shards(dataset))
 
 
 def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
-    """Returns everything a dataset reads, by name, with a digest that changes when it does."""
+    """Returns a digest of everything that a dataset reads, by name."""
     if isinstance(dataset, recipe_data.Task):
         return {uri: text.fingerprint(uri) for uri in imports.uris(dataset)}
     return records.contents(dataset)
 
 
 def fields(dataset: recipe_data.Dataset) -> tuple[str, ...]:
-    """Returns the fields every record of this dataset has."""
+    """Returns the fields that every record of this dataset has."""
     return kinds.of(dataset).fields
 
 
 def language(dataset: recipe_data.Dataset) -> str:
-    """Returns the FLORES code of a dataset; of pairs, both."""
+    """Returns the FLORES code of a dataset; for pairs, both codes with a hyphen between them."""
     return dataset.language

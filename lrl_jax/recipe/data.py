@@ -1,4 +1,4 @@
-"""The parts of a recipe that say what is read: datasets, what is left out of them, mixtures.
+"""Describes the section of a recipe that says what is read: datasets and mixtures of them.
 
 data:
   sequence_length: 2048
@@ -31,15 +31,16 @@ Name = Annotated[str, Field(pattern=NAME)]
 
 # ---------------------------------------------------------------------------- kinds of datasets
 class Rows(Dataset):
-    """Records from files, a TFDS builder or the hub: exactly one of `path`, `tfds`, `hub`.
+    """Reads records from files, a TFDS builder or the hub: exactly one of `path`, `tfds`, `hub`.
 
     Attributes:
       path: files or globs, local or gs://; .gz, .bz2, .xz and .zst are unpacked on the way.
-      format: `auto` goes by the suffix (.txt .jsonl .json .csv .tsv .parquet .tmx); anything else
-        is text. `squad` is JSON of articles, paragraphs and questions (SQuAD, XQuAD, KorQuAD).
-      columns: field -> column, where they differ; `a.b` is b inside of a; of .csv and .tsv
-        without a header, places from 0.
-      header: whether .csv and .tsv begin with names of columns.
+      format: `auto` goes by the suffix (.txt .jsonl .json .csv .tsv .parquet .tmx); a file with
+        another suffix is text. `squad` is JSON of articles, paragraphs and questions (SQuAD, XQuAD,
+        KorQuAD).
+      columns: field -> column, where their names differ; `a.b` is b inside of a. Columns of .csv
+        and .tsv files without a header are numbers from 0.
+      header: whether .csv and .tsv files begin with names of columns.
     """
 
     path: tuple[str, ...] = ()
@@ -74,7 +75,7 @@ class Rows(Dataset):
 
 
 class Text(Rows):
-    """Plain text, field `text`; of .txt files a document is a line, a paragraph or a file."""
+    """Reads plain text, field `text`; in .txt files a document is a line, a paragraph or a file."""
 
     kind: Literal["text"]
     language: Language
@@ -89,15 +90,16 @@ class Text(Rows):
 
 
 class Parallel(Rows):
-    """Translation pairs: two text files aligned by line, or rows with fields source and target.
+    """Reads translation pairs: two text files aligned by line, or rows with source and target.
 
-    Of .tmx files, source and target are `xml:lang` codes, given in `columns`.
+    In .tmx files, source and target are `xml:lang` codes, given in `columns`.
 
     Attributes:
-      direction: which way a pair is learnt; `both` makes two examples of each, `either` one,
-        chosen by the pair itself.
-      template: `translation` asks in one fixed way, `translation_varied` in one of many ways
-        chosen by the pair (arXiv 2308.04948), `pair` writes both after one another as plain text.
+      direction: in which direction a pair is learnt; `both` makes two examples of each pair,
+        `either` one, whose direction depends on the text of the pair.
+      template: `translation` asks with one fixed sentence, `translation_varied` with one of many,
+        which depends on the text of the pair (arXiv 2308.04948); `pair` writes source and target
+        one after the other as plain text.
     """
 
     kind: Literal["parallel"]
@@ -126,7 +128,7 @@ class Parallel(Rows):
 
 
 class Instructions(Rows):
-    """Rows {instruction, input, output}, as Alpaca and MITS have; of `squad` files, questions."""
+    """Reads rows {instruction, input, output}, as Alpaca and MITS have, or questions of `squad`."""
 
     kind: Literal["instructions"]
     language: Language
@@ -134,7 +136,7 @@ class Instructions(Rows):
 
 
 class Completion(Rows):
-    """Rows {prompt, completion}; the completion is learnt."""
+    """Reads rows {prompt, completion}; the completion is learnt."""
 
     kind: Literal["completion"]
     language: Language
@@ -142,13 +144,13 @@ class Completion(Rows):
 
 
 class Chat(Rows):
-    """Conversations: `messages` of {role, content}, ShareGPT's `conversations` of {from, value},
-    or LIMA's list of turns.
+    """Reads conversations: `messages` of {role, content}, ShareGPT's `conversations` of
+    {from, value}, or LIMA's list of turns.
 
     Attributes:
-      template: a chat format of `data.templates`, or `tokenizer`: the base tokenizer's own.
-      system: what the system says where a conversation does not begin with it; '' : nothing.
-      learn: every answer, or only the last of a conversation.
+      template: a chat format of `data.templates`, or `tokenizer` for the base tokenizer's own.
+      system: the system turn of conversations that do not begin with one; '' adds none.
+      learn: whether every answer is learnt, or only the last of a conversation.
     """
 
     kind: Literal["chat"]
@@ -162,7 +164,7 @@ class Chat(Rows):
 
 
 class SectionWeights(Section):
-    """Loss weights of the three sections of a TaCo chain."""
+    """Holds the loss weights of the three sections of a TaCo chain."""
 
     english_instruction: NonNegativeFloat = 1.0
     english_answer: NonNegativeFloat = 1.0
@@ -170,16 +172,17 @@ class SectionWeights(Section):
 
 
 class Taco(Dataset):
-    """TaCo's chain (arXiv 2311.10797): translate the instruction, answer in English, translate
-    the answer back. Either Alpaca rows in English and their translation, aligned by row, or rows
-    whose `output` has the scaffold already (`path`), as the released data.
+    """Reads instructions for TaCo's chain (arXiv 2311.10797): translate the instruction, answer in
+    English, translate the answer back.
 
-    Rows whose translated output is the English one are left out and counted; so are rows of
-    `path` without the scaffold, of which at most 1 - `coverage` may be.
+    Give either Alpaca rows in English and their translation, aligned by row, or rows whose `output`
+    has the scaffold already (`path`), as in the released data. Rows whose output is still the
+    English one are left out and counted. So are rows of `path` without the scaffold.
 
     Attributes:
-      template: `taco_legacy` writes the scaffold of the released data to the character.
+      template: `taco_legacy` writes the scaffold exactly as the released data has it.
       prompt: how the request is written: Alpaca's prompt or Guanaco's turns.
+      coverage: least share of the rows of `path` that must have the scaffold.
     """
 
     kind: Literal["taco"]
@@ -209,12 +212,13 @@ class Taco(Dataset):
 
 
 class Task(Dataset):
-    """A seqio Task of data.imports: its text preprocessors run, its tokenizer does not.
+    """Reads a seqio Task that files of data.imports register, by its own text preprocessors.
 
-    Features `inputs` (optional) and `targets` of strings become prompt and learnt text.
+    Its tokenizer is not used: the strings of its features `inputs` (optional) and `targets` become
+    the prompt and the text that is learnt.
 
     Attributes:
-      imports: files that register it; data.imports where none are given.
+      imports: files that register it; those of data.imports if empty.
     """
 
     brings_tensorflow: ClassVar[bool] = True
@@ -232,14 +236,16 @@ class Task(Dataset):
 
 # ---------------------------------------------------------------------------- mixtures
 class Mixture(Section):
-    """Datasets, or other mixtures, under one name; or a seqio Mixture of data.imports.
+    """Puts datasets or other mixtures, or a seqio Mixture of data.imports, under a single name.
 
     Attributes:
-      of: name -> weight. Weights of members; with `by: size` they multiply its size.
-      seqio: its tasks become datasets and its rates their weights, when the recipe is read.
-      language: of those tasks of `seqio` that are no datasets of the recipe yet.
+      of: name of a member -> its weight; with `by: size` the weight multiplies the member's size.
+      seqio: name of a seqio Mixture; when the recipe is read, its tasks become datasets and its
+        rates their weights.
+      language: the language of tasks of `seqio` that are no datasets of the recipe yet.
       by: `size` gives every member a share in proportion to its size to the power of
-        1 / temperature: 1 is proportional, large values are even.
+        1 / temperature.
+      temperature: 1 makes shares proportional to sizes; large values make them even.
     """
 
     of: dict[Name, NonNegativeFloat] = Field(default_factory=dict)
@@ -258,22 +264,24 @@ class Mixture(Section):
 
 
 def _imports(entry: Mapping[str, Any]) -> bool:
-    """Returns whether a dataset is of a kind that Python files register."""
+    """Tells whether a dataset is of a kind that Python files register."""
     kind = KINDS.get(entry.get("kind", ""))
     return kind is not None and "imports" in kind.model_fields
 
 
 class Data(Section):
-    """Named datasets, packed into rows of `sequence_length` tokens.
+    """Names the datasets, and says how they are packed into rows of `sequence_length` tokens.
 
     Attributes:
-      packing: `best_fit` fills rows with whole documents, `concatenate` with the stream of them,
-        `none` puts one document in a row. Documents never attend to each other.
-      long_documents: what becomes of documents longer than a row; whatever is cut is counted.
-      workers: processes; 0: one for every core.
-      cache_gib: most GiB that copies of rows on an object store take on a machine, those of all
-        runs together; what no run uses goes first, the least used before.
-      imports: Python files that register seqio Tasks; they are run as programs are.
+      packing: `best_fit` fills rows with whole documents; `concatenate` joins all documents and
+        cuts the result into rows; `none` puts one document in a row. Documents never attend to each
+        other.
+      long_documents: what happens to documents longer than a row; what is cut off is counted.
+      workers: how many processes; 0 is one for every core.
+      cache_gib: most GiB that local copies of rows on an object store take on a machine, for all
+        runs together. Copies that no run uses are removed first, the least recently used of them
+        before the others.
+      imports: Python files that register seqio Tasks; they are run like any program.
     """
 
     sequence_length: PositiveInt

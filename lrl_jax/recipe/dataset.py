@@ -1,4 +1,4 @@
-"""Holds what every dataset of a recipe has, and the registry of the kinds there are.
+"""Holds the fields that every dataset of a recipe has, and the registry of kinds of datasets.
 
     class Riddles(Dataset):
         kind: Literal["riddles"]          # now a recipe may say `kind: riddles`
@@ -21,11 +21,11 @@ from lrl_jax.recipe.vocab import Section, Share
 
 # ---------------------------------------------------------------------------- where rows lie
 class Tfds(Section):
-    """A TensorFlow Datasets builder, written as tfrecord or array_record; your own too.
+    """Names a TensorFlow Datasets builder, prepared as tfrecord or array_record; your own too.
 
     Attributes:
       builder: `name`, `name/config` or `name/config:version`, as `tfds.builder` takes it.
-      data_dir: where it was written; TFDS's own folder when empty.
+      data_dir: the folder where it was prepared; TFDS's own folder if empty.
     """
 
     builder: str
@@ -39,7 +39,7 @@ class Tfds(Section):
 
 
 class Hub(Section):
-    """A dataset of the Hugging Face hub, or a local folder of one (needs the extra `hub`).
+    """Names a dataset of the Hugging Face hub, or a local folder of one (needs the extra `hub`).
 
     Dataset scripts are never run; only data files are read.
     """
@@ -57,17 +57,19 @@ class Hub(Section):
 
 # ---------------------------------------------------------------------------- what is left out
 class Filters(Section):
-    """Which records are left out; every reason is counted and shown with examples. 0: no bound.
+    """Says which records are left out; every reason is counted and shown with examples.
+
+    A bound of 0 is no bound.
 
     Attributes:
-      bad: what a record does that cannot be read (bytes that are not UTF-8, a NUL, no JSON, a
-        missing field): `refuse` stops with file and line, `drop` counts it.
-      min_chars, max_chars: of the text that is learnt.
+      bad: what happens at a record that cannot be read (bytes that are not UTF-8, a NUL, no JSON, a
+        missing field): `refuse` stops and names file and line, `drop` leaves it out.
+      min_chars, max_chars: least and most characters of the text that is learnt.
       scripts: writing systems (ISO 15924) of the text that is learnt; at least `script_share` of
-        its letters must be in one of them. Empty: any.
-      length_ratio: of a pair, the longer half in characters over the shorter.
-      duplicates: `exact` leaves out later copies of a text; `near` also those whose shingles
-        overlap by `similarity` (Jaccard, estimated by MinHash).
+        its letters must be in one of them. Empty allows every script.
+      length_ratio: for pairs, how many times as long as the shorter half the longer may be.
+      duplicates: `exact` leaves out later copies of a text; `near` also texts whose shingles
+        overlap with those of an earlier text by `similarity` (Jaccard, estimated by MinHash).
     """
 
     bad: Literal["refuse", "drop"] = "refuse"
@@ -94,17 +96,17 @@ class Written(NamedTuple):
 
 
 class Dataset(Section):
-    """Holds what every dataset has; a subclass with a literal `kind` is a kind of datasets.
+    """Holds the fields that every dataset has; a subclass with a literal `kind` is a new kind.
 
-    Defining the subclass is enough for a recipe to take the kind. `data.read.kinds` has the row
-    that says what its records are.
+    Once the subclass is defined, recipes may use the kind. `data.read.kinds` has the row that says
+    what its records are.
 
     Attributes:
-      take: the first so many records that pass the filters; 0: all.
-      max_epochs: its share shrinks in favour of the others so that the run reads it no more often;
-        0: as often as the weights say.
-      order: how rows are read: `shuffled` anew every epoch, `file` as they lie, `length` shorter
-        documents first.
+      take: how many records to use, the first that pass the filters; 0 is all of them.
+      max_epochs: how often the run reads the dataset at most; where the weights would read it more
+        often, its share shrinks in favour of the others. 0 is no limit.
+      order: how rows are read: `shuffled` in a new order every epoch, `file` in the order of the
+        files, `length` with shorter documents first.
     """
 
     take: NonNegativeInt = 0
@@ -112,9 +114,9 @@ class Dataset(Section):
     order: Literal["shuffled", "file", "length"] = "shuffled"
     filters: Filters = Filters()
 
-    brings_tensorflow: ClassVar[bool] = False  # where its records are read
+    brings_tensorflow: ClassVar[bool] = False  # whether reading its records imports TensorFlow
 
-    if TYPE_CHECKING:  # of every kind: a field, or a property where it follows from the others
+    if TYPE_CHECKING:  # every kind has these, each as a field or as a property
 
         @property
         def kind(self) -> str: ...
@@ -131,33 +133,33 @@ class Dataset(Section):
             KINDS[kind] = cls
 
     def aligned(self) -> tuple[str, str] | None:
-        """Returns the two files of a dataset whose records stand in both of them."""
+        """Returns the two aligned files in which each record is written; None if there are none."""
         return None
 
     def files(self) -> tuple[str, ...]:
-        """Returns every file a dataset names; of aligned files, the source first."""
+        """Returns every file that a dataset names; of aligned files, the source comes first."""
         return ()
 
     def catalogue(self) -> "Tfds | Hub | None":
-        """Returns where rows lie that are in no file of the recipe's."""
+        """Returns the catalogue that rows are read from; None where they are read from files."""
         return None
 
     def written(self) -> Written:
-        """Returns how its files are written."""
+        """Returns how the files of the dataset are written."""
         return Written()
 
     def places(self) -> tuple[str, ...]:
-        """Returns what a user may have to supply: files, a builder or a hub id."""
+        """Returns what a user may have to supply: files, the name of a builder, or a hub id."""
         catalogue = self.catalogue()
         return (*self.files(), *([catalogue.place] if catalogue else ()))
 
     def template_options(self) -> dict[str, Any]:
-        """Returns what its template is told beside the record."""
+        """Returns the settings that its template takes beside the record."""
         return {}
 
 
 def _validated(value: Any) -> Dataset:
-    """Returns a dataset of the kind that it says it is."""
+    """Returns a dataset of the kind that its entry names."""
     if isinstance(value, Dataset):
         return value
     if not isinstance(value, Mapping):
@@ -172,7 +174,7 @@ def _validated(value: Any) -> Dataset:
 
 
 class OfAnyKind:
-    """Tells pydantic to take a dataset of any kind there is by then."""
+    """Tells pydantic to take a dataset of every kind that is registered when it validates."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:

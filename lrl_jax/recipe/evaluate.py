@@ -1,12 +1,12 @@
-"""The part of a recipe that says what is measured.
+"""Describes the section of a recipe that says what is measured.
 
     evaluate:
       translation: {en_ko: {source: en.txt, target: ko.txt, ...}}     # kind: {name: entry}
       batch_size: 8                                                   # a setting of every kind
 
-Every kind of evaluation has a key under `evaluate`, which holds entries by name. An entry is a
+Every kind of evaluation has a key under `evaluate` that holds its entries by name. An entry is a
 section of its own class, or a string that names a file. The kinds below are fields, so that editors
-and type checkers know them; another kind is added by its own file, `lrl_jax/evaluate/<kind>.py`,
+and type checkers know them. Another kind is added by its own file, `lrl_jax/evaluate/<kind>.py`,
 which registers the class of its entries (`lrl_jax.evaluate.kinds.register`).
 """
 
@@ -24,7 +24,7 @@ from lrl_jax.recipe.data import Name
 from lrl_jax.recipe.vocab import Language, Section
 
 ROOM = "lrl_jax.evaluate"  # the package whose module <kind> registers the kind of that name
-SHARED = ("batch_size", "max_lines", "baseline_text")  # keys under `evaluate` that are no kinds
+SHARED = ("batch_size", "max_lines", "baseline_text")  # keys that are settings, not kinds
 
 
 class Evaluation(Section, abc.ABC):
@@ -32,9 +32,9 @@ class Evaluation(Section, abc.ABC):
 
     @abc.abstractmethod
     def files(self) -> tuple[str, ...]:
-        """Returns the text files it reads.
+        """Returns the text files that the evaluation reads.
 
-        The step is due again when one of them changes, `lrl check` reads their beginning, and the
+        The step runs again when one of them changes, `lrl check` reads how they begin, and the
         recipe's `supply` may say how to get them.
         """
 
@@ -44,7 +44,7 @@ SECTIONS: dict[str, Entry] = {}  # name of a kind -> what its entries are; fille
 
 
 class Translation(Evaluation):
-    """Translates a held-out parallel file greedily; chrF and BLEU (sacrebleu)."""
+    """Measures greedy translation of a held-out parallel file by chrF and BLEU (sacrebleu)."""
 
     source: str
     target: str
@@ -55,14 +55,14 @@ class Translation(Evaluation):
     max_new_tokens: PositiveInt = 128
 
     def files(self) -> tuple[str, ...]:
-        """Returns the two sides."""
+        """Returns the source file and the target file."""
         return self.source, self.target
 
 
 class Chains(Evaluation):
-    """Answers held-out instructions as TaCo's chain, greedily: how many are whole, and chrF.
+    """Answers held-out instructions greedily with TaCo's chain; measures whole chains and chrF.
 
-    The files and their form are those of a `taco` dataset.
+    The files are written like those of a `taco` dataset.
     """
 
     english: str
@@ -74,16 +74,16 @@ class Chains(Evaluation):
     max_new_tokens: PositiveInt = 512
 
     def files(self) -> tuple[str, ...]:
-        """Returns the instructions in English and their translation."""
+        """Returns the file of instructions in English and the file of their translations."""
         return self.english, self.translated
 
 
 class Evaluate(Section):
-    """Says what is measured, on the base before and on the trained model after.
+    """Says what is measured, on the base model and on the trained model.
 
     Attributes:
-      baseline_text: name in bits_per_byte -> text that smoothed character n-gram models are fitted
-        on; they are scored beside the model.
+      baseline_text: name in bits_per_byte -> files of text on which smoothed character n-gram
+        models are fitted, to be scored beside the model.
     """
 
     bits_per_byte: dict[Name, str] = Field(default_factory=dict)
@@ -113,9 +113,9 @@ class Evaluate(Section):
 
 
 def section(kind: Any) -> Entry | None:
-    """Returns what an entry of `evaluate.<kind>` is; None where there is no such kind.
+    """Returns the type of entries of `evaluate.<kind>`; None where there is no such kind.
 
-    A kind that nobody registered is looked for in `lrl_jax/evaluate/<kind>.py`. That file is
+    A kind that is not registered yet is looked for in `lrl_jax/evaluate/<kind>.py`. That file is
     imported only then, by name: it may import jax, and most recipes are read without it.
     """
     if not isinstance(kind, str) or not kind.isidentifier():
@@ -128,7 +128,7 @@ def section(kind: Any) -> Entry | None:
 def _accept_registered_kinds(
     value: Any, handler: pydantic.ValidatorFunctionWrapHandler
 ) -> Evaluate:
-    """Validates kinds that are no fields of `Evaluate` with the class they registered."""
+    """Validates entries of kinds that are no fields of `Evaluate` with their registered class."""
     keys = [k for k in value if k not in Evaluate.model_fields] if isinstance(value, dict) else []
     entries = {key: entry for key in keys if (entry := section(key)) is not None}
     if not entries:
@@ -138,14 +138,14 @@ def _accept_registered_kinds(
 
 @functools.cache
 def _with_kinds(entries: tuple[tuple[str, Entry], ...]) -> type[Evaluate]:
-    """Returns the class of a recipe's section that names further kinds; one for equal kinds."""
+    """Returns the class of an `evaluate` section that has further kinds, as fields."""
     fields: dict[str, Any] = {
         kind: (dict[Name, entry], Field(default_factory=dict)) for kind, entry in entries
     }
     return pydantic.create_model("Evaluate", __base__=Evaluate, **fields)
 
 
-# The type of a recipe's `evaluate`: with the kinds it names, and written back with them.
+# The type of a recipe's `evaluate`: takes the kinds that the recipe names, and dumps them too.
 EvaluateSection = Annotated[
     pydantic.SerializeAsAny[Evaluate], pydantic.WrapValidator(_accept_registered_kinds)
 ]

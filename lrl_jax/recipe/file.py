@@ -38,10 +38,10 @@ def shipped(name: str) -> str:
 
 
 def load(path: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe, applies `a.b=c` overrides and adds to data.imports.
+    """Reads a recipe, applies `a.b=c` overrides and adds files to data.imports.
 
     Raises:
-      ValueError: what is wrong, with the file and the key, one problem a line.
+      ValueError: the recipe is wrong; the message has a line for each problem, with its key.
     """
     tree = _read_yaml(epath.Path(path))
     for override in overrides:
@@ -82,11 +82,11 @@ def parse(tree: dict, where: str = "recipe") -> Recipe:
 
 
 def per_language(tree: dict) -> dict:
-    """Makes one dataset a language of every entry with `languages`, and a mixture of them.
+    """Replaces every entry with `languages` by a dataset for each language and a mixture of them.
 
-    `languages` is a list of FLORES codes, or code: name; `{code}` and `{name}` (the English name,
-    where none is given) stand for them in every string of the entry. The dataset ENTRY_CODE learns
-    that language; an entry of that name has words of its own for it.
+    `languages` is a list of FLORES codes, or code: name. These replace `{code}` and `{name}` in
+    every string of the entry; without a name, the English one is taken. The dataset of a language
+    is called ENTRY_CODE. An entry of that name changes settings for this language alone.
 
     >>> web = {"kind": "text", "path": ["{name}.txt"], "languages": ["kor_Hang", "npi_Deva"]}
     >>> data = per_language({"data": {"datasets": {"web": web}}})["data"]
@@ -96,14 +96,14 @@ def per_language(tree: dict) -> dict:
     {'web': {'of': {'web_kor_Hang': 1, 'web_npi_Deva': 1}}}
 
     Raises:
-      ValueError: a code without a name, or an entry that is the same for every language.
+      ValueError: a code has no name, or an entry would be the same for every language.
     """
     data = tree.get("data")
     if not isinstance(data, dict):
         return tree
     entries, given = data.get("datasets"), data.get("mixtures") or {}
     if not isinstance(entries, dict) or not isinstance(given, dict):
-        return tree  # not a recipe, which is said where it is validated
+        return tree  # no recipe; validating it says so
     datasets: dict[str, Any] = {}
     mixtures = dict(given)
     for entry, settings in entries.items():
@@ -122,7 +122,7 @@ def per_language(tree: dict) -> dict:
 
 
 def _members(where: str, entry: dict) -> dict[str, dict]:
-    """Returns the entry of each language."""
+    """Returns the entry of a dataset for each language."""
     given = entry["languages"]
     names = dict.fromkeys(given) if isinstance(given, list) else given
     if not isinstance(names, dict) or not names or len(names) != len(given):
@@ -178,7 +178,7 @@ def schema() -> str:
 
 
 def _allow_languages(kind: dict) -> None:
-    """Lets an entry say `languages` in the place of the language it learns."""
+    """Extends the schema of a kind: an entry may have `languages` instead of its language."""
     learnt = "target_language" if "target_language" in kind["properties"] else "language"
     kind["required"].remove(learnt)
     kind["anyOf"] = [{"required": [learnt]}, {"required": ["languages"]}]
@@ -257,7 +257,7 @@ def _explain(error: Any, inner: list[tuple]) -> Iterator[str]:
     elif error["type"] == "missing":
         yield f"{where}: missing"
     elif error["type"] == "literal_error" and not isinstance(error["input"], str | bool | int):
-        return  # the other half of `Schedule | "frozen"`, which has its own line
+        return  # of `Schedule | "frozen"`; the error about Schedule has its own line
     elif error["type"] == "value_error":
         message = str(error["ctx"]["error"])
         yield f"{where}: {message}" if path else message
@@ -265,12 +265,12 @@ def _explain(error: Any, inner: list[tuple]) -> Iterator[str]:
         yield f"{where}: {error['msg']}; got {str(error['input'])[:80]!r}"
 
 
-def _without_tags(parts: list[str]) -> list[str]:
-    """Drops what pydantic adds to a path for the chosen member of a union."""
+def _without_tags(path: list[str]) -> list[str]:
+    """Drops the keys that pydantic adds to a path to name the chosen member of a union."""
     unions = {"base": 1, "vocab": 1}  # top key -> where its tag stands in the path
-    tag = unions.get(parts[0], -1) if parts else -1
+    tag = unions.get(path[0], -1) if path else -1
     chosen = ("Schedule", "Mesh", "literal")
-    return [key for i, key in enumerate(parts) if i != tag and key not in chosen]
+    return [key for i, key in enumerate(path) if i != tag and key not in chosen]
 
 
 def _known_keys() -> list[str]:

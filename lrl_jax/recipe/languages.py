@@ -10,7 +10,7 @@ def english_name(code: str) -> str:
     'Korean'
 
     Raises:
-      ValueError: a code that is not in the table.
+      ValueError: the code is not in the table.
     """
     if code not in NAMES:
         near = difflib.get_close_matches(code, NAMES, n=3)

@@ -1,4 +1,4 @@
-"""The recipe: one frozen description of a whole adaptation, in pipeline order.
+"""Describes a whole adaptation as one frozen recipe, in the order of the pipeline's steps.
 
 Every number a run depends on is a field here; `docs/recipe.schema.json` is generated from it.
 `lrl_jax.recipe.file` reads a recipe from YAML.
@@ -32,11 +32,11 @@ ModelType = Literal[
 ]  # hf.families.FAMILIES
 
 
-class Shape(Section):
+class ModelShape(Section):
     """Describes the shape of a model, in the names of Hugging Face's `config.json`.
 
     Attributes:
-      head_dim: None is hidden_size / num_attention_heads.
+      head_dim: None means hidden_size / num_attention_heads.
     """
 
     model_type: ModelType = "llama"
@@ -52,18 +52,18 @@ class Shape(Section):
     tie_word_embeddings: bool = False
 
 
-class Expected(Shape):
-    """Says what a base's `config.json` holds, to plan without it; compared when it is there."""
+class Expected(ModelShape):
+    """Says what a base's `config.json` holds, to plan without it; compared once it is there."""
 
     vocab_size: PositiveInt
 
 
 class Pretrained(Section):
-    """Adapts an existing model: a Hugging Face folder (local or gs://) or a hub id.
+    """Names an existing model to adapt: a Hugging Face folder (local or gs://) or a hub id.
 
     Attributes:
-      adapter: a folder or a hub id too: a LoRA in PEFT's format, put on the model and merged into
-        it. Where it brings embeddings, the tokenizer beside it is the model's.
+      adapter: folder or hub id of a LoRA in PEFT's format, which is merged into the model. If it
+        has embeddings, its own tokenizer is used in place of the model's.
       expected: what the model's `config.json` says, for planning without it.
     """
 
@@ -76,9 +76,9 @@ class Pretrained(Section):
 
 
 class Scratch(Section):
-    """Trains a model from random weights; its tokenizer is learnt, or given as a .model file."""
+    """Starts from random weights; the tokenizer is learnt, or given as a .model file."""
 
-    shape: Shape
+    shape: ModelShape
     tokenizer: str = ""
     license: str = "unknown"
 
@@ -106,9 +106,10 @@ class Words(Section):
     """Names word vectors in fastText's text form (`.vec`, `.vec.gz`), for `wechsel`.
 
     Attributes:
-      source: of the base language.
-      target: of the new language; the same file when it has both.
-      dictionary: base-language word, tab, translation; for files that were not aligned.
+      source: vectors of the base language.
+      target: vectors of the new language; the same file if it has both.
+      dictionary: lines of a word of the base language, a tab and its translation; for vectors that
+        are not aligned yet.
     """
 
     source: str
@@ -117,17 +118,17 @@ class Words(Section):
 
 
 class Init(Section):
-    """Says how rows of new tokens start, in the input and the output matrix separately.
+    """Says how the embedding rows of new tokens start, in the input and in the output matrix.
 
     Attributes:
       input_rows, output_rows: a strategy of `lrl_jax.embeddings.strategies`.
       norms: `calibrated` gives new rows the norm that old rows of the language have (arXiv
         2608.03494).
       text: text of the new language that `align`, `focus` and calibration read; vocab.text
-        when empty.
-      lines: how many lines of it.
-      words: for `wechsel`.
-      helper: for `clp` and `omp`: a Hugging Face folder whose tokenizer has the new tokens.
+        if empty.
+      lines: how many lines of `text` are read.
+      words: word vectors, for `wechsel`.
+      helper: a Hugging Face folder whose tokenizer has the new tokens, for `clp` and `omp`.
     """
 
     input_rows: Rows = "subword_mean"
@@ -142,10 +143,10 @@ class Init(Section):
 
 # ---------------------------------------------------------------------------- export
 class Vector(Section):
-    """Adds an instruct model's difference from its base to the weights.
+    """Adds the difference between an instruct model and its base to the weights.
 
     Attributes:
-      instruct, base: Hugging Face folders or hub ids; `base` is what `instruct` was tuned from.
+      instruct, base: Hugging Face folders or hub ids; `instruct` was tuned from `base`.
     """
 
     instruct: str
@@ -154,13 +155,13 @@ class Vector(Section):
 
 
 class Export(Section):
-    """Writes a Hugging Face folder, gated by reloading it: tokens and logits must match.
+    """Says how to write the Hugging Face folder, which is reloaded: tokens and logits must match.
 
     Attributes:
-      form: of a run with `train.lora`: adapters `merged` into the weights, or an `adapter` in
-        PEFT's format to put on the base, with what else was trained.
-      use_ema: the running average of the weights, of a run with `train.ema`.
-      vector: added to every weight but the rows of new tokens.
+      form: `merged` writes weights with the adapters of `train.lora` merged into them; `adapter`
+        writes an adapter in PEFT's format, to put on the base, with whatever else was trained.
+      use_ema: whether to write the running average of the weights that `train.ema` kept.
+      vector: a difference that is added to every weight but the embedding rows of new tokens.
     """
 
     form: Literal["merged", "adapter"] = "merged"
@@ -179,8 +180,8 @@ class Recipe(Section):
     """Describes one adaptation, in pipeline order: vocab, init, data, train, evaluate, export.
 
     Attributes:
-      supply: what only the user can bring, path, pattern or hub id -> how to get it; `lrl check`
-        lists it.
+      supply: path, pattern or hub id of what only the user can bring -> how to get it; `lrl check`
+        lists what is missing.
     """
 
     name: Name
@@ -210,9 +211,9 @@ class Recipe(Section):
         return self
 
     def _weights(self) -> Iterator[tuple[str, dict[str, float]]]:
-        """Every table of weights, with where it stands."""
+        """Yields every table of weights, after a description of where it is in the recipe."""
         for name, mixture in self.data.mixtures.items():
-            if mixture.of:  # that of a seqio mixture is known when its file has run
+            if mixture.of:  # a seqio mixture gets its weights later, from data.imports
                 yield f"mixture {name!r}", mixture.of
         for stage in self.train.stages:
             yield f"stage {stage.name!r}", stage.mixture
@@ -252,27 +253,34 @@ class Recipe(Section):
         if export.form == "adapter" and self.train.lora is None:
             raise ValueError("export.form: adapter needs train.lora; use merged")
         if export.form == "adapter" and isinstance(self.base, Scratch):
-            raise ValueError("export.form: adapter is put on base.model, which is not given")
+            raise ValueError(
+                "export.form: adapter is put on base.model, which is not given; use form: merged"
+            )
         if export.form == "adapter" and getattr(self.base, "adapter", ""):
             raise ValueError(
                 "export.form: adapter is put on base.model alone, but this run began with "
                 "base.adapter on it; use form: merged"
             )
         if export.form == "adapter" and export.vector is not None:
-            raise ValueError("export.vector moves every weight, an adapter few; use form: merged")
+            raise ValueError(
+                "export.vector changes every weight, which no adapter can hold; use form: merged"
+            )
         if export.vector is not None and isinstance(self.base, Scratch):
-            raise ValueError("export.vector wants what base.model was tuned to; there is no such")
+            raise ValueError(
+                "export.vector is added to base.model, which is not given; leave it out"
+            )
         if export.use_ema and not self.train.ema:
             raise ValueError("export.use_ema needs train.ema, such as 0.999")
         return self
 
     @property
     def run_folder(self) -> epath.Path:
+        """Returns the folder of this run: `folder`/`name`."""
         return epath.Path(self.folder) / self.name
 
 
 def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """Returns a hint to append to an error: the nearest of the names, or nothing.
+    """Returns a hint to append to an error: the name nearest to `name`, or '' if none is near.
 
     >>> did_you_mean("batchsize", ["batch_size", "seed"])
     "; did you mean 'batch_size'?"

@@ -1,7 +1,7 @@
 """Lists what only the user can bring (gated weights, a corpus) and is not here yet.
 
-A recipe's `supply` says how: path, pattern or hub id -> words. What it does not name has to be
-here, or the recipe is wrong.
+A recipe's `supply` maps a path, pattern or hub id to a sentence that says how to get it. Whatever
+else the recipe reads has to be here, or the recipe is wrong.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,12 +16,12 @@ from lrl_jax.recipe.vocab import Extend, TrainVocab
 
 
 def wanted(recipe: Recipe) -> dict[str, str]:
-    """Returns what has to be supplied still: path, pattern or id -> how to get it."""
+    """Returns what still has to be supplied: path, pattern or hub id -> how to get it."""
     return {uri: how for uri in named(recipe) if (how := words(recipe, uri)) and not is_here(uri)}
 
 
 def words(recipe: Recipe, uri: str) -> str:
-    """Returns how the recipe says to get it; '' where it says nothing."""
+    """Returns what the recipe says about how to get `uri`; '' where it says nothing."""
     for pattern, how in recipe.supply.items():
         if uri == pattern or fnmatch.fnmatchcase(uri, pattern):
             return how
@@ -42,7 +42,7 @@ def is_here(uri: str) -> bool:
 
 
 def named(recipe: Recipe) -> Iterator[str]:
-    """Yields everything a recipe reads."""
+    """Yields the path or hub id of everything that a recipe reads."""
     if isinstance(recipe.base, Pretrained):
         yield from filter(None, (recipe.base.model, recipe.base.adapter))
     elif recipe.base.tokenizer:
@@ -60,7 +60,7 @@ def named(recipe: Recipe) -> Iterator[str]:
 
 
 def texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Yields what is read as lines of text, after the field that names it."""
+    """Yields (field of the recipe, uri) for everything that is read as lines of text."""
     vocab = recipe.vocab
     for code, uri in vocab.report.texts.items():
         yield f"vocab.report.texts.{code}", uri

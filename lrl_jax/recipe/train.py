@@ -16,11 +16,14 @@ Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload"
 
 
 class Schedule(Section):
-    """Describes the learning rate over a stage: linear warm-up, then `kind` down to `final` x
-    `peak`.
+    """Describes the learning rate over a stage: a linear warm-up to `peak`, then `kind`.
 
     Attributes:
-      kind: `wsd` stays at the peak and comes down, linearly, over the last `decay` of the stage.
+      kind: how it falls after the warm-up; `constant` does not, and `wsd` stays at the peak and
+        falls linearly over the last `decay` of the stage.
+      warmup: how many steps the warm-up has.
+      final: the last learning rate as a share of `peak`.
+      decay: the share of the steps in which `wsd` falls.
     """
 
     peak: PositiveFloat
@@ -31,10 +34,10 @@ class Schedule(Section):
 
 
 class Rule(Section):
-    """Says how the parameters learn whose path matches the regular expression `match`.
+    """Says how parameters learn whose path matches the regular expression `match`.
 
-    `rows: new` lets only the rows of new tokens move, in embed_VD and unembed_DV.
-    The first rule that matches a parameter decides it.
+    With `rows: new`, only the rows of new tokens in embed_VD and unembed_DV learn. The first rule
+    that matches a parameter decides.
     """
 
     match: str
@@ -45,15 +48,16 @@ class Rule(Section):
 class Stage(Section):
     """Describes a stretch of training on one mixture.
 
-    Neighbouring stages with equal `learn` tables share one optimizer and one schedule over
-    their joint length; a new table starts a new optimizer.
+    Neighbouring stages with equal `learn` tables share an optimizer and a schedule over their joint
+    length; another table starts a new optimizer.
 
     Attributes:
-      steps: how long; or
-      epochs: how often every dataset of the mixture is read, whole; the weights multiply it.
-      mixture: dataset or mixture name -> weight.
-      weights: what the weights are shares of: training tokens, or examples.
-      ramp_to: the mixture at the end of the stage; its weights are reached in equal steps.
+      steps: how many steps the stage has; give this or `epochs`.
+      epochs: how often every dataset of the mixture is read from end to end; the weights multiply
+        it.
+      mixture: name of a dataset or mixture -> weight.
+      weights: whether the weights are shares of training tokens or of examples.
+      ramp_to: the mixture at the end of the stage; the weights move to it in equal steps.
     """
 
     name: Name
@@ -76,12 +80,12 @@ class Stage(Section):
 class Lora(Section):
     """Adds low-rank adapters to every layer weight whose path matches (arXiv 2106.09685).
 
-    They add zero at first and learn like any parameter: `match: lora` in a learn table.
+    Adapters add zero at first. They learn like any parameter, by `match: lora` in a learn table.
 
     Attributes:
-      match: regular expression, as in a learn table.
-      alpha: an adapter's product is scaled by alpha / rank, or
-      rank_stabilised: by alpha / sqrt(rank) (arXiv 2312.03732).
+      match: regular expression for paths of weights, as in a learn table.
+      alpha: the product of an adapter's two matrices is scaled by alpha / rank.
+      rank_stabilised: whether it is scaled by alpha / sqrt(rank) instead (arXiv 2312.03732).
     """
 
     match: str = "layers/(q|k|v|o|gate|up|down)_"
@@ -93,20 +97,20 @@ class Lora(Section):
 class Optimizer(Section):
     """Describes how gradients change parameters. Weight decay does not apply to norms and biases.
 
-    One `peak` and one weight decay mean about the same under every kind.
+    The same `peak` and weight decay have about the same effect under every kind.
 
     Attributes:
-      kind: `muon` is for matrices of layers; the rest learns by AdamW beside it.
-      b1: decay of the first moment (muon's momentum: 0.95 in its paper); with `adafactor`, 0 keeps
-        none, and almost no memory.
-      b2: decay of the second moment (with `adafactor`, its upper bound).
-      moments: how they are stored between steps, rounded at random so that they are right on
-        average; int8 is at most 1/8 (the second moment's root 1/16) off each time. The small second
-        moment of `adafactor` stays float32.
+      kind: `muon` updates the matrices of layers; all other parameters learn by AdamW.
+      b1: decay of the first moment (for muon its momentum, 0.95 in its paper). With `adafactor`, 0
+        keeps no first moment, which saves almost all of the optimizer's memory.
+      b2: decay of the second moment (with `adafactor`, the upper bound of it).
+      moments: how moments are stored between steps. They are rounded at random, so that they are
+        right on average; int8 is off by at most 1/8 each time, and the root of the second moment by
+        1/16. The small second moment of `adafactor` stays float32.
       moments_on: `host` keeps the optimizer's state and the running average in the host's memory
         between steps.
-      rounding: of updated parameters that are stored in bfloat16; `stochastic` keeps on average
-        what rounding to the nearest loses of small steps.
+      rounding: how updated parameters are rounded that are stored in bfloat16. Rounding to the
+        nearest value loses small updates; `stochastic` keeps them on average.
     """
 
     kind: Literal["adamw", "adafactor", "muon"] = "adamw"
@@ -121,7 +125,7 @@ class Optimizer(Section):
 
 
 class Save(Section):
-    """Says when to save: every `minutes` and every `steps` (0: not by that clock)."""
+    """Says when to save: every `minutes` and every `steps`; 0 turns either of them off."""
 
     minutes: NonNegativeFloat = 10.0
     steps: NonNegativeInt = 0
@@ -129,14 +133,15 @@ class Save(Section):
 
 
 class Mesh(Section):
-    """Describes how many devices lie along each axis; one axis may be -1, for all that are left.
+    """Says how many devices each axis has; a single axis may be -1, for all devices that are left.
 
     Attributes:
-      data: whole copies of the model, which read different rows.
-      fsdp: parameters are split over these too, and gathered a layer at a time.
-      tensor: heads, feed-forward and vocabulary are split over these.
-      slices: groups of chips with a slower network between them; `data` is a multiple.
-      sequence: between blocks, tokens are split over the tensor axis.
+      data: number of whole copies of the model, which read different rows.
+      fsdp: over how many devices parameters are split that are gathered a layer at a time.
+      tensor: over how many devices heads, feed-forward and vocabulary are split.
+      slices: number of groups of chips with a slower network between them; `data` is a multiple of
+        it.
+      sequence: whether tokens are split over the tensor axis between blocks.
     """
 
     data: int = 1
@@ -159,21 +164,22 @@ class Train(Section):
     """Says how to train: stages, batch, optimizer, precision, memory, saving, logging.
 
     Attributes:
-      accumulate: parts in which a batch is read one after the other, for one step.
+      accumulate: into how many parts a batch is split; a step computes them one after the other.
       lora: adapters beside the weights; without it there are none.
       frozen_dtype: how weights that no stage trains are stored.
-      ema: decay of a running average of what learns, beside it; 0: none is kept.
+      ema: decay of a running average of the parameters that learn; 0 keeps none.
       remat: what a layer keeps for its backward pass, from least memory to most; `offload` keeps
         it in the host's memory; `auto` compiles the step to find the most that fits.
-      unroll: layers in a step of the scan; small models train faster with all of them.
-      loss_blocks: vocabulary blocks of the loss; more hold less of the logits at a time.
+      unroll: how many layers a step of the scan has; small models train faster with all of them.
+      loss_blocks: into how many blocks of the vocabulary the loss is split; with more blocks, fewer
+        logits are in memory at once.
       z_loss: weight of the squared log of the softmax's normaliser (PaLM, arXiv 2204.02311).
-      mesh: `auto` is chosen for the machine by a rule (lrl_jax.devices.presets): fsdp first.
-      pod: the machine it is meant for, such as v5e-64: what `lrl fit` compiles for.
-      profile: first and last step to trace, such as "10:15"; goes to train/profile.
-      max_skipped: steps in a row without a finite gradient after which the run stops.
-      replay: dataset or mixture name -> share of every stage, against forgetting; the weights of
-        a stage share what is left.
+      mesh: `auto` chooses a mesh for the machine, fsdp first (lrl_jax.devices.presets).
+      pod: the machine that the recipe is meant for, such as v5e-64; `lrl fit` compiles for it.
+      profile: first and last step to trace, such as "10:15"; traces go to train/profile.
+      max_skipped: after how many steps in a row without a finite gradient the run stops.
+      replay: name of a dataset or mixture -> its share of every stage, against forgetting; the
+        weights of a stage divide what is left.
     """
 
     batch_size: PositiveInt
@@ -202,13 +208,14 @@ class Train(Section):
 
     @property
     def steps(self) -> int:
+        """Returns the number of steps of all stages together."""
         return sum(stage.steps for stage in self.stages)
 
     def traced(self) -> tuple[int, ...]:
         """Returns the first and the last step that `profile` names; () for none.
 
         Raises:
-          ValueError: no such range, or not in this run.
+          ValueError: `profile` is no range of steps, or not one of this run.
         """
         if not self.profile:
             return ()
@@ -223,12 +230,12 @@ class Train(Section):
 
     @pydantic.model_validator(mode="after")
     def _traces_steps_it_has(self) -> "Train":
-        if not any(stage.epochs for stage in self.stages):  # else the steps are not known yet
+        if not any(stage.epochs for stage in self.stages):  # with epochs, steps are counted later
             self.traced()
         return self
 
     @property
     def axes(self) -> Mesh:
-        """Returns the mesh, once `auto` has been settled."""
+        """Returns the mesh; `auto` must have been replaced by a mesh before."""
         assert isinstance(self.mesh, Mesh), "auto is settled by fit.compile.settled"
         return self.mesh

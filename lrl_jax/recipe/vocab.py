@@ -12,13 +12,13 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Section(pydantic.BaseModel):
-    """Holds one section of a recipe, frozen; unknown keys are refused."""
+    """Holds a section of a recipe; it is frozen, and unknown keys are refused."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
 
 class FertilityReport(Section):
-    """Holds what the fertility report reads: text of the same content in several languages."""
+    """Holds the texts that the fertility report reads: the same content in several languages."""
 
     texts: dict[Language, str] = {}
 
@@ -41,9 +41,9 @@ class TrainVocab(Section):
 
 
 class Parity(Section):
-    """Sets a budget by fertility: tokens of `language` relative to tokens of `reference`.
+    """Sets a limit on the fertility of `language`: its tokens relative to those of `reference`.
 
-    Both are among `vocab.report.texts`, where they say the same.
+    Both languages have text in `vocab.report.texts`, with the same content.
     """
 
     language: Language
@@ -55,18 +55,20 @@ class Extend(Section):
     """Finds pieces of the new language and splices them into the base tokenizer.
 
     Attributes:
-      text: raw text of the new language the pieces are learnt from.
-      pieces: how many new pieces at most.
-      scripts: keep only pieces written in these scripts (ISO 15924, such as Hang).
+      text: raw text of the new language, from which the pieces are learnt.
+      pieces: most new pieces.
+      scripts: the scripts (ISO 15924, such as Hang) that pieces may be written in; others are
+        dropped.
       choose: `continue` goes on with BPE where the base's merges end (arXiv 2512.03989);
-        `append` learns one apart and appends it (arXiv 2406.14670); `frequency` takes what a
-        large vocabulary emits at least min_count times, and every such character (arXiv
-        2402.14714); `donor` takes the pieces of another tokenizer, in its order.
-      donor: for `donor`: a SentencePiece model, a tokenizer.json, or a folder.
+        `append` learns a vocabulary of its own and appends it (arXiv 2406.14670); `frequency` takes
+        the pieces that a large vocabulary emits at least min_count times, and every character that
+        is as frequent (arXiv 2402.14714); `donor` takes the pieces of another tokenizer, in its
+        order.
+      donor: a SentencePiece model, a tokenizer.json, or a folder, for `choose: donor`.
       pretokenizer: for byte-level bases; `mark_aware` keeps combining marks with their letters,
         without which abugidas gain little.
-      parity: take only the fewest pieces that reach it.
-      min_count: drop pieces the spliced tokenizer emits fewer times than this on `text`.
+      parity: a limit of fertility; only as many pieces are taken as reach it.
+      min_count: pieces that the spliced tokenizer emits less often than this on `text` are dropped.
       prove_on: text of the base language whose ids must not change.
     """
 

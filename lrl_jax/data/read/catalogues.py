@@ -1,11 +1,11 @@
-"""Rows of catalogues: TensorFlow Datasets builders, and datasets of the Hugging Face hub.
+"""Reads rows of catalogues: TensorFlow Datasets builders and datasets of the Hugging Face hub.
 
     place = recipe_data.Tfds(builder="my_corpus/ko", data_dir="gs://bucket/tfds")
     for (span,) in shards(place):
         for at, row in rows(place, span): ...       ("row 50001", {"text": "..."})
 
-A span is (name, i, n): the i-th of n equal parts. Nothing is written or downloaded for TFDS; of the
-hub only data files are read, of the commit that was the revision when the shards were counted.
+A span is (name, i, n): the i-th of n equal parts. Nothing of TFDS is written or downloaded. Of the
+hub only data files are read, at the commit that the revision named when the shards were counted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,24 +24,24 @@ from lrl_jax.data.read.files import Span
 from lrl_jax.recipe.data import Hub, Tfds
 from lrl_jax.recipe.extras import how_to_install
 
-EXAMPLES = 50_000  # of a shard, where the catalogue lets us choose
+EXAMPLES = 50_000  # in a shard, where the catalogue lets us choose
 MODULES = {"jsonl": "json", "json": "json", "csv": "csv", "parquet": "parquet", "txt": "text"}
 
 Place = Tfds | Hub
 
 
 def name(place: Place) -> str:
-    """What a place is called in messages and fingerprints."""
+    """Returns the name of a place in messages and fingerprints."""
     if isinstance(place, Tfds):
         return f"tfds:{place.builder}/{place.split}"
     return f"hub:{'/'.join(filter(None, (place.dataset, place.config, place.split)))}"
 
 
 def shards(place: Place) -> list[tuple[Span, ...]]:
-    """Equal parts of a place, a span each; those of the hub are its files.
+    """Returns equal parts of a place as shards of one span each; a part of the hub is a file.
 
     Raises:
-      DataError: there is no such dataset, split or extra.
+      DataError: the dataset or split does not exist, or an extra is not installed.
     """
     if isinstance(place, Tfds):
         uri, count = name(place), -(-_split(_builder(place), place).num_examples // EXAMPLES)
@@ -53,7 +53,7 @@ def shards(place: Place) -> list[tuple[Span, ...]]:
 
 
 def fingerprint(place: Place) -> str:
-    """A digest of what a place holds: of the files of the split, or the commit of the hub."""
+    """Returns a digest of what a place holds: of the split's files, or of the commit of the hub."""
     if isinstance(place, Tfds):
         builder = _builder(place)
         paths = [*_split(builder, place).filepaths, builder.data_path / "features.json"]
@@ -68,11 +68,11 @@ def rows(place: Place, span: Span) -> formats.Rows:
     """Yields (at, row) of a span of `shards`, with text as str.
 
     Raises:
-      DataError: what the catalogue's own library says it cannot read.
+      DataError: the catalogue's own library cannot read it; the message is the library's.
     """
-    with _told(span.uri):
-        found = _tfds_rows(place, span) if isinstance(place, Tfds) else _hub_rows(place, span)
-        for at, row in found:
+    with _errors_naming(span.uri):
+        raw_rows = _tfds_rows(place, span) if isinstance(place, Tfds) else _hub_rows(place, span)
+        for at, row in raw_rows:
             yield at, _native(row)
 
 
@@ -83,9 +83,9 @@ def _digest(about: str, paths: Sequence[os.PathLike]) -> str:
 
 
 def _native(value: Any) -> Any:
-    """Dicts, lists and strings of what NumPy or TensorFlow made; bytes that are no text stay."""
+    """Turns NumPy and TensorFlow values into plain ones; bytes that are not UTF-8 stay bytes."""
     if isinstance(value, dict):
-        return {key: _native(one) for key, one in value.items()}
+        return {key: _native(item) for key, item in value.items()}
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -95,12 +95,12 @@ def _native(value: Any) -> Any:
         return _native(value.tolist())
     if hasattr(value, "to_list"):  # ragged
         return _native(value.to_list())
-    return [_native(one) for one in value] if isinstance(value, list) else value
+    return [_native(item) for item in value] if isinstance(value, list) else value
 
 
 @contextlib.contextmanager
-def _told(where: str) -> Iterator[None]:
-    """The first line of what a library raises, with the place."""
+def _errors_naming(where: str) -> Iterator[None]:
+    """Turns what a library raises into a DataError: the place and the first line of the message."""
     try:
         yield
     except text.DataError:
@@ -114,7 +114,7 @@ def _told(where: str) -> Iterator[None]:
 def _builder(place: Tfds) -> Any:
     import tensorflow_datasets as tfds
 
-    with _told(name(place)):
+    with _errors_naming(name(place)):
         builder = tfds.builder(place.builder, data_dir=place.data_dir or None)
     if not builder.info.splits:
         raise text.DataError(
@@ -125,46 +125,46 @@ def _builder(place: Tfds) -> Any:
 
 
 def _split(builder: Any, place: Tfds) -> Any:
-    with _told(name(place)):
-        found = builder.info.splits[place.split]
-    if not found.num_examples:
+    with _errors_naming(name(place)):
+        split = builder.info.splits[place.split]
+    if not split.num_examples:
         raise text.DataError(f"{name(place)}: the split has no example")
-    return found
+    return split
 
 
 def _tfds_rows(place: Tfds, span: Span) -> Iterator[tuple[str, dict[str, Any]]]:
     import tensorflow_datasets as tfds
 
     builder = _builder(place)
-    parts = tfds.even_splits(place.split, span.end)
-    first = sum(builder.info.splits[part].num_examples for part in parts[: span.start]) + 1
-    part = parts[span.start]
+    splits = tfds.even_splits(place.split, span.end)
+    first = sum(builder.info.splits[split].num_examples for split in splits[: span.start]) + 1
+    split = splits[span.start]
     if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-        found = iter(builder.as_data_source(part))  # without TensorFlow
+        examples = iter(builder.as_data_source(split))  # without TensorFlow
     else:
         from lrl_jax.data.seqio import libraries  # brings TensorFlow in quietly
 
         del libraries
         order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
-        found = builder.as_dataset(part, read_config=order).as_numpy_iterator()
-    for number, row in enumerate(found, start=first):
+        examples = builder.as_dataset(split, read_config=order).as_numpy_iterator()
+    for number, row in enumerate(examples, start=first):
         yield f"row {number}", row
 
 
 # ---------------------------------------------------------------------------- the hub
 def _local(place: Hub) -> Path | None:
-    """The folder or file a dataset is, if it is none of the hub."""
+    """Returns the local folder or file that a dataset names; None where it names one of the hub."""
     path = Path(place.dataset).expanduser()
     return path if path.exists() or place.dataset.startswith((".", "/", "~")) else None
 
 
 def _data_files(local: Path) -> list[Path]:
-    found = [local] if local.is_file() else [*local.rglob("*")]
-    hidden = len(local.parts)
+    paths = [local] if local.is_file() else [*local.rglob("*")]
+    depth = len(local.parts)  # hidden folders above the dataset do not matter
     return [
         path
-        for path in found
-        if path.is_file() and not any(part.startswith(".") for part in path.parts[hidden:])
+        for path in paths
+        if path.is_file() and not any(name.startswith(".") for name in path.parts[depth:])
     ]
 
 
@@ -172,7 +172,7 @@ def _data_files(local: Path) -> list[Path]:
 def _commit_of(dataset: str, revision: str) -> str:
     import huggingface_hub
 
-    with _told(f"hub:{dataset}@{revision}"):
+    with _errors_naming(f"hub:{dataset}@{revision}"):
         return huggingface_hub.HfApi().dataset_info(dataset, revision=revision).sha or ""
 
 
@@ -181,7 +181,7 @@ def _commit(place: Hub) -> str:
 
 
 def _stream(place: Hub, commit: str) -> Any:
-    """The dataset as a stream of rows; a script is refused, whatever the library would do."""
+    """Opens a dataset as a stream of rows; refuses one that has a dataset script."""
     try:
         import datasets
     except ImportError:
@@ -195,15 +195,15 @@ def _stream(place: Hub, commit: str) -> Any:
             f"{name(place)}: {script} is a dataset script, which is never run; give data files "
             "(Parquet, JSON lines, CSV), or a revision that has them"
         )
-    known: dict[str, Any] = {"split": place.split, "streaming": True}
-    with _told(name(place)):
+    options: dict[str, Any] = {"split": place.split, "streaming": True}
+    with _errors_naming(name(place)):
         if local is None:
-            known["revision"] = commit
+            options["revision"] = commit
         elif local.is_file():
             kind = MODULES.get(local.suffix.removeprefix("."), local.suffix)
-            return datasets.load_dataset(kind, data_files=str(local), **known)
+            return datasets.load_dataset(kind, data_files=str(local), **options)
         path = place.dataset if local is None else str(local)
-        return datasets.load_dataset(path, place.config or None, **known)
+        return datasets.load_dataset(path, place.config or None, **options)
 
 
 def _hub_rows(place: Hub, span: Span) -> Iterator[tuple[str, dict[str, Any]]]:

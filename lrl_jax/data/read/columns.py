@@ -1,4 +1,4 @@
-"""Fields of a row, by the column they lie in: a name, a path into it, or a place.
+"""Gets fields of a row by column: a name, a path into nested values, or a position.
 
 get = field("instances[0].output")
 get({"instances": [{"output": "Yes."}]})        'Yes.'
@@ -13,7 +13,7 @@ STEP = re.compile(r"[^.\[\]]+")
 
 
 class UnusableError(ValueError):
-    """Why a row gives no record, and the word it is counted by."""
+    """Says why a row gives no record; `reason` is the name under which the report counts it."""
 
     def __init__(self, why: str, reason: str = "unreadable"):
         super().__init__(why)
@@ -21,7 +21,9 @@ class UnusableError(ValueError):
 
 
 def lookup(row: Mapping[str, Any], column: str) -> Any:
-    """What lies at a column; ABSENT where there is none. A column of that very name comes first.
+    """Returns the value at a column, or ABSENT.
+
+    A column of exactly that name comes before a path into nested values.
 
     >>> lookup({"a": {"b": ["c"]}, "d.e": 1}, "a.b.0"), lookup({"d.e": 1}, "d.e")
     ('c', 1)
@@ -42,11 +44,11 @@ def lookup(row: Mapping[str, Any], column: str) -> Any:
 def field(
     column: str, optional: bool = False, empty: bool = False
 ) -> Callable[[Mapping[str, Any]], str]:
-    """A function from a row to the text of a column.
+    """Returns a function from a row to the text of a column, which raises UnusableError.
 
     Args:
-      optional: absent is ''.
-      empty: whether it may be ''.
+      optional: whether a column that is absent or null gives ''.
+      empty: whether the text may be blank.
     """
 
     def get(row: Mapping[str, Any]) -> str:
@@ -57,19 +59,19 @@ def field(
             if value is None:
                 raise UnusableError(f"field {column!r} is null", "empty")
             raise UnusableError(f"has no field {column!r}; it has {', '.join(row) or 'none'}")
-        found = string(value, column)
-        if not empty and (not found or found.isspace()):
+        text = string(value, column)
+        if not empty and (not text or text.isspace()):
             raise UnusableError(f"field {column!r} is empty", "empty")
-        return found
+        return text
 
     return get
 
 
 def string(value: Any, name: str) -> str:
-    """A value as text.
+    """Returns a value as text.
 
     Raises:
-      UnusableError: it is none, or not text a file could hold.
+      UnusableError: it is no text, or text that a UTF-8 file cannot hold.
     """
     if isinstance(value, bytes):
         try:

@@ -1,10 +1,10 @@
-"""Copies and near copies of records, found across the shards of a dataset.
+"""Finds copies and near copies of records across the shards of a dataset.
 
     surveys = [survey(dataset, datasets.read(dataset, shard)) for shard in shards]  # in any process
     repeated(surveys, near=True, similarity=0.8)    # for every shard, the ordinals to leave out
 
-A survey is an array without objects: np.save writes it, np.load(..., mmap_mode="r") reads it back,
-so that `repeated` holds a few numbers a record, however long the texts are. Near copies are texts
+A survey is an array without objects: np.save writes it and np.load(..., mmap_mode="r") maps it, so
+that `repeated` holds a few numbers a record, however long the texts are. Near copies are texts
 whose sets of character 5-grams overlap (Jaccard), estimated by MinHash (Broder 1997) and found by
 banding (Leskovec, Rajaraman, Ullman, Mining of Massive Datasets, 3.4).
 """
@@ -22,9 +22,9 @@ from lrl_jax.text import Bad
 
 SHINGLE = 5  # characters; words would not do for scripts without spaces
 HASHES = 128
-FOUND = 0.99  # of the pairs just as similar as asked for, how many share a band
+RECALL = 0.99  # share of the pairs of exactly the asked similarity that meet in some band
 BATCH = 1 << 15  # characters hashed at once: what stays in cache
-SIGNATURES = 1 << 14  # compared with one at once
+SIGNATURES = 1 << 14  # compared at once
 ALPHABET = np.uint32(0x110000)  # code points; each field of a record has its own
 _DIGEST = [("digest", "<u8")]
 
@@ -34,16 +34,16 @@ _FACTORS = np.random.default_rng(2308).integers(0, 1 << 32, HASHES, np.uint32) |
 
 # ---------------------------------------------------------------------------- one shard
 def survey(dataset: recipe_data.Dataset, items: Iterable[filters.Record | Bad]) -> np.ndarray:
-    """What `repeated` needs of one shard: a row for every record that passes the other filters.
+    """Returns what `repeated` needs of one shard: a row for each record the other filters keep.
 
     Args:
-      items: of `dataset.read`.
+      items: records and Bads, as `data.dataset.read` yields them.
 
     Returns:
-      [n] of a field `digest` (uint64) and, for near copies, `hashes` (uint32 [HASHES]).
+      [n] with a field `digest` (uint64) and, for near copies, `hashes` (uint32 [HASHES]).
 
     Raises:
-      DataError: as `Sieve.sift`.
+      DataError: where `Sieve.sift` does.
     """
     sieve = filters.Sieve(dataset.model_copy(update={"take": 0}))
     kind = kinds.of(dataset)
@@ -52,14 +52,14 @@ def survey(dataset: recipe_data.Dataset, items: Iterable[filters.Record | Bad]) 
         collections.deque(passed, maxlen=0)  # reads them all
         return np.array(sieve.digests, "<u8").astype(_DIGEST)
     hashes = list(_hashes(passed))
-    found = np.empty(sieve.kept, [*_DIGEST, ("hashes", "<u4", (HASHES,))])
-    found["digest"] = sieve.digests
-    found["hashes"] = np.concatenate([np.empty((0, HASHES), np.uint32), *hashes])
-    return found
+    rows = np.empty(sieve.kept, [*_DIGEST, ("hashes", "<u4", (HASHES,))])
+    rows["digest"] = sieve.digests
+    rows["hashes"] = np.concatenate([np.empty((0, HASHES), np.uint32), *hashes])
+    return rows
 
 
 def normalised(text: str) -> str:
-    """What near copies are compared in.
+    """Returns the form of a text in which near copies are compared: NFC, lower case, single spaces.
 
     >>> normalised(" Seoul\\n  2024 ")
     'seoul 2024'
@@ -68,16 +68,19 @@ def normalised(text: str) -> str:
 
 
 def signature(texts: Sequence[str]) -> np.ndarray:
-    """The MinHash of a record's fields: uint32 [HASHES]; equal shares estimate Jaccard."""
+    """Returns the MinHash of a record's fields: uint32 [HASHES].
+
+    The share of equal places in two of them estimates the Jaccard similarity of the records.
+    """
     return next(_hashes([texts]))[0]
 
 
 def _hashes(records: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
-    """MinHashes of records, many at a time: uint32 [n, HASHES]."""
+    """Yields MinHashes of records, many at a time: uint32 [n, HASHES]."""
     batch: list[list[str]] = []
     room = BATCH
     for texts in records:
-        # a text shorter than a shingle is one
+        # padded, so that a text shorter than a shingle has one shingle
         batch.append([normalised(text).ljust(SHINGLE, "\0") for text in texts])
         room -= sum(map(len, batch[-1]))
         if room <= 0:
@@ -93,32 +96,31 @@ def _minhash(batch: list[list[str]]) -> np.ndarray:
     alphabets = np.array([i for texts in batch for i in range(len(texts))], np.uint32) * ALPHABET
     points = np.frombuffer("".join(fields).encode("utf-32-le"), np.uint32)
     shingles = _shingles(points + np.repeat(alphabets, lengths))
-    whole = np.ones(
-        len(points), bool
-    )  # of every place, whether a shingle of one field starts there
+    # whole: for every place, whether the shingle that starts there lies in a single field
+    whole = np.ones(len(points), bool)
     ends = np.cumsum(lengths)
     for back in range(1, SHINGLE):
         whole[ends - back] = False
     hashed = shingles[whole[: len(shingles)]]
     counts = [sum(len(text) - SHINGLE + 1 for text in texts) for texts in batch]
     starts = np.cumsum([0, *counts[:-1]])
-    found = np.empty((HASHES, len(batch)), np.uint32)
+    minima = np.empty((HASHES, len(batch)), np.uint32)
     room = np.empty_like(hashed)
     for i in range(HASHES):
         np.multiply(hashed, _FACTORS[i], out=room)
-        np.minimum.reduceat(room, starts, out=found[i])
-    return found.T
+        np.minimum.reduceat(room, starts, out=minima[i])
+    return minima.T
 
 
 def _shingles(points: np.ndarray) -> np.ndarray:
-    """A 32-bit hash of every SHINGLE neighbours."""
+    """Returns a 32-bit hash of every SHINGLE neighbouring code points."""
     count = len(points) - SHINGLE + 1
     hashed = _mixed([points[i : i + count] for i in range(SHINGLE)])
     return (hashed >> np.uint64(32)).astype(np.uint32)
 
 
 def _mixed(columns: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """64 bits that depend on every column, elementwise."""
+    """Returns 64-bit hashes, each of which depends on one element of every column."""
     hashed = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
         hashed *= np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio (Knuth, TAOCP 6.4)
@@ -132,17 +134,18 @@ def _mixed(columns: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
 
 # ---------------------------------------------------------------------------- all shards
 def repeated(surveys: Sequence[np.ndarray], near: bool, similarity: float) -> list[np.ndarray]:
-    """The ordinals to leave out of each shard, sorted: every record like an earlier one.
+    """Returns the sorted ordinals to leave out of each shard: records similar to an earlier one.
 
-    The first copy in the order of shards stays. Near copies need not be like each other: each
-    leads, from like to like and always to an earlier one, to a record that stays; and of those
-    that stay no two that share a band are alike.
+    The first copy in the order of shards stays. A record that is left out need not be similar to
+    one that stays: it may be similar to an earlier record that is left out too, and so on back to
+    one that stays. No two records that stay and share a band are similar.
 
     Args:
-      surveys: of `survey`, one a shard, in their order; maps of files will do.
-      similarity: Jaccard, as estimated, from which two texts are near copies.
+      surveys: what `survey` returned, one array a shard, in the order of shards; memory maps will
+        do.
+      similarity: estimated Jaccard similarity from which two texts are near copies.
     """
-    bounds = np.cumsum([0, *(len(one) for one in surveys)])
+    bounds = np.cumsum([0, *(len(survey) for survey in surveys)])
     dropped = np.zeros(bounds[-1], bool)
     _drop_copies(surveys, dropped)
     if near:
@@ -154,17 +157,17 @@ def repeated(surveys: Sequence[np.ndarray], near: bool, similarity: float) -> li
 
 
 def band_width(similarity: float) -> int:
-    """Hashes a band has: the most with which FOUND of the pairs of this similarity share one.
+    """Returns the most hashes a band can have so that RECALL of pairs this similar share one.
 
     >>> [band_width(similarity) for similarity in (0.2, 0.5, 0.8, 0.95)]
     [1, 3, 6, 16]
     """
-    wide = [w for w in range(1, HASHES + 1) if 1 - (1 - similarity**w) ** (HASHES // w) >= FOUND]
+    wide = [w for w in range(1, HASHES + 1) if 1 - (1 - similarity**w) ** (HASHES // w) >= RECALL]
     return max(wide, default=1)
 
 
 def _drop_copies(surveys: Sequence[np.ndarray], dropped: np.ndarray) -> None:
-    digests = np.concatenate([np.empty(0, np.uint64), *(one["digest"] for one in surveys)])
+    digests = np.concatenate([np.empty(0, np.uint64), *(survey["digest"] for survey in surveys)])
     _, first = np.unique(digests, return_index=True)
     dropped[:] = True
     dropped[first] = False
@@ -177,11 +180,12 @@ def _drop_alike(
     similarity: float,
     dropped: np.ndarray,
 ) -> None:
-    """Drops records alike an earlier one among those that have the same hashes in a band.
+    """Drops records that are similar to an earlier one with the same hashes in a band.
 
-    In rounds: the first of each group leads; what is like it goes, the others are the next group.
+    Works in rounds. The first record of each group stays, and those similar to it are dropped; the
+    others are the group of the next round.
     """
-    keys = np.concatenate([_keys(one, band) for one in surveys])
+    keys = np.concatenate([_keys(survey, band) for survey in surveys])
     places = np.flatnonzero(~dropped)
     places = places[np.argsort(keys[places], kind="stable")]
     keys = keys[places]
@@ -194,35 +198,42 @@ def _drop_alike(
         places, keys = places[rest[~alike]], keys[rest[~alike]]
 
 
-def _keys(one: np.ndarray, band: slice) -> np.ndarray:
-    """The hashes of a band as one number; records whose numbers meet by chance are compared."""
-    keys = np.zeros(len(one), np.uint64)
-    for start in range(0, len(one), SIGNATURES):
-        part = slice(start, start + SIGNATURES)
-        keys[part] = _mixed(one["hashes"][part, band].T)
+def _keys(survey: np.ndarray, band: slice) -> np.ndarray:
+    """Returns a number for each record of a survey, made of the hashes of a band.
+
+    Numbers that are equal by chance do no harm: records with equal numbers are compared.
+    """
+    keys = np.zeros(len(survey), np.uint64)
+    for start in range(0, len(survey), SIGNATURES):
+        rows = slice(start, start + SIGNATURES)
+        keys[rows] = _mixed(survey["hashes"][rows, band].T)
     return keys
 
 
 def _alike(
     surveys: Sequence[np.ndarray],
     bounds: np.ndarray,
-    ones: np.ndarray,
+    places: np.ndarray,
     others: np.ndarray,
     similarity: float,
 ) -> np.ndarray:
-    """Whether records, named by their place in all surveys, are as similar, pair by pair."""
-    found = np.empty(len(ones), bool)
-    for start in range(0, len(ones), SIGNATURES):
-        part = slice(start, start + SIGNATURES)
-        a, b = (_at(surveys, bounds, places[part]) for places in (ones, others))
-        found[part] = (a == b).sum(axis=1) >= similarity * HASHES
-    return found
+    """Returns for each pair of records whether they are at least this similar.
+
+    Records are given by their place in all surveys after one another.
+    """
+    similar = np.empty(len(places), bool)
+    for start in range(0, len(places), SIGNATURES):
+        pairs = slice(start, start + SIGNATURES)
+        a = _hashes_at(surveys, bounds, places[pairs])
+        b = _hashes_at(surveys, bounds, others[pairs])
+        similar[pairs] = (a == b).sum(axis=1) >= similarity * HASHES
+    return similar
 
 
-def _at(surveys: Sequence[np.ndarray], bounds: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _hashes_at(surveys: Sequence[np.ndarray], bounds: np.ndarray, places: np.ndarray) -> np.ndarray:
     hashes = np.empty((len(places), HASHES), np.uint32)
     shards = np.searchsorted(bounds, places, side="right") - 1
     for shard in np.unique(shards):
-        mine = shards == shard
-        hashes[mine] = surveys[shard]["hashes"][places[mine] - bounds[shard]]
+        inside = shards == shard
+        hashes[inside] = surveys[shard]["hashes"][places[inside] - bounds[shard]]
     return hashes

@@ -1,4 +1,4 @@
-"""Files cut into shards of about one size, so that any number of workers share the reading.
+"""Cuts files into shards of about one size, so that any number of workers share the reading.
 
     shards(["corpus/*.txt"])              [(Span("corpus/a.txt", 0, 67108871),), ...]
     aligned("dev.en", "dev.ko")           [(Span("dev.en"), Span("dev.ko"))]
@@ -30,7 +30,10 @@ NEWLINE = 10
 
 
 class Span(NamedTuple):
-    """Part of a file: bytes of one that has lines, row groups of Parquet; -1: to the end."""
+    """Holds a range of a file: bytes of one with lines, row groups of Parquet.
+
+    An `end` of -1 is the end of the file.
+    """
 
     uri: str
     start: int = 0
@@ -38,7 +41,9 @@ class Span(NamedTuple):
 
 
 def format_of(uri: str, given: str = "auto", other: str = "text") -> str:
-    """How a file is written: as `given`, or by its suffix; `other` where the suffix says nothing.
+    """Returns the format of a file: `given`, or with "auto" the one of its suffix.
+
+    A suffix that says nothing gives `other`.
 
     >>> format_of("a/b.jsonl.gz"), format_of("dev/kor_Hang.dev"), format_of("a.json", "squad")
     ('jsonl', 'text', 'squad')
@@ -52,7 +57,7 @@ def format_of(uri: str, given: str = "auto", other: str = "text") -> str:
 
 
 def where(span: Span, at: int | str) -> str:
-    """The place of a record for a reader: of a line its number in the file, else `at` itself."""
+    """Returns the place of a record for messages: file:line for a line number, else file: `at`."""
     if isinstance(at, int):
         return text.place(span.uri, span.start, at)
     return f"{span.uri}: {at}"
@@ -65,30 +70,30 @@ def shards(
     documents: str = "lines",
     size: int = SHARD_BYTES,
 ) -> list[tuple[Span, ...]]:
-    """Spans of about `size` bytes together: small files gathered, large ones cut where they can be.
+    """Returns shards of about `size` bytes: gathers small files, cuts large ones where it can.
 
-    Text, JSON lines and .tsv are cut at lines, paragraphs at blank lines, Parquet at row groups;
-    whatever is compressed, or has to be read from its beginning, is one span.
+    Text, JSON lines and .tsv are cut at lines, paragraphs at blank lines, Parquet at row groups.
+    A file that is compressed or has to be read from its beginning is one span.
 
     Args:
-      written: the format of a file by its name.
+      written: gives the format of a file by its name.
 
     Raises:
-      DataError: a file is missing or empty, or Parquet that is cut short.
+      DataError: a file is missing or empty, or a Parquet file is cut short.
     """
-    found = (file for uri in uris for file in text.files(uri))
-    return _gather(
-        (one for file in found for one in _pieces(file, written(file), documents, size)), size
-    )
+    names = (file for uri in uris for file in text.files(uri))
+    pieces = (_pieces(file, written(file), documents, size) for file in names)
+    return _gather(itertools.chain.from_iterable(pieces), size)
 
 
 def aligned(source: str, target: str, size: int = SHARD_BYTES) -> list[tuple[Span, ...]]:
-    """Shards of two files that say the same on the same line: alternately source and target.
+    """Returns shards of files whose lines are translations of each other.
 
-    Both are cut at the same line. Globs are paired file by file.
+    The spans of a shard are source and target in turn. Both files are cut at the same lines. Globs
+    are paired file by file.
 
     Raises:
-      DataError: missing, empty or, if they have to be cut, unequal files.
+      DataError: files are missing or empty, or have to be cut and differ in their numbers of lines.
     """
     sources, targets = text.files(source), text.files(target)
     if len(sources) != len(targets):
@@ -97,18 +102,19 @@ def aligned(source: str, target: str, size: int = SHARD_BYTES) -> list[tuple[Spa
             "paired in the order of their names, so there must be as many"
         )
     pairs = zip(sources, targets, strict=True)
-    return _gather((one for pair in pairs for one in _aligned_pieces(*pair, size)), size)
+    pieces = (_aligned_pieces(*pair, size) for pair in pairs)
+    return _gather(itertools.chain.from_iterable(pieces), size)
 
 
 def unequal(source: str, sources: int, target: str, targets: int) -> text.DataError:
-    """The error of two aligned files with these numbers of lines."""
+    """Returns the error that says that two aligned files differ in their numbers of lines."""
     return text.DataError(
         f"{source} has {sources} lines and {target} {targets}; "
         "parallel files say the same thing on the same line, so they must be equal"
     )
 
 
-Piece = tuple[tuple[Span, ...], int]  # spans that stay together, and their bytes
+Piece = tuple[tuple[Span, ...], int]  # spans that stay together, and how many bytes they have
 
 
 def _gather(pieces: Iterable[Piece], size: int) -> list[tuple[Span, ...]]:
@@ -136,8 +142,8 @@ def _pieces(file: str, kind: str, documents: str, size: int) -> Iterator[Piece]:
         mark = BLANK_LINE if documents == "paragraphs" else LINE
         cuts = _cuts(file, length, size, mark)
         sizes = np.diff([*cuts[:-1], length]).tolist()
-    for (start, end), part in zip(itertools.pairwise(cuts), sizes, strict=True):
-        yield (Span(file, start, end),), part
+    for (start, end), bytes_ in zip(itertools.pairwise(cuts), sizes, strict=True):
+        yield (Span(file, start, end),), bytes_
 
 
 def _packed(file: str) -> bool:
@@ -145,13 +151,13 @@ def _packed(file: str) -> bool:
 
 
 def _cuts(file: str, length: int, size: int, mark: re.Pattern[bytes]) -> list[int]:
-    """Bytes to cut at, evenly spread over the file, each after a `mark`."""
-    found = {0}
+    """Returns bytes to cut at, evenly spread over the file, each after a `mark`; -1 is the last."""
+    cuts = {0}
     with epath.Path(file).open("rb") as f:
         for goal in _goals(length, size):
-            if max(found) < goal and 0 < (cut := _after(f, goal, mark)) < length:
-                found.add(cut)
-    return [*sorted(found), -1]
+            if max(cuts) < goal and 0 < (cut := _after(f, goal, mark)) < length:
+                cuts.add(cut)
+    return [*sorted(cuts), -1]
 
 
 def _goals(length: int, size: int) -> list[int]:
@@ -160,13 +166,13 @@ def _goals(length: int, size: int) -> list[int]:
 
 
 def _after(f: Any, goal: int, mark: re.Pattern[bytes]) -> int:
-    """The end of the first mark that ends at `goal` or later; -1: there is none."""
+    """Returns the end of the first mark that ends at `goal` or later; -1 where there is none."""
     f.seek(goal - 1)
     at, tail = goal - 1, b""
     while data := f.read(text.BLOCK):
         window = tail + data
-        if found := mark.search(window):
-            return at - len(tail) + found.end()
+        if match := mark.search(window):
+            return at - len(tail) + match.end()
         at += len(data)
         tail = window[-text.BLOCK :]  # a mark may begin in one block and end in the next
     return -1
@@ -175,10 +181,10 @@ def _after(f: Any, goal: int, mark: re.Pattern[bytes]) -> int:
 # ---------------------------------------------------------------------------- Parquet
 @contextlib.contextmanager
 def parquet(file: str) -> Iterator[Any]:
-    """An open pyarrow.parquet.ParquetFile.
+    """Opens a file as a pyarrow.parquet.ParquetFile.
 
     Raises:
-      DataError: not Parquet, or cut short; also while it is read.
+      DataError: it is no Parquet file or is cut short; raised also while the caller reads it.
     """
     import pyarrow
     from pyarrow.parquet import ParquetFile
@@ -188,16 +194,16 @@ def parquet(file: str) -> Iterator[Any]:
             with epath.Path(file).open("rb") as f:
                 yield ParquetFile(f)
         else:
-            with ParquetFile(file) as found:
-                yield found
+            with ParquetFile(file) as opened:
+                yield opened
     except (pyarrow.ArrowException, OSError) as e:
         raise text.DataError(f"{file}: is no whole Parquet file; is it cut short? ({e})") from None
 
 
 def _row_groups(file: str, size: int) -> tuple[list[int], list[int]]:
-    """Row groups to cut before, and bytes of text between them."""
-    with parquet(file) as found:
-        facts = found.metadata
+    """Returns row groups to cut before, and the bytes of text between each and the next."""
+    with parquet(file) as opened:
+        facts = opened.metadata
         bytes_ = [facts.row_group(i).total_byte_size for i in range(facts.num_row_groups)]
     cuts, sizes = [0], [0]
     for i, length in enumerate(bytes_):
@@ -225,7 +231,7 @@ def _aligned_pieces(source: str, target: str, size: int) -> Iterator[Piece]:
 
 @functools.lru_cache(maxsize=64)
 def _cuts_of_both(source: str, target: str, size: int, identities: object) -> list[tuple[int, int]]:
-    """Bytes of both files that begin the same line, a pair a cut; counts the lines of both once."""
+    """Returns a pair of bytes for each cut, at which both files begin the same line."""
     (counts, lines), (others, other_lines) = _newlines(source), _newlines(target)
     if lines != other_lines:
         raise unequal(source, lines, target, other_lines)
@@ -240,7 +246,7 @@ def _cuts_of_both(source: str, target: str, size: int, identities: object) -> li
 
 
 def _newlines(file: str) -> tuple[np.ndarray, int]:
-    """Newlines up to the end of each block of a file, and its lines."""
+    """Returns how many newlines there are up to the end of each block, and the number of lines."""
     counts, last = [], b""
     with epath.Path(file).open("rb") as f:
         while data := f.read(text.BLOCK):
@@ -251,7 +257,7 @@ def _newlines(file: str) -> tuple[np.ndarray, int]:
 
 
 def _after_line(file: str, counts: np.ndarray, line: int) -> int:
-    """The byte after so many lines."""
+    """Returns the byte after so many lines."""
     block = int(np.searchsorted(counts, line))
     with epath.Path(file).open("rb") as f:
         f.seek(block * text.BLOCK)

@@ -1,10 +1,10 @@
-"""Which records of a dataset are learnt: the rest is left out, counted by reason, with samples.
+"""Sifts the records of a dataset: what filters leave out is counted by reason, with samples.
 
     sieve = Sieve(dataset)
     for record in sieve.sift(datasets.read(dataset, shard)): ...
     sieve.counts, sieve.samples      {"too short": 12}, {"too short": ["Ok.", "Yes.", "No."]}
 
-Reasons are the words a reader of the report sees. `verdict` says what only the whole dataset shows.
+Reasons are shown in the report as they are. `verdict` refuses what only the whole dataset shows.
 """
 
 from collections import Counter
@@ -26,13 +26,13 @@ UNREADABLE, NO_SCAFFOLD = "unreadable", "no scaffold"
 class Sieve:
     """Sifts the records of one shard, once.
 
-    `take` counts over one sieve: a dataset that has it is read as one shard.
+    `take` counts the records of one sieve, so a dataset that has it is read as one shard.
 
     Attributes:
-      counts: reason -> records left out.
-      samples: reason -> at most three of them, shortened.
-      kept, read: records.
-      scripts: letters of the kept, learnt text by ISO 15924 script.
+      counts: reason -> how many records were left out for it.
+      samples: reason -> at most three of those records, shortened.
+      kept, read: how many records were kept and read.
+      scripts: how many letters of each script (ISO 15924) the learnt text of kept records has.
       digests: `digest` of each kept record.
     """
 
@@ -54,14 +54,14 @@ class Sieve:
     def sift(
         self, items: Iterable[Record | Bad], repeated: Iterable[int] = frozenset()
     ) -> Iterator[Record]:
-        """Yields what is kept; the attributes are final when it is used up.
+        """Yields the records that are kept; the attributes are final when all were yielded.
 
         Args:
-          items: of `dataset.read`.
-          repeated: ordinals, among the records that pass all other filters, of later copies.
+          items: records and Bads, as `data.dataset.read` yields them.
+          repeated: ordinals of later copies, counted among the records that pass all other filters.
 
         Raises:
-          DataError: an unreadable record, where the recipe says `bad: refuse`.
+          DataError: a record is unreadable and the recipe says `bad: refuse`.
         """
         copies = frozenset(int(ordinal) for ordinal in repeated)
         why = "near duplicate" if self._filters.duplicates == "near" else "duplicate"
@@ -84,7 +84,7 @@ class Sieve:
             self._count_letters()
 
     def _judge(self, item: Record | Bad) -> tuple[str, str]:
-        """Why an item is left out ('' where it is not), and its text."""
+        """Returns why an item is left out ('' where it is kept), and its text."""
         if isinstance(item, Bad):
             if item.reason == UNREADABLE and self._filters.bad == "refuse":
                 raise DataError(f"{item.where}: {item.why}")
@@ -144,10 +144,10 @@ def verdict(
     kept: int,
     samples: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Refuses a whole dataset, from what its sieves have counted together.
+    """Refuses a whole dataset by what its sieves have counted together.
 
     Raises:
-      DataError: too few rows with TaCo's scaffold, or nothing left.
+      DataError: too few rows have TaCo's scaffold, or no record is left.
     """
     samples = samples or {}
     read = kept + sum(counts.values())
@@ -157,7 +157,7 @@ def verdict(
         shown = "".join(f"\n  {sample}" for sample in samples.get(NO_SCAFFOLD, ()))
         raise DataError(
             f"dataset {name!r}: {100 * (1 - without / read):.4g}% of rows have the scaffold; want "
-            f"{100 * coverage:.4g}%: {without} of {read} have not. Mend them, or lower "
+            f"{100 * coverage:.4g}%: {without} of {read} lack it. Mend them, or lower "
             f"data.datasets.{name}.coverage to leave them out{shown}"
         )
     if not kept:
@@ -170,7 +170,7 @@ def verdict(
 
 
 def digest(texts: Sequence[str]) -> int:
-    """64 bits of texts, blind to how they are spaced.
+    """Returns a 64-bit digest of texts that does not depend on how they are spaced.
 
     >>> digest([" a  b\\n"]) == digest(["a b"]), digest(["a b"]) == digest(["a", "b"])
     (True, False)
@@ -180,7 +180,7 @@ def digest(texts: Sequence[str]) -> int:
 
 
 def shortened(text: str) -> str:
-    """One line of at most SAMPLE_CHARS characters.
+    """Returns a text as one line of at most SAMPLE_CHARS characters.
 
     >>> shortened("one\\n two")
     'one two'

@@ -1,9 +1,9 @@
-"""Rows of files: one table from a format to the reader of its rows.
+"""Reads rows of files: a table has the reader of each format.
 
     for at, row in rows(Span("a.csv"), RowFormat("csv")): ...      (2, {"Q": "...", "A": "..."})
 
-`at` is a line number of the span, or "row 7" where lines say nothing; `files.where` makes a place
-of it. A row that cannot be read comes as text.Bad and the next ones follow.
+`at` is a line number within the span, or "row 7" in formats where lines say nothing; `files.where`
+makes a place of it. A row that cannot be read is yielded as text.Bad, and reading goes on.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from lrl_jax import text
 from lrl_jax.data.read.files import Span, parquet, where
 
 WHOLE = 1 << 30  # bytes of JSON that are read at once
-BATCH = 1024  # rows of Parquet that are held together
+BATCH = 1024  # rows of Parquet in memory at once
 NATIVE = {"bpt", "ept", "ph", "it", "ut"}  # TMX elements that hold markup of the original, not text
 
 Row = dict[str, Any] | text.Bad
@@ -32,8 +32,8 @@ class RowFormat:
     """Says how rows are written.
 
     Attributes:
-      header: whether .csv and .tsv begin with names; else columns are called "0", "1", ...
-      wanted: columns that will be asked for; a reader may leave out others.
+      header: whether .csv and .tsv begin with column names; if not, columns are "0", "1", ...
+      wanted: columns that the caller needs; a reader may leave out others.
     """
 
     format: str
@@ -45,7 +45,7 @@ def rows(span: Span, form: RowFormat) -> Rows:
     """Yields (at, row or Bad) of a span.
 
     Raises:
-      DataError: what makes the whole file unusable.
+      DataError: the whole file is unusable.
     """
     if form.format not in READERS:
         raise text.DataError(
@@ -65,15 +65,15 @@ def _json_lines(span: Span, form: RowFormat) -> Rows:
 
 
 def _json(span: Span, form: RowFormat) -> Rows:
-    """A list of rows, an object that holds one list of rows, or JSON lines in spite of the name."""
+    """Reads a list of rows, an object with a single list of rows, or JSON lines named .json."""
     head = (
         line for _, line in text.numbered(span.uri) if isinstance(line, text.Bad) or line.strip()
     )
     first, second = next(head, ""), next(head, "")
     if isinstance(first, str) and first.lstrip().startswith("{"):
         with contextlib.suppress(ValueError, RecursionError):
-            one = json.loads(first)
-            if second or any(_top(column) in one for column in form.wanted) or not _lists(one):
+            row = json.loads(first)
+            if second or any(_top(column) in row for column in form.wanted) or not _lists(row):
                 yield from _json_lines(span, form)
                 return
     whole = _whole(span.uri)
@@ -90,7 +90,10 @@ def _json(span: Span, form: RowFormat) -> Rows:
 
 
 def _squad(span: Span, form: RowFormat) -> Rows:
-    """A row a question: id, context, question, answer; also as input, instruction, output."""
+    """Reads a row for each question: id, context, question, answer.
+
+    The last three are there as input, instruction and output too.
+    """
     whole = _whole(span.uri)
     try:
         asked = [
@@ -100,7 +103,7 @@ def _squad(span: Span, form: RowFormat) -> Rows:
             for question in paragraph["qas"]
         ]
         for number, (context, question) in enumerate(asked, start=1):
-            answer = next((one["text"] for one in question.get("answers", ())), "")
+            answer = next((entry["text"] for entry in question.get("answers", ())), "")
             given = {"context": context, "question": question["question"], "answer": answer}
             alias = {"instruction": given["question"], "input": context, "output": answer}
             yield f"row {number}", {"id": str(question.get("id", number)), **given, **alias}
@@ -123,7 +126,7 @@ def _no_object(got: str, span: Span, at: int | str) -> text.Bad:
 
 
 def _lists(value: Any) -> list[list]:
-    """The lists of rows an object holds."""
+    """Returns the lists of rows that an object holds."""
     if not isinstance(value, dict):
         return []
     return [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
@@ -144,30 +147,31 @@ def _whole(file: str) -> Any:
 def _bytes(file: str) -> bytes:
     if file.startswith(text.SAMPLE):
         return "\n".join(text.lines(file)).encode()
-    found, size = [], 0
+    blocks, size = [], 0
     with text.opened(epath.Path(file)) as f:
         while block := f.read(text.BLOCK):
-            found.append(block)
+            blocks.append(block)
             size += len(block)
             if size > WHOLE:
                 raise text.DataError(
                     f"{file}: more than {WHOLE >> 30} GiB of JSON in one value, which would have "
                     "to be in memory at once; write it as JSON lines, such as `jq -c '.[]'`"
                 )
-    return b"".join(found)
+    return b"".join(blocks)
 
 
 # ---------------------------------------------------------------------------- tables
 def _csv(span: Span, form: RowFormat) -> Rows:
     csv.field_size_limit(text.LONGEST)
     flaws: list[tuple[int, str]] = []
-    found = csv.reader(_fed(span, flaws), strict=True)  # strict: an open quote would eat the file
+    # strict: without it an open quote would take in the rest of the file
+    reader = csv.reader(_csv_lines(span, flaws), strict=True)
     names: list[str] = []
     while True:
         flaws.clear()
-        at = found.line_num + 1
+        at = reader.line_num + 1
         try:
-            cells = next(found)
+            cells = next(reader)
         except StopIteration:
             return
         except csv.Error as e:
@@ -184,8 +188,11 @@ def _csv(span: Span, form: RowFormat) -> Rows:
             yield at, _named(names, cells, span, at)
 
 
-def _fed(span: Span, flaws: list[tuple[int, str]]) -> Iterator[str]:
-    """Lines for csv; a bad one goes in mended, so that the quotes around it still match."""
+def _csv_lines(span: Span, flaws: list[tuple[int, str]]) -> Iterator[str]:
+    """Yields lines for the csv reader, and adds the number and the flaw of each bad one to `flaws`.
+
+    A bad line is yielded too, repaired, so that the quotes around it still match.
+    """
     for number, line in enumerate(text.raw(*span), start=1):
         if why := text.flaw(line):
             flaws.append((number, why))
@@ -228,8 +235,8 @@ def _named(names: list[str], cells: list[str], span: Span, at: int) -> Row:
 
 # ---------------------------------------------------------------------------- Parquet
 def _parquet(span: Span, form: RowFormat) -> Rows:
-    with parquet(span.uri) as found:
-        facts, names = found.metadata, set(found.schema_arrow.names)
+    with parquet(span.uri) as file:
+        facts, names = file.metadata, set(file.schema_arrow.names)
         end = facts.num_row_groups if span.end < 0 else span.end
         number = sum(facts.row_group(i).num_rows for i in range(span.start))
         wanted = [
@@ -237,7 +244,7 @@ def _parquet(span: Span, form: RowFormat) -> Rows:
         ]
         columns = wanted if wanted and names.issuperset(wanted) else None
         groups = range(span.start, end)
-        for batch in found.iter_batches(BATCH, row_groups=groups, columns=columns):
+        for batch in file.iter_batches(BATCH, row_groups=groups, columns=columns):
             for row in _listed(batch):
                 number += 1
                 at = f"row {number}"
@@ -245,11 +252,12 @@ def _parquet(span: Span, form: RowFormat) -> Rows:
 
 
 def _top(column: str) -> str:
+    """Returns the outermost field of a path such as `a.b[0]`."""
     return column.partition(".")[0].partition("[")[0]
 
 
 def _listed(batch: Any) -> Iterator[dict[str, Any] | str]:
-    """The rows of a batch; in the place of one that is not UTF-8, why."""
+    """Yields the rows of a batch; in place of a row that is not UTF-8, the reason as a string."""
     names = batch.schema.names
     try:
         columns = [column.to_pylist() for column in batch.columns]
@@ -266,15 +274,15 @@ def _listed(batch: Any) -> Iterator[dict[str, Any] | str]:
 
 # ---------------------------------------------------------------------------- TMX
 def _tmx(span: Span, form: RowFormat) -> Rows:
-    """A row a translation unit: language -> segment; a wanted `ko` also finds `ko-KR`."""
+    """Reads a row, language -> segment, for each translation unit; column `ko` takes `ko-KR`."""
     units = _Units(form.wanted)
     number = 0
     try:
         with text.opened(epath.Path(span.uri)) as f:
             while block := f.read(text.BLOCK):
                 units.parser.Parse(block, False)
-                found, units.found = units.found, []
-                for unit in found:
+                complete, units.complete = units.complete, []
+                for unit in complete:
                     number += 1
                     yield f"row {number}", unit
             units.parser.Parse(b"", True)
@@ -287,14 +295,14 @@ def _tmx(span: Span, form: RowFormat) -> Rows:
 
 
 class _EntitiesError(Exception):
-    """A document that defines entities, which can grow without bound or name other files."""
+    """Refuses a document that defines entities: they can grow without bound or name other files."""
 
 
 class _Units:
-    """Translation units, collected while expat parses."""
+    """Collects translation units while expat parses."""
 
     def __init__(self, wanted: tuple[str, ...]):
-        self.found: list[dict[str, str]] = []
+        self.complete: list[dict[str, str]] = []
         self._wanted = wanted
         self._unit: dict[str, str] = {}
         self._language = ""
@@ -326,13 +334,14 @@ class _Units:
             self._unit.setdefault(self._name(), "".join(self._text).strip())
             self._text = None
         elif name == "tu":
-            self.found.append(self._unit)
+            self.complete.append(self._unit)
 
     def _characters(self, data: str) -> None:
         if self._text is not None and not self._native:
             self._text.append(data)
 
     def _name(self) -> str:
+        """Returns the wanted column that stands for the language, or the language itself."""
         have = self._language.lower().replace("_", "-")
         for want in self._wanted:
             code = want.lower().replace("_", "-")

@@ -1,4 +1,4 @@
-"""Says of every kind of datasets what its records are: one row a kind.
+"""Says what the records of every kind of dataset are: KINDS has a row for each kind.
 
     KINDS["text"].fields                  ("text",)
     of(dataset).text_learnt(dataset, record)
@@ -7,8 +7,8 @@ A new kind is a subclass of `recipe.data.Dataset` with its `kind`, and a row her
 
     KINDS["riddles"] = Kind(("question", "answer"), learnt="answer", make=riddle)
 
-Everything that depends on the kind asks the row: the reader, the filters, what makes two records
-the same, and the templates.
+Everything that depends on the kind asks its row: readers, filters, templates, and the search for
+duplicates.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,22 +23,23 @@ from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad, DataError
 
 Join = Callable[[Any, Span, Span, ReadRows], Iterator[Record | Bad]]
-CAN_BE_EMPTY = ("input", "inputs", "prompt")  # how the names of such fields end
+CAN_BE_EMPTY = ("input", "inputs", "prompt")  # endings of names of fields that may be empty
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """Describes the records of one kind of datasets.
+    """Describes the records of one kind of dataset.
 
     Attributes:
-      fields: of every record.
+      fields: the fields of every record.
       learnt: the field that the model learns to write.
-      make: from a dataset and its columns to what makes records of a row; None where records do not
-        come from rows.
-      columns: fields that are read of a row; all of them if empty.
-      required: fields that must not be blank; what is learnt, if empty.
-      compared: fields that make two records the same; all of them if empty.
-      halves: two fields whose lengths `filters.length_ratio` compares; it applies to no other kind.
+      make: takes a dataset and its columns, and returns the function that makes records of a row;
+        None where records do not come from rows.
+      columns: the fields that are read from a row; all fields if empty.
+      required: the fields that must not be blank; `learnt` alone if empty.
+      compared: the fields in which duplicates are equal; all fields if empty.
+      halves: the two fields whose lengths `filters.length_ratio` compares; kinds without them
+        refuse that filter.
       join: yields the records of two aligned files.
       cut_aligned: whether aligned files may be cut at lines.
       unmarked: the format of files whose suffix says nothing.
@@ -57,19 +58,19 @@ class Kind:
 
     @property
     def asks(self) -> bool:
-        """Returns whether a record has more than what is learnt, such as a question."""
+        """Tells whether a record has more than the field that is learnt, such as a question."""
         return len(self.fields) > 1
 
     def read_of_rows(self) -> tuple[str, ...]:
-        """Returns the fields that are read of a row."""
+        """Returns the fields that are read from a row."""
         return self.columns or self.fields
 
     def wanted(self, columns: Columns) -> tuple[str, ...]:
-        """Returns the columns a reader of files must not leave out."""
+        """Returns the columns that a reader of files must not leave out."""
         return tuple(columns.values())
 
     def must_have(self) -> tuple[str, ...]:
-        """Returns the fields of which none may be blank."""
+        """Returns the fields that must not be blank."""
         return self.required or (self.learnt,)
 
     def text_learnt(self, dataset: Any, record: Record) -> str:
@@ -77,11 +78,11 @@ class Kind:
         return record[self.learnt]
 
     def texts_compared(self, record: Record) -> tuple[str, ...]:
-        """Returns what makes two records the same: a question and its answer."""
+        """Returns the texts in which duplicates are equal, such as a question and its answer."""
         return tuple(record.get(field, "") for field in self.compared or self.fields)
 
     def specimens(self, dataset: Any) -> list[Record]:
-        """Returns records such as a dataset has, one of every shape; fields hold their names."""
+        """Returns an example record of every shape a dataset has; each field holds its own name."""
         whole = {field: field for field in self.fields}
         if "language" in whole:
             whole["language"] = dataset.language
@@ -90,7 +91,7 @@ class Kind:
 
 
 class Pairs(Kind):
-    """Describes sentences and their translations, either of which may be the one that is learnt."""
+    """Describes sentences and their translations; either of the two may be what is learnt."""
 
     def specimens(self, dataset: recipe_data.Parallel) -> list[Record]:
         languages = dataset.source_language, dataset.target_language
@@ -101,7 +102,7 @@ class Pairs(Kind):
 
 
 class Conversations(Kind):
-    """Describes conversations, of which a model learns the answers."""
+    """Describes conversations, in which a model learns the answers."""
 
     def wanted(self, columns: Columns) -> tuple[str, ...]:
         given = tuple(columns.values())
@@ -115,11 +116,12 @@ class Conversations(Kind):
         return ("\n".join(_contents(record, ("user", "assistant"))),)
 
     def specimens(self, dataset: recipe_data.Chat) -> list[Record]:
-        said = [{"role": role, "content": role} for role in ("user", "assistant") * 2]
-        return [{"messages": json.dumps(said)}]
+        messages = [{"role": role, "content": role} for role in ("user", "assistant") * 2]
+        return [{"messages": json.dumps(messages)}]
 
 
 def _contents(record: Record, roles: tuple[str, ...]) -> list[str]:
+    """Returns what these roles say in a conversation, in order."""
     return [turn["content"] for turn in json.loads(record["messages"]) if turn["role"] in roles]
 
 
@@ -146,10 +148,10 @@ KINDS: dict[str, Kind] = {
 
 
 def of(dataset: recipe_data.Dataset) -> Kind:
-    """Returns the row of a dataset's kind.
+    """Returns the row of KINDS for a dataset's kind.
 
     Raises:
-      DataError: a kind that has none.
+      DataError: the kind has no row.
     """
     if dataset.kind not in KINDS:
         raise DataError(
@@ -160,5 +162,5 @@ def of(dataset: recipe_data.Dataset) -> Kind:
 
 
 def answers() -> tuple[str, ...]:
-    """Returns the fields in which records that ask something hold the answer."""
+    """Returns the fields that hold answers, in kinds whose records ask something."""
     return tuple(dict.fromkeys(kind.learnt for kind in KINDS.values() if kind.asks))

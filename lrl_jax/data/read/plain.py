@@ -1,4 +1,4 @@
-"""Documents of plain text: a line, a paragraph or a file each."""
+"""Reads documents of plain text: each is a line, a paragraph or a file."""
 
 from collections.abc import Iterator
 import itertools
@@ -8,7 +8,7 @@ from lrl_jax.data.read.files import Span
 
 
 def texts(span: Span, documents: str) -> Iterator[dict[str, str] | text.Bad]:
-    """Yields {text} of each document, or why it cannot be used.
+    """Yields {"text": ...} for each document, or a Bad that says why it cannot be used.
 
     Args:
       documents: "lines", "paragraphs" (between blank lines) or "files".
@@ -28,7 +28,7 @@ Numbered = tuple[int, str | text.Bad]
 
 
 def _groups(span: Span, whole: bool) -> Iterator[Iterator[Numbered]]:
-    """The lines of each document."""
+    """Yields the lines of each document."""
     if whole:
         yield text.numbered(*span)
         return
@@ -43,19 +43,20 @@ def _is_blank(numbered: Numbered) -> bool:
 
 
 def _joined(group: Iterator[Numbered], span: Span) -> Iterator[dict[str, str] | text.Bad]:
-    held: list[str] = []
+    lines: list[str] = []
     size = 0
     for number, line in group:
         size += len(line) + 1 if isinstance(line, str) else 0
         if size > text.LONGEST:
             line = text.Bad(
                 text.place(span.uri, span.start, number),
-                f"a document longer than {text.LONGEST >> 20} Mi characters; is each line one?",
+                f"a document longer than {text.LONGEST >> 20} Mi characters; "
+                "should each line be a document?",
             )
         if isinstance(line, text.Bad):
-            yield line  # once: the rest of a document that is bad is not read
+            yield line  # the rest of a bad document is not read
             return
-        held.append(line)
-    found = "\n".join(held).strip("\n")
-    if found and not found.isspace():
-        yield {"text": found}
+        lines.append(line)
+    document = "\n".join(lines).strip("\n")
+    if document and not document.isspace():
+        yield {"text": document}

@@ -3,8 +3,9 @@
     for shard in shards(dataset):
         for record in read(dataset, shard): ...       {"text": "..."}, or text.Bad
 
-Plain Python: `kinds` says what a record is and what makes one unusable. A record is a dict of
-strings, the fields its template reads. `lrl_jax.data.dataset` opens datasets of every sort.
+A record is a dict of strings: the fields that its template reads. `kinds` says what a record is and
+what makes it unusable. `lrl_jax.data.dataset` opens datasets of every sort, also those that are not
+made of rows.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ from lrl_jax.recipe import data as recipe_data
 Shard = tuple[Span, ...]
 
 SHARD_BYTES = files.SHARD_BYTES
-UNCUT = 1 << 62  # bytes of a shard that takes everything
+UNCUT = 1 << 62  # bytes of a shard, so many that no file is cut
 
 
 # ---------------------------------------------------------------------------- about a dataset
@@ -37,37 +38,37 @@ def shards(dataset: recipe_data.Dataset) -> list[Shard]:
     return files.shards(dataset.files(), format_of, dataset.written().documents, SHARD_BYTES)
 
 
-def fingerprints(dataset: recipe_data.Dataset, parts: Sequence[Shard]) -> list[list[str]]:
-    """Returns what the text of these shards is, wherever it lies: a digest for each span."""
-    names = {span.uri for shard in parts for span in shard}
+def fingerprints(dataset: recipe_data.Dataset, shards: Sequence[Shard]) -> list[list[str]]:
+    """Returns a digest of the text of each span of these shards; it does not depend on the path."""
+    names = {span.uri for shard in shards for span in shard}
     if place := dataset.catalogue():
         marks = dict.fromkeys(names, catalogues.fingerprint(place))
     else:
         marks = {name: text.fingerprint(name) for name in sorted(names)}
-    return [[f"{marks[span.uri]}:{span.start}:{span.end}" for span in shard] for shard in parts]
+    return [[f"{marks[span.uri]}:{span.start}:{span.end}" for span in shard] for shard in shards]
 
 
 def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
-    """Returns everything a dataset reads, by name, with a digest that changes when it does."""
+    """Returns a digest of everything that a dataset reads, by name."""
     if place := dataset.catalogue():
         return {catalogues.name(place): catalogues.fingerprint(place)}
     return {uri: text.fingerprint(uri) for uri in dataset.files()}
 
 
 def _format(dataset: recipe_data.Dataset, uri: str) -> str:
-    """Returns the format of one of its files."""
+    """Returns the format of a file of the dataset."""
     return files.format_of(uri, dataset.written().format, kinds.of(dataset).unmarked)
 
 
 # ---------------------------------------------------------------------------- reading
 def read(dataset: recipe_data.Dataset, shard: Shard) -> Iterator[Record | text.Bad]:
-    """Yields the records of one shard; in the place of one that cannot be used, why.
+    """Yields the records of one shard; in place of a record that cannot be used, a Bad.
 
-    Blank lines between texts are no records. Reasons: "unreadable", "empty", "untranslated",
-    "no scaffold", "not a conversation".
+    Blank lines between texts are no records. The reasons of a Bad are "unreadable", "empty",
+    "untranslated", "no scaffold" and "not a conversation".
 
     Raises:
-      ValueError: what makes a whole file unusable, with its name.
+      ValueError: a whole file is unusable; the message names it.
     """
     kind, columns = kinds.of(dataset), _columns(dataset)
     if dataset.aligned() and kind.join:
@@ -102,10 +103,10 @@ def _span(
 
 
 def _columns(dataset: recipe_data.Dataset) -> dict[str, str]:
-    """Returns the column of each field that is read of a row.
+    """Returns the column of each field that is read from a row.
 
     Raises:
-      DataError: columns of fields that this kind does not have.
+      DataError: the recipe gives columns of fields that this kind does not have.
     """
     fields, given = kinds.of(dataset).read_of_rows(), dataset.written().columns
     if strange := set(given) - set(fields):
@@ -120,7 +121,7 @@ def _form(dataset: recipe_data.Dataset, uri: str) -> formats.RowFormat:
     """Returns how the rows of a dataset are written in this file.
 
     Raises:
-      DataError: .tmx of which the recipe names no languages.
+      DataError: the file is .tmx and the recipe does not name its languages.
     """
     columns, written = _columns(dataset), _format(dataset, uri)
     if written == "tmx" and any(name == column for name, column in columns.items()):

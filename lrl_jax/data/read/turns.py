@@ -1,4 +1,4 @@
-"""Conversations in the shapes they are published, read as one: a list of {role, content}.
+"""Reads conversations of every published shape into a single shape: a list of {role, content}.
 
 turns(["Hi", "Hello"])    [{"role": "user", "content": "Hi"}, {"role": "assistant", ...}]
 """
@@ -6,7 +6,7 @@ turns(["Hi", "Hello"])    [{"role": "user", "content": "Hi"}, {"role": "assistan
 import json
 from typing import Any
 
-COLUMNS = ("messages", "conversations")  # where one lies, unless a recipe says
+COLUMNS = ("messages", "conversations")  # of conversations, where a recipe names no column
 ROLES = {
     "system": "system",
     "user": "user", "human": "user", "prompter": "user",
@@ -17,24 +17,24 @@ KEYS = (("role", "content"), ("from", "value"))
 
 
 class NotAConversationError(ValueError):
-    """What was found is no conversation that could be learnt; the message says why."""
+    """Reports that a value is no conversation that could be learnt; the message says why."""
 
 
 def turns(value: Any) -> list[dict[str, str]]:
-    """The turns of a conversation: `messages`, ShareGPT's `conversations` or LIMA's strings.
+    """Returns the turns of a conversation: `messages`, ShareGPT's `conversations`, LIMA's strings.
 
-    They begin with what the system or the user says, and alternate until an assistant ends them.
+    A system turn may come first; then user and assistant alternate, and the assistant is last.
 
     Raises:
-      NotAConversationError: they are of no known form, or in another order.
+      NotAConversationError: the turns have none of these shapes, or another order.
     """
-    found = [_turn(one, number) for number, one in enumerate(_listed(value))]
-    _check([turn["role"] for turn in found])
-    return found
+    said = [_turn(turn, number) for number, turn in enumerate(_listed(value))]
+    _check([turn["role"] for turn in said])
+    return said
 
 
 def _listed(value: Any) -> list:
-    """The turns as a list, from JSON text or from columns of turns."""
+    """Returns the turns as a list, from a list, JSON text or columns of turns."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -44,34 +44,34 @@ def _listed(value: Any) -> list:
         columns = [column for column in value.values() if isinstance(column, list)]
         if len({len(column) for column in columns}) != 1 or len(columns) != len(value):
             raise NotAConversationError(f"want a list of turns; got {str(value)[:60]!r}")
-        value = [dict(zip(value, one, strict=True)) for one in zip(*columns, strict=True)]
+        value = [dict(zip(value, turn, strict=True)) for turn in zip(*columns, strict=True)]
     if not isinstance(value, list):
         raise NotAConversationError(f"want a list of turns; got {str(value)[:60]!r}")
     return value
 
 
-def _turn(one: Any, number: int) -> dict[str, str]:
-    if isinstance(one, str):
-        return {"role": ("user", "assistant")[number % 2], "content": one}
+def _turn(turn: Any, number: int) -> dict[str, str]:
+    if isinstance(turn, str):
+        return {"role": ("user", "assistant")[number % 2], "content": turn}
     for role, content in KEYS:
-        if isinstance(one, dict) and role in one and content in one:
-            name = ROLES.get(str(one[role]).lower(), "")
+        if isinstance(turn, dict) and role in turn and content in turn:
+            name = ROLES.get(str(turn[role]).lower(), "")
             if not name:
                 raise NotAConversationError(
-                    f"turn {number + 1} is by {one[role]!r}; want one of {', '.join(ROLES)}"
+                    f"turn {number + 1} is by {turn[role]!r}; want one of {', '.join(ROLES)}"
                 )
-            return {"role": name, "content": _content(one[content], number)}
+            return {"role": name, "content": _content(turn[content], number)}
     raise NotAConversationError(
-        f"turn {number + 1}: want role and content, or from and value; got {str(one)[:60]!r}"
+        f"turn {number + 1}: want role and content, or from and value; got {str(turn)[:60]!r}"
     )
 
 
 def _content(value: Any, number: int) -> str:
-    """Text, or a list of parts that are all text."""
+    """Returns the text of a turn, which is a string or a list of items that are all text."""
     if isinstance(value, list) and all(
-        isinstance(part, dict) and part.get("type") == "text" for part in value
+        isinstance(item, dict) and item.get("type") == "text" for item in value
     ):
-        value = "".join(str(part.get("text", "")) for part in value)
+        value = "".join(str(item.get("text", "")) for item in value)
     if not isinstance(value, str):
         raise NotAConversationError(f"turn {number + 1} is no text; got {str(value)[:60]!r}")
     return value
@@ -81,6 +81,6 @@ def _check(roles: list[str]) -> None:
     spoken = roles[1:] if roles[:1] == ["system"] else roles
     if not spoken or spoken != ["user", "assistant"] * (len(spoken) // 2):
         raise NotAConversationError(
-            f"turns are by {', '.join(roles) or 'no one'}; want user and assistant by turns, after "
-            "the system or none, and the assistant last"
+            f"turns are by {', '.join(roles) or 'no one'}; want user and assistant by turns, "
+            "after at most one system turn, and the assistant last"
         )
