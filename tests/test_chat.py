@@ -258,6 +258,21 @@ def test_instructions_and_pairs_can_be_written_as_chats(name):
     assert "3" in learnt(templates.parts(name, row))
 
 
+def test_a_row_of_exchanges_makes_a_chat_of_any_record(monkeypatch):
+    def exchange(record):
+        return f"What is {record['riddle']}?", record["solution"]
+
+    monkeypatch.setitem(chat.EXCHANGES, "riddle", exchange)
+    got = chat.turns({"riddle": "it", "solution": "A"})
+    assert got == [Turn("user", "What is it?"), Turn("assistant", "A", weight=1)]
+
+
+def test_a_record_that_is_no_exchange_is_refused_with_those_that_are():
+    why = "needs a record with messages, instruction, source, prompt, inputs; the record has text"
+    with pytest.raises(ValueError, match=why):
+        chat.turns({"text": "A"})
+
+
 # ---------------------------------------------------------------------------- bos
 @pytest.mark.parametrize("bos", ["{{ bos_token }}", ""], ids=["template writes it", "does not"])
 def test_a_document_has_exactly_one_bos_whatever_the_template_writes(bos):

@@ -118,7 +118,7 @@ def test_a_tokenizer_we_do_not_know_is_not_cut_by_guess(tmp_path):
     [
         ('lambda d: d.map(lambda line: {"targets": OTHER.encode_tf(line)})', "gives targets where"),
         ('lambda d: d.map(lambda line: {"other": line})', "gives other where it ends; want str"),
-        ('name_it, lambda d: d.map(lambda e: {"other": e["text"]})', "makes ids of its text, or"),
+        ('name_it, lambda d: d.map(lambda e: {"other": e["text"]})', "makes ids of the text, or"),
     ],
 )
 def test_a_task_that_gives_neither_text_nor_ids_of_ours_is_refused(tmp_path, step, why):
@@ -158,7 +158,7 @@ def test_ids_of_our_own_vocabulary_are_taken_where_they_are_its_ids_of_their_tex
         assert got == want
     else:
         assert isinstance(got, Bad)
-        assert "not those its tokenizer makes" in got.why
+        assert "not those that the tokenizer makes" in got.why
 
 
 def test_a_record_that_is_no_text_is_named(tmp_path):

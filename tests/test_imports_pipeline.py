@@ -58,7 +58,7 @@ def lrl(folder: Path, verb: str, *args: str) -> list[str]:
     """Runs a verb in a process of its own; which libraries it has brought in."""
     words = [verb, str(folder / "base.yaml"), "--import", str(folder / "mine.py"), *args]
     code = (
-        "import sys\nfrom lrl_jax import cli\n"
+        "import sys\nfrom lrl_jax.cli import main as cli\n"
         "if __name__ == '__main__':\n"
         f"    assert cli.main({words!r}) == 0\n"
         "    print([name for name in ('tensorflow', 'seqio') if name in sys.modules])\n"

@@ -107,7 +107,7 @@ def test_batches_start_anywhere_and_share_among_processes(tmp_path):
 
     whole = batches(0)
     assert [g for g, _ in whole] == [0, 4, 8, 12, 16, 20]
-    second = batches(16, mine=np.array([2, 3]))
+    second = batches(16, row_places=np.array([2, 3]))
     assert [g for g, _ in second] == [16, 20]
     other = batches(8, batch_size=8)
     for name, array in whole[4][1].items():

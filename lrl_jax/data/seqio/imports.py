@@ -1,10 +1,10 @@
-"""The Python files a recipe imports: which seqio Tasks and Mixtures they register, and of what.
+"""Asks which seqio Tasks and Mixtures the Python files of a recipe register, and of what.
 
     recipe = resolved(recipe)              # seqio mixtures become datasets and weights
     shards(recipe.data.datasets["mine"])   # of a Task's source
 
-The files are run as programs are, in a process of their own, so that this one stays free of
-TensorFlow; `user_tasks` is what runs them there.
+The files are run as programs, in a process of their own, so that this one stays free of TensorFlow;
+`user_tasks` runs them there.
 """
 
 from collections.abc import Iterable
@@ -19,43 +19,41 @@ from lrl_jax.data.seqio import registered
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe.schema import Recipe
 
-MOST_SHARDS = (
-    256  # shards of a source beyond are gathered, so that a dataset is not a crowd of files
-)
+MOST_SHARDS = 256  # a source with more is read as so many, so that packing makes fewer files
 
 
 # ---------------------------------------------------------------------------- a recipe
 def resolved(recipe: Recipe) -> Recipe:
-    """The recipe with the tasks of its seqio mixtures as datasets, their rates as weights.
+    """Returns a recipe in which the tasks of seqio mixtures are datasets, and their rates weights.
 
     Raises:
-      ValueError: a file that fails, a task, split or mixture it does not register.
+      ValueError: a file that fails, or a task, split or mixture that it does not register.
     """
     data = recipe.data
-    mixtures = {name: one for name, one in data.mixtures.items() if one.seqio}
-    tasks = [one for one in data.datasets.values() if isinstance(one, recipe_data.Task)]
+    mixtures = {name: mixture for name, mixture in data.mixtures.items() if mixture.seqio}
+    tasks = [dataset for dataset in data.datasets.values() if isinstance(dataset, recipe_data.Task)]
     for files in {task.imports for task in tasks} - {data.imports}:
-        describe(files, [(one.task, one.split) for one in tasks if one.imports == files])
-    mine = [(one.task, one.split) for one in tasks if one.imports == data.imports]
-    if not (data.imports or mine or mixtures):
+        describe(files, [(task.task, task.split) for task in tasks if task.imports == files])
+    splits = [(task.task, task.split) for task in tasks if task.imports == data.imports]
+    if not (data.imports or splits or mixtures):
         return recipe
-    known = describe(data.imports, mine, [one.seqio for one in mixtures.values()])
+    described = describe(data.imports, splits, [mixture.seqio for mixture in mixtures.values()])
     if not mixtures:
         return recipe
     tree = recipe.model_dump(mode="json")
     for name, mixture in mixtures.items():
-        of = {}
-        for task, rate in known.rates[mixture.seqio].items():
+        weights = {}
+        for task, rate in described.rates[mixture.seqio].items():
             dataset = _dataset(tree["data"], task, mixture, name)
-            of[dataset] = rate
-        tree["data"]["mixtures"][name] |= {"of": of, "seqio": ""}
+            weights[dataset] = rate
+        tree["data"]["mixtures"][name] |= {"of": weights, "seqio": ""}
     return Recipe.model_validate(tree)
 
 
 def _dataset(tree: dict, task: str, mixture: recipe_data.Mixture, where: str) -> str:
-    """The name of the dataset that is this task's train split; added where there is none."""
-    for name, one in tree["datasets"].items():
-        if one["kind"] == "task" and (one["task"], one["split"]) == (task, "train"):
+    """Returns the name of the dataset that is a task's train split; adds it if there is none."""
+    for name, dataset in tree["datasets"].items():
+        if dataset["kind"] == "task" and (dataset["task"], dataset["split"]) == (task, "train"):
             return name
     name = re.sub(r"[^A-Za-z0-9._-]", "-", task).lstrip("._-")
     if not name or name in tree["datasets"] or name in tree["mixtures"]:
@@ -64,28 +62,32 @@ def _dataset(tree: dict, task: str, mixture: recipe_data.Mixture, where: str) ->
             "that is taken; give it yours: data.datasets: {NAME: {kind: task, task: "
             f"{task}, language: ...}}}}"
         )
-    one = {"kind": "task", "task": task, "language": mixture.language}
-    tree["datasets"][name] = one | {"imports": tree["imports"], "split": "train"}
+    tree["datasets"][name] = {
+        "kind": "task",
+        "task": task,
+        "language": mixture.language,
+        "imports": tree["imports"],
+        "split": "train",
+    }
     return name
 
 
 # ---------------------------------------------------------------------------- a dataset
 def shards(dataset: recipe_data.Task) -> list[tuple[Span, ...]]:
-    """One shard for each of the source: Span(name, i, n) is the i-th of n."""
+    """Returns the shards of a Task, which are those of its source; Span(name, i, n) is i of n."""
     count = min(_split(dataset).shards, MOST_SHARDS)
     return [(Span(f"task:{dataset.task}", i, count),) for i in range(count)]
 
 
 def uris(dataset: recipe_data.Task) -> tuple[str, ...]:
-    """Every file the records of a Task depend on: Python, and what its source reads."""
-    found = _split(dataset)
-    return (*_modules(dataset), *found.files)
+    """Returns the files that the records of a Task depend on: Python, and what its source reads."""
+    return (*_modules(dataset), *_split(dataset).files)
 
 
 def fingerprints(dataset: recipe_data.Task) -> list[list[str]]:
-    """What the text of each shard depends on: a digest per file.
+    """Returns for each shard the digests of the files on which its text depends.
 
-    A source that is a function has no files: what it reads beside its own text is not seen here.
+    A source that is a function has no files: what such a function reads is not in the digests.
     """
     files = _split(dataset).files
     code = [text.fingerprint(path) for path in _modules(dataset)]
@@ -94,8 +96,8 @@ def fingerprints(dataset: recipe_data.Task) -> list[list[str]]:
 
 
 def _split(dataset: recipe_data.Task) -> registered.Split:
-    asked = (dataset.task, dataset.split)
-    return describe(dataset.imports, [asked]).splits[asked]
+    split = (dataset.task, dataset.split)
+    return describe(dataset.imports, [split]).splits[split]
 
 
 def _modules(dataset: recipe_data.Task) -> tuple[str, ...]:
@@ -103,7 +105,7 @@ def _modules(dataset: recipe_data.Task) -> tuple[str, ...]:
 
 
 # ---------------------------------------------------------------------------- asking
-_known: dict[tuple[tuple[str, ...], str], registered.Registered] = {}  # by files and their content
+_answers: dict[tuple[tuple[str, ...], str], registered.Registered] = {}  # by files, their content
 
 
 def describe(
@@ -111,41 +113,41 @@ def describe(
     tasks: Iterable[tuple[str, str]] = (),
     mixtures: Iterable[str] = (),
 ) -> registered.Registered:
-    """What `files` register of these (task, split) pairs and mixtures, and the mixtures' tasks.
+    """Describes these (task, split) pairs and mixtures of `files`, and the mixtures' tasks.
 
     Raises:
       ValueError: a file is missing or fails (with its line), or does not register one of them.
     """
     files = tuple(files)
-    if not files and not _at_home():
+    if not files and not _runs_here():
         raise ValueError(
             f"{', '.join([name for name, _ in tasks] + [*mixtures])}: seqio Tasks and Mixtures "
             "are registered by a Python file of yours; name it in data.imports, or with --import"
         )
     mark = files, registered.content(files)
-    have = _known.get(mark, registered.Registered({}, {}, ()))
-    tasks = [asked for asked in tasks if asked not in have.splits]
-    mixtures = [name for name in mixtures if name not in have.rates]
-    if tasks or mixtures or mark not in _known:
+    before = _answers.get(mark, registered.Registered({}, {}, ()))
+    tasks = [task for task in tasks if task not in before.splits]
+    mixtures = [name for name in mixtures if name not in before.rates]
+    if tasks or mixtures or mark not in _answers:
         new = _ask(files, tasks, mixtures)
-        _known[mark] = registered.Registered(
-            have.splits | new.splits, have.rates | new.rates, new.modules
+        _answers[mark] = registered.Registered(
+            before.splits | new.splits, before.rates | new.rates, new.modules
         )
-    return _known[mark]
+    return _answers[mark]
 
 
 def _ask(
     files: tuple[str, ...], tasks: list[tuple[str, str]], mixtures: list[str]
 ) -> registered.Registered:
-    if _at_home():
+    if _runs_here():
         return _answer(files, tasks, mixtures)
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
         return pool.submit(_answer, files, tasks, mixtures).result()
 
 
-def _at_home() -> bool:
-    """Whether this process has TensorFlow already, or is a worker, which may."""
+def _runs_here() -> bool:
+    """Returns whether to run files in this process: it has TensorFlow already, or is a worker."""
     return (
         "lrl_jax.data.seqio.libraries" in sys.modules
         or multiprocessing.parent_process() is not None

@@ -1,8 +1,8 @@
-"""Brings in seqio and TensorFlow: quietly, and without taking accelerators.
+"""Imports seqio and TensorFlow, quietly and without taking accelerators.
 
     from lrl_jax.data.seqio.libraries import seqio, tf
 
-Nothing else in the package imports them, so a process has TensorFlow exactly when it has this
+No other module of the package imports them, so a process has TensorFlow exactly when it has this
 module.
 """
 
@@ -17,7 +17,7 @@ __all__ = ("seqio", "tf")
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Holds back what native libraries print while they load; an exception brings it back."""
+    """Holds back what native libraries print while they load; prints it after an exception."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     sys.stderr.flush()
@@ -41,4 +41,4 @@ with _quiet():
 
     for kind in ("GPU", "TPU"):  # accelerators belong to JAX
         tf.config.set_visible_devices([], kind)
-    tf.constant(0)  # the first operation prints too
+    tf.constant(0)  # the first operation prints as well, so it is done here

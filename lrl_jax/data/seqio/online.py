@@ -1,10 +1,11 @@
-"""`backend: seqio`: batches from seqio's own pipeline, for debugging and comparison.
+"""Makes batches with seqio's own pipeline (`backend: seqio`), for debugging and comparison.
 
     manifests = prepare(recipe.data, tokenizer, folder)                            # lrl data
     stream = Online(recipe.data, plan, read_counts(folder), tokenizer, batch_size)   # lrl train
 
-The same documents as packed ones have, drawn at random one by one and packed by seqio. Tokens have
-the shares of the plan on average only; to go on at a row, everything before it is done once more.
+The documents are those of packed rows; seqio draws them at random one by one, and packs them. Only
+on average do tokens have the shares of the plan; to resume at a row, all rows before it are made
+once more.
 """
 
 from collections import Counter
@@ -32,17 +33,17 @@ from lrl_jax.recipe.schema import Recipe
 from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-RUN = "online"  # the run its Tasks are registered by
-REMEMBERED = 64  # batches whose datasets are known; a few are read ahead
+RUN = "online"  # the run in the names of its Tasks
+REMEMBERED = 64  # batches whose datasets are kept; a few batches are read ahead
 
 
 # ---------------------------------------------------------------------------- packing by seqio
 class Decoder(seqio.FeatureConverter):
-    """seqio's packing with any id, 0 included: ids go through it one higher.
+    """Packs as seqio does, but with any id: ids are raised by 1 before packing, and lowered after.
 
     seqio takes id 0 for padding: its packer drops a token for every 0 in a document and its
     converters give 0 no loss, which breaks vocabularies that use it. Besides the five features
-    of `rows.features` it gives `dataset`: of each token, the place of its dataset.
+    of `rows.features`, batches have `dataset`: for each token the index of its dataset.
     """
 
     TASK_FEATURES = {  # noqa: RUF012  (seqio's name and form)
@@ -66,7 +67,7 @@ class Decoder(seqio.FeatureConverter):
     def _convert_features(self, ds: tf.data.Dataset, task_feature_lengths: Any) -> tf.data.Dataset:
         def lift(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             bits = tf.bitcast(example["weights"], tf.int32)  # seqio packs integers only
-            return {name: one + 1 for name, one in (example | {"weights": bits}).items()}
+            return {name: values + 1 for name, values in (example | {"weights": bits}).items()}
 
         def name_features(row: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             segments, positions = row["targets_segment_ids"], row["targets_positions"]
@@ -99,7 +100,7 @@ def packed(
     epochs: int | None = 1,
     seed: int | None = None,
 ) -> tf.data.Dataset:
-    """Rows of a Task or Mixture, tokenised and packed by seqio; shuffled if there is a seed."""
+    """Returns rows of a Task or Mixture, made and packed by seqio; shuffled if there is a seed."""
     return seqio.get_dataset(
         provider,
         dict.fromkeys(Decoder.TASK_FEATURES, length),
@@ -115,17 +116,17 @@ def packed(
 COUNTS = "online.json"
 WHAT_IT_IS = (
     "backend: seqio is for debugging: it draws examples, not tokens, so that shares hold on "
-    "average only; and a run that goes on makes all batches before it once more"
+    "average only; and a run that is resumed makes all batches before that point once more"
 )
 
 
 def refuse(recipe: Recipe) -> None:
-    """Raises ValueError for what of a recipe seqio's own pipeline does not keep."""
+    """Raises ValueError for settings of a recipe that seqio's own pipeline cannot follow."""
     data, instead = recipe.data, "leave it out, or take data.backend: packed"
     if data.packing != "best_fit":
         raise ValueError(
-            f"data.packing: {data.packing} is not what seqio does, which packs in a way of its "
-            f"own; {instead}"
+            f"data.packing: {data.packing} is not what seqio does, which packs in its own way; "
+            f"{instead}"
         )
     for name, dataset in data.datasets.items():
         if dataset.order != "shuffled":
@@ -143,11 +144,11 @@ def refuse(recipe: Recipe) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Counted:
-    """What a dataset amounts to, counted without packing it.
+    """Holds the sizes of a dataset, counted without packing it.
 
     Attributes:
-      manifest: as packing leaves it, but without files; as many rows as its tokens fill.
-      pieces: documents after the long ones are cut.
+      manifest: like that of packed data, but without files; its rows are those its tokens fill.
+      pieces: how many documents there are after long ones are cut.
     """
 
     manifest: rows.Manifest
@@ -157,30 +158,30 @@ class Counted:
 def prepare(
     data: recipe_data.Data, tokenizer: Tokenizer, folder: epath.PathLike
 ) -> dict[str, rows.Manifest]:
-    """Reads every dataset once, counts, and leaves what `Online` needs in `folder`.
+    """Reads every dataset once, counts it, and writes the counts that `Online` needs to `folder`.
 
     Raises:
       ValueError: a bad source; nothing to train on.
     """
-    found = {name: _count(data, name, tokenizer) for name in data.datasets}
-    tree = {name: dataclasses.asdict(one) for name, one in found.items()}
+    counts = {name: _count(data, name, tokenizer) for name in data.datasets}
+    tree = {name: dataclasses.asdict(counted) for name, counted in counts.items()}
     storage.write(epath.Path(folder) / COUNTS, (json.dumps(tree, indent=1) + "\n").encode())
-    return {name: one.manifest for name, one in found.items()}
+    return {name: counted.manifest for name, counted in counts.items()}
 
 
 def read_counts(folder: epath.PathLike) -> dict[str, Counted]:
-    """What `prepare` left.
+    """Reads the counts that `prepare` wrote.
 
     Raises:
-      ValueError: nothing, or something else.
+      ValueError: no file, or one of another version.
     """
     path = epath.Path(folder) / COUNTS
     if not path.exists():
         raise DataError(f"{path}: no such file; run `lrl data` with data.backend: seqio")
     try:
         return {
-            name: Counted(rows.Manifest(**(one["manifest"] | {"shards": ()})), one["pieces"])
-            for name, one in json.loads(path.read_text()).items()
+            name: Counted(rows.Manifest(**(entry["manifest"] | {"shards": ()})), entry["pieces"])
+            for name, entry in json.loads(path.read_text()).items()
         }
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise DataError(f"{path}: not of this version ({e}); run `lrl data` again") from None
@@ -225,15 +226,15 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
 
 # ---------------------------------------------------------------------------- batches
 class Online:
-    """Batches of `data` by `plan`, as `stream.Stream` gives them, with the same names.
+    """Yields batches of `data` by `plan`, with the interface of `stream.Stream`.
 
-    Every process makes whole batches and keeps its part of them. They depend on the seed, the
-    plan and the row alone, not on the number of processes.
+    Every process makes whole batches and keeps some rows of them. The batches depend on the seed,
+    the plan and the row alone, not on the number of processes.
 
     Args:
-      counts: of every dataset, as `read_counts`.
-      plan: stages, and the seed of what is drawn.
-      mine: places in a batch of the rows this process keeps; None: all of them.
+      counts: the counts of every dataset, from `read_counts`.
+      plan: the stages, and the seed by which documents are drawn.
+      row_places: places in a batch of the rows this process keeps; None: all of them.
     """
 
     def __init__(
@@ -243,52 +244,51 @@ class Online:
         counts: Mapping[str, Counted],
         tokenizer: Tokenizer,
         batch_size: int,
-        mine: Sequence[int] | np.ndarray | None = None,
+        row_places: Sequence[int] | np.ndarray | None = None,
     ):
-        for name, one in counts.items():
-            if one.manifest.tokenizer != tokenizer.fingerprint:
+        for name, counted in counts.items():
+            if counted.manifest.tokenizer != tokenizer.fingerprint:
                 raise DataError(f"dataset {name!r} was counted with another tokenizer")
         self.plan, self.batch_size = plan, batch_size
         self.sequence_length = data.sequence_length
         self.manifests = {name: counts[name].manifest for name in plan.names}
         self._pieces = {name: counts[name].pieces for name in plan.names}
         self._tokenizer = tokenizer
-        sizes = {name: one.manifest.docs for name, one in counts.items()}
+        sizes = {name: counted.manifest.docs for name, counted in counts.items()}
         self._tasks = registry.register_datasets(RUN, data, tokenizer, sizes)
-        self._places = np.array([*map(plan.names.index, data.datasets), 0])
-        self._mine = np.arange(batch_size) if mine is None else np.asarray(mine, np.int64)
-        self._next = -1  # the global row the iterator stands at
+        self._plan_indices = np.array([*map(plan.names.index, data.datasets), 0])
+        kept = range(batch_size) if row_places is None else row_places
+        self._row_places = np.asarray(kept, np.int64)
+        self._next = -1  # the global row of the iterator's next batch
         self._batches: Iterator[Batch] = iter(())
         self._ids: dict[int, np.ndarray] = {}
 
     def batch_at(self, g: int) -> Batch:
-        """This process's rows of the batch at global row `g`; cheap in ascending order only."""
+        """Returns our rows of the batch at global row `g`; fast only in ascending order."""
         if g != self._next:
             self._batches = self._from(g)
         with registry.errors(self._tasks.values()):
             batch = next(self._batches)
         self._next = g + self.batch_size
-        self._ids[g] = self._places[[_most(row) for row in batch.pop("dataset")]]
+        self._ids[g] = self._plan_indices[[_most_frequent(row) for row in batch.pop("dataset")]]
         if len(self._ids) > REMEMBERED:
             del self._ids[next(iter(self._ids))]
-        return {name: array[self._mine] for name, array in batch.items()}
+        return {name: array[self._row_places] for name, array in batch.items()}
 
     def dataset_ids(self, g: int) -> np.ndarray:
-        """Which dataset most tokens of each row are from, of a batch that was just read."""
+        """Returns the dataset of most tokens of each row, for a batch that was just read."""
         return self._ids[g]
 
     def prefetch(self, start_row: int, depth: int = 2) -> Prefetch:
-        """Batches from `start_row` to the end of the plan, read ahead on a thread."""
+        """Yields batches from `start_row` to the end of the plan, read ahead on a thread."""
         return Prefetch(self, start_row, depth)
 
     def _from(self, g: int) -> Iterator[Batch]:
-        """Batches from global row `g` on; what its stage has before is made and passed over."""
+        """Yields batches from global row `g` on; earlier rows of its stage are made and skipped."""
         first = int(self.plan.stage_at(g))
         start = sum(stage.rows for stage in self.plan.stages[:first])
-        parts = [self._stage(number, stage) for number, stage in enumerate(self.plan.stages)][
-            first:
-        ]
-        whole = functools.reduce(tf.data.Dataset.concatenate, parts)
+        stages = [self._stage(number, stage) for number, stage in enumerate(self.plan.stages)]
+        whole = functools.reduce(tf.data.Dataset.concatenate, stages[first:])
         return iter(whole.skip(g - start).batch(self.batch_size).as_numpy_iterator())
 
     def _stage(self, number: int, stage: PlanStage) -> tf.data.Dataset:
@@ -299,7 +299,7 @@ class Online:
         return packed(mixture, self._tokenizer, self.sequence_length, None, seed).take(stage.rows)
 
     def _rates(self, stage: PlanStage) -> list[tuple[str, float]]:
-        """How often a document of each dataset is drawn, so that tokens have the plan's shares."""
+        """Returns the rate of each dataset's documents at which tokens have the plan's shares."""
         return [
             (
                 registry.task_name(RUN, name),
@@ -310,6 +310,6 @@ class Online:
         ]
 
 
-def _most(places: np.ndarray) -> int:
-    """The dataset most tokens of a row are of."""
+def _most_frequent(places: np.ndarray) -> int:
+    """Returns the dataset of most tokens of a row; `places` has -1 where there is no token."""
     return int(np.bincount(places[places >= 0]).argmax())

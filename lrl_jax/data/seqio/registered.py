@@ -1,4 +1,4 @@
-"""Describes what a user's Python files register, as far as it was asked for.
+"""Describes the seqio Tasks and Mixtures that a user's Python files register.
 
 Holds no code that runs them: `user_tasks` does that, and `imports` asks it from processes that
 have no TensorFlow.
@@ -15,11 +15,11 @@ from lrl_jax import storage
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Says what a split of a Task is read from.
+    """Describes the source of a split of a Task.
 
     Attributes:
-      shards: of its source.
-      files: those shards, where they are files; else empty.
+      shards: how many shards the source has.
+      files: the shards' files; empty where shards are not files.
     """
 
     shards: int
@@ -28,10 +28,10 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Registered:
-    """Holds what files register, as far as it was asked for.
+    """Holds the Tasks and Mixtures of files that were asked for.
 
     Attributes:
-      splits: (task, split) -> what it is read from.
+      splits: (task, split) -> its source.
       rates: mixture -> task -> rate.
       modules: the files, and those beside them that they import.
     """
@@ -52,7 +52,7 @@ def content(files: Iterable[str]) -> str:
     for file in files:
         if "://" in file:
             raise ValueError(
-                f"{file}: imports are files of this machine, for they are run; copy it here, "
+                f"{file}: imports are files of this machine, because they are run; copy it here, "
                 "read it, and name the copy"
             )
         if not Path(file).is_file():
@@ -74,7 +74,7 @@ UNNAMED = re.compile("cannot import name '([^']+)'")
 
 
 def moved(error: BaseException) -> str:
-    """Returns what to import instead where an import failed for a module that moved; else ''.
+    """Returns a hint if an import failed because our module has moved, else an empty string.
 
     >>> moved(ModuleNotFoundError("No module ...", name="lrl_jax.data.sources"))
     'lrl_jax.data.sources has moved; import lrl_jax.data.seqio.vocabulary'

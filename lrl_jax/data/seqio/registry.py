@@ -3,8 +3,8 @@
     register(recipe, "runs/quickstart/vocab", packed="runs/quickstart/data")
     seqio.get_mixture_or_task("lrl.quickstart.continue")        # a stage, rates included
 
-A dataset is a Task: source -> template -> cache boundary -> tokenise -> cut. Its documents are
-those that are packed, which happens without seqio; `online` trains on them through seqio alone.
+A dataset is a Task: source -> template -> cache boundary -> tokenise -> cut. Its documents are the
+same as those that `lrl data` packs without seqio; `online` trains on them through seqio alone.
 Mixtures and stages are seqio Mixtures of these Tasks.
 """
 
@@ -38,7 +38,7 @@ Encode = Callable[[list[list[templates.TextPart]]], list[documents.Document]]
 
 
 def task_name(run: str, dataset: str) -> str:
-    """The name a dataset is registered by; seqio allows no `-` in names."""
+    """Returns the name by which a dataset is registered; seqio allows no `-` in names."""
     return re.sub(r"[^\w.]", "#", f"lrl.{run}.{dataset}")
 
 
@@ -47,18 +47,18 @@ def register(
     tokenizer: Tokenizer | epath.PathLike,
     packed: epath.PathLike | None = None,
 ) -> dict[str, seqio.Task | seqio.Mixture]:
-    """Registers every dataset, mixture and stage of a recipe, in the place of any of that name.
+    """Registers every dataset, mixture and stage of a recipe, and replaces those of the same name.
 
-    The names are `lrl.RUN.NAME`, with `#` for what seqio allows in no name, such as `-`. A stage
-    called as a dataset or a mixture is `lrl.RUN.stage.NAME`. A stage with a ramp is registered
-    whole, by its mean rates, and in the parts the plan has.
+    The names are `lrl.RUN.NAME`, with `#` for each character that seqio does not allow, such as
+    `-`. A stage with the name of a dataset or a mixture is `lrl.RUN.stage.NAME`. A stage with a
+    ramp is registered as a whole, by its mean rates, and again as each of its stages in the plan.
 
     A recipe's weights are shares of tokens, and seqio draws examples: shares are divided by the
     tokens a document of the dataset has. That is exact on average while documents are whole; with
     a sequence_length that cuts long documents, pieces are drawn in their place.
 
     Args:
-      tokenizer: it, or the folder that holds it, such as `runs/quickstart/vocab`.
+      tokenizer: a tokenizer, or its folder, such as `runs/quickstart/vocab`.
       packed: the folder of packed data, which says how long documents are. Without it the shares
         of the recipe are the rates, as if documents of all datasets were equally long.
 
@@ -74,7 +74,7 @@ def register(
     manifests = _manifests(recipe, packed) if packed is not None else {}
     sizes = {name: manifest.docs for name, manifest in manifests.items()}
     tasks = register_datasets(recipe.name, recipe.data, tokenizer, sizes)
-    every: dict[str, seqio.Task | seqio.Mixture] = {
+    providers: dict[str, seqio.Task | seqio.Mixture] = {
         task_name(recipe.name, name): task for name, task in tasks.items()
     }
     taken = {*recipe.data.datasets, *recipe.data.mixtures}
@@ -84,8 +84,8 @@ def register(
     for name, rates in mixed.items():
         full = task_name(recipe.name, name)
         members = [(task_name(recipe.name, member), rate) for member, rate in rates.items() if rate]
-        every[full] = put(seqio.MixtureRegistry, full, members)
-    return every
+        providers[full] = put(seqio.MixtureRegistry, full, members)
+    return providers
 
 
 def _manifests(recipe: Recipe, packed: epath.PathLike) -> dict[str, Manifest]:
@@ -122,11 +122,12 @@ def _stage_rates(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str,
     per_row = {name: manifest.docs / manifest.rows for name, manifest in manifests.items()}
     for stage, parts in mixture.by_stage(recipe, manifests):
         rows: dict[str, float] = {}
-        for part in parts:
-            whole = sum(part.weights.values())
-            for name, weight in part.weights.items():
-                rows[name] = rows.get(name, 0.0) + part.rows * weight / whole
-            rates[part.name] = {n: weight * per_row[n] for n, weight in part.weights.items()}
+        for plan_stage in parts:
+            whole = sum(plan_stage.weights.values())
+            for name, weight in plan_stage.weights.items():
+                rows[name] = rows.get(name, 0.0) + plan_stage.rows * weight / whole
+            weights = plan_stage.weights.items()
+            rates[plan_stage.name] = {name: weight * per_row[name] for name, weight in weights}
         rates[stage.name] = {name: count * per_row[name] for name, count in rows.items()}
     return rates
 
@@ -145,44 +146,45 @@ def register_datasets(
     tokenizer: Tokenizer,
     sizes: Mapping[str, int] = types.MappingProxyType({}),
 ) -> dict[str, seqio.Task]:
-    """Registers a Task for every dataset, in the place of any of the same name.
+    """Registers a Task for every dataset, and replaces those of the same name.
 
-    Features, of each token: `targets`, its `weights` in the loss, and the place of its `dataset`
-    among the recipe's.
+    Their features hold a value for each token: `targets` its id, `weights` its weight in the loss,
+    and `dataset` the index of its dataset in the recipe.
 
     Args:
-      sizes: how many records a dataset has, where it is known.
+      sizes: how many records a dataset has, where that is known.
     """
-    whole = seqio.PassThroughVocabulary(1 << 30)
+    any_number = seqio.PassThroughVocabulary(1 << 30)
     features = {
         "targets": seqio.Feature(Vocabulary(tokenizer), add_eos=True),
-        "weights": seqio.Feature(whole, add_eos=False, dtype=tf.float32),
-        "dataset": seqio.Feature(whole, add_eos=False),
+        "weights": seqio.Feature(any_number, add_eos=False, dtype=tf.float32),
+        "dataset": seqio.Feature(any_number, add_eos=False),
     }
-    found = {}
+    tasks = {}
     for place, (name, dataset) in enumerate(data.datasets.items()):
         source = Records(dataset, sizes.get(name))
-        found[name] = put(
+        write = templates.writer(dataset, tokenizer)
+        tasks[name] = put(
             seqio.TaskRegistry,
             task_name(run, name),
             source=source,
             preprocessors=[
-                functools.partial(_apply, write=source.told(templates.writer(dataset, tokenizer))),
+                functools.partial(_apply, write=source.keeping_errors(write)),
                 seqio.CacheDatasetPlaceholder(),
                 functools.partial(
                     _tokenize,
-                    encode=source.told(lambda parts: documents.encode(parts, tokenizer)),
+                    encode=source.keeping_errors(lambda parts: documents.encode(parts, tokenizer)),
                     place=place,
                 ),
                 functools.partial(_cut, long_documents=data.long_documents),
             ],
             output_features=features,
         )
-    return found
+    return tasks
 
 
 def put(registry: Any, name: str, *args: Any, **kwargs: Any) -> Any:
-    """Adds to a registry, in the place of any of the same name."""
+    """Adds an entry to a registry, and replaces one of the same name."""
     if name in registry.names():
         registry.remove(name)
     return registry.add(name, *args, **kwargs)
@@ -190,7 +192,7 @@ def put(registry: Any, name: str, *args: Any, **kwargs: Any) -> Any:
 
 @contextlib.contextmanager
 def errors(tasks: Iterable[seqio.Task]) -> Iterator[None]:
-    """Brings back the ValueError that TensorFlow wrapped."""
+    """Raises the ValueError of a source where TensorFlow has wrapped it."""
     try:
         yield
     except tf.errors.OpError:
@@ -201,35 +203,35 @@ def errors(tasks: Iterable[seqio.Task]) -> Iterator[None]:
 
 
 def _apply(dataset: tf.data.Dataset, write: Write) -> tf.data.Dataset:
-    """Records to {parts: strings, weights: floats, controls: bools}."""
+    """Maps records to {parts: strings, weights: floats, controls: bools}."""
 
     def block(names: Sequence[str], *columns: np.ndarray) -> tuple[np.ndarray, ...]:
         rows = zip(*columns, strict=True)
-        found = (dict(zip(names, map(bytes.decode, row), strict=True)) for row in rows)
-        written = [write(record) for record in found]
-        flat = [part for parts in written for part in parts]
+        records = (dict(zip(names, map(bytes.decode, row), strict=True)) for row in rows)
+        written = [write(record) for record in records]
+        flat = [text_part for parts in written for text_part in parts]
         return (
-            np.array([part.text.encode() for part in flat], object),
-            np.array([part.weight for part in flat], np.float32),
-            np.array([part.control for part in flat], bool),
+            np.array([text_part.text.encode() for text_part in flat], object),
+            np.array([text_part.weight for text_part in flat], np.float32),
+            np.array([text_part.control for text_part in flat], bool),
             np.array([len(parts) for parts in written], np.int64),
         )
 
     def columns(fields: dict[str, tf.Tensor]) -> dict[str, Any]:
-        *found, counts = tf.numpy_function(
+        *flat, counts = tf.numpy_function(
             functools.partial(block, list(fields)),
             list(fields.values()),
             (tf.string, tf.float32, tf.bool, tf.int64),
             stateful=False,
         )
         names = ("parts", "weights", "controls")
-        return {name: ragged(one, counts) for name, one in zip(names, found, strict=True)}
+        return {name: ragged(values, counts) for name, values in zip(names, flat, strict=True)}
 
     return dataset.batch(BLOCK).map(columns).unbatch()
 
 
 def _tokenize(dataset: tf.data.Dataset, encode: Encode, place: int) -> tf.data.Dataset:
-    """Parts to documents, by what packing makes them with."""
+    """Maps parts to documents with the encoder that packing uses."""
 
     def block(texts, weights, controls, counts) -> tuple[np.ndarray, ...]:
         parts = [
@@ -238,11 +240,11 @@ def _tokenize(dataset: tf.data.Dataset, encode: Encode, place: int) -> tf.data.D
         ]
         ends = np.cumsum(counts)
         rows = [parts[end - count : end] for end, count in zip(ends, counts, strict=True)]
-        found = encode(rows)
+        encoded = encode(rows)
         return (
-            np.concatenate([one.tokens for one in found]).astype(np.int32),
-            np.concatenate([one.weights for one in found]).astype(np.float32),
-            np.array([len(one.tokens) for one in found], np.int64),
+            np.concatenate([document.tokens for document in encoded]).astype(np.int32),
+            np.concatenate([document.weights for document in encoded]).astype(np.float32),
+            np.array([len(document.tokens) for document in encoded], np.int64),
         )
 
     def columns(example: dict[str, Any]) -> dict[str, Any]:
@@ -267,7 +269,7 @@ def _tokenize(dataset: tf.data.Dataset, encode: Encode, place: int) -> tf.data.D
 def _cut(
     dataset: tf.data.Dataset, sequence_length: Any, long_documents: str = "split"
 ) -> tf.data.Dataset:
-    """Long documents in pieces that fit, or as the recipe wants; seqio would drop their tails."""
+    """Splits, truncates or drops long documents, as the recipe says; seqio would truncate them."""
     if sequence_length is None:
         return dataset
     length = sequence_length["targets"]
@@ -276,9 +278,9 @@ def _cut(
     if long_documents == "truncate":
         return dataset.map(lambda example: {k: v[:length] for k, v in example.items()})
 
-    def pieces(example: dict[str, tf.Tensor]) -> tf.data.Dataset:
+    def cuts(example: dict[str, tf.Tensor]) -> tf.data.Dataset:
         size = tf.cast(tf.size(example["targets"]), tf.int64)
         starts = tf.data.Dataset.range(0, size, length)
         return starts.map(lambda at: {k: v[at : at + length] for k, v in example.items()})
 
-    return dataset.flat_map(pieces)
+    return dataset.flat_map(cuts)

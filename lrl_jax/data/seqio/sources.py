@@ -1,4 +1,4 @@
-"""Offers a recipe's dataset as a seqio source: the records that its filters keep.
+"""Makes a seqio source of a recipe's dataset: of the records that its filters keep.
 
 source = Records(recipe.data.datasets["wiki"])
 source.get_dataset(shuffle=False)
@@ -22,13 +22,13 @@ T = TypeVar("T")
 
 
 class Records(seqio.DataSource):
-    """A recipe's dataset as a seqio source: what its filters keep, in the shards of `records`.
+    """Gives seqio the records of a recipe's dataset that its filters keep, shard by shard.
 
     Args:
-      size: how many records, if it is known: seqio holds few of them in memory.
+      size: how many records there are, if known: seqio keeps small datasets in memory.
 
     Attributes:
-      error: what the last run failed with; TensorFlow would turn it into an OpError.
+      error: the error that ended the last run, which TensorFlow turns into an OpError.
     """
 
     def __init__(self, dataset: recipe_data.Dataset, size: int | None = None):
@@ -56,7 +56,7 @@ class Records(seqio.DataSource):
         chosen = np.arange(len(self.shards))
         if shard_info:
             chosen = chosen[shard_info.index :: shard_info.num_shards]
-        if shuffle and not self.dataset.take:  # it takes the first records
+        if shuffle and not self.dataset.take:  # `take` is of the first records
             chosen = np.random.default_rng(seed).permutation(chosen)
         fields = datasets.fields(self.dataset)
         return tf.data.Dataset.from_generator(
@@ -65,14 +65,14 @@ class Records(seqio.DataSource):
         ).unbatch()
 
     def _blocks(self, chosen: Sequence[int], fields: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Records in blocks: one at a time costs TensorFlow 20 times as long."""
-        found = itertools.chain.from_iterable(kept for _, kept in self.sifted(chosen))
-        following = self.told(lambda: list(itertools.islice(found, BLOCK)))
-        while block := following():
+        """Yields records in blocks; record by record TensorFlow takes 20 times as long."""
+        records = itertools.chain.from_iterable(kept for _, kept in self.sifted(chosen))
+        next_block = self.keeping_errors(lambda: list(itertools.islice(records, BLOCK)))
+        while block := next_block():
             yield {name: [record[name].encode() for record in block] for name in fields}
 
-    def told(self, work: Callable[..., T]) -> Callable[..., T]:
-        """`work`, whose ValueError is kept in `error`."""
+    def keeping_errors(self, work: Callable[..., T]) -> Callable[..., T]:
+        """Wraps a function so that a ValueError it raises is kept in `error`."""
 
         def guarded(*args: Any) -> T:
             try:
@@ -86,24 +86,27 @@ class Records(seqio.DataSource):
     def sifted(
         self, chosen: Sequence[int] | None = None
     ) -> Iterator[tuple[filters.Sieve, Iterator[filters.Record]]]:
-        """For every shard, or the chosen ones, a sieve and the records it keeps: use them up."""
+        """Yields for every shard, or the chosen ones, a sieve and the records it keeps.
+
+        The records must be used up before the next shard: only then is the sieve complete.
+        """
         left = self.dataset.take
         for shard in range(len(self.shards)) if chosen is None else chosen:
             sieve = filters.Sieve(self.dataset.model_copy(update={"take": left}))
-            found = datasets.read(self.dataset, self.shards[shard])
-            yield sieve, sieve.sift(found, self._repeated[shard])
+            records = datasets.read(self.dataset, self.shards[shard])
+            yield sieve, sieve.sift(records, self._repeated[shard])
             if self.dataset.take and not (left := left - sieve.kept):
                 return
 
     @functools.cached_property
     def _repeated(self) -> Sequence[Iterable[int]]:
-        """For every shard, which of its records are later copies."""
-        part = self.dataset.filters
-        if part.duplicates == "keep":
+        """Returns for every shard which of its records repeat earlier ones."""
+        settings = self.dataset.filters
+        if settings.duplicates == "keep":
             return [()] * len(self.shards)
-        found = [
+        surveys = [
             duplicates.survey(self.dataset, datasets.read(self.dataset, shard))
             for shard in self.shards
         ]
-        near = part.duplicates == "near"
-        return duplicates.repeated(found, near=near, similarity=part.similarity)
+        near = settings.duplicates == "near"
+        return duplicates.repeated(surveys, near=near, similarity=settings.similarity)

@@ -1,11 +1,11 @@
-"""The seqio Tasks and Mixtures of a user's own files: run, described, read as text.
+"""Runs a user's own files, describes the seqio Tasks they register, and reads these as text.
 
     load(["my_tasks.py"])
     for record in read(recipe_data.Task(kind="task", task="mine", ...), shard): ...
 
-A Task is text up to where it tokenises; from there on it is a dataset like any other: its
-tokenizer is the run's, its end is put on by us, and nothing is cut off. `imports` asks from
-processes that have no TensorFlow.
+A Task's preprocessors are applied up to the one that tokenises. From there on its text is a dataset
+like any other: we tokenise it with the run's tokenizer, append eos, and cut nothing off. `imports`
+asks this module from processes that have no TensorFlow.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +31,7 @@ def load(files: Iterable[str]) -> None:
     """Runs files that register Tasks and Mixtures, each once in a process.
 
     Raises:
-      ValueError: a file that is missing or fails, with the line; or that changed since.
+      ValueError: a file that is missing, fails (with the line), or changed since it was run.
     """
     for file in map(str, files):
         digest = registered.content([file])
@@ -46,7 +46,7 @@ def load(files: Iterable[str]) -> None:
 def describe(
     files: tuple[str, ...], tasks: Iterable[tuple[str, str]], mixtures: Iterable[str]
 ) -> registered.Registered:
-    """What `imports.describe` answers, from this process."""
+    """Returns what `imports.describe` answers, from within this process."""
     load(files)
     splits = {(name, split): _split(_task(name, files), split) for name, split in tasks}
     rates = {name: _rates(name, files) for name in mixtures}
@@ -56,7 +56,7 @@ def describe(
 
 
 def read(dataset: recipe_data.Task, shard: Sequence[Any]) -> Iterator[dict[str, str] | Bad]:
-    """Yields {inputs, targets} of a shard of `imports.shards`: a user's Task as text.
+    """Yields the records {inputs, targets} of a user's Task, of a shard of `imports.shards`.
 
     Raises:
       ValueError: the Task is not registered, gives no text, or fails.
@@ -66,11 +66,11 @@ def read(dataset: recipe_data.Task, shard: Sequence[Any]) -> Iterator[dict[str, 
     for span in shard:
         where = f"task {task.name!r} ({dataset.split}, shard {span.start + 1} of {span.end})"
         info = seqio.ShardInfo(span.start, span.end) if span.end > 1 else None
-        tf.random.set_seed(0)  # a Task that draws is packed as it draws now
+        tf.random.set_seed(0)  # so that a Task that draws at random always gives the same
         try:
             source = task.source.get_dataset(split=dataset.split, shuffle=False, shard_info=info)
-            found, names = _as_text(task, source)
-            yield from _records(found, names, task, where)
+            texts, names = _as_text(task, source)
+            yield from _records(texts, names, task, where)
         except (tf.errors.OpError, NotImplementedError) as e:
             raise DataError(f"{where}: {_short(e)}") from e
 
@@ -83,12 +83,12 @@ TOKENISE = (
 
 
 def _as_text(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[tf.data.Dataset, tuple[str, ...]]:
-    """A Task up to where it tokenises, and which of its features are text (or ids of ours)."""
+    """Returns a Task's examples before it tokenises, and which features are text (or our ids)."""
     boundary = None
     with seqio.utils.map_seed_manager(0):
         for step in task.preprocessors:
-            bare = step.func if isinstance(step, functools.partial) else step
-            if bare in TOKENISE:
+            function = step.func if isinstance(step, functools.partial) else step
+            if function in TOKENISE:
                 break
             if isinstance(step, seqio.CacheDatasetPlaceholder):
                 boundary = dataset
@@ -98,7 +98,7 @@ def _as_text(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[tf.data.Datase
                     if boundary is None or not _strings(boundary):
                         raise ValueError(
                             f"task {task.name!r}: {seqio.utils.function_name(step)} makes ids of "
-                            "its text, or takes it away, and it is not known how; put "
+                            "the text, or removes it, in a way we cannot follow; put "
                             "seqio.CacheDatasetPlaceholder() before it, or tokenise with "
                             "seqio.preprocessors.tokenize"
                         )
@@ -110,31 +110,36 @@ def _as_text(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[tf.data.Datase
 
 
 def _step(task: seqio.Task, step: Any, dataset: tf.data.Dataset) -> tf.data.Dataset:
-    known = {"sequence_length": None, "output_features": task.output_features}
+    """Applies a preprocessor of a Task."""
+    arguments = {"sequence_length": None, "output_features": task.output_features}
     try:
-        return seqio.utils.add_kwargs_to_transform(step, **known)(dataset)
+        return seqio.utils.add_kwargs_to_transform(step, **arguments)(dataset)
     except Exception as e:  # whatever a user's code may raise
         name = seqio.utils.function_name(step)
-        raise ValueError(f"task {task.name!r}: {name} fails: {_told(e)}") from e
+        raise ValueError(f"task {task.name!r}: {name} fails: {_with_line(e)}") from e
 
 
 def _strings(dataset: tf.data.Dataset) -> tuple[str, ...]:
-    """Which of its features are the text of a document: inputs and targets, targets, or text."""
+    """Returns the features that are text: inputs and targets, or targets, or text, or none."""
     spec = dataset.element_spec
-    have = [
+    names = [
         name
         for name in ("inputs", "targets", "text")
         if isinstance(spec, dict)
         and name in spec
         and (spec[name].dtype, spec[name].shape.rank) == (tf.string, 0)
     ]
-    if "targets" in have:
-        return tuple(name for name in have if name != "text")
-    return ("text",) if "text" in have else ()
+    if "targets" in names:
+        return tuple(name for name in names if name != "text")
+    return ("text",) if "text" in names else ()
 
 
 def _ids(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[str, ...]:
-    """The features that are ids of one of our vocabularies; an error if there are none."""
+    """Returns the features that are ids of our vocabularies.
+
+    Raises:
+      ValueError: `targets` is not among them, or `inputs` is something else.
+    """
     spec = dataset.element_spec if isinstance(dataset.element_spec, dict) else {}
     names = tuple(name for name in ("inputs", "targets") if name in spec)
     ours = [
@@ -147,7 +152,7 @@ def _ids(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[str, ...]:
         raise ValueError(
             f"task {task.name!r} gives {', '.join(map(str, spec)) or 'nothing with a name'} where "
             "it ends; want strings `targets` (and `inputs`), or `text`, before it tokenises. Ids "
-            "are taken only of lrl_jax.data.seqio.vocabulary.Vocabulary, and made their text again"
+            "must be of lrl_jax.data.seqio.vocabulary.Vocabulary, which can decode them to text"
         )
     return names
 
@@ -155,9 +160,10 @@ def _ids(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[str, ...]:
 def _records(
     dataset: tf.data.Dataset, names: tuple[str, ...], task: seqio.Task, where: str
 ) -> Iterator[dict[str, str] | Bad]:
+    """Yields the records of a Task's examples, in blocks for speed."""
     dataset = dataset.map(lambda example: {name: example[name] for name in names})
     options = tf.data.Options()
-    options.threading.private_threadpool_size = 2  # it may be read inside of another one
+    options.threading.private_threadpool_size = 2  # another dataset may read this one
     dataset = dataset.ragged_batch(BLOCK).with_options(options)
     count = 0
     for block in dataset:
@@ -183,7 +189,11 @@ def _record(row: dict[str, Any], task: seqio.Task, where: str) -> dict[str, str]
 
 
 def _text(value: Any, feature: Any) -> str:
-    """Strings as they are; ids as the text whose ids they are."""
+    """Returns the text of a string, or of ids.
+
+    Raises:
+      ValueError: a NUL, or ids that are not those of their text.
+    """
     if isinstance(value, bytes):
         text = value.decode()
         if "\0" in text:
@@ -193,7 +203,7 @@ def _text(value: Any, feature: Any) -> str:
     ids = value[:-1] if value and value[-1] == tokenizer.eos_id else value
     text = tokenizer.decode(ids)
     if tokenizer.encode(text) != ids:
-        raise ValueError("its ids are not those its tokenizer makes of their text")
+        raise ValueError("these ids are not those that the tokenizer makes of their text")
     return text
 
 
@@ -211,15 +221,16 @@ def _rates(name: str, files: Iterable[str]) -> dict[str, float]:
     try:
         return {task.name: float(mixture.get_rate(task)) for task in mixture.tasks}
     except Exception as e:  # rates may be functions of the user's
-        raise ValueError(f"the rates of the seqio Mixture {name!r} fail: {_told(e)}") from e
+        raise ValueError(f"the rates of the seqio Mixture {name!r} fail: {_with_line(e)}") from e
 
 
-def _unknown(kind: str, name: str, known: Iterable[str], files: Iterable[str]) -> str:
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=3) or known[:6]
-    have = f"nearest are {', '.join(near)}" if near else "none is registered"
+def _unknown(kind: str, name: str, names: Iterable[str], files: Iterable[str]) -> str:
+    """Returns the error for a name that is not among the registered `names`."""
+    names = sorted(names)
+    near = difflib.get_close_matches(name, names, n=3) or names[:6]
+    hint = f"nearest are {', '.join(near)}" if near else "none is registered"
     where = ", ".join(map(str, files)) or "no file is in data.imports"
-    return f"no seqio {kind} {name!r} ({where}); {have}"
+    return f"no seqio {kind} {name!r} ({where}); {hint}"
 
 
 def _split(task: seqio.Task, split: str) -> registered.Split:
@@ -229,8 +240,8 @@ def _split(task: seqio.Task, split: str) -> registered.Split:
         )
     try:
         shards = [str(shard) for shard in task.source.list_shards(split)]
-    except Exception as e:  # whatever lists files
-        raise DataError(f"the source of the seqio Task {task.name!r}: {_told(e)}") from e
+    except Exception as e:  # whatever the source raises when it lists its files
+        raise DataError(f"the source of the seqio Task {task.name!r}: {_with_line(e)}") from e
     if not shards:
         raise DataError(f"the source of the seqio Task {task.name!r}: no file for {split!r}")
     are_files = isinstance(task.source, seqio.FileDataSource | seqio.TfdsDataSource)
@@ -238,14 +249,15 @@ def _split(task: seqio.Task, split: str) -> registered.Split:
 
 
 # ---------------------------------------------------------------------------- running a file
-# A line of a user's function that became a graph, as TensorFlow tells it in an error's message.
+# A line of a user's function that became a graph, as TensorFlow's error messages show it.
 GRAPH_FRAME = re.compile(r'File "([^"]+)", line (\d+), in .*\n\s*(.*)')
 
 
 def _run(path: Path) -> None:
+    """Runs a Python file as a module, which may import the files beside it."""
     folder = str(path.resolve().parent)
     if folder not in sys.path:
-        sys.path.insert(0, folder)  # as of a program: it may import what lies beside it
+        sys.path.insert(0, folder)
     name = path.stem if path.stem not in sys.modules else f"lrl_import_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -256,32 +268,32 @@ def _run(path: Path) -> None:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as e:
         del sys.modules[name]
-        raise ValueError(f"{path}: {_told(e, path)}{_moved(e)}") from e
+        raise ValueError(f"{path}: {_with_line(e, path)}{_moved(e)}") from e
 
 
 def _moved(e: BaseException) -> str:
-    """Returns a line that says where what the file imports has gone, if it has."""
+    """Returns a hint, on a line of its own, if a file imports a module of ours that has moved."""
     hint = registered.moved(e)
     return f"\n    {hint}" if hint else ""
 
 
-def _told(e: BaseException, path: Path | None = None) -> str:
-    """An error in a user's code: what it is, and the line."""
+def _with_line(e: BaseException, path: Path | None = None) -> str:
+    """Returns the message of an error in a user's code, with its line: of `path`, if it has one."""
     what = f"{type(e).__name__}: {_short(e).removeprefix(f'{type(e).__name__}: ')}"
     if isinstance(e, SyntaxError):
         return f"line {e.lineno}: {what}\n    {(e.text or '').strip()}"
     frames = [(f.filename, f.lineno, f.line) for f in traceback.extract_tb(e.__traceback__)]
     frames += re.findall(GRAPH_FRAME, str(e))
-    own = [f for f in frames if path and Path(f[0]).resolve() == path.resolve()]
-    theirs = [f for f in frames if not re.search(r"site-packages|<|__autograph|/lrl_jax/", f[0])]
-    if not (own or theirs):
+    in_path = [f for f in frames if path and Path(f[0]).resolve() == path.resolve()]
+    users = [f for f in frames if not re.search(r"site-packages|<|__autograph|/lrl_jax/", f[0])]
+    if not (in_path or users):
         return what
-    file, line, code = (own or theirs)[-1]
+    file, line, code = (in_path or users)[-1]
     return f"{file}:{line}: {what}\n    {code}"
 
 
 def _short(e: BaseException) -> str:
-    """The line of an error that says why; one that TensorFlow made of a graph has it last."""
+    """Returns the line of an error that says why: the first, or the last if a graph raised it."""
     lines = [line.strip() for line in str(e).splitlines() if line.strip()]
     if not lines:
         return type(e).__name__
@@ -289,14 +301,14 @@ def _short(e: BaseException) -> str:
 
 
 def _modules(files: Iterable[str]) -> tuple[str, ...]:
-    """The files, and what they imported from beside them."""
+    """Returns the files, and those in their folders that they imported."""
     beside = set()
     for file in files:
         folder = Path(file).resolve().parent
         for name in _loaded[file][1]:
             origin = getattr(sys.modules.get(name), "__file__", None)
-            ours = name.startswith("lrl_jax") or "site-packages" in (origin or "")
-            if origin and not ours and Path(origin).resolve().is_relative_to(folder):
+            installed = name.startswith("lrl_jax") or "site-packages" in (origin or "")
+            if origin and not installed and Path(origin).resolve().is_relative_to(folder):
                 beside.add(str(Path(origin).resolve()))
-    own = {str(Path(file).resolve()) for file in files}
-    return (*files, *sorted(beside - own))
+    given = {str(Path(file).resolve()) for file in files}
+    return (*files, *sorted(beside - given))

@@ -1,4 +1,4 @@
-"""Offers our tokenizer to seqio: as a vocabulary, which a user's own Task may name too.
+"""Makes a seqio vocabulary of our tokenizer; a user's own Task may use it too.
 
 from lrl_jax.data.seqio.vocabulary import Vocabulary
 seqio.Feature(Vocabulary(tokenizer), add_eos=True)
@@ -12,19 +12,19 @@ import numpy as np
 from lrl_jax.data.seqio.libraries import seqio, tf
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-BLOCK = 256  # records that cross into TensorFlow and back together
+BLOCK = 256  # records that go into TensorFlow and back together
 
 
 def ragged(values: tf.Tensor, lengths: tf.Tensor) -> Any:
-    """Returns a ragged tensor of rows of these lengths."""
+    """Returns a ragged tensor, whose rows have these lengths."""
     kind: Any = tf.RaggedTensor
     return kind.from_row_lengths(tf.ensure_shape(values, [None]), tf.ensure_shape(lengths, [None]))
 
 
 class Vocabulary(seqio.Vocabulary):
-    """Offers our tokenizer as a seqio vocabulary.
+    """Wraps our tokenizer as a seqio vocabulary.
 
-    Its pad id is no id in particular: `online.Decoder` says why.
+    Its pad id has no special meaning: `online.Decoder` says how padding is told from tokens.
     """
 
     def __init__(self, tokenizer: Tokenizer):

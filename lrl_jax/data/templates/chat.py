@@ -1,10 +1,13 @@
-"""Chat formats: the turns of a conversation as parts, of which the assistant's are learnt.
+"""Chat formats: write the turns of a conversation as text parts, of which answers are learnt.
 
     FORMATS["llama3_chat"]([Turn("user", "Hi"), Turn("assistant", "Hello", weight=1)])
 
-What a format writes is what `transformers` renders for models of that kind, but control tokens
-are ids of their own: a literal <|eot_id|> in a message stays text. A format leaves out the bos a
-conversation begins with, for every document begins with it already.
+A format writes what `transformers` renders for models of that kind, except that control tokens
+have ids of their own: a literal <|eot_id|> in a message stays text. A format leaves out the bos at
+the start of a conversation, because every document begins with it already.
+
+Records that are no conversations become one question and its answer: EXCHANGES says how, one row
+for each field by which such records are recognised.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +21,13 @@ from lrl_jax.data.templates.translation import FIXED, request
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """What one side says; `weight` is that of an answer in the loss."""
+    """Holds what one side says.
+
+    Attributes:
+      role: `system`, `user` or `assistant`.
+      content: the text of the message.
+      weight: of the message in the loss; 0 for what is only read.
+    """
 
     role: str
     content: str
@@ -26,61 +35,83 @@ class Turn:
 
 
 Format = Callable[[Sequence[Turn]], list[TextPart]]
+Exchange = Callable[[Record], tuple[str, str]]  # a record's question and answer
+Message = tuple[str, str]  # role and content
 
 
 # ---------------------------------------------------------------------------- turns
+def _instruction(record: Record) -> tuple[str, str]:
+    texts = [record["instruction"], record.get("input", "")]
+    return "\n\n".join(filter(None, texts)), record["output"]
+
+
+def _translation(record: Record) -> tuple[str, str]:
+    return f"{request(record, FIXED)}\n{record['source']}", record["target"]
+
+
+# The first of these fields that a record has decides.
+EXCHANGES: dict[str, Exchange] = {
+    "instruction": _instruction,
+    "source": _translation,
+    "prompt": lambda record: (record["prompt"], record["completion"]),
+    "inputs": lambda record: (record["inputs"], record["targets"]),
+}
+
+
 def turns(record: Record, system: str = "", learn: str = "answers") -> list[Turn]:
-    """The turns of a conversation, or of any record that asks and answers.
+    """Returns the turns of a conversation, or of any record with a question and an answer.
 
     Args:
       record: {messages} as JSON, or the fields of instructions, completions, pairs or tasks.
-      system: what the system says where the conversation does not begin with it.
+      system: the system prompt of conversations that do not begin with one.
       learn: `answers`, or `last_answer`.
 
     Raises:
-      ValueError: messages that are no conversation.
+      ValueError: messages that are no conversation, or a record with no field of EXCHANGES.
     """
-    said = _said(record)
-    if system and said[0][0] != "system":
-        said = [("system", system), *said]
-    answers = [i for i, (role, _) in enumerate(said) if role == "assistant"]
+    messages = _messages(record)
+    if system and messages[0][0] != "system":
+        messages = [("system", system), *messages]
+    answers = [i for i, (role, _) in enumerate(messages) if role == "assistant"]
     learnt = answers[-1:] if learn == "last_answer" else answers
-    return [Turn(role, text, float(i in learnt)) for i, (role, text) in enumerate(said)]
+    return [Turn(role, text, float(i in learnt)) for i, (role, text) in enumerate(messages)]
 
 
-def _said(record: Record) -> list[tuple[str, str]]:
+def _messages(record: Record) -> list[Message]:
+    """Returns the messages of a record: its own, or its question and answer."""
     if "messages" in record:
-        return _messages(record["messages"])
-    if "instruction" in record:
-        asked = [record["instruction"], record.get("input", "")]
-        question, answer = "\n\n".join(filter(None, asked)), record["output"]
-    elif "source" in record:
-        question, answer = f"{request(record, FIXED)}\n{record['source']}", record["target"]
-    elif "prompt" in record:
-        question, answer = record["prompt"], record["completion"]
-    else:
-        question, answer = record["inputs"], record["targets"]
+        return _parsed(record["messages"])
+    field = next((field for field in EXCHANGES if field in record), None)
+    if field is None:
+        raise ValueError(
+            f"a chat template needs a record with messages, {', '.join(EXCHANGES)}; "
+            f"the record has {', '.join(record) or 'none'}"
+        )
+    question, answer = EXCHANGES[field](record)
     return [("user", question), ("assistant", answer)]
 
 
-def _messages(data: str) -> list[tuple[str, str]]:
-    found = json.loads(data)
+def _parsed(data: str) -> list[Message]:
+    """Reads messages written as JSON."""
+    tree = json.loads(data)
     try:
-        said = [(one["role"], one["content"]) for one in found]
+        messages = [(message["role"], message["content"]) for message in tree]
     except (KeyError, TypeError):
         raise ValueError(f"want turns of role and content; got {data[:80]!r}") from None
-    if not said or not all(isinstance(text, str) for _, text in said):
+    if not messages or not all(isinstance(text, str) for _, text in messages):
         raise ValueError(f"want turns of role and content, both text; got {data[:80]!r}")
-    return said
+    return messages
 
 
-def _system(turns: Sequence[Turn]) -> tuple[str | None, Sequence[Turn]]:
+def _split_system(turns: Sequence[Turn]) -> tuple[str | None, Sequence[Turn]]:
+    """Returns the system prompt, None if there is none, and the turns after it."""
     if turns and turns[0].role == "system":
         return turns[0].content, turns[1:]
     return None, turns
 
 
-def _by_turns(name: str, turns: Sequence[Turn]) -> None:
+def _check_alternation(name: str, turns: Sequence[Turn]) -> None:
+    """Refuses turns that are not user, assistant, user and so on; `name` is the format's."""
     roles = [turn.role for turn in turns]
     want = [*itertools.islice(itertools.cycle(("user", "assistant")), len(roles))]
     if roles != want or not roles:
@@ -96,11 +127,11 @@ def _control(name: str, weight: float = 0) -> TextPart:
 
 # ---------------------------------------------------------------------------- formats
 def llama2(turns: Sequence[Turn]) -> list[TextPart]:
-    """[INST] <<SYS>>..<</SYS>> user [/INST] answer </s><s>[INST] .., as Llama 2 was trained."""
-    system, said = _system(turns)
-    _by_turns("llama2_chat", said)
+    """Writes Llama 2's format: [INST] <<SYS>>..<</SYS>> user [/INST] answer </s><s>[INST] .."""
+    system, dialogue = _split_system(turns)
+    _check_alternation("llama2_chat", dialogue)
     parts: list[TextPart] = []
-    for number, turn in enumerate(said):
+    for number, turn in enumerate(dialogue):
         if turn.role == "assistant":
             parts += [
                 TextPart(f" {turn.content.strip()} ", turn.weight),
@@ -117,8 +148,11 @@ def llama2(turns: Sequence[Turn]) -> list[TextPart]:
 
 
 def llama3(turns: Sequence[Turn]) -> list[TextPart]:
-    """<|start_header_id|>role<|end_header_id|>, two newlines, content<|eot_id|>, as Llama 3."""
-    _by_turns("llama3_chat", _system(turns)[1])
+    """Writes Llama 3's format.
+
+    That is <|start_header_id|>role<|end_header_id|>, two newlines, content<|eot_id|> for each turn.
+    """
+    _check_alternation("llama3_chat", _split_system(turns)[1])
     parts: list[TextPart] = []
     for turn in turns:
         parts += [_control("<|start_header_id|>"), TextPart(turn.role, 0)]
@@ -128,8 +162,11 @@ def llama3(turns: Sequence[Turn]) -> list[TextPart]:
 
 
 def chatml(turns: Sequence[Turn]) -> list[TextPart]:
-    """<|im_start|>role, newline, content<|im_end|>, newline: Qwen's and many others'."""
-    _by_turns("chatml", _system(turns)[1])
+    """Writes ChatML, the format of Qwen and many others.
+
+    That is <|im_start|>role, newline, content<|im_end|>, newline for each turn.
+    """
+    _check_alternation("chatml", _split_system(turns)[1])
     parts: list[TextPart] = []
     for turn in turns:
         parts += [_control("<|im_start|>"), TextPart(f"{turn.role}\n", 0)]
@@ -139,14 +176,15 @@ def chatml(turns: Sequence[Turn]) -> list[TextPart]:
 
 
 def guanaco(turns: Sequence[Turn]) -> list[TextPart]:
-    """### Human: user### Assistant: answer, as the data of Guanaco (arXiv 2305.14314).
+    """Writes ### Human: user### Assistant: answer, as Guanaco's data has it (arXiv 2305.14314).
 
-    It has no token for the end of a turn: only the last answer of a conversation ends, with eos.
+    The format has no token for the end of a turn: only the last answer of a conversation is
+    followed by one, which is eos.
     """
-    system, said = _system(turns)
-    _by_turns("guanaco", said)
+    system, dialogue = _split_system(turns)
+    _check_alternation("guanaco", dialogue)
     parts = [TextPart(f"{system}\n", 0)] if system else []
-    for turn in said:
+    for turn in dialogue:
         if turn.role == "user":
             parts.append(TextPart(f"### Human: {turn.content}### Assistant:", 0))
         else:

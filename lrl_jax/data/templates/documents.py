@@ -1,4 +1,4 @@
-"""Documents: the parts of a template as token ids with a loss weight each, cut to fit a row."""
+"""Tokenises the text parts that a template writes: ids, each with its weight in the loss."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -10,17 +10,17 @@ from lrl_jax.data.templates.parts import TextPart
 from lrl_jax.vocab.tokenizer import long_text
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-EOS, UNTAUGHT_EOS = (
-    TextPart("", 1),
-    TextPart("", 0),
-)  # stand for eos at the end of a document's parts
+# At the end of a document's parts these two stand for eos, learnt or not.
+EOS, UNTAUGHT_EOS = TextPart("", 1), TextPart("", 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """Token ids and what each of them weighs in the loss.
+    """Holds token ids and the weight of each in the loss.
 
     Attributes:
+      tokens: the ids, [tokens].
+      weights: float32, [tokens]; 0 for what is only read.
       bytes: UTF-8 bytes of the trained text.
     """
 
@@ -30,24 +30,24 @@ class Document:
 
     @property
     def trained(self) -> np.ndarray:
-        """Whether the loss counts a token."""
+        """Returns whether the loss counts each token, [tokens]."""
         return self.weights > 0
 
 
 def encode(examples: Sequence[Sequence[TextPart]], tokenizer: Tokenizer) -> list[Document]:
     """Tokenises many examples at once: each part by itself, then eos, which is trained.
 
-    What is only read after the last trained part is left out: nothing is learnt from it. No eos
-    follows a document that ends in a trained control token: that is its own end. Of an example
-    without a trained part nothing is trained, not even eos; `Document.trained` shows it.
+    Parts after the last trained one are left out, for nothing is learnt from them. No eos follows
+    a trained control token, which ends a document itself. In an example without a trained part,
+    nothing is trained, not even eos; `Document.trained` shows it.
 
     Raises:
       ValueError: a control token the tokenizer does not have.
     """
     ended = [_ended(parts) for parts in examples]
-    flat = [part for parts in ended for part in parts]
+    flat = [text_part for parts in ended for text_part in parts]
     tokens, lengths = _ids(flat, tokenizer)
-    weights = np.repeat(np.array([part.weight for part in flat], np.float32), lengths)
+    weights = np.repeat(np.array([text_part.weight for text_part in flat], np.float32), lengths)
     ends = np.concatenate([[0], np.cumsum(lengths)])
     last = np.cumsum([0, *map(len, ended)])
     return [
@@ -57,12 +57,12 @@ def encode(examples: Sequence[Sequence[TextPart]], tokenizer: Tokenizer) -> list
 
 
 def ids(parts: Sequence[TextPart], tokenizer: Tokenizer) -> list[int]:
-    """The ids of parts that go on, such as those of a prompt: no eos."""
+    """Returns the ids of parts without an eos after them, such as those of a prompt."""
     return _ids(parts, tokenizer)[0].tolist()
 
 
 def check(ids: np.ndarray, size: int, where: str = "the tokenizer") -> None:
-    """Refuses ids that a model has no row for; `where` says in errors what they are of.
+    """Refuses ids for which a model has no row; errors begin with `where`.
 
     Raises:
       ValueError: an id below 0 or not below `size`.
@@ -76,7 +76,7 @@ def check(ids: np.ndarray, size: int, where: str = "the tokenizer") -> None:
 
 
 def _ended(parts: Sequence[TextPart]) -> Sequence[TextPart]:
-    """The parts up to the last trained one; after a text, what stands for eos."""
+    """Returns the parts up to the last trained one, and an eos unless that is a control token."""
     last = next((n for n in reversed(range(len(parts))) if parts[n].weight > 0), -1)
     if last < 0:
         return [*parts, UNTAUGHT_EOS]
@@ -86,28 +86,30 @@ def _ended(parts: Sequence[TextPart]) -> Sequence[TextPart]:
 
 
 def _ids(parts: Sequence[TextPart], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of all parts, and how many each has."""
-    found: list[Sequence[int] | np.ndarray] = []
+    """Returns the ids of all parts, one after another, and how many each part has."""
+    ids: list[Sequence[int] | np.ndarray] = []
     short = [p.text for p in parts if p.text and not p.control and len(p.text) <= long_text.LONG]
     encoded = iter(tokenizer.encode_batch(short))
     eos = [tokenizer.eos_id]
-    for part in parts:
-        if part.control:
-            found.append([tokenizer.control(part.text)])
-        elif not part.text:
-            found.append(eos if part is EOS or part is UNTAUGHT_EOS else [])
-        elif len(part.text) > long_text.LONG:
-            found.append(long_text.encode(tokenizer, part.text))
+    for text_part in parts:
+        if text_part.control:
+            ids.append([tokenizer.control(text_part.text)])
+        elif not text_part.text:
+            ids.append(eos if text_part is EOS or text_part is UNTAUGHT_EOS else [])
+        elif len(text_part.text) > long_text.LONG:
+            ids.append(long_text.encode(tokenizer, text_part.text))
         else:
-            found.append(next(encoded))
-    lengths = np.fromiter(map(len, found), np.int64, len(found))
-    every = itertools.chain.from_iterable(found)
-    if any(isinstance(one, np.ndarray) for one in found):
-        return np.concatenate([np.asarray(one, np.int32) for one in found]), lengths
-    return np.fromiter(every, np.int32, int(lengths.sum())), lengths
+            ids.append(next(encoded))
+    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+    if any(isinstance(part_ids, np.ndarray) for part_ids in ids):
+        return np.concatenate([np.asarray(part_ids, np.int32) for part_ids in ids]), lengths
+    flat = itertools.chain.from_iterable(ids)
+    return np.fromiter(flat, np.int32, int(lengths.sum())), lengths
 
 
-def _bytes(part: TextPart) -> int:
-    if part.weight <= 0 or part.control:
+def _bytes(text_part: TextPart) -> int:
+    """Returns how many UTF-8 bytes of a part are trained text."""
+    if text_part.weight <= 0 or text_part.control:
         return 0
-    return len(part.text) if part.text.isascii() else len(part.text.encode())
+    text = text_part.text
+    return len(text) if text.isascii() else len(text.encode())

@@ -1,4 +1,4 @@
-"""A stretch of a document, and the record it is written from."""
+"""Defines records and text parts, the stretches of a document that a template writes."""
 
 from collections.abc import Iterable
 import dataclasses
@@ -22,26 +22,27 @@ class TextPart:
 
     @property
     def trained(self) -> bool:
-        """Whether the loss counts it."""
+        """Returns whether the loss counts its tokens."""
         return self.weight > 0
 
 
 def opening(parts: Iterable[TextPart]) -> list[TextPart]:
-    """What stands before the first part that is learnt."""
-    return [*itertools.takewhile(lambda part: not part.trained, parts)]
+    """Returns the parts before the first one that is learnt."""
+    return [*itertools.takewhile(lambda text_part: not text_part.trained, parts)]
 
 
 def joined(parts: Iterable[TextPart]) -> list[TextPart]:
-    """Neighbouring texts of one weight as one part, so that they are tokenised together.
+    """Joins neighbouring texts of the same weight, so that they are tokenised together.
 
     >>> joined([TextPart("a", 0), TextPart("b", 0), TextPart("c", 1)])[0]
     TextPart(text='ab', weight=0, control=False)
     """
-    found: list[TextPart] = []
-    for part in parts:
-        last = found[-1] if found else None
-        if last and not (last.control or part.control) and last.weight == part.weight:
-            found[-1] = TextPart(last.text + part.text, last.weight)
+    result: list[TextPart] = []
+    for text_part in parts:
+        last = result[-1] if result else None
+        texts = last is not None and not (last.control or text_part.control)
+        if last and texts and last.weight == text_part.weight:
+            result[-1] = TextPart(last.text + text_part.text, last.weight)
         else:
-            found.append(part)
-    return found
+            result.append(text_part)
+    return result

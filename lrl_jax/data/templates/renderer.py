@@ -1,8 +1,8 @@
 """Renders a chat template in a process of its own, under limits of the kernel on time and memory.
 
 `sandbox.py` runs this file by itself; it imports nothing of lrl_jax. The first line it reads is the
-template's source; each further line asks for beginnings of a conversation, and each of them is
-answered with a line, up to the first error. All lines are JSON.
+template's source. Each further line holds a conversation and says which beginnings of it to render;
+the process answers with a line for each of them, up to the first error. All lines are JSON.
 """
 
 from collections.abc import Callable
@@ -18,14 +18,13 @@ import jinja2
 from jinja2 import ext, nodes, sandbox
 
 OPEN, CLOSE = "\ufdd1", "\ufdd2"  # around what {% generation %} encloses; no text has them
-TODAY = datetime.datetime(
-    2024, 7, 26
-)  # of strftime_now: what is written must not depend on the day
+# What strftime_now says, for what a template writes must not depend on the day.
+TODAY = datetime.datetime(2024, 7, 26)
 MAX_OUTPUT = 1 << 24  # characters of one rendering
-CPU_SECONDS = 2  # of one rendering; it needs some thousandths
-WALL_SECONDS = 30  # the same where the machine is busy
-MEMORY = 128 << 20  # bytes, on top of what an idle interpreter has
-MEMORY_ELSEWHERE = 4 << 30  # the same where that is not known, all in all
+CPU_SECONDS = 2  # of one rendering, which usually takes milliseconds
+WALL_SECONDS = 30  # of one rendering, on a busy machine too
+MEMORY = 128 << 20  # bytes, on top of what the process takes before it renders
+MEMORY_ELSEWHERE = 4 << 30  # bytes in all, on systems that do not say what it takes
 
 
 def to_line(value: Any) -> bytes:
@@ -34,7 +33,7 @@ def to_line(value: Any) -> bytes:
 
 
 class _Generation(ext.Extension):
-    """Reads {% generation %} ... {% endgeneration %}: what a model writes, between two marks."""
+    """Puts marks around what stands between {% generation %} and {% endgeneration %}."""
 
     tags = {"generation"}  # noqa: RUF012  Jinja's own way to say it
 
@@ -48,7 +47,7 @@ class _Generation(ext.Extension):
 
 
 def _environment() -> sandbox.ImmutableSandboxedEnvironment:
-    """Returns Jinja's sandbox with what transformers shows a template, and without chance."""
+    """Returns Jinja's sandbox with the names transformers gives templates, and nothing random."""
     environment = sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, ext.loopcontrols]
     )
@@ -68,20 +67,20 @@ def _tojson(value: Any, ensure_ascii: bool = False, **more: Any) -> str:
 
 
 def _answer(source: str, messages: list[dict[str, str]], ask: bool, names: dict) -> dict[str, str]:
-    """Renders a conversation: its text, or an error that says why there is none."""
+    """Renders a conversation; returns its text, or an error that says why there is none."""
     try:
         template = _template(source)
-    except Exception as e:  # whatever it is, the template brought it about
-        return {"error": f"cannot be read: {_said(e)}"}
+    except Exception as e:  # whatever it is, the template caused it
+        return {"error": f"cannot be read: {_message(e)}"}
     shown = {"tools": None, "documents": None, **names}
     try:
         text = template.render(shown, messages=messages, add_generation_prompt=ask)
     except (jinja2.TemplateError, RecursionError) as e:
-        return {"error": f"refuses: {_said(e)}"}
+        return {"error": f"refuses: {_message(e)}"}
     except MemoryError:
         return {"error": f"needs over {MEMORY >> 20} MiB for one rendering"}
     except Exception as e:
-        return {"error": f"fails: {_said(e)}"}
+        return {"error": f"fails: {_message(e)}"}
     if len(text) > MAX_OUTPUT:
         return {"error": f"makes a text of more than {MAX_OUTPUT} characters"}
     return {"text": text}
@@ -92,11 +91,12 @@ def _template(source: str) -> jinja2.Template:
     return _environment().from_string(source)
 
 
-def _said(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     return f"{str(error) or type(error).__name__:.300}"
 
 
-def _allowed() -> int:
+def _memory_limit() -> int:
+    """Returns how many bytes of address space the process may have."""
     try:
         with open("/proc/self/statm") as f:
             return int(f.read().split()[0]) * resource.getpagesize() + MEMORY
@@ -105,8 +105,8 @@ def _allowed() -> int:
 
 
 def _serve() -> None:
-    """Answers request by request until its input ends."""
-    memory = _allowed()
+    """Answers requests until its input ends."""
+    memory = _memory_limit()
     for limit, most in (
         (resource.RLIMIT_AS, memory),
         (resource.RLIMIT_CORE, 0),
@@ -128,7 +128,7 @@ def _serve() -> None:
 
 
 def _limit_time(cpu_seconds: float, wall_seconds: float) -> None:
-    """Has a signal end this process in so many seconds, even within a long call; 0: no longer."""
+    """Sets timers that end this process by a signal, even within a long call; 0 stops them."""
     signal.setitimer(signal.ITIMER_PROF, cpu_seconds)
     signal.setitimer(signal.ITIMER_REAL, wall_seconds)
 

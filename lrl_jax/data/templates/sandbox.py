@@ -3,10 +3,10 @@
     template = compiled(source)
     template.render(messages, add_generation_prompt=True, names={"bos_token": "<s>"})
 
-A template sees what `transformers` shows it, in Jinja's immutable sandbox. It is read and rendered
-in a child process only (`renderer.py`), which the kernel ends when a conversation takes too long
-there, and which gets no more than so much memory: what the sandbox leaves open, endless loops and
-giant strings, ends in an error of that conversation.
+A template gets the names that `transformers` gives it, in Jinja's immutable sandbox. It is read and
+rendered in a child process only (`renderer.py`), whose time and memory the kernel limits. The
+sandbox does not stop endless loops and giant strings; these limits do, and the conversation ends
+in an error.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ import weakref
 
 from lrl_jax.data.templates import renderer
 
-MAX_SOURCE = 1 << 20  # characters; published templates have some tens of thousands
+MAX_SOURCE = 1 << 20  # characters; published templates have tens of thousands at most
 INSTEAD = "replace chat_template.jinja, or name another template in the recipe"
 TRIED = (
     [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
@@ -29,7 +29,7 @@ TRIED = (
 NAMED = {"bos_token": "<s>", "eos_token": "</s>"}
 
 Messages = Sequence[Mapping[str, str]]
-Prefix = tuple[int, bool]  # how many of the messages, and whether an answer is asked for
+Prefix = tuple[int, bool]  # how many of the messages, and whether to ask for an answer
 
 
 class Template:
@@ -39,7 +39,7 @@ class Template:
     """
 
     def __init__(self, source: str, where: str):
-        """Takes the source and what errors call it; the child starts with the first rendering."""
+        """Keeps the source and its name in errors; the child starts with the first rendering."""
         self._source, self._where = source, where
         self._turn = threading.Lock()
         self._child: subprocess.Popen | None = None
@@ -74,7 +74,7 @@ class Template:
 
     def _ask(self, request: bytes, count: int) -> list[dict[str, str]]:
         """Sends a line to the child and returns its answers, `count` or up to the first error."""
-        child, self._child = self._child, None  # kept only when it has answered all
+        child, self._child = self._child, None  # it is put back only when it has answered all
         if child is None:
             child, request = self._started(), renderer.to_line(self._source) + request
         assert child.stdin
@@ -110,7 +110,7 @@ def _end(child: subprocess.Popen) -> None:
 
 
 def _why_ended(code: int) -> str:
-    """Returns what to say of a child that ended without an answer."""
+    """Returns why a child ended without an answer, by its exit status."""
     if code == -signal.SIGPROF:
         return f"takes over {renderer.CPU_SECONDS} s for one rendering"
     if code == -signal.SIGALRM:
@@ -120,11 +120,11 @@ def _why_ended(code: int) -> str:
 
 @functools.lru_cache(maxsize=16)
 def compiled(source: str, where: str = "the chat template") -> Template:
-    """Returns a template that was found fit to use: it has rendered short conversations.
+    """Returns a template that has rendered short conversations, and so can be used.
 
     Args:
       source: the template.
-      where: what it is called in errors.
+      where: its name in errors.
 
     Raises:
       ValueError: the template cannot be read, or is refused.

@@ -1,17 +1,17 @@
-"""Templates: one table from a record to the text a model reads, and which of it is learnt.
+"""Writes records as the text a model reads, and says which of it is learnt: one table of templates.
 
     TEMPLATES["translation"](record) == [TextPart(prompt, weight=0), TextPart(target, weight=1)]
-    write = writer(dataset, tokenizer)      the same with all that the recipe says of a dataset
+    write = writer(dataset, tokenizer)      the same with the options the recipe gives a dataset
     write(record)
 
-Training and generation share the table: `prompt_parts` is the document with its answer still
-open.
-Each part is tokenised by itself, so the ids of that prompt are exactly the ids the model was
-trained to answer after. With a SentencePiece dummy prefix the answer therefore starts with its
-own word mark (`### Response:` then `_Paris`): a space in the running text, which `decode` of the
-answer alone leaves out again.
+Training and generation share the table: `prompt_parts` returns the document up to its answer. Each
+part is tokenised by itself, so the ids of that prompt are exactly the ids after which the model
+learnt to answer. With a SentencePiece dummy prefix the answer therefore starts with its own word
+mark (`### Response:` then `_Paris`): a space in the running text, which `decode` of the answer
+alone leaves out again.
 
-x-LLaMA's CoIT (arXiv 2308.04948) is a mixture of these for one language X, MuIT the same for many:
+x-LLaMA's CoIT (arXiv 2308.04948) is a mixture of such datasets for one language; MuIT is the same
+for many:
 
     datasets:
       english: {kind: instructions, path: [alpaca_en.json], language: eng_Latn}
@@ -37,46 +37,52 @@ from lrl_jax.recipe import data as recipe_data
 from lrl_jax.vocab.tokenizer import sentencepieces
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-OWN = "tokenizer"  # the name of the template that is the tokenizer's
+OWN = "tokenizer"  # the name by which a recipe asks for the tokenizer's own chat template
 EVEN = recipe_data.SectionWeights()
 Template = Callable[[Record], list[TextPart]]
 
 
 # ---------------------------------------------------------------------------- templates
 def plain(record: Record) -> list[TextPart]:
-    """{text}: every token is learnt."""
+    """Writes {text}, of which every token is learnt."""
     return [TextPart(record["text"], 1)]
 
 
 def pair(record: Record) -> list[TextPart]:
-    """{source, target}: a sentence and its translation as one text, all of it learnt."""
+    """Writes {source, target}, a sentence and its translation, as one text, all of it learnt."""
     return [TextPart(record["source"] + "\n", 1), TextPart(record["target"], 1)]
 
 
 def completion(record: Record) -> list[TextPart]:
-    """{prompt, completion}: nothing is added to either; the completion is learnt."""
+    """Writes {prompt, completion} with nothing added to either; the completion is learnt."""
     return [TextPart(record["prompt"], 0), TextPart(record["completion"], 1)]
 
 
 def task(record: Record) -> list[TextPart]:
-    """{inputs, targets} of a seqio Task, as they are; the targets are learnt."""
+    """Writes {inputs, targets} of a seqio Task as they are; the targets are learnt."""
     return [TextPart(record.get("inputs", ""), 0), TextPart(record["targets"], 1)]
 
 
 def translate(record: Record) -> list[TextPart]:
-    """{source, target, source_language, target_language}: asks for the target, which is learnt."""
+    """Writes a request to translate, and the translation, which is learnt.
+
+    The fields are {source, target, source_language, target_language}.
+    """
     request = translation.request(record, translation.FIXED)
     return [TextPart(f"{request}\n{record['source']}\n", 0), TextPart(record["target"], 1)]
 
 
 def translate_varied(record: Record) -> list[TextPart]:
-    """The same in Alpaca's prompt, in words that depend on the pair (arXiv 2308.04948)."""
+    """Writes a request to translate in Alpaca's prompt; its wording depends on the pair.
+
+    Source: x-LLaMA (arXiv 2308.04948). The translation is learnt.
+    """
     request = translation.request(record, translation.varied(record))
     return alpaca({"instruction": request, "input": record["source"], "output": record["target"]})
 
 
 def alpaca(record: Record) -> list[TextPart]:
-    """{instruction, input, output}: Stanford Alpaca's prompt, word for word; the output is learnt.
+    """Writes {instruction, input, output} in Stanford Alpaca's exact prompt; the output is learnt.
 
     The output follows `### Response:` without a newline, as x-LLaMA trained it
     (arXiv 2308.04948).
@@ -99,19 +105,21 @@ def chain(
     prompt: str = "alpaca",
     weights: recipe_data.SectionWeights = EVEN,
 ) -> list[TextPart]:
-    """{language, instruction, input, output, english_...}: TaCo's chain after Alpaca's prompt.
+    """Writes TaCo's chain after Alpaca's prompt.
 
     Args:
-      legacy: the scaffold of the released data.
+      record: {language, instruction, input, output, english_...}.
+      legacy: whether to write the chain as the released data has it.
       prompt: `guanaco` asks in Guanaco's turns instead; the chain follows `### Assistant:`.
+      weights: of the three sections in the loss.
     """
-    asked = {"instruction": taco.request(record), "input": record["input"], "output": ""}
-    before = alpaca(asked)[0]
+    request = {"instruction": taco.request(record), "input": record["input"], "output": ""}
+    before = alpaca(request)[0]
     if prompt == "guanaco":
-        before = opening(chat.guanaco(chat.turns(asked)))[0]
-    each = (weights.english_instruction, weights.english_answer, weights.answer)
+        before = opening(chat.guanaco(chat.turns(request)))[0]
+    section_weights = (weights.english_instruction, weights.english_answer, weights.answer)
     texts = taco.sections(record, legacy)
-    return [before, *joined(map(TextPart, texts, each))]
+    return [before, *joined(map(TextPart, texts, section_weights))]
 
 
 def _converse(
@@ -135,7 +143,7 @@ TEMPLATES: dict[str, Template] = {
 
 
 def parts(name: str, record: Record) -> list[TextPart]:
-    """The parts of `record` by the template `name`, which is in the table.
+    """Returns the parts that the template `name` of the table writes of a record.
 
     Raises:
       ValueError: no such template, or a field it needs is missing.
@@ -155,14 +163,14 @@ def _written(name: str, write: Template, record: Record) -> list[TextPart]:
         ) from None
 
 
-# ---------------------------------------------------------------------------- of a dataset
+# ---------------------------------------------------------------------------- for a dataset
 def name(dataset: recipe_data.Dataset) -> str:
     """Returns the name of the template that writes this dataset's records."""
     return dataset.template
 
 
 def writer(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
-    """What writes the records of a dataset for a tokenizer, with all its options bound.
+    """Returns the template of a dataset, for a tokenizer and with the dataset's options.
 
     With a SentencePiece dummy prefix a chat format's space before an answer is left out: the
     answer, tokenised by itself, begins with that space already.
@@ -172,24 +180,26 @@ def writer(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
         control tokens or a chat template the tokenizer does not have.
     """
     template = name(dataset)
-    found = functools.partial(_written, template, _bound(dataset, template, tokenizer))
+    write = functools.partial(_written, template, _bound(dataset, template, tokenizer))
     for record in specimens(dataset):
-        for part in found(record):
-            if part.control:
-                tokenizer.control(part.text)
-    return found
+        for text_part in write(record):
+            if text_part.control:
+                tokenizer.control(text_part.text)  # an error if the tokenizer has no such token
+    return write
 
 
 def _bound(dataset: recipe_data.Dataset, template: str, tokenizer: Tokenizer) -> Template:
-    """Returns a template that is told what the dataset says, as far as it asks for it."""
+    """Returns a template with those of the dataset's options bound that it has arguments for."""
     if template not in (*TEMPLATES, OWN):
         raise ValueError(f"no template {template!r}; there are {', '.join(TEMPLATES)}, {OWN}")
     if _is_chat(template):
         write: Template = functools.partial(_converse, _format(template, tokenizer))
     else:
         write = TEMPLATES[template]
-    asked = inspect.signature(write).parameters
-    options = {key: told for key, told in dataset.template_options().items() if key in asked}
+    arguments = inspect.signature(write).parameters
+    options = {
+        option: value for option, value in dataset.template_options().items() if option in arguments
+    }
     return functools.partial(write, **options) if options else write
 
 
@@ -201,30 +211,31 @@ def _format(template: str, tokenizer: Tokenizer) -> chat.Format:
 
 
 def has_dummy_prefix(tokenizer: Tokenizer) -> bool:
-    """Whether every text is tokenised as if a space stood before it."""
+    """Returns whether a tokenizer puts a space before every text."""
     if tokenizer.family != "sentencepiece":
         return False
     return sentencepieces.proto_of(tokenizer).normalizer_spec.add_dummy_prefix
 
 
 def _without_spaces(parts: Sequence[TextPart]) -> Iterator[TextPart]:
+    """Yields parts, of which those that follow a text have lost a space they begin with."""
     before: TextPart | None = None
-    for part in parts:
-        after_text = before is not None and not before.control and not part.control
-        if after_text and part.text.startswith(" "):
-            part = dataclasses.replace(part, text=part.text[1:])
-        yield part
-        before = part
+    for text_part in parts:
+        after_text = before is not None and not before.control and not text_part.control
+        if after_text and text_part.text.startswith(" "):
+            text_part = dataclasses.replace(text_part, text=text_part.text[1:])
+        yield text_part
+        before = text_part
 
 
-# ---------------------------------------------------------------------------- what it depends on
+# ---------------------------------------------------------------------------- fingerprints
 def specimens(dataset: recipe_data.Dataset) -> list[Record]:
     """Returns records such as this dataset has, one of every shape."""
     return kinds.of(dataset).specimens(dataset)
 
 
 def mark(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> str:
-    """Changes when what is written of a dataset does: a digest of all that goes into it.
+    """Returns a digest that changes when what is written of a dataset does.
 
     Raises:
       ValueError: as `writer`.
@@ -232,7 +243,7 @@ def mark(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> str:
     write = writer(dataset, tokenizer)
     facts = {
         "template": name(dataset),
-        "written": [[dataclasses.astuple(part) for part in write(r)] for r in specimens(dataset)],
+        "written": [[*map(dataclasses.astuple, write(record))] for record in specimens(dataset)],
         "with_system": _with_system(write) if "messages" in kinds.of(dataset).fields else "",
         "requests": translation.REQUESTS,
         "own": tokenizer_chat.template(tokenizer) if name(dataset) == OWN else "",
@@ -241,37 +252,38 @@ def mark(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> str:
 
 
 def _with_system(write: Template) -> list[tuple]:
-    said = [{"role": role, "content": role} for role in ("system", "user", "assistant")]
+    """Returns what a template writes of a conversation with a system prompt; [] if it refuses."""
+    messages = [{"role": role, "content": role} for role in ("system", "user", "assistant")]
     try:
-        return [dataclasses.astuple(part) for part in write({"messages": json.dumps(said)})]
+        return [*map(dataclasses.astuple, write({"messages": json.dumps(messages)}))]
     except ValueError:
-        return []  # the template takes none
+        return []
 
 
 # ---------------------------------------------------------------------------- generation
 def prompt_parts(name: str, record: Record, tokenizer: Tokenizer | None = None) -> list[TextPart]:
-    """What generation starts from: the document of `record` up to where its answer begins.
+    """Returns the parts of a document up to its answer, from which generation starts.
 
     Args:
-      record: its answer is left out of account, and may be missing. Of a template that learns all
-        of its text, the document of a record without its answer.
-      tokenizer: whose own template to use where `name` is `tokenizer`.
+      record: its answer is not used, and may be missing. With a template that learns all of its
+        text, the parts are the document of the record without its answer.
+      tokenizer: needed where `name` is `tokenizer`, for its own template.
 
     Raises:
       ValueError: as `parts` and `writer`.
     """
     record = {"input": "", **record, **dict.fromkeys(kinds.answers(), "")}
     if not _is_chat(name):
-        return [part for part in parts(name, record) if part.text]
+        return [text_part for text_part in parts(name, record) if text_part.text]
     return opening(_conversation(name, record, tokenizer))
 
 
 def ending(name: str, record: Record, tokenizer: Tokenizer) -> int:
-    """The id with which an answer ends: eos, or the control token that the template learns last."""
+    """Returns the id that ends an answer: eos, or the control token the template learns last."""
     if not _is_chat(name):
         return tokenizer.eos_id
     record = {"input": "", **record, **dict.fromkeys(kinds.answers(), "a")}
-    last = [part for part in _conversation(name, record, tokenizer) if part.trained][-1]
+    last = [p for p in _conversation(name, record, tokenizer) if p.trained][-1]
     return tokenizer.control(last.text) if last.control else tokenizer.eos_id
 
 
@@ -283,21 +295,21 @@ def _conversation(name: str, record: Record, tokenizer: Tokenizer | None) -> lis
     if tokenizer is None and name == OWN:
         raise ValueError(f"template {OWN!r} needs a tokenizer")
     write = _format(name, tokenizer) if tokenizer else chat.FORMATS[name]
-    return write(chat.turns(_open(record), learn="last_answer"))
+    return write(chat.turns(_answered(record), learn="last_answer"))
 
 
-def _open(record: Record) -> Record:
-    """A conversation whose last answer is there to be found and left out again."""
+def _answered(record: Record) -> Record:
+    """Returns a record whose messages end in an answer, so that a prompt can end before it."""
     if "messages" not in record:
         return record
-    said = json.loads(record["messages"])
-    if not said or said[-1].get("role") != "assistant":
-        said.append({"role": "assistant", "content": "a"})
-    return {"messages": json.dumps(said)}
+    messages = json.loads(record["messages"])
+    if not messages or messages[-1].get("role") != "assistant":
+        messages.append({"role": "assistant", "content": "a"})
+    return {"messages": json.dumps(messages)}
 
 
 def prompt(name: str, record: Record) -> str:
-    """`prompt_parts` as one text, for templates that write nothing but text.
+    """Returns `prompt_parts` as one text, for templates that write no control tokens.
 
     >>> prompt("pair", {"source": "Good morning.", "target": "..."})
     'Good morning.\\n'
@@ -305,7 +317,7 @@ def prompt(name: str, record: Record) -> str:
     Raises:
       ValueError: as `prompt_parts`, or a template that writes control tokens.
     """
-    found = prompt_parts(name, record)
-    if any(part.control for part in found):
+    parts = prompt_parts(name, record)
+    if any(text_part.control for text_part in parts):
         raise ValueError(f"a prompt of {name!r} has control tokens, and is ids, not text")
-    return "".join(part.text for part in found)
+    return "".join(text_part.text for text_part in parts)

@@ -1,11 +1,11 @@
-"""TaCo: translate the instruction to English, answer it there, translate the answer back.
+"""Writes and parses TaCo's chains: an instruction in English, its answer, and that translated.
 
     sections(record, legacy=False)    what the model learns to write (arXiv 2311.10797)
-    parse(generated).answer           the last section of what it wrote; None when it is cut short
+    parse(generated)                  the sections of what it wrote; None when it is cut short
 
-A generation may be opened with PREFIX, the first words of every chain. `legacy` is the scaffold of
-the released data to the character: a full stop and a space after the English sections, lines that
-begin with 24 spaces.
+A generation may be opened with PREFIX, the first words of every chain. `legacy` writes the chain as
+the released data has it, to the character: a full stop and a space after the English sections,
+lines that begin with 24 spaces.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ REQUEST = (
 )
 PREFIX = "Instruction in English:"
 INDENT = " " * 24
-STOP = rf"(?:\. (?=\n{INDENT}Response))?"  # of the released scaffold, not of the text before it
+STOP = rf"(?:\. (?=\n{INDENT}Response))?"  # what `legacy` adds; no full stop of the text itself
 SECTIONS = re.compile(
     rf"\s*{PREFIX}(.*?){STOP}\n\s*Response in English:(.*?){STOP}\n"
     r"\s*Response in ([^\n:]+):(.*)",
@@ -30,7 +30,7 @@ SECTIONS = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Sections:
-    """What a model wrote, section by section, without the space around them."""
+    """Holds the sections of a chain that a model wrote, without the space around them."""
 
     english_instruction: str
     english_answer: str
@@ -39,18 +39,18 @@ class Sections:
 
 
 def request(record: Mapping[str, str]) -> str:
-    """The instruction as the model is given it."""
+    """Returns the instruction of a record, asked as TaCo does."""
     language = english_name(record["language"])
     return f"{REQUEST.format(language=language)}\n{record['instruction']}"
 
 
 def sections(record: Mapping[str, str], legacy: bool) -> tuple[str, str, str]:
-    """The three sections of a chain, one after another; empty where the answer is still open."""
+    """Returns the three sections of a chain; all empty where the record has no answer yet."""
     if not record["output"]:
         return "", "", ""
     language = english_name(record["language"])
-    asked = (record["english_instruction"], record.get("english_input", ""))
-    instruction = "\n".join(part for part in asked if part)
+    texts = (record["english_instruction"], record.get("english_input", ""))
+    instruction = "\n".join(text for text in texts if text)
     end, indent, last = (". ", INDENT, " ") if legacy else ("", "", "")
     return (
         f"{PREFIX} {instruction}{end}\n",
@@ -60,12 +60,12 @@ def sections(record: Mapping[str, str], legacy: bool) -> tuple[str, str, str]:
 
 
 def answer(record: Mapping[str, str], legacy: bool) -> str:
-    """The whole chain."""
+    """Returns the whole chain."""
     return "".join(sections(record, legacy))
 
 
 def parse(generated: str) -> Sections | None:
-    """The sections of a generated text; None where one is missing, which is a failed generation.
+    """Returns the sections of a generated text; None where one of the three is missing.
 
     >>> chain = "Instruction in English: Add.\\nResponse in English: 3\\nResponse in Korean: 셋"
     >>> parse(chain).answer
@@ -73,7 +73,7 @@ def parse(generated: str) -> Sections | None:
     >>> parse("Instruction in English: Add.\\nResponse in English: 3") is None
     True
     """
-    found = SECTIONS.match(generated)
-    if found is None:
+    match = SECTIONS.match(generated)
+    if match is None:
         return None
-    return Sections(*(section.strip() for section in found.groups()))
+    return Sections(*(section.strip() for section in match.groups()))

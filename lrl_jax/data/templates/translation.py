@@ -1,9 +1,9 @@
-"""How a model is asked to translate: in one fixed way, or in one of many.
+"""Writes the request to translate a text: in a fixed wording, or in one of many.
 
     request(record, varied(record))  for training; the first of REQUESTS for tests
 
-x-LLaMA (arXiv 2308.04948) asks in 33 ways and tests with the first of theirs, which is REQUESTS[0].
-The others are our own. Which one a pair gets depends on the pair alone, not on where it lies.
+x-LLaMA (arXiv 2308.04948) has 33 wordings and tests with its first, which is REQUESTS[0]. The
+others are our own. The wording depends on the pair alone, not on its place in the data.
 """
 
 from collections.abc import Mapping
@@ -49,20 +49,19 @@ REQUESTS = (
     "Change the language of the input from {source} to {target} and keep what it says.",
     "For the {source} text given as input, answer with the corresponding {target} text.",
 )
-FIXED = (
-    "Translate the following sentence from {source} to {target}."  # of the template `translation`
-)
+# The wording of the template `translation`.
+FIXED = "Translate the following sentence from {source} to {target}."
 
 
-def request(record: Mapping[str, str], words: str) -> str:
-    """What the model is asked, with the languages by their English names."""
+def request(record: Mapping[str, str], wording: str) -> str:
+    """Returns a request in this wording, with the English names of the record's languages."""
     source = english_name(record["source_language"])
     target = english_name(record["target_language"])
-    return words.format(source=source, target=target)
+    return wording.format(source=source, target=target)
 
 
 def varied(record: Mapping[str, str]) -> str:
-    """The words for this pair; the first of all where its translation is still open."""
+    """Returns the wording for this pair: the first of REQUESTS while it has no translation."""
     if not record["target"]:
         return REQUESTS[0]
     pair = "\0".join(record[n] for n in ("source_language", "target_language", "source", "target"))
