@@ -85,13 +85,13 @@ def show_stage(
         page.row(title, files.read(np.array([index]))[0], manifest.sequence_length)
 
 
-def documents(row: rows.Row, tokenizer: Tokenizer) -> list[Text]:
+def documents(row: rows.PackedRow, tokenizer: Tokenizer) -> list[Text]:
     """Each document of a row as styled text."""
     names = {i: name for name, i in tokenizer.controls.items()}
     return [_document(*one, tokenizer, names) for one in _cut(row)]
 
 
-def token_table(row: rows.Row, tokenizer: Tokenizer) -> Table:
+def token_table(row: rows.PackedRow, tokenizer: Tokenizer) -> Table:
     """Every token of a row: what is read, what is to follow, and what that weighs in the loss."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("document", "position", "input", "target", "piece", "weight"):
@@ -115,7 +115,7 @@ class _Page:
     tokenizer: Tokenizer
     tokens: bool
 
-    def row(self, title: str, row: rows.Row, length: int) -> None:
+    def row(self, title: str, row: rows.PackedRow, length: int) -> None:
         count, tokens = len(row.lengths), len(row.tokens)
         self.console.rule(title)
         self.console.print(
@@ -135,7 +135,7 @@ def _one_tokenizer(manifest: rows.Manifest, tokenizer: Tokenizer, folder: epath.
         raise ValueError(f"{folder}: was packed with another tokenizer; run `lrl data` again")
 
 
-def _cut(row: rows.Row) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _cut(row: rows.PackedRow) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Tokens and weights of each document."""
     ends = np.cumsum(row.lengths)
     for end, length in zip(ends, row.lengths, strict=True):

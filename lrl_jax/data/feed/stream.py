@@ -78,7 +78,7 @@ class Stream:
           Five arrays [B, T], as `rows.features`; B is how many of them are this host's.
         """
         datasets, places = (of_all[self._mine] for of_all in self._rows(g, self.batch_size))
-        found: dict[int, rows.Row] = {}
+        found: dict[int, rows.PackedRow] = {}
         for dataset in np.unique(datasets):
             at = np.flatnonzero(datasets == dataset)
             files = self._files[dataset]
@@ -191,7 +191,7 @@ class Files:
         """The rows at these places in the order of reading."""
         return places if self._order is None else self._order[places]
 
-    def read(self, ids: np.ndarray) -> list[rows.Row]:
+    def read(self, ids: np.ndarray) -> list[rows.PackedRow]:
         """These rows, in this order."""
         shards = np.searchsorted(self._starts, ids, side="right") - 1
         places = (ids - self._starts[shards]).tolist()
@@ -200,7 +200,7 @@ class Files:
             for shard, at in zip(shards.tolist(), places, strict=True)
         ]
 
-    def _row(self, shard: rows.Shard, at: int) -> rows.Row:
+    def _row(self, shard: rows.Shard, at: int) -> rows.PackedRow:
         path = self.folder / shard.file
         reader = self._open(path, shard)
         try:
