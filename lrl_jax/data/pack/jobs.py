@@ -196,10 +196,7 @@ def _length(uri: str) -> int:
 
 
 def reusable(folder: epath.Path, mark: str) -> rows.Manifest | None:
-    """Returns the manifest in a dataset's folder if its rows need not be packed again.
-
-    That is so when it has this fingerprint and every file it names is undamaged.
-    """
+    """Returns the manifest in a folder if it has this fingerprint and its files are undamaged."""
     try:
         manifest = rows.read_manifest(folder)
         rows.read_order(folder, manifest)
@@ -281,8 +278,7 @@ def _unread(target: DatasetTarget) -> list[ShardJob]:
 def _survey(job: ShardJob, tick: Tick) -> None:
     """Saves what `_chosen` needs to know of a shard.
 
-    That is how many records pass the filters, or, where copies are removed, what
-    `duplicates.survey` gives for its records.
+    That is how many records pass the filters, or the `duplicates.survey` where copies are removed.
     """
     with _named(job):
         items = datasets.read(job.dataset, job.shard)
