@@ -51,14 +51,14 @@ def tree(folder: Path) -> dict[str, str]:
     return found
 
 
-def read(out: Path, name: str = "d") -> list[rows.Row]:
+def read(out: Path, name: str = "d") -> list[rows.PackedRow]:
     folder = pack.folders(out)[name]
     manifest = rows.read_manifest(folder)
     order = rows.read_order(folder, manifest)
     return Files(folder, manifest).read(np.arange(manifest.rows) if order is None else order)
 
 
-def lengths(found: list[rows.Row]) -> list[int]:
+def lengths(found: list[rows.PackedRow]) -> list[int]:
     return [length for row in found for length in row.lengths.tolist()]
 
 
@@ -320,7 +320,7 @@ def test_shards_of_text_that_was_other_then_are_not_taken(text, tmp_path, monkey
     with pytest.raises(SystemExit):
         jobs.prepare(data_of(text), "d", make(), tmp_path / "out")
     monkeypatch.undo()
-    (job,) = jobs.target(data_of(text), "d", make(), pack.epath.Path(tmp_path / "out")).jobs
+    (job,) = jobs.target_of(data_of(text), "d", make(), pack.epath.Path(tmp_path / "out")).jobs
     assert packed.whole(job)
     text.write_text(content.upper())
     text.write_text(content)
@@ -390,39 +390,39 @@ def test_an_error_in_a_worker_names_dataset_file_and_line(text, tmp_path):
 
 
 def test_a_worker_takes_its_share_of_the_cores_and_no_more(text, tmp_path):
-    (job,) = jobs.target(data_of(text), "d", make(), pack.epath.Path(tmp_path)).jobs
+    (job,) = jobs.target_of(data_of(text), "d", make(), pack.epath.Path(tmp_path)).jobs
     list(workers.local(2)(_count_threads, [job, job], lambda docs: None))
     want = str(max(1, workers.cores() // 2))
     assert Path(job.folder).with_suffix(".threads").read_text() == f"{want} {want}"
 
 
-def _count_threads(job: pack.Job, tick: pack.Tick) -> None:
+def _count_threads(job: pack.ShardJob, tick: pack.Tick) -> None:
     found = f"{os.environ['RAYON_NUM_THREADS']} {SentencePieceCodec.threads}"
     path = Path(job.folder).with_suffix(".threads")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(found)
 
 
-def _eat(job: pack.Job, tick: pack.Tick) -> None:
+def _eat(job: pack.ShardJob, tick: pack.Tick) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_a_worker_killed_for_memory_says_what_to_lower(text, tmp_path):
-    (job,) = jobs.target(data_of(text), "d", make(), pack.epath.Path(tmp_path)).jobs
+    (job,) = jobs.target_of(data_of(text), "d", make(), pack.epath.Path(tmp_path)).jobs
     with pytest.raises(ValueError, match=r"lower data\.workers \(now 2\) or data\.pack_window"):
         list(workers.local(2)(_eat, [job, job], lambda docs: None))
 
 
 def test_workers_do_not_wait_for_one_another_when_one_fails(corpus, tmp_path):
     """The others stop at their next batch, not at the end of their shard."""
-    (job,) = jobs.target(data_of(corpus), "d", make(), pack.epath.Path(tmp_path)).jobs[:1]
+    (job,) = jobs.target_of(data_of(corpus), "d", make(), pack.epath.Path(tmp_path)).jobs[:1]
     start = time.monotonic()
     with pytest.raises(ValueError, match="fails"):
         list(workers.local(2)(_fail_or_go_on, [job] * 2, lambda docs: None))
     assert time.monotonic() - start < 30
 
 
-def _fail_or_go_on(job: pack.Job, tick: pack.Tick) -> None:
+def _fail_or_go_on(job: pack.ShardJob, tick: pack.Tick) -> None:
     first = Path(job.folder).with_suffix(".first")
     try:
         first.parent.mkdir(parents=True, exist_ok=True)
@@ -533,7 +533,7 @@ import test_jobs
 from lrl_jax.data.pack import jobs, packing, workers
 if __name__ == "__main__":
     data = test_jobs.data_of({str(text)!r})
-    (job,) = jobs.target(data, "d", test_jobs.make(), packing.epath.Path({str(tmp_path)!r})).jobs
+    (job,) = jobs.target_of(data, "d", test_jobs.make(), packing.epath.Path({str(tmp_path)!r})).jobs
     list(workers.local(2)(test_jobs._sleep, [job, job], lambda docs: None))
 """
     path = tmp_path / "parent.py"
@@ -555,7 +555,7 @@ if __name__ == "__main__":
     raise AssertionError("a worker outlived its parent")
 
 
-def _sleep(job: pack.Job, tick: pack.Tick) -> None:
+def _sleep(job: pack.ShardJob, tick: pack.Tick) -> None:
     (Path(job.folder).parents[1] / f"worker.{os.getpid()}").touch()
     time.sleep(100)
 
@@ -569,7 +569,7 @@ def _alive(pid: int) -> bool:
 
 
 def test_sizes_of_shards_are_about_those_of_their_text(corpus):
-    found = jobs.target(data_of(corpus), "d", make(), pack.epath.Path("/nowhere")).jobs
+    found = jobs.target_of(data_of(corpus), "d", make(), pack.epath.Path("/nowhere")).jobs
     sizes = jobs.sizes(found)
     assert sum(sizes.values()) == pytest.approx(corpus.stat().st_size, abs=len(found))
     assert files.SHARD_BYTES == 64 << 20

@@ -36,24 +36,24 @@ def data_of(path: Path | str = "", dataset: dict | None = None, **changes) -> re
 
 def packed(data: recipe_data.Data, folder: Path, tokenizer=None) -> pack.Packed:
     (shard,) = datasets.shards(data.datasets["d"])
-    job = pack.Job(data, "d", shard, 0, 1, str(folder), "")
+    job = pack.ShardJob(data, "d", shard, 0, 1, str(folder), "")
     return pack.pack_shard(job, tokenizer or make())
 
 
-def read(done: pack.Packed, folder: Path) -> list[rows.Row]:
+def read(done: pack.Packed, folder: Path) -> list[rows.PackedRow]:
     assert done.shard is not None
     reader = ArrayRecordReader(str(folder / done.shard.file))
     return [rows.decode(row) for row in reader.read_all()]
 
 
-def segments(row: rows.Row) -> list[list[tuple[int, bool]]]:
+def segments(row: rows.PackedRow) -> list[list[tuple[int, bool]]]:
     """The documents of a row as (token, whether it is learnt)."""
     cuts = np.cumsum(row.lengths)[:-1]
     parts = zip(np.split(row.tokens, cuts), np.split(row.trained, cuts), strict=True)
     return [list(zip(part.tolist(), mask.tolist(), strict=True)) for part, mask in parts]
 
 
-def tokens(found: list[rows.Row]) -> list[list[list[int]]]:
+def tokens(found: list[rows.PackedRow]) -> list[list[list[int]]]:
     return [[[token for token, _ in one] for one in segments(row)] for row in found]
 
 

@@ -245,8 +245,8 @@ def test_what_changed_in_the_future_is_said():
             edited(stages=(PlanStage("warm", 10, {"ko": 1}), TWO.stages[1])),
             4,
             "0 rows of 'ko' have been read, where the new plan has 4: stage 'warm', from row 0 on: "
-            "the share of 'en' was 1, is 0, the share of 'ko' was 0, is 1. What was read may not "
-            "change; from row 4 on everything may",
+            "the share of 'en' was 1, is 0, the share of 'ko' was 0, is 1. What was read before "
+            "row 4 may not change, what is read later may",
         ),
         (
             edited(stages=(PlanStage("warm", 20, {"en": 1}), TWO.stages[1])),

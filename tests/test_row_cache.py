@@ -10,16 +10,16 @@ from etils import epath
 from object_store import mounted
 import pytest
 
-from lrl_jax.data.feed.cache import Cache
+from lrl_jax.data.feed.cache import ShardCache
 from lrl_jax.data.pack.rows import Shard
 from lrl_jax.storage import GIB
 
 HOLDER = """
 import sys
 from pathlib import Path
-from lrl_jax.data.feed.cache import Cache
+from lrl_jax.data.feed.cache import ShardCache
 from lrl_jax.data.pack.rows import Shard
-cache = Cache(25 / 2**30, Path(sys.argv[1]))
+cache = ShardCache(25 / 2**30, Path(sys.argv[1]))
 cache.hold([Shard("x", 1, 10, sys.argv[2])])
 print("held", flush=True)
 sys.stdin.read()
@@ -56,7 +56,7 @@ def letters(folder):
 
 
 def small(folder, limit=25):
-    return Cache(limit / GIB, folder)
+    return ShardCache(limit / GIB, folder)
 
 
 def test_a_copy_has_the_bytes_and_is_made_once(remote, folder):

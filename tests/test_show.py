@@ -13,7 +13,7 @@ from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.pack import jobs, packing, rows
 from lrl_jax.recipe import data as recipe_data
 
-ROW = rows.Row(
+ROW = rows.PackedRow(
     tokens=np.array([263, NEWLINE, 264, 2, 265, 2]),  # "a\n" -> "b", then "c"
     weights=np.array([0, 0, 1, 1, 1, 1], np.float32),
     lengths=np.array([4, 2]),
@@ -58,7 +58,7 @@ def test_masked_tokens_are_dim_and_learnt_ones_bold():
 
 
 def test_another_weight_than_one_and_a_control_token_in_the_middle_are_seen():
-    row = rows.Row(
+    row = rows.PackedRow(
         tokens=np.array([263, 2, 264, 265, 2]),
         weights=np.array([0, 0, 0.25, 1, 1], np.float32),
         lengths=np.array([5]),

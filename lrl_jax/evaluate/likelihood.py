@@ -79,7 +79,7 @@ def bits_per_byte(
     documents = tokenizer.encode_batch(lines)
     pieces = [window for ids in documents if ids for window in windows(ids, length)]
     packed = [
-        rows.Row(
+        rows.PackedRow(
             np.concatenate([pieces[i][0] for i in row]),
             np.concatenate([pieces[i][1] for i in row]),
             np.array([len(pieces[i][0]) for i in row]),

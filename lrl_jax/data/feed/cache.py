@@ -1,11 +1,12 @@
 """Copies shards of rows from an object store to this machine, and removes the least used ones.
 
-    cache = Cache(limit_gib=100)
-    cache.hold(shards)                # refused where they do not fit, before anything is copied
+    cache = ShardCache(limit_gib=100)
+    cache.hold(shards)                # fails where they do not fit, before anything is copied
     file = cache.copy(path, shard)    # a local file of the same bytes
 
-Copies are named by their content, so runs share them. All processes of a user keep the limit
-together: what one of them holds is noted in a file that it keeps locked, and is never removed.
+Copies are named by their content, so runs share them. The limit is for all processes of a user
+together: each lists the copies it holds in a file that it keeps locked, and no process removes
+what another one holds.
 """
 
 from collections.abc import Generator, Iterable
@@ -26,17 +27,22 @@ from lrl_jax.text import DataError
 
 FOLDER = Path("~/.cache/lrl_jax/rows")
 LIMIT_GIB = 100.0
-NOTES = "in_use"  # folder of a note for each process
+NOTES = "in_use"  # folder with a file for each process: the digests of the copies it holds
 
 
-class Cache:
-    """Holds copies of remote shards for as long as it lives."""
+class ShardCache:
+    """Copies remote shards to this machine, and keeps those in use from being removed.
+
+    Args:
+      limit_gib: limit of all copies in the folder, those of other processes included.
+      folder: where copies lie; `~/.cache/lrl_jax/rows` if not given.
+    """
 
     def __init__(self, limit_gib: float = LIMIT_GIB, folder: Path | None = None):
         self._limit = limit_gib * storage.GIB
         self._folder = (folder or FOLDER).expanduser()
-        self._held: dict[str, int] = {}  # digest -> bytes
-        self._note: int | None = None  # a descriptor; locked, so that others see that we live
+        self._in_use: dict[str, int] = {}  # digest -> bytes
+        self._note: int | None = None  # descriptor of our note; locked for as long as we live
         self._lock = threading.Lock()
 
     def __del__(self):
@@ -51,28 +57,28 @@ class Cache:
         """
         with self._lock:
             new = {shard.sha256: shard.bytes for shard in shards}
-            if new.keys() <= self._held.keys():
+            if new.keys() <= self._in_use.keys():
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
             with _locked(self._folder):
-                self._make_room(self._held | new)
-                self._held |= new
+                self._make_room(self._in_use | new)
+                self._in_use |= new
                 self._write_note()
 
     def find(self, shard: rows.Shard) -> str | None:
-        """Returns the copy of a shard, if there is one; holds it."""
+        """Returns the local copy of a shard and holds it; None if there is no copy."""
         self.hold([shard])
         local = self._place(shard)
         if not local.exists():
             return None
-        os.utime(local)  # used now
+        os.utime(local)  # marks it as used now
         return os.fspath(local)
 
     def copy(self, path: epath.Path, shard: rows.Shard) -> str:
-        """Copies a shard; returns the local file.
+        """Copies a shard, holds the copy, and returns the local file.
 
         Raises:
-          ValueError: the remote file is not what its manifest says.
+          ValueError: the remote file has other bytes than its manifest says.
         """
         self.hold([shard])
         local = self._place(shard)
@@ -91,15 +97,15 @@ class Cache:
         return self._folder / f"{shard.sha256}.array_record"
 
     def _make_room(self, wanted: dict[str, int]) -> None:
-        """Removes the files used longest ago, and not in use, until the wanted ones fit."""
-        kept = wanted.keys() | self._held_by_others()
+        """Removes files that nobody holds, longest unused first, until the wanted ones fit."""
+        kept = wanted.keys() | self._in_use_by_others()
         files = [(path, path.stat()) for path in self._folder.iterdir() if path.is_file()]
         sizes = {path: stat.st_size for path, stat in files}
-        there = {path.stem for path in sizes if path.suffix == ".array_record"}
-        total = sum(sizes.values()) + sum(wanted[name] for name in wanted if name not in there)
-        removable = [each for each in files if each[0].name.split(".")[0] not in kept]
+        copied = {path.stem for path in sizes if path.suffix == ".array_record"}
+        total = sum(sizes.values()) + sum(wanted[name] for name in wanted if name not in copied)
+        removable = [(path, stat) for path, stat in files if path.name.split(".")[0] not in kept]
         removed = []
-        for path, _ in sorted(removable, key=lambda each: each[1].st_mtime_ns):
+        for path, _ in sorted(removable, key=lambda file: file[1].st_mtime_ns):
             if total <= self._limit:
                 break
             removed.append(path)
@@ -115,7 +121,7 @@ class Cache:
         for path in removed:
             path.unlink(missing_ok=True)
 
-    def _held_by_others(self) -> set[str]:
+    def _in_use_by_others(self) -> set[str]:
         """Returns the digests that living processes hold; removes the notes of dead ones."""
         names: set[str] = set()
         notes = self._folder / NOTES
@@ -130,7 +136,7 @@ class Cache:
         return names
 
     def _write_note(self) -> None:
-        content = json.dumps(sorted(self._held)).encode()
+        content = json.dumps(sorted(self._in_use)).encode()
         if self._note is None:
             notes = self._folder / NOTES
             notes.mkdir(exist_ok=True)
@@ -142,7 +148,7 @@ class Cache:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Generator[None]:
-    """Lets one process at a time look at the folder and change it."""
+    """Locks the folder: one process at a time reads and changes it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,10 +1,10 @@
-"""Mixtures of a recipe become stages of the plan: from weights to shares of rows.
+"""Turns the stages and mixtures of a recipe into the plan: weights become shares of rows.
 
-    order = mixture.plan(recipe, manifests)        # of packed data
+    order = mixture.plan(recipe, manifests)          # which row of packed data is read when
     train = mixture.steps(recipe, manifests).train   # `epochs` have become steps
 
-A weight is a share of tokens (or examples), a plan deals in rows, and rows of one dataset are
-fuller than those of another: shares are divided by what a row of the dataset holds.
+A weight is a share of tokens (or examples), but a plan counts rows, and the rows of one dataset are
+fuller than those of another. So a share is divided by what a row of its dataset holds.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,59 +22,67 @@ from lrl_jax.recipe.schema import Recipe
 Weights = Mapping[str, float]
 Manifests = Mapping[str, Manifest]
 
-RAMP = 32  # stages a ramp has at most
-ROUNDS = 5000  # of fitting shares to what is left; a few dozen suffice but in a corner
-DIGITS = 12  # of a weight: the last ones of a power differ between machines
+RAMP = 32  # most stages of a ramp
+ROUNDS = 5000  # most rounds of fitting shares to what is left; a few dozen suffice nearly always
+DIGITS = 12  # of a weight that are kept: the last ones of a power differ between machines
 
 
 def plan(recipe: Recipe, manifests: Manifests) -> Plan:
-    """Which row of which dataset is which row of training.
+    """Returns the plan of a run: which row of which dataset each row of training is.
 
     Raises:
-      ValueError: mixtures in a circle, or more of a dataset is wanted than its `max_epochs` allow.
+      ValueError: a mixture that contains itself, or a stage that reads more of a dataset than its
+        `max_epochs` allow.
     """
     return Plan(
-        sizes={name: one.rows for name, one in manifests.items()},
+        sizes={name: manifest.rows for name, manifest in manifests.items()},
         stages=stages(recipe, manifests),
         seed=recipe.seed,
-        fingerprints={name: one.fingerprint for name, one in manifests.items()},
-        ordered=tuple(name for name, one in manifests.items() if one.order != "shuffled"),
+        fingerprints={name: manifest.fingerprint for name, manifest in manifests.items()},
+        ordered=tuple(name for name, manifest in manifests.items() if manifest.order != "shuffled"),
     )
 
 
 def stages(recipe: Recipe, manifests: Manifests) -> tuple[plans.PlanStage, ...]:
-    """The stages of the plan; one with `ramp_to` becomes up to 32, named `name.01` and so on."""
-    return tuple(one for _, parts in by_stage(recipe, manifests) for one in parts)
+    """Returns the stages of the plan.
+
+    A stage with `ramp_to` becomes up to 32 stages, named `name.01` and so on.
+    """
+    return tuple(
+        plan_stage for _, plan_stages in by_stage(recipe, manifests) for plan_stage in plan_stages
+    )
 
 
 def steps(recipe: Recipe, manifests: Manifests) -> Recipe:
-    """The recipe with `steps` where it has `epochs`; for whoever trains, not for `plan`."""
+    """Returns the recipe with `steps` where it has `epochs`; for the trainer, not for `plan`."""
     size = recipe.train.batch_size
-    known = tuple(
-        stage.model_copy(update={"steps": sum(part.rows for part in parts) // size, "epochs": 0.0})
-        for stage, parts in by_stage(recipe, manifests)
-    )
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"stages": known})})
+    in_steps = []
+    for stage, plan_stages in by_stage(recipe, manifests):
+        count = sum(plan_stage.rows for plan_stage in plan_stages) // size
+        in_steps.append(stage.model_copy(update={"steps": count, "epochs": 0.0}))
+    train = recipe.train.model_copy(update={"stages": tuple(in_steps)})
+    return recipe.model_copy(update={"train": train})
 
 
 def members(data: Data, weights: Weights) -> tuple[str, ...]:
-    """The datasets that names with a weight stand for, each once.
+    """Returns the datasets in these weights and in their mixtures, each once; weight 0 is left out.
 
     Raises:
-      ValueError: a mixture holds itself.
+      ValueError: a mixture that contains itself.
     """
     return tuple(dict.fromkeys(_leaves(data, weights, ())))
 
 
 def shares(data: Data, weights: Weights, sizes: Weights) -> dict[str, float]:
-    """Each dataset's share of a mixture, of 1, whatever mixtures it is in.
+    """Returns each dataset's share of a mixture, nested mixtures resolved; shares sum to 1.
 
     Args:
       weights: dataset or mixture name -> weight.
-      sizes: of datasets, for mixtures by size; a mixture has the size of its datasets together.
+      sizes: dataset name -> size, for mixtures by size; the size of a mixture is the sum of those
+        of its datasets.
 
     Raises:
-      ValueError: a mixture holds itself.
+      ValueError: a mixture that contains itself.
     """
     members(data, weights)
     out: dict[str, float] = {}
@@ -91,10 +99,10 @@ def shares(data: Data, weights: Weights, sizes: Weights) -> dict[str, float]:
 
 
 def unsized(recipe: Recipe, stage: recipe_train.Stage) -> dict[str, float] | None:
-    """Mean shares of a stage before anything is packed; None where they depend on sizes.
+    """Returns the mean shares of a stage before anything is packed; None if they need sizes.
 
     Raises:
-      ValueError: a mixture holds itself, or replay leaves nothing.
+      ValueError: a mixture that contains itself, or replay that leaves nothing for the stage.
     """
     data = recipe.data
     tables = (stage.mixture, stage.ramp_to, recipe.train.replay)
@@ -119,27 +127,27 @@ def _leaves(data: Data, weights: Weights, path: tuple[str, ...]) -> Iterator[str
 
 
 def _mixtures(data: Data, weights: Weights) -> set[str]:
-    members(data, weights)  # no circle
+    members(data, weights)  # refuses a mixture that contains itself
     named = {name for name, weight in weights.items() if weight and name in data.mixtures}
     return named.union(*(_mixtures(data, data.mixtures[name].of) for name in named))
 
 
 def _relative(data: Data, name: str, sizes: Weights) -> dict[str, float]:
-    """The weights in a mixture, after size and temperature."""
-    one = data.mixtures[name]
-    if one.by == "weight":
-        return one.of
+    """Returns the weights in a mixture, after size and temperature."""
+    mixture = data.mixtures[name]
+    if mixture.by == "weight":
+        return mixture.of
     return {
         member: weight
         and weight
         * math.fsum(sizes[dataset] for dataset in members(data, {member: 1}))
-        ** (1 / one.temperature)
-        for member, weight in one.of.items()
+        ** (1 / mixture.temperature)
+        for member, weight in mixture.of.items()
     }
 
 
 def _with_replay(recipe: Recipe, own: Weights, sizes: Weights) -> dict[str, float]:
-    """Shares of a stage: its own share what those of `train.replay` leave."""
+    """Returns the shares of a stage after `train.replay` has taken its part of each."""
     replay = recipe.train.replay
     taken = math.fsum(replay.values())
     if taken >= 1:
@@ -157,7 +165,10 @@ def _with_replay(recipe: Recipe, own: Weights, sizes: Weights) -> dict[str, floa
 def by_stage(
     recipe: Recipe, manifests: Manifests
 ) -> Iterator[tuple[recipe_train.Stage, list[plans.PlanStage]]]:
-    """Yields each stage with those it becomes; `max_epochs` hold over all of them together."""
+    """Yields each stage of the recipe with its stages of the plan.
+
+    What one stage reads of a dataset with `max_epochs` is not left for later ones.
+    """
     left = {
         name: math.floor(dataset.max_epochs * manifests[name].rows)
         if dataset.max_epochs
@@ -165,23 +176,23 @@ def by_stage(
         for name, dataset in recipe.data.datasets.items()
     }
     for stage in recipe.train.stages:
-        parts = (
+        plan_stages = (
             [_whole(recipe, stage, manifests, left)]
             if stage.epochs
             else _within(_weighted(recipe, stage, manifests), left, recipe.train.batch_size)
         )
-        for part in parts:
-            for name, count in plans.taken(part).items():
+        for plan_stage in plan_stages:
+            for name, count in plans.taken(plan_stage).items():
                 left[name] -= count
-        yield stage, parts
+        yield stage, plan_stages
 
 
 def _weighted(
     recipe: Recipe, stage: recipe_train.Stage, manifests: Manifests
 ) -> list[plans.PlanStage]:
-    """A stage of so many steps: as it is, or cut into those of its ramp."""
+    """Returns the stages of the plan for a stage with `steps`: one, or those of its ramp."""
     unit = "docs" if stage.weights == "examples" else "tokens"
-    sizes = {name: getattr(one, unit) for name, one in manifests.items()}
+    sizes = {name: getattr(manifest, unit) for name, manifest in manifests.items()}
     first = shares(recipe.data, stage.mixture, sizes)
     last = shares(recipe.data, stage.ramp_to, sizes) if stage.ramp_to else first
     count = min(RAMP, stage.steps) if stage.ramp_to else 1
@@ -213,24 +224,24 @@ def _rounded(weights: Weights) -> dict[str, float]:
 def _whole(
     recipe: Recipe, stage: recipe_train.Stage, manifests: Manifests, left: Weights
 ) -> plans.PlanStage:
-    """A stage that reads its datasets whole, so many times.
+    """Returns the stage of the plan for a stage with `epochs`, which reads its datasets whole.
 
-    The last batch is filled from the next epoch of all of them in proportion; where `max_epochs`
-    forbid that, it is left out.
+    The last batch is filled with rows of the next epoch of all datasets, in proportion. Where
+    `max_epochs` forbid that, the last batch is left out.
     """
     counts = {
         name: math.ceil(round(times * stage.epochs * manifests[name].rows, 6))
         for name, times in _times(recipe.data, stage.mixture, stage.name).items()
     }
-    tokens = {name: one.tokens / one.rows for name, one in manifests.items()}
+    tokens = {name: manifest.tokens / manifest.rows for name, manifest in manifests.items()}
     read = math.fsum(count * tokens[name] for name, count in counts.items())
-    sizes = {name: one.tokens for name, one in manifests.items()}
+    sizes = {name: manifest.tokens for name, manifest in manifests.items()}
     own = {name: count * tokens[name] / read for name, count in counts.items()}
-    both = _with_replay(recipe, own, sizes)
-    part = 1 - math.fsum(recipe.train.replay.values())
-    for name, share in both.items():
-        more = (share - own.get(name, 0.0) * part) * read / part / tokens[name]  # replayed
-        counts[name] = counts.get(name, 0) + math.ceil(round(more, 6))
+    with_replay = _with_replay(recipe, own, sizes)
+    unreplayed = 1 - math.fsum(recipe.train.replay.values())
+    for name, share in with_replay.items():
+        replayed = (share - own.get(name, 0.0) * unreplayed) * read / unreplayed / tokens[name]
+        counts[name] = counts.get(name, 0) + math.ceil(round(replayed, 6))
     names = list(counts)
     room = np.array([left[name] for name in names])
     wanted = np.minimum([counts[name] for name in names], room)
@@ -248,56 +259,67 @@ def _whole(
 
 
 def _times(data: Data, weights: Weights, stage: str) -> dict[str, float]:
-    """How often each dataset is read in an epoch: the product of the weights on the way to it."""
+    """Returns how often an epoch reads each dataset: the weights on the way to it, multiplied."""
     members(data, weights)
     out: dict[str, float] = {}
     for name, weight in weights.items():
         if not weight:
             continue
         inside = {name: 1.0}
-        if one := data.mixtures.get(name):
-            if one.by == "size" and one.temperature != 1:
+        if mixture := data.mixtures.get(name):
+            if mixture.by == "size" and mixture.temperature != 1:
                 raise ValueError(
                     f"stage {stage!r}: epochs read datasets whole, and mixture {name!r} wants "
-                    f"shares by temperature {one.temperature:g}; give steps, or temperature 1"
+                    f"shares by temperature {mixture.temperature:g}; give steps, or temperature 1"
                 )
-            inside = _times(data, one.of, stage)
+            inside = _times(data, mixture.of, stage)
         for dataset, times in inside.items():
             out[dataset] = out.get(dataset, 0.0) + weight * times
     return out
 
 
-# ---------------------------------------------------------------------------- at most so often
-def _within(parts: list[plans.PlanStage], left: Weights, size: int) -> list[plans.PlanStage]:
-    """The parts of a stage, none reading more of a dataset than is left of it.
+# ---------------------------------------------------------------------------- max_epochs
+def _within(plan_stages: list[plans.PlanStage], left: Weights, size: int) -> list[plans.PlanStage]:
+    """Caps what the stages of a ramp read of a dataset at what is left of it.
 
-    What is short has its shares multiplied by a factor; the others of the part take its place in
-    proportion. Then rows are counted out, not weighed.
+    The shares of a dataset that is too small are reduced by the same factor in all stages, and the
+    other datasets of a stage take its place in proportion. The weights of the stages are then
+    numbers of rows.
+
+    Args:
+      plan_stages: one, or those of a ramp.
+      left: dataset name -> rows that may still be read.
+      size: rows of a batch.
     """
     used: dict[str, int] = {}
-    for part in parts:
-        for name, count in plans.taken(part).items():
+    for stage in plan_stages:
+        for name, count in plans.taken(stage).items():
             used[name] = used.get(name, 0) + count
     if all(count <= left[name] for name, count in used.items()):
-        return parts
-    names, stage = list(used), " to ".join(dict.fromkeys([parts[0].name, parts[-1].name]))
-    room, rows = np.array([left[name] for name in names]), np.array([part.rows for part in parts])
+        return plan_stages
+    names = list(used)
+    room = np.array([left[name] for name in names])
+    rows = np.array([stage.rows for stage in plan_stages])
     if room.sum() < rows.sum():
-        raise ValueError(_too_little(stage, rows.sum(), room.sum(), size, names))
-    weights = np.array([[part.weights.get(name, 0.0) for name in names] for part in parts])
+        ends = " to ".join(dict.fromkeys([plan_stages[0].name, plan_stages[-1].name]))
+        raise ValueError(_too_little(ends, rows.sum(), room.sum(), size, names))
+    weights = np.array([[stage.weights.get(name, 0.0) for name in names] for stage in plan_stages])
     out = []
-    for part, fitted in zip(parts, _fit(weights, rows, room), strict=True):
-        if room[fitted > 0].sum() < part.rows:
-            raise ValueError(_too_little(part.name, part.rows, room[fitted > 0].sum(), size, names))
-        counts = _apportion(fitted * part.rows, part.rows, np.where(fitted > 0, room, 0))
+    for stage, fitted in zip(plan_stages, _fit(weights, rows, room), strict=True):
+        usable = np.where(fitted > 0, room, 0)
+        if usable.sum() < stage.rows:
+            raise ValueError(_too_little(stage.name, stage.rows, usable.sum(), size, names))
+        counts = _apportion(fitted * stage.rows, stage.rows, usable)
         room = room - counts
-        out.append(plans.PlanStage(part.name, part.rows, _counted(names, counts)))
+        out.append(plans.PlanStage(stage.name, stage.rows, _counted(names, counts)))
     return out
 
 
 def _fit(weights: np.ndarray, rows: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """Shares in proportion to weights[part, dataset] * factor[dataset], factors at most 1 and as
-    large as `room` for rows of each dataset allows."""
+    """Returns the shares of each stage, in proportion to weights[stage, dataset] * factor[dataset].
+
+    Factors are at most 1, and as large as the rows left of each dataset (`room`) allow.
+    """
     factors = np.ones(len(room))
     fitted = weights
     for _ in range(ROUNDS):
@@ -312,7 +334,7 @@ def _fit(weights: np.ndarray, rows: np.ndarray, room: np.ndarray) -> np.ndarray:
 
 
 def _apportion(wanted: np.ndarray, total: int, room: np.ndarray) -> np.ndarray:
-    """Whole numbers in proportion to `wanted` that sum to `total`, none above `room`.
+    """Returns whole numbers in proportion to `wanted` that sum to `total`, none above `room`.
 
     >>> _apportion(np.array([1.5, 1.5, 7.0]), 10, np.array([9, 9, 5])).tolist()
     [3, 2, 5]
@@ -340,6 +362,6 @@ def _counted(names: Sequence[str], counts: np.ndarray) -> dict[str, float]:
 def _too_little(stage: str, rows: float, room: float, size: int, names: Sequence[str]) -> str:
     return (
         f"stage {stage!r} wants {int(rows) // size} steps; max_epochs leave rows of "
-        f"{', '.join(names)} for {int(room) // size}: give it so many, raise max_epochs, or mix "
-        "in a dataset without it"
+        f"{', '.join(names)} for {int(room) // size}: give it no more steps than that, raise "
+        "max_epochs, or mix in a dataset without max_epochs"
     )

@@ -1,4 +1,4 @@
-"""Permutations of the rows of a dataset: computed place by place, never stored."""
+"""Shuffles the rows of a dataset: each place is computed when it is needed, nothing is stored."""
 
 import functools
 import hashlib
@@ -9,10 +9,11 @@ ROUNDS = 6  # of the Feistel network; 4 suffice with random functions (Luby and 
 
 
 def permute(i: np.ndarray, n: np.ndarray | int, seed: np.ndarray | int) -> np.ndarray:
-    """A permutation of 0..n-1, chosen by `seed`, at the places `i`; nothing is stored.
+    """Returns the values at the places `i` of a permutation of 0..n-1 that `seed` chooses.
 
-    A balanced Feistel network on the bits of n, its round function splitmix64 (Steele et al.
-    2014), walked until the value is below n. `n` and `seed` may differ from place to place.
+    The permutation is a balanced Feistel network on the bits of n, with splitmix64 (Steele et al.
+    2014) as its round function, applied again until the value is below n. `n` and `seed` may differ
+    from place to place.
 
     >>> permute(np.arange(10), n=10, seed=7).tolist()
     [8, 1, 2, 4, 7, 0, 5, 9, 6, 3]
@@ -29,7 +30,7 @@ def permute(i: np.ndarray, n: np.ndarray | int, seed: np.ndarray | int) -> np.nd
 
 @functools.lru_cache(maxsize=4096)
 def epoch_seed(seed: int, name: str, epoch: int) -> int:
-    """The permutation seed of one epoch of one dataset; other datasets do not move it."""
+    """Returns the seed of the permutation of one epoch; it depends on no other dataset."""
     digest = hashlib.sha256(f"{seed}/{name}/{epoch}".encode()).digest()
     return int.from_bytes(digest[:8], "little")
 

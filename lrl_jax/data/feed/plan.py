@@ -1,13 +1,14 @@
-"""The plan of a run: which row of which dataset is global row g. Pure, O(1), nothing to save.
+"""Computes the plan of a run: which row of which dataset is read as global row g.
 
     mix = PlanStage("mix", 800, {"ko": 3, "en": 1})
     plan = Plan(sizes={"ko": 5_000, "en": 2_000}, stages=(mix,))
     dataset_ids, row_ids = plan(np.arange(0, 8))
 
-The state of the data is one integer, the next global row: any batch size, any number of hosts.
-Within a stage the datasets alternate evenly: the rows of one that has the share s are due every
-1 / s rows, and rows are read in the order they are due. Each dataset is read in a fresh permutation
-every epoch, and goes on across stages.
+A plan is a pure function that takes the same time for every row, so the state of the data is one
+integer, the next global row, whatever the batch size and the number of hosts. Within a stage the
+datasets alternate evenly: a row of a dataset with the share s is due every 1 / s rows, and rows are
+read in the order they are due. Each epoch of a dataset has a permutation of its own, and a stage
+begins where the one before it stopped in each dataset.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,10 +22,10 @@ import numpy as np
 
 from lrl_jax.data.feed.permutation import epoch_seed, permute
 
-BLOCK = 4096  # rows worked out at a time; their order does not depend on it
-GOLDEN = (math.sqrt(5) - 1) / 2  # multiples of it fall evenly: when a dataset's first row is due
+BLOCK = 4096  # rows computed at a time; their order does not depend on it
+GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples, modulo 1, spread evenly: used for first due rows
 VERSION = 2  # of the order of rows; frozen by test vectors
-FEW = 4  # datasets named in a sentence
+FEW = 4  # most datasets named in a sentence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +43,12 @@ class PlanStage:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Global row -> (dataset, row of it).
+    """Maps each global row to a dataset and a row of it.
 
     Attributes:
       sizes: dataset name -> how many rows it has.
-      seed: of the permutations.
+      stages: read one after another.
+      seed: chooses the permutations.
       fingerprints: dataset name -> fingerprint of its manifest, to notice changed data.
       ordered: datasets that are not permuted; their rows are places in an order of their own.
 
@@ -71,24 +73,24 @@ class Plan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Dataset names; a dataset id is a place in here."""
+        """Returns the names of the datasets; a dataset's id is its place among them."""
         return tuple(self.sizes)
 
     @functools.cached_property
     def total(self) -> int:
-        """How many global rows there are."""
+        """Returns how many global rows there are."""
         return sum(stage.rows for stage in self.stages)
 
     @property
     def spans(self) -> Iterator[tuple[PlanStage, int, int]]:
-        """Each stage with its first global row and the one after its last."""
+        """Yields each stage with its first global row and the one after its last."""
         end = 0
         for stage in self.stages:
             end += stage.rows
             yield stage, end - stage.rows, end
 
     def __call__(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The dataset id and the row in that dataset of each global row in `g`."""
+        """Returns the dataset id of each global row in `g`, and which row of that dataset it is."""
         datasets, taken = self.order(g)
         sizes = self._sizes[datasets]
         epochs, places = np.divmod(taken, sizes)
@@ -109,7 +111,7 @@ class Plan:
         return np.array([name in self.ordered for name in self.sizes])
 
     def order(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The dataset id of each global row, and how many rows of it come before."""
+        """Returns the dataset id of each global row, and how many rows of that come before it."""
         g = np.atleast_1d(np.asarray(g, np.int64))
         if g.size and (g.min() < 0 or g.max() >= self.total):
             raise ValueError(
@@ -119,13 +121,13 @@ class Plan:
         datasets, taken = np.empty_like(g), np.empty_like(g)
         stages = self.stage_at(g)
         for s in np.unique(stages):
-            mine = stages == s
-            part = self._compiled[s]
-            datasets[mine], taken[mine] = part.rows(g[mine] - part.start)
+            in_stage = stages == s
+            schedule = self._schedules[s]
+            datasets[in_stage], taken[in_stage] = schedule.rows(g[in_stage] - schedule.start)
         return datasets, taken
 
     def stage_at(self, g: np.ndarray | int) -> np.ndarray:
-        """The stage each global row belongs to."""
+        """Returns the number of the stage that each global row belongs to."""
         return np.searchsorted(self._starts, g, side="right") - 1
 
     @functools.cached_property
@@ -133,33 +135,33 @@ class Plan:
         return [start for _, start, _ in self.spans]
 
     def consumed(self, g: int) -> dict[str, int]:
-        """How many rows of each dataset come before global row `g`."""
+        """Returns how many rows of each dataset come before global row `g`."""
         if not 0 <= g <= self.total:
             raise ValueError(f"row {g} is not in the plan, which ends at row {self.total}")
-        part = self._compiled[int(self.stage_at(g))]
-        counts = part.before + part.within(g - part.start)
+        schedule = self._schedules[int(self.stage_at(g))]
+        counts = schedule.before + schedule.within(g - schedule.start)
         return dict(zip(self.names, counts.tolist(), strict=True))
 
     def epochs(self, g: int) -> dict[str, float]:
-        """How often each dataset has been read before global row `g`."""
+        """Returns how often each dataset has been read before global row `g`."""
         return {name: count / self.sizes[name] for name, count in self.consumed(g).items()}
 
     @functools.cached_property
-    def _compiled(self) -> list["_Part"]:
-        before, parts = np.zeros(len(self.sizes), np.int64), []
+    def _schedules(self) -> list["_StageSchedule"]:
+        before, schedules = np.zeros(len(self.sizes), np.int64), []
         for stage, start, _ in self.spans:
-            parts.append(_Part.of(stage.weights, self.names, start, before))
-            before = before + parts[-1].within(stage.rows)
-        return parts
+            schedules.append(_StageSchedule.of(stage.weights, self.names, start, before))
+            before = before + schedules[-1].within(stage.rows)
+        return schedules
 
     # ------------------------------------------------------------------------ as JSON
     def to_json(self) -> str:
-        """The plan as text; `from_json` gives an equal plan."""
+        """Returns the plan as JSON; `from_json` reads an equal plan from it."""
         return json.dumps({"version": VERSION, **dataclasses.asdict(self)}, indent=1) + "\n"
 
     @staticmethod
     def from_json(text: str) -> "Plan":
-        """Reads a plan.
+        """Reads a plan that `to_json` wrote.
 
         Raises:
           ValueError: not a plan, or one of another version.
@@ -170,7 +172,7 @@ class Plan:
             if version != VERSION:
                 raise ValueError(
                     f"of version {version}, which orders rows in another way than version "
-                    f"{VERSION}; go on with the lrl_jax it was begun with"
+                    f"{VERSION}; continue with the version of lrl_jax that wrote it"
                 )
             stages = tuple(PlanStage(**stage) for stage in fields.pop("stages"))
             ordered = tuple(fields.pop("ordered"))
@@ -180,22 +182,23 @@ class Plan:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when any global row might."""
+        """Returns a digest of the plan: plans with the same one read the same rows."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
 def taken(stage: PlanStage) -> dict[str, int]:
-    """How many rows of each dataset a stage reads."""
+    """Returns how many rows of each dataset a stage reads."""
     names = tuple(stage.weights)
-    part = _Part.of(stage.weights, names, 0, np.zeros(len(names), np.int64))
-    return dict(zip(names, part.within(stage.rows).tolist(), strict=True))
+    schedule = _StageSchedule.of(stage.weights, names, 0, np.zeros(len(names), np.int64))
+    return dict(zip(names, schedule.within(stage.rows).tolist(), strict=True))
 
 
-# ---------------------------------------------------------------------------- going on
+# ---------------------------------------------------------------------------- edited plans
 def compatible(old: Plan, new: Plan, next_row: int) -> tuple[bool, str]:
-    """Whether a run that read `old` up to `next_row` can go on with `new`; if not, why.
+    """Tells whether a run that read `old` up to `next_row` can continue with `new`; if not, why.
 
-    Yes, if every dataset goes on where it stopped: the future may be edited, the past may not.
+    It can if every dataset continues where it stopped: stages may be edited from `next_row` on,
+    but not before.
     """
     if next_row == 0:
         return True, ""
@@ -212,9 +215,9 @@ def compatible(old: Plan, new: Plan, next_row: int) -> tuple[bool, str]:
         if before != after:
             return False, (
                 f"{before} rows of {name!r} have been read, where the new plan has {after}: "
-                f"{_edited(old, new, next_row)}. What was read may not change; from row "
-                f"{next_row} on everything may: let the stage end there as it was, and put "
-                "another after it"
+                f"{_edited(old, new, next_row)}. What was read before row {next_row} may not "
+                "change, what is read later may: let the stage end at that row as it was, and add "
+                "another stage after it"
             )
         if before and _rows(old, name) != _rows(new, name):
             return False, f"{name!r} has other rows than those already read from; restore its data"
@@ -222,7 +225,10 @@ def compatible(old: Plan, new: Plan, next_row: int) -> tuple[bool, str]:
 
 
 def changes(old: Plan, new: Plan, next_row: int) -> list[str]:
-    """What of the future `new` has edited, a line each; both are `compatible` at `next_row`."""
+    """Lists what differs between two plans from `next_row` on, a line each.
+
+    The plans must be `compatible` at `next_row`.
+    """
     was, now = _future(old, next_row), _future(new, next_row)
     lines = [f"stage {name!r} is gone" for name in was if name not in now]
     for name, (stage, end) in now.items():
@@ -252,7 +258,7 @@ def _future(plan: Plan, next_row: int) -> dict[str, tuple[PlanStage, int]]:
 
 
 def _edited(old: Plan, new: Plan, next_row: int) -> str:
-    """The first stage in the past of two plans that is not the same in both."""
+    """Describes the first stage read before `next_row` that differs between two plans."""
     for (was, start, end), (now, _, end_now) in zip(old.spans, new.spans, strict=False):
         where = f"stage {was.name!r}, from row {start} on"
         if moved := _moved(was, now):
@@ -263,7 +269,7 @@ def _edited(old: Plan, new: Plan, next_row: int) -> str:
 
 
 def _moved(was: PlanStage, now: PlanStage) -> str:
-    """Which shares differ between two stages; '' where none does."""
+    """Describes which shares differ between two stages; '' where none does."""
     before, after = _shares(was), _shares(now)
     moved = [
         f"the share of {name!r} was {before.get(name, 0):.6g}, is {after.get(name, 0):.6g}"
@@ -299,15 +305,18 @@ def _check(stage: PlanStage, sizes: Mapping[str, int]) -> None:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Part:
-    """A stage worked out: row k of a dataset is due at (k + phase) * every, counted in its rows.
+class _StageSchedule:
+    """Computes when a stage reads which rows: a dataset's row k is due at (k + phase) * every.
 
-    It has no end, so that a stage that grows keeps its beginning.
+    Due times are rows of the stage. The schedule has no end, so a stage that is made longer keeps
+    the rows it has.
 
     Attributes:
-      start: global row.
+      start: the stage's first global row.
       before: rows of each dataset consumed before the stage.
-      members: the datasets that are read, ids; `every` and `phase` are theirs.
+      members: ids of the datasets that are read.
+      every: of each member, how many rows of the stage lie between two of its rows.
+      phase: of each member, when its first row is due, as a share of `every`.
     """
 
     start: int
@@ -319,29 +328,31 @@ class _Part:
     @staticmethod
     def of(
         weights: Mapping[str, float], names: Sequence[str], start: int, before: np.ndarray
-    ) -> "_Part":
-        # the heaviest first: neighbours in weight must not all begin late
+    ) -> "_StageSchedule":
+        """Computes the schedule of a stage with these weights; `names` gives the datasets' ids."""
+        # sorted by weight, so that datasets of similar weights get phases far apart
         read = sorted((name for name in weights if weights[name]), key=lambda n: (-weights[n], n))
         whole = math.fsum(weights[name] for name in read)
         phase = (np.arange(len(read)) + 0.5) * GOLDEN % 1
-        with np.errstate(over="ignore"):  # due never
+        with np.errstate(over="ignore"):  # infinite for a tiny weight: never due
             every = whole / np.array([weights[name] for name in read])
-        places = {name: place for place, name in enumerate(names)}
-        return _Part(start, before, np.array([places[name] for name in read]), every, phase)
+        ids = {name: i for i, name in enumerate(names)}
+        members = np.array([ids[name] for name in read])
+        return _StageSchedule(start, before, members, every, phase)
 
     def rows(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The dataset of rows `at` of the stage, and how many rows of it come before."""
+        """Returns the dataset id of rows `at` of the stage, and how many rows of it come before."""
         datasets, taken = np.empty_like(at), np.empty_like(at)
         numbers, offsets = np.divmod(at, BLOCK)
         for number in np.unique(numbers):
-            mine = numbers == number
+            in_block = numbers == number
             member, k, _ = _block(self, int(number))
-            datasets[mine] = self.members[member[offsets[mine]]]
-            taken[mine] = self.before[datasets[mine]] + k[offsets[mine]]
+            datasets[in_block] = self.members[member[offsets[in_block]]]
+            taken[in_block] = self.before[datasets[in_block]] + k[offsets[in_block]]
         return datasets, taken
 
     def within(self, rows: int) -> np.ndarray:
-        """How many rows of each dataset the first `rows` rows of the stage take."""
+        """Returns how many rows of each dataset are among the first `rows` rows of the stage."""
         out = np.zeros(len(self.before), np.int64)
         if rows:
             number, last = divmod(rows - 1, BLOCK)
@@ -351,25 +362,32 @@ class _Part:
         return out
 
     def due(self, when: int) -> np.ndarray:
-        """How many rows of each member are due before row `when`; by rounding, one more or less."""
+        """Returns how many rows of each member are due before row `when`.
+
+        Rounding may make it one more or less.
+        """
         return np.maximum(np.ceil(when / self.every - self.phase), 0).astype(np.int64)
 
     def when(self, member: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """The row of the stage at which row k of a member is due."""
+        """Returns the row of the stage at which row k of a member is due."""
         return (k + self.phase[member]) * self.every[member]
 
 
 @functools.lru_cache(maxsize=64)
-def _block(part: _Part, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each row of a block its member, and how many rows of that come before in the stage; and
-    how many rows of each member come before the block."""
-    first, members = number * BLOCK, len(part.members)
-    slack = 2 * members + 1  # `due` counts at most so many rows more or fewer than there are
-    low, high = part.due(first - slack), part.due(first + BLOCK + slack)
+def _block(schedule: _StageSchedule, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Computes one block of a stage's rows.
+
+    Returns:
+      The member that each row of the block is from, how many rows of that member come before it in
+      the stage, and how many rows of each member come before the block.
+    """
+    first, members = number * BLOCK, len(schedule.members)
+    slack = 2 * members + 1  # the most by which the counts of `due` can be wrong in all
+    low, high = schedule.due(first - slack), schedule.due(first + BLOCK + slack)
     counts = high - low
     member = np.repeat(np.arange(len(counts)), counts)
     k = np.arange(len(member)) - np.repeat(np.cumsum(counts) - counts - low, counts)
-    order = np.argsort(part.when(member, k), kind="stable")
+    order = np.argsort(schedule.when(member, k), kind="stable")
     earlier, order = np.split(order, [first - low.sum()])
     before = low + np.bincount(member[earlier], minlength=members)
     return member[order[:BLOCK]], k[order[:BLOCK]], before

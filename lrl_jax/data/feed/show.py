@@ -23,8 +23,8 @@ LEARNT = "bold"
 WEIGHED = "bold yellow"  # counts in the loss, but not as 1
 MARK = "cyan"
 UNHEARD = "dim cyan"  # a control token the loss does not count
-SCRIPTS = 2  # that a cell has room for
-RAMP = re.compile(r"(.+)\.\d\d")  # a stage of a ramp
+SCRIPTS = 2  # most scripts shown in a cell
+RAMP = re.compile(r"(.+)\.\d\d")  # the name of a stage of a ramp
 
 
 # ---------------------------------------------------------------------------- rows
@@ -38,20 +38,23 @@ def show(
 ) -> None:
     """Prints rows `start` to `start + count` of a packed dataset.
 
-    Tokens the loss does not count are dim, the others bold, those of another weight than 1 follow
-    it in brackets; control tokens stand by their names.
+    Tokens that the loss does not count are dim, the others bold. Where a weight is neither 0 nor 1,
+    it follows its tokens in brackets. Control tokens are shown by their names.
 
     Args:
-      tokens: as a table of ids, pieces and weights instead.
+      tokens: print a table of ids, pieces and weights instead.
+
+    Raises:
+      ValueError: another tokenizer than the dataset's, or rows it does not have.
     """
     manifest = rows.read_manifest(folder)
-    _one_tokenizer(manifest, tokenizer, folder)
+    _check_tokenizer(manifest, tokenizer, folder)
     if not 0 <= start < manifest.rows:
         raise ValueError(f"{folder}: has rows 0 to {manifest.rows - 1}; got {start}")
     wanted = np.arange(start, min(start + count, manifest.rows))
-    found = Files(folder, manifest).read(wanted)
+    packed_rows = Files(folder, manifest).read(wanted)
     page = _Page(console or Console(), tokenizer, tokens)
-    for index, row in zip(wanted, found, strict=True):
+    for index, row in zip(wanted, packed_rows, strict=True):
         page.row(f"{manifest.name} row {index}", row, manifest.sequence_length)
 
 
@@ -65,12 +68,20 @@ def show_stage(
     console: Console | None = None,
     tokens: bool = False,
 ) -> None:
-    """Prints rows `start` to `start + count` of a stage, in the order training reads them."""
-    whole = {name: (first, last) for name, first, last, _ in spans(plan)}
-    parts = {one.name: (first, last) for one, first, last in plan.spans}
-    if stage not in whole and stage not in parts:
-        raise ValueError(f"no stage {stage!r}; there are {', '.join(whole)}")
-    first, last = (whole | parts)[stage]
+    """Prints rows `start` to `start + count` of a stage, in the order training reads them.
+
+    Args:
+      stage: a stage of the recipe, or one of the stages of a ramp.
+      tokens: print a table of ids, pieces and weights instead.
+
+    Raises:
+      ValueError: no such stage, or rows it does not have.
+    """
+    of_recipe = {name: (first, last) for name, first, last, _ in spans(plan)}
+    of_plan = {plan_stage.name: (first, last) for plan_stage, first, last in plan.spans}
+    if stage not in of_recipe and stage not in of_plan:
+        raise ValueError(f"no stage {stage!r}; there are {', '.join(of_recipe)}")
+    first, last = (of_recipe | of_plan)[stage]
     if not 0 <= start < last - first:
         raise ValueError(f"stage {stage!r} has rows 0 to {last - first - 1}; got {start}")
     wanted = np.arange(first + start, min(first + start + count, last))
@@ -78,21 +89,21 @@ def show_stage(
     for g, dataset, place in zip(wanted.tolist(), *plan(wanted), strict=True):
         name = plan.names[dataset]
         manifest = rows.read_manifest(folders[name])
-        _one_tokenizer(manifest, tokenizer, folders[name])
+        _check_tokenizer(manifest, tokenizer, folders[name])
         files = Files(folders[name], manifest)
         (index,) = files.ids(np.array([place]))
         title = f"{stage} row {g - first} (row {g} of training): {name} row {index}"
         page.row(title, files.read(np.array([index]))[0], manifest.sequence_length)
 
 
-def documents(row: rows.Row, tokenizer: Tokenizer) -> list[Text]:
-    """Each document of a row as styled text."""
+def documents(row: rows.PackedRow, tokenizer: Tokenizer) -> list[Text]:
+    """Returns each document of a row as styled text."""
     names = {i: name for name, i in tokenizer.controls.items()}
-    return [_document(*one, tokenizer, names) for one in _cut(row)]
+    return [_document(tokens, weights, tokenizer, names) for tokens, weights in _cut(row)]
 
 
-def token_table(row: rows.Row, tokenizer: Tokenizer) -> Table:
-    """Every token of a row: what is read, what is to follow, and what that weighs in the loss."""
+def token_table(row: rows.PackedRow, tokenizer: Tokenizer) -> Table:
+    """Returns a table of a row's tokens: the input, the target, and its weight in the loss."""
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("document", "position", "input", "target", "piece", "weight"):
         table.add_column(name, justify="left" if name == "piece" else "right")
@@ -100,22 +111,22 @@ def token_table(row: rows.Row, tokenizer: Tokenizer) -> Table:
     for number, (tokens, weights) in enumerate(_cut(row), start=1):
         inputs = [tokenizer.bos_id, *tokens[:-1].tolist()]
         every = zip(inputs, tokens.tolist(), weights.tolist(), strict=True)
-        for position, (given, target, weight) in enumerate(every):
+        for position, (input_id, target, weight) in enumerate(every):
             style = MASKED if not weight else LEARNT if weight == 1 else WEIGHED
-            cells = f"{number}", f"{position}", f"{given}", f"{target}"
+            cells = f"{number}", f"{position}", f"{input_id}", f"{target}"
             table.add_row(*cells, Text(pieces[target]), f"{weight:g}", style=style)
     return table
 
 
 @dataclasses.dataclass(frozen=True)
 class _Page:
-    """Where rows are printed, and how."""
+    """Prints rows on a console, as text or as tables of tokens."""
 
     console: Console
     tokenizer: Tokenizer
     tokens: bool
 
-    def row(self, title: str, row: rows.Row, length: int) -> None:
+    def row(self, title: str, row: rows.PackedRow, length: int) -> None:
         count, tokens = len(row.lengths), len(row.tokens)
         self.console.rule(title)
         self.console.print(
@@ -130,13 +141,13 @@ class _Page:
             self.console.print(Text(f"{number:3} ", style=MARK) + document, soft_wrap=True)
 
 
-def _one_tokenizer(manifest: rows.Manifest, tokenizer: Tokenizer, folder: epath.PathLike) -> None:
+def _check_tokenizer(manifest: rows.Manifest, tokenizer: Tokenizer, folder: epath.PathLike) -> None:
     if manifest.tokenizer != tokenizer.fingerprint:
         raise ValueError(f"{folder}: was packed with another tokenizer; run `lrl data` again")
 
 
-def _cut(row: rows.Row) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Tokens and weights of each document."""
+def _cut(row: rows.PackedRow) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields the tokens and the loss weights of each document of a row."""
     ends = np.cumsum(row.lengths)
     for end, length in zip(ends, row.lengths, strict=True):
         yield row.tokens[end - length : end], row.weights[end - length : end]
@@ -153,7 +164,8 @@ def _document(
         if is_control[start]:
             body, style = names[int(tokens[start])], MARK if weight else UNHEARD
         else:
-            before = tokenizer.decode(tokens[:start])  # in context, a word mark shows as its space
+            # decoded after what precedes it, so that a mark of a word's start becomes a space
+            before = tokenizer.decode(tokens[:start])
             body = tokenizer.decode(tokens[:end])[len(before) :]
             style = LEARNT if weight else MASKED
         text.append(body, style=style if weight in (0, 1) else WEIGHED)
@@ -164,7 +176,7 @@ def _document(
 
 # ---------------------------------------------------------------------------- tables
 def datasets(manifests: Mapping[str, rows.Manifest]) -> Group:
-    """What each packed dataset holds, then why something of it was left out."""
+    """Returns tables of what each packed dataset holds, and of the records left out and why."""
     table = Table(title="Packed data", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("dataset", overflow="fold")
     table.add_column("language,\nscripts", no_wrap=True)
@@ -182,34 +194,34 @@ def datasets(manifests: Mapping[str, rows.Manifest]) -> Group:
             f"{m.rows:,}",
             f"{m.fill:.1%}",
         )
-    left = Table(title="Left out", box=box.SIMPLE_HEAD, padding=0)
-    left.add_column("dataset", overflow="fold")
-    left.add_column("records", justify="right", no_wrap=True)
-    left.add_column("left out", justify="right", no_wrap=True)
-    left.add_column("why (samples.json beside the rows has some)")
+    left_out = Table(title="Left out", box=box.SIMPLE_HEAD, padding=0)
+    left_out.add_column("dataset", overflow="fold")
+    left_out.add_column("records", justify="right", no_wrap=True)
+    left_out.add_column("left out", justify="right", no_wrap=True)
+    left_out.add_column("why (samples.json beside the rows has some)")
     for name, m in manifests.items():
         if why := ", ".join(_left_out(m)):
-            left.add_row(name, f"{m.records:,}", f"{sum(m.left_out.values()):,}", why)
-    return Group(table, left) if left.row_count else Group(table)
+            left_out.add_row(name, f"{m.records:,}", f"{sum(m.left_out.values()):,}", why)
+    return Group(table, left_out) if left_out.row_count else Group(table)
 
 
 def _left_out(m: rows.Manifest) -> Iterator[str]:
-    most_first = sorted(m.left_out.items(), key=lambda one: -one[1])
+    most_first = sorted(m.left_out.items(), key=lambda item: -item[1])
     yield from (f"{count:,} {reason}" for reason, count in most_first if count)
     if m.cut:
         yield f"{m.cut:,} tokens cut from long documents"
 
 
 def _scripts(m: rows.Manifest) -> Iterator[str]:
-    """The commonest, where they are not all the language is written in."""
+    """Yields the commonest scripts of a dataset; none if its language's own is the only one."""
     letters = sum(m.scripts.values())
-    most_first = sorted(m.scripts.items(), key=lambda one: -one[1])
+    most_first = sorted(m.scripts.items(), key=lambda item: -item[1])
     if len(m.scripts) > 1 or not m.language.endswith(tuple(m.scripts)):
         yield from (f"{code} {_percent(n / letters)}" for code, n in most_first[:SCRIPTS])
 
 
 def _percent(share: float) -> str:
-    """Whole percents; 100% is all of it and 0% nothing.
+    """Formats a share as whole percents; only all is "100%", and only nothing "0%".
 
     >>> _percent(1), _percent(0.999), _percent(0.5), _percent(0.001)
     ('100%', '>99%', '50%', '<1%')
@@ -220,27 +232,29 @@ def _percent(share: float) -> str:
 
 
 def plan_table(plan: Plan, manifests: Mapping[str, rows.Manifest]) -> Table:
-    """What each stage reads of each dataset, and all of them; `new` is the share of it that is
-    text no stage has read before."""
+    """Returns a table of what each stage, and the whole plan, reads of each dataset.
+
+    The column `new` is the share of the rows with text that was not read before.
+    """
     table = Table(title="Plan", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("stage", overflow="fold")
     table.add_column("dataset", overflow="fold")
     for name in ("share", "rows", "tokens", "trained bytes", "epochs", "new"):
         table.add_column(name, justify="right")
-    parts = [*spans(plan)]
-    if len(parts) > 1:
-        parts.append(("all", 0, plan.total, []))
-    for label, first, last, stages in parts:
+    stretches = [*spans(plan)]
+    if len(stretches) > 1:
+        stretches.append(("all", 0, plan.total, []))
+    for label, first, last, stages in stretches:
         before, after = plan.consumed(first), plan.consumed(last)
         read = {name: after[name] - before[name] for name in plan.names}
-        full = {name: one.tokens / one.rows for name, one in manifests.items()}
-        whole = sum(count * full[name] for name, count in read.items())
+        row_tokens = {name: m.tokens / m.rows for name, m in manifests.items()}
+        tokens = sum(count * row_tokens[name] for name, count in read.items())
         for name, count in read.items():
             if not count and not any(stage.weights.get(name) for stage in stages):
                 continue
-            share = f"{count * full[name] / whole:.1%}"
+            share = f"{count * row_tokens[name] / tokens:.1%}"
             if len(stages) > 1:
-                share = _ramp(name, stages, full)
+                share = _ramp(name, stages, row_tokens)
             fresh = min(after[name], plan.sizes[name]) - min(before[name], plan.sizes[name])
             cells = _reading(count, fresh, manifests[name])
             table.add_row(label, name, share, *cells)
@@ -249,15 +263,18 @@ def plan_table(plan: Plan, manifests: Mapping[str, rows.Manifest]) -> Table:
 
 
 def spans(plan: Plan) -> Iterator[tuple[str, int, int, list[PlanStage]]]:
-    """Stages as the recipe names them, first row and the one after the last; a ramp is one."""
+    """Yields the stages of the recipe; those that a ramp became are one again.
 
-    def name(one: tuple[PlanStage, int, int]) -> str:
-        ramp = RAMP.fullmatch(one[0].name)
-        return ramp[1] if ramp else one[0].name
+    Each is its name, its first global row, the one after its last, and its stages of the plan.
+    """
+
+    def name(span: tuple[PlanStage, int, int]) -> str:
+        ramp = RAMP.fullmatch(span[0].name)
+        return ramp[1] if ramp else span[0].name
 
     for label, group in itertools.groupby(plan.spans, key=name):
-        parts = [*group]
-        yield label, parts[0][1], parts[-1][2], [stage for stage, _, _ in parts]
+        of_stage = [*group]
+        yield label, of_stage[0][1], of_stage[-1][2], [stage for stage, _, _ in of_stage]
 
 
 def _reading(count: int, fresh: int, manifest: rows.Manifest) -> list[str]:
@@ -272,10 +289,10 @@ def _reading(count: int, fresh: int, manifest: rows.Manifest) -> list[str]:
     ]
 
 
-def _ramp(name: str, stages: Sequence[PlanStage], full: Mapping[str, float]) -> str:
-    """A dataset's share of tokens at the beginning and at the end of a ramp."""
+def _ramp(name: str, stages: Sequence[PlanStage], row_tokens: Mapping[str, float]) -> str:
+    """Formats a dataset's share of tokens at the beginning and at the end of a ramp."""
     ends = []
     for stage in (stages[0], stages[-1]):
-        whole = sum(weight * full[other] for other, weight in stage.weights.items())
-        ends.append(stage.weights.get(name, 0) * full[name] / whole)
+        tokens = sum(weight * row_tokens[other] for other, weight in stage.weights.items())
+        ends.append(stage.weights.get(name, 0) * row_tokens[name] / tokens)
     return f"{ends[0]:.0%} to {ends[1]:.0%}"

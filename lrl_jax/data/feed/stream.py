@@ -1,10 +1,11 @@
-"""The stream of batches: reads packed rows where the plan says, on any number of hosts.
+"""Reads batches of packed rows in the order of the plan, on any number of hosts.
 
-    stream = Stream(folders, plan, batch_size=256, mine=mesh.rows_here(m, 256))
+    stream = Stream(folders, plan, batch_size=256, host_rows=mesh.rows_here(m, 256))
     with stream.prefetch(start_row) as batches:
         for g, batch in batches: ...
 
-A batch is a pure function of its first global row, so seeking is free and there is no state.
+A batch depends on its first global row alone, so a stream has no state, and reading can begin at
+any row at once.
 """
 
 from collections import deque
@@ -21,30 +22,31 @@ from etils import epath
 import numpy as np
 
 from lrl_jax import storage
-from lrl_jax.data.feed.cache import LIMIT_GIB, Cache
+from lrl_jax.data.feed.cache import LIMIT_GIB, ShardCache
 from lrl_jax.data.feed.plan import Plan
 from lrl_jax.data.pack import rows
 from lrl_jax.text import DataError
 
 Batch = dict[str, np.ndarray]
-OPEN = 256  # files that are open at a time; systems allow 1024 of all kinds
+OPEN = 256  # most files open at a time; systems often allow 1024 of all kinds
 AGAIN = "run `lrl data` again"
-AHEAD = 1024  # rows of the plan worked out at once
-LOOKS = 32  # files looked at, or fetched, at the same time
+AHEAD = 1024  # rows of the plan computed at once
+LOOKS = 32  # files checked, or copied, at the same time
 
 
 class Stream:
-    """Batches of packed rows.
+    """Reads batches of packed rows.
 
     Args:
-      folders: dataset name -> folder that `pack` wrote.
-      plan: which rows, in which order.
-      batch_size: global rows a batch.
-      mine: places in a batch of the rows this host reads, ascending; None: all of them.
+      folders: dataset name -> folder of its packed rows, as `packing.folders` gives them.
+      plan: which rows to read, in which order.
+      batch_size: global rows in a batch.
+      host_rows: places in a batch of the rows this host reads, ascending; None reads all.
       cache_gib: limit of the copies of remote shards on this machine.
 
     Raises:
-      ValueError: data that does not fit the plan or one another, a missing or damaged file.
+      ValueError: a dataset that does not fit the plan or the other datasets, or a file that is
+        missing or damaged.
     """
 
     def __init__(
@@ -52,58 +54,61 @@ class Stream:
         folders: Mapping[str, epath.PathLike],
         plan: Plan,
         batch_size: int,
-        mine: Sequence[int] | np.ndarray | None = None,
+        host_rows: Sequence[int] | np.ndarray | None = None,
         cache_gib: float = LIMIT_GIB,
     ):
         if missing := [name for name in plan.names if name not in folders]:
-            raise DataError(f"the plan reads {', '.join(missing)}, which has no folder of rows")
+            raise DataError(
+                f"the plan reads {', '.join(missing)}, which has no folder of rows; run `lrl data`"
+            )
         self.plan = plan
         self.batch_size = batch_size
         self.manifests = {name: rows.read_manifest(folders[name]) for name in plan.names}
         _check_agreement(self.manifests, plan)
-        cache = Cache(cache_gib)
-        opened = _opener(cache)
-        self._files = [Files(folders[name], m, opened) for name, m in self.manifests.items()]
+        cache = ShardCache(cache_gib)
+        opener = _opener(cache)
+        self._files = [Files(folders[name], m, opener) for name, m in self.manifests.items()]
         _check_files(self._files, cache)
         self._planned = functools.lru_cache(8)(self._plan_ahead)
-        self._mine = np.arange(batch_size) if mine is None else np.asarray(mine, np.int64)
+        every_row = np.arange(batch_size)
+        self._host_rows = every_row if host_rows is None else np.asarray(host_rows, np.int64)
         first = next(iter(self.manifests.values()))
         self.sequence_length = first.sequence_length
         self._ids = first.bos_id, first.pad_id
 
     def batch_at(self, g: int) -> Batch:
-        """This host's rows of the batch of global rows g to g + batch_size.
+        """Reads this host's rows of the batch of global rows g to g + batch_size.
 
         Returns:
-          Five arrays [B, T], as `rows.features`; B is how many of them are this host's.
+          Five arrays [B, T], as `rows.features` makes them; B is how many rows this host reads.
         """
-        datasets, places = (of_all[self._mine] for of_all in self._rows(g, self.batch_size))
-        found: dict[int, rows.Row] = {}
+        datasets, places = (array[self._host_rows] for array in self._rows(g, self.batch_size))
+        by_place: dict[int, rows.PackedRow] = {}
         for dataset in np.unique(datasets):
             at = np.flatnonzero(datasets == dataset)
             files = self._files[dataset]
-            found |= zip(at.tolist(), files.read(files.ids(places[at])), strict=True)
-        batch = [found[i] for i in range(len(self._mine))]
+            by_place |= zip(at.tolist(), files.read(files.ids(places[at])), strict=True)
+        batch = [by_place[i] for i in range(len(self._host_rows))]
         return rows.features(batch, self.sequence_length, *self._ids)
 
     def dataset_ids(self, g: int) -> np.ndarray:
-        """Which dataset (place in plan.names) each row of the global batch at `g` is from."""
+        """Returns the dataset id (place in plan.names) of each row of the global batch at `g`."""
         return self._rows(g, self.batch_size)[0]
 
     def where(self, g: int) -> tuple[str, str, int]:
-        """The stage of global row `g`, the dataset it is from, and which row of that it is."""
+        """Returns the stage of global row `g`, its dataset, and which row of the dataset it is."""
         (dataset,), (place,) = self.plan(np.array([g]))
         stage = self.plan.stages[int(self.plan.stage_at(g))].name
         return stage, self.plan.names[dataset], int(self._files[dataset].ids(np.array([place]))[0])
 
     def prefetch(self, start_row: int, depth: int = 2, threads: int = 2) -> "Prefetch":
-        """Batches from `start_row` to the end of the plan, read ahead on `threads` threads."""
+        """Reads batches from `start_row` to the end of the plan, ahead, on `threads` threads."""
         return Prefetch(self, start_row, depth, threads)
 
     def _rows(self, g: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """`plan` of `count` rows from `g` on."""
+        """Returns what the plan says of `count` rows from `g` on, from blocks that are kept."""
         if g < 0 or g + count > self.plan.total:
-            return self.plan(np.arange(g, g + count))  # says what is wrong
+            return self.plan(np.arange(g, g + count))  # raises an error that says what is wrong
         numbers = range(g // AHEAD, (g + count - 1) // AHEAD + 1)
         datasets, places = zip(*map(self._planned, numbers), strict=True)
         here = slice(g - numbers[0] * AHEAD, g - numbers[0] * AHEAD + count)
@@ -114,7 +119,7 @@ class Stream:
 
 
 class Batches(Protocol):
-    """What is read ahead: `Stream`, or whatever makes batches by position."""
+    """Describes what `Prefetch` reads from: a `Stream`, or anything that has batches by row."""
 
     batch_size: int
     plan: Plan
@@ -123,10 +128,10 @@ class Batches(Protocol):
 
 
 class Prefetch:
-    """Iterator of (first global row, batch), in order; up to `depth` of them are kept ready.
+    """Iterates over (first global row, batch), in order, and keeps up to `depth` of them ready.
 
     Attributes:
-      waited: seconds the last `next` had to wait: above 0, data is slower than training.
+      waited: how many seconds the last `next` had to wait; above 0, data is slower than training.
     """
 
     def __init__(self, stream: Batches, start_row: int, depth: int, threads: int = 1):
@@ -147,7 +152,7 @@ class Prefetch:
             raise StopIteration
         start = time.perf_counter()
         g, coming = self._coming[0]
-        batch = coming.result()  # raises what reading raised, however often it is asked
+        batch = coming.result()  # raises what reading raised, at every further call too
         self.waited = time.perf_counter() - start
         self._coming.popleft()
         self._ask()
@@ -172,27 +177,27 @@ Open = Callable[[epath.Path, rows.Shard], ArrayRecordReader]
 
 
 class Files:
-    """The shards of one packed dataset; each is opened when it is first read.
+    """Reads the shards of one packed dataset, each opened when it is first needed.
 
     Args:
-      opened: opens a shard, or knows it open.
+      opener: opens a shard, or returns the reader that it opened before.
 
     Raises:
       ValueError: a file is missing, cut short or damaged.
     """
 
-    def __init__(self, folder: epath.PathLike, manifest: rows.Manifest, opened: Open | None = None):
+    def __init__(self, folder: epath.PathLike, manifest: rows.Manifest, opener: Open | None = None):
         self.folder, self.shards = epath.Path(folder), manifest.shards
-        self._open = opened or _opener(Cache())
+        self._open = opener or _opener(ShardCache())
         self._starts = np.cumsum([0, *(shard.rows for shard in manifest.shards)])
         self._order = rows.read_order(folder, manifest)
 
     def ids(self, places: np.ndarray) -> np.ndarray:
-        """The rows at these places in the order of reading."""
+        """Returns the ids of the rows at these places in the order of reading."""
         return places if self._order is None else self._order[places]
 
-    def read(self, ids: np.ndarray) -> list[rows.Row]:
-        """These rows, in this order."""
+    def read(self, ids: np.ndarray) -> list[rows.PackedRow]:
+        """Reads the rows with these ids, in this order."""
         shards = np.searchsorted(self._starts, ids, side="right") - 1
         places = (ids - self._starts[shards]).tolist()
         return [
@@ -200,22 +205,22 @@ class Files:
             for shard, at in zip(shards.tolist(), places, strict=True)
         ]
 
-    def _row(self, shard: rows.Shard, at: int) -> rows.Row:
+    def _row(self, shard: rows.Shard, at: int) -> rows.PackedRow:
         path = self.folder / shard.file
         reader = self._open(path, shard)
         try:
-            (record,) = reader.read([at])  # one by one is faster than many at a time
+            (record,) = reader.read([at])  # single reads are faster than one of many rows
             return rows.decode(record)
         except (RuntimeError, ValueError) as e:
             raise _damaged(path, e) from None
 
 
-def _opener(cache: Cache) -> Open:
-    """Returns a function that opens a shard, or knows it open."""
+def _opener(cache: ShardCache) -> Open:
+    """Returns a function that opens a shard, or returns the reader that it opened before."""
     return functools.lru_cache(OPEN)(functools.partial(_open, cache))
 
 
-def _open(cache: Cache, path: epath.Path, shard: rows.Shard) -> ArrayRecordReader:
+def _open(cache: ShardCache, path: epath.Path, shard: rows.Shard) -> ArrayRecordReader:
     local = _local(cache, path, shard)
     try:  # no read-ahead: rows are read in random order
         reader = ArrayRecordReader(local, options="readahead_buffer_size:0")
@@ -226,11 +231,11 @@ def _open(cache: Cache, path: epath.Path, shard: rows.Shard) -> ArrayRecordReade
     return reader
 
 
-def _local(cache: Cache, path: epath.Path, shard: rows.Shard) -> str:
-    """Returns a local file of the same bytes: array_record reads no gs://."""
+def _local(cache: ShardCache, path: epath.Path, shard: rows.Shard) -> str:
+    """Returns a local file of the same bytes, as array_record cannot read from gs://."""
     if storage.is_remote(path) and (copied := cache.find(shard)):
         return copied
-    _look(path, shard)
+    _check_file(path, shard)
     return cache.copy(path, shard) if storage.is_remote(path) else os.fspath(path)
 
 
@@ -238,20 +243,20 @@ def _damaged(path: epath.Path, why: Exception) -> DataError:
     return DataError(f"{path}: damaged ({why}); delete it and {AGAIN}")
 
 
-def _look(path: epath.Path, shard: rows.Shard) -> None:
+def _check_file(path: epath.Path, shard: rows.Shard) -> None:
     if not path.exists():
         raise DataError(f"{path}: no such file, but its manifest names it; {AGAIN}")
     if (size := path.stat().length) != shard.bytes:
         raise DataError(f"{path}: has {size} bytes, its manifest says {shard.bytes}; {AGAIN}")
 
 
-def _check_files(datasets: Iterable[Files], cache: Cache) -> None:
-    """Looks that every file is there and whole; fetches those that are not local."""
-    wanted = [(one.folder / shard.file, shard) for one in datasets for shard in one.shards]
+def _check_files(datasets: Iterable[Files], cache: ShardCache) -> None:
+    """Checks that every file is there and has its size; copies those that are not local."""
+    wanted = [(files.folder / shard.file, shard) for files in datasets for shard in files.shards]
     cache.hold(shard for path, shard in wanted if storage.is_remote(path))
     with concurrent.futures.ThreadPoolExecutor(LOOKS) as pool:
-        for done in [pool.submit(_local, cache, *each) for each in wanted]:
-            done.result()
+        for check in [pool.submit(_local, cache, path, shard) for path, shard in wanted]:
+            check.result()
 
 
 def _check_agreement(manifests: Mapping[str, rows.Manifest], plan: Plan) -> None:
@@ -262,7 +267,9 @@ def _check_agreement(manifests: Mapping[str, rows.Manifest], plan: Plan) -> None
                 "make the plan again"
             )
         if manifest.fingerprint != plan.fingerprints.get(name, manifest.fingerprint):
-            raise DataError(f"dataset {name!r} was packed anew since the plan was made")
+            raise DataError(
+                f"dataset {name!r} was packed anew since the plan was made; make the plan again"
+            )
     first = next(iter(manifests.values()))
     for field in ("sequence_length", "tokenizer", "bos_id", "eos_id", "pad_id"):
         for name, manifest in manifests.items():

@@ -3,10 +3,11 @@
     run = runner("dataflow", ["project=p", "region=us-east5", "temp_location=gs://b/tmp", ...])
     jobs.prepare_all(data, tokenizer, "gs://b/runs/korean/data", runner=run)
 
-Beam runs the same function on the same shards as `lrl data` does on one machine, and the same bytes
-are left in the same folder; what has to know all shards (copies, manifests) stays with the caller.
-Every worker must reach the text and that folder, and have lrl_jax with its dependencies: an image
-(sdk_container_image), or a wheel to install (extra_package).
+Beam runs the same function on the same shards as `lrl data` does on one machine, and writes the
+same bytes to the same folder. Work that needs all shards at once (finding copies, writing
+manifests) stays with the caller. Every Beam worker must be able to reach the text and that folder,
+and must have lrl_jax with its dependencies: give an image (sdk_container_image), or a wheel to
+install (extra_package).
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,33 +29,34 @@ RUNNERS = {
     "flink": "FlinkRunner",
     "spark": "SparkRunner",
 }
-OPEN = ("flink", "spark")  # whose job servers know options of their own
-ERROR = ".error"  # beside the rows a shard should have: why it has none
+OPEN = ("flink", "spark")  # runners whose job servers accept options that Beam does not list
+ERROR = ".error"  # suffix of the file that says why a shard could not be packed
 
 
 def runner(name: str, options: Sequence[str] = ()) -> Runner:
-    """What `jobs.prepare_all` runs its jobs with.
+    """Returns the Beam runner that `jobs.prepare_all` hands its jobs to.
 
     Args:
       name: one of RUNNERS.
       options: Beam's pipeline options as `key=value`, or `key` where it takes no value.
 
     Raises:
-      ValueError: no such runner, an option Beam does not know, or no Beam.
+      ValueError: no such runner, an option Beam does not know, or Beam is not installed.
     """
     if name not in RUNNERS:
         raise ValueError(f"--runner {name}: there are {', '.join(RUNNERS)}")
     beam = _beam(name)
-    flags = [f"--runner={RUNNERS[name]}", *(f"--{word.lstrip('-')}" for word in options)]
-    given = importlib.import_module("apache_beam.options.pipeline_options").PipelineOptions(flags)
-    known = given.get_all_options()
-    unknown = given.get_all_options(retain_unknown_options=True).keys() - known.keys()
+    flags = [f"--runner={RUNNERS[name]}", *(f"--{option.lstrip('-')}" for option in options)]
+    beam_options = importlib.import_module("apache_beam.options.pipeline_options")
+    settings = beam_options.PipelineOptions(flags)
+    accepted = settings.get_all_options().keys()
+    unknown = settings.get_all_options(retain_unknown_options=True).keys() - accepted
     if unknown and name not in OPEN:
         raise ValueError(
             f"--runner-option {', '.join(sorted(unknown))}: Beam's {RUNNERS[name]} has no such "
             "option; see its page of pipeline options"
         )
-    return functools.partial(_run, beam, given)
+    return functools.partial(_run, beam, settings)
 
 
 def _run(
@@ -75,7 +77,10 @@ def _run(
 
 
 def _do(work: Work, job: ShardJob) -> None:
-    """One job on some machine. Bad data is no failure of that machine, to be tried again."""
+    """Runs one job on a Beam worker.
+
+    Bad data is written to the shard's error file instead of raised: Beam would try it again.
+    """
     try:
         work(job, _unheard)
     except ValueError as e:
@@ -83,7 +88,7 @@ def _do(work: Work, job: ShardJob) -> None:
 
 
 def _unheard(documents: int) -> None:
-    """Takes the number of documents that another machine has packed; nobody is there to hear it."""
+    """Drops the number of documents packed: a Beam worker has nobody to report it to."""
 
 
 def _error(job: ShardJob) -> epath.Path:

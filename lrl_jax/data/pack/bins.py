@@ -1,22 +1,24 @@
-"""Bins: which items share a row of tokens. Plain numbers in, places of items out.
+"""Decides which items share a bin (a row of tokens), given the length of each item.
 
 best_fit([3, 5, 2, 4], capacity=7)     [[1, 2], [3, 0]]
+
+A bin is a list of item numbers: places in the list of lengths.
 """
 
 import bisect
 from collections.abc import Sequence
 
-FULL = 0.999  # of a bin's capacity: what is emptier may wait for the next window's items
+FULL = 0.999  # share of its capacity from which a bin counts as full
 
 
 def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Puts items into bins, longest first, each where it leaves the least room.
+    """Puts items into bins, longest first, each into the bin where it leaves the least room.
 
     >>> best_fit([3, 5, 2, 4], capacity=7)
     [[1, 2], [3, 0]]
     """
     bins: list[list[int]] = []
-    with_room: dict[int, list[int]] = {}  # room left -> bins
+    with_room: dict[int, list[int]] = {}  # room left -> numbers of the bins that have it
     rooms: list[int] = []  # the keys of with_room, sorted
     for item in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         at = bisect.bisect_left(rooms, lengths[item])
@@ -38,10 +40,10 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def exact_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """Fills one bin after another, longest first, and ends it with a pair that fits exactly.
+    """Fills one bin after another, longest item first, ending a bin with two items that fill it.
 
-    Better than `best_fit` where items are alike and none is small enough to fill what is left,
-    as instructions are: their prompts alone have some 40 tokens.
+    This needs fewer bins than `best_fit` where all items have similar lengths and none is small
+    enough to fill the gaps. Instructions are like that: their prompts alone have some 40 tokens.
 
     >>> exact_fit([5, 3, 4, 2, 1, 3], capacity=9)
     [[0, 2], [1, 5, 3, 4]]
@@ -71,35 +73,38 @@ def exact_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 
 
 def fill(lengths: Sequence[int], capacity: int) -> list[list[int]]:
-    """The better of `best_fit` and `exact_fit`: fewer bins; the first, if they are full."""
-    found = best_fit(lengths, capacity)
-    if sum(lengths) >= FULL * capacity * len(found):
-        return found
-    return min(found, exact_fit(lengths, capacity), key=len)
+    """Returns the bins of `best_fit`, or those of `exact_fit` where these are fewer.
+
+    `exact_fit` is not tried where the bins of `best_fit` are full.
+    """
+    bins = best_fit(lengths, capacity)
+    if sum(lengths) >= FULL * capacity * len(bins):
+        return bins
+    return min(bins, exact_fit(lengths, capacity), key=len)
 
 
 def settle(lengths: Sequence[int], capacity: int, most: int) -> tuple[list[list[int]], list[int]]:
-    """Fills bins; the items of the emptiest, `most` items at most, may wait for better company.
+    """Fills bins, and empties the least full again so that their items can be packed later.
 
     Returns:
-      Bins to keep, and the items that wait, as they stood.
+      The bins to keep, and the items to pack later (at most `most`), in their original order.
 
     >>> settle([4, 4, 3, 3, 2], capacity=7, most=2)
     ([[0, 3], [1, 2]], [4])
     """
     bins = fill(lengths, capacity)
-    sizes = [sum(lengths[item] for item in one) for one in bins]
+    sizes = [sum(lengths[item] for item in items) for items in bins]
     waiting: set[int] = set()
     for index in sorted(range(len(bins)), key=lambda b: (sizes[b], b)):
         if sizes[index] >= FULL * capacity or len(waiting) + len(bins[index]) > most:
             break
         waiting.update(bins[index])
         bins[index] = []
-    return [one for one in bins if one], sorted(waiting)
+    return [items for items in bins if items], sorted(waiting)
 
 
 def _pair(stock: dict[int, list[int]], keys: list[int], room: int) -> tuple[int, ...]:
-    """Two lengths of the stock that fill the room exactly; () where there are none."""
+    """Returns two lengths of the stock that fill the room exactly, or () if there are none."""
     for short in keys:
         long = room - short
         if long < short:

@@ -1,14 +1,15 @@
-"""Prepares whole datasets: which shards are due, where they are packed, and what is left of it.
+"""Prepares whole datasets: finds the shards that are not packed yet, packs them, joins the results.
 
     manifests = prepare_all(recipe.data, tokenizer, "runs/korean/data")
 
-    data/datasets.json                      name -> folder; `pack.folders` reads it
+    data/datasets.json                      name -> folder; `packing.folders` reads it
     data/<name>/<fingerprint>/              rows, manifest.json, samples.json, order.npy
-    data/<name>/<fingerprint>/rows-*.json   beside each file of rows what went into it
+    data/<name>/<fingerprint>/rows-*.json   what each file of rows was packed from
 
-A folder is named after all that its rows depend on, and every file is written whole or not at all,
-so a preparation that was killed goes on where it was, and a shard that is damaged is packed again
-alone. The manifest comes last; then datasets.json; then older folders go.
+A folder's name is a fingerprint of everything its rows depend on, and every file is written whole
+or not at all. So a preparation that was killed continues where it stopped, and a damaged shard is
+packed again alone. The manifest of a dataset is written last; then datasets.json; then the folders
+of earlier preparations are removed.
 """
 
 from collections import Counter
@@ -37,17 +38,24 @@ from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-# fields that say where text lies, of which `dataset.fingerprints` knows what it is, or how often
-# it is read
+# fields that rows do not depend on: how often text is read, and where it lies
+# (`dataset.fingerprints` covers its content)
 NOT_IN_ROWS = {
     "path", "source", "target", "english", "translated", "tfds", "hub", "imports", "max_epochs"
 }  # fmt: skip
-TOKENIZER = ".tokenizer"  # where other processes find it; no dataset is named so
+TOKENIZER = ".tokenizer"  # folder where other processes find it; no dataset can have this name
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetTarget:
-    """Names a dataset and its folder; `jobs` has one for every shard of its text."""
+    """Describes what is to be packed of a dataset.
+
+    Attributes:
+      data: the recipe's data settings with this dataset alone.
+      mark: the dataset's fingerprint.
+      folder: where its rows go.
+      jobs: one for every shard of its text.
+    """
 
     name: str
     data: recipe_data.Data
@@ -57,13 +65,14 @@ class DatasetTarget:
 
     @property
     def dataset(self) -> recipe_data.Dataset:
+        """Returns the dataset's settings in the recipe."""
         return self.data.datasets[self.name]
 
 
 def prepare(
     data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: epath.PathLike
 ) -> rows.Manifest:
-    """Packs one dataset in this process; `pack.folders(folder)[name]` is where it lies.
+    """Packs one dataset in this process; `packing.folders(folder)[name]` is then its folder.
 
     Raises:
       ValueError: as `prepare_all`.
@@ -71,9 +80,9 @@ def prepare(
     alone = data.model_copy(update={"datasets": {name: data.datasets[name]}, "mixtures": {}})
     folder = epath.Path(folder)
     others = packing.folders(folder) if (folder / packing.DATASETS).exists() else {}
-    found = _prepare(alone, tokenizer, folder, local(1), progress.silent)
+    manifests = _prepare(alone, tokenizer, folder, local(1), progress.silent)
     _publish(folder, others | packing.folders(folder))
-    return found[name]
+    return manifests[name]
 
 
 def prepare_all(
@@ -86,11 +95,11 @@ def prepare_all(
     """Packs every dataset that is not packed yet.
 
     Args:
-      report: told how far it is.
-      runner: what runs the jobs; `data.workers` processes of this machine if not given.
+      report: called with the progress so far.
+      runner: runs the jobs; by default, `data.workers` processes of this machine do.
 
     Raises:
-      ValueError: a bad source, no document, nothing in it to train on; names dataset and line.
+      ValueError: a bad source, no document, or no text to train on; names dataset and line.
       OSError: the disk is full.
     """
     run = runner or local(data.workers)
@@ -98,7 +107,7 @@ def prepare_all(
 
 
 def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
-    """What the rows of a dataset depend on, in one digest; reads its whole text."""
+    """Returns a digest of everything the rows of a dataset depend on; reads its whole text."""
     dataset = data.datasets[name]
     facts = {
         "version": [packing.VERSION, rows.VERSION],
@@ -119,18 +128,18 @@ def _prepare(
     runner: Runner,
     report: progress.Report,
 ) -> dict[str, rows.Manifest]:
-    targets = {name: target(data, name, tokenizer, folder) for name in data.datasets}
-    manifests = {name: reusable(one.folder, one.mark) for name, one in targets.items()}
-    due = {name: one for name, one in targets.items() if not manifests[name]}
+    targets = {name: target_of(data, name, tokenizer, folder) for name in data.datasets}
+    manifests = {name: reusable(target.folder, target.mark) for name, target in targets.items()}
+    due = {name: target for name, target in targets.items() if not manifests[name]}
     if due:
         _share(tokenizer, folder)
-    for one in due.values():
-        _clear(one.folder)
-    unread = [job for one in due.values() for job in _unread(one)]
+    for target in due.values():
+        _clear(target.folder)
+    unread = [job for target in due.values() for job in _unread(target)]
     for _ in _run("read", _survey, unread, runner, report):
         pass
-    chosen = {name: _chosen(one) for name, one in due.items()}
-    unpacked = [job for found in chosen.values() for job in found if not packed.whole(job)]
+    chosen = {name: _chosen(target) for name, target in due.items()}
+    unpacked = [job for jobs in chosen.values() for job in jobs if not packed.whole(job)]
     left = Counter(job.name for job in unpacked)
     done = itertools.chain(
         (name for name in due if not left[name]),
@@ -140,14 +149,14 @@ def _prepare(
         left[name] -= 1
         if left[name] <= 0:
             manifests[name] = _finish(due[name], chosen[name], tokenizer)
-    _publish(folder, {name: one.folder for name, one in targets.items()})
-    return {name: found for name, found in manifests.items() if found}
+    _publish(folder, {name: target.folder for name, target in targets.items()})
+    return {name: manifest for name, manifest in manifests.items() if manifest}
 
 
 def _run(
     step: str, work: Work, jobs: Sequence[ShardJob], runner: Runner, report: progress.Report
 ) -> Iterator[ShardJob]:
-    """Runs jobs and says how far they are."""
+    """Runs jobs, reports the progress, and yields each job when it is done."""
     if not jobs:
         return
     size = sizes(jobs)
@@ -168,40 +177,44 @@ def _run(
 
 
 def sizes(jobs: Sequence[ShardJob]) -> dict[tuple[str, int], int]:
-    """About how many bytes of text each shard has: equal parts of what its files have."""
-    parts = Counter(span.uri for job in jobs for span in job.shard)
-    lengths = {uri: _length(uri) // count for uri, count in parts.items()}
+    """Estimates the bytes of text in each shard, as if a file's spans were equally long.
+
+    Returns:
+      (dataset name, shard number) -> bytes, at least 1.
+    """
+    spans = Counter(span.uri for job in jobs for span in job.shard)
+    lengths = {uri: _length(uri) // count for uri, count in spans.items()}
     return {
         (job.name, job.number): max(1, sum(lengths[span.uri] for span in job.shard)) for job in jobs
     }
 
 
 def _length(uri: str) -> int:
-    """Bytes of a file; of what is none, those of a usual shard."""
+    """Returns the bytes of a file; of a source that is not a file, those of a usual shard."""
     path = epath.Path(uri)
     return path.stat().length if path.exists() else files.SHARD_BYTES
 
 
 def reusable(folder: epath.Path, mark: str) -> rows.Manifest | None:
-    """The manifest in a dataset's folder if it has this fingerprint and every file is whole."""
+    """Returns the manifest in a folder if it has this fingerprint and its files are undamaged."""
     try:
         manifest = rows.read_manifest(folder)
         rows.read_order(folder, manifest)
     except ValueError:
-        return None  # there is none, or something is damaged
+        return None  # there is no manifest, or a file is damaged
     if manifest.fingerprint != mark:
         return None
     return manifest if all(packed.same(folder, shard) for shard in manifest.shards) else None
 
 
-def target(
+def target_of(
     data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: epath.Path
 ) -> DatasetTarget:
-    """What is to be done for a dataset, whatever of it is done already."""
+    """Returns what is to be packed of a dataset, including shards that are packed already."""
     dataset, mark = data.datasets[name], fingerprint(data, name, tokenizer)
     alone = data.model_copy(update={"datasets": {name: dataset}, "mixtures": {}})
     here = folder / name / mark[:16]
-    # `take` counts over a dataset: `_chosen` says how many of them are each shard's
+    # `take` counts over the whole dataset; `_chosen` divides it among the shards
     shards = datasets.shards(dataset.model_copy(update={"take": 0}))
     home = os.fspath(_home(tokenizer, folder))
     jobs = (
@@ -216,7 +229,7 @@ def _home(tokenizer: Tokenizer, folder: epath.Path) -> epath.Path:
 
 
 def _share(tokenizer: Tokenizer, folder: epath.Path) -> None:
-    """Writes the tokenizer to where every process finds it."""
+    """Writes the tokenizer to a folder from which every process loads it."""
     home = _home(tokenizer, folder)
     home.mkdir(parents=True, exist_ok=True)
     for file, content in tokenizer.files.items():
@@ -224,7 +237,7 @@ def _share(tokenizer: Tokenizer, folder: epath.Path) -> None:
 
 
 def _clear(folder: epath.Path) -> None:
-    """Makes a dataset's folder unfinished: what is to be packed again must not look whole."""
+    """Removes a dataset's manifest and unfinished files, so that it does not look complete."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / rows.MANIFEST).unlink(missing_ok=True)
     for path in folder.glob(f"*{storage.PARTIAL}"):
@@ -232,9 +245,10 @@ def _clear(folder: epath.Path) -> None:
 
 
 def _publish(folder: epath.Path, current: Mapping[str, epath.Path]) -> None:
-    """Says which folders hold the rows now, then removes those that did before, and notes.
+    """Writes which folders hold the rows, then removes older folders and temporary files.
 
-    Here, and not where a dataset is finished: what is killed meanwhile comes by here again.
+    This is done after all datasets are finished, not after each: a preparation that is killed
+    before it gets here comes here again when it is repeated.
     """
     places = {name: f"{name}/{path.name}" for name, path in current.items()}
     storage.write(folder / packing.DATASETS, (json.dumps(places, indent=1) + "\n").encode())
@@ -251,7 +265,7 @@ def _publish(folder: epath.Path, current: Mapping[str, epath.Path]) -> None:
 
 # ---------------------------------------------------------------------------- reading first
 def _reads_first(dataset: recipe_data.Dataset, shards: int) -> bool:
-    """Whether what is packed of a shard depends on the others."""
+    """Tells whether all shards must be read before one can be packed."""
     return dataset.filters.duplicates != "keep" or (dataset.take > 0 and shards > 1)
 
 
@@ -262,33 +276,38 @@ def _unread(target: DatasetTarget) -> list[ShardJob]:
 
 
 def _survey(job: ShardJob, tick: Tick) -> None:
-    """Leaves what `_chosen` needs of a shard: how many records pass, or what is alike in them."""
+    """Saves what `_chosen` needs to know of a shard.
+
+    That is how many records pass the filters, or the `duplicates.survey` where copies are removed.
+    """
     with _named(job):
         items = datasets.read(job.dataset, job.shard)
         if job.dataset.filters.duplicates == "keep":
             sieve = filters.Sieve(job.dataset)
-            found = np.array(sum(1 for _ in sieve.sift(items)))
+            survey = np.array(sum(1 for _ in sieve.sift(items)))
         else:
             unlimited = job.dataset.model_copy(update={"take": 0})
-            found = duplicates.survey(unlimited, items)
-        packed.save(packed.beside(job, packed.SURVEY), found)
-        tick(int(found) if found.ndim == 0 else len(found))
+            survey = duplicates.survey(unlimited, items)
+        packed.save(packed.beside(job, packed.SURVEY), survey)
+        tick(int(survey) if survey.ndim == 0 else len(survey))
 
 
 def _chosen(target: DatasetTarget) -> list[ShardJob]:
-    """The shards that are packed, each with how many records are taken of it."""
+    """Returns the jobs of the shards to pack, each with how many records it takes."""
     dataset = target.dataset
     if not _reads_first(dataset, len(target.jobs)):
         return list(target.jobs)
     if dataset.filters.duplicates == "keep":
         passing = [int(packed.load(packed.beside(job, packed.SURVEY))) for job in target.jobs]
     else:
-        found = packed.surveys(target.jobs, target.folder)
+        surveys = packed.surveys(target.jobs, target.folder)
         near = dataset.filters.duplicates == "near"
-        copies = duplicates.repeated(found, near, dataset.filters.similarity)
+        copies = duplicates.repeated(surveys, near, dataset.filters.similarity)
         for job, ordinals in zip(target.jobs, copies, strict=True):
             packed.save(packed.beside(job, packed.COPIES), np.asarray(ordinals, np.int64))
-        passing = [len(one) - len(out) for one, out in zip(found, copies, strict=True)]
+        passing = [
+            len(survey) - len(ordinals) for survey, ordinals in zip(surveys, copies, strict=True)
+        ]
     if not dataset.take:
         return list(target.jobs)
     before = np.cumsum([0, *passing])
@@ -297,7 +316,7 @@ def _chosen(target: DatasetTarget) -> list[ShardJob]:
         dataclasses.replace(job, take=take)
         for job, take in zip(target.jobs, takes, strict=True)
         if take
-    ] or list(target.jobs[:1])  # nothing passes: the first says why
+    ] or list(target.jobs[:1])  # no record passes: packing the first shard reports why
 
 
 # ---------------------------------------------------------------------------- one shard
@@ -307,7 +326,7 @@ def _tokenizer(home: str) -> Tokenizer:
 
 
 def _pack(job: ShardJob, tick: Tick) -> None:
-    """Packs a shard and leaves beside its rows what went into them, last."""
+    """Packs a shard, then writes beside its rows what they were packed from."""
     source = packed.identities(job)
     with _named(job):
         copies: Iterable[int] = ()
@@ -319,7 +338,7 @@ def _pack(job: ShardJob, tick: Tick) -> None:
 
 @contextlib.contextmanager
 def _named(job: ShardJob) -> Iterator[None]:
-    """Puts the dataset before what is wrong with it."""
+    """Puts the dataset's name at the beginning of any error raised inside."""
     try:
         yield
     except ValueError as e:
@@ -329,19 +348,19 @@ def _named(job: ShardJob) -> Iterator[None]:
 
 # ---------------------------------------------------------------------------- joining shards
 def _finish(target: DatasetTarget, jobs: Sequence[ShardJob], tokenizer: Tokenizer) -> rows.Manifest:
-    """Writes what is said of a whole dataset, the manifest last."""
+    """Joins the notes of a dataset's shards and writes its files, the manifest last."""
     dataset, folder = target.dataset, target.folder
-    found = [packed.read(job) for job in jobs]
-    count = sum((one.count for one in found), Count())
+    notes = [packed.read(job) for job in jobs]
+    count = sum((note.count for note in notes), Count())
     samples: dict[str, list[str]] = {}
-    for one in found:
-        for reason, some in one.samples.items():
-            samples[reason] = (samples.get(reason, []) + some)[: filters.SAMPLES]
+    for note in notes:
+        for reason, records in note.samples.items():
+            samples[reason] = (samples.get(reason, []) + records)[: filters.SAMPLES]
     filters.verdict(dataset, target.name, count.left_out, count.docs, samples)
     if not count.bytes:
         raise DataError(
             f"dataset {target.name!r}: template {templates.name(dataset)!r} trains on none of "
-            "its text; choose a template that learns something, or other weights"
+            "its text; choose a template that trains on a part of it, or other weights"
         )
     if fingerprint(target.data, target.name, tokenizer) != target.mark:
         raise DataError(
@@ -350,7 +369,7 @@ def _finish(target: DatasetTarget, jobs: Sequence[ShardJob], tokenizer: Tokenize
         )
     text = json.dumps(samples, indent=1, ensure_ascii=False) + "\n"
     storage.write(folder / rows.SAMPLES, text.encode())
-    shards = tuple(one.shard for one in found if one.shard)
+    shards = tuple(note.shard for note in notes if note.shard)
     if dataset.order != "shuffled":
         packed.save(folder / rows.ORDER, packed.order(jobs, sum(shard.rows for shard in shards)))
     manifest = rows.Manifest(

@@ -1,8 +1,9 @@
-"""What a packed shard leaves on disk: its rows, and beside them what went into them.
+"""Writes and reads the files of a packed shard: its rows, and beside them what they came from.
 
     rows-00003-of-00007.array_record   the rows
-    rows-00003-of-00007.digests.npy    of its texts, ascending; .keys.npy: what orders its rows
-    rows-00003-of-00007.json           what was counted, written last: the shard is done
+    rows-00003-of-00007.digests.npy    digests of its texts, ascending
+    rows-00003-of-00007.keys.npy       the keys by which its rows are put in order
+    rows-00003-of-00007.json           counts and samples; written last, so the shard is done
 
 Arrays are read one at a time: a dataset may have more shards than a process may open files.
 """
@@ -22,14 +23,20 @@ from lrl_jax.data.pack import packing, rows
 from lrl_jax.data.pack.packing import Count, Packed, ShardJob
 
 SIDECAR, DIGESTS, KEYS = ".json", ".digests.npy", ".keys.npy"
-SURVEY, COPIES = ".survey.npy", ".copies.npy"  # of a shard, until the dataset is finished
-JOINED = "joined" + SURVEY  # those of all shards, one after another
+SURVEY, COPIES = ".survey.npy", ".copies.npy"  # files of a shard until its dataset is finished
+JOINED = "joined" + SURVEY  # the surveys of all shards, one after another
 BUCKET = 1 << 24  # digests compared at once
 
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """What was noted of a shard: what it was read from, its file, counts, samples."""
+    """Describes a packed shard, as the JSON file beside its rows does.
+
+    Attributes:
+      source: the `identities` of the files it was read from.
+      shard: its file of rows; None if it has no document.
+      samples: reason -> some of the records left out for it.
+    """
 
     source: dict[str, list[int]]
     shard: rows.Shard | None
@@ -39,13 +46,16 @@ class Note:
 
 # ---------------------------------------------------------------------------- one shard
 def identities(job: ShardJob) -> dict[str, list[int]]:
-    """What tells that the files a shard is read from were written to; of a catalogue, nothing."""
+    """Returns the identity of each file a shard is read from; it changes when the file does.
+
+    A source that is not a file (of a catalogue) is left out.
+    """
     uris = dict.fromkeys(span.uri for span in job.shard)
     return {uri: list(text.identity(uri)) for uri in uris if epath.Path(uri).exists()}
 
 
 def write(job: ShardJob, done: Packed, source: dict[str, list[int]]) -> None:
-    """Leaves beside the rows of a shard what went into them, and that they are done.
+    """Writes beside the rows of a shard what they were packed from; this marks it as done.
 
     Args:
       source: its `identities` before it was read.
@@ -63,7 +73,7 @@ def write(job: ShardJob, done: Packed, source: dict[str, list[int]]) -> None:
 
 
 def read(job: ShardJob) -> Note:
-    """What `write` noted."""
+    """Reads the note that `write` wrote."""
     facts = json.loads(beside(job, SIDECAR).read_text())
     count = Count(**facts["count"])
     count = dataclasses.replace(
@@ -74,12 +84,12 @@ def read(job: ShardJob) -> Note:
 
 
 def whole(job: ShardJob) -> bool:
-    """Whether a shard is packed, its files as they were, and what it was read from as well."""
+    """Tells whether a shard is packed, with its files undamaged and its source unchanged."""
     try:
         note = read(job)
         digests, keys = load(beside(job, DIGESTS)), load(beside(job, KEYS))
     except (OSError, ValueError, TypeError, KeyError, EOFError):
-        return False  # there is none, or it is damaged: the shard is packed again
+        return False  # a file is missing or damaged: the shard is packed again
     if note.source != identities(job) or len(digests) > note.count.docs:
         return False
     if not note.shard:
@@ -89,52 +99,55 @@ def whole(job: ShardJob) -> bool:
 
 
 def same(folder: epath.Path, shard: rows.Shard) -> bool:
-    """Whether a file of rows is there, whole and undamaged."""
+    """Tells whether a file of rows has the size and the digest that its manifest gives."""
     path = folder / shard.file
     whole = path.exists() and path.stat().length == shard.bytes
     return whole and storage.sha256(path) == shard.sha256
 
 
 def beside(job: ShardJob, suffix: str) -> epath.Path:
-    """The file of this suffix beside a shard's rows."""
+    """Returns the path of the file with this suffix beside a shard's rows."""
     return epath.Path(job.folder) / job.file.replace(packing.SUFFIX, suffix)
 
 
 # ---------------------------------------------------------------------------- all shards
 def order(jobs: Sequence[ShardJob], count: int) -> np.ndarray:
-    """Row ids in reading order: those of rows with smaller keys first, else as they lie."""
+    """Returns row ids in reading order: by key, ascending; as stored where there are no keys."""
     keys = np.concatenate([load(beside(job, KEYS)) for job in jobs])
     return np.argsort(keys, kind="stable") if len(keys) else np.arange(count)
 
 
 def distinct(jobs: Sequence[ShardJob]) -> int:
-    """How many different texts the shards have together; a range of digests at a time."""
+    """Counts the different texts of all shards, one range of digests at a time."""
     paths = [beside(job, DIGESTS) for job in jobs]
     ranges = sum(len(load(path)) for path in paths) // BUCKET + 1
     edges = np.array([i * 2**64 // ranges for i in range(1, ranges)], np.uint64)
     total = 0
     for i in range(ranges):
-        parts = []
+        in_range = []
         for path in paths:
             digests = load(path)
             cuts = [0, *np.searchsorted(digests, edges).tolist(), len(digests)]
-            parts.append(np.array(digests[cuts[i] : cuts[i + 1]]))
-        total += len(np.unique(np.concatenate(parts)))
+            in_range.append(np.array(digests[cuts[i] : cuts[i + 1]]))
+        total += len(np.unique(np.concatenate(in_range)))
     return total
 
 
 def surveys(jobs: Sequence[ShardJob], folder: epath.Path) -> list[np.ndarray]:
-    """The surveys of shards; of local ones, parts of one file that stay on disk."""
+    """Loads the surveys of all shards.
+
+    Local ones are joined into one file and mapped from it, so they need not fit in memory.
+    """
     paths = [beside(job, SURVEY) for job in jobs]
     if len(paths) == 1 or "://" in os.fspath(folder):
         return [load(path) for path in paths]
     sizes, kind = [], np.dtype(np.uint8)
     with (folder / JOINED).open("wb") as f:
         for path in paths:
-            part = load(path)
-            sizes.append(len(part))
-            kind = part.dtype
-            f.write(np.ascontiguousarray(part).view(np.uint8).data)
+            survey = load(path)
+            sizes.append(len(survey))
+            kind = survey.dtype
+            f.write(np.ascontiguousarray(survey).view(np.uint8).data)
     if not sum(sizes):
         return [np.empty(0, kind) for _ in paths]
     joined = np.memmap(os.fspath(folder / JOINED), kind, "r")
@@ -150,7 +163,7 @@ def save(path: epath.Path, array: np.ndarray) -> None:
 
 
 def load(path: epath.Path) -> np.ndarray:
-    """An array `save` wrote; of a local file, only what is looked at is read."""
+    """Loads an array that `save` wrote; a local file is mapped, and read only where it is used."""
     if "://" in os.fspath(path):
         return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     return np.load(os.fspath(path), mmap_mode="r", allow_pickle=False)

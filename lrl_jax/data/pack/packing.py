@@ -2,8 +2,8 @@
 
     packed = pack_shard(job, tokenizer)
 
-A pure function of text, tokenizer and settings: the same bytes in any process, on any machine.
-`jobs` has whole datasets.
+The result depends on text, tokenizer and settings alone: the bytes are the same in any process, on
+any machine. `jobs` packs whole datasets.
 """
 
 from collections import Counter
@@ -29,25 +29,26 @@ from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-VERSION = 2  # of the packing; a new one makes every dataset be packed again
-BATCH = 1024  # documents tokenised at once, or fewer, of
-BATCH_CHARS = 1 << 20  # so many characters
+VERSION = 2  # of the packing; when it changes, every dataset is packed again
+BATCH = 1024  # most documents tokenised at once
+BATCH_CHARS = 1 << 20  # characters from which a batch is tokenised with fewer documents
 SUFFIX = ".array_record"
 DATASETS = "datasets.json"  # name -> folder of its rows, beside those folders
-TOO_LONG = "longer than a row"  # why a document is left out by `long_documents: drop`
-Tick = Callable[[int], None]
+TOO_LONG = "longer than a row"  # why `long_documents: drop` leaves a document out
+Tick = Callable[[int], None]  # called with a number of documents that are done
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardJob:
-    """One shard of a dataset to pack, with all that its rows depend on but text and tokenizer.
+    """Describes one shard of a dataset to pack, and how; a worker process can be given it.
 
     Attributes:
-      data: of the recipe, with this dataset alone.
-      shard: what of its text is read, as `dataset.shards` gives it.
+      data: the recipe's data settings, with this dataset alone.
+      shard: the spans of text to read, as `dataset.shards` gives them.
       number: which of the dataset's `count` shards this is.
-      folder: where its rows go; `tokenizer`: the folder the tokenizer lies in.
-      take: records at most; 0: all that pass the filters.
+      folder: where its rows go.
+      tokenizer: the folder to load the tokenizer from.
+      take: the most records to pack; 0 packs all that pass the filters.
     """
 
     data: recipe_data.Data
@@ -61,17 +62,18 @@ class ShardJob:
 
     @property
     def dataset(self) -> recipe_data.Dataset:
+        """Returns the settings of the shard's dataset, with this shard's `take`."""
         return self.data.datasets[self.name].model_copy(update={"take": self.take})
 
     @property
     def file(self) -> str:
-        """The name of the shard's rows."""
+        """Returns the name of the shard's file of rows."""
         return f"rows-{self.number:05}-of-{self.count:05}{SUFFIX}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """What was packed; counts add. The attributes are those of `rows.Manifest`."""
+    """Counts what was packed. Two counts can be added; `rows.Manifest` explains the attributes."""
 
     records: int = 0
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -89,14 +91,14 @@ class Count:
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """A packed shard.
+    """Describes what was packed of a shard.
 
     Attributes:
-      shard: its file; none, if it has no document.
+      shard: its file of rows; None if it has no document.
       samples: reason -> some of the records left out for it.
-      digests: uint64, of the different texts in it, ascending.
-      keys: int32, of each row the tokens of its longest document, by which rows of all shards
-        are put in order; none where the order is theirs already.
+      digests: uint64, one of each different text, ascending.
+      keys: int32, the tokens of the longest document of each row, by which the rows of all shards
+        are put in order; empty unless the dataset's order is `length`.
     """
 
     shard: rows.Shard | None
@@ -107,7 +109,13 @@ class Packed:
 
 
 class Piece(NamedTuple):
-    """A document, or a part of one: int32 tokens, float32 loss weights, tokens of the document."""
+    """Holds a document, or a part of one that is too long for a row.
+
+    Attributes:
+      tokens: int32.
+      weights: of each token in the loss, float32.
+      whole: how many tokens the whole document has.
+    """
 
     tokens: np.ndarray
     weights: np.ndarray
@@ -124,10 +132,10 @@ def pack_shard(
 
     Args:
       repeated: ordinals of records to leave out, as `duplicates.repeated` gives them.
-      tick: called with the number of documents in a batch when they are tokenised.
+      tick: called with the number of documents of each batch once it is tokenised.
 
     Raises:
-      ValueError: a bad source, a template that does not fit; as file:line where there is a line.
+      ValueError: a bad source, or a template that does not fit; names file:line where it can.
       OSError: the disk is full.
     """
     data, dataset, length = job.data, job.dataset, job.data.sequence_length
@@ -152,7 +160,10 @@ def pack_shard(
 
 
 def folders(data_folder: epath.PathLike) -> dict[str, epath.Path]:
-    """The folder of each dataset's rows in a run's `data` folder, as the last preparation left it.
+    """Returns the folder of each dataset's rows, as the last preparation of `data_folder` left it.
+
+    Args:
+      data_folder: the `data` folder of a run.
 
     Raises:
       ValueError: nothing was prepared there.
@@ -169,11 +180,12 @@ def folders(data_folder: epath.PathLike) -> dict[str, epath.Path]:
 
 # ---------------------------------------------------------------------------- documents
 class Cutter:
-    """Makes pieces that fit a row of documents, and counts.
+    """Cuts documents into pieces that fit a row, and counts them.
 
     Attributes:
-      count: of the documents so far.
-      dropped: ordinals of documents left out for their length; `samples` of them.
+      count: what was cut so far.
+      dropped: ordinals of the documents left out because they are too long.
+      samples: reason -> the text of some of them.
     """
 
     def __init__(self, tokenizer: Tokenizer, data: recipe_data.Data, tick: Tick):
@@ -189,61 +201,66 @@ class Cutter:
         self.samples: dict[str, list[str]] = {}
 
     def pieces(self, examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[Piece]:
-        """The pieces of every example, in order."""
+        """Yields the pieces of every example, in order."""
         for batch in _batches(examples):
             yield from self._of(batch)
             self._tick(len(batch))
 
     def _of(self, batch: list[Sequence[templates.TextPart]]) -> Iterator[Piece]:
-        found = documents.encode(batch, self._tokenizer)
-        tokens = np.concatenate([document.tokens for document in found], dtype=np.int32)
-        weights = np.concatenate([document.weights for document in found], dtype=np.float32)
+        encoded = documents.encode(batch, self._tokenizer)
+        tokens = np.concatenate([document.tokens for document in encoded], dtype=np.int32)
+        weights = np.concatenate([document.weights for document in encoded], dtype=np.float32)
         documents.check(tokens, self._tokenizer.size)
         self.count += Count(
-            docs=len(found),
-            bytes=sum(document.bytes for document in found),
+            docs=len(encoded),
+            bytes=sum(document.bytes for document in encoded),
             tokens=len(tokens),
             loss_tokens=int(np.count_nonzero(weights)),
         )
         end = 0
-        for document, parts in zip(found, batch, strict=True):
+        for document, text_parts in zip(encoded, batch, strict=True):
             start, end = end, end + len(document.tokens)
-            if end - start <= self._length or self._whole:
-                yield Piece(tokens[start:end], weights[start:end], end - start)
+            piece = Piece(tokens[start:end], weights[start:end], end - start)
+            if piece.whole <= self._length or self._whole:
+                yield piece
             else:
-                one = Piece(tokens[start:end], weights[start:end], end - start)
-                yield from self._cut(one, document.bytes, parts)
+                yield from self._cut(piece, document.bytes, text_parts)
             self._seen += 1
 
-    def _cut(self, one: Piece, size: int, parts: Sequence[templates.TextPart]) -> Iterator[Piece]:
+    def _cut(
+        self, document: Piece, size: int, text_parts: Sequence[templates.TextPart]
+    ) -> Iterator[Piece]:
+        """Splits, truncates or drops a document of `size` bytes that is longer than a row."""
+        tokens, weights, whole = document
         length = self._length
         if self._long == "split":
-            for at in range(0, one.whole, length):
-                yield Piece(one.tokens[at : at + length], one.weights[at : at + length], one.whole)
+            for at in range(0, whole, length):
+                yield Piece(tokens[at : at + length], weights[at : at + length], whole)
             return
         keep = length if self._long == "truncate" else 0
-        before, after = (int(np.count_nonzero(one.weights[:n])) for n in (None, keep))
-        lost = size - round(size * after / before) if before else 0  # bytes go with their tokens
-        cut = one.whole - keep
+        before, after = (int(np.count_nonzero(weights[:n])) for n in (None, keep))
+        # an estimate: each token that is trained on has the same share of the bytes
+        lost = size - round(size * after / before) if before else 0
+        cut = whole - keep
         change = Count(bytes=-lost, tokens=-cut, loss_tokens=after - before, cut=cut)
         if keep:
-            yield Piece(one.tokens[:keep], one.weights[:keep], keep)
+            yield Piece(tokens[:keep], weights[:keep], keep)
         else:
             change += Count(docs=-1, left_out=Counter({TOO_LONG: 1}))
             self.dropped.append(self._seen)
-            some = self.samples.setdefault(TOO_LONG, [])
-            if len(some) < filters.SAMPLES:
-                learnt = "".join(part.text for part in parts if part.trained)
-                some.append(filters.shortened(learnt))
+            samples = self.samples.setdefault(TOO_LONG, [])
+            if len(samples) < filters.SAMPLES:
+                learnt = "".join(text_part.text for text_part in text_parts if text_part.trained)
+                samples.append(filters.shortened(learnt))
         self.count += change
 
 
 def _batches(examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[list]:
     batch, chars = [], 0
-    for parts in examples:
-        batch.append(parts)
-        for part in parts:
-            chars += len(part.text)
+    for text_parts in examples:
+        batch.append(text_parts)
+        for text_part in text_parts:
+            chars += len(text_part.text)
         if len(batch) == BATCH or chars >= BATCH_CHARS:
             yield batch
             batch, chars = [], 0
@@ -253,7 +270,11 @@ def _batches(examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[list]
 
 # ---------------------------------------------------------------------------- rows
 def arrange(pieces: Iterable[Piece], data: recipe_data.Data, order: str) -> Iterator[list[Piece]]:
-    """Puts pieces into rows; `file` order is that of documents, others only of windows of them."""
+    """Puts pieces into rows, as the recipe's `packing` says.
+
+    Where `order` is `file`, documents keep their order; otherwise they are rearranged within a
+    window of `pack_window` pieces.
+    """
     if data.packing == "none":
         return ([piece] for piece in pieces)
     if data.packing == "concatenate":
@@ -264,23 +285,23 @@ def arrange(pieces: Iterable[Piece], data: recipe_data.Data, order: str) -> Iter
 
 
 def _best_fit(pieces: Iterable[Piece], length: int, window: int) -> Iterator[list[Piece]]:
-    held: list[Piece] = []
+    waiting: list[Piece] = []
     for piece in pieces:
         if len(piece.tokens) == length:
             yield [piece]
             continue
-        held.append(piece)
-        if len(held) >= window:
-            sizes = [len(one.tokens) for one in held]
-            full, waiting = bins.settle(sizes, length, most=window // 2)
-            yield from ([held[i] for i in members] for members in full)
-            held = [held[i] for i in waiting]
-    sizes = [len(one.tokens) for one in held]
-    yield from ([held[i] for i in members] for members in bins.fill(sizes, length))
+        waiting.append(piece)
+        if len(waiting) >= window:
+            sizes = [len(piece.tokens) for piece in waiting]
+            full, unpacked = bins.settle(sizes, length, most=window // 2)
+            yield from ([waiting[i] for i in members] for members in full)
+            waiting = [waiting[i] for i in unpacked]
+    sizes = [len(piece.tokens) for piece in waiting]
+    yield from ([waiting[i] for i in members] for members in bins.fill(sizes, length))
 
 
 def _in_order(pieces: Iterable[Piece], length: int) -> Iterator[list[Piece]]:
-    """As many as fit, one after another: no other rows keep order and documents whole."""
+    """Fills rows with pieces in their order, and begins a new row where the next does not fit."""
     row: list[Piece] = []
     room = length
     for piece in pieces:
@@ -310,24 +331,28 @@ def _concatenated(pieces: Iterable[Piece], length: int) -> Iterator[list[Piece]]
         yield row
 
 
-def _encoded(found: Iterable[list[Piece]], length: int, keys: list[int]) -> Iterator[bytes]:
-    for row in found:
+def _encoded(packed_rows: Iterable[list[Piece]], length: int, keys: list[int]) -> Iterator[bytes]:
+    """Yields the bytes of each row, and appends to `keys` the tokens of its longest document."""
+    for row in packed_rows:
         assert 0 < sum(len(piece.tokens) for piece in row) <= length
         keys.append(max(piece.whole for piece in row))
         yield rows.encode([(piece.tokens, piece.weights) for piece in row])
 
 
 # ---------------------------------------------------------------------------- files
-def _write(path: epath.Path, found: Iterable[bytes]) -> rows.Shard | None:
-    """Writes an ArrayRecord file under a name of its own, then gives it the one it should have.
+def _write(path: epath.Path, encoded_rows: Iterable[bytes]) -> rows.Shard | None:
+    """Writes an ArrayRecord file under a temporary name, then renames it.
 
-    Others may write the same file at the same time: it has the same bytes.
+    Another process may write the same file at the same time: both write the same bytes.
+
+    Returns:
+      The description of the file; None, and no file, if there are no rows.
     """
     remote = storage.is_remote(path)  # array_record writes local files only
     with tempfile.TemporaryDirectory() as scratch:
         local = storage.partial(epath.Path(scratch) / path.name if remote else path)
         try:
-            count = write_rows(local, found)
+            count = write_rows(local, encoded_rows)
             if not count:
                 return None
             shard = rows.Shard(path.name, count, local.stat().length, storage.sha256(local))
@@ -340,10 +365,18 @@ def _write(path: epath.Path, found: Iterable[bytes]) -> rows.Shard | None:
             local.unlink(missing_ok=True)
 
 
-def write_rows(path: epath.Path, found: Iterable[bytes]) -> int:
+def write_rows(path: epath.Path, encoded_rows: Iterable[bytes]) -> int:
+    """Writes rows to a local ArrayRecord file; writes no file if there are none.
+
+    Returns:
+      The number of rows.
+
+    Raises:
+      OSError: the disk is full, or cannot be written to.
+    """
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    iterator = iter(found)
+    iterator = iter(encoded_rows)
     first = next(iterator, None)
     if first is None:
         return 0
@@ -354,7 +387,7 @@ def write_rows(path: epath.Path, found: Iterable[bytes]) -> int:
             writer.write(record)
             count += 1
         writer.close()
-    except RuntimeError as e:  # what array_record raises for any failure of the disk
+    except RuntimeError as e:  # array_record raises it for any failure of the disk
         full = "No space left" in str(e) or "quota" in str(e)
         raise OSError(errno.ENOSPC if full else errno.EIO, str(e), os.fspath(path)) from None
     return count

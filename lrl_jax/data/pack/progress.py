@@ -1,4 +1,4 @@
-"""How far the preparation of data is: a bar on a terminal, a line now and then in a log."""
+"""Shows the progress of data preparation: as a bar on a terminal, as lines in a log."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -14,13 +14,15 @@ EVERY = 10.0  # seconds between lines of a log
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What is done of one step of the preparation.
+    """Describes the progress of one step of the preparation.
 
     Attributes:
-      step: "read" where copies are looked for, "pack" where rows are written.
-      dataset: of the shard that was done last.
-      done, shards: of all datasets.
-      documents: so far; `bytes` of the text of the shards that are done, of `size` in all.
+      step: "read" while records are counted and compared, "pack" while rows are written.
+      dataset: the dataset of the shard that was done last.
+      done: shards that are done, of `shards` in all datasets.
+      documents: documents that are done.
+      bytes: bytes of text in the shards that are done, of `size` bytes in all shards.
+      seconds: how long the step has run.
     """
 
     step: str
@@ -34,12 +36,12 @@ class State:
 
     @property
     def left(self) -> float | None:
-        """Seconds, if it goes on as it did; None before the first shard is done."""
+        """Estimates the seconds left from the speed so far; None before a shard is done."""
         return self.seconds * (self.size - self.bytes) / self.bytes if self.bytes else None
 
     @property
     def line(self) -> str:
-        """One line of a log."""
+        """Returns the progress as one line of a log."""
         rate = self.documents / max(self.seconds, 1e-9)
         speed = self.bytes / max(self.seconds, 1e-9) / 1e6
         words = [f"{self.step} {self.dataset}".rstrip(), f"{self.done} of {self.shards} shards"]
@@ -54,12 +56,12 @@ Report = Callable[[State], None]
 
 
 def silent(state: State) -> None:
-    """Tells nobody."""
+    """Takes the progress and does nothing with it."""
 
 
 @contextlib.contextmanager
 def shown() -> Iterator[Report]:
-    """What `jobs.prepare_all` calls, for a person: on stderr."""
+    """Yields a report for `jobs.prepare_all` that shows the progress on stderr."""
     if not sys.stderr.isatty():
         yield logged(print_line)
         return
@@ -78,25 +80,26 @@ def shown() -> Iterator[Report]:
 
 
 def logged(say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> Report:
-    """Says a line every EVERY seconds, and when a step is done."""
-    told = clock()
+    """Returns a report that says a line every EVERY seconds, and when a step is done."""
+    last_line = clock()  # when it was said
 
     def report(state: State) -> None:
-        nonlocal told
-        if clock() - told >= EVERY or state.done == state.shards:
-            told = clock()
+        nonlocal last_line
+        if clock() - last_line >= EVERY or state.done == state.shards:
+            last_line = clock()
             say(f"data: {state.line}")
 
     return report
 
 
 def print_line(line: str) -> None:
-    """On stderr."""
+    """Prints a line on stderr."""
     Console(stderr=True, highlight=False).print(line, soft_wrap=True)
 
 
 def clock(seconds: float) -> str:
-    """
+    """Formats seconds as hours, minutes and seconds.
+
     >>> clock(3725.4)
     '1:02:05'
     """

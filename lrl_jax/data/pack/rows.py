@@ -1,9 +1,14 @@
-"""Packed rows: the bytes of one row, the five arrays made of it, and the manifest of a dataset.
+"""Encodes and decodes packed rows, makes a batch's arrays of them, and keeps a dataset's manifest.
 
-A row is little endian: version u8, flags u8, segments u32, tokens u32; then segment lengths u32;
-then the loss weights, if they are not all 1: a bit per token where they are 0 and 1, else their
-number u8, the different ones f32, and a place among them u8 per token; then tokens u16, or u32 if
-wide.
+The bytes of a row, little endian:
+
+    version u8, flags u8, number of segments u32, number of tokens u32
+    the length of each segment u32
+    the loss weights, with one of three layouts:
+      all are 1          nothing
+      all are 0 or 1     a bit per token                                               (MASKED)
+      others             n u8, the n different weights f32, and which it is u8 per token (WEIGHTED)
+    the tokens u16, or u32 if an id needs it (WIDE)
 """
 
 from collections.abc import Sequence
@@ -23,16 +28,16 @@ VERSION = 2
 WIDE, MASKED, WEIGHTED = 1, 2, 4  # flags
 MANIFEST = "manifest.json"
 ORDER = "order.npy"  # row ids in reading order, of a dataset that is not shuffled
-SAMPLES = "samples.json"  # reason -> what was left out for it
+SAMPLES = "samples.json"  # reason -> some of the records left out for it
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """One row as stored: its documents one after another, without padding.
+class PackedRow:
+    """Holds one row as it is stored: its documents one after another, without padding.
 
     Attributes:
-      tokens: targets; each document ends in eos unless it was split here.
-      weights: of each token in the loss, float32; 0 for what is only read.
+      tokens: the target tokens; each document ends in eos unless the row cut it there.
+      weights: of each token in the loss, float32; 0 for tokens that are read, not learnt.
       lengths: how many tokens each document (segment) has.
     """
 
@@ -42,12 +47,12 @@ class Row:
 
     @property
     def trained(self) -> np.ndarray:
-        """Whether the loss counts a token."""
+        """Tells of each token whether the loss counts it."""
         return self.weights > 0
 
 
 def encode(documents: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
-    """The bytes of a row that holds these (tokens, weights) documents, in this order."""
+    """Returns the bytes of a row that holds these (tokens, weights) documents, in this order."""
     lengths = np.array([len(tokens) for tokens, _ in documents], "<u4")
     tokens = np.concatenate([tokens for tokens, _ in documents])
     weights = np.concatenate([weights for _, weights in documents]).astype("<f4")
@@ -76,11 +81,11 @@ def _pack_weights(weights: np.ndarray) -> tuple[int, bytes]:
     return WEIGHTED, bytes([len(kinds)]) + kinds.tobytes() + places.astype(np.uint8).tobytes()
 
 
-def decode(data: bytes) -> Row:
-    """Undoes `encode`.
+def decode(data: bytes) -> PackedRow:
+    """Decodes the bytes of a row that `encode` made.
 
     Raises:
-      ValueError: another version's row, or one whose size does not fit its header.
+      ValueError: a row of another version, or one whose size does not fit its header.
     """
     if len(data) < HEADER.size:
         raise DataError(f"a row of {len(data)} bytes is cut short; want at least {HEADER.size}")
@@ -108,16 +113,19 @@ def decode(data: bytes) -> Row:
     else:
         weights = np.ones(count, np.float32)
     tokens = np.frombuffer(data, dtype, count, at + size).astype(np.int32)
-    return Row(tokens, weights, lengths.astype(np.int64))
+    return PackedRow(tokens, weights, lengths.astype(np.int64))
 
 
-def features(rows: Sequence[Row], length: int, bos_id: int, pad_id: int) -> dict[str, np.ndarray]:
-    """Five arrays [B, T] with seqio's names; T is `length`; all int32, but loss weights float32.
+def features(
+    rows: Sequence[PackedRow], length: int, bos_id: int, pad_id: int
+) -> dict[str, np.ndarray]:
+    """Makes a batch of rows: five arrays [B, T] with seqio's names; T is `length`.
 
-    Each document's input starts with bos and runs one behind its targets. Padding has segment 0
-    and loss weight 0. No id is special: padding is known by its segment, not by its token.
+    The loss weights are float32, the others int32. Each document's input starts with bos and is
+    its targets moved by one place. Padding has segment 0 and loss weight 0; only this tells it from
+    a token, as documents may contain any id.
 
-    >>> row = Row(np.array([7, 8, 2, 9, 2]), np.array([0, 1, 1, 0.5, 1]), np.array([3, 2]))
+    >>> row = PackedRow(np.array([7, 8, 2, 9, 2]), np.array([0, 1, 1, 0.5, 1]), np.array([3, 2]))
     >>> for name, array_BT in features([row], length=6, bos_id=1, pad_id=0).items():
     ...     print(f"{name:21}", array_BT[0])
     decoder_target_tokens [7 8 2 9 2 0]
@@ -154,7 +162,7 @@ def features(rows: Sequence[Row], length: int, bos_id: int, pad_id: int) -> dict
 # ---------------------------------------------------------------------------- manifest
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One file of rows."""
+    """Describes one file of rows: its name, rows, size and digest."""
 
     file: str
     rows: int
@@ -164,20 +172,23 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What a packed dataset is made of; it is written last, so its presence means complete.
+    """Describes a packed dataset; it is written last, so its presence means complete.
 
     Every record is packed as one document or left out: records == docs + sum(left_out.values()).
 
     Attributes:
       fingerprint: changes when the text, the tokenizer, the template or the packing does.
       language: FLORES code, or two joined by `-` for pairs.
-      order: how rows are read; all but `shuffled` have their row ids in `order.npy`.
-      records: read; `left_out` says why how many of them are not among the documents.
-      docs: documents packed; `distinct` of them learn a different text.
-      scripts: letters of the text that is learnt, by ISO 15924 code.
+      order: the order of reading; all but `shuffled` have their row ids in `order.npy`.
+      records: records read.
+      left_out: reason -> how many records were left out for it.
+      docs: documents packed.
+      distinct: how many different texts the documents train on.
+      scripts: ISO 15924 code -> letters of that script in the text that is trained on.
       bytes: UTF-8 bytes of the text that is trained on (no prompts).
-      tokens: all tokens, eos included; `loss_tokens` are those trained on, `cut` those that
-        long documents lost and that are in no row.
+      tokens: all tokens, eos included.
+      loss_tokens: tokens that are trained on.
+      cut: tokens of long documents that were cut off and are in no row.
     """
 
     name: str
@@ -204,7 +215,7 @@ class Manifest:
 
     @property
     def fill(self) -> float:
-        """The share of a row that is tokens, not padding."""
+        """Returns the share of the rows that is tokens, not padding."""
         return self.tokens / (self.rows * self.sequence_length)
 
 
@@ -218,7 +229,7 @@ def read_manifest(folder: epath.PathLike) -> Manifest:
     """Reads `manifest.json`.
 
     Raises:
-      ValueError: there is none, or it is not one this version wrote.
+      ValueError: there is no manifest, or it is not one of this version.
     """
     path = epath.Path(folder) / MANIFEST
     if not path.exists():
@@ -234,10 +245,10 @@ def read_manifest(folder: epath.PathLike) -> Manifest:
 
 
 def read_order(folder: epath.PathLike, manifest: Manifest) -> np.ndarray | None:
-    """Row ids in reading order; None for a dataset that is shuffled.
+    """Reads `order.npy`: row ids in reading order. Returns None for a shuffled dataset.
 
     Raises:
-      ValueError: the file is missing or is not of this dataset.
+      ValueError: the file is missing, or is not an order of this dataset's rows.
     """
     if manifest.order == "shuffled":
         return None

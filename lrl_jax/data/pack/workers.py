@@ -1,6 +1,6 @@
-"""Runs work on this machine: in this process, or in several that share nothing but files.
+"""Runs jobs on this machine: in this process, or in several that exchange only files and counts.
 
-for job in local(workers=8)(work, jobs, tick): ...      # in the order they are done
+for job in local(workers=8)(work, jobs, tick): ...      # in the order the jobs are done
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,15 +17,16 @@ from lrl_jax.data.pack.packing import ShardJob, Tick
 from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
-POLL = 0.5  # seconds between two looks at how far the processes are
-Work = Callable[[ShardJob, Tick], None]  # leaves its result in the job's folder
+POLL = 0.5  # most seconds between two reports of the processes' progress
+Work = Callable[[ShardJob, Tick], None]  # writes its result to the job's folder
 Runner = Callable[[Work, Sequence[ShardJob], Tick], Iterator[ShardJob]]
 
 
 def local(workers: int) -> Runner:
-    """Runs jobs in so many processes; 0: one for every core. One process is this one.
+    """Returns a function that runs jobs in `workers` processes (0: one for every core).
 
-    A seqio Task brings TensorFlow along, and so always has a process of its own.
+    With one worker, jobs run in this process. Jobs that import TensorFlow (those of seqio Tasks)
+    always run in processes of their own.
     """
 
     def run(work: Work, jobs: Sequence[ShardJob], tick: Tick) -> Iterator[ShardJob]:
@@ -41,17 +42,17 @@ def local(workers: int) -> Runner:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    mine = getattr(os, "sched_getaffinity", None)
-    return len(mine(0)) if mine else os.cpu_count() or 1
+    """Returns how many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-# ---------------------------------------------------------------------------- this side
+# ---------------------------------------------------------------------------- the parent process
 def _pool(work: Work, jobs: Sequence[ShardJob], count: int, tick: Tick) -> Iterator[ShardJob]:
     # spawn: a fork of a process that runs JAX threads can hang
     context = multiprocessing.get_context("spawn")
     documents, stop = context.Value("q", 0), context.Event()
-    told, waiting = 0, iter(jobs)
+    ticked, waiting = 0, iter(jobs)
     running: dict[concurrent.futures.Future, ShardJob] = {}
     threads = max(1, cores() // count)
     with concurrent.futures.ProcessPoolExecutor(
@@ -65,9 +66,9 @@ def _pool(work: Work, jobs: Sequence[ShardJob], count: int, tick: Tick) -> Itera
                     return
                 done, _ = concurrent.futures.wait(running, POLL, concurrent.futures.FIRST_COMPLETED)
                 now = documents.value
-                tick(now - told)
-                told = now
-                for future in sorted(done, key=lambda one: running[one].number):
+                tick(now - ticked)
+                ticked = now
+                for future in sorted(done, key=lambda future: running[future].number):
                     future.result()
                     yield running.pop(future)
         except BrokenProcessPool:
@@ -81,8 +82,8 @@ def _pool(work: Work, jobs: Sequence[ShardJob], count: int, tick: Tick) -> Itera
             pool.shutdown(cancel_futures=True)
 
 
-# ---------------------------------------------------------------------------- that side
-_shared: dict[str, Any] = {}  # of a process of the pool: what it was begun with
+# ---------------------------------------------------------------------------- a worker process
+_shared: dict[str, Any] = {}  # what the parent gave this process: its counter and stop event
 
 
 class _Stopped(Exception):  # noqa: N818  (no error: another process failed, or the user stops)
@@ -92,14 +93,14 @@ class _Stopped(Exception):  # noqa: N818  (no error: another process failed, or 
 def _enter(documents: Any, stop: Any, threads: int) -> None:
     _shared.update(documents=documents, stop=stop)
     tokenizers.share_cores(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent has it, and says when to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and sets `stop`
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
 
 
 def _follow(parent: Any) -> None:
-    """Ends this process when the parent is gone, even killed: nobody would ever stop it."""
+    """Ends this process when the parent has ended, even if it was killed."""
     parent.join()
     os._exit(1)
 
