@@ -1,7 +1,7 @@
-"""`lrl fit`: what a recipe's training will need and take on a machine, before it is rented.
+"""Runs `lrl fit`: tells how much memory and time a recipe's training needs on a machine.
 
-The base's weights are not needed: its shape comes from what the run has made, from the base's
-config.json, or, where the base is not here, from `base.expected`.
+Neither the machine nor the base's weights are needed. The shape of the model comes from what the
+run has made, from the base's config.json, or from `base.expected` if the base is not here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ from lrl_jax.vocab.tokenizer import load as tokenizers
 
 
 def job(run: Run) -> CompileJob:
-    """Returns the recipe's model and training, to be compiled.
+    """Returns the recipe's model and training as a job to compile.
 
     Raises:
-      ValueError: nothing says what shape the base has.
+      ValueError: the shape of the base is not known.
     """
     recipe = run.recipe
     config, new = _config(run)
@@ -44,11 +44,11 @@ def job(run: Run) -> CompileJob:
 
 
 def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
-    """Compiles the recipe's training for a machine and prints what it takes.
+    """Compiles the recipe's training for a machine, and prints how much memory and time it needs.
 
     Raises:
-      ValueError: no machine, a setting that cannot be, or one that does not fit, with one that
-        does.
+      ValueError: no such machine, settings that are impossible there, or settings that do not fit;
+        then the message names settings that do.
     """
     console = Console(stderr=True, highlight=False)
 
@@ -70,7 +70,7 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
             Console().print(frontier_table(best, target))
         return
     if run.recipe.train.remat == "auto":  # the highest rung on which all phases fit
-        fitted = search.most(wanted, lambda job: search.compile_phases(job, target, tell), tell)
+        fitted = search.most(wanted, lambda tried: search.compile_phases(tried, target, tell), tell)
     else:
         fitted = _compile_or_advise(wanted, target, tell)
     count = _steps(run)

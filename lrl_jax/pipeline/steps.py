@@ -1,7 +1,7 @@
-"""The table of steps: name -> the function that does it, in the order of work.
+"""Lists the steps of a run by name, in the order they run, with the function of each.
 
-Each reads what the steps before it left in the run folder, and leaves a folder of its own.
-`lrl_jax.pipeline.run.perform` decides whether one is due.
+A step reads the results of earlier steps in the run folder, and writes a folder of its own.
+`lrl_jax.pipeline.run.perform` decides whether a step is due.
 """
 
 from collections.abc import Callable, Mapping
