@@ -56,7 +56,7 @@ def test_an_unknown_runner_is_refused_with_those_there_are(capsys):
 
 def test_options_without_a_runner_are_refused(capsys):
     assert main.main(["data", "quickstart", "--runner-option", "region=us-east5"]) == 2
-    assert "--runner-option is of a --runner" in capsys.readouterr().err
+    assert "--runner-option needs a --runner" in capsys.readouterr().err
 
 
 def test_without_beam_the_extra_is_named(monkeypatch):

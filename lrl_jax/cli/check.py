@@ -1,6 +1,6 @@
-"""`lrl check`: everything about a recipe that can be known in seconds, and the plan.
+"""Runs `lrl check`: reports every problem of a recipe that takes seconds to see, and prints a plan.
 
-Nothing is written, downloaded or trained. Every problem is found, not only the first.
+Nothing is written, downloaded or trained. All problems are reported, not only the first.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -38,11 +38,11 @@ from lrl_jax.storage import GIB
 from lrl_jax.train import adapt, learn
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
-LOOK = 200_000  # records of a dataset that are read before the plan is called sound
+LOOK = 200_000  # records of each dataset that are read and checked at most
 
 
 class ProblemsError(ValueError):
-    """Lists what has to be put right before the recipe can run."""
+    """Reports everything that must be corrected before the recipe can run."""
 
     exit_code = 3
 
@@ -52,8 +52,8 @@ class Size:
     """Holds the size of a recipe's model.
 
     Attributes:
-      config: with as many pieces as the vocabulary can come to have.
-      parameters: how many numbers.
+      config: the model's config, with the largest vocabulary that the recipe can make.
+      parameters: how many parameters it has.
     """
 
     config: llama.LlamaConfig
@@ -62,11 +62,11 @@ class Size:
 
 @dataclasses.dataclass(frozen=True)
 class Planned:
-    """Holds what training takes.
+    """Holds what training needs.
 
     Attributes:
-      state: bytes of parameters and optimizer, over all devices.
-      machine: `train.pod` and its share of the state, in words; '' where the recipe names none.
+      state: bytes of parameters and optimizer state on all devices together.
+      machine: a line about `train.pod` and the state on each of its chips; '' if there is none.
     """
 
     state: float
@@ -74,15 +74,15 @@ class Planned:
 
 
 def check(run: Run) -> None:
-    """Prints the plan, and what the user has to supply still.
+    """Prints the plan of a recipe, and what the user still has to supply.
 
     Raises:
-      ProblemsError: everything that is wrong, a line each.
+      ProblemsError: lists all problems, a line each.
     """
     console, recipe = Console(), run.recipe
     wanted = supply.wanted(recipe)
     problems = [*_gather(run, wanted)]
-    unknown = getattr(recipe.base, "tokenizer", "") in wanted  # so is the number of pieces
+    unknown = getattr(recipe.base, "tokenizer", "") in wanted  # then the model's size is unknown
     size = None if problems or unknown else _size(run)
     console.print(f"[bold]{recipe.name}[/bold]  ->  {run.folder}")
     console.print(_stages(recipe))
@@ -105,9 +105,12 @@ def check(run: Run) -> None:
     console.print(f"sound; when {len(wanted)} are supplied: {then}" if wanted else f"ready: {then}")
 
 
-# ---------------------------------------------------------------------------- what is there
+# ---------------------------------------------------------------------------- files of the recipe
 def _gather(run: Run, wanted: Collection[str]) -> Iterator[str]:
-    """What is wrong with the files of a recipe, leaving out `wanted`, which are not here."""
+    """Yields the problems of the recipe's files, except for the files in `wanted`.
+
+    Those are not here yet, and the user is told to supply them.
+    """
     recipe = run.recipe
     for where, uri in supply.texts(recipe):
         if uri not in wanted:
@@ -153,7 +156,7 @@ def _base(run: Run, wanted: Collection[str]) -> Iterator[str]:
 
 
 def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
-    """What the starts of new rows need and the recipe does not name."""
+    """Yields what the strategies for new rows need but the recipe does not name."""
     settings = recipe.init
     named = {
         "words": settings.words is not None,
@@ -168,7 +171,7 @@ def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
 
 
 def _readable(dataset: Dataset) -> None:
-    """Reads the records as `lrl data` will, up to a number that takes seconds."""
+    """Reads up to LOOK records of a dataset as `lrl data` will, which takes seconds."""
     every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard))
     name = templates.name(dataset)
     first = bad = None
@@ -177,7 +180,7 @@ def _readable(dataset: Dataset) -> None:
             bad = bad or record
             if record.reason == "unreadable" and dataset.filters.bad == "refuse":
                 raise text.DataError(f"{record.where}: {record.why}")
-        elif first is None:  # a template of the tokenizer is tried when there is one
+        elif first is None:  # a template of the tokenizer is tried if there is a tokenizer
             first = record
             if name != templates.OWN:
                 templates.parts(name, record)
@@ -193,7 +196,7 @@ def _trouble(look: Callable[[], object], where: str) -> Iterator[str]:
 
 
 def _goes_on(run: Run) -> None:
-    """Compares an adapter with its base; of both only what their files begin with is read."""
+    """Checks that an adapter fits its base; reads only the headers of their files."""
     folder, adapter = run.base_folder(), run.base_adapter()
     assert adapter is not None
     cfg = families.config_from_hf(load.read_config(folder))
@@ -215,7 +218,9 @@ def _fits(run: Run, base: Pretrained) -> None:
 
 
 def as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
-    """Compares by what is computed, as files leave out what has a default.
+    """Checks that a config.json means the same model as `base.expected`.
+
+    The two are compared as LlamaConfigs, because files may leave out keys that have a default.
 
     Raises:
       ValueError: names what differs.
@@ -230,14 +235,14 @@ def as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
         raise ValueError(f"config.json is not as base.expected says: {'; '.join(odd)}")
 
 
-# ---------------------------------------------------------------------------- how large it is
+# ---------------------------------------------------------------------------- size of the model
 def _size(run: Run) -> Size:
     cfg = families.config_from_hf(fit_verb.foreseen(run))
     return Size(cfg, sum(math.prod(a.shape) for a in llama.abstract(cfg).values()))
 
 
 def _learn_tables(recipe: Recipe, size: Size) -> Iterator[str]:
-    """What is wrong with adapters; where nothing is, what is wrong with learn tables."""
+    """Yields the problems of adapters or, if they have none, those of learn tables."""
     train, cfg = recipe.train, size.config
     if problems := [*_trouble(lambda: adapt.with_lora(cfg, train), "train.lora")]:
         yield from problems
@@ -255,10 +260,10 @@ def _learn_tables(recipe: Recipe, size: Size) -> Iterator[str]:
 
 
 def _planned(run: Run) -> Planned:
-    """What training holds, and on which machine.
+    """Returns how much memory training needs, and on which machine.
 
     Raises:
-      ValueError: a machine that does not exist, or cannot run it; says what would do.
+      ValueError: `train.pod` does not exist or cannot run the recipe; says what could.
     """
     job, here, train = fit_verb.job(run), jax.devices()[0], run.recipe.train
     if not train.pod:
@@ -314,7 +319,7 @@ def _stages(recipe: Recipe) -> Table:
 
 
 def _length(stage: Stage, row: int) -> tuple[str, str]:
-    """Steps and tokens, as far as they are known before anything is packed."""
+    """Returns the steps and tokens of a stage, as text; in epochs until the data is packed."""
     if stage.epochs:
         return f"{stage.epochs:g} epoch{'s' * (stage.epochs != 1)}", "as packed"
     return f"{stage.steps:,}", f"{stage.steps * row:,}"
@@ -358,7 +363,7 @@ def _wanted(wanted: Mapping[str, str]) -> Table:
     table = Table("to supply", "how", title_justify="left")
     for how in dict.fromkeys(wanted.values()):
         names = "\n".join(name for name, advice in wanted.items() if advice == how)
-        table.add_row(Text(names), Text(how))  # Text: brackets are no markup
+        table.add_row(Text(names), Text(how))  # as Text, so that brackets are not read as markup
     return table
 
 

@@ -1,7 +1,7 @@
-"""`lrl fit`: what a recipe's training will need and take on a machine, before it is rented.
+"""Runs `lrl fit`: tells how much memory and time a recipe's training needs on a machine.
 
-The base's weights are not needed: its shape comes from what the run has made, from the base's
-config.json, or, where the base is not here, from `base.expected`.
+Neither the machine nor the base's weights are needed. The shape of the model comes from what the
+run has made, from the base's config.json, or from `base.expected` if the base is not here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,10 +26,10 @@ from lrl_jax.vocab.tokenizer import load as tokenizers
 
 
 def job(run: Run) -> CompileJob:
-    """Returns the recipe's model and training, to be compiled.
+    """Returns the recipe's model and training as a job to compile.
 
     Raises:
-      ValueError: nothing says what shape the base has.
+      ValueError: the shape of the base is not known.
     """
     recipe = run.recipe
     config, new = _config(run)
@@ -44,75 +44,80 @@ def job(run: Run) -> CompileJob:
 
 
 def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
-    """Compiles the recipe's training for a machine and prints what it takes.
+    """Compiles the recipe's training for a machine, and prints how much memory and time it needs.
 
     Raises:
-      ValueError: no machine, a setting that cannot be, or one that does not fit, with one that
-        does.
+      ValueError: no such machine, settings that are impossible there, or settings that do not fit;
+        then the message names settings that do.
     """
     console = Console(stderr=True, highlight=False)
 
-    def told(line: str) -> None:
+    def tell(line: str) -> None:
         console.print(line, soft_wrap=True)
 
     name = name or run.recipe.train.pod
     if not name:
         raise ValueError("no machine to fit: --on v5e-64, or train.pod in the recipe")
     topology.unused_backend()
-    found = topology.describe(name)
-    wanted = compiling.settled(job(run), found.devices, found.chip.memory)
+    target = topology.describe(name)
+    wanted = compiling.settled(job(run), target.devices, target.chip.memory)
     if searching:
-        trials = search.walk(wanted, found, told)
+        trials = search.walk(wanted, target, tell)
         best = search.frontier(trials)
         if as_json:
             _print_json([_plain(trial) for trial in best])
         else:
-            Console().print(frontier_table(best, found))
+            Console().print(frontier_table(best, target))
         return
-    if run.recipe.train.remat == "auto":  # the rung that `lrl train` will choose, of all phases
-        fitted = search.most(wanted, lambda one: search.compile_phases(one, found, told), told)
+    if run.recipe.train.remat == "auto":  # the highest rung on which all phases fit
+        fitted = search.most(wanted, lambda tried: search.compile_phases(tried, target, tell), tell)
     else:
-        fitted = _fitting(wanted, found, told)
+        fitted = _compile_or_advise(wanted, target, tell)
     count = _steps(run)
     if as_json:
-        _print_json([_plain(one) | {"steps": count.get(one.phase)} for one in fitted])
+        _print_json([_plain(step) | {"steps": count.get(step.phase)} for step in fitted])
         return
-    for one in fitted:
-        Console().print(report(run.recipe.name, one, found, count.get(one.phase)))
-    if len(fitted) > 1 and all(count.get(one.phase) and one.cost for one in fitted):
-        days = [one.days(count[one.phase]) for one in fitted]
+    for step in fitted:
+        Console().print(report(run.recipe.name, step, target, count.get(step.phase)))
+    if len(fitted) > 1 and all(count.get(step.phase) and step.cost for step in fitted):
+        days = [step.days(count[step.phase]) for step in fitted]
         low, high = (sum(each) for each in zip(*days, strict=True))
-        hours = [24 * found.count * day for day in (low, high)]
+        hours = [24 * target.count * day for day in (low, high)]
         Console().print(
             f"the whole run: {low:.2f} to {high:.2f} days, {hours[0]:,.0f} to {hours[1]:,.0f} "
             "chip-hours"
         )
 
 
-def _fitting(wanted: CompileJob, found: topology.Machine, told: search.Told) -> list[Fitted]:
-    """Every phase compiled.
+def _compile_or_advise(
+    wanted: CompileJob, target: topology.Machine, tell: search.Told
+) -> list[Fitted]:
+    """Compiles every phase.
 
     Raises:
-      ValueError: one does not fit; says what makes it.
+      ValueError: a phase does not fit; names settings with which it does, or a larger machine.
     """
     try:
-        return search.compile_phases(wanted, found, told)
+        return search.compile_phases(wanted, target, tell)
     except TooLargeError as e:
-        told(str(e))
-        instead = search.nearest(wanted, found, told)
+        tell(str(e))
+        instead = search.nearest(wanted, target, tell)
         if instead is None:
-            larger = search.larger(wanted, found)
+            larger = search.larger(wanted, target)
             raise ValueError(
-                f"{found.name}: {e}, and no setting tried makes it fit; take more chips"
+                f"{target.name}: {e}, and no setting tried makes it fit; take more chips"
                 f"{f' ({larger} holds twice the state)' if larger else ''}, train less "
                 "(train.lora), or store moments in fewer bits (train.optimizer.moments)"
             ) from None
-        raise ValueError(f"{found.name}: {e}; it fits with {instead.words}") from None
+        raise ValueError(f"{target.name}: {e}; it fits with {instead.words}") from None
 
 
 # ---------------------------------------------------------------------------- the model
 def _config(run: Run) -> tuple[Mapping[str, Any], int]:
-    """A config.json with the vocabulary as it is or will be, and how many of its tokens are new."""
+    """Returns a config.json with the vocabulary's size, and how many of its tokens are new.
+
+    Before `lrl init` has run, both are what they will be at most.
+    """
     made = run.at("init") / "config.json"
     if not made.exists():
         return foreseen(run), getattr(run.recipe.vocab, "pieces", 0)
@@ -120,7 +125,7 @@ def _config(run: Run) -> tuple[Mapping[str, Any], int]:
 
 
 def foreseen(run: Run) -> dict[str, Any]:
-    """Returns a config.json of the base with the vocabulary it will have at most."""
+    """Returns the config.json of the base with the largest vocabulary that the recipe can make."""
     settings = run.recipe.vocab
     config, pieces = _base(run)
     more = getattr(settings, "pieces", 0) + getattr(settings, "size", 0)
@@ -128,19 +133,22 @@ def foreseen(run: Run) -> dict[str, Any]:
 
 
 def _base(run: Run) -> tuple[Mapping[str, Any], int]:
-    """The config.json of the base, and how many pieces its tokenizer has."""
+    """Returns the config.json of the base, and how many pieces its tokenizer has."""
     base = run.recipe.base
     if not isinstance(base, Pretrained):
         pieces = tokenizers.load(base.tokenizer).size if base.tokenizer else 0
         return base.shape.model_dump(), pieces
-    parts = filter(None, (base.model, base.adapter))
-    if base.expected is not None and not all(epath.Path(part).is_dir() for part in parts):
+    folders = filter(None, (base.model, base.adapter))
+    if base.expected is not None and not all(epath.Path(path).is_dir() for path in folders):
         return base.expected.model_dump(), base.expected.vocab_size
     return run.base_config(), tokenizers.load(run.base_tokenizer()).size
 
 
 def _steps(run: Run) -> dict[str, int]:
-    """Of each phase; of none whose epochs are not known before the data is packed."""
+    """Returns the steps of each phase by name, without phases whose length is not known yet.
+
+    A length in epochs is known once the data is packed.
+    """
     try:
         settings = resolved(run).train
     except (ValueError, OSError):  # nothing is packed yet
@@ -150,12 +158,17 @@ def _steps(run: Run) -> dict[str, int]:
 
 
 # ---------------------------------------------------------------------------- tables
-def report(title: str, one: Fitted, found: topology.Machine, count: int | None) -> Table:
-    """Returns a table of what one compiled step takes."""
+def report(title: str, step: Fitted, target: topology.Machine, count: int | None) -> Table:
+    """Returns a table of the memory and time of a compiled step.
+
+    Args:
+      title: the name of the recipe.
+      count: how many steps the phase has; None when that is not known yet.
+    """
     table = Table(
-        f"{title}: {one.phase}", f"on {found.name} ({one.chips} chips)", title_justify="left"
+        f"{title}: {step.phase}", f"on {target.name} ({step.chips} chips)", title_justify="left"
     )
-    m = one.memory
+    m = step.memory
     for name, size in (
         ("parameters", m.parameters), ("optimizer", m.optimizer), ("temporaries", m.temporaries),
         ("batch and padding", m.other),
@@ -163,32 +176,32 @@ def report(title: str, one: Fitted, found: topology.Machine, count: int | None) 
         table.add_row(name, f"{size / GIB:7.2f} GiB a chip")
     table.add_row("all", f"{m.total / GIB:7.2f} GiB of {m.limit / GIB:.2f}")
     table.add_row("host memory", f"{m.host / GIB:7.2f} GiB for each chip")
-    table.add_row("remat", one.remat)
-    for option, value in found.chip.options.items():
+    table.add_row("remat", step.remat)
+    for option, value in target.chip.options.items():
         table.add_row("compiler option", f"{option}={value}")
-    if one.cost is None:
+    if step.cost is None:
         table.add_row("time", "not estimated: this compiler says nothing about it")
         return table
     table.add_section()
-    for line in _times(one, one.cost, count):
+    for line in _times(step, step.cost, count):
         table.add_row(*line)
     return table
 
 
-def _times(one: Fitted, cost, count: int | None) -> list[tuple[str, str]]:
-    low, high = (one.seconds * factor for factor in BAND)
+def _times(step: Fitted, cost, count: int | None) -> list[tuple[str, str]]:
+    low, high = (step.seconds * factor for factor in BAND)
     out = [
         ("a step", f"{low:.3f} to {high:.3f} s (estimate: optimistic)"),
         ("  arithmetic", f"{cost.compute:.3f} s, attention kernels {cost.kernels:.3f} s"),
         ("  not hidden", f"{cost.exposed:.3f} s between chips, {cost.host:.3f} s to the host"),
-        ("MFU", f"{one.mfu / BAND[1]:.0%} to {one.mfu / BAND[0]:.0%}"),
-        ("tokens/s/chip", f"{one.tokens_per_second_per_chip / BAND[1]:,.0f} to "
-         f"{one.tokens_per_second_per_chip / BAND[0]:,.0f}"),
+        ("MFU", f"{step.mfu / BAND[1]:.0%} to {step.mfu / BAND[0]:.0%}"),
+        ("tokens/s/chip", f"{step.tokens_per_second_per_chip / BAND[1]:,.0f} to "
+         f"{step.tokens_per_second_per_chip / BAND[0]:,.0f}"),
     ]  # fmt: skip
     if count:
-        days = one.days(count)
-        hours = [24 * one.chips * day for day in days]
-        tokens = count * one.tokens
+        days = step.days(count)
+        hours = [24 * step.chips * day for day in days]
+        tokens = count * step.tokens
         out.append(("steps", f"{count:,}, {tokens / 1e9:,.2f} billion tokens"))
         out.append(("days", f"{days[0]:.2f} to {days[1]:.2f}"))
         out.append(("chip-hours", f"{hours[0]:,.0f} to {hours[1]:,.0f}"))
@@ -200,23 +213,23 @@ def _times(one: Fitted, cost, count: int | None) -> list[tuple[str, str]]:
     return out + [("not counted", text) for text in cost.unknown]
 
 
-def frontier_table(best: Sequence[search.FitTrial], found: topology.Machine) -> Table:
-    """Returns a table of the settings that no other beats, fastest first."""
-    table = Table("settings", "GiB a chip", "s a step", "MFU", title=f"best on {found.name}")
+def frontier_table(best: Sequence[search.FitTrial], target: topology.Machine) -> Table:
+    """Returns a table of the settings that no other beats in both memory and time."""
+    table = Table("settings", "GiB a chip", "s a step", "MFU", title=f"best on {target.name}")
     for trial in best:
         assert trial.fitted is not None
-        one = trial.fitted
+        step = trial.fitted
         table.add_row(
-            trial.words, f"{trial.memory / GIB:.2f}", f"{one.seconds:.3f}", f"{one.mfu:.0%}"
+            trial.words, f"{trial.memory / GIB:.2f}", f"{step.seconds:.3f}", f"{step.mfu:.0%}"
         )
     return table
 
 
-def _plain(one: Fitted | search.FitTrial) -> dict[str, Any]:
-    if isinstance(one, search.FitTrial):
-        assert one.fitted is not None
-        return {"settings": one.words} | _plain(one.fitted)
-    return dataclasses.asdict(one) | {"seconds": one.seconds, "band": BAND}
+def _plain(result: Fitted | search.FitTrial) -> dict[str, Any]:
+    if isinstance(result, search.FitTrial):
+        assert result.fitted is not None
+        return {"settings": result.words} | _plain(result.fitted)
+    return dataclasses.asdict(result) | {"seconds": result.seconds, "band": BAND}
 
 
 def _print_json(value: Any) -> None:

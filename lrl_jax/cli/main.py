@@ -76,7 +76,7 @@ def _message(e: Exception) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the parser of every verb; overrides are left over, as it does not know them."""
+    """Returns the parser of all verbs; it leaves overrides of the recipe unparsed."""
     parser = argparse.ArgumentParser(
         prog="lrl",
         description="Bring a Llama to your language, and take it back to Hugging Face.",

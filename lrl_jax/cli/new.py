@@ -1,10 +1,10 @@
-"""`lrl new`: a commented recipe for your language, to be read once and then changed."""
+"""Makes the text of `lrl new`: a commented recipe for your language, to be read and changed."""
 
 import re
 
 from lrl_jax.recipe.vocab import LANGUAGE
 
-# Scripts that write vowels and conjuncts as marks, which Llama 3's pre-tokenizer cuts words at.
+# Scripts that write vowels and conjuncts as marks; Llama 3's pre-tokenizer cuts words at them.
 MARKED = {
     "Bali", "Beng", "Cakm", "Deva", "Gran", "Gujr", "Guru", "Java", "Khmr", "Knda", "Lana", "Laoo",
     "Mlym", "Mtei", "Mymr", "Orya", "Sinh", "Sund", "Taml", "Telu", "Thaa", "Thai", "Tibt",
@@ -88,10 +88,10 @@ export:
 
 
 def recipe_text(path: str, *, language: str, base: str, text: str, english: str) -> str:
-    """Returns a recipe that loads as it stands.
+    """Returns the text of a recipe that can be loaded unchanged.
 
     Raises:
-      ValueError: `language` is no FLORES code.
+      ValueError: `language` is not a FLORES code.
     """
     if not re.match(LANGUAGE, language):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What each verb of `lrl` does; libraries are imported by the verb that needs them."""
+"""Runs each verb of `lrl`; every verb imports the libraries that it needs itself."""
 
 import argparse
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from lrl_jax.pipeline.run import ALONE, Run, Team, locked, perform
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe.schema import Recipe
 
-SHOWN = 40  # languages a table in the terminal has room for
+SHOWN = 40  # languages that a table in the terminal shows at most
 
 
 def new(args: argparse.Namespace) -> None:
-    """Writes a commented recipe; never over an existing file."""
+    """Writes a commented recipe; refuses to overwrite a file."""
     from lrl_jax.cli.new import recipe_text
 
     path = epath.Path(args.path)
@@ -31,14 +31,14 @@ def new(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Prints the plan, and everything that is wrong with the recipe."""
+    """Prints the plan of a recipe and all its problems."""
     from lrl_jax.cli import check as checks
 
     checks.check(Run(_recipe(args)))
 
 
 def vocab(args: argparse.Namespace) -> None:
-    """Does the step `vocab`, on this process alone; or proves once more what it left."""
+    """Runs the step `vocab` in this process alone; with --prove, proves its result again."""
     if not args.prove:
         _step(args, "vocab", ALONE)
         return
@@ -48,7 +48,7 @@ def vocab(args: argparse.Namespace) -> None:
 
 
 def vocab_probe(args: argparse.Namespace) -> None:
-    """Trains shortly with several vocabularies, and says which of them to go on with."""
+    """Trains briefly with several vocabularies, and recommends one of them."""
     from rich.console import Console
 
     from lrl_jax.pipeline import probe
@@ -63,7 +63,7 @@ def vocab_probe(args: argparse.Namespace) -> None:
 
 
 def vocab_fertility(args: argparse.Namespace) -> None:
-    """Reports the tokens that every language of a folder takes, in several tokenizers."""
+    """Reports how many tokens each language of a folder takes under several tokenizers."""
     from rich.console import Console
 
     from lrl_jax.report import fertility_files
@@ -82,7 +82,7 @@ def vocab_fertility(args: argparse.Namespace) -> None:
 
 
 def laws_fit(args: argparse.Namespace) -> None:
-    """Fits how scores rise with pairs, and says how well that foretells what was left out."""
+    """Fits scaling laws to scores, and prints how well they predict points that were left out."""
     from rich.console import Console
 
     from lrl_jax.laws import law
@@ -99,7 +99,7 @@ def laws_fit(args: argparse.Namespace) -> None:
 
 
 def laws_allocate(args: argparse.Namespace) -> None:
-    """Shares a budget of pairs among languages; prints overrides to paste, and writes YAML."""
+    """Divides a budget of pairs among languages; prints overrides for a recipe, or writes YAML."""
     from rich.console import Console
 
     from lrl_jax.laws import allocate, law
@@ -118,52 +118,52 @@ def laws_allocate(args: argparse.Namespace) -> None:
 
 
 def init(args: argparse.Namespace) -> None:
-    """Does the step `init`, on all processes."""
+    """Runs the step `init` on all processes."""
     _step(args, "init", _start(args))
 
 
 def data(args: argparse.Namespace) -> None:
-    """Does the step `data`, on this process alone, or on machines that Beam has."""
+    """Runs the step `data` in this process alone, or on other machines with Apache Beam."""
     from lrl_jax.data.pack import beam
     from lrl_jax.pipeline import data as data_step
 
     if args.runner_option and not args.runner:
-        raise ValueError(f"--runner-option is of a --runner: {', '.join(beam.RUNNERS)}")
+        raise ValueError(f"--runner-option needs a --runner: {', '.join(beam.RUNNERS)}")
     runner = beam.runner(args.runner, args.runner_option) if args.runner else None
     _step(args, "data", ALONE, functools.partial(data_step.run, runner=runner))
 
 
 def train(args: argparse.Namespace) -> None:
-    """Does the step `train`, on all processes."""
+    """Runs the step `train` on all processes."""
     _step(args, "train", _start(args))
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Does the step `evaluate`, on all processes."""
+    """Runs the step `evaluate` on all processes."""
     _step(args, "evaluate", _start(args))
 
 
 def export(args: argparse.Namespace) -> None:
-    """Does the step `export`, on all processes."""
+    """Runs the step `export` on all processes."""
     _step(args, "export", _start(args))
 
 
 def run(args: argparse.Namespace) -> None:
-    """Does all steps that are due, then the report and the summary."""
+    """Runs all steps that are due, then writes the report and prints the summary."""
     from lrl_jax.pipeline.steps import perform_all
 
     perform_all(Run(_recipe(args)), redo=args.redo, team=_start(args), skipped=_skipped)
 
 
 def fit(args: argparse.Namespace) -> None:
-    """Compiles the recipe's training for a machine that is not here, and says what it takes."""
+    """Compiles the recipe's training for a machine, and prints the memory and time it needs."""
     from lrl_jax.cli import fit as fit_verb
 
     fit_verb.fit(Run(_recipe(args)), args.on, searching=args.search, as_json=args.json)
 
 
 def show(args: argparse.Namespace) -> None:
-    """Prints packed rows of one dataset or one stage, masked tokens dimmed."""
+    """Prints packed rows of one dataset or one stage, with masked tokens dimmed."""
     from lrl_jax.pipeline import data as data_step
 
     this = Run(_recipe(args))
@@ -171,14 +171,17 @@ def show(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    """Writes report/index.html from what the run has left so far."""
+    """Writes report/index.html from what the run folder holds so far."""
     from lrl_jax.pipeline import report as summary
 
     summary.run(Run(_recipe(args)))
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    """Reads the recipe, or the one that ships under this name; runs the files it imports."""
+    """Reads a recipe file, or a recipe that ships with the package by its name.
+
+    The Python files that the recipe imports are run first.
+    """
     from lrl_jax.data.seqio import imports
 
     return imports.resolved(
@@ -194,7 +197,7 @@ def _start(args: argparse.Namespace) -> Team:
 
 
 def _short(path: str) -> str:
-    """A tokenizer's name in a table: its folder's, or its file's."""
+    """Returns the name of a tokenizer in tables: that of its folder or file."""
     name = epath.Path(path)
     plain = name.name in ("tokenizer.model", "tokenizer.json", "vocab", "export")
     return name.parent.name if plain else name.name

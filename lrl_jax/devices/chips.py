@@ -1,9 +1,9 @@
-"""Lists the chips: how much they hold, how fast they are, and which compiler options they get.
+"""Lists the chips: their memory, their speed, and the compiler options that are used for them.
 
 Sources of the columns: peaks from cloud.google.com/tpu/docs (v4, v5e, v5p, v6e) and NVIDIA's
 datasheets of the A100, H100 SXM and H200. Memory of a TPU is what its compiler (libtpu 0.0.51)
-allows a program, read from its refusals; of a GPU, what XLA takes of it by default (three
-quarters). The clock is the peak over cores x MXUs x 2 x MXU size**2. Links, one way:
+allows a program, read from its error messages; of a GPU, what XLA uses by default (three quarters).
+The clock is the peak over cores x MXUs x 2 x MXU size**2. Links, one way:
 jax-ml.github.io/scaling-book; they are also the source of PCIe and of the network between slices.
 """
 
@@ -19,18 +19,18 @@ VMEM = "xla_tpu_scoped_vmem_limit_kib"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
-    """Describes one kind of accelerator; bytes/s are of one chip, in each direction.
+    """Describes one kind of accelerator; bytes/s are those of one chip in each direction.
 
     Attributes:
-      kinds: its `device_kind`, in every spelling.
+      kinds: all spellings of its `device_kind`.
       memory: bytes that one program may use.
       peak: dense bfloat16 FLOP/s.
-      clock: cycles a second, in which the compiler counts; 0: it does not count.
+      clock: cycles per second, the unit of the compiler's estimates; 0 if it gives none.
       link: bytes/s of one link of the network within a slice or node.
       links: how many of these a chip has.
       network: bytes/s between slices or nodes.
       host: bytes/s to the host's memory.
-      options: XLA's for this chip, as `jax.jit` takes them.
+      options: compiler options for this chip, in the form that `jax.jit` takes.
     """
 
     kinds: tuple[str, ...]
@@ -49,23 +49,25 @@ class Chip:
         return self.link * self.links
 
 
-# Collective matmul (a matrix product in a loop over what its neighbours send) loses where FSDP
-# gathers over few devices: estimated step of a 7B on 16 v4 chips 3.04 s, 2.49 s without.
+# Collective matmul (a matrix product in a loop over what its neighbours send) is slower where FSDP
+# gathers over few devices: a step of a 7B on 16 v4 chips takes 3.04 s with it and 2.49 s without
+# (estimated).
 _WHOLE_PRODUCTS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 
-# Without it a v4 waits for every gather; MaxText's script for 2 x v4-128 (2023) sets it, too. v5e
-# needs no telling, v5p did not listen (a small model).
+# Without this option a v4 waits for every gather; MaxText's script for 2 x v4-128 (2023) sets it
+# too. v5e gathers asynchronously by default; on v5p it changed nothing (tried on a small model).
 _BESIDE_ARITHMETIC = {"xla_enable_async_all_gather": "true"}
 
 
 def _tpu(vmem_kib: int = 0) -> dict[str, str]:
-    """Returns options that give a fusion more than 16 MiB of fast memory: worth 12 to 20% of a
-    step.
+    """Returns options that let a fusion use more than 16 MiB of fast memory.
+
+    This makes a step 12 to 20% shorter.
     """
     return _WHOLE_PRODUCTS | ({VMEM: str(vmem_kib)} if vmem_kib else {})
 
 
-# VMEM a core: v4 16 MiB, nothing to give; v5p 64 MiB; v5e and v6e 128 MiB (jax tpu_info.py).
+# VMEM of a core: v4 16 MiB, so no more to allow; v5p 64 MiB; v5e, v6e 128 MiB (jax tpu_info.py).
 CHIPS: Mapping[str, Chip] = {
     "v4": Chip(
         kinds=("TPU v4",), memory=30.75 * GIB, peak=275e12, clock=1.05e9,
@@ -103,7 +105,7 @@ CHIPS: Mapping[str, Chip] = {
 
 
 def of(device: jax.Device) -> Chip | None:
-    """Returns the chip of a device; None where it is not in the table (a CPU, say).
+    """Returns the chip of a device; None if it is not in the table, as for a CPU.
 
     >>> of(jax.local_devices(backend="cpu")[0])
     """
@@ -111,6 +113,6 @@ def of(device: jax.Device) -> Chip | None:
 
 
 def options(device: jax.Device) -> dict[str, str]:
-    """Returns the compiler options for this device; none where it is not in the table."""
+    """Returns the compiler options for a device; no options if it is not in the table."""
     chip = of(device)
     return dict(chip.options) if chip else {}

@@ -24,14 +24,14 @@ HEARTBEAT_SECONDS = 100  # a process silent for this long ends the others; JAX's
 
 
 def start(coordinator: str = "", processes: int = 0, process_id: int = 0) -> None:
-    """Joins this process to its peers; with none, makes it a group of one.
+    """Joins this process to the other processes of the run, or makes it a group of its own.
 
-    Always called, one process included: without it JAX passes no preemption notice on and
-    SIGTERM saves nothing. Call it before anything else touches JAX; again, it does nothing.
+    Call it even for a single process, because otherwise JAX does not pass on preemption notices and
+    SIGTERM saves nothing. Call it before anything else uses JAX; a second call does nothing.
 
     Args:
-      coordinator: host:port of process 0. Empty: what the cluster says (TPU pods, Slurm, MPI);
-        outside any cluster this process is alone.
+      coordinator: host:port of process 0. "" means the one that the cluster names (TPU pods, Slurm,
+        MPI); outside any cluster this process is alone.
       processes: how many processes there are, with `coordinator`.
       process_id: which of them this is, from 0.
     """
@@ -86,12 +86,12 @@ def _initialize(*args, **kwargs) -> None:
 def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Builds the mesh (slices, data, fsdp, tensor) over all devices, or over the given ones.
 
-    Devices may be described ones, of a machine that is not here. The recipe's `data` counts all
-    copies of the model; the axis of that name has those within a slice.
+    Devices may be descriptions of devices on another machine. The recipe's `data` counts all copies
+    of the model; the mesh axis `data` has the copies within a slice.
 
     Raises:
-      ValueError: the axes do not multiply to the number of devices, or the slices are not as the
-        devices lie; suggests ones that do.
+      ValueError: the axes do not multiply to the number of devices, or the slices do not match the
+        devices; suggests axes that do.
     """
     devices = list(devices) if devices is not None else jax.devices()
     data, fsdp, tensor = sizes(shape, len(devices))
@@ -143,7 +143,7 @@ def _suggest(count: int, slices: int = 1) -> str:
 
 
 def _slices(devices: list[jax.Device], count: int) -> list[list[jax.Device]]:
-    """Groups the devices by slice: by `slice_index`, or by process, or in the order they have."""
+    """Groups the devices by slice: by `slice_index`, by process, or else in their order."""
     slice_ids = sorted({slice_of(device) for device in devices})
     if len(slice_ids) != count and len(slice_ids) > 1 and devices[0].platform == "tpu":
         raise ValueError(
@@ -155,7 +155,7 @@ def _slices(devices: list[jax.Device], count: int) -> list[list[jax.Device]]:
     key = slice_of if len(slice_ids) > 1 else (lambda device: device.process_index)
     groups = sorted({key(device) for device in devices})
     size = len(devices) // count
-    ordered = sorted(devices, key=key)  # stable: within a group as they were
+    ordered = sorted(devices, key=key)  # stable, so that the order within a group does not change
     parts = [ordered[i * size : (i + 1) * size] for i in range(count)]
     if len(groups) > 1 and len(groups) != sum(
         len({*map(key, slice_devices)}) for slice_devices in parts
@@ -168,16 +168,16 @@ def _slices(devices: list[jax.Device], count: int) -> list[list[jax.Device]]:
 
 
 def slice_of(device: jax.Device) -> int:
-    """Returns the slice a device belongs to; 0 if there is only one: devices then do not say."""
+    """Returns the slice of a device; 0 if there is a single slice, as devices then do not say."""
     return getattr(device, "slice_index", None) or 0
 
 
 def _laid_out(shape: tuple[int, int, int], devices: list[jax.Device]) -> np.ndarray:
-    """Arranges devices in an array of this shape, so that neighbours in it are neighbours on the
-    network.
+    """Returns devices in an array of this shape, in which neighbours are neighbours on the network.
 
-    Weights rest on fsdp and data together. In a slice of whole cubes (v4, v5p) these are laid out
-    as one, or the TPU compiler finds no ring through both and gathers by summing.
+    Between steps weights are split over fsdp and data together. In a slice of whole cubes (v4, v5p)
+    these two axes are laid out as one; otherwise the TPU compiler finds no ring through both and
+    replaces gathers by slower sums.
     """
     data, fsdp, tensor = shape
     coords = np.array([getattr(device, "coords", (0, 0, 0)) for device in devices])
@@ -195,7 +195,7 @@ def _laid_out(shape: tuple[int, int, int], devices: list[jax.Device]) -> np.ndar
 
 # ---------------------------------------------------------------------------- parameters, rows
 def param_shardings(cfg: llama.LlamaConfig, mesh: Mesh) -> dict[str, NamedSharding]:
-    """Returns where each parameter lives between steps.
+    """Returns the sharding of each parameter between steps.
 
     Raises:
       ValueError: a mesh axis does not divide a dimension of the model; names both.
@@ -208,7 +208,7 @@ def param_shardings(cfg: llama.LlamaConfig, mesh: Mesh) -> dict[str, NamedShardi
 
 
 def check_model(cfg: llama.LlamaConfig, axes: Mapping[str, int]) -> None:
-    """Refuses a mesh that would cut a dimension of the model unevenly.
+    """Refuses a mesh that would split a dimension of the model unevenly.
 
     Args:
       axes: mesh axis -> devices along it.
@@ -241,12 +241,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 
 def batch_shards(mesh: Mesh) -> int:
-    """Returns how many pieces a batch is cut into; its size must be a multiple."""
+    """Returns over how many devices a batch is split; its size must be a multiple of that."""
     return sharding.rows_split(mesh.shape)
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
-    """Refuses a batch that the mesh cannot split, in `accumulate` parts.
+    """Refuses a batch that the mesh cannot split evenly, given that it is read in parts.
 
     Raises:
       ValueError: says which sizes fit.
@@ -262,11 +262,10 @@ def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
 
 @functools.cache
 def rows_here(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """Returns places in a batch of the rows this process's devices hold, ascending: what it must
-    read.
+    """Returns the positions in a batch of the rows that this process must read, ascending.
 
-    On a TPU they are seldom neighbours: the mesh follows the network, hosts are blocks of it.
-    Processes that share a tensor axis hold the same rows.
+    On a TPU these rows are seldom consecutive, because the mesh follows the network and each host
+    is a block of it. Processes that share a tensor axis read the same rows.
     """
     check_batch(mesh, batch_size)
     slices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
@@ -274,9 +273,7 @@ def rows_here(mesh: Mesh, batch_size: int) -> np.ndarray:
 
 
 def place(rows_BX: np.ndarray, mesh: Mesh, batch_size: int) -> jax.Array:
-    """Returns the rows that `rows_here` names as this process's part of an array of `batch_size`
-    rows.
-    """
+    """Returns an array of `batch_size` rows, to which this process adds the rows of `rows_here`."""
     here = rows_here(mesh, batch_size)
 
     def local_rows(index: tuple[slice, ...] | None) -> np.ndarray:
@@ -290,23 +287,23 @@ def place(rows_BX: np.ndarray, mesh: Mesh, batch_size: int) -> jax.Array:
 
 
 def said_by_each(mesh: Mesh, word: int) -> jax.Array:
-    """Returns an int32 for every device: each process's `word` on its own devices."""
+    """Returns an array with an int32 for every device, which is the `word` of its process."""
     everywhere = NamedSharding(mesh, P(sharding.AXES))
     own = np.full(1, word, np.int32)
     return jax.make_array_from_callback((mesh.size,), everywhere, lambda _: own)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Returns a whole copy on every device."""
+    """Returns the sharding that puts a whole copy on every device."""
     return NamedSharding(mesh, P())
 
 
 def lead() -> bool:
-    """Tells whether this process writes what only one may write."""
+    """Tells whether this process writes what only a single process may write."""
     return jax.process_index() == 0
 
 
 def meet(name: str) -> None:
-    """Waits until every process has come here; at once when there is only one."""
+    """Waits until all processes have called it; returns at once if there is only one."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)

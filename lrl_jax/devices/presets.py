@@ -2,7 +2,7 @@
 
     preset(chips=64, rows=64, cfg=cfg, chip_memory=15.75 * GIB)  # data=2, fsdp=32, tensor=1
 
-A pure function of numbers, so that a recipe can be planned for a machine that is not here.
+It uses numbers only, so that a recipe can be planned for a machine that is not here.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from lrl_jax.model import llama, sharding
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.storage import GIB
 
-ADAM = 12  # bytes a parameter: float32 weights and two moments
+ADAM = 12  # bytes for each parameter: a float32 weight and two moments
 
 
 def preset(
@@ -23,24 +23,27 @@ def preset(
     slices: int = 1,
     state: float = 0.0,
 ) -> recipe_train.Mesh:
-    """Returns the mesh of `chips` for steps of `rows` rows at once.
+    """Returns the mesh over `chips` chips for steps that read `rows` rows at once.
 
-    1. Slices hold whole copies (data): the network between them carries gradients only.
-    2. fsdp before tensor: gathering weights can hide behind arithmetic, the sums of split products
-       cannot. tensor only where rows are too few for all chips, then the least that divides heads,
-       feed-forward and vocabulary; the residual stream is then split too (`sequence`).
-    3. Two copies within a slice: a gradient that is scattered over *all* devices becomes an
-       all-reduce in the TPU compiler, over a part of them a reduce-scatter (7B on v5e-64: 0.107 s
-       of exposed communication a step for 0.168 s). They share weights and moments
-       (`sharding.resting`), so the second costs no memory.
+    1. Each slice holds whole copies of the model (data), so that the slow network between slices
+       carries gradients only.
+    2. fsdp is preferred to tensor, because gathers of weights can run beside arithmetic and sums of
+       split products cannot. tensor is used only if there are too few rows for all chips, with the
+       smallest size that divides heads, feed-forward and vocabulary. Then the residual stream is
+       split too (`sequence`).
+    3. Two copies are made within a slice. The TPU compiler turns the scatter of a gradient over all
+       devices into an all-reduce, but over half of them into a reduce-scatter (7B on v5e-64: 0.107
+       s instead of 0.168 s of exposed communication in a step). The copies share weights and
+       moments (`sharding.resting`), so the second copy needs no extra memory.
 
     Args:
-      rows: of the batch, that are not accumulated one after another.
-      chip_memory: bytes.
-      state: bytes of parameters and optimizer together; 0: all learn by AdamW in float32.
+      rows: how many rows of the batch are read at once, not accumulated one after another.
+      chip_memory: bytes that a program may use on a chip.
+      state: bytes of parameters and optimizer state; 0 means that all parameters are float32 and
+        trained by AdamW.
 
     Raises:
-      ValueError: no mesh will do; says how many rows or chips would.
+      ValueError: no mesh works; says how many rows or chips would.
     """
     if chips % slices:
         raise ValueError(f"{chips} chips do not make {slices} slices of one size")
@@ -71,14 +74,15 @@ def _tensor(chips: int, within: int, rows: int, cfg: llama.LlamaConfig) -> int:
 
 
 def undivided(cfg: llama.LlamaConfig, tensor: int) -> list[str]:
-    """Returns dimension letters that a tensor axis of this size would cut unevenly."""
+    """Returns the letters of dimensions that a tensor axis of this size would split unevenly."""
     split = [letter for letter, axis in sharding.DIMENSIONS.items() if axis == "tensor"]
     return [letter for letter in split if cfg.sizes[letter] % tensor]
 
 
 def _copies(shards: int) -> Iterator[tuple[int, int]]:
-    """Yields (data within a slice, fsdp): two copies, then one, then more, for widths that ask for
-    it.
+    """Yields (data within a slice, fsdp) in order of preference: two copies, one copy, then more.
+
+    More than two copies are needed only for widths that do not divide over fewer.
 
     >>> [*_copies(8)]
     [(2, 4), (1, 8), (4, 2), (8, 1)]

@@ -1,9 +1,9 @@
-"""Gathers what strategies need to know of new tokens, from tokenizers, text and other models.
+"""Gathers what strategies need to know about new tokens, from tokenizers, text and other models.
 
     need = STRATEGIES["focus"].needs
     clues = build(need, base, new, splice, Sources(text=("ko.txt",)))
 
-Only what is asked for is built. Text is read line by line; `Sources.lines` bounds how much of it.
+Only the clues that are asked for are built. Text is read line by line, `Sources.lines` at most.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer
 
 BATCH = 10_000  # words or lines spelled at a time
-BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # how SentencePiece writes a piece that is one byte
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # SentencePiece's name of a piece that is a single byte
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Sources:
 
     Attributes:
       text: plain text of the new language.
-      lines: how many lines of it are read.
+      lines: how many lines of the text are read.
       source_words: word vectors of the base language, a `.vec` file.
-      target_words: word vectors of the new language; the same file when it has both.
-      dictionary: base-language word, tab, its translation; needed when the two files were not
-        trained or aligned together.
+      target_words: word vectors of the new language; the same file if it has both languages.
+      dictionary: lines of a base-language word, a tab and its translation; needed when the two
+        files of vectors were not trained or aligned together.
       helper: a Hugging Face folder whose tokenizer has the new tokens.
     """
 
@@ -57,7 +57,9 @@ def build(
     sources: Sources,
     matrix: Matrix = "input",
 ) -> Clues:
-    """Builds the clues named in `needs` that `sources` allow; `grow` reports any that are missing.
+    """Builds the clues named in `needs`, as far as `sources` has what they are made from.
+
+    `strategies.grow` refuses to start when a clue is missing.
 
     Raises:
       ValueError: a source that cannot be used.
@@ -79,7 +81,7 @@ def build(
 
 
 def counts(base: Tokenizer, texts: Iterable[str]) -> np.ndarray:
-    """Counts how often the base tokenizer emits each id on `texts`, for `moments.calibrate`."""
+    """Returns how often the base tokenizer uses each id in `texts`, for `moments.calibrate`."""
     count_V = np.zeros(base.size, np.int64)
     for batch in _batches(texts):
         ids = np.fromiter(itertools.chain(*base.encode_batch(batch)), np.int64)
@@ -89,7 +91,7 @@ def counts(base: Tokenizer, texts: Iterable[str]) -> np.ndarray:
 
 # ---------------------------------------------------------------------------- text of a token
 def surfaces(tokenizer: Tokenizer) -> list[bytes]:
-    """Returns the text each id stands for; b"" for control tokens and for ids without a piece."""
+    """Returns the bytes of text of each id; b"" for control tokens and ids without a piece."""
     family = tokenizers.family(tokenizer)
     control = _control(tokenizer)
     texts = []
@@ -105,10 +107,10 @@ def surfaces(tokenizer: Tokenizer) -> list[bytes]:
 
 
 def overlap(ours: Sequence[bytes], theirs: Sequence[bytes]) -> dict[int, int]:
-    """Maps ids of `ours` to the ids of `theirs` that stand for the same text.
+    """Maps ids of `ours` to the ids of `theirs` with the same text.
 
-    Where several do (a letter and its byte piece), the last: SentencePiece has its byte pieces
-    first, and the model knows the letter, with which its text was written.
+    When several ids have the same text, as a letter and its byte piece do, the last one is taken.
+    SentencePiece lists byte pieces first, and the model was trained with the letter.
 
     >>> overlap([b"", b"x", b" a", b"x"], [b"", b"q", b" a", b"x"])
     {3: 3, 2: 2}
@@ -131,10 +133,10 @@ def _control(tokenizer: Tokenizer) -> set[int]:
 
 # ---------------------------------------------------------------------------- merges and contexts
 def parents(base: Tokenizer, new: Tokenizer, splice: Splice) -> dict[int, tuple[int, int]]:
-    """Returns the two ids (of `new`) that each added token is joined from; others are left out.
+    """Returns the two ids (of `new`) that BPE merges into each added token, where there are two.
 
-    The base writes the piece as it does inside a sentence, then added pieces join, best ranked
-    first, all but the piece itself: two parts are left.
+    The text of the token is first encoded as the base encodes it inside a sentence. Then the added
+    pieces are merged, best rank first, except for the token itself, which leaves the two ids.
     """
     family = tokenizers.family(new)
     written = family.pieces(new)
@@ -154,10 +156,10 @@ def parents(base: Tokenizer, new: Tokenizer, splice: Splice) -> dict[int, tuple[
 def contexts(
     base: Tokenizer, new: Tokenizer, splice: Splice, texts: Iterable[str]
 ) -> dict[int, Counter[tuple[int, ...]]]:
-    """Counts, for each added token, the old ids with which the base writes its text in `texts`.
+    """Counts, for each added token, which old ids the base uses for the same text in `texts`.
 
-    Both tokenizers spell each word, and old ids whose bytes lie under a new token are its. Words
-    that do not come to the same text (an unknown character) are passed over.
+    Both tokenizers encode each word, and a new token gets the old ids that share bytes with it.
+    Words that the tokenizers decode to different text (an unknown character) are skipped.
     """
     family = tokenizers.family(new)
     old_V, new_W = (np.array([len(surface) for surface in surfaces(t)]) for t in (base, new))
@@ -189,11 +191,10 @@ def _under(
 
 # ---------------------------------------------------------------------------- spaces
 def token_space(new: Tokenizer, splice: Splice, texts: Iterable[str]) -> Space:
-    """Places tokens by their neighbours in text of the new language, as the new tokenizer writes
-    it.
+    """Returns vectors of tokens, learnt from their neighbours in text of the new language.
 
-    What both vocabularies have is what the splice kept: no added token is ever compared with
-    another.
+    The text is encoded by the new tokenizer. Tokens that the splice kept count as old tokens, the
+    others as added ones.
     """
     ids, rows_NE = vectors.learn(new, texts)
     is_old = np.isin(ids, list(splice.kept))
@@ -203,10 +204,11 @@ def token_space(new: Tokenizer, splice: Splice, texts: Iterable[str]) -> Space:
 
 
 def word_space(base: Tokenizer, new: Tokenizer, splice: Splice, sources: Sources) -> Space:
-    """Places old tokens among words of the base language, and added ones among words of the new.
+    """Returns vectors of old tokens from word vectors of the base language, and of added tokens
+    from word vectors of the new language.
 
     Raises:
-      ValueError: files of different widths, or a dictionary whose words they have not.
+      ValueError: files of different widths, or a dictionary whose words they do not have.
     """
     source = vectors.read(sources.source_words)
     target = source
@@ -229,7 +231,7 @@ def word_space(base: Tokenizer, new: Tokenizer, splice: Splice, sources: Sources
 def helper_space(
     base: Tokenizer, new: Tokenizer, splice: Splice, folder: epath.PathLike, matrix: Matrix
 ) -> Space:
-    """Places tokens as a helper model does, matched by the text they stand for.
+    """Returns vectors of tokens from the embeddings of a helper model, matched by their text.
 
     Raises:
       ValueError: a helper that cannot be read, or that shares no token with the base.
@@ -255,7 +257,7 @@ def helper_space(
 
 
 def _turn(target: vectors.WordVectors, source: vectors.WordVectors, dictionary: str) -> np.ndarray:
-    """Returns the rotation that lays target-language vectors on those of their translations."""
+    """Returns the rotation of target-language vectors onto the vectors of their translations."""
     from_place = {word: i for i, word in enumerate(target.words)}
     to_place = {word: i for i, word in enumerate(source.words)}
     pairs = [
@@ -273,7 +275,7 @@ def _turn(target: vectors.WordVectors, source: vectors.WordVectors, dictionary: 
 
 
 def _pointing(row_of: Mapping[int, int], rows_HE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ids and float32 rows of the matched tokens, without rows of zeros (no direction)."""
+    """Returns ids and float32 rows of the matched tokens, without rows that are all zero."""
     ids = np.array(sorted(row_of), np.int64)
     rows_NE = rows_HE[[row_of[int(i)] for i in ids]].astype(np.float32)
     good_N = np.linalg.norm(rows_NE, axis=1) > 0
@@ -282,7 +284,7 @@ def _pointing(row_of: Mapping[int, int], rows_HE: np.ndarray) -> tuple[np.ndarra
 
 # ---------------------------------------------------------------------------- reading
 def lines(sources: Sources) -> Iterator[str]:
-    """Returns the text that clues are read from."""
+    """Returns the lines of text that clues are made from."""
     return itertools.islice(text.read_many(sources.text), sources.lines)
 
 

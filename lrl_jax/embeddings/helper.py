@@ -1,8 +1,8 @@
-"""Reads the embedding matrix of a helper: another model, of any architecture, in a local folder.
+"""Reads the embedding matrix of a helper model, of any architecture, from a local folder.
 
     rows_HE = embedding("models/polyglot-ko-1.3b", "input")
 
-Only safetensors and JSON are read, and only files beside each other.
+It reads safetensors and JSON files of that folder and nothing else.
 """
 
 import json
@@ -15,7 +15,7 @@ import safetensors
 from lrl_jax.embeddings.moments import Matrix
 
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
-# What Hugging Face calls the matrix: Llama and most others, GPT-2, BLOOM, OPT, GPT-NeoX.
+# Names of the matrix in Hugging Face checkpoints: Llama and most others, GPT-2, BLOOM, OPT, NeoX.
 INPUT = (
     "model.embed_tokens.weight",
     "transformer.wte.weight",
@@ -29,10 +29,12 @@ OUTPUT = ("lm_head.weight", "embed_out.weight")
 
 
 def embedding(folder: epath.PathLike, matrix: Matrix) -> np.ndarray:
-    """Reads the input or the output matrix, one row a token; a tied model has one for both.
+    """Reads the input or the output matrix, with a row for each token.
+
+    A tied model has one matrix for both.
 
     Raises:
-      ValueError: no safetensors there, damaged ones, or no matrix in them.
+      ValueError: the folder has no safetensors, damaged ones, or none with the matrix.
     """
     folder = epath.Path(folder)
     wanted = INPUT if matrix == "input" else OUTPUT + INPUT

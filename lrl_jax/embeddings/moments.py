@@ -1,11 +1,12 @@
 """Makes starting rows of new tokens from statistics of the old rows alone.
 
-A strategy is a function of the old matrix [V, D], the clues and a random generator, and gives one
-float32 row for each added token, [A, D], in the order of `clues.added`. `table.grow` does the rest.
+A strategy is a function of the old matrix [V, D], the clues and a random generator. It returns a
+float32 row for each added token, [A, D], in the order of `clues.added`; `strategies.grow` builds
+the whole matrix from them.
 
-V: tokens of the old vocabulary, W: of the new one, A: of the new one alone. E: the width of another
-space of vectors, M: old tokens it has, N: added tokens it has. The output matrix goes in with a
-row a token too.
+V: tokens of the old vocabulary. W: tokens of the new vocabulary. A: added tokens. E: width of
+another space of vectors. M: old tokens in that space. N: added tokens in it. The output matrix is
+passed with a row for each token too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,7 @@ Matrix = Literal["input", "output"]
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """Holds vectors of tokens from outside the model; tokens without a vector are left out.
+    """Holds vectors of tokens in a space outside the model; tokens without a vector are left out.
 
     Attributes:
       old_ids: ids in the old vocabulary, [M], ascending.
@@ -51,7 +52,10 @@ class Space:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Holds sums of old rows: row a sums old tokens ids[ends[a]:ends[a + 1]], times `values`."""
+    """Holds weights of old rows for each new row.
+
+    New row a is the sum of the old rows ids[ends[a]:ends[a + 1]] times `values` at these positions.
+    """
 
     ends: np.ndarray
     ids: np.ndarray
@@ -60,17 +64,17 @@ class Weights:
 
 @dataclasses.dataclass(frozen=True)
 class Clues:
-    """Holds what is known of new tokens. A strategy names the optional clues it needs.
+    """Holds what is known about new tokens. A strategy names the optional clues it needs.
 
     Attributes:
-      splice: the old ids that spell each added token, and where kept tokens went.
-      matrix: which matrix is grown; a tied one is grown once, as "input".
-      bytes_V: how many bytes of text each old token stands for.
+      splice: the old ids that spell each added token, and the new ids of kept tokens.
+      matrix: which matrix is extended; a tied matrix is extended once, as "input".
+      bytes_V: how many bytes of text each old token has.
       parents: added id -> the two ids (of the new vocabulary) it is merged from.
-      contexts: added id -> how often the base wrote it as which old ids, in real text.
-      words: tokens placed among word vectors of both languages.
-      tokens: tokens placed by the company they keep in the new language's text.
-      helper: tokens placed as another model has them.
+      contexts: added id -> how often the base encoded its text as which old ids, in real text.
+      words: vectors of tokens made from word vectors of both languages.
+      tokens: vectors of tokens learnt from their neighbours in text of the new language.
+      helper: vectors of tokens from the embeddings of another model.
     """
 
     splice: Splice
@@ -84,7 +88,7 @@ class Clues:
 
     @property
     def added(self) -> list[int]:
-        """Returns ids of added tokens, ascending: the order of the rows a strategy gives."""
+        """Returns the ids of added tokens, ascending; a strategy returns rows in this order."""
         return sorted(self.splice.added)
 
     @property
@@ -95,17 +99,17 @@ class Clues:
 
 # ---------------------------------------------------------------------------- strategies
 def random_normal(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Draws rows from N(0, 0.02), as for an untrained model (initializer_range of Llama, HF)."""
+    """Draws rows from N(0, 0.02), as for an untrained Llama (initializer_range in HF)."""
     return np.float32(0.02) * rng.standard_normal((len(clues.added), old_VD.shape[1]), np.float32)
 
 
 def matched_normal(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Draws rows from a normal with the mean and deviation of each old column (WECHSEL)."""
+    """Draws rows from a normal with the mean and standard deviation of each column (WECHSEL)."""
     return _drawn(old_VD, len(clues.added), rng)
 
 
 def mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns the mean old row for every token (Hewitt 2021)."""
+    """Returns the mean of all old rows for every added token (Hewitt 2021)."""
     del rng
     return np.tile(_moments(old_VD)[0], (len(clues.added), 1))
 
@@ -113,10 +117,10 @@ def mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarr
 def hewitt(
     old_VD: np.ndarray, clues: Clues, rng: np.random.Generator, epsilon: float = 1e-9
 ) -> np.ndarray:
-    """Draws rows from N(mean, epsilon Cov) of the old rows: near the mean, but distinct (Hewitt
-    2021).
+    """Draws rows from N(mean, epsilon Cov) of the old rows, near the mean but distinct.
 
-    The plain mean where the covariance is not positive definite. `epsilon` is transformers'.
+    Returns the mean itself if the covariance is not positive definite. The default of `epsilon` is
+    that of transformers. Source: Hewitt 2021.
     """
     mean_D, _ = _moments(old_VD)
     new_AD = np.tile(mean_D, (len(clues.added), 1))
@@ -131,15 +135,15 @@ def hewitt(
     return new_AD + noise_AD @ (np.float32(epsilon**0.5) * root_DD.T)
 
 
-# ---------------------------------------------------------------------------- afterwards
+# ---------------------------------------------------------------------------- scaling new rows
 def calibrate(new_WD: np.ndarray, splice: Splice, weight_V: np.ndarray) -> np.ndarray:
-    """Scales new rows to the norm that old rows of the language have (Joshi et al. 2608.03494).
+    """Scales new rows to the usual norm of old rows in the language (Joshi et al. 2608.03494).
 
-    A row that copies an old one stays a copy, and a row of zeros has no direction to scale.
+    Rows that copy an old row, and rows of zeros, are left unchanged.
 
     Args:
-      new_WD: what `table.grow` gave.
-      weight_V: how often the language's text uses each old token (`clues.counts`).
+      new_WD: the matrix that `strategies.grow` returned.
+      weight_V: how often text of the language uses each old token (`clues.counts`).
 
     Raises:
       ValueError: weights of another vocabulary, or all zero.
@@ -162,9 +166,9 @@ def calibrate(new_WD: np.ndarray, splice: Splice, weight_V: np.ndarray) -> np.nd
     return scaled_WD
 
 
-# ---------------------------------------------------------------------------- for strategies
+# ---------------------------------------------------------------------------- sums and draws
 def mix(weights: Weights, old_VD: np.ndarray) -> np.ndarray:
-    """Computes rows that are sums of old rows, float32; few old rows are float32 at a time.
+    """Returns the weighted sums of old rows, float32; old rows are cast to float32 in blocks.
 
     >>> weights = listed([{1: 0.5, 2: 0.5}, {2: 1.0}])
     >>> mix(weights, np.array([[9., 9.], [2., 0.], [0., 4.]]))
@@ -187,7 +191,7 @@ def mix(weights: Weights, old_VD: np.ndarray) -> np.ndarray:
 
 
 def listed(rows: Sequence[Mapping[int, float]]) -> Weights:
-    """Returns weights written as {old id: weight}, a mapping a row."""
+    """Returns Weights made from one mapping {old id: weight} for each row."""
     ends = np.cumsum([0, *map(len, rows)])
     return Weights(
         ends,
@@ -199,13 +203,16 @@ def listed(rows: Sequence[Mapping[int, float]]) -> Weights:
 def draw_missing(
     new_ND: np.ndarray, space: Space, old_VD: np.ndarray, clues: Clues, rng: np.random.Generator
 ) -> np.ndarray:
-    """Returns rows of all added tokens, of those `space` has: the rest are as `matched_normal`."""
+    """Returns rows of all added tokens: the given ones, and for tokens not in `space` drawn ones.
+
+    They are drawn as `matched_normal` does.
+    """
     if len(new_ND) == len(clues.added):
         return new_ND
     new_AD = np.empty((len(clues.added), old_VD.shape[1]), np.float32)
-    known_A = np.isin(clues.added, space.new_ids)
-    new_AD[known_A] = new_ND
-    new_AD[~known_A] = _drawn(old_VD, int((~known_A).sum()), rng)
+    has_vector_A = np.isin(clues.added, space.new_ids)
+    new_AD[has_vector_A] = new_ND
+    new_AD[~has_vector_A] = _drawn(old_VD, int((~has_vector_A).sum()), rng)
     return new_AD
 
 
@@ -218,7 +225,10 @@ def _drawn(old_VD: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _moments(old_VD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns each column's mean and deviation, without a float32 copy of the whole matrix."""
+    """Returns the mean and standard deviation of each column, computed over blocks of rows.
+
+    The blocks avoid a float32 copy of the whole matrix.
+    """
     mean_D = sum(_float32(b).sum(0) for b in _blocks(old_VD)) / np.float32(len(old_VD))
     square_D = sum(np.square(_float32(b) - mean_D).sum(0) for b in _blocks(old_VD))
     return np.asarray(mean_D), np.sqrt(square_D / np.float32(len(old_VD)))
@@ -229,5 +239,5 @@ def _blocks(old_VD: np.ndarray) -> list[np.ndarray]:
 
 
 def _float32(old_VD: np.ndarray) -> np.ndarray:
-    """Casts to float32: bfloat16 cannot tell 256 from 257, and sums of rows soon pass that."""
+    """Casts to float32, because sums of rows in bfloat16 would be too coarse."""
     return old_VD.astype(np.float32, copy=False)

@@ -1,7 +1,7 @@
 """Makes rows of new tokens from the old tokens that spell them.
 
-Every row is a sum of old rows with weights that the text alone decides, so the same weights serve
-the input and the output matrix, and each takes only rows of its own.
+Every row is a sum of old rows, with weights that depend on the text alone. The input and the output
+matrix use the same weights, each with its own rows.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ Row = dict[int, float]
 
 
 def subword_mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns the mean of the old rows the text is spelled with (arXiv 2406.14670, FVT).
+    """Returns the mean of the rows of the old tokens that spell a token (FVT, arXiv 2406.14670).
 
     >>> from lrl_jax.vocab.pieces.splice import Splice
     >>> old_VD = np.array([[0., 0.], [2., 0.], [0., 4.]], np.float32)
@@ -28,22 +28,22 @@ def subword_mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> 
 
 
 def subword_first(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns the first piece's row: what the model would have said first (EEVE 2402.14714)."""
+    """Returns the row of the first piece, which a model would predict first (EEVE 2402.14714)."""
     del rng
     return mix(_spelled(clues, lambda _, place: place == 0), old_VD)
 
 
 def subword_last(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns the last piece's row: where the model has read the whole text (mergekit)."""
+    """Returns the row of the last piece, where the model has read the whole text (mergekit)."""
     del rng
     return mix(_spelled(clues, lambda ids, place: place == len(ids) - 1), old_VD)
 
 
 def subword_weighted(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Weighs pieces 1, 2, ..., n: towards the last piece for input, towards the first for output.
+    """Returns the mean of the pieces with weights 1 to n.
 
-    That is what mergekit's tokensurgeon says of its weighted mean; its code does the opposite for
-    input.
+    The last piece weighs most in the input matrix, the first piece in the output matrix. This is
+    how mergekit's tokensurgeon describes its weighted mean; its code does the opposite for input.
     """
     del rng
     if clues.matrix == "input":
@@ -52,20 +52,23 @@ def subword_weighted(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator)
 
 
 def eeve(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns input: the mean of the pieces; output: the first piece (EEVE, arXiv 2402.14714)."""
+    """Returns the mean of the pieces for the input matrix, and the first piece for the output.
+
+    Source: EEVE, arXiv 2402.14714.
+    """
     strategy = subword_mean if clues.matrix == "input" else subword_first
     return strategy(old_VD, clues, rng)
 
 
 def length_weighted(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns the mean of the pieces by how much of the text each spells (Joshi et al. 2608.03494).
+    """Returns the mean of the pieces weighted by the length of text each one spells.
 
-    In bytes rather than characters: byte pieces spell less than one. Pieces that stand for no text
-    at all (unknown characters) count alike.
+    Length is counted in bytes, because a byte piece spells less than a character. When no piece
+    stands for text (unknown characters), all weigh the same. Source: Joshi et al. 2608.03494.
     """
     del rng
     bytes_V = clues.bytes_V
-    assert bytes_V is not None  # `grow` has asked
+    assert bytes_V is not None  # `grow` has checked
 
     def weigh(ids: np.ndarray, _: np.ndarray) -> np.ndarray:
         return bytes_V[ids] if bytes_V[ids].any() else np.ones(len(ids))
@@ -74,13 +77,13 @@ def length_weighted(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) 
 
 
 def merge_tree(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns the mean of the two tokens it is merged from, new ones by their own new row
-    (lowres-cve).
+    """Returns the mean of the rows of the two tokens that a token is merged from (lowres-cve).
 
-    A token no merge leads to is the mean of its pieces.
+    If one of the two is new itself, its own new row is used. A token without such a merge gets the
+    mean of its pieces.
     """
     del rng
-    assert clues.parents is not None  # `grow` has asked
+    assert clues.parents is not None  # `grow` has checked
     rows: dict[int, Row] = {new: {old: 1.0} for new, old in clues.splice.kept.items()}
     for new in clues.added:
         _resolve(new, clues, clues.parents, rows)
@@ -88,18 +91,22 @@ def merge_tree(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np
 
 
 def align(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Averages the old ids that stood in the token's place in real text, by how often (lowres-cve).
+    """Returns the mean of the old ids that the base uses for a token's text, weighted by frequency.
 
-    A token the text has not is the mean of its pieces.
+    The frequencies are counted in real text. A token that does not occur in it gets the mean of its
+    pieces. Source: lowres-cve.
     """
     del rng
-    assert clues.contexts is not None  # `grow` has asked
+    assert clues.contexts is not None  # `grow` has checked
     return mix(listed([_in_context(new, clues, clues.contexts) for new in clues.added]), old_VD)
 
 
 # ---------------------------------------------------------------------------- weights
 def _spelled(clues: Clues, weigh: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Weights:
-    """Returns weights of the old ids that spell each token; `weigh` gets them and their places."""
+    """Returns normalised weights of the old ids that spell each token.
+
+    `weigh` is called with these ids and their positions.
+    """
     spelled = clues.spelled
     ends = np.cumsum([0, *map(len, spelled)])
     values = [np.empty(0)]
@@ -113,7 +120,7 @@ def _spelled(clues: Clues, weigh: Callable[[np.ndarray, np.ndarray], np.ndarray]
 def _resolve(
     new: int, clues: Clues, parents: Mapping[int, tuple[int, int]], rows: dict[int, Row]
 ) -> None:
-    """Fills in `rows[new]` and what it is merged from."""
+    """Fills in `rows[new]`, and before it the rows of the tokens it is merged from."""
     waiting = [new]
     while waiting:
         last = waiting[-1]

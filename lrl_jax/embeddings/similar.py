@@ -1,8 +1,8 @@
 """Makes rows of new tokens from old tokens that are similar to them in another space.
 
-A `Space` has vectors of old and of added tokens; an added token becomes a sum of old rows with
-weights found there. Only tokens of the old vocabulary are ever summed. Similarities are made in
-blocks: of 20,000 new and 32,000 old tokens no more than some 100 MB exist at a time.
+A `Space` has vectors of old and of added tokens. The row of an added token is a sum of old rows,
+with weights computed from similarities in that space. Similarities are computed in blocks: for
+20,000 new and 32,000 old tokens, about 100 MB of them exist at a time.
 """
 
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ import numpy as np
 from lrl_jax.embeddings.moments import CELLS, Clues, Space, Weights, draw_missing, mix
 from lrl_jax.embeddings.pieces import subword_mean
 
-FIRST = 512  # similar tokens looked at before all are: sparsemax seldom keeps more
-FLAT = 1e-3  # a mean cosine below it divides by next to nothing
-SPENT = 1e-5  # of its norm: float32 finds nothing more in a residual
+FIRST = 512  # the most similar tokens, tried before all of them: sparsemax seldom keeps more
+FLAT = 1e-3  # a mean cosine below this is too small to divide by
+SPENT = 1e-5  # a residual below this share of the norm is rounding error in float32
 
 
 # ---------------------------------------------------------------------------- strategies
@@ -25,13 +25,13 @@ def wechsel(
     nearest: int = 10,
     temperature: float = 0.1,
 ) -> np.ndarray:
-    """Returns the softmax of cosine / temperature over the nearest old tokens (WECHSEL,
-    2112.06598).
+    """Returns sums of the nearest old rows, weighted by the softmax of cosine / temperature.
 
-    Tokens without a vector are drawn as `matched_normal`. The defaults are the paper's.
+    Rows of tokens without a vector are drawn as `matched_normal` does. The defaults are those of
+    the paper (WECHSEL, arXiv 2112.06598).
     """
     space = clues.words
-    assert space is not None  # `grow` has asked
+    assert space is not None  # `grow` has checked
     parts = []
     for cosine_BM in _cosines(space):
         near_BM = _nearest(cosine_BM, min(nearest, len(space.old_ids)))
@@ -43,27 +43,27 @@ def wechsel(
 
 
 def focus(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns the sparsemax of cosines to old tokens: a convex combination (FOCUS, arXiv
-    2305.14481).
+    """Returns sums of old rows, weighted by the sparsemax of their cosines.
 
-    Tokens without a vector are drawn as `matched_normal`.
+    Rows of tokens without a vector are drawn as `matched_normal` does. Source: FOCUS, arXiv
+    2305.14481.
     """
     space = clues.tokens
-    assert space is not None  # `grow` has asked
+    assert space is not None  # `grow` has checked
     weights = (_nonzero(_sparsemax_rows(cosine_BM), space) for cosine_BM in _cosines(space))
     parts = [mix(block, old_VD) for block in weights]
     return draw_missing(_stack(parts, old_VD), space, old_VD, clues, rng)
 
 
 def clp(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Weighs every old token the helper has by cosine / sum of cosines (CLP, 2301.09626).
+    """Returns sums of the old rows that the helper has, weighted by cosine / sum of cosines.
 
-    The sum over old tokens is taken before the cosine, which is linear: no matrix of cosines.
-    A token the helper has not, or one that is on average at right angles to all, is the mean of
-    its pieces.
+    The cosine is linear in the unit vectors, so the sum over old tokens is taken first and no
+    matrix of cosines is needed. A token that the helper does not have, or whose mean cosine is
+    close to 0, gets the mean of its pieces. Source: CLP, arXiv 2301.09626.
     """
     space = clues.helper
-    assert space is not None  # `grow` has asked
+    assert space is not None  # `grow` has checked
     old_ME, new_NE = _unit(space.old_ME), _unit(space.new_NE)
     sum_N = new_NE @ old_ME.sum(0)
     good_N = sum_N > FLAT * len(old_ME)
@@ -80,14 +80,14 @@ def clp(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarra
 def omp(
     old_VD: np.ndarray, clues: Clues, rng: np.random.Generator, sparsity: int = 64
 ) -> np.ndarray:
-    """Returns the few old tokens that make up the token in the helper's space, with the same
-    weights.
+    """Returns sums of a few old rows, with the weights that approximate a token in the helper.
 
-    Found by orthogonal matching pursuit (arXiv 2506.06607, whose sparsity is the default). A token
-    the helper has not is the mean of its pieces.
+    Orthogonal matching pursuit picks the old tokens and weights whose sum in the helper's space is
+    closest to the token (arXiv 2506.06607, whose sparsity is the default). A token that the helper
+    does not have gets the mean of its pieces.
     """
     space = clues.helper
-    assert space is not None  # `grow` has asked
+    assert space is not None  # `grow` has checked
     new_AD = subword_mean(old_VD, clues, rng)
     inverse_M = 1 / np.linalg.norm(space.old_ME, axis=1)
     k = min(sparsity, *space.old_ME.shape)
@@ -105,7 +105,7 @@ def omp(
 
 # ---------------------------------------------------------------------------- weights
 def sparsemax(z_BM: np.ndarray) -> np.ndarray:
-    """Returns the nearest point of the simplex, row by row (arXiv 1602.02068).
+    """Returns the point of the probability simplex nearest to each row (arXiv 1602.02068).
 
     >>> sparsemax(np.array([[0.5, 0.25, -1.0]], np.float32))
     array([[0.625, 0.375, 0.   ]], dtype=float32)
@@ -119,8 +119,10 @@ def sparsemax(z_BM: np.ndarray) -> np.ndarray:
 
 
 def _sparsemax_rows(cosine_BM: np.ndarray) -> np.ndarray:
-    """Returns `sparsemax`, looking first at the largest alone: a smaller one never comes in before
-    them.
+    """Returns `sparsemax` of each row, computed from the FIRST largest values where that is enough.
+
+    Sparsemax gives weight to the largest values only. If it leaves one of the FIRST without weight,
+    smaller values have none either.
     """
     width = cosine_BM.shape[1]
     if width <= FIRST:
@@ -136,7 +138,7 @@ def _sparsemax_rows(cosine_BM: np.ndarray) -> np.ndarray:
 
 
 def _nearest(cosine_BM: np.ndarray, count: int) -> np.ndarray:
-    """Returns the ids of the `count` largest of each row; of equal ones, the lower ids."""
+    """Returns a mask of the `count` largest values of each row; of equal values, the first ones."""
     least_B1 = -np.partition(-cosine_BM, count - 1, axis=1)[:, count - 1 : count]
     above_BM, equal_BM = cosine_BM > least_B1, cosine_BM == least_B1
     room_B1 = count - above_BM.sum(1, keepdims=True)
@@ -146,10 +148,11 @@ def _nearest(cosine_BM: np.ndarray, count: int) -> np.ndarray:
 def _pursue(
     x_BE: np.ndarray, old_ME: np.ndarray, inverse_M: np.ndarray, k: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which k vectors add up to x best, and their weights, both [B, K] (Pati et al. 1993).
+    """Returns the k vectors whose weighted sum approximates x, and the weights, both [B, K].
 
-    At each step the vector at the smallest angle to what is left comes in, and all weights are
-    fitted again: by Gram-Schmidt, so that the fit is one triangular solve at the end.
+    This is orthogonal matching pursuit (Pati et al. 1993). Each step adds the vector with the
+    smallest angle to the residual, and makes the residual orthogonal to it by Gram-Schmidt. One
+    triangular solve at the end then gives the weights.
     """
     size = len(x_BE)
     chosen_BK = np.zeros((size, k), np.int64)
@@ -180,7 +183,10 @@ def _pursue(
 
 
 def _orthogonal(atom_BE: np.ndarray, base_BKE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns how far atoms lie along each base vector, and what is left; twice, for float32."""
+    """Returns the components of atoms along each base vector, and the remainder.
+
+    Projecting twice removes what float32 rounding leaves the first time.
+    """
     along_BK = np.zeros(base_BKE.shape[:2], np.float32)
     for _ in range(2):
         more_BK = np.matmul(base_BKE, atom_BE[:, :, None])[:, :, 0]
@@ -191,7 +197,7 @@ def _orthogonal(atom_BE: np.ndarray, base_BKE: np.ndarray) -> tuple[np.ndarray, 
 
 # ---------------------------------------------------------------------------- spaces
 def _cosines(space: Space) -> Iterator[np.ndarray]:
-    """Cosines [B, M] of added to old tokens, some added tokens at a time."""
+    """Yields the cosines [B, M] between added and old tokens, for B added tokens at a time."""
     old_ME = _unit(space.old_ME)
     block = max(1, CELLS // len(old_ME))
     for start in range(0, len(space.new_NE), block):

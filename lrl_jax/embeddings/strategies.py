@@ -11,7 +11,7 @@ import numpy as np
 from lrl_jax.embeddings import moments, pieces, similar
 from lrl_jax.embeddings.moments import BLOCK, Clues
 
-# What a user sets so that a clue can be built; the others follow from the tokenizers.
+# What a user sets so that a clue can be built; other clues need only the tokenizers.
 FIELDS = {
     "contexts": "init.text to text of the new language",
     "tokens": "init.text to text of the new language",
@@ -24,7 +24,7 @@ FIELDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """Holds a way to start rows, the optional clues it needs, and where it comes from."""
+    """Describes a way to start rows: its function, the optional clues it needs, and its source."""
 
     rows: Callable[[np.ndarray, Clues, np.random.Generator], np.ndarray]
     needs: tuple[str, ...]
@@ -52,18 +52,18 @@ STRATEGIES = {
 
 
 def needs(name: str) -> tuple[str, ...]:
-    """Returns the optional clues a strategy cannot do without."""
+    """Returns the names of the optional clues that a strategy needs."""
     return STRATEGIES[name].needs
 
 
 def grow(name: str, old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
     """Returns the matrix [W, D] of the new vocabulary, in the dtype of the old one.
 
-    Rows of kept tokens are copied bit for bit, and so is the row of an old token that spells a new
-    one alone; the strategy `name` decides the others.
+    Rows of kept tokens are copied bit for bit. So is the row of an old token that spells a new
+    token by itself. The strategy `name` makes the other rows.
 
     Raises:
-      ValueError: a matrix of another tokenizer, or a clue the strategy needs and has not.
+      ValueError: a matrix of another tokenizer, or a missing clue that the strategy needs.
     """
     splice, strategy = clues.splice, STRATEGIES[name]
     if len(old_VD) != len(splice.kept):

@@ -3,8 +3,8 @@
     words = read("cc.ko.300.vec.gz", limit=200_000)
     ids, vectors_NE = learn(tokenizer, lines)
 
-Learnt vectors are a truncated SVD of positive pointwise mutual information (Levy & Goldberg 2014):
-as good as skip-gram at this size, the same at every run, and no library beyond scipy.
+Vectors are learnt by a truncated SVD of positive pointwise mutual information (Levy & Goldberg
+2014). They are as good as skip-gram at this size and the same in every run, and need only scipy.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,12 +21,12 @@ from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 LINES = 1000  # texts encoded at a time
-START = 0  # seed of the vector the SVD starts from: any, but always the same
+START = 0  # seed of the vector the SVD starts from; fixed, so that every run gives the same
 
 
 @dataclasses.dataclass(frozen=True)
 class WordVectors:
-    """Holds words, the most frequent first as fastText writes them, and their vectors [N, E]."""
+    """Holds words and their vectors [N, E], the most frequent first, as in fastText's files."""
 
     words: list[str]
     rows_NE: np.ndarray
@@ -34,13 +34,13 @@ class WordVectors:
 
 # ---------------------------------------------------------------------------- files
 def read(uri: str, limit: int = 200_000) -> WordVectors:
-    """Reads word vectors in fastText's text form (`.vec`, `.vec.gz`; word2vec's is the same).
+    """Reads word vectors in the text format of fastText and word2vec (`.vec`, `.vec.gz`).
 
     Args:
-      limit: how many words at most; files are sorted by frequency.
+      limit: how many words are read at most; files list the most frequent words first.
 
     Raises:
-      DataError: not such a file, or a line that is damaged; names file and line.
+      DataError: another format, or a damaged line; names file and line.
     """
     lines = text.lines(uri)
     count, width = _header(next(lines, ""), uri)
@@ -58,10 +58,10 @@ def read(uri: str, limit: int = 200_000) -> WordVectors:
 
 
 def read_pairs(uri: str) -> list[tuple[str, str]]:
-    """Reads a dictionary: a word, a tab, its translation, one pair a line.
+    """Reads a dictionary: each line has a word, a tab and its translation.
 
     Raises:
-      DataError: a line that is something else; names file and line.
+      DataError: a line of another form; names file and line.
     """
     pairs = []
     for number, line in enumerate(text.lines(uri), start=1):
@@ -96,10 +96,11 @@ def _row(line: str, width: int, where: str) -> tuple[str, np.ndarray]:
 
 # ---------------------------------------------------------------------------- words to tokens
 def of_tokens(tokenizer: Tokenizer, words: WordVectors) -> tuple[np.ndarray, np.ndarray]:
-    """Returns ids of tokens and their vectors [N, E]: means of the words a token is in (WECHSEL).
+    """Returns ids of tokens and their vectors [N, E], made from vectors of words as in WECHSEL.
 
-    A word counts 1 / its place: files are sorted by frequency and carry none, and words follow
-    Zipf's law. It is spelled as it stands after a space and as it opens a line.
+    The vector of a token is the mean of the words whose spelling contains it. A word weighs 1 / its
+    position in the file: files are sorted by frequency but do not give it, and words follow Zipf's
+    law. Each word is spelled both as after a space and as at the start of a line.
     """
     family = tokenizers.family(tokenizer)
     spellings = [family.words(tokenizer, [word, f" {word}"]) for word in words.words]
@@ -121,7 +122,7 @@ def of_tokens(tokenizer: Tokenizer, words: WordVectors) -> tuple[np.ndarray, np.
 
 
 def procrustes(from_NE: np.ndarray, to_NE: np.ndarray) -> np.ndarray:
-    """Returns the rotation R [E, E] with from R nearest to `to` (Schoenemann 1966).
+    """Returns the rotation R [E, E] for which from_NE R is nearest to `to_NE` (Schoenemann 1966).
 
     >>> turned = procrustes(np.array([[1., 0.], [0., 2.]]), np.array([[0., 1.], [-2., 0.]]))
     >>> (turned + 0.0).round(6)
@@ -141,14 +142,14 @@ def learn(
     min_count: int = 10,
     smoothing: float = 0.75,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Learns vectors [N, E] of tokens, with their ids, from what stands around them in `texts`.
+    """Returns ids of tokens and vectors [N, E] learnt from their neighbours in `texts`.
 
-    Memory goes by distinct pairs of neighbours, 12 bytes each, not by the length of the text.
-    Width and least count are FOCUS's (2305.14481), the window is fastText's, the smoothing of
-    context counts Levy et al.'s (2015).
+    Memory depends on the number of distinct pairs of neighbours, 12 bytes each, and not on the
+    length of the text. The defaults of width and `min_count` are those of FOCUS (2305.14481), that
+    of the window is fastText's, and the smoothing of context counts is that of Levy et al. (2015).
 
     Args:
-      window: how many tokens to each side are neighbours.
+      window: how many tokens on each side count as neighbours.
       min_count: rarer tokens get no vector.
 
     Raises:
@@ -172,8 +173,9 @@ def learn(
 
 
 def ppmi(pairs_NN: sparse.csr_array, smoothing: float) -> sparse.csr_array:
-    """Returns positive pointwise mutual information: log of how much oftener than by chance two
-    meet.
+    """Returns the positive pointwise mutual information of each pair of tokens.
+
+    It is the log of how much more often two tokens occur together than by chance, or 0 if less.
 
     >>> pairs = sparse.csr_array(np.array([[0., 6.], [2., 2.]]))  # by chance 3.6 would be 4.8
     >>> ppmi(pairs, 1.0).toarray().round(3)
@@ -194,7 +196,7 @@ def ppmi(pairs_NN: sparse.csr_array, smoothing: float) -> sparse.csr_array:
 def _neighbours(
     tokenizer: Tokenizer, texts: Iterable[str], window: int
 ) -> tuple[np.ndarray, sparse.csr_array]:
-    """Counts how often each token occurs, and each two within `window` of each other."""
+    """Returns how often each token occurs, and how often each two occur within `window` tokens."""
     size = tokenizer.size
     count_W = np.zeros(size, np.int64)
     pairs_WW = sparse.csr_array((size, size), dtype=np.float32)
@@ -212,7 +214,7 @@ def _neighbours(
 
 
 def _encoded(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields ids of some texts one after another, and which text each is of."""
+    """Yields the ids of a batch of texts, concatenated, and the number of the text of each id."""
     texts = iter(texts)
     while batch := list(itertools.islice(texts, LINES)):
         encoded = tokenizer.encode_batch(batch)
@@ -222,6 +224,6 @@ def _encoded(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[tuple[np.nd
 
 
 def _nonzero(ids: np.ndarray, rows_NE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keeps only rows that are not zero: the cosine with a zero row is not a number."""
+    """Returns ids and rows without rows of zeros, whose cosines would be NaN."""
     good_N = np.linalg.norm(rows_NE, axis=1) > 0
     return ids[good_N], rows_NE[good_N]

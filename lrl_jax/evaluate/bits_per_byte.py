@@ -1,4 +1,4 @@
-"""The evaluation kind `bits_per_byte`: the loss of held-out text, and how many tokens it takes."""
+"""Measures the evaluation kind `bits_per_byte`: the loss of held-out text, and its tokens."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -55,7 +55,7 @@ def rows(before: Json, after: Json) -> Iterator[ReportRow]:
 
 
 def tokens_per_line(score: Json) -> float | None:
-    """Returns the tokens a line of a scored text takes; None when the score does not say."""
+    """Returns the tokens per line of a scored text; None when the score does not have them."""
     tokens, lines = number(score.get("tokens")), number(score.get("lines"))
     return tokens / lines if tokens and lines else None
 
@@ -65,7 +65,7 @@ def _percent(ratio: float | None) -> str:
 
 
 def _verdict(ratio: float | None) -> str:
-    """Less is better; a change of half a percent or less is neither."""
+    """Returns "better" if the ratio fell, "worse" if it rose, "" if it changed by 0.5% or less."""
     if ratio is None:
         return ""
     return "better" if ratio < 0.995 else "worse" if ratio > 1.005 else ""

@@ -1,7 +1,7 @@
-"""The evaluation kind `chains`: TaCo's chain on held-out instructions, whether whole and how good.
+"""Measures the evaluation kind `chains`: how many of TaCo's chains are whole, and how good.
 
-A chain is what a model writes before it answers: the instruction in English, the answer in English,
-the answer in the language. Its last section is what is judged.
+A chain is what a model writes for an instruction: the instruction in English, the answer in
+English, and the answer in the language. Its last section is what is scored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,14 +22,14 @@ from lrl_jax.recipe.evaluate import Chains, Evaluate
 from lrl_jax.text import Bad, DataError
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-EXAMPLES = 5  # chains kept for a reader
+EXAMPLES = 5  # chains that are kept for the report
 
 
 def measure(entry: Chains, model: MeasuredModel, settings: Evaluate) -> dict[str, Any]:
-    """Decodes greedily from the chain's first words on, and judges what comes.
+    """Generates chains greedily from their first words on, and scores them.
 
     Returns:
-      As `judge`; and tokens, the mean length of a chain; and examples.
+      The fields of `judge`, `tokens` (the mean length of a chain) and `examples`.
     """
     questions, tokenizer = held_out(entry), model.tokenizer
     answers = generate.generate_ids(
@@ -56,9 +56,9 @@ def rows(before: Json, after: Json) -> Iterator[ReportRow]:
 
 
 def judge(chains: Sequence[str], references: Sequence[str], language: str) -> dict[str, Any]:
-    """Returns whole chains in percent, and chrF (0 to 100) of their last sections.
+    """Returns the percentage of whole chains, and chrF (0 to 100) of their last sections.
 
-    A chain without its last section is a failed generation; its answer counts as empty.
+    A chain without its last section has failed, and its answer counts as empty.
 
     >>> whole = "Instruction in English: Add.\\nResponse in English: 3\\nResponse in German: drei"
     >>> judge([whole, "Instruction in English: Add."], ["drei", "vier"], "deu_Latn")["parsed"]
@@ -74,10 +74,10 @@ def judge(chains: Sequence[str], references: Sequence[str], language: str) -> di
 
 
 def held_out(entry: Chains) -> list[records.Record]:
-    """Returns the first `limit` rows that can be asked.
+    """Returns the first `limit` rows that make a valid prompt.
 
     Raises:
-      ValueError: there is none, or the files are not aligned.
+      ValueError: there is no such row, or the files are not aligned.
     """
     dataset = _dataset(entry)
     every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard))
@@ -90,22 +90,22 @@ def held_out(entry: Chains) -> list[records.Record]:
 def prompts(
     entry: Chains, questions: Sequence[records.Record], tokenizer: Tokenizer
 ) -> list[list[int]]:
-    """Returns what each row begins with in training, up to and with the chain's first words."""
+    """Returns the prompt of each row as in training, including the first words of the chain."""
     write = templates.writer(_dataset(entry), tokenizer)
     opening = tokenizer.encode(taco.PREFIX)
     return [[*_before(write(record), tokenizer), *opening] for record in questions]
 
 
 def _dataset(entry: Chains) -> Taco:
-    """The dataset whose rows are asked."""
+    """Returns the dataset that prompts are made from."""
     shared = entry.model_dump(exclude={"limit", "max_new_tokens"})
     return Taco(kind="taco", **shared)
 
 
 def _before(parts: list[templates.TextPart], tokenizer: Tokenizer) -> list[int]:
-    """Ids of what stands before the first token that is learnt."""
-    read = [*itertools.takewhile(lambda part: not part.trained, parts)]
-    return documents.encode([read], tokenizer)[0].tokens[:-1].tolist()  # without eos
+    """Returns the ids of the text before the first token that is trained on."""
+    prompt = [*itertools.takewhile(lambda text: not text.trained, parts)]
+    return documents.encode([prompt], tokenizer)[0].tokens[:-1].tolist()  # without eos
 
 
 KIND = register(EvaluationKind("chains", Chains, measure, rows, "Chains"))

@@ -1,7 +1,7 @@
-"""Greedy generation: one pass over the prompts, then a token a step from a key/value cache.
+"""Generates text greedily: reads all prompts at once, then decodes one token a step with a cache.
 
-Prompts stand at the left of fixed-size batches, padded on the right; each row decodes from its
-own length on. Lengths are rounded up, so a few compilations serve every prompt.
+Batches have a fixed size. Prompts are padded on the right, and each row decodes from its own length
+on. Lengths are rounded up, so that few shapes have to be compiled.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from lrl_jax.model import cache as caches
 from lrl_jax.model import llama, sharding
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-SHORTEST = 32  # prompts are padded to this many tokens, or twice, four times, ... that
+SHORTEST = 32  # prompts are padded to this many tokens, or to twice, four times, ... as many
 
 
 def generate(
@@ -32,7 +32,7 @@ def generate(
     mesh: Mesh | None = None,
     batch_size: int = 8,
 ) -> list[str]:
-    """Returns continuations of `prompts`, each up to its end of document or `max_new_tokens`."""
+    """Returns continuations of `prompts`, each up to its end or to `max_new_tokens`."""
     ids = [tokenizer.encode(prompt) for prompt in prompts]
     out = generate_ids(
         cfg, params, ids, max_new_tokens,
@@ -51,7 +51,7 @@ def answers(
     mesh: Mesh | None = None,
     batch_size: int = 8,
 ) -> list[str]:
-    """Returns the model's answers to records in a template, each up to the template's end."""
+    """Returns the model's answers to records in a template, each up to where the template ends."""
     if not records:
         return []
     ids = [
@@ -77,19 +77,19 @@ def generate_ids(
     mesh: Mesh | None = None,
     batch_size: int = 8,
 ) -> list[list[int]]:
-    """Continues prompts by the most probable token; `eos_id` and what follows are cut off.
+    """Returns the most probable continuation of each prompt, cut before `eos_id`.
 
     Args:
-      prompts: ids; `bos_id` is put in front of those that do not begin with it.
-      mesh: where `params` live; rows are split over its batch axes.
-      batch_size: rows decoded together, rounded up to a multiple of the mesh's batch shards.
+      prompts: ids; `bos_id` is put in front of prompts that do not begin with it.
+      mesh: the mesh of `params`; rows are split over its batch axes.
+      batch_size: how many rows are decoded together; rounded up to what the mesh can split.
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens={max_new_tokens}; want 1 or more")
     prompts = [list(p) if list(p[:1]) == [bos_id] else [bos_id, *p] for p in prompts]
     shards = meshes.batch_shards(mesh) if mesh is not None else 1
     size = -(-batch_size // shards) * shards
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # alike lengths together
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # less padding in a batch
     out: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), size):
         rows = order[start : start + size]
@@ -101,7 +101,10 @@ def generate_ids(
 
 
 def _batch(cfg, params, prompts, size: int, max_new_tokens: int, eos_id: int, mesh) -> np.ndarray:
-    """New tokens of one batch, [B, max_new_tokens]; rows beyond the prompts repeat the last."""
+    """Returns the new tokens of one batch, [B, max_new_tokens].
+
+    Rows beyond the prompts repeat the last prompt.
+    """
     prompts = [*prompts, *[prompts[-1]] * (size - len(prompts))]
     tokens_BT = np.full((size, _bucket(max(map(len, prompts)))), eos_id, np.int32)
     for row_T, prompt in zip(tokens_BT, prompts, strict=True):
@@ -114,7 +117,7 @@ def _batch(cfg, params, prompts, size: int, max_new_tokens: int, eos_id: int, me
 
 
 def _bucket(length: int) -> int:
-    """The padded length of a prompt.
+    """Returns the length to which a prompt is padded.
 
     >>> [_bucket(n) for n in (1, 32, 33, 100)]
     [32, 32, 64, 128]
@@ -126,7 +129,7 @@ def _bucket(length: int) -> int:
 
 
 def _put(x: np.ndarray, mesh: Mesh | None) -> jax.Array:
-    """Rows of the batch on their devices; every process holds the same `x`."""
+    """Puts the rows of a batch on their devices; every process passes the same whole batch."""
     if mesh is None:
         return jax.device_put(x)
     return jax.make_array_from_callback(x.shape, meshes.batch_sharding(mesh), lambda i: x[i])
@@ -134,7 +137,7 @@ def _put(x: np.ndarray, mesh: Mesh | None) -> jax.Array:
 
 @functools.partial(jax.jit, static_argnames=("cfg", "max_new_tokens", "eos_id"))
 def _decode(cfg, params, tokens_BT, lengths_B, max_new_tokens: int, eos_id: int) -> jax.Array:
-    """Reads the prompts, then decodes until every row has ended; the rest is `eos_id`."""
+    """Reads the prompts, then decodes until all rows have ended; ended rows hold `eos_id`."""
     B, T = tokens_BT.shape
     model = llama.bind(cfg, params)
     cache = caches.empty(cfg, B, T + max_new_tokens)

@@ -1,7 +1,7 @@
-"""The kinds of evaluation: what a recipe says of each, how it is measured, and what is reported.
+"""Registers kinds of evaluation: their section in a recipe, how they are measured and reported.
 
-A kind is defined in one file, `lrl_jax/evaluate/<kind>.py`, or in any file that is imported before
-the recipe is read; nothing else lists it:
+A kind is defined in a single file, `lrl_jax/evaluate/<kind>.py` or any file that is imported before
+the recipe is read. It needs no entry anywhere else:
 
     class Newlines(Evaluation):            # an entry of `evaluate.newlines` in the recipe
         text: str
@@ -32,12 +32,12 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class MeasuredModel:
-    """Holds the model that is measured, and how it is computed.
+    """Holds a model to measure, and the settings it is run with.
 
     Attributes:
       params: the flat parameters, sharded on `mesh`.
-      length: tokens of a row, where text is scored in rows.
-      loss_blocks: vocabulary blocks of the loss, to save memory.
+      length: how many tokens a row has when text is scored.
+      loss_blocks: how many blocks the loss reads the vocabulary in, to save memory.
     """
 
     cfg: llama.LlamaConfig
@@ -54,11 +54,11 @@ class EvaluationKind:
 
     Attributes:
       name: its key under `evaluate` in the recipe, and in before.json and after.json.
-      section: the class of an entry in the recipe; `str` where an entry is a file alone.
+      section: the class of an entry in the recipe; `str` if an entry is just a file.
       measure: (entry, model, the recipe's section `evaluate`) -> a result, as JSON.
-      rows: (before, after) -> lines of the report; both are kind -> name -> result, and either
-        may be empty.
-      examples: title of the report's section that shows each result's "examples"; "" for none.
+      rows: (before, after) -> lines of the report; both map kind -> name -> result, and either may
+        be empty.
+      examples: the title under which the report shows the "examples" of results; "" for none.
     """
 
     name: str
@@ -72,7 +72,7 @@ KINDS: dict[str, EvaluationKind] = {}
 
 
 def register(kind: EvaluationKind) -> EvaluationKind:
-    """Makes a kind known to recipes, to the step that measures and to the report.
+    """Registers a kind, so that recipes may name it and it is measured and reported.
 
     Raises:
       ValueError: the name is taken.
@@ -85,22 +85,22 @@ def register(kind: EvaluationKind) -> EvaluationKind:
 
 
 def find(name: str) -> EvaluationKind | None:
-    """Returns the kind of a name; None where there is none."""
+    """Returns the kind with this name, or None."""
     return KINDS.get(name) if recipe_evaluate.section(name) is not None else None
 
 
 def all_rows(before: Json, after: Json) -> Iterator[ReportRow]:
-    """Yields the lines of the report, kind by kind, of results of before.json and after.json."""
+    """Yields the lines of the report, kind by kind, from the results before and after training."""
     for name in {**before, **after}:
         if (kind := find(name)) is not None:
             yield from kind.rows(before, after)
 
 
 def examples(after: Json) -> dict[str, Json]:
-    """Returns title -> results by name, of each kind whose results hold examples to read.
+    """Returns title -> results by name, for each kind whose results have examples to read.
 
     Args:
-      after: kind -> name -> result. Kinds that every recipe may name are there without results.
+      after: kind -> name -> result; a kind may have no results.
     """
     names = {**recipe_evaluate.Evaluate().kinds(), **after}
     readable = [kind for name in names if (kind := find(name)) is not None and kind.examples]

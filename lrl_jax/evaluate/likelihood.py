@@ -1,16 +1,16 @@
-"""Bits per byte of text under a model: the one loss that two vocabularies share.
+"""Measures bits per byte of text under a model, a loss that is comparable between vocabularies.
 
     score = bits_per_byte(cfg, params, tokenizer, lines, mesh, batch_size=8, length=512)
     score.bits_per_byte
 
-What is scored. A line is a document: its own tokens, each predicted from bos and what precedes
-it in the line. Bytes are the UTF-8 bytes of exactly that text. Neither the newline nor eos is
-counted: many base models never saw an eos, so counting it would credit training with learning
-one token a line. This is also what `bits_per_byte` means in EleutherAI/lm-evaluation-harness.
+Each line is a document. Each of its tokens is predicted from bos and the tokens before it in the
+line. Bytes are the UTF-8 bytes of the line. Neither the newline nor eos is counted: many base
+models never saw an eos, so training would be credited for learning one token per line. This is also
+what `bits_per_byte` means in EleutherAI/lm-evaluation-harness.
 
-Long lines. A line longer than `length` is read in windows that overlap by half; every window
-starts with bos, and a token is scored in the one window where it has the most context, so only
-the first `length // 2` tokens of a line are predicted from fewer than that.
+A line longer than `length` is read in windows that overlap by half. Every window starts with bos,
+and a token is scored in the window where it has the most context. So only the first `length // 2`
+tokens of a line have a context shorter than that.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from lrl_jax.model import llama, sharding
 from lrl_jax.train import loss
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-Window = tuple[np.ndarray, np.ndarray]  # tokens, and which of them are scored
+Window = tuple[np.ndarray, np.ndarray]  # tokens, and a mask of those that are scored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +59,14 @@ def bits_per_byte(
     length: int,
     loss_blocks: int = 1,
 ) -> Score:
-    """Scores lines of text; any text works, an unseen script through byte fallback.
+    """Returns the score of lines of text, which may be of any language and script.
 
     Args:
       params: the flat parameters, sharded on `mesh`.
       texts: one line each; the order and the packing do not change the score.
-      batch_size: rows a step, rounded up to a multiple of the devices that share a batch.
-      length: tokens a row.
-      loss_blocks: vocabulary blocks of the loss, to save memory.
+      batch_size: how many rows are scored at a time; rounded up to what the mesh can split.
+      length: how many tokens a row has.
+      loss_blocks: how many blocks the loss reads the vocabulary in, to save memory.
 
     Raises:
       ValueError: there is no text to score, or `length` is too short to score in.
@@ -100,7 +100,7 @@ def windows(ids: Sequence[int], length: int) -> Iterator[Window]:
     [5 6 7 8] [1 1 1 1]
     [7 8 9] [0 0 1]
     """
-    fresh = length // 2  # of a later window; what stands before is context
+    fresh = length // 2  # tokens scored in each later window; those before them are context
     for start in range(0, max(len(ids) - length, 0) + fresh, fresh):
         tokens = np.asarray(ids[start : start + length], np.int32)
         yield tokens, np.arange(len(tokens)) >= (length - fresh if start else 0)
@@ -114,7 +114,7 @@ def _total(
     batch_size: int,
     loss_blocks: int,
 ) -> float:
-    """The sum of the scored tokens' losses in nats; one shape, so one compilation."""
+    """Returns the summed loss of the scored tokens, in nats; all batches have the same shape."""
     ways = sharding.rows_split(mesh.shape)
     batch_size = math.ceil(batch_size / ways) * ways
     split = jax.NamedSharding(mesh, jax.P(sharding.BATCH))
@@ -125,13 +125,13 @@ def _total(
         for start in range(0, count, batch_size):
             batch = {k: v[start : start + batch_size] for k, v in arrays.items()}
             sums.append(_batch_nats(cfg, loss_blocks, params, _put(batch, split)))
-            if len(sums) > 1:  # one step behind, so that the device never waits for the host
+            if len(sums) > 1:  # read one step late, so that devices never wait for the host
                 sums[-2] = float(sums[-2])
     return math.fsum(map(float, sums))
 
 
 def _put(batch: dict[str, np.ndarray], sharding: jax.NamedSharding) -> dict[str, jax.Array]:
-    """Every process has the whole batch and hands its devices their rows."""
+    """Puts the rows of a batch on their devices; every process passes the same whole batch."""
     return {
         k: jax.make_array_from_callback(v.shape, sharding, functools.partial(_part, v))
         for k, v in batch.items()

@@ -1,4 +1,4 @@
-"""Measures everything a recipe wants of one model: what before.json and after.json hold."""
+"""Measures one model on everything a recipe lists; before.json and after.json hold the results."""
 
 import importlib.metadata
 import platform
@@ -12,10 +12,10 @@ from lrl_jax.recipe.evaluate import Evaluate
 
 
 def measure(settings: Evaluate, model: kinds.MeasuredModel) -> dict[str, Any]:
-    """Measures every entry of every kind.
+    """Measures every entry of every kind of evaluation.
 
     Returns:
-      kind -> name -> result, and "facts": what the numbers were made with.
+      kind -> name -> result, and under "facts" the versions and devices that were used.
     """
     started = time.time()
     results: dict[str, Any] = {}
@@ -27,7 +27,7 @@ def measure(settings: Evaluate, model: kinds.MeasuredModel) -> dict[str, Any]:
 
 
 def facts() -> dict[str, Any]:
-    """Returns what numbers are made with: versions and devices of this process."""
+    """Returns the versions of libraries and the devices that this process measures with."""
     device = jax.devices()[0]
     packages = ("lrl-jax", "jax", "flax", "optax", "orbax-checkpoint", "sentencepiece")
     return {

@@ -1,7 +1,7 @@
-"""Scores of text against text: translation (sacrebleu) and character n-gram baselines.
+"""Scores text against text: translations (sacrebleu) and baselines of character n-grams.
 
-The baselines put a number beside a model's bits per byte: what a table of character counts,
-read off the same training text, reaches on the same test text.
+A baseline can be compared with a model's bits per byte: it says what mere counts of characters in
+the training text achieve on the same test text.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from typing import Any
 from sacrebleu.metrics import BLEU, CHRF
 
 SPACELESS = ("Hans", "Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai", "Tibt")
-START = ""  # stands before the first character of a line; no character equals it
+START = ""  # marks the start of a line in n-grams; no character equals it
 
 
 def translation(
@@ -20,15 +20,15 @@ def translation(
 ) -> dict[str, Any]:
     """Returns chrF, chrF++ and BLEU (0 to 100) of translations into `language`, a FLORES code.
 
-    chrF (Popovic 2015; character 6-grams, beta 2) is the one to read: it needs no words. BLEU
-    splits words by sacrebleu's `13a`, and by `char` for scripts written without spaces; the
-    record says which, and holds sacrebleu's signature of every number.
+    chrF (Popovic 2015; character 6-grams, beta 2) is the most reliable of them, because it does not
+    split text into words. BLEU uses sacrebleu's tokenizer `13a`, or `char` for scripts written
+    without spaces. The result names the tokenizer and has sacrebleu's signature of every number.
 
     >>> translation(["the cat"], ["the cat"], "eng_Latn")["chrf"]
     100.0
 
     Raises:
-      ValueError: the two differ in length, or are empty.
+      ValueError: hypotheses and references differ in number, or there are none.
     """
     if len(hypotheses) != len(references) or not references:
         raise ValueError(
@@ -52,11 +52,11 @@ def translation(
 def ngram_bits_per_byte(train_texts: Iterable[str], test_texts: Iterable[str], order: int) -> float:
     """Returns bits per UTF-8 byte of a smoothed character n-gram model (1: unigram, 2: bigram).
 
-    Characters are Unicode code points: syllables, in Korean. Smoothing is interpolated
-    Witten-Bell (Chen and Goodman 1998), which has nothing to tune: a context seen
-    n times before t different characters gives t / (n + t) to the next shorter context. The
-    shortest is uniform over the characters seen in training and one escape, which spells a
-    character that was not byte by byte, at 8 bits a byte.
+    Characters are Unicode code points, which in Korean are syllables. The smoothing is interpolated
+    Witten-Bell (Chen and Goodman 1998), which has no parameters to tune: a context that was seen n
+    times before t different characters gives the share t / (n + t) to the next shorter context. The
+    shortest context is uniform over the characters seen in training and an escape. A character that
+    was not seen costs the escape and 8 bits for each of its bytes.
 
     Like `likelihood.bits_per_byte`, it scores lines without their newlines.
 
@@ -91,7 +91,7 @@ def ngram_bits_per_byte(train_texts: Iterable[str], test_texts: Iterable[str], o
 
 
 def _count(texts: Iterable[str], order: int) -> tuple[Counter, Counter, Counter]:
-    """Counts of n-grams up to `order`; of each context: times seen, characters after it."""
+    """Returns counts of n-grams up to `order`, and of each context and the characters after it."""
     counts: Counter[tuple[str, ...]] = Counter()
     seen: Counter[tuple[str, ...]] = Counter()
     kinds: Counter[tuple[str, ...]] = Counter()
@@ -107,7 +107,7 @@ def _count(texts: Iterable[str], order: int) -> tuple[Counter, Counter, Counter]
 
 
 def _grams(text: str, order: int) -> Iterator[tuple[str, ...]]:
-    """Every character of a line with the order - 1 before it."""
+    """Yields every character of a line together with the order - 1 characters before it."""
     padded = [START] * (order - 1) + list(text)
     for end in range(order, len(padded) + 1):
         yield tuple(padded[end - order : end])

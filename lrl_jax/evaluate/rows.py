@@ -1,4 +1,4 @@
-"""The lines of a table of results: what kinds of evaluation make of before and after.
+"""Makes the lines of a table of results from what was measured before and after training.
 
 for row in score_rows(before, after, "translation", "chrF", "chrf"): print(row.name, row.change)
 """
@@ -17,10 +17,10 @@ class ReportRow:
 
     Attributes:
       measure: what is measured, with its unit, such as "bits per byte".
-      name: of the entry in the recipe.
-      change: from before to after; "" where there is nothing to compare.
-      verdict: "better", "worse" or "" (too small a change, or nothing to compare).
-      note: what the number can be compared with.
+      name: the name of the entry in the recipe.
+      change: the change from before to after; "" if there is nothing to compare.
+      verdict: "better", "worse", or "" if the change is too small or there is nothing to compare.
+      note: what the number can be compared with, or how it was measured.
     """
 
     measure: str
@@ -33,7 +33,7 @@ class ReportRow:
 
 
 def pairs(before: Json, after: Json, kind: str) -> Iterator[tuple[str, Json, Json]]:
-    """Yields name, result before and result after of every entry of a kind.
+    """Yields the name, the result before and the result after of every entry of a kind.
 
     Args:
       before, after: kind -> name -> result; either may lack the kind, or a name.
@@ -47,11 +47,11 @@ def pairs(before: Json, after: Json, kind: str) -> Iterator[tuple[str, Json, Jso
 
 
 def score_rows(before: Json, after: Json, kind: str, measure: str, key: str) -> Iterator[ReportRow]:
-    """Yields a row for every entry of a kind, of a score of which more is better.
+    """Yields a row for every entry of a kind, for a score that is better when it is higher.
 
     Args:
-      measure: what the table calls it.
-      key: where a result holds it; a result's `lines` become the note.
+      measure: the name of the score in the table.
+      key: the key of the score in a result. The `lines` of a result are shown in the note.
     """
     for name, old, new in pairs(before, after, kind):
         was, now = number(old.get(key)), number(new.get(key))
@@ -65,12 +65,12 @@ def score_rows(before: Json, after: Json, kind: str, measure: str, key: str) -> 
 
 
 def fixed(value: float | None, digits: int) -> str:
-    """Returns a number with so many digits after the point, or that it was not measured."""
+    """Returns a number with `digits` digits after the point, or "not measured" for None."""
     return "not measured" if value is None else f"{value:.{digits}f}"
 
 
 def number(value: Any) -> float | None:
-    """Returns a finite number as a float, and None for whatever else a file may hold."""
+    """Returns a finite number as a float, and None for any other value."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return None
     return float(value)

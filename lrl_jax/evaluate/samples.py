@@ -22,7 +22,7 @@ def sampler(
         return None
 
     def sample(params: llama.Params, step: int) -> list[dict[str, Any]]:
-        del step  # greedy: what comes out depends on the parameters alone
+        del step  # decoding is greedy, so the result depends on the parameters alone
         answers: dict[Prompt, str] = {}
         for template in dict.fromkeys(prompt.template for prompt in settings.samples):
             same = [prompt for prompt in settings.samples if prompt.template == template]
@@ -37,7 +37,7 @@ def sampler(
 
 
 def record(prompt: Prompt) -> dict[str, str]:
-    """Returns the record that a template writes as a question."""
+    """Returns the record from which a template writes the prompt."""
     asked = dict.fromkeys(("text", "source", "instruction", "prompt", "inputs"), prompt.text)
     languages = {
         "source_language": prompt.source_language,
@@ -47,7 +47,7 @@ def record(prompt: Prompt) -> dict[str, str]:
 
 
 def text(prompt: Prompt, tokenizer: Tokenizer | None) -> str:
-    """Returns what the model reads before it answers, control tokens by name.
+    """Returns the text that the model reads before it answers, with control tokens by name.
 
     >>> text(Prompt(text="Once"), None)
     'Once'

@@ -1,4 +1,4 @@
-"""The evaluation kind `translation`: a held-out parallel file translated, by chrF and BLEU."""
+"""Measures the evaluation kind `translation`: chrF and BLEU on a held-out parallel file."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -10,11 +10,11 @@ from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
 from lrl_jax.evaluate.rows import Json, ReportRow, score_rows
 from lrl_jax.recipe.evaluate import Evaluate, Translation
 
-EXAMPLES = 20  # translations kept for a reader
+EXAMPLES = 20  # translations that are kept for the report
 
 
 def measure(entry: Translation, model: MeasuredModel, settings: Evaluate) -> dict[str, Any]:
-    """Translates greedily; returns `metrics.translation`, and examples."""
+    """Returns the scores (`metrics.translation`) of greedy translations, and some examples."""
     sources = list(text.lines(entry.source))[: entry.limit]
     references = list(text.lines(entry.target))[: entry.limit]
     languages = dict(source_language=entry.source_language, target_language=entry.target_language)
@@ -30,7 +30,7 @@ def measure(entry: Translation, model: MeasuredModel, settings: Evaluate) -> dic
 
 
 def rows(before: Json, after: Json) -> Iterator[ReportRow]:
-    """Yields chrF of every entry, then BLEU, which says how it split words."""
+    """Yields chrF of every entry, then BLEU with a note that names its tokenizer."""
     yield from score_rows(before, after, "translation", "chrF", "chrf")
     for row in score_rows(before, after, "translation", "BLEU", "bleu"):
         result = (after.get("translation") or {}).get(row.name) or {}

@@ -1,4 +1,4 @@
-"""Settles `remat: auto` and `mesh: auto` on the devices of this process.
+"""Decides what `remat: auto` and `mesh: auto` mean on the devices of this process.
 
 `remat: auto` compiles the step to find the most that a layer can keep for its backward pass without
 running out of memory. `mesh: auto` is computed from the sizes alone (`lrl_jax.devices.presets`).
@@ -22,20 +22,19 @@ def mesh(job: CompileJob, devices: Sequence[jax.Device]) -> recipe_train.Mesh:
     """Returns the mesh of the recipe, or the mesh that `auto` chooses for these devices.
 
     Raises:
-      ValueError: none will do; says how many rows or chips would.
+      ValueError: no mesh works; says how many rows or chips would.
     """
     return settled(job, devices, _limit(devices[0])).settings.axes
 
 
 def remat(job: CompileJob, mesh: jax.sharding.Mesh) -> Remat:
-    """Returns how much each layer keeps for its backward pass (a rung of the ladder) on these
-    devices.
+    """Returns the rung of `remat.LADDER` with the most kept activations that fits these devices.
 
-    On a CPU nothing is made again: memory is not what is short there. A chip that is not in the
-    table of chips says how much it has.
+    On a CPU everything is kept, because memory is not scarce there. The memory of a chip is what it
+    reports itself, or else what `chips.CHIPS` says.
 
     Raises:
-      TooLargeError: not even the least fits.
+      TooLargeError: not even the lowest rung fits.
     """
     device = mesh.devices.flat[0]
     if device.platform == "cpu":
@@ -44,11 +43,10 @@ def remat(job: CompileJob, mesh: jax.sharding.Mesh) -> Remat:
 
 
 def most(job: CompileJob, mesh: jax.sharding.Mesh, limit: float) -> Remat:
-    """Returns the highest rung at which the steps of all phases need at most `limit` bytes a
-    device.
+    """Returns the highest rung on which all phases need at most `limit` bytes on a device.
 
     Raises:
-      TooLargeError: not even the least fits.
+      TooLargeError: not even the lowest rung fits.
     """
 
     def fitting(tried: CompileJob) -> Remat:
@@ -74,7 +72,7 @@ def _needed(job: CompileJob, phase, mesh: jax.sharding.Mesh, limit: float) -> fl
             analysis = lowered.compile().memory_analysis()
         except jax.errors.JaxRuntimeError as e:
             raise refusal(e, limit) from None
-    assert analysis is not None  # every backend of JAX lays out its buffers
+    assert analysis is not None  # every backend of JAX reports the size of its buffers
     more = max(0, analysis.output_size_in_bytes - analysis.alias_size_in_bytes)
     needed = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes + more
     if needed > limit:

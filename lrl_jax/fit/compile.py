@@ -1,9 +1,9 @@
-"""Compiles the real training step of a recipe for a machine that need not be here, and measures it.
+"""Compiles the training step of a recipe for a machine that need not be here, and measures it.
 
     job = CompileJob(cfg, recipe.train, length=4096)
     fitted = compile_step(job, job.phases[0], topology.describe("v5e-64"))
 
-No array is made: states and batches are shapes with shardings.
+No arrays are allocated: states and batches are shapes with shardings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,15 +34,15 @@ BATCH = (
     "decoder_segment_ids", "decoder_positions",
 )  # fmt: skip
 UNKNOWN = 10**9  # steps: more than any schedule's warm-up
-LANES = 128  # splash attention reads rows by so many tokens
-# Measured steps took so many times an estimate: Llama-2-70B on v6e-256 1.04 (9.05 s for 8.72 s),
-# Llama-3.1-8B on v6e-64 1.22 (5.65 s for 4.64 s), MaxText's published figures for both. Other
-# chips were never compared.
+LANES = 128  # splash attention reads rows in blocks of this many tokens
+# How many times the estimate a measured step took, at least and at most. Llama-2-70B on v6e-256:
+# 1.04 (9.05 s measured, 8.72 s estimated). Llama-3.1-8B on v6e-64: 1.22 (5.65 s, 4.64 s). The
+# measurements are MaxText's published figures. Other chips were never compared.
 BAND = (1.0, 1.25)
 
 
 class TooLargeError(ValueError):
-    """Reports a step that does not fit; `needed` and `available` are bytes a chip."""
+    """Reports a step that does not fit into memory; `needed` and `available` are bytes per chip."""
 
     def __init__(self, needed: float, available: float, what: str):
         super().__init__(f"{what} needs {needed / GIB:.2f} GiB a chip of {available / GIB:.2f} GiB")
@@ -54,7 +54,7 @@ class CompileJob:
     """Describes a training step to compile.
 
     Attributes:
-      length: tokens in a row.
+      length: how many tokens a row has.
       new_tokens: how many rows at the end of the vocabulary are new.
     """
 
@@ -65,7 +65,7 @@ class CompileJob:
     new_tokens: int = 0
 
     def but(self, **changes: Any) -> "CompileJob":
-        """Returns the job with other fields of `train`; `remat` is set in the model too."""
+        """Returns the job with changed fields of `train`; `remat` is changed in the model too."""
         settings = self.settings.model_copy(update=changes)
         cfg = dataclasses.replace(self.cfg, remat=changes.get("remat", self.cfg.remat))
         return dataclasses.replace(self, settings=settings, cfg=cfg)
@@ -76,18 +76,19 @@ class CompileJob:
 
     @property
     def tokens(self) -> int:
-        """Returns the tokens of one step."""
+        """Returns how many tokens one step reads."""
         return self.settings.batch_size * self.length
 
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Holds bytes on one chip by kind; `host` are bytes of the host's memory used for that chip.
+    """Holds the bytes that a step needs on one chip, by kind.
 
     Attributes:
-      temporaries: activations, gradients, gathered weights: what the compiler lays out.
-      other: the batch, and what arrays are padded by.
-      limit: what the chip lets a program use.
+      temporaries: activations, gradients and gathered weights, as the compiler allocates them.
+      other: the batch, and the padding of arrays.
+      host: bytes of the host's memory that are used for this chip.
+      limit: how many bytes a program may use on the chip.
     """
 
     parameters: float
@@ -104,10 +105,10 @@ class Fitted:
     """Holds the memory and time of one compiled step.
 
     Attributes:
-      phase: names of its stages.
-      tokens: of one step, all chips together.
-      mfu: of the chips' peak, for an estimate without its band; 0 where nothing was estimated.
-      compiling: seconds it took here.
+      phase: the names of its stages.
+      tokens: how many tokens one step reads, on all chips together.
+      mfu: the share of the chips' peak at the estimated time; 0 when time was not estimated.
+      compiling: how many seconds it took to compile.
     """
 
     phase: str
@@ -128,18 +129,18 @@ class Fitted:
         return self.tokens / self.seconds / self.chips if self.seconds else 0.0
 
     def days(self, steps: int) -> tuple[float, float]:
-        """Returns the days that `steps` steps take: the estimate, and the end of its uncertainty
-        band.
-        """
+        """Returns how many days `steps` steps take, at least and at most."""
         return steps * self.seconds * BAND[0] / 86400, steps * self.seconds * BAND[1] / 86400
 
 
 def settled(job: CompileJob, devices: Sequence[jax.Device], memory: float) -> CompileJob:
-    """Returns the job with `train.mesh: auto` replaced by a mesh for these devices and their
-    memory.
+    """Returns the job with `train.mesh: auto` replaced by a mesh for these devices.
+
+    Args:
+      memory: bytes that a program may use on each device.
 
     Raises:
-      ValueError: no mesh will do; says how many rows or chips would.
+      ValueError: no mesh works; says how many rows or chips would.
     """
     slices = len({meshes.slice_of(device) for device in devices})
     return planned(job, len(devices), slices, memory, devices[0])
@@ -148,7 +149,7 @@ def settled(job: CompileJob, devices: Sequence[jax.Device], memory: float) -> Co
 def planned(
     job: CompileJob, count: int, slices: int, memory: float, like: jax.Device
 ) -> CompileJob:
-    """Returns `settled` for `count` devices that are not described; `like` is any device."""
+    """Returns what `settled` would for `count` devices that need not exist; `like` may be any."""
     if job.settings.mesh != "auto":
         return job
     rows = job.settings.batch_size // job.settings.accumulate
@@ -158,20 +159,18 @@ def planned(
 
 
 def whole_state(job: CompileJob, like: jax.Device) -> float:
-    """Returns the bytes of parameters and optimizer state, all devices together, in the largest
-    phase.
-    """
+    """Returns the bytes of parameters and optimizer state on all devices, in the largest phase."""
     alone = meshes.make(recipe_train.Mesh(), [like])
     plain = job.but(mesh=recipe_train.Mesh())
     return max(state_bytes(plain, phase, alone)["device"] for phase in job.phases)
 
 
 def refuse(job: CompileJob, count: int, tpu: bool) -> None:
-    """Refuses a job that cannot run on `count` chips, by arithmetic on the sizes alone.
+    """Refuses a job that cannot run on `count` chips, as its sizes alone show.
 
     Raises:
-      ValueError: a mesh that does not divide model or batch, rows the attention kernel cannot
-        take; says what would do.
+      ValueError: a mesh that does not divide the model or the batch, or rows of a length that the
+        attention kernel does not support; says what would work.
     """
     settings, length = job.settings, job.length
     data, fsdp, tensor = meshes.sizes(settings.axes, count)
@@ -198,11 +197,11 @@ def refuse(job: CompileJob, count: int, tpu: bool) -> None:
 
 
 def check(job: CompileJob, target: Machine) -> Mesh:
-    """Refuses an impossible job before anything is compiled; returns the mesh.
+    """Returns the mesh of a job on the target, after refusing jobs that need not be compiled.
 
     Raises:
-      ValueError: as `refuse`, or the chips of the target do not lie as the mesh wants them.
-      TooLargeError: the state alone is larger than a chip.
+      ValueError: as in `refuse`, or the network of the target does not allow the mesh.
+      TooLargeError: the state alone is larger than the memory of a chip.
     """
     refuse(job, target.count, target.is_tpu)
     mesh = meshes.make(job.settings.axes, target.devices)
@@ -224,12 +223,12 @@ def compile_step(
     """Compiles the step of a phase as `lrl train` would on the target.
 
     Args:
-      options: compiler options beside the chip's own.
-      text_to: a file for the optimised program.
+      options: compiler options in addition to the chip's own.
+      text_to: a file to write the optimised program to.
 
     Raises:
-      ValueError: as `check`.
-      TooLargeError: it does not fit.
+      ValueError: as in `check`.
+      TooLargeError: the step does not fit.
     """
     job = settled(job, target.devices, target.chip.memory)
     mesh = check(job, target)
@@ -245,7 +244,7 @@ def compile_step(
         text = program(compiled, Path(dump)) if target.is_tpu else ""
     compiling = time.perf_counter() - started
     memory = _memory(compiled, job, made, target)
-    if memory.total > memory.limit:  # compilers for GPUs do not refuse
+    if memory.total > memory.limit:  # XLA compiles for GPUs even what does not fit
         raise TooLargeError(memory.total, memory.limit, "the step")
     if text_to is not None:
         text_to.write_text(text)
@@ -260,7 +259,7 @@ def compile_step(
 
 def make(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> step.Step:
     """Returns the training step of a phase on a mesh."""
-    if not phase.steps:  # epochs, of which nobody knows the steps before the data is packed
+    if not phase.steps:  # the length is in epochs: unknown until the data is packed
         phase = dataclasses.replace(phase, steps=UNKNOWN)
     params = llama.abstract(job.cfg, job.param_dtype)
     new_rows = np.zeros(job.cfg.padded_vocab_size, bool)
@@ -273,7 +272,7 @@ def make(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> step.Step:
 def batch(
     job: CompileJob, mesh: Mesh
 ) -> tuple[dict[str, jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
-    """Returns the shapes of a step's arguments other than the state."""
+    """Returns the shapes of the arguments of a step, except for the state."""
     rows = jax.ShapeDtypeStruct(
         (job.settings.batch_size, job.length), np.int32, sharding=meshes.batch_sharding(mesh)
     )
@@ -282,7 +281,7 @@ def batch(
 
 
 def state_bytes(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> dict[str, float]:
-    """Returns bytes a chip of parameters and of other state, on the device and on the host."""
+    """Returns the bytes per chip of parameters and of other state, on device and on host."""
     return _state_bytes(make(job, phase, mesh).abstract)
 
 
@@ -300,9 +299,7 @@ def _state_bytes(abstract: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _memory(compiled: Any, job: CompileJob, made: step.Step, target: Machine) -> Memory:
-    """Returns the memory by XLA's own buffer layout; an input whose buffer a result reuses counts
-    once.
-    """
+    """Returns the memory that XLA reports; a buffer shared by an input and a result counts once."""
     analysis, state = compiled.memory_analysis(), _state_bytes(made.abstract)
     given = analysis.argument_size_in_bytes
     more = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
@@ -322,13 +319,13 @@ def program(compiled: Any, dump: Path) -> str:
     """Returns the optimised program with the compiler's estimates, as text."""
     try:
         return compiled.as_text()
-    except Exception:  # jaxlib's reader of programs is older than libtpu
+    except Exception:  # jaxlib may be too old to read libtpu's programs
         texts = dump.rglob("*after_codegen.txt")
         return max(texts, key=lambda path: path.stat().st_size).read_text()
 
 
 def refusal(error: Exception, limit: float) -> Exception:
-    """Turns the compiler's "out of memory" error into ours; returns any other error unchanged.
+    """Returns a TooLargeError for the compiler's "out of memory", and any other error unchanged.
 
     >>> words = "RESOURCE_EXHAUSTED: temporaries (34.00G) exceeds available HBM (15.75G)."
     >>> str(refusal(RuntimeError(words), 15.75 * GIB))

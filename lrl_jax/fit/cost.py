@@ -1,14 +1,15 @@
-"""Estimates how long one chip takes for a compiled program: cycles, kernels and communication.
+"""Estimates how long a chip runs a compiled program: arithmetic, kernels and communication.
 
     cost = of(compiled.as_text(), chips.CHIPS["v5e"])
     cost.seconds, cost.compute, cost.kernels, cost.exposed
 
-XLA's own cost analysis counts the body of a loop once and a Pallas kernel not at all. Here the
-instructions are run in their order: arithmetic takes its `estimated_cycles`, loops as often as
-they go round, attention kernels the FLOPs of the blocks they visit at the chip's peak, collectives
-their bytes over all links of the chip. What an asynchronous collective, or a copy to the host, has
-not finished when its result is asked for is exposed; the rest is hidden behind arithmetic. Not
-modelled: stalls, contention, latency, kernels below peak. So it is optimistic.
+XLA's own cost analysis counts the body of a loop once and Pallas kernels not at all. This module
+goes through the instructions in order, with a clock. Arithmetic takes its `estimated_cycles`. The
+body of a loop is counted as often as it runs. An attention kernel takes the FLOPs of its unmasked
+blocks at the chip's peak. A collective takes its bytes over all links of the chip. Asynchronous
+collectives and copies to the host run beside arithmetic; the time for which their result is waited
+for is called exposed, the rest hidden. Stalls, contention, latency and kernels below peak are not
+modelled, so the estimate is optimistic.
 """
 
 import collections
@@ -20,12 +21,13 @@ import re
 from lrl_jax.devices.chips import Chip
 from lrl_jax.fit import hlo
 
-# Matrix products of an attention kernel over each block of queries and keys, by a part of its
-# name: scores and output forwards; backwards scores, dP and dQ, and scores, dP, dV and dK.
+# Part of an attention kernel's name -> how many matrix products it computes for each block of
+# queries and keys. Forward: scores and output. Backward: scores, dP and dQ in one kernel, and
+# scores, dP, dV and dK in the other.
 PRODUCTS = {"_fwd": 2, "_dq": 3, "_dkv": 4}
 ATTENTION = ("splash", "flash")
 COPIES = ("copy-start", "slice-start", "dynamic-slice-start", "dynamic-update-slice-start")
-BETWEEN_SLICES = "xla_megascale_runtime"  # what handles such a send or recv
+BETWEEN_SLICES = "xla_megascale_runtime"  # the handler named in a send or recv between slices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +35,9 @@ class Collective:
     """Holds the totals of one kind of collective over a step.
 
     Attributes:
-      group: chips that take part.
-      count: how often a step runs it.
-      bytes: of the whole arrays, summed over runs.
+      group: how many chips take part.
+      count: how often it runs in a step.
+      bytes: the size of the whole arrays, summed over runs.
       hidden: whether it runs beside arithmetic.
     """
 
@@ -51,12 +53,12 @@ class Cost:
     """Holds the estimated seconds of one step on one chip, by what they are spent on.
 
     Attributes:
-      compute: arithmetic and copies, as the compiler estimates them; by kind in `kinds`.
-      kernels: Pallas kernels, at the chip's peak; FLOPs by name in `flops`.
-      exposed: collectives that nothing hides.
-      host: copies to and from the host's memory that nothing hides.
-      host_bytes: all that is copied to or from the host.
-      unknown: kernels and loops that could not be counted: then the rest is too low.
+      compute: arithmetic and copies, as the compiler estimates them; `kinds` has them by kind.
+      kernels: Pallas kernels at the chip's peak; `flops` has their FLOPs by name.
+      exposed: waiting for collectives.
+      host: waiting for copies to and from the host's memory.
+      host_bytes: how many bytes are copied to and from the host.
+      unknown: kernels and loops that could not be counted, so that the estimate is too low.
     """
 
     compute: float
@@ -98,7 +100,7 @@ def of(text: str, chip: Chip) -> Cost:
     )
 
 
-Row = tuple[str, int, bool]  # op, group, hidden: what collectives are counted by
+Row = tuple[str, int, bool]  # op, group, hidden: collectives that agree in these are added up
 
 
 def _zeros() -> dict:
@@ -107,7 +109,7 @@ def _zeros() -> dict:
 
 @dataclasses.dataclass
 class _Tally:
-    """Holds the costs of a computation, its loops and calls included."""
+    """Holds the costs of a computation, including its loops and calls."""
 
     kinds: dict[str, float] = dataclasses.field(default_factory=_zeros)
     flops: dict[str, float] = dataclasses.field(default_factory=_zeros)
@@ -141,14 +143,12 @@ class _Wire:
         self.ends[name] = self.free
 
     def wait(self, name: str, now: float) -> float:
-        """Returns the seconds until the transfer arrives; 0 if it started in an earlier round of a
-        loop.
-        """
+        """Returns the seconds until a transfer is done; 0 if it began in an earlier loop round."""
         return max(0.0, self.ends.pop(name, now) - now)
 
 
 class _Walk:
-    """Runs one computation from its first instruction to its last."""
+    """Estimates the computations of a program."""
 
     def __init__(self, program: hlo.Program, chip: Chip):
         self.program, self.chip = program, chip
@@ -162,16 +162,17 @@ class _Walk:
 
 
 class _Round:
-    """Walks through a computation once, with a clock, two links and the totals."""
+    """Goes through a computation once, and keeps a clock, the links in use, and the totals."""
 
     def __init__(self, walk: _Walk, name: str):
         self.walk, self.chip, self.program = walk, walk.chip, walk.program
         self.tally, self.now = _Tally(), 0.0
         self.links, self.pcie, self.network = _Wire(), _Wire(), _Wire()
-        self.met: dict[str, str] = {}  # a receipt between slices -> the sending it belongs to
+        self.met: dict[str, str] = {}  # a recv between slices -> the send it belongs to
         for instruction in self.program.computations.get(name, ()):
             self.step(instruction)
-        # What began here and ends in the next round of a loop must fit into a round.
+        # A transfer may begin in this round of a loop and end in the next. Then the round takes at
+        # least as long as the transfer.
         late = max(self.links.free, self.network.free)
         self.tally.exposed += max(0.0, late - self.now)
         self.now = max(self.now, late)
@@ -236,9 +237,7 @@ class _Round:
         return [instruction for instruction in body if instruction.collective]
 
     def fused(self, i: hlo.Instruction, inner: list[hlo.Instruction]) -> None:
-        """Counts a collective in a fusion, which may hold its start, its middle, its end, or all of
-        it.
-        """
+        """Counts the collectives in a fusion, which may be a start, a middle, an end, or whole."""
         body = self.program.computations[i.called or ""]
         ends = any("AsyncCollectiveDone" in instruction.rest for instruction in body)
         starts = i.op == "async-start" or any(
@@ -261,7 +260,7 @@ class _Round:
         self, i: hlo.Instruction, key: str, *, starts: bool, scattered: bool = False
     ) -> None:
         op, size, group = i.collective, _whole(i), i.group
-        if op == "all-reduce" and scattered:  # of a sum only a slice is kept
+        if op == "all-reduce" and scattered:  # a sum of which each device keeps only a slice
             op = "reduce-scatter"
         row = op, group, starts
         self.tally.counts[row] += 1
@@ -275,14 +274,14 @@ class _Round:
         self.now += seconds
 
     def copy(self, i: hlo.Instruction) -> None:
-        """Counts a copy to or from the host; of a slice of an array, only the slice moves."""
+        """Counts the bytes of a copy to or from the host; a copied slice counts as a slice."""
         here = [a for a in i.arrays if a.sizes and not a.on_host]
         if here and any(a.on_host for a in i.arrays):
             self.tally.host_bytes += here[0].bytes
             self.pcie.start(i.name, self.now, here[0].bytes / self.chip.host)
 
     def between_slices(self, i: hlo.Instruction) -> None:
-        """Counts half of a collective between slices; the runtime joins a send and a recv."""
+        """Counts a send as a collective between slices, and notes to which send a recv belongs."""
         key = i.attribute(r'rendezvous="([^"]*)"') or i.name
         if i.op == "recv":
             self.met[i.name] = key
@@ -308,7 +307,7 @@ class _Round:
 
 
 def _whole(i: hlo.Instruction) -> float:
-    """Returns the bytes of a collective's whole arrays: after gathering, or before scattering."""
+    """Returns the bytes of the whole arrays of a collective, gathered or not yet scattered."""
     sizes = [array.bytes for array in i.arrays]
     if i.op.endswith("-start") and len(sizes) > 1:  # (operands, results, ...)
         return max(sizes)
@@ -316,7 +315,7 @@ def _whole(i: hlo.Instruction) -> float:
 
 
 def _on_the_wire(op: str, size: float, group: int) -> float:
-    """Returns the bytes each chip sends.
+    """Returns how many bytes each chip sends in a collective on arrays of `size` bytes.
 
     >>> _on_the_wire("all-reduce", 64.0, 4), _on_the_wire("all-gather", 64.0, 4)
     (96.0, 48.0)
@@ -327,11 +326,11 @@ def _on_the_wire(op: str, size: float, group: int) -> float:
 
 
 def attention_flops(kernel: hlo.Instruction) -> float | None:
-    """Returns the FLOPs of an attention kernel without the blocks that its mask skips.
+    """Returns the FLOPs of an attention kernel, without the blocks that its mask skips.
 
-    Operands begin with the mask's table of blocks, [heads, query blocks, key blocks]; then come
-    queries [..., heads, T, H]. A table with fewer key blocks than query blocks is a window's: its
-    first rows are shorter. None for another kernel.
+    Returns None for other kernels. The operands begin with a table of the mask's blocks,
+    [heads, query blocks, key blocks], followed by queries [..., heads, T, H]. In a table with fewer
+    key blocks than query blocks the mask is a window, and the first queries see fewer blocks.
     """
     if not any(word in kernel.name for word in ATTENTION):
         return None
@@ -347,12 +346,12 @@ def attention_flops(kernel: hlo.Instruction) -> float | None:
     *heads, length, width = floats[0].sizes
     keys = floats[1].sizes[-2] if len(floats) > 1 else length
     if products == 4 and any(len(a.sizes) > len(floats[0].sizes) for a in kernel.arrays):
-        products = 5  # dQ too, of each block of keys: the fused backward kernel
+        products = 5  # the fused backward kernel also computes dQ for each block of keys
     return products * 2.0 * math.prod(heads) * length * keys * width * _visited(tables)
 
 
 def _visited(tables: list[hlo.Array]) -> float:
-    """Returns the share of blocks that a mask keeps, by its table of blocks; 1 without one."""
+    """Returns the share of blocks that the mask does not skip; 1 when there is no table."""
     if not tables:
         return 1.0
     rows, columns = tables[0].sizes[-2:]

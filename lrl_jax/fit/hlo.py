@@ -14,7 +14,7 @@ WIDTHS = {
     "u16": 2, "f16": 2, "bf16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8,
 }  # fmt: skip
 COLLECTIVES = ("all-gather", "reduce-scatter", "all-reduce", "collective-permute", "all-to-all")
-HOST = "S(5)"  # the memory space of the host's pinned memory, in a layout
+HOST = "S(5)"  # how a layout marks arrays in the host's pinned memory
 
 _INSTRUCTION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\((.*)$")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*->.*\{$")
@@ -23,7 +23,7 @@ _ARRAY = re.compile(r"(\w+)\[([\d,]*)\](\{[^}]*\})?")
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """Holds a shape of HLO: f32[2,3]{1,0}."""
+    """Holds the shape of an array in HLO, such as f32[2,3]{1,0}."""
 
     dtype: str
     sizes: tuple[int, ...]
@@ -36,7 +36,7 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """Holds one line `name = shape op(rest`; operands and attributes stay text."""
+    """Holds one line `name = shape op(rest`; `rest` is the text of operands and attributes."""
 
     name: str
     shape: str
@@ -45,29 +45,29 @@ class Instruction:
     root: bool = False
 
     def attribute(self, pattern: str) -> str | None:
-        """Returns the first group of a pattern in operands and attributes."""
+        """Returns the first group of a pattern searched in operands and attributes, or None."""
         match = re.search(pattern, self.rest)
         return match.group(1) if match else None
 
     @property
     def arrays(self) -> tuple[Array, ...]:
-        """Returns the arrays of the result; several for a tuple."""
+        """Returns the arrays of the result, which are several if it is a tuple."""
         return arrays(self.shape)
 
     @property
     def cycles(self) -> int:
-        """Returns the compiler's estimate; 0 where it gives none."""
+        """Returns the cycles that the compiler estimates; 0 if it gives none."""
         return int(self.attribute(r'"estimated_cycles":"(\d+)"') or 0)
 
     @property
     def collective(self) -> str:
-        """Returns the op's name in COLLECTIVES, start or not; empty for other ops."""
+        """Returns the op's name without "-start" if it is in COLLECTIVES, else ""."""
         base = self.op.removesuffix("-start")
         return base if base in COLLECTIVES else ""
 
     @property
     def called(self) -> str | None:
-        """Returns the computation of a fusion, a call, or an async start."""
+        """Returns the name of the computation that a fusion, call or async start runs, or None."""
         return self.attribute(r"(?:calls|to_apply|called_computations)=\{?%?([\w.\-]+)")
 
     @property
@@ -89,14 +89,14 @@ class Instruction:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """Holds a program's computations by name, each a list of instructions in the order they run."""
+    """Holds the computations of a program by name, each with its instructions in order."""
 
     computations: Mapping[str, Sequence[Instruction]]
     entry: str
 
 
 def arrays(shape: str) -> tuple[Array, ...]:
-    """Parses the arrays of a shape.
+    """Returns the arrays of a shape written in HLO.
 
     >>> arrays("(bf16[2,3]{1,0:T(8,128)}, s32[]{:S(5)})")
     (Array(dtype='bf16', sizes=(2, 3), on_host=False), Array(dtype='s32', sizes=(), on_host=True))
@@ -108,10 +108,10 @@ def arrays(shape: str) -> tuple[Array, ...]:
 
 
 def parse(text: str) -> Program:
-    """Reads a program as XLA prints it.
+    """Parses a program from the text that XLA prints.
 
     Raises:
-      ValueError: no entry computation: not the text of an HLO module.
+      ValueError: the text has no entry computation, so it is no HLO module.
     """
     computations: dict[str, list[Instruction]] = {}
     entry, current = "", None
@@ -131,7 +131,7 @@ def parse(text: str) -> Program:
 
 
 def operands(instruction: Instruction) -> list[str]:
-    """Returns the names of the operands.
+    """Returns the names of an instruction's operands.
 
     >>> operands(Instruction("a", "f32[]", "add", "f32[] %b, %c.1), metadata={}"))
     ['b', 'c.1']
@@ -150,7 +150,7 @@ def operands(instruction: Instruction) -> list[str]:
 
 
 def trips(program: Program, loop: Instruction) -> int | None:
-    """Returns how often a while loop runs; None where its text does not say."""
+    """Returns how often a while loop runs; None when its text does not say."""
     if count := loop.attribute(r'"known_trip_count":\{"n":"(\d+)"'):
         return int(count)
     condition = {i.name: i for i in program.computations[_computation(loop, "condition")]}
@@ -166,7 +166,7 @@ def trips(program: Program, loop: Instruction) -> int | None:
 
 
 def _stride(body: Sequence[Instruction], index: int) -> int:
-    """Returns what a loop adds to its counter, one of the values the loop carries."""
+    """Returns what a loop adds to its counter, the value with this index among those it carries."""
     by_name = {i.name: i for i in body}
     root = next(i for i in body if i.root)
     step = by_name.get(operands(root)[index])
@@ -189,12 +189,12 @@ def _computation(loop: Instruction, name: str) -> str:
 
 
 def body(loop: Instruction) -> str:
-    """Returns the computation a while loop repeats."""
+    """Returns the name of the computation that a while loop repeats."""
     return _computation(loop, "body")
 
 
 def branches(choice: Instruction) -> list[str]:
-    """Returns the computations that a conditional chooses from."""
+    """Returns the names of the computations that a conditional chooses from."""
     listed = choice.attribute(r"branch_computations=\{([^}]*)\}")
     if listed is None:
         return re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", choice.rest)

@@ -16,10 +16,11 @@ from lrl_jax.model import llama
 from lrl_jax.storage import GIB
 from lrl_jax.train import learn
 
-# Of llama.LADDER, from least memory to most; "offload" is beside it: it costs the host's.
+# Rungs of remat.LADDER from the least memory to the most. "offload" is not among them, because it
+# uses memory of the host.
 RUNGS: tuple[llama.Remat, ...] = ("nothing", "qk", "qkv", "projections", "dots", "full")
-BLOCKS = 8  # vocabulary blocks of the loss, where the logits are what does not fit
-MOST_ROWS = 8  # on a device at once
+BLOCKS = 8  # vocabulary blocks of the loss to try when a step does not fit
+MOST_ROWS = 8  # rows on a device at once that a search tries at most
 Changes = dict[str, Any]  # fields of `train` and their new values
 Told = Callable[[str], None]
 T = TypeVar("T")
@@ -27,7 +28,7 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class FitTrial:
-    """Holds one setting and its compiled step, or the bytes it needs if it does not fit."""
+    """Holds changed settings and their compiled step, or the bytes needed if it does not fit."""
 
     changes: Changes
     fitted: Fitted | None
@@ -43,7 +44,7 @@ class FitTrial:
 
     @property
     def seconds_per_token(self) -> float:
-        """Returns the whole machine's seconds per token."""
+        """Returns the seconds that the whole machine takes per token."""
         return self.fitted.seconds / self.fitted.tokens if self.fitted else float("inf")
 
 
@@ -68,8 +69,8 @@ def compile_phases(job: CompileJob, target: Machine, tell: Told) -> list[Fitted]
     """Compiles each phase; phases with the same program are compiled once.
 
     Raises:
-      ValueError: it cannot be on these chips.
-      TooLargeError: one does not fit.
+      ValueError: these chips cannot run the job.
+      TooLargeError: a phase does not fit.
     """
     fitted: dict[tuple, Fitted] = {}
     for phase in programs(job):
@@ -79,7 +80,7 @@ def compile_phases(job: CompileJob, target: Machine, tell: Told) -> list[Fitted]
 
 
 def programs(job: CompileJob) -> list[learn.Phase]:
-    """Returns one phase for each distinct program; the one that trains most comes first."""
+    """Returns one phase for each distinct program, the one that trains most parameters first."""
     params = llama.abstract(job.cfg)
 
     def size(phase: learn.Phase) -> int:
@@ -91,22 +92,25 @@ def programs(job: CompileJob) -> list[learn.Phase]:
 
 
 def _program(phase: learn.Phase) -> tuple:
-    """Returns what distinguishes a phase's program; learning rates and steps do not."""
+    """Returns a key that is equal for phases with the same program.
+
+    Learning rates and numbers of steps do not change the program.
+    """
     return tuple((rule.match, rule.rows, rule.schedule == "frozen") for rule in phase.learn)
 
 
 def most(job: CompileJob, compiled: Callable[[CompileJob], T], tell: Told) -> T:
-    """Returns the result at the highest rung that fits, which is what `remat: auto` means.
+    """Returns the result of `compiled` on the highest rung that fits, which `remat: auto` chooses.
 
-    Halves the ladder: what fits on one rung fits on all below it.
+    It searches by bisection: a job that fits on one rung also fits on all rungs below.
 
     Args:
       compiled: compiles a job, or raises TooLargeError.
 
     Raises:
-      TooLargeError: not even the least fits.
+      TooLargeError: not even the lowest rung fits.
     """
-    best: list[T] = []  # of one: T may be None
+    best: list[T] = []  # a list of one item, because T may be None
     low, high = 0, len(RUNGS)
     while low < high:
         middle = (low + high) // 2
@@ -122,9 +126,7 @@ def most(job: CompileJob, compiled: Callable[[CompileJob], T], tell: Told) -> T:
 
 
 def attempt(job: CompileJob, changes: Changes, target: Machine, tell: Told) -> FitTrial:
-    """Compiles every phase of a job with changed settings and keeps the phase that needs most
-    memory.
-    """
+    """Compiles every phase of a job with changed settings; keeps the one with the most memory."""
     try:
         fitted = compile_phases(job.but(**changes), target, tell)
     except TooLargeError as e:
@@ -132,11 +134,11 @@ def attempt(job: CompileJob, changes: Changes, target: Machine, tell: Told) -> F
     return FitTrial(changes, max(fitted, key=lambda phase: phase.memory.total))
 
 
-# ---------------------------------------------------------------------------- the nearest
+# ---------------------------------------------------------------------------- the nearest setting
 def nearest(job: CompileJob, target: Machine, tell: Told) -> FitTrial | None:
-    """Returns the first setting that fits, trying the changes that cost least time first.
+    """Returns the first setting that fits; the changes that cost the least time are tried first.
 
-    Each change comes on top of those before it. None if even all of them are not enough.
+    Each change is added to those before it. Returns None if all of them together do not fit.
     """
     changes: Changes = {}
     for change in _savings(job, target):
@@ -144,7 +146,7 @@ def nearest(job: CompileJob, target: Machine, tell: Told) -> FitTrial | None:
         tell(f"trying {said(changes)}")
         try:
             trial = attempt(job, changes, target, tell)
-        except ValueError as e:  # this one cannot be had here; the next may
+        except ValueError as e:  # this change is impossible here; the next may not be
             tell(str(e))
             continue
         if trial.fitted:
@@ -172,7 +174,10 @@ def _savings(job: CompileJob, target: Machine) -> Iterator[Changes]:
 
 
 def larger(job: CompileJob, target: Machine) -> str:
-    """Returns the smallest machine of these chips with room for twice the state, or ''."""
+    """Returns the name of the smallest machine of these chips with room for twice the state.
+
+    Returns '' if none is large enough.
+    """
     whole = whole_state(job, target.devices[0])
     for name in topology.names():
         other = topology.read(name)
@@ -181,9 +186,9 @@ def larger(job: CompileJob, target: Machine) -> str:
     return ""
 
 
-# ---------------------------------------------------------------------------- the best
+# ---------------------------------------------------------------------------- the best settings
 def plan(job: CompileJob, target: Machine) -> list[list[Changes]]:
-    """Returns the settings to compile: for each mesh and rows, rungs from least memory up."""
+    """Returns settings to compile: for each mesh and number of rows, all rungs from the lowest."""
     settings, slices = job.settings, job.settings.axes.slices
     out: list[list[Changes]] = []
     within = target.count // slices

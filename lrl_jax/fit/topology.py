@@ -1,11 +1,11 @@
-"""Describes machines that need not be here, by name: "v5e-64", "2xv4-128", "h100-8".
+"""Describes machines by name ("v5e-64", "2xv4-128", "h100-8"), to compile for without having them.
 
     target = describe("v5e-64")
     mesh = lrl_jax.devices.mesh.make(recipe.train.mesh, target.devices)
 
-libtpu compiles for a TPU on any Linux machine (the extra `fit`). XLA's CUDA compiler needs no GPU,
-only its description; it comes with JAX's CUDA plugin: pip install --no-deps jax-cuda13-plugin
-jax-cuda13-pjrt, in JAX's version. It gives bytes, no time.
+libtpu compiles for a TPU on any Linux machine (the extra `fit`). XLA's CUDA compiler needs only a
+description of the GPU. It comes with JAX's CUDA plugin: pip install --no-deps jax-cuda13-plugin
+jax-cuda13-pjrt, in JAX's version. For a GPU memory is reported, but no time.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,10 +30,10 @@ CUBES = {
     4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x4x8", 256: "4x8x8",
     512: "8x8x8", 1024: "8x8x16", 2048: "8x16x16",
 }  # fmt: skip
-CORES = ("v4", "v5p")  # named by cores, of which a chip has two: v4-64 is 32 chips
-GPUS = (1, 2, 4, 8)  # of one node
-# What differs between cards, in XLA's words (stream_executor DeviceDescription): name, bytes of
-# memory, bytes/s of memory, cores, GHz, compute capability.
+CORES = ("v4", "v5p")  # named by cores, two for each chip: v4-64 has 32 chips
+GPUS = (1, 2, 4, 8)  # sizes of a node
+# What differs between cards in XLA's DeviceDescription: name, bytes of memory, bytes/s of memory,
+# cores, GHz, compute capability.
 CARDS = {
     "h100": ("NVIDIA H100 80GB HBM3", 84929347584, 3352320000000, 132, 1.98, (9, 0)),
     "h200": ("NVIDIA H200", 150108766208, 4800000000000, 132, 1.98, (9, 0)),
@@ -41,7 +41,7 @@ CARDS = {
     "a100-40gb": ("NVIDIA A100-SXM4-40GB", 42298834944, 1555000000000, 108, 1.41, (8, 0)),
 }
 PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
-# libtpu looks for a TPU when it loads, and only one process may have one: neither is so here.
+# When libtpu loads, it looks for a TPU and locks it for one process. Compiling needs neither.
 ENVIRONMENT = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-16",
@@ -55,11 +55,11 @@ class Machine:
     """Describes a machine to compile for.
 
     Attributes:
-      name: as the user wrote it.
-      kind: of its chips, a key of `chips.CHIPS`.
-      slices: groups of chips with a slower network between them.
-      shape: chips along each side of a slice, as libtpu names it; of GPUs, how many.
-      count: chips, all slices together.
+      name: the name as the user wrote it.
+      kind: the kind of its chips, a key of `chips.CHIPS`.
+      slices: how many groups of chips there are, with a slower network between them.
+      shape: chips along each side of a slice, in libtpu's form; for GPUs, how many there are.
+      count: how many chips all slices have together.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Machine:
 
 
 def names() -> list[str]:
-    """Returns the names of all machines of one slice."""
+    """Returns the names of all machines with a single slice."""
     out = []
     for kind in chips.CHIPS:
         out += [f"{kind}-{count}" for count in _sizes(kind)]
@@ -87,13 +87,13 @@ def names() -> list[str]:
 
 
 def read(name: str) -> Machine:
-    """Returns the machine a name means, without devices; no compiler is needed.
+    """Returns the machine with this name, without devices; no compiler is needed.
 
     >>> read("2xv4-64").shape, read("2xv4-64").count
     ('2x4x4', 64)
 
     Raises:
-      ValueError: no such machine; names those that are near.
+      ValueError: there is no such machine; suggests similar names.
     """
     match = re.fullmatch(r"(?:(\d+)x)?([a-z0-9]+(?:-40gb)?)-(\d+)", name.lower())
     slices, kind, size = match.groups() if match else (None, "", "0")
@@ -104,11 +104,10 @@ def read(name: str) -> Machine:
 
 
 def describe(name: str) -> Machine:
-    """Returns the machine with devices to lay a mesh over. One can compile for them, not run on
-    them.
+    """Returns the machine with devices to build a mesh of, which can be compiled for but not used.
 
     Raises:
-      ValueError: no such machine, or no compiler for it here; says what to install.
+      ValueError: there is no such machine, or no compiler for it here; says what to install.
     """
     target = read(name)
     devices = _tpus(target) if target.is_tpu else _gpus(target)
@@ -117,7 +116,7 @@ def describe(name: str) -> Machine:
 
 
 def _sizes(kind: str) -> Mapping[int, str]:
-    """Returns the sizes that stand in names, with the shape of each."""
+    """Returns the number in each machine's name, with the shape of the machine."""
     if kind in CORES:
         return {2 * count: shape for count, shape in CUBES.items()}
     if kind.startswith("v"):
@@ -145,7 +144,7 @@ def _tpus(target: Machine) -> Sequence[Any]:
     for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     more: dict[str, Any] = {}
-    if target.kind == "v4":  # both cores of a chip as one device, as they run
+    if target.kind == "v4":  # JAX uses both cores of a chip as one device
         more["chip_config_name"] = "megacore"
     if target.shape == SQUARES[1]:
         more["chips_per_host_bounds"] = (1, 1, 1)
@@ -159,11 +158,11 @@ def _tpus(target: Machine) -> Sequence[Any]:
 
 
 def wraps(shape: str) -> tuple[bool, ...]:
-    """Tells along which sides the network of a slice closes to a ring.
+    """Tells along which sides of a slice the network closes to a ring.
 
-    Cubes of v4 and v5p are joined by optical switches, and close where every side is whole cubes;
-    v5e and v6e close sides of 16 (cloud.google.com/tpu/docs, system architecture). Without rings
-    the compiler gathers by summing.
+    v4 and v5p consist of cubes joined by optical switches, and have rings if every side is a whole
+    number of cubes. v5e and v6e have rings along sides of 16 (cloud.google.com/tpu/docs, system
+    architecture). Without rings the compiler replaces gathers by slower sums.
 
     >>> wraps("4x4x8"), wraps("2x4x4"), wraps("8x16")
     ((True, True, True), (False, False, False), (False, True, False))
@@ -180,7 +179,7 @@ def _gpus(target: Machine) -> Sequence[Any]:
             f"{target.name}: compiling for a GPU needs JAX's CUDA plugin, but no GPU: pip install "
             "--no-deps jax-cuda13-plugin jax-cuda13-pjrt, in the version of jax"
         )
-    # Autotuning would run kernels on the card.
+    # Autotuning would need to run kernels on a GPU.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
     described = topologies.get_topology_desc(
         platform="cuda",
@@ -192,7 +191,7 @@ def _gpus(target: Machine) -> Sequence[Any]:
 
 
 def _card(name: str, memory: int, bandwidth: int, cores: int, clock: float, version) -> str:
-    """Returns the description of a GPU as XLA's GpuTargetConfigProto, in text."""
+    """Returns the description of a GPU as the text of XLA's GpuTargetConfigProto."""
     old = version < (9, 0)
     return f"""
 gpu_device_info {{
@@ -222,14 +221,14 @@ device_description_str: "{name}"
 
 
 def has_gpu_compiler() -> bool:
-    """Tells whether XLA's CUDA compiler is here."""
+    """Tells whether XLA's CUDA compiler is installed."""
     return any(importlib.util.find_spec(name) for name in PLUGINS)
 
 
 def unused_backend() -> None:
-    """Makes this process compile without a device of its own.
+    """Makes this process compile without using a device of its own.
 
-    Call it before anything asks JAX for devices: on a machine with a TPU, describing another one
-    would take the real one.
+    Call it before anything asks JAX for devices. Otherwise, on a machine with a TPU, describing
+    another machine would lock the real TPU.
     """
     jax.config.update("jax_platforms", "cpu")

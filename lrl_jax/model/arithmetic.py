@@ -1,4 +1,4 @@
-"""Computes a decoder's products, norms, activations and soft caps."""
+"""Computes the matrix products, norms, activations and soft caps of a decoder."""
 
 from collections.abc import Callable
 import functools
@@ -17,10 +17,11 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def product(x_BTX: jax.Array, w_XY: jax.Array, *, to_stream: bool = False) -> jax.Array:
-    """Multiplies x by w over all dimensions of x that w begins with.
+    """Returns x times w, summed over the dimensions at the end of x that w begins with.
 
     Args:
-      to_stream: w ends in D, the dimension that is split over fsdp. Same numbers.
+      to_stream: set it when w ends in D, the dimension that is split over fsdp. It changes how the
+        gradient of w is computed, not the result.
 
     >>> product(jnp.ones((1, 2, 3)), jnp.ones((3, 4, 5))).shape
     (1, 2, 4, 5)
@@ -33,8 +34,10 @@ def product(x_BTX: jax.Array, w_XY: jax.Array, *, to_stream: bool = False) -> ja
 
 
 def _flat_product(x_BTX: jax.Array, w_XY: jax.Array) -> jax.Array:
-    """Multiplies two matrices, flattened: otherwise XLA's CPU compiler makes a weight's gradient
-    1.5 times slower, while the TPU's makes copies of what is flattened (docs/log.md).
+    """Returns the product of x and w, reshaped to matrices first.
+
+    XLA's CPU compiler needs 1.5 times as long for a weight's gradient without the reshape. It is
+    not done on a TPU, whose compiler copies the reshaped arrays (docs/log.md).
     """
     rows, inner = x_BTX.shape[:2], x_BTX.shape[2:]
     size = math.prod(inner)
@@ -43,8 +46,9 @@ def _flat_product(x_BTX: jax.Array, w_XY: jax.Array) -> jax.Array:
     return out.reshape(*rows, *w_XY.shape[len(inner) :])
 
 
-# The TPU compiler scatters a sum only along the first dimension of an array; where D is the last
-# of a weight, its gradient would be summed whole on every device. So it is made the other way.
+# The TPU compiler can reduce-scatter only along the first dimension of an array. Where D is the
+# last dimension of a weight, it would sum the whole gradient on every device, so the gradient is
+# computed transposed, with D first.
 @jax.custom_vjp
 def _to_stream(x_BTX: jax.Array, w_XD: jax.Array) -> jax.Array:
     return jnp.tensordot(x_BTX, w_XD, x_BTX.ndim - 2)
@@ -80,9 +84,9 @@ def weight_gradient(x_BTX: jax.Array, d_out_BTY: jax.Array) -> jax.Array:
     return _weight_gradient_on_cpu(x_TX, d_out_TY)
 
 
-# XLA's CPU compiler has a bfloat16 product twice as fast as float32's, but only from two factors in
-# bfloat16 to a result in float32, and with the first factor not transposed; all else it does in
-# float32 (jaxlib 0.10 to 0.12). The numbers are the same: a float32 sum, rounded once.
+# XLA's CPU compiler has a bfloat16 product that is twice as fast as the float32 one, but uses it
+# only when both factors are bfloat16, the result is float32 and the first factor is not transposed
+# (jaxlib 0.10 to 0.12). The numbers are the same either way: a float32 sum, rounded once.
 @jax.custom_vjp
 def _times_on_cpu(x_TX: jax.Array, w_XY: jax.Array) -> jax.Array:
     return jnp.matmul(x_TX, w_XY, preferred_element_type=jnp.float32).astype(x_TX.dtype)
@@ -104,7 +108,7 @@ _times_on_cpu.defvjp(_times_forward, _times_backward)
 def _weight_gradient_on_cpu(x_TX: jax.Array, d_out_TY: jax.Array) -> jax.Array:
     half = x_TX.shape[1] // 2
     if x_TX.dtype == jnp.bfloat16 and half:
-        # Transposed in two halves: one transposition the compiler would take back.
+        # Transposed in two halves: the compiler would undo a single transposition.
         x_XT = jnp.concatenate([x_TX[:, :half].T, x_TX[:, half:].T])
     else:
         x_XT = x_TX.T
@@ -114,11 +118,10 @@ def _weight_gradient_on_cpu(x_TX: jax.Array, d_out_TY: jax.Array) -> jax.Array:
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float, centred: bool = False) -> jax.Array:
     """Scales x to unit mean square over its last dimensions, as many as `scale` has.
 
-    Squares are float32: bfloat16 loses the small ones.
+    The squares are summed in float32, because bfloat16 would lose small ones.
 
     Args:
-      centred: the parameter is how much more than 1 the scale is, and multiplies in float32 too
-        (Gemma).
+      centred: x is multiplied by 1 + scale instead of scale, also in float32 (Gemma).
 
     >>> rms_norm(jnp.array([[[3.0], [3.0]], [[0.0], [8.0]]]), jnp.ones((2, 1)), eps=0.0).round(2)
     Array([[[1.  ],
@@ -137,8 +140,9 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float, centred: bool = False) 
     return times(scale.astype(x.dtype), x32.astype(x.dtype))
 
 
-# XLA's CPU compiler takes sums over rows, the gradient of a scale, in windows: 4 ms where a product
-# with ones takes less than one (docs/log.md).
+# The gradient of a scale is a sum over rows. XLA's CPU compiler needs 4 ms for that sum and less
+# than 1 ms for a product with a vector of ones, so the gradient is computed as a product
+# (docs/log.md).
 @jax.custom_vjp
 def _scaled(scale: jax.Array, x: jax.Array) -> jax.Array:
     return scale * x
@@ -160,7 +164,9 @@ _scaled.defvjp(_scaled_forward, _scaled_backward)
 
 
 def softcap(x: jax.Array, cap: float | None) -> jax.Array:
-    """Keeps values within +-cap, smoothly (Gemma 2, arXiv 2408.00118, 2); None: they stay.
+    """Returns cap * tanh(x / cap), which lies within +-cap; x unchanged when `cap` is None.
+
+    Source: Gemma 2, arXiv 2408.00118, section 2.
 
     >>> softcap(jnp.array([-90.0, 0.0, 90.0]), 30.0).astype(int)
     Array([-29,   0,  29], dtype=int32)

@@ -1,11 +1,11 @@
-"""Causal attention that cannot see across packed documents, by the means each backend has.
+"""Computes causal attention within packed documents, by the best implementation for each backend.
 
-| implementation | where "auto" takes it | scores it holds |
+| implementation | where "auto" uses it | scores in memory at a time |
 | --- | --- | --- |
 | splash | TPU | one block, in the kernel |
 | triton | GPU, where the kernel can do what is asked | one block, in the kernel |
 | einsum | elsewhere, rows of up to SHORT tokens | one row of the batch, [N, T, T] |
-| blockwise | elsewhere, longer rows; GPU otherwise | one block of one row, on a CPU of two |
+| blockwise | elsewhere, longer rows; other GPU cases | one block of one row (a CPU: of two rows) |
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from lrl_jax.model.kernels import RESIDUALS, Form
 
 __all__ = ["BY_BACKEND", "IMPLEMENTATIONS", "RESIDUALS", "attention", "attention_mask", "masked"]
 
-SHORT = 128  # tokens a row; longer ones are faster in blocks on a CPU (docs/log.md)
+SHORT = 128  # tokens; on a CPU longer rows are faster in blocks (docs/log.md)
 
 
 def attention(
@@ -35,15 +35,16 @@ def attention(
     softcap: float | None = None,
     scale: float | None = None,
 ) -> jax.Array:
-    """Attention within segments, causal; returns [B, T, N, H].
+    """Returns causal attention within segments, [B, T, N, H].
 
     Args:
-      segments_BT: document of each token; tokens see earlier tokens of the same number.
-      implementation: a key of IMPLEMENTATIONS, or "auto": the best for the machine that is
-        compiled for (`sharding.platform`).
+      segments_BT: the number of each token's document; a token sees itself and earlier tokens with
+        the same number.
+      implementation: a key of IMPLEMENTATIONS, or "auto" for the best one on the machine that the
+        program is compiled for (`sharding.platform`).
       window: how many tokens a token sees, itself included; None: all of its segment so far.
-      softcap: scores become softcap * tanh(score / softcap) (Gemma 2); None: they stay.
-      scale: what scores are multiplied by; None: H**-0.5.
+      softcap: scores become softcap * tanh(score / softcap) (Gemma 2); None leaves them unchanged.
+      scale: the factor that scores are multiplied by; None means H**-0.5.
 
     Raises:
       ValueError: there is no such implementation, or it cannot do what is asked.
@@ -66,7 +67,9 @@ def attention(
 
 
 def attention_mask(segments_BT, window: int | None = None) -> jax.Array:
-    """Causal, and blind across packed documents. Segment 0 is padding.
+    """Returns which keys each query sees, bool [B, T, S]: earlier tokens of the same document.
+
+    Segment 0 is padding.
 
     >>> attention_mask(jnp.array([[1, 1, 2, 0]]))[0].astype(int)
     Array([[1, 0, 0, 0],
@@ -84,20 +87,20 @@ def attention_mask(segments_BT, window: int | None = None) -> jax.Array:
 def masked(
     q_BTNH, k_BSKH, v_BSKH, mask_BTS, softcap: float | None = None, scale: float | None = None
 ) -> jax.Array:
-    """Attention under any mask; every token must see something. Returns [B, T, N, H]."""
+    """Returns attention under any mask, [B, T, N, H]; every token must see at least one key."""
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
     scale = H**-0.5 if scale is None else scale
     q_BKGTH = jnp.moveaxis((q_BTNH * scale).reshape(B, T, K, N // K, H), 1, 3)
     k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
-    # Scores and softmax stay in float32: bfloat16 loses rank order in long rows.
+    # Scores and softmax are float32: in long rows bfloat16 would not keep scores in order.
     scores_BKGTS = jnp.einsum(
         "bkgth,bksh->bkgts", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32
     )
     scores_BKGTS = jnp.where(mask_BTS[:, None, None], bounded(scores_BKGTS, softcap), -1e30)
     most_BKGT1 = jax.lax.stop_gradient(scores_BKGTS.max(axis=-1, keepdims=True))
     weights_BKGTS = jnp.exp(scores_BKGTS - most_BKGT1)
-    # Normalised after the product, where there is H instead of S to divide.
+    # Normalised after the product: there H numbers are divided instead of S.
     out_BKGTH = jnp.einsum(
         "bkgts,bksh->bkgth", weights_BKGTS.astype(v_BKSH.dtype), v_BKSH,
         preferred_element_type=jnp.float32,
@@ -107,9 +110,9 @@ def masked(
 
 
 def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form) -> jax.Array:
-    """Plain attention, a row at a time: one row's scores fit a CPU's cache.
+    """Computes plain attention one row at a time, because one row's scores fit a CPU's cache.
 
-    The backward pass makes the scores again, so that none are kept.
+    The backward pass computes the scores again instead of keeping them.
     """
 
     @jax.checkpoint
@@ -124,7 +127,7 @@ def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form) -> jax.Array:
 
 
 def _on_each_device(attend, q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
-    """Runs `attend` on each device's own rows and heads; rows that do not divide stay whole."""
+    """Runs `attend` on each device's own rows and heads, or on all if rows do not divide evenly."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or q_BTNH.shape[0] % sharding.rows_split(mesh.shape):
         return attend(q_BTNH, k_BSKH, v_BSKH, segments_BT)

@@ -1,9 +1,9 @@
 """Computes exact attention with the scores of one block of queries and keys in memory at a time.
 
-FlashAttention's recurrence (arXiv 2205.14135, and 2307.08691 for the backward pass) in plain
-loops: a running maximum and sum while keys are read, and scores made again for the gradient.
-Blocks that no query of theirs may see are never computed: later keys, keys out of the window,
-keys of other documents.
+This is FlashAttention (arXiv 2205.14135, and 2307.08691 for the backward pass) in plain loops: it
+keeps a running maximum and sum while it reads keys, and computes the scores again for the gradient.
+Blocks of keys that no query of the block may see are skipped: later keys, keys outside the window
+and keys of other documents.
 """
 
 import functools
@@ -16,7 +16,7 @@ import numpy as np
 from lrl_jax.model import sharding
 from lrl_jax.model.kernels import RESIDUALS, Form
 
-BLOCK = 128  # queries, and keys, of a block: the fastest of 128 to 512 on a CPU (docs/log.md)
+BLOCK = 128  # queries and keys in a block; the fastest of 128 to 512 on a CPU (docs/log.md)
 HIDDEN = -1e30  # finite: -inf - -inf would be NaN
 
 
@@ -27,7 +27,7 @@ def blockwise(
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
     block = min(block or BLOCK, T)
-    pad = -T % block  # padding comes last, where causality hides it
+    pad = -T % block  # padding comes last, where the causal mask hides it
     q_BKGTH = jnp.moveaxis((q_BTNH * form.scale).reshape(B, T, K, N // K, H), 1, 3)
     k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
     out_BKGTH = _rows(
@@ -64,9 +64,10 @@ _rows.defvjp(_forward, _backward)
 
 
 def _each_row(work, rows):
-    """Works through rows one after the other, so that each row skips the blocks it need not see.
+    """Applies `work` to one row after another, so that each row can skip blocks it need not see.
 
-    In two loops, which a CPU runs side by side: what one block takes is too little to share.
+    The rows are divided between two loops, which a CPU runs at the same time: the work of a single
+    block is too small to be divided between cores.
     """
     half, odd = divmod(len(rows[0]), 2)
     if sharding.platform() != "cpu" or odd:
@@ -87,7 +88,7 @@ def _forward_row(form: Form, block: int, q_KGTH, k_KSH, v_KSH, segments_T):
             most_KGt, total_KGt, out_KGtH = carry
             scores_KGts, _ = _scores(form, block, i, j, q_KGtH, k_KSH, segments_T)
             higher_KGt = jnp.maximum(most_KGt, scores_KGts.max(-1))
-            # What a query gathers before it has seen anything is wiped out when it does.
+            # While a query has seen no allowed key its sums are wrong; the first one resets them.
             shrink_KGt = jnp.exp(most_KGt - higher_KGt)
             weights_KGts = jnp.exp(scores_KGts - higher_KGt[..., None])
             more_KGtH = _dot("kgts,ksh->kgth", weights_KGts.astype(v_KSH.dtype), cut(v_KSH, j, 1))
@@ -113,7 +114,7 @@ def _forward_row(form: Form, block: int, q_KGTH, k_KSH, v_KSH, segments_T):
 def _backward_row(
     form: Form, block: int, q_KGTH, k_KSH, v_KSH, segments_T, logsum_KGT, d_out_KGTH, inner_KGT
 ):
-    """Returns gradients of q (as it was scaled), k and v."""
+    """Returns the gradients of q (after scaling), k and v."""
     K, _, T, H = q_KGTH.shape
     cut = functools.partial(_cut, size=block)
 
@@ -148,7 +149,7 @@ def _backward_row(
 
 
 def _scores(form: Form, block: int, i, j, q_KGtH, k_KSH, segments_T):
-    """Returns scores of queries i on keys j, and the soft cap's factor of their gradients."""
+    """Returns the scores of query block i on key block j, and the soft cap's derivative there."""
     scores_KGts = _dot("kgth,ksh->kgts", q_KGtH, _cut(k_KSH, j, 1, block))
     slope = jnp.float32(1.0)
     if form.softcap is not None:
@@ -165,7 +166,7 @@ def _scores(form: Form, block: int, i, j, q_KGtH, k_KSH, segments_T):
 
 
 def _seen(start, stop, step, carry, wanted):
-    """Runs `step` for each block from start to stop that is `wanted`."""
+    """Runs `step` on each block from `start` to `stop` for which `wanted` is true."""
 
     def maybe(at, carry):
         return jax.lax.cond(wanted(at), step, lambda _, carry: carry, at, carry)

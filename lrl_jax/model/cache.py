@@ -1,7 +1,7 @@
-"""Keeps keys and values of tokens already read, so that decoding reads each token once.
+"""Keeps the keys and values of tokens already read, so that decoding reads each token once.
 
-Slot s of a row holds position s. Rows may have different lengths: slots a row has not written
-lie beyond its position, where `visible` hides them until they are overwritten.
+Slot s of a row holds position s. Rows may have different lengths: slots that a row has not written
+yet lie after its position, and `visible` hides them until they are written.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ class Cache:
         return pick(self.k_LBSKH), pick(self.v_LBSKH)
 
     def visible(self, positions_BT, window) -> jax.Array:
-        """Tells which slots a token at each position sees, [B, T, S]; `window` of them at most."""
+        """Returns which slots a token at each position sees, [B, T, S]; at most `window` slots."""
         back_BTS = positions_BT[..., None] - jnp.arange(self.length)[None, None]
         return (back_BTS >= 0) & (back_BTS < window)
 

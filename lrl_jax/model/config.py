@@ -1,4 +1,4 @@
-"""Everything that decides the shape or the arithmetic of the decoder; families are values of it."""
+"""Describes the shape and the arithmetic of a decoder; a model family is a set of these values."""
 
 import dataclasses
 from typing import Literal
@@ -12,18 +12,18 @@ from lrl_jax.model.rope import LongRope, NoPositions, Rope, Scaling
 Dtype = Literal["float32", "bfloat16"]
 
 NORMS = ("before", "after", "both")
-# What a norm of queries and of keys goes over -> the names of the two parameters.
+# What the norm of queries and keys is computed over -> the names of its two parameters.
 QK_NORMS = {"none": (), "head": ("q_norm_H", "k_norm_H"), "all heads": ("q_norm_NH", "k_norm_KH")}
-VOCAB_MULTIPLE = 128  # the vocabulary is padded to whole TPU lanes, and so to any mesh up to 128
+VOCAB_MULTIPLE = 128  # pads the vocabulary to whole TPU lanes, which divides over up to 128 devices
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerKind:
-    """Describes what tells the layers of one model from one another.
+    """Describes what may differ between the layers of one model.
 
     Attributes:
-      window: how many tokens a token sees, itself included; None: all of its segment so far.
-      rope: its rotary positions; with `NoPositions` as their scaling, none.
+      window: how many tokens a token sees, itself included; None means all of its segment so far.
+      rope: the rotary positions; with the scaling `NoPositions` the layer has none.
     """
 
     window: int | None
@@ -32,36 +32,37 @@ class LayerKind:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LlamaConfig:
-    """Describes a decoder. Defaults are what Llama has; the other families differ there.
+    """Describes a decoder. The defaults are those of Llama; other families set other values.
 
     Attributes:
-      vocab_size: the tokenizer's size; embedding arrays have `padded_vocab_size` rows.
-      family: whose checkpoints it is read from and written to, a key of `families.FAMILIES`.
-      rotary_width: how many dimensions of a head positions turn; None: all.
-      window: how many tokens a token of a local layer sees, itself included; None: no layer is.
-      local_layers: which layers are local, a value for each; (): all, if there is a window.
-      local_rope_theta: of local layers, unscaled; None: theirs is that of all.
-      unrotated_layers: which layers have no rotary positions, a value for each (SmolLM3); (): all
-        layers have them.
-      activation: of the gate, a key of `arithmetic.ACTIVATIONS`.
-      qkv_bias: queries, keys and values have biases (Qwen2).
-      qk_norm: what the norm of queries and keys goes over, a key of QK_NORMS: each "head" (Qwen3,
-        Gemma 3) or "all heads" (OLMo-2).
-      centred_norms: norms store what their scale has more than 1 (Gemma).
-      norms: where attention and feed-forward have a norm: "before", on what they read; "after", on
-        what they add to the stream (OLMo-2); or on "both" sides (Gemma 2).
-      scaled_embedding: the stream begins as sqrt(width) times the embedding (Gemma).
-      query_scalar: scores are divided by its square root; None: `head_width`.
-      attention_softcap, logit_softcap: bounds of scores and of logits (Gemma 2); None: none.
-      dtype: of activations and of matrix products; parameters keep their own dtype.
+      vocab_size: the number of tokens; embedding arrays have `padded_vocab_size` rows.
+      family: the format its checkpoints are read and written in, a key of `families.FAMILIES`.
+      rotary_width: how many dimensions of a head are rotated; None means all.
+      window: how many tokens a token of a local layer sees, itself included; None means that no
+        layer is local.
+      local_layers: for each layer, whether it is local; () means all of them when `window` is set.
+      local_rope_theta: the unscaled theta of local layers; None means they use `rope_theta`.
+      unrotated_layers: for each layer, whether it has no rotary positions (SmolLM3); () means that
+        all layers have them.
+      activation: the activation of the gate, a key of `arithmetic.ACTIVATIONS`.
+      qkv_bias: whether queries, keys and values have biases (Qwen2).
+      qk_norm: what the norm of queries and keys is computed over, a key of QK_NORMS: each "head"
+        (Qwen3, Gemma 3) or "all heads" together (OLMo-2).
+      centred_norms: whether norms store their scale minus 1 (Gemma).
+      norms: where attention and feed-forward are normalised: "before", their input; "after", their
+        output (OLMo-2); or "both" (Gemma 2).
+      scaled_embedding: whether embeddings are multiplied by sqrt(width) (Gemma).
+      query_scalar: scores are divided by its square root; None means `head_width`.
+      attention_softcap, logit_softcap: soft caps of scores and of logits (Gemma 2); None for none.
+      dtype: the dtype of activations and matrix products; parameters keep their own.
       remat: what a layer keeps for its backward pass, a key of `remat.LADDER`.
-      lora: adapters beside the weights, if any.
-      frozen: weights that are stored in fewer bits, if any.
-      attention: a key of `attention.IMPLEMENTATIONS`, or "auto": by the machine that is compiled
-        for.
-      sequence_parallel: between blocks, tokens are split over the mesh's tensor axis.
-      unroll: layers compiled one after another in a step of the scan; at `depth` a small model
-        trains a tenth faster, and compiles as many times slower.
+      lora: the adapters, if any.
+      frozen: how frozen weights are stored in fewer bits, if they are.
+      attention: a key of `attention.IMPLEMENTATIONS`, or "auto" to choose by the machine that the
+        program is compiled for.
+      sequence_parallel: whether tokens are split over the mesh's tensor axis between blocks.
+      unroll: how many layers are compiled into one step of the scan; with `depth` a small model
+        trains a tenth faster, but takes `depth` times as long to compile.
     """
 
     vocab_size: int
@@ -134,12 +135,12 @@ class LlamaConfig:
 
     @property
     def norms_before(self) -> bool:
-        """Tells whether attention and feed-forward read the stream through a norm."""
+        """Tells whether the inputs of attention and feed-forward are normalised."""
         return self.norms in ("before", "both")
 
     @property
     def norms_after(self) -> bool:
-        """Tells whether what attention and feed-forward add to the stream goes through a norm."""
+        """Tells whether the outputs of attention and feed-forward are normalised."""
         return self.norms in ("after", "both")
 
     @property
@@ -151,7 +152,7 @@ class LlamaConfig:
     def sizes(self) -> dict[str, int]:
         """Returns the size of each dimension letter in parameter arrays.
 
-        V is padded; small letters count the blocks of a quantised dimension.
+        V is the padded vocabulary. A small letter is the number of blocks of a quantised dimension.
         """
         return dict(
             L=self.depth, D=self.width, F=self.mlp_width, V=self.padded_vocab_size,
@@ -171,13 +172,13 @@ class LlamaConfig:
         Args:
           length: of the row, in tokens.
         """
-        near = min(self.window or length, length)  # a ramp up to the window, then all of it
+        near = min(self.window or length, length)  # counts grow until the window is full
         near = near * (1 - near / (2 * length))
         return sum(near if kind.window else length / 2 for kind in self.layers)
 
     @property
     def whole_rope(self) -> Rope:
-        """Returns the rotary positions of the layers that are not local."""
+        """Returns the rotary positions of layers that are not local."""
         width = self.head_width if self.rotary_width is None else self.rotary_width
         return Rope(theta=self.rope_theta, width=width, scaling=self.rope_scaling)
 
@@ -197,7 +198,7 @@ class LlamaConfig:
 
     @property
     def kinds(self) -> tuple[LayerKind, ...]:
-        """Returns the kinds of layer the model has: whole before local, rotated before not."""
+        """Returns the distinct kinds of layer: global before local, rotated before unrotated."""
         every = [self._kind(local, still) for local in (False, True) for still in (False, True)]
         return tuple(dict.fromkeys(kind for kind in every if kind in self.layers))
 

@@ -1,7 +1,7 @@
 """Calls the attention kernels that JAX ships: splash on TPU, a Triton kernel on GPU.
 
-Both hold no scores but those of a block, both know packed documents. Neither has run on its own
-hardware for this project: they are lowered for it in tests, and their numbers are checked in
+Both kernels keep only one block of scores in memory, and both handle packed documents. Neither has
+run on its own hardware for this project: tests compile them for it, and check their numbers in
 Pallas' interpreter.
 """
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from lrl_jax.model import sharding
 
-RESIDUALS = "attention_residuals"  # what checkpoint policies keep: it is costly to redo
+RESIDUALS = "attention_residuals"  # the name by which remat policies keep them: costly to redo
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,11 +29,12 @@ class Form:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """Holds how splash cuts a row: queries by keys, of the forward and of the backward pass.
+    """Holds the block sizes of the splash kernel: queries and keys, forward and backward.
 
     Attributes:
-      fused: one backward kernel instead of two: five matrix products instead of seven, and a
-        gradient of q for each block of keys, to be summed.
+      fused: whether one backward kernel is used instead of two. It computes five matrix products
+        instead of seven, but writes one gradient of q for each block of keys, which are then
+        summed.
     """
 
     q: int
@@ -49,7 +50,7 @@ class Blocks:
 
 
 def square(size: int, fused: bool = False) -> Blocks:
-    """Returns the same size everywhere.
+    """Returns blocks with the same size everywhere.
 
     >>> square(512).multiple
     512
@@ -57,17 +58,17 @@ def square(size: int, fused: bool = False) -> Blocks:
     return Blocks(q=size, kv=size, backward_q=size, backward_kv=size, fused=fused)
 
 
-# Device kind ("" for any other) -> what to try, best first: the first whose sizes divide the row.
-# Of a causal mask 512 visits 9 blocks of 16, 1,024 visits 10; and a fused backward pass saves fewer
-# products than the sum it leaves costs (compiler estimates on v5e, 7B: 0.113 s a step for 0.138 s).
-# Nothing is known of how near either comes to the peak of a real chip.
+# Device kind ("" for any other) -> block sizes, best first; the first that divides the row is used.
+# Of a causal row of 4,096, blocks of 512 compute 9/16 of the scores, blocks of 1,024 10/16.
+# The fused backward pass saves less in products than its extra sum costs: the compiler estimates
+# 0.113 s a step without it and 0.138 s with it (v5e, 7B). Not measured on a real chip.
 BLOCKS: dict[str, tuple[Blocks, ...]] = {
     "": (square(512), square(256), square(128)),
 }
 
 
 def splash(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, interpret: bool = False) -> jax.Array:
-    """Computes splash attention, the TPU kernel; keys and values are not repeated for groups."""
+    """Computes attention with the TPU kernel `splash`, without repeating keys for groups."""
     from jax.experimental.pallas.ops.tpu.splash_attention import (
         splash_attention_kernel as kernel,
     )
@@ -87,7 +88,7 @@ def splash(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, interpret: bool = Fa
 
 
 def blocks_for(length: int) -> Blocks:
-    """Returns the entry of BLOCKS for rows of this length on the device that is compiled for."""
+    """Returns the first entry of BLOCKS that divides rows of this length, for the target device."""
     table = BLOCKS.get(sharding.device_kind(), BLOCKS[""])
     fitting = next((blocks for blocks in table if length % blocks.multiple == 0), None)
     if fitting is None:
@@ -130,17 +131,19 @@ def _splash_kernel(length: int, num_heads: int, form: Form, interpret: bool) -> 
     )
 
 
-TRITON_BLOCK = 128  # queries by keys of the forward kernel, its default
+TRITON_BLOCK = 128  # queries and keys in a block of the forward kernel, which is its default
 
 
 def triton(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, interpret: bool = False) -> jax.Array:
-    """Returns pallas' fused attention for GPUs.
+    """Computes attention with Pallas' fused kernel for GPUs.
 
-    cuDNN's kernel, which `jax.nn` has, takes no segments: for packed rows it would need a mask of
-    [T, S]. The backward pass runs the forward kernel again, as only its result has a name.
+    cuDNN's kernel, which `jax.nn` offers, takes no segments: packed rows would need a [T, S] mask.
+    The backward pass runs the forward kernel again, because remat policies can keep only its
+    result.
 
     Raises:
-      ValueError: a window, a soft cap, or rows the kernel cannot cut; "blockwise" does all three.
+      ValueError: a window, a soft cap, or a row length that the kernel does not support;
+        "blockwise" supports all three.
     """
     from jax.experimental.pallas.ops.gpu import attention as kernel
 
@@ -155,18 +158,18 @@ def triton(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, interpret: bool = Fa
             interpret=interpret,
         )  # fmt: skip
 
-    # A group of queries at a time, so that keys and values need not be repeated.
+    # One group of query heads at a time, so that keys and values need not be repeated.
     q_BTKGH = q_BTNH.reshape(B, T, K, N // K, H)
     out_BTKGH = jax.vmap(group, in_axes=3, out_axes=3)(q_BTKGH)
     return checkpoint_name(out_BTKGH.reshape(B, T, N, H), RESIDUALS)
 
 
 def unfit_for_triton(length: int, form: Form) -> str:
-    """Returns why the kernel cannot do this, "" if it can."""
+    """Returns why the kernel cannot compute this attention, or "" if it can."""
     if form.window is not None and form.window < length:
-        return f"window={form.window}; it has none"
+        return f"window={form.window}; it has no windows"
     if form.softcap is not None:
-        return f"softcap={form.softcap}; it has none"
+        return f"softcap={form.softcap}; it has no soft cap"
     if length % TRITON_BLOCK:
         return f"rows of {length} tokens; it needs a multiple of {TRITON_BLOCK}"
     return ""

@@ -1,11 +1,11 @@
-"""Decoder of the Llama family: grouped-query attention, rotary positions, gated feed-forward.
+"""Computes a decoder of the Llama family: grouped-query attention, rotary positions, gated MLP.
 
     params = init(cfg, jax.random.key(0))  # {"embed_VD": ..., "layers/q_DNH": ..., ...}
     logits_BTV = bind(cfg, params)(tokens_BT, segments_BT, positions_BT)
 
-Parameters live in a flat dict, the one form that checkpoints, optimizers and sharding know;
-`bind` dresses it as an NNX module. A name ends in its shape; leaves under "layers/" are
-stacked along a leading L axis and scanned.
+Parameters are a flat dict, the form that checkpoints, optimizers and sharding work with; `bind`
+makes an NNX module of it. A name ends in the letters of its shape. Parameters under "layers/" are
+stacked along a leading L axis, and the layers are run by a scan.
 
 Shape suffixes (the whole package uses these letters and no others):
   B batch    T query position   S key position   L layer
@@ -34,11 +34,12 @@ Params = dict[str, jax.Array]
 
 
 class Block(nnx.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)).
+    """Computes one layer: x + attention(norm(x)), then x + mlp(norm(x)).
 
-    Layers of one model may be of several kinds (`cfg.kinds`); one scan runs them all, so a layer
-    is told its kind as a number, or None where there is one kind only.
-    What is named by `checkpoint_name` is what the ladder of `remat` chooses from.
+    Layers of one model may be of several kinds (`cfg.kinds`). One scan runs them all, so each layer
+    gets its kind as an index, or None when the model has a single kind.
+    The values named with `checkpoint_name` are those that `remat.LADDER` can keep for the backward
+    pass.
     """
 
     def __init__(self, cfg: LlamaConfig, params: Mapping[str, jax.Array]):
@@ -47,18 +48,18 @@ class Block(nnx.Module):
             setattr(self, name, nnx.Param(params[f"layers/{name}"]))
 
     def __call__(self, x_BTD, segments_BT, ropes, kind) -> jax.Array:
-        """One layer over whole rows; tokens of one segment see those before them."""
+        """Runs the layer over whole rows; each token sees the earlier tokens of its segment."""
         x_BTD = checkpoint_name(x_BTD, "stream")
         q_BTNH, k_BSKH, v_BSKH = self.project(x_BTD, _select(kind, ropes))
         out_BTNH = self.attend(q_BTNH, k_BSKH, v_BSKH, segments_BT, kind)
         return self.finish(x_BTD, out_BTNH)
 
     def extend(self, x_BTD, positions_BT, ropes, kind, cache: Cache, l) -> tuple[jax.Array, Cache]:
-        """One layer over tokens that follow those in the cache; `l` is the layer's index."""
+        """Runs the layer over tokens that follow those in the cache; `l` is the layer's index."""
         q_BTNH, k_BTKH, v_BTKH = self.project(x_BTD, _select(kind, ropes))
         cache = cache.write(l, positions_BT, k_BTKH, v_BTKH)
         k_BSKH, v_BSKH = cache.read(l)
-        windows = [jnp.int32(one.window or cache.length) for one in self.cfg.kinds]
+        windows = [jnp.int32(layer.window or cache.length) for layer in self.cfg.kinds]
         mask_BTS = cache.visible(positions_BT, _select(kind, windows))
         out_BTNH = attention.masked(
             q_BTNH, k_BSKH, v_BSKH, mask_BTS, self.cfg.attention_softcap, self.cfg.attention_scale
@@ -66,7 +67,7 @@ class Block(nnx.Module):
         return self.finish(x_BTD, out_BTNH), cache
 
     def project(self, x_BTD, by: rope.Table) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Queries, keys and values of the normed stream, the first two rotated."""
+        """Returns rotated queries, rotated keys, and values of the normalised stream."""
         y_BTD = self.norm("attn_norm_D", x_BTD) if self.cfg.norms_before else x_BTD
         q_BTNH = sharding.heads(self.times("q_DNH", y_BTD))
         k_BTKH = sharding.heads(self.times("k_DKH", y_BTD))
@@ -84,13 +85,13 @@ class Block(nnx.Module):
         )
 
     def attend(self, q_BTNH, k_BSKH, v_BSKH, segments_BT, kind) -> jax.Array:
-        """Attention as far as this kind of layer sees.
+        """Returns attention within the window of this kind of layer, [B, T, N, H].
 
-        Kernels want their window when they are compiled: each is compiled once, and the layer
-        branches. A window no row can fill is no window.
+        Kernels need the window at compile time, so one branch is compiled for each kind and the
+        layer chooses among them. A window as long as the row is the same as no window.
         """
         length = k_BSKH.shape[1]
-        windows = [one.window for one in self.cfg.kinds]
+        windows = [layer.window for layer in self.cfg.kinds]
         windows = [None if window is None or window >= length else window for window in windows]
         branches = [
             functools.partial(
@@ -104,7 +105,7 @@ class Block(nnx.Module):
         return jax.lax.switch(kind, branches, q_BTNH, k_BSKH, v_BSKH, segments_BT)
 
     def finish(self, x_BTD, out_BTNH) -> jax.Array:
-        """Adds attention's output to the stream, then the feed-forward half of the block."""
+        """Adds the output of attention to the stream, then that of the feed-forward part."""
         out_BTNH = checkpoint_name(out_BTNH, "attention")
         out_BTD = checkpoint_name(self.times("o_NHD", out_BTNH), "o")
         if self.cfg.norms_after:
@@ -120,7 +121,7 @@ class Block(nnx.Module):
         return sharding.stream(x_BTD + out_BTD, self.cfg.sequence_parallel)
 
     def times(self, name: str, x_BTX) -> jax.Array:
-        """x times a weight of this layer, its adapter included."""
+        """Returns x times a weight of this layer, plus the product of its adapter if it has one."""
         if self.cfg.frozen and f"layers/{name}" in self.cfg.frozen.scales:
             out_BTY = self.decoded(name, self.cfg.frozen, x_BTX)
         else:
@@ -132,7 +133,7 @@ class Block(nnx.Module):
         return out_BTY
 
     def decoded(self, name: str, stored: quantize.Storage, x_BTX) -> jax.Array:
-        """x times a weight that is stored in codes; nothing but this layer's is ever decoded."""
+        """Returns x times a quantised weight; only this layer's weight is decoded, never all."""
         scale = stored.scales[f"layers/{name}"].removeprefix("layers/")
         letters = scale.rpartition("_")[2]
 
@@ -140,7 +141,7 @@ class Block(nnx.Module):
             weight = quantize.decode(codes, scale, letters, stored.kind)
             return product(x_BTX, weight.astype(self.cfg.dtype))
 
-        if self.cfg.remat == "full":  # else the scan would keep what was decoded, of all layers
+        if self.cfg.remat == "full":  # else the scan keeps the decoded weights of all layers
             times = jax.checkpoint(times, prevent_cse=False)
         return times(x_BTX, getattr(self, name)[...], getattr(self, scale)[...])
 
@@ -148,12 +149,12 @@ class Block(nnx.Module):
         return _norm(self.cfg, getattr(self, name), x)
 
     def cast(self, name: str) -> jax.Array:
-        """A weight in the compute dtype."""
+        """Returns a weight in the compute dtype."""
         return sharding.scattered(getattr(self, name)[...].astype(self.cfg.dtype), name)
 
 
 class Llama(nnx.Module):
-    """Tokens to next-token logits."""
+    """Computes the logits of the next token at every position."""
 
     def __init__(self, cfg: LlamaConfig, params: Mapping[str, jax.Array]):
         self.cfg = cfg
@@ -186,7 +187,7 @@ class Llama(nnx.Module):
         return _norm(cfg, self.norm_D, x_BTD)
 
     def extend(self, tokens_BT, positions_BT, cache: Cache) -> tuple[jax.Array, Cache]:
-        """`hidden` of tokens that follow those in the cache, and the longer cache."""
+        """Returns `hidden` of tokens that follow those in the cache, and the updated cache."""
         ropes = self.ropes(positions_BT, length=cache.length)
 
         def step(carry, scanned):
@@ -198,16 +199,16 @@ class Llama(nnx.Module):
         return _norm(self.cfg, self.norm_D, x_BTD), cache
 
     def decode(self, tokens_BT, positions_BT, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Logits [B, T, vocab_size] of tokens that follow those in the cache."""
+        """Returns logits [B, T, vocab_size] of tokens after the cache, and the updated cache."""
         x_BTD, cache = self.extend(tokens_BT, positions_BT, cache)
         return self.logits(x_BTD), cache
 
     def ropes(self, positions_BT, length: int) -> list[rope.Table]:
-        """Rotary tables of each kind of layer; `length` is how long a row may become."""
+        """Returns the rotary table of each kind of layer; `length` is the longest row possible."""
         return [rope.table(positions_BT, kind.rope, length) for kind in self.cfg.kinds]
 
     def layer_kinds(self) -> jax.Array | None:
-        """The kind of each layer, [L]; None where there is only one."""
+        """Returns the index of each layer's kind, [L]; None when all layers are of one kind."""
         kinds = self.cfg.kinds
         if len(kinds) == 1:
             return None
@@ -221,7 +222,7 @@ class Llama(nnx.Module):
         return x_BTD
 
     def logits(self, x_BTD) -> jax.Array:
-        """Float32 logits of `hidden`, [B, T, vocab_size]; the padded columns are cut."""
+        """Returns the float32 logits of `hidden`, [B, T, vocab_size], without padded columns."""
         logits_BTV = jnp.einsum(
             "btd,dv->btv", x_BTD, self.unembedding(), preferred_element_type=jnp.float32
         )
@@ -229,13 +230,13 @@ class Llama(nnx.Module):
         return sharding.inner(logits_BTV)[..., : self.cfg.vocab_size]
 
     def unembedding(self) -> jax.Array:
-        """The output matrix, [D, padded_vocab_size], in the compute dtype."""
+        """Returns the output matrix, [D, padded_vocab_size], in the compute dtype."""
         w_DV = self.embed_VD[...].T if self.cfg.tie_embeddings else self.unembed_DV[...]
         return sharding.scattered(w_DV.astype(self.cfg.dtype), "unembed_DV")
 
 
 def bind(cfg: LlamaConfig, params: Mapping[str, jax.Array]) -> Llama:
-    """The model of these parameters; a pytree, cheap to make inside `jax.jit` and `jax.grad`."""
+    """Returns a module of these parameters: a pytree, cheap to make inside `jit` and `grad`."""
     return Llama(cfg, params)
 
 
@@ -244,7 +245,7 @@ def _norm(cfg: LlamaConfig, scale: nnx.Param, x) -> jax.Array:
 
 
 def _select(kind, options: list):
-    """The option (a tree of arrays) of a layer's kind."""
+    """Returns the option (a tree of arrays) at index `kind`; the only option when that is None."""
     if kind is None:
         return options[0]
     return jax.tree.map(lambda *arrays: jax.lax.select_n(kind, *arrays), *options)
@@ -252,7 +253,7 @@ def _select(kind, options: list):
 
 # ---------------------------------------------------------------------------- parameters
 def layer_names(cfg: LlamaConfig) -> list[str]:
-    """Names of a layer's parameters, without "layers/"."""
+    """Returns the names of a layer's parameters, without "layers/"."""
     names = ["attn_norm_D"] * cfg.norms_before + ["q_DNH", "k_DKH", "v_DKH", "o_NHD"]
     names += ["mlp_norm_D"] * cfg.norms_before + ["gate_DF", "up_DF", "down_FD"]
     names += ["q_bias_NH", "k_bias_KH", "v_bias_KH"] * cfg.qkv_bias
@@ -266,7 +267,7 @@ def layer_names(cfg: LlamaConfig) -> list[str]:
 
 
 def abstract(cfg: LlamaConfig, dtype: str = "float32") -> dict[str, jax.ShapeDtypeStruct]:
-    """Names, shapes and dtypes of the parameters; allocates nothing."""
+    """Returns the shape and dtype of every parameter by name; allocates nothing."""
     top = ["embed_VD", "norm_D"] + ["unembed_DV"] * (not cfg.tie_embeddings)
     names = top + [f"layers/{name}" for name in layer_names(cfg)]
     return {
@@ -275,22 +276,24 @@ def abstract(cfg: LlamaConfig, dtype: str = "float32") -> dict[str, jax.ShapeDty
 
 
 def _dtype(name: str, cfg: LlamaConfig, other: str) -> jnp.dtype:
-    if "R" in sharding.letters(name):  # small, and all that learns: bfloat16 would lose its steps
+    if "R" in sharding.letters(name):  # adapters are small; in bfloat16 small updates would be lost
         return jnp.dtype("float32")
     return jnp.dtype(cfg.frozen.dtype(name, other) if cfg.frozen else other)
 
 
 def shape(name: str, cfg: LlamaConfig) -> tuple[int, ...]:
-    """Shape of a parameter, read off its name."""
+    """Returns the shape of a parameter, which the letters at the end of its name give."""
     return tuple(cfg.sizes[letter] for letter in sharding.letters(name))
 
 
 def init(cfg: LlamaConfig, key: jax.Array, dtype: str = "float32") -> Params:
-    """Random parameters: norms scale by 1, biases are 0, the rest is normal of deviation 0.02
-    (GPT-2), padding rows 0. Adapters start as nothing (`lora.init`).
+    """Returns random parameters to train from scratch.
 
-    Large models: `jax.jit(init, static_argnums=(0, 2), out_shardings=...)`; the values do not
-    depend on the sharding.
+    Norms scale by 1 and biases are 0. The other weights are normal with standard deviation 0.02
+    (GPT-2), with zeros in padding rows. Adapters start by adding zero (`lora.init`).
+
+    For large models use `jax.jit(init, static_argnums=(0, 2), out_shardings=...)`; the values do
+    not depend on the sharding.
     """
     return {
         name: _init(name, leaf.shape, cfg, jax.random.fold_in(key, i)).astype(leaf.dtype)

@@ -1,4 +1,4 @@
-"""Adds low-rank adapters: which weights have one, what its factors are called, how they start.
+"""Adds low-rank adapters to weights: names and initialises their two factors, and merges them.
 
 The adapter of `layers/q_DNH` is `layers/q_lora_DR` and `layers/q_lora_RNH`: x times the weight
 becomes x q + scale (x A) B, with R the adapter's rank (LoRA, arXiv 2106.09685).
@@ -38,7 +38,7 @@ class LoraConfig:
 
 
 def factors(name: str) -> tuple[str, str]:
-    """Returns the names of the two factors of a weight's adapter; D is where it meets the stream.
+    """Returns the names of the two factors of a weight's adapter.
 
     >>> factors("layers/q_DNH")
     ('layers/q_lora_DR', 'layers/q_lora_RNH')
@@ -52,24 +52,24 @@ def factors(name: str) -> tuple[str, str]:
 
 
 def init(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
-    """Makes the factors of an adapter that adds zero: A uniform up to fan_in**-0.5, B zero (PEFT).
+    """Returns one factor of an adapter that adds nothing at first, as PEFT initialises it.
 
-    A uniform up to fan_in**-0.5, B zero (PEFT).
+    The first factor, A, is uniform within +-fan_in**-0.5; the second, B, is zero.
     """
     if not name.endswith("R"):
         return jnp.zeros(shape, jnp.float32)
-    bound = math.prod(shape[1:-1]) ** -0.5  # all but the layer axis and R
+    bound = math.prod(shape[1:-1]) ** -0.5  # fan_in: all dimensions but the layer axis and R
     return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
 
 def matching(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Returns the weights of layers that `pattern` finds (`re.search`): those that get an adapter.
+    """Returns the weights of layers whose name `pattern` matches (`re.search`).
 
     >>> matching("q_|down", ["embed_VD", "layers/q_DNH", "layers/mlp_norm_D", "layers/down_FD"])
     ('layers/q_DNH', 'layers/down_FD')
 
     Raises:
-      ValueError: not a regular expression, or one that finds none of them.
+      ValueError: `pattern` is not a regular expression, or matches no weight of a layer.
     """
     weights = [name for name in names if name.rpartition("_")[2] in quantize.OUTPUTS]
     try:
@@ -84,9 +84,9 @@ def matching(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def merge(params: Mapping[str, jax.Array], lora: LoraConfig) -> dict[str, jax.Array]:
-    """Merges adapters into their weights; the model computes the same without them.
+    """Merges adapters into their weights, so that the model computes the same without them.
 
-    Weights that had one are float32, in which the sum is made; the rest is as it was.
+    Merged weights are float32, the dtype of the sum; other parameters are returned unchanged.
     """
     out = {name: w for name, w in params.items() if "_lora_" not in name}
     for name in lora.names:
@@ -98,15 +98,13 @@ def merge(params: Mapping[str, jax.Array], lora: LoraConfig) -> dict[str, jax.Ar
 
 @functools.lru_cache
 def _merger(place: jax.sharding.Sharding):
-    """Returns a merge that leaves a weight where it lies."""
+    """Returns a compiled merge whose result has the sharding `place`."""
     return jax.jit(_merged, out_shardings=place)
 
 
 def _merged(w: jax.Array, first: jax.Array, second: jax.Array, scale: jax.Array) -> jax.Array:
-    """Returns w + scale (A B) of every layer: all but the first axis and R are flat, as in
-    `product`.
-    """
-    exact = jax.lax.Precision.HIGHEST  # bfloat16 passes, a TPU's default, would round the sum
+    """Returns w + scale (A B) for all layers; the product sums over R alone."""
+    exact = jax.lax.Precision.HIGHEST  # a TPU would multiply in bfloat16 by default
     first_LXR = first.reshape(first.shape[0], -1, first.shape[-1])
     second_LRY = second.reshape(*second.shape[:2], -1)
     product = jnp.einsum("lxr,lry->lxy", first_LXR, second_LRY, precision=exact)

@@ -1,12 +1,13 @@
-"""Stores weights that nothing trains in eight or four bits; a layer is decoded where it is used.
+"""Stores frozen weights in eight or four bits; each layer decodes its weights when it uses them.
 
-The codes lie under the weight's own name and in its shape, the scales beside it:
+Codes have the weight's own name and shape; the scales are a parameter of their own:
 
     int8  layers/q_DNH  layers/q_scale_NH    one scale for each output
     nf4   layers/q_DNH  layers/q_scale_DNh   one scale for each block of 64 along H (or F)
 
-A small letter counts the blocks of its dimension. Blocks lie along H or F, never along D, so that
-codes and scales are split over the mesh like the weight (docs/decisions/0011-quantised-base.md).
+A small letter is the number of blocks of its dimension. Blocks lie along H or F and never along D,
+so that codes and scales are split over the mesh as the weight would be
+(docs/decisions/0011-quantised-base.md).
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ import numpy as np
 Kind = Literal["bfloat16", "int8", "nf4"]
 
 BLOCK = 64  # weights that share a scale (QLoRA, arXiv 2305.14314, section 3)
-OUTPUTS = {"DNH": "NH", "DKH": "KH", "NHD": "D", "DF": "F", "FD": "D"}  # letters -> of the output
+# Letters of a weight -> those of its output dimensions.
+OUTPUTS = {"DNH": "NH", "DKH": "KH", "NHD": "D", "DF": "F", "FD": "D"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,9 +32,9 @@ class Storage:
     """Describes how frozen weights are stored.
 
     Attributes:
-      names: parameters nothing trains. Of these, `int8` and `nf4` mean the matrices of layers;
-        embeddings become bfloat16, as the lookup of a row wants no decoding of the others; norms
-        and biases stay as they are.
+      names: the frozen parameters. `int8` and `nf4` apply to the matrices of layers among them.
+        Embeddings become bfloat16, because looking up one row would decode the whole table. Norms
+        and biases are stored unchanged.
     """
 
     kind: Kind
@@ -40,7 +42,7 @@ class Storage:
 
     @property
     def scales(self) -> dict[str, str]:
-        """Returns name of a coded weight -> name of its scales.
+        """Returns a mapping from the name of each quantised weight to the name of its scales.
 
         >>> Storage(kind="nf4", names=("embed_VD", "norm_D", "layers/q_DNH")).scales
         {'layers/q_DNH': 'layers/q_scale_DNh'}
@@ -51,7 +53,7 @@ class Storage:
         return {name: scale_name(name, self.kind) for name in coded}
 
     def dtype(self, name: str, other: str) -> str:
-        """Returns the dtype a parameter, or its scales, is stored in; `other` for the rest."""
+        """Returns the dtype in which a parameter is stored; `other` if this storage leaves it."""
         if is_scale(name):
             return "float32" if self.kind == "int8" else "bfloat16"
         if name in self.scales:
@@ -62,7 +64,7 @@ class Storage:
     def stored(
         self, name: str, w: jax.Array, places: Mapping[str, jax.sharding.Sharding]
     ) -> dict[str, jax.Array]:
-        """Returns the stored form of a parameter of all layers, with the scales of a coded one."""
+        """Returns a parameter in its stored form by name, and its scales if it is quantised."""
         scale = self.scales.get(name)
         if scale is None:
             return {name: w.astype(self.dtype(name, w.dtype.name))}
@@ -73,8 +75,9 @@ class Storage:
 def codebook() -> np.ndarray:
     """Returns the sixteen values of NormalFloat4, float32 (QLoRA, section 3 and appendix E).
 
-    Quantiles of a normal distribution at equal distances, eight above zero and seven below, and
-    zero itself; scaled to end at one. The outermost is the mean of what either side would take.
+    They are evenly spaced quantiles of a normal distribution, eight above zero and seven below, and
+    zero itself, scaled so that the largest is 1. The outermost quantile is the mean of the two that
+    eight and seven values would give.
 
     >>> codebook().round(3).tolist()[:8]  # doctest: +NORMALIZE_WHITESPACE
     [-1.0, -0.6959999799728394, -0.5249999761581421, -0.39500001072883606, -0.2840000092983246,
@@ -88,7 +91,9 @@ def codebook() -> np.ndarray:
 
 
 def blocks(size: int) -> int:
-    """Returns how many blocks a dimension is cut into: of 64, or of the largest divisor below.
+    """Returns how many blocks a dimension is cut into.
+
+    A block has 64 weights, or as many as the largest divisor of `size` below that.
 
     >>> blocks(11008), blocks(128), blocks(96), blocks(8)
     (172, 2, 2, 1)
@@ -109,14 +114,15 @@ def scale_name(name: str, kind: Kind) -> str:
 
 
 def is_scale(name: str) -> bool:
-    """Tells whether a parameter is the scales of another; those never learn."""
+    """Tells whether a parameter holds the scales of another one; scales are never trained."""
     return "_scale_" in name
 
 
 @functools.lru_cache
 def _coder(scale: str, kind: Kind, *places: jax.sharding.Sharding):
-    """Returns a function that encodes a stacked weight layer by layer, to need little memory beside
-    it.
+    """Returns a compiled function that encodes a stacked weight one layer at a time.
+
+    Working by layers keeps the extra memory small.
     """
     code = functools.partial(encode, scale_letters=scale.rpartition("_")[2], kind=kind)
     return jax.jit(lambda w: jax.lax.map(code, w), out_shardings=places)
@@ -124,7 +130,7 @@ def _coder(scale: str, kind: Kind, *places: jax.sharding.Sharding):
 
 # ---------------------------------------------------------------------------- one layer
 def encode(w: jax.Array, scale_letters: str, kind: Kind) -> tuple[jax.Array, jax.Array]:
-    """Encodes one layer's weight: returns codes in its shape, and its scales.
+    """Returns the codes of one layer's weight, in its shape, and its scales.
 
     >>> codes, scale = encode(jnp.array([[0.5, -2.0], [1.0, 0.0]]), "F", "int8")
     >>> codes.tolist(), (scale * 127).tolist()
@@ -137,12 +143,12 @@ def encode(w: jax.Array, scale_letters: str, kind: Kind) -> tuple[jax.Array, jax
         return jnp.round(w / _nonzero(scale)[outputs]).astype(jnp.int8), scale
     axis = _blocked(scale_letters)
     parts = w.reshape(*w.shape[:axis], blocks(w.shape[axis]), -1, *w.shape[axis + 1 :])
-    # bfloat16: half the bytes; codes are chosen for the scale as it is stored
+    # Scales are bfloat16, half the bytes of float32; codes are computed from the rounded scale.
     scale = jnp.max(jnp.abs(parts), axis=axis + 1).astype(jnp.bfloat16)
     shares = w / _nonzero(_spread(scale, axis, w.shape[axis]))
     values = codebook()
     borders = jnp.asarray((values[1:] + values[:-1]) / 2)
-    # int4, not uint4: checkpoints can hold it
+    # int4 and not uint4, because checkpoints can store int4.
     return (jnp.searchsorted(borders, shares) - 8).astype(jnp.int4), scale
 
 
@@ -156,11 +162,11 @@ def decode(codes: jax.Array, scale: jax.Array, scale_letters: str, kind: Kind) -
 
 
 def _look_up(codes: jax.Array) -> jax.Array:
-    """Looks up values of codes -8 to 7, by one select after another: TPUs have no fast gather.
+    """Returns the values of codes -8 to 7, by a chain of selects because TPUs have no fast gather.
 
-    The barrier ties the table to the codes of this layer. Without it XLA lifts each of its values
-    out of the loop over layers, as an array of the size of the weight (measured: ten times the
-    memory of what is decoded).
+    The barrier makes the table depend on the codes of this layer. Without it XLA moves the table
+    out of the loop over layers and stores each of its values as an array as large as the weight:
+    ten times the memory of the decoded weight (measured).
     """
     table = jnp.asarray(codebook()), jnp.arange(-8, 8, dtype=jnp.int8)
     (values, keys), codes = jax.lax.optimization_barrier((table, codes))
@@ -171,7 +177,7 @@ def _look_up(codes: jax.Array) -> jax.Array:
 
 
 def _blocked(scale_letters: str) -> int:
-    """Returns the axis along which blocks lie."""
+    """Returns the axis that is divided into blocks."""
     return next(i for i, letter in enumerate(scale_letters) if letter.islower())
 
 
@@ -180,5 +186,5 @@ def _spread(scale: jax.Array, axis: int, size: int) -> jax.Array:
 
 
 def _nonzero(scale: jax.Array) -> jax.Array:
-    """Replaces a scale of 0, of a block of zeros, by 1 to divide by."""
+    """Replaces the scale 0 of an all-zero block by 1, so that it can be divided by."""
     return jnp.where(scale == 0, 1.0, scale)

@@ -1,4 +1,4 @@
-"""Chooses what a layer keeps for its backward pass, by a ladder from least memory to most."""
+"""Lists what a layer can keep for its backward pass, from the least memory to the most."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -11,16 +11,20 @@ Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload"
 
 
 def _keep(*names: str) -> Callable[..., Any]:
-    """Returns a policy that keeps attention's own residuals: they are small, and costly to redo."""
+    """Returns a policy that keeps these names and the residuals of attention kernels.
+
+    The residuals are small and costly to compute again.
+    """
     return jax.checkpoint_policies.save_only_these_names(attention.RESIDUALS, *names)
 
 
-# What is kept besides a layer's input: names that the decoder gives by `checkpoint_name` (stream q
-# k v attention o gate up down). "dots" is every product that a gradient reads; "full" is all there
-# is, nothing made again; "offload" keeps the stream too, but in the host's memory.
+# Each rung of the ladder names what is kept besides a layer's input. The names are those that the
+# decoder gives with `checkpoint_name` (stream q k v attention o gate up down). "dots" keeps every
+# product that a gradient reads; "full" keeps everything, so nothing is computed again; "offload"
+# keeps each layer's input in the host's memory.
 LADDER: dict[str, Callable[..., Any] | None] = {
     "nothing": _keep(),
-    "qk": _keep("q", "k"),  # of the three these cost most: they are rotated, too
+    "qk": _keep("q", "k"),  # before v, because they also have to be rotated again
     "qkv": _keep("q", "k", "v"),
     "projections": _keep("q", "k", "v", "o"),
     "dots": _keep("q", "k", "v", "o", "gate", "up"),
@@ -35,6 +39,6 @@ LADDER: dict[str, Callable[..., Any] | None] = {
 
 
 def rematerialised(step: Callable[..., Any], rung: str) -> Callable[..., Any]:
-    """Returns the body of the layer scan under a policy of the ladder."""
+    """Returns the body of the layer scan, wrapped so that it keeps what a rung of LADDER says."""
     policy = LADDER[rung]
     return step if policy is None else jax.checkpoint(step, policy=policy, prevent_cse=False)

@@ -1,4 +1,4 @@
-"""Computes rotary positions: how far each pair of a head's dimensions turns at each position.
+"""Computes rotary positions: the angle by which each pair of dimensions turns at each position.
 
 table = table(positions_BT, Rope(theta=1e4, width=128), length=2048)
 q_BTNH = rotate(q_BTNH, table)
@@ -16,18 +16,19 @@ Table = tuple[jax.Array, jax.Array]  # sines and cosines, [B, T, H // 2]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Linear:
-    """Slows all frequencies by `factor` (arXiv 2306.15595)."""
+    """Describes positions whose frequencies are all divided by `factor` (arXiv 2306.15595)."""
 
     factor: float
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Llama3:
-    """Slows long wavelengths by `factor`, keeps short ones, blends between (Llama 3.1).
+    """Describes Llama 3.1's scaling: low frequencies are divided by `factor`, high ones are kept.
 
     Attributes:
-      low_freq_factor, high_freq_factor: "long" is original_length / low and more, "short"
-        original_length / high and less.
+      low_freq_factor, high_freq_factor: wavelengths from original_length / low_freq_factor up are
+        scaled, those up to original_length / high_freq_factor are kept, and those in between are
+        interpolated.
     """
 
     factor: float
@@ -38,11 +39,11 @@ class Llama3:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LongRope:
-    """Holds a factor for each frequency (arXiv 2402.13753); `long` is for rows over
-    original_length.
+    """Holds a divisor for each frequency (LongRoPE, arXiv 2402.13753).
 
     Attributes:
-      magnitude: what sines and cosines are multiplied by, in short rows too.
+      short, long: divisors in rows up to `original_length` and in longer rows.
+      magnitude: the factor that sines and cosines are multiplied by, in rows of any length.
     """
 
     short: tuple[float, ...]
@@ -56,15 +57,15 @@ Scaling = Linear | Llama3 | LongRope
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoPositions:
-    """Describes a layer in which nothing turns: all frequencies are zero (arXiv 2305.19466)."""
+    """Describes a layer without positions: all frequencies are zero (arXiv 2305.19466)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rope:
-    """Describes how positions turn queries and keys.
+    """Describes how queries and keys are rotated by their position.
 
     Attributes:
-      width: how many of a head's dimensions turn, from the first on.
+      width: how many dimensions of a head are rotated, counted from the first.
     """
 
     theta: float
@@ -73,10 +74,12 @@ class Rope:
 
 
 def table(positions_BT: jax.Array, rope: Rope, length: int) -> Table:
-    """Returns sines and cosines, [B, T, width // 2]; float32, as bfloat16 cannot tell 256 from 257.
+    """Returns the sines and cosines of all positions, [B, T, width // 2].
+
+    They are computed in float32, because bfloat16 cannot tell position 256 from 257.
 
     Args:
-      length: how long the rows are, or with a cache may become.
+      length: the length of the rows; with a cache, the longest they may become.
     """
     freqs_H, magnitude = frequencies(rope, length)
     angles_BTH = positions_BT[..., None].astype(jnp.float32) * freqs_H[None, None]
@@ -87,17 +90,17 @@ def table(positions_BT: jax.Array, rope: Rope, length: int) -> Table:
 
 
 def _made_once(x_BTH: jax.Array) -> jax.Array:
-    """Multiplies by the identity, so that XLA's CPU compiler makes the numbers only once.
+    """Returns x times the identity matrix, so that XLA's CPU compiler computes x only once.
 
-    XLA's CPU compiler makes sines again wherever they are used, for every head of every layer,
-    unless a product lies between, which it cannot fuse (docs/log.md).
+    That compiler would fuse the sines into every use and compute them again for each head of each
+    layer; it cannot fuse them through a matrix product (docs/log.md).
     """
     identity_HH = jnp.eye(x_BTH.shape[-1], dtype=x_BTH.dtype)
     return jnp.matmul(x_BTH, identity_HH, precision=jax.lax.Precision.HIGHEST)
 
 
 def frequencies(rope: Rope, length: int) -> tuple[jax.Array, float]:
-    """Returns radians a position, [width // 2], and the magnitude of the rotation."""
+    """Returns radians per position, [width // 2], and the factor for sines and cosines."""
     exponents_H = jnp.arange(0, rope.width, 2, dtype=jnp.float32) / rope.width
     freqs_H = rope.theta**-exponents_H
     match rope.scaling:
@@ -112,12 +115,15 @@ def frequencies(rope: Rope, length: int) -> tuple[jax.Array, float]:
             factors_H = jnp.array(s.long if length > s.original_length else s.short, jnp.float32)
             return freqs_H / factors_H, s.magnitude
         case NoPositions():
-            return jnp.zeros_like(freqs_H), 1.0  # sine 0, cosine 1: what is rotated stays exact
+            return jnp.zeros_like(freqs_H), 1.0  # sine 0 and cosine 1 leave vectors unchanged
     return freqs_H, 1.0
 
 
 def rotate(x_BTNH: jax.Array, by: Table) -> jax.Array:
-    """Rotates the two halves of each head's turning part, HF's layout; float32 inside."""
+    """Rotates the first `width` dimensions of each head, its halves as pairs (HF's layout).
+
+    The rotation is computed in float32.
+    """
     width = 2 * by[0].shape[-1]
     turn = _by_product if sharding.platform() == "tpu" else _by_halves
     turned_BTNH = turn(x_BTNH[..., :width], *(t_BTH[:, :, None] for t_BTH in by))
@@ -133,9 +139,10 @@ def _by_halves(x_BTNH: jax.Array, sin_BT1H: jax.Array, cos_BT1H: jax.Array) -> j
 
 
 def _by_product(x_BTNH: jax.Array, sin_BT1H: jax.Array, cos_BT1H: jax.Array) -> jax.Array:
-    """Returns the same numbers, for a TPU: halves of a head are halves of a lane, which it has to
-    move through memory; a product with a matrix of ones fuses with what is before and after it
-    (docs/performance.md).
+    """Returns the same numbers as `_by_halves`, by a matrix product that is faster on a TPU.
+
+    A TPU has to move the halves of a head through memory to swap them, while a product with a
+    matrix of ones fuses with the operations before and after it (docs/performance.md).
     """
     half = sin_BT1H.shape[-1]
     swap_HH = jnp.roll(jnp.eye(2 * half, dtype=x_BTNH.dtype), half, axis=1)

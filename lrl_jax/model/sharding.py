@@ -1,8 +1,8 @@
-"""Decides where each dimension lies on the mesh, for parameters and for activations.
+"""Decides how parameters and activations are split over the mesh.
 
-Parameters are placed by their name: `spec` while a step reads them, `resting` between steps.
-Activations are constrained by shape; within a layer weights never are: constraining one to its
-gathered form turns the reduce-scatter of its gradient into an all-reduce.
+Parameters are placed by their name: by `spec` while a step uses them, by `resting` between steps.
+Activations are constrained by their shape. Weights are never constrained within a layer, because
+constraining a gathered weight turns the reduce-scatter of its gradient into an all-reduce.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,8 +13,8 @@ import jax
 from jax.experimental.layout import Layout, with_layout_constraint
 from jax.sharding import PartitionSpec as P
 
-# Copies of the model in other slices, over a slower network; copies within a slice; devices of a
-# copy that gather weights when they need them; devices that split the products themselves.
+# Mesh axes: copies of the model in other slices, over a slower network; copies within a slice;
+# devices of a copy that gather weights when they use them; devices that split matrix products.
 AXES = ("slices", "data", "fsdp", "tensor")
 BATCH = AXES[:3]
 
@@ -33,9 +33,9 @@ def letters(name: str) -> str:
 
 
 def spec(name: str) -> P:
-    """Returns how a parameter is split over one copy of the model; norms are whole on each device.
+    """Returns how a parameter is split over one copy of the model; norms are not split.
 
-    The factor of an adapter that does not meet the stream is split by its rank.
+    Of an adapter's two factors, the one without D is split along its rank.
 
     >>> tuple(spec("layers/o_NHD")), tuple(spec("layers/attn_norm_D"))
     ((None, 'tensor', None, 'fsdp'), ())
@@ -50,7 +50,7 @@ def spec(name: str) -> P:
 
 
 def _of_a_copy(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
-    """Returns `spec`, except that a factor whose rank does not divide is whole on each device."""
+    """Returns `spec`, but does not split an adapter's factor whose rank does not divide evenly."""
     return P(*(
         None if axis == "fsdp" and size % axes["fsdp"] else axis
         for axis, size in zip(spec(name), shape, strict=False)
@@ -58,13 +58,14 @@ def _of_a_copy(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
 
 
 def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
-    """Returns how a parameter, and its optimizer state, is split between steps.
+    """Returns how a parameter and its optimizer state are split between steps.
 
-    Copies of the model within a slice hold a part each (ZeRO, arXiv 1910.02054), where they divide
-    it, and layers gather from all of them. Slices hold all of it: their network is slow.
+    The copies of the model within a slice store a share each (ZeRO, arXiv 1910.02054) where the
+    dimension divides evenly, and layers gather weights from all of them. Each slice stores
+    everything, because the network between slices is slow.
 
     Args:
-      axes: mesh axis -> devices along it.
+      axes: mesh axis -> number of devices along it.
 
     >>> tuple(resting("layers/q_DNH", (2, 64, 4, 16), dict(data=2, fsdp=4, tensor=1)))
     (None, ('fsdp', 'data'), 'tensor', None)
@@ -80,12 +81,12 @@ def resting(name: str, shape: Sequence[int], axes: Mapping[str, int]) -> P:
 
 
 def _shared(width: int, axes: Mapping[str, int]) -> bool:
-    """Tells whether copies of the model divide a dimension, D or a rank, between them."""
+    """Tells whether a dimension (D or a rank) divides evenly among the copies of the model."""
     return width % (axes["fsdp"] * axes["data"]) == 0
 
 
 def holders(width: int, axes: Mapping[str, int]) -> int:
-    """Returns how many devices of a slice share what is kept between steps.
+    """Returns over how many devices of a slice the state is split between steps.
 
     >>> holders(64, dict(data=2, fsdp=4, tensor=2)), holders(60, dict(data=2, fsdp=4, tensor=2))
     (16, 8)
@@ -95,10 +96,10 @@ def holders(width: int, axes: Mapping[str, int]) -> int:
 
 
 def scattered(w: jax.Array, name: str) -> jax.Array:
-    """Returns a weight unchanged, but scatters its gradient over one copy of the model, then over
-    copies.
+    """Returns a weight unchanged, and scatters its gradient in two steps.
 
-    The TPU compiler makes a sum on every device of what is scattered over all devices at once.
+    The gradient is scattered over the devices of one copy of the model and then over the copies.
+    Scattered over all devices at once, the TPU compiler would compute the whole sum on each device.
     """
     axes = jax.sharding.get_abstract_mesh().shape
     if axes.get("data", 1) == 1:
@@ -115,14 +116,15 @@ _scattered.defvjp(lambda w, to: (w, None), lambda to, _, d_w: (constrain(d_w, to
 
 
 def stream(x_BTD: jax.Array, sequence: bool = False) -> jax.Array:
-    """Constrains the residual stream: rows of the batch are split, the rest is whole.
+    """Constrains the residual stream: it is split by rows of the batch.
 
-    With `sequence`, tokens are split over the tensor axis (arXiv 2205.05198): what lies between
-    blocks, norms included, is then held once and not on every device of that axis. Where they do
-    not divide, as one token at a time in decoding, they stay whole.
+    With `sequence`, tokens are split over the tensor axis too (arXiv 2205.05198), so that
+    activations between blocks, norms included, are stored once and not on every device of that
+    axis. Tokens that do not divide evenly, as in decoding one at a time, are not split.
 
-    On a TPU D is the dimension whose numbers lie side by side. Left alone, the compiler turns the
-    stream over in the forward pass and back again in the backward pass: 2.6% of a step of 7B.
+    On a TPU, D is also made the dimension that is contiguous in memory. Otherwise the compiler
+    transposes the stream in the forward pass and back in the backward pass, which takes 2.6% of a
+    step of a 7B model.
     """
     x_BTD = constrain(x_BTD, P(BATCH, "tensor" if sequence and _divides(x_BTD) else None, None))
     if platform() != "tpu":
@@ -135,26 +137,26 @@ def _divides(x_BTD: jax.Array) -> bool:
 
 
 def inner(x_BTF: jax.Array) -> jax.Array:
-    """Constrains feed-forward activations and logits: the last dimension is split too."""
+    """Constrains feed-forward activations and logits: split by rows and by the last dimension."""
     return constrain(x_BTF, P(BATCH, None, "tensor"))
 
 
 def heads(x_BTNH: jax.Array) -> jax.Array:
-    """Constrains queries, keys and values: heads are split too."""
+    """Constrains queries, keys and values: split by rows and by heads."""
     return constrain(x_BTNH, P(BATCH, None, "tensor", None))
 
 
 def rows(table_VD: jax.Array) -> jax.Array:
-    """Constrains the table that a lookup reads to whole rows.
+    """Constrains the embedding table so that a lookup reads whole rows.
 
-    Left alone, the compiler gathers the *result* split along D on every device and replicates
-    it to split it by rows ("involuntary full rematerialization").
+    Otherwise the compiler computes a result that is split along D, and replicates it in order to
+    split it by rows ("involuntary full rematerialization").
     """
     return constrain(table_VD, P("tensor", None))
 
 
 def rows_split(axes: Mapping[str, int]) -> int:
-    """Returns how many pieces a batch is cut into.
+    """Returns over how many devices the rows of a batch are split.
 
     >>> rows_split(dict(slices=2, data=2, fsdp=4, tensor=8))
     16
@@ -163,16 +165,17 @@ def rows_split(axes: Mapping[str, int]) -> int:
 
 
 def constrain(x: jax.Array, to: P) -> jax.Array:
-    """Hints a sharding to the compiler under `jax.set_mesh`; without a mesh it does nothing."""
+    """Returns x with a sharding hint for the compiler; without `jax.set_mesh`, x unchanged."""
     if jax.sharding.get_abstract_mesh().empty:
         return x
     return jax.lax.with_sharding_constraint(x, to)
 
 
 def platform() -> str:
-    """Returns the kind of machine that is compiled for: "cpu", "gpu" or "tpu".
+    """Returns the platform that programs are compiled for: "cpu", "gpu" or "tpu".
 
-    Under `jax.set_mesh` that of the mesh, which may be of devices nobody has here; else JAX's own.
+    It is the platform of the mesh under `jax.set_mesh`, whose devices need not be on this machine,
+    and otherwise JAX's default.
     """
     device = jax.sharding.get_abstract_mesh().abstract_device
     name = device.platform if device else jax.default_backend()
@@ -180,6 +183,6 @@ def platform() -> str:
 
 
 def device_kind() -> str:
-    """Returns JAX's name for the devices that are compiled for, such as "TPU v5 lite"."""
+    """Returns JAX's name for the devices that programs are compiled for, such as "TPU v5 lite"."""
     device = jax.sharding.get_abstract_mesh().abstract_device
     return device.device_kind if device else jax.devices()[0].device_kind

@@ -1,4 +1,4 @@
-"""Prints for the person who watches a run: once, however many processes share it."""
+"""Prints for the person who watches a run, from one process only."""
 
 from typing import Any
 

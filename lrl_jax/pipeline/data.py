@@ -1,4 +1,4 @@
-"""The step `data`: packs every dataset and prints the plan of training; `lrl show` reads both."""
+"""Runs the step `data`: packs every dataset and prints the plan of training; prints packed rows."""
 
 from collections.abc import Mapping
 
@@ -11,11 +11,11 @@ from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.run import Run, manifests
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
-PLAN = "plan.json"  # for a person who looks, and for the report
+PLAN = "plan.json"  # for people and for the report; training makes its own plan
 
 
 def run(run: Run, runner: workers.Runner | None = None) -> None:
-    """Packs every dataset, on this machine if not given another runner, and prints the plan."""
+    """Packs every dataset, on this machine unless a runner is given, and prints the plan."""
     recipe, out = run.recipe, run.at("data")
     tokenizer = tokenizers.load(run.at("vocab"))
     if recipe.data.backend == "seqio":
@@ -39,7 +39,13 @@ def show_plan(run: Run, order: plan.Plan, packed: Mapping[str, rows.Manifest]) -
 
 
 def show(run: Run, dataset: str, stage: str, first: int, count: int, tokens: bool) -> None:
-    """Prints rows `first` to `first + count` of a dataset, or of a stage, as the model reads it."""
+    """Prints `count` rows of a dataset or of a stage, from row `first` on, as the model reads them.
+
+    Args:
+      dataset: name of the dataset; "" means the first. Not used if `stage` is given.
+      stage: name of the stage, or "".
+      tokens: whether to print ids, pieces and loss weights instead of text.
+    """
     tokenizer, folders = tokenizers.load(run.at("vocab")), packing.folders(run.at("data"))
     if stage:
         order = mixture.plan(run.recipe, manifests(run))

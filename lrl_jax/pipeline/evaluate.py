@@ -1,4 +1,4 @@
-"""The step `evaluate`: measures the base before and the trained model after, on the same text."""
+"""Runs the step `evaluate`: measures the base and the trained model on the same text."""
 
 import dataclasses
 from typing import Any
@@ -22,7 +22,7 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 
 def run(run: Run) -> None:
-    """Measures both models; leaves before.json, where there is a base, and after.json."""
+    """Measures both models; writes before.json, if there is a base, and after.json."""
     recipe, out = run.recipe, run.at("evaluate")
     mesh = run_mesh.make(run, weights.config(run))
     baselines = {"baselines": bits_per_byte.baselines(recipe.evaluate)}
@@ -44,7 +44,7 @@ def run(run: Run) -> None:
 
 
 def compare_start_and_end(run: Run) -> None:
-    """Measures the model before its first step and after its last, which a probe compares."""
+    """Measures the model before its first and after its last step, for `lrl vocab probe`."""
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     mesh = run_mesh.make(run, cfg)
     for when, restore in (("before", weights.initial), ("after", weights.trained)):

@@ -1,4 +1,4 @@
-"""The step `export`: writes a Hugging Face folder, and puts it in its place once it is proved."""
+"""Runs the step `export`: writes a Hugging Face folder, checks it, and moves it into place."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -26,7 +26,11 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 
 def run(run: Run) -> None:
-    """Writes the Hugging Face folder beside its place, proves it, and renames it there."""
+    """Writes a Hugging Face folder under a temporary name, checks it, and renames it.
+
+    Raises:
+      VerificationError: the folder does not hold the trained model.
+    """
     recipe, final = run.recipe, run.at("export")
     cfg = dataclasses.replace(weights.config(run), dtype="float32")
     mesh = run_mesh.make(run, cfg)
@@ -60,7 +64,7 @@ Check = Callable[[Tokenizer, Sequence[str], str], gate.Gate]
 
 
 def _merged(run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Check:
-    """Writes the model itself; returns what compares it with what was written."""
+    """Writes the whole model; returns a function that compares it with the folder."""
     settings = run.recipe.export
     params = weights.trained(run, cfg, mesh)
     if settings.vector is not None:
@@ -76,7 +80,10 @@ def _merged(run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.shar
 def _adapter(
     run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh
 ) -> Check:
-    """Writes adapters and what else was trained; returns what compares them, put on the base."""
+    """Writes the adapters and other trained weights.
+
+    Returns a function that compares the base with these adapters to the trained model.
+    """
     training = adapt.adapted(cfg, run.recipe.train)
     params = weights.unmerged(run, training, mesh)
     cfg = dataclasses.replace(training, frozen=None)
@@ -91,12 +98,12 @@ def _adapter(
 
 
 def _gate_texts(run: Run) -> Sequence[str]:
-    """The texts the recipe names; else those whose bits per byte are measured."""
+    """Returns the texts that the recipe names for the gate, or else those of `bits_per_byte`."""
     return run.recipe.export.gate_on or tuple(run.recipe.evaluate.bits_per_byte.values())
 
 
 def _differences(result: gate.Gate) -> str:
-    """The largest differences of logits, in words."""
+    """Describes the largest differences of logits in words."""
     reloaded = f"logits reloaded within {result.reload_error:.1e}"
     if result.transformers_error is None:
         return f"{reloaded} (transformers: not compared, torch is not installed)"
@@ -104,7 +111,7 @@ def _differences(result: gate.Gate) -> str:
 
 
 def _card(run: Run) -> str:
-    """The model card."""
+    """Returns the text of the model card."""
     recipe, base = run.recipe, run.recipe.base
     old, new = (_bits_per_byte(run, when) for when in ("before", "after"))
     return card.card(
@@ -123,7 +130,10 @@ def _card(run: Run) -> str:
 
 
 def _bits_per_byte(run: Run, when: str) -> dict[str, float]:
-    """Bits per byte of every text, of before.json or after.json; empty where it is not there."""
+    """Returns the bits per byte of every text in before.json or after.json.
+
+    Returns an empty dict if there is no such file.
+    """
     path = run.at("evaluate") / f"{when}.json"
     scores = json.loads(path.read_text())["bits_per_byte"] if path.exists() else {}
     return {name: score["bits_per_byte"] for name, score in scores.items()}

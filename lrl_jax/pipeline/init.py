@@ -1,4 +1,4 @@
-"""The step `init`: brings the weights in, with rows for the new tokens."""
+"""Runs the step `init`: makes the starting weights, with rows for the new tokens."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -25,7 +25,7 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 
 def run(run: Run) -> None:
-    """Brings the weights in, with rows for new tokens, as the checkpoint of step 0."""
+    """Saves the starting weights, with rows for new tokens, as the checkpoint of step 0."""
     recipe, out = run.recipe, run.at("init")
     tokenizer = tokenizers.load(run.at("vocab"))
     if isinstance(recipe.base, Scratch):
@@ -53,7 +53,7 @@ def run(run: Run) -> None:
 
 
 def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> llama.Params:
-    """The base's weights, its adapter merged in, with rows for the new tokens."""
+    """Returns the weights of the base, with its adapter merged and rows for the new tokens."""
     folder, adapter = run.base_folder(), run.base_adapter()
     relation = splice.read(run.at("vocab") / "splice.json")
     say(f"init: {folder}: {load.source_note(folder)}")
@@ -69,7 +69,10 @@ def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> lla
 
 
 def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
-    """Functions that make new embedding matrices of old ones; a tied model uses the first alone."""
+    """Returns functions that make new embedding matrices from old ones, by parameter name.
+
+    A model with tied embeddings uses only the one for the input matrix.
+    """
     settings = run.recipe.init
     base, new = tokenizers.load(run.base_tokenizer()), tokenizers.load(run.at("vocab"))
     sources = _sources(run)
@@ -100,7 +103,7 @@ def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
 
 
 def _sources(run: Run) -> clues.Sources:
-    """The texts and vectors that starts of new rows may read."""
+    """Returns the texts and vectors that strategies for new rows may read."""
     settings, vocab = run.recipe.init, run.recipe.vocab
     words = settings.words.model_dump() if settings.words else {}
     return clues.Sources(
@@ -114,7 +117,7 @@ def _sources(run: Run) -> clues.Sources:
 
 
 def _scratch_config(base: Scratch, tokenizer: Tokenizer) -> dict[str, Any]:
-    """The `config.json` of a model of the recipe's own shape."""
+    """Returns the `config.json` of a model whose shape the recipe gives."""
     return base.shape.model_dump() | {
         "vocab_size": tokenizer.size,
         "bos_token_id": tokenizer.bos_id,

@@ -1,9 +1,9 @@
-"""Keeps a run folder for one process: a lease that is renewed while its owner lives.
+"""Reserves a run folder for one process, by a lease that is renewed while the process lives.
 
     with Lease(folder): ...     # InUseError where another process holds it
 
-`lock.json` says who holds the folder and when that was last renewed, so that a run whose machine is
-gone can be taken up by another one without a person.
+`lock.json` says which process holds the folder and when it last renewed its lease. So another
+process can continue a run whose machine is gone, without help from a person.
 """
 
 from collections.abc import Callable, Generator
@@ -31,27 +31,27 @@ from lrl_jax import storage
 log = logging.getLogger(__name__)
 
 BEAT = 30.0  # seconds between two renewals of a lease
-LEASE = 180.0  # seconds after its last renewal at which a lease ends: six renewals failed
+LEASE = 180.0  # seconds after its last renewal at which a lease ends: six failed renewals
 TOLERANCE = 60.0  # seconds that the clocks of two hosts may differ
-CLAIM = 60.0  # seconds after which a claim that is still there is of a dead process
+CLAIM = 60.0  # seconds after which a claim is considered left behind by a dead process
 LOCK, CLAIMS = "lock.json", "lock.claims"
 
 
 class InUseError(ValueError):
-    """Says that another process works in the folder; trying again later may succeed."""
+    """Reports that another process works in the folder; trying again later may succeed."""
 
     exit_code = 6
 
 
 @dataclasses.dataclass(frozen=True)
 class Owner:
-    """Describes the process that holds a lease, as `lock.json` has it.
+    """Describes the process that holds a lease, as written in `lock.json`.
 
     Attributes:
-      owner: a random name of this one holding.
-      machine: the running system and its processes' numbering; "" in files of older versions, which
-        say no more than host and pid.
-      started: when the process began, in the system's own ticks, since a pid is given again.
+      owner: a random name for this lease.
+      machine: the id of the machine's boot and of the process namespace; "" in files of older
+        versions, which give only host and pid.
+      started: when the process began, in ticks of the system; needed because pids are reused.
       heartbeat: when it last renewed the lease, in seconds since 1970.
     """
 
@@ -66,17 +66,18 @@ class Owner:
 class Lease:
     """Holds a folder for this process; a context manager.
 
-    The lease is renewed every BEAT seconds by a thread. It ends when it was not renewed for LEASE
-    seconds, and at once when its process is gone from this machine; then another process takes it.
+    A thread renews the lease every BEAT seconds. Another process may take the folder when the lease
+    was not renewed for LEASE seconds, or at once when the holder's process on the same machine is
+    gone.
 
     Args:
-      lost: is called when another process has taken the folder, because this one was stopped for
-        long. By default this process ends at once: two that write would spoil the folder.
-      now: the time in seconds since 1970.
-      sleep: waits some seconds.
+      lost: called when another process has taken the folder because this one was suspended for too
+        long. The default ends this process at once, as two writers would damage the folder.
+      now: returns the time in seconds since 1970.
+      sleep: waits for a number of seconds.
 
     Raises:
-      InUseError: on entering, that another process holds the folder.
+      InUseError: another process holds the folder (raised on entering).
     """
 
     def __init__(
@@ -107,9 +108,9 @@ class Lease:
                 self._path.unlink(missing_ok=True)
 
     def take(self) -> None:
-        """Takes the lease, if it is free; waits only where its heartbeat cannot be compared."""
+        """Takes the lease if it is free; waits only if its holder's clock disagrees with ours."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        silent: Owner | None = None  # an owner that did not renew while it was watched
+        silent: Owner | None = None  # an owner that did not renew its lease while we waited
         while True:
             with _alone(self._folder):
                 holder = _read_owner(self._path)
@@ -122,7 +123,7 @@ class Lease:
             silent = holder
 
     def renew(self) -> bool:
-        """Says that this process lives; returns whether it still holds the lease."""
+        """Renews the lease; returns whether this process still holds it."""
         with _alone(self._folder):
             holder = _read_owner(self._path)
             if holder is not None and holder.owner != self._owner.owner:
@@ -138,7 +139,7 @@ class Lease:
         while not self._over.wait(BEAT):
             try:
                 holds = self.renew()
-            except Exception as e:  # a store raises its own; the next beat tries again
+            except Exception as e:  # object stores raise errors of many types; try again next time
                 log.warning("%s: could not renew the lease: %s", self._path, e)
                 continue
             if not holds:
@@ -157,7 +158,7 @@ class Lease:
         return not _is_here(holder) and holder.heartbeat > self._now() + TOLERANCE
 
     def _watch(self, holder: Owner) -> None:
-        """Waits for the length of a lease; raises as soon as the holder renews it."""
+        """Waits for the length of a lease; raises InUseError as soon as the holder renews it."""
         ahead = holder.heartbeat - self._now()
         log.warning(
             "%s: process %d on %s renewed its lease %.0f s in the future: one of the two clocks is "
@@ -191,7 +192,7 @@ class Lease:
 
 
 def _read_owner(path: epath.Path) -> Owner | None:
-    """Returns who holds the lease; None if nobody does."""
+    """Returns the holder of the lease; None if there is none."""
     if not path.exists():
         return None
     try:
@@ -218,7 +219,7 @@ def _this_process() -> Owner:
 
 
 def _started(pid: int) -> str:
-    """Returns when a process began, in ticks since the system did; "" where that is not known."""
+    """Returns when a process began, in ticks since the system started; "" if not known."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -226,7 +227,7 @@ def _started(pid: int) -> str:
 
 
 def _is_here(owner: Owner) -> bool:
-    """Returns whether the owner's pid is one of this machine's."""
+    """Tells whether the owner's pid belongs to this machine."""
     here = _this_process()
     return owner.host == here.host and owner.machine in ("", here.machine)
 
@@ -238,7 +239,7 @@ def _lives(owner: Owner) -> bool:
         return False
     except PermissionError:
         pass
-    if not owner.started:  # an older version's: this process did not write it
+    if not owner.started:  # written by an older version, so not by this process
         return owner.pid != os.getpid()
     return _started(owner.pid) in ("", owner.started)
 
@@ -259,7 +260,7 @@ def _end_process(why: str) -> None:
 # ---------------------------------------------------------------------------- one process at a time
 @contextlib.contextmanager
 def _alone(folder: epath.Path) -> Generator[None]:
-    """Lets one process at a time into the block, for a moment."""
+    """Makes sure that only one process at a time runs the block, which must be short."""
     with contextlib.ExitStack() as stack:
         if storage.is_remote(folder) or not _locks_folder(folder, stack):
             claim = _claim(folder / CLAIMS)
@@ -268,27 +269,28 @@ def _alone(folder: epath.Path) -> Generator[None]:
 
 
 def _locks_folder(folder: epath.Path, stack: contextlib.ExitStack) -> bool:
-    """Locks a local folder until the stack closes; returns whether its file system can do that."""
+    """Locks a local folder until the stack closes; returns False if its file system cannot."""
     descriptor = os.open(folder, os.O_RDONLY)
     stack.callback(os.close, descriptor)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError:  # a network's file system
+    except OSError:  # a network file system without locks
         return False
-    stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # a forked process holds it open
+    stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)  # a forked process keeps it open
     return True
 
 
 def _claim(folder: epath.Path, pause: float = 0.1) -> epath.Path:
-    """Waits until the claim of this process is the only one in the folder; returns it.
+    """Waits until the claim of this process is the only one in the folder; returns its path.
 
-    Stores of objects have no lock and no conditional write here, but list what was written before.
-    Whoever writes his claim and then finds no other in the list may go on: of two who write, the
-    later sees the earlier's, so that never both go on. Who sees a smaller name than his own takes
-    his claim back, and the smallest waits for that, so that never neither does (Lamport's one-bit
-    algorithm, "The mutual exclusion problem", 1986). A claim that stays for CLAIM seconds was left
-    by a dead process; none that goes on is half as old. The claim is written again before each
-    look, because clients of stores remember a list until they write.
+    Object stores have no locks, and we use no conditional writes; but a listing shows all objects
+    written before. A process writes its claim and continues if it then sees no other claim. Of two
+    processes that write, the later one sees the claim of the earlier, so they never both continue.
+    A process that sees a claim with a smaller name removes its own, and the process with the
+    smallest name waits for that, so one of them always continues (Lamport's one-bit algorithm, "The
+    mutual exclusion problem", 1986). A claim that stays for CLAIM seconds was left by a dead
+    process; a living one is removed within half that time. The claim is written again before each
+    listing, because clients of stores cache listings until they write.
     """
     folder.mkdir(parents=True, exist_ok=True)
     seen: dict[str, float] = {}  # claim -> when it was first seen

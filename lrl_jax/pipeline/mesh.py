@@ -1,4 +1,4 @@
-"""The mesh of a run: over which devices, and how, its model is spread."""
+"""Makes the mesh of a run, over which its model is split."""
 
 import jax
 
@@ -13,7 +13,7 @@ from lrl_jax.train import adapt
 
 
 def shape(run: Run, cfg: llama.LlamaConfig) -> recipe_train.Mesh:
-    """Returns the mesh the recipe names, or what `auto` means for this model and devices."""
+    """Returns the mesh of the recipe, or what `auto` means for this model and these devices."""
     recipe = run.recipe
     if recipe.train.mesh != "auto":
         return recipe.train.axes
@@ -25,5 +25,5 @@ def shape(run: Run, cfg: llama.LlamaConfig) -> recipe_train.Mesh:
 
 
 def make(run: Run, cfg: llama.LlamaConfig) -> jax.sharding.Mesh:
-    """Returns `shape` over the devices here."""
+    """Returns the mesh `shape`, built over the devices of this run."""
     return meshes.make(shape(run, cfg))

@@ -1,12 +1,12 @@
-"""`lrl vocab probe`: a short training for each vocabulary size and each way to start new rows.
+"""Runs `lrl vocab probe`: a short training for each vocabulary size and way to start new rows.
 
     trials = probe(run, pieces=(0, 1000, 4000), rows=("subword_mean", "random"), steps=50)
     trials[best(trials)].name
 
-It is the grid of arXiv 2406.14670, small. Initial loss says little about a start (arXiv
-2608.03494), and per-token loss nothing across vocabularies, so every trial reads the same number
-of bytes of the same mixture and is compared in bits per byte. Trials of one vocabulary share its
-`vocab` and `data`.
+It is a small version of the grid in arXiv 2406.14670. The initial loss says little about how good
+starting rows are (arXiv 2608.03494), and losses per token cannot be compared between vocabularies.
+So every trial reads the same number of bytes of the same mixture, and trials are compared in bits
+per byte. Trials with the same vocabulary share the results of the steps `vocab` and `data`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,9 +30,9 @@ from lrl_jax.recipe.vocab import Extend, Keep
 from lrl_jax.report import pages, plots
 from lrl_jax.train import log
 
-LINES = 200  # of each text that is evaluated
-REFERENCE = "eng_"  # languages whose loss is watched, not sought
-NEAR = 0.01  # trials within this share of the best count as equal, and the simpler one is taken
+LINES = 200  # lines of each text that are evaluated
+REFERENCE = "eng_"  # languages whose loss is shown, but does not decide which trial is best
+NEAR = 0.01  # trials within this share of the best count as equal, and the simplest is chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,11 +40,11 @@ class ProbeTrial:
     """Holds a short training with one vocabulary and one way to start its new rows.
 
     Attributes:
-      pieces: new pieces there are, after pruning.
-      rows: how their rows started; "" when there are none.
-      bytes: of text read in training, about the same in every trial.
+      pieces: how many new pieces there are, after pruning.
+      rows: the strategy for their rows; "" when there are none.
+      bytes: bytes of text read in training, about the same in every trial.
       before, after: name of a text -> bits per byte, at the start and at the end.
-      curve: bytes read so far, and the loss in bits per byte of what was read there.
+      curve: for each step, bytes read so far and the loss of the step in bits per byte.
     """
 
     name: str
@@ -59,28 +59,29 @@ class ProbeTrial:
 
     @property
     def advice(self) -> str:
-        """Returns what to write in the recipe."""
+        """Returns the settings to write in the recipe."""
         if not self.pieces:
             return "vocab: {method: keep}"
         return f"vocab.pieces={self.pieces}, init.input_rows=init.output_rows={self.rows}"
 
     def sought(self, when: Mapping[str, float]) -> float:
-        """Returns the mean bits per byte of the new languages, of `before` or `after`."""
+        """Returns the mean bits per byte of the new languages in `before` or `after`."""
         scores = [x for name, x in when.items() if not name.startswith(REFERENCE)]
         return sum(scores) / len(scores)
 
 
 def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> list[ProbeTrial]:
-    """Trains every trial; writes probe/probe.json as it goes, and probe/index.html.
+    """Trains every trial; writes probe/probe.json after each one, and probe/index.html at the end.
 
     Args:
-      run: its recipe extends a pretrained model.
-      pieces: budgets of new pieces; 0 is the base's own vocabulary.
-      rows: names of `embeddings` strategies.
-      steps: of the trial whose tokens are longest; the others take more, to read as many bytes.
+      run: a run whose recipe extends a pretrained model.
+      pieces: numbers of new pieces to try; 0 is the base's own vocabulary.
+      rows: names of strategies for new rows (`embeddings.strategies`).
+      steps: how many steps the trial with the longest tokens trains; others train more steps, so
+        that they read as many bytes.
 
     Raises:
-      ValueError: a recipe that extends nothing, or evaluates no text of a new language.
+      ValueError: a recipe that extends no vocabulary, or evaluates no text of a new language.
     """
     _check(run.recipe)
     sized = {count: _sized(run, count) for count in dict.fromkeys(pieces)}
@@ -97,10 +98,10 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
 
 
 def best(trials: Sequence[ProbeTrial]) -> int:
-    """Returns the index of the trial to go on with.
+    """Returns the index of the recommended trial.
 
-    It is the one of lowest loss in the end; of trials near it, the one with the fewest pieces, and
-    of these the first.
+    Among trials whose final loss is close to the lowest, it is the first one with the fewest
+    pieces.
 
     >>> def t(pieces, loss): return ProbeTrial("", pieces, "", 1, 1, 1, {}, {"kor_Hang": loss}, ())
     >>> best([t(0, 3.0), t(4000, 2.0), t(1000, 2.01), t(1000, 2.01)])
@@ -138,7 +139,7 @@ def table(trials: Sequence[ProbeTrial]) -> Table:
 
 
 def page(trials: Sequence[ProbeTrial]) -> str:
-    """Returns a page that opens offline: the advice, start and end, and every trial's curve."""
+    """Returns an offline HTML page with the advice, all losses, and the curve of every trial."""
     chosen = trials[best(trials)]
     start, end = ({t.name: t.sought(when(t)) for t in trials} for when in (_before, _after))
     curves = {t.name: ([x for x, _ in t.curve], [y for _, y in t.curve]) for t in trials if t.curve}
@@ -186,7 +187,7 @@ def _folder(run: Run) -> epath.Path:
 
 
 def _sized(run: Run, count: int) -> Run:
-    """A run whose vocab and data are made for `count` new pieces."""
+    """Returns a run that makes `vocab` and `data` for `count` new pieces."""
     recipe = run.recipe
     assert isinstance(recipe.vocab, Extend)
     vocab = (
@@ -202,7 +203,7 @@ def _sized(run: Run, count: int) -> Run:
 
 
 def _alone(sized: Run) -> Run:
-    """The run with its longest stage alone, its mixture written out as shares of datasets."""
+    """Returns the run with only its longest stage, whose mixture is made explicit as shares."""
     settings, packed = resolved(sized).train, manifests(sized)
     order = mixtures.plan(sized.recipe, packed)
     longest = max(range(len(settings.stages)), key=lambda i: settings.stages[i].steps)
@@ -221,7 +222,7 @@ def _alone(sized: Run) -> Run:
 
 
 def _bytes_per_row(sized: Run) -> float:
-    """Bytes of text in a row of the mixture that is trained on."""
+    """Returns how many bytes of text a row of the training mixture has on average."""
     recipe = sized.recipe
     weights, packed = _longest(recipe).mixture, manifests(sized)
     whole = sum(weights.values())
@@ -265,7 +266,10 @@ def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> ProbeTrial
 
 
 def _short(recipe: Recipe, steps: int):
-    """The longest stage alone, with every rate warmed up and then constant."""
+    """Returns the `train` section with its longest stage alone.
+
+    Every learning rate is warmed up and then constant.
+    """
     stage = _longest(recipe)
     rules = tuple(
         rule if rule.schedule == "frozen" else _constant(rule, rule.schedule, steps)
@@ -295,7 +299,7 @@ def _scores(run: Run, when: str) -> dict[str, float]:
 
 
 def _curve(run: Run, bytes_per_row: float) -> Iterator[tuple[float, float]]:
-    """Bytes read, and bits per byte of the whole mixture, step by step."""
+    """Yields, for each step, the bytes read so far and the bits per byte of the mixture."""
     mixture = _longest(run.recipe).mixture
     for record in log.read(run.at("train") / log.METRICS):
         here = {n: x for n, x in record["bits_per_byte"].items() if mixture.get(n)}

@@ -1,4 +1,4 @@
-"""What follows the steps of a run: its page, and the summary printed at its end."""
+"""Writes the report of a run, and prints the summary at its end."""
 
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.pipeline.console import display, say
@@ -7,7 +7,7 @@ from lrl_jax.report import run as pages
 
 
 def run(run: Run) -> None:
-    """Writes report/index.html; prints the table of before and after, and where the page is."""
+    """Writes report/index.html, and prints the table of results and the path of the page."""
     if not meshes.lead():
         return
     path = pages.write(run.folder)

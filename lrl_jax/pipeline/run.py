@@ -1,11 +1,11 @@
-"""The run folder: which step is due, what it was made from, and what it left behind.
+"""Manages a run folder: decides which steps are due, runs them, and records their inputs.
 
     runs/<name>/recipe.yaml          the recipe as resolved
-    runs/<name>/<step>/...           what the step left
-    runs/<name>/steps/<step>.json    what it was made from, and whether it finished
+    runs/<name>/<step>/...           the results of the step
+    runs/<name>/steps/<step>.json    the inputs of the step, and whether it finished
 
-A step is skipped when its inputs are those of the finished one, taken up again when it was cut
-short, and refused when its inputs changed under it.
+A step is skipped if it has finished with the same inputs, continued if it was interrupted, and
+refused if its inputs have changed since.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -33,17 +33,17 @@ STEP_NAMES = ("vocab", "init", "data", "train", "evaluate", "export")
 
 
 class MismatchError(ValueError):
-    """Says that the run folder was made from something else than the recipe says now."""
+    """Reports that a step in the run folder was made from other inputs than the recipe has now."""
 
     exit_code = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Holds a recipe and the folder it fills.
+    """Holds a recipe and its run folder.
 
     Attributes:
-      elsewhere: step -> its folder in another run, whose step is shared.
+      elsewhere: step -> a folder in another run, whose result for this step is used.
     """
 
     recipe: Recipe
@@ -58,14 +58,14 @@ class Run:
         return self.elsewhere.get(step, self.folder / step)
 
     def base_folder(self) -> epath.Path:
-        """Returns the Hugging Face folder the recipe adapts; downloads a hub id."""
+        """Returns the Hugging Face folder of the base; a model on the hub is downloaded."""
         from lrl_jax.hf import load
 
         assert isinstance(self.recipe.base, Pretrained)
         return load.resolve(self.recipe.base)
 
     def base_adapter(self) -> epath.Path | None:
-        """Returns the folder of the adapter that is put on the base, if any."""
+        """Returns the folder of the adapter that is merged into the base, if any."""
         from lrl_jax.hf import load
 
         assert isinstance(self.recipe.base, Pretrained)
@@ -78,7 +78,7 @@ class Run:
         return load.read_config(self.base_folder(), self.base_adapter())
 
     def base_tokenizer(self) -> epath.Path:
-        """Returns the folder of the tokenizer that the base's embeddings are for."""
+        """Returns the folder of the tokenizer that fits the base's embeddings."""
         from lrl_jax.hf import peft_read
 
         folder = self.base_adapter()
@@ -89,9 +89,11 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Team:
-    """Describes this process among those that share a run: whether it leads, how all of them meet.
+    """Describes this process among those that share a run.
 
-    The lead alone writes what only one process may write.
+    Attributes:
+      lead: whether this process writes what only a single process may write.
+      meet: waits until all processes have called it with the same name.
     """
 
     lead: bool = True
@@ -99,17 +101,17 @@ class Team:
 
 
 ALONE = Team()
-KEPT = ("data",)  # steps that replace what they have left only when the new is whole
-LEAD_ONLY = ("vocab", "data")  # steps that need no devices: the others wait for them
+KEPT = ("data",)  # steps that replace their old results only once the new ones are complete
+LEAD_ONLY = ("vocab", "data")  # steps without devices, which the lead runs while others wait
 
 
 def perform(
     run: Run, step: str, work: Callable[[Run], Any], *, redo: bool = False, team: Team = ALONE
 ) -> bool:
-    """Does the step if it is due; returns whether it was done now. Every process calls it.
+    """Runs a step if it is due; returns whether it ran. Every process calls it.
 
     Raises:
-      MismatchError: the folder holds this step made from other inputs (and not `redo`).
+      MismatchError: the folder holds this step made from other inputs, and `redo` is false.
     """
     want, settings = inputs(run, step), _settings(run.recipe, step)
     note = _note(run, step)
@@ -143,7 +145,7 @@ def _note(run: Run, step: str) -> epath.Path:
 
 
 def inputs(run: Run, step: str) -> dict[str, str]:
-    """Returns everything the step depends on, each as a short fingerprint."""
+    """Returns everything that a step depends on, by name, each as a short fingerprint."""
     recipe = run.recipe
     by_step = {
         "vocab": lambda: _vocab_inputs(run),
@@ -164,7 +166,7 @@ def inputs(run: Run, step: str) -> dict[str, str]:
             "train": _fingerprint_of(run, "train"),
             "steps": str(resolved(run).train.steps),
             "evaluate": _hash(recipe.evaluate.model_dump_json()),
-            **({"use_ema": "true"} if recipe.export.use_ema else {}),  # then averages are measured
+            **({"use_ema": "true"} if recipe.export.use_ema else {}),  # averages are measured then
             **_texts(_evaluate_files(recipe)),
         },
         "export": lambda: {
@@ -185,23 +187,26 @@ def manifests(run: Run) -> dict[str, rows.Manifest]:
 
 
 def resolved(run: Run) -> Recipe:
-    """Returns the recipe with steps in place of epochs; sizes are known once data is packed."""
+    """Returns the recipe with epochs converted to steps; the data must be packed already."""
     if not any(stage.epochs for stage in run.recipe.train.stages):
         return run.recipe
     return mixture.steps(run.recipe, manifests(run))
 
 
 def _settings(recipe: Recipe, step: str) -> str:
-    """What of the recipe may change while a step goes on; lrl_jax.train says how far."""
+    """Returns the settings that may change while a step is interrupted, as a fingerprint.
+
+    `lrl_jax.train` decides which of these changes it accepts.
+    """
     return _hash(recipe.train.model_dump_json()) if step == "train" else ""
 
 
 @contextlib.contextmanager
 def locked(run: Run) -> Iterator[None]:
-    """Holds the run folder for this process; a second run on it is refused.
+    """Reserves the run folder for this process while the context lasts.
 
     Raises:
-      InUseError: another process holds it.
+      InUseError: another process has reserved it.
     """
     with Lease(run.folder):
         storage.write(run.folder / "recipe.yaml", dump(run.recipe))
@@ -210,7 +215,7 @@ def locked(run: Run) -> Iterator[None]:
 
 # ---------------------------------------------------------------------------- fingerprints
 def _fingerprint_of(run: Run, step: str) -> str:
-    """What an earlier step was made from, as one hash; the step must have finished."""
+    """Returns one hash of all inputs of an earlier step, which must have finished."""
     note = _note(run, step)
     have = json.loads(note.read_text()) if note.exists() else {"finished": False}
     if not have["finished"]:

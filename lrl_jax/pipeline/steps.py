@@ -1,7 +1,7 @@
 """Lists the steps, name -> the function that does it, in the order of work, and does them all.
 
-Each reads what the steps before it left in the run folder, and leaves a folder of its own.
-`lrl_jax.pipeline.run.perform` decides whether one is due.
+A step reads the results of earlier steps in the run folder, and writes a folder of its own.
+`lrl_jax.pipeline.run.perform` decides whether a step is due.
 """
 
 from collections.abc import Callable, Mapping

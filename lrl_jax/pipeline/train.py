@@ -1,4 +1,4 @@
-"""The step `train`: trains the stages of the recipe, from where it was cut short if it was."""
+"""Runs the step `train`: trains the stages of the recipe, and resumes an interrupted training."""
 
 import dataclasses
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def run(run: Run) -> None:
-    """Trains the stages, from the newest verified checkpoint if there is one."""
+    """Trains the stages, starting from the newest verified checkpoint if there is one."""
     recipe = resolved(run)
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     cfg = adapt.adapted(cfg, recipe.train)
@@ -60,7 +60,10 @@ def run(run: Run) -> None:
 def _with_most_kept(
     recipe: Recipe, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh, new_tokens: int
 ) -> llama.LlamaConfig:
-    """The model that keeps as much for the backward pass as fits, which is found by compiling."""
+    """Returns the config with `remat: auto` replaced by the highest rung that fits into memory.
+
+    Whether a rung fits is decided by compiling the training step.
+    """
     job = CompileJob(
         cfg, recipe.train, recipe.data.sequence_length, recipe.init.param_dtype, new_tokens
     )
@@ -82,7 +85,7 @@ def _stream(run: Run, mesh: jax.sharding.Mesh) -> "stream.Stream | online.Online
 
 
 def _online(run: Run, rows: np.ndarray) -> "online.Online":
-    """Batches of seqio's own, for debugging: the one way TensorFlow comes into training."""
+    """Returns batches that seqio makes during training, for debugging; this needs TensorFlow."""
     from lrl_jax.data.seqio import online
 
     recipe, tokenizer = run.recipe, tokenizers.load(run.at("vocab"))

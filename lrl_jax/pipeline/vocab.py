@@ -1,4 +1,4 @@
-"""The step `vocab`: makes the vocabulary, proves it lossless and reports what it gains."""
+"""Runs the step `vocab`: makes the vocabulary, proves it lossless and reports what it gains."""
 
 import tempfile
 
@@ -22,7 +22,7 @@ ENGLISH = "eng"  # the base language of every model of this family
 
 
 def run(run: Run) -> None:
-    """Learns pieces, splices them in, proves and reports; leaves every form and splice.json."""
+    """Makes the vocabulary, proves it and reports; writes every tokenizer form and splice.json."""
     out = run.at("vocab")
     built = build.build(run.recipe.vocab, base_tokenizer(run))
     for note in built.notes:
@@ -40,7 +40,7 @@ def run(run: Run) -> None:
 
 
 def prove_again(run: Run) -> None:
-    """Proves once more what `lrl vocab` has left, as it is now."""
+    """Proves the vocabulary that `lrl vocab` has written once more."""
     out = run.at("vocab")
     proof = prove_lossless(run, out, base_tokenizer(run) or tokenizers.load(out))
     proof.write(out / "proof.json")
@@ -48,11 +48,11 @@ def prove_again(run: Run) -> None:
 
 
 def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof:
-    """Proves the tokenizer of a folder on the recipe's texts.
+    """Proves on the recipe's texts that the tokenizer in a folder is lossless.
 
     Args:
-      folder: its forms; anything else there is not read.
-      base: the tokenizer whose ids have to stay.
+      folder: holds the tokenizer in all its forms; other files are not read.
+      base: the tokenizer whose ids must not change.
     """
     vocab = run.recipe.vocab
     new_texts = vocab.text if isinstance(vocab, TrainVocab | Extend) else ()
@@ -60,7 +60,7 @@ def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof
     texts = (text.read_many(uris) for uris in (base_texts, new_texts))
     with tempfile.TemporaryDirectory() as local:
         copy_tokenizer(folder, epath.Path(local))
-        if isinstance(run.recipe.base, Pretrained):  # transformers picks its class by the model
+        if isinstance(run.recipe.base, Pretrained):  # transformers chooses its class by config.json
             config = (run.base_folder() / "config.json").read_bytes()
             (epath.Path(local) / "config.json").write_bytes(config)
         return prove.prove(local, base, *texts, start=build.starting(vocab, base))
@@ -75,10 +75,10 @@ def copy_tokenizer(source: epath.Path, target: epath.Path) -> None:
 
 
 def refuse_lossy(folder: epath.Path, proof: prove.Proof) -> None:
-    """Says what was proved.
+    """Prints what was proved, and refuses a tokenizer that is not lossless.
 
     Raises:
-      VerificationError: a promise was not kept.
+      VerificationError: something could not be proved; says what.
     """
     if not proof.ok:
         raise VerificationError(f"{folder}: the tokenizer is not lossless:\n{proof.summary}")
@@ -86,7 +86,7 @@ def refuse_lossy(folder: epath.Path, proof: prove.Proof) -> None:
 
 
 def _fertility(run: Run, built: build.Built) -> None:
-    """Tokens that the same content takes in every language of the recipe, base and new."""
+    """Reports how many tokens the same content takes in each language, with base and new pieces."""
     texts = {code: list(text.lines(uri)) for code, uri in run.recipe.vocab.report.texts.items()}
     if not texts:
         return
@@ -97,7 +97,7 @@ def _fertility(run: Run, built: build.Built) -> None:
 
 
 def _exposure(run: Run, built: build.Built) -> None:
-    """How often training will show every new token, and what to do where it is too seldom."""
+    """Reports how often training will show each new token, with advice where that is too rare."""
     vocab, budget = run.recipe.vocab, _tokens_of_new_languages(run.recipe)
     if not isinstance(vocab, Extend) or not budget:
         return
@@ -109,10 +109,10 @@ def _exposure(run: Run, built: build.Built) -> None:
 
 
 def _tokens_of_new_languages(recipe: Recipe) -> int:
-    """Returns the tokens that training reads of datasets in other languages than English.
+    """Returns how many tokens training reads from datasets in languages other than English.
 
-    A stage whose length or mixture depends on the size of datasets is not counted: sizes are not
-    known before the datasets are packed.
+    Stages whose length or mixture depends on the size of datasets are not counted, because sizes
+    are not known before the datasets are packed.
     """
     others = {
         name
@@ -128,7 +128,7 @@ def _tokens_of_new_languages(recipe: Recipe) -> int:
 
 
 def base_tokenizer(run: Run) -> Tokenizer | None:
-    """Returns the tokenizer of the base; None where one is learnt from nothing."""
+    """Returns the tokenizer of the base; None if the recipe trains one from scratch."""
     base = run.recipe.base
     if isinstance(base, Pretrained):
         return tokenizers.load(run.base_tokenizer())
@@ -136,5 +136,5 @@ def base_tokenizer(run: Run) -> Tokenizer | None:
 
 
 def new_pieces(run: Run) -> int:
-    """Returns how many pieces the base does not have."""
+    """Returns how many pieces of the vocabulary are new."""
     return len(splice.read(run.at("vocab") / "splice.json").added)

@@ -1,6 +1,7 @@
-"""The weights of a run: what training begins with, and what it has made.
+"""Loads the weights of a run: those that training starts with, and those it has made.
 
-Both are of the model itself, adapters merged: what is evaluated is what is exported.
+Trained weights are those of the plain model, with adapters merged, so that evaluation and export
+use the same weights.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,14 +25,14 @@ Shapes = dict[str, jax.ShapeDtypeStruct]
 
 
 def config(run: Run) -> llama.LlamaConfig:
-    """Returns the model's config, without what training adds (`adapt.adapted`)."""
+    """Returns the config of the plain model, without what training adds (`adapt.adapted`)."""
     return configured(run, json.loads((run.at("init") / "config.json").read_text()))
 
 
 def configured(run: Run, hf: Mapping[str, Any]) -> llama.LlamaConfig:
-    """Returns the config of a `config.json`, computed as the recipe says.
+    """Returns the config that a `config.json` describes, with the recipe's compute settings.
 
-    With `remat: auto` nothing is kept for the backward pass; the step `train` decides anew.
+    With `remat: auto` it keeps nothing for the backward pass; the step `train` decides later.
     """
     settings = run.recipe.train
     remat = "nothing" if settings.remat == "auto" else settings.remat
@@ -40,15 +41,17 @@ def configured(run: Run, hf: Mapping[str, Any]) -> llama.LlamaConfig:
 
 
 def initial(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
-    """Returns the weights that `lrl init` left."""
+    """Returns the weights that the step `init` has saved."""
     return _restored(run.at("init") / "checkpoint", _places(run, cfg, mesh))
 
 
 def start(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
-    """Returns the weights training begins with: initial ones, quantised where frozen, and adapters.
+    """Returns the weights that training starts with: initial weights and new adapters.
+
+    Frozen weights are quantised if the recipe says so.
 
     Args:
-      cfg: of training.
+      cfg: the config of training.
     """
     shapes = _places(run, dataclasses.replace(cfg, lora=None, frozen=None), mesh)
     folder, places = run.at("init") / "checkpoint", meshes.param_shardings(cfg, mesh)
@@ -62,9 +65,10 @@ def start(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
 def trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
     """Returns the trained weights as parameters of `cfg`, the model without adapters.
 
-    Adapters are merged into the weights `lrl init` left, not into their codes: the rounding of
-    the base was a means to train, and an adapter given away is put on those weights too
-    (docs/decisions/0011-quantised-base.md). With `export.use_ema`, running averages.
+    Adapters are merged into the weights of the step `init`, not into their quantised form. The base
+    was quantised only to save memory in training, and whoever loads an exported adapter puts it on
+    the unquantised weights too (docs/decisions/0011-quantised-base.md). With `export.use_ema`,
+    running averages are used.
     """
     training = adapt.adapted(cfg, run.recipe.train)
     params = unmerged(run, training, mesh)
@@ -87,7 +91,7 @@ def unmerged(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Param
 
 
 def _last(run: Run, names: Iterable[str]) -> tuple[str, ...]:
-    """What the last phase trains; the running average is of that."""
+    """Returns the names of the parameters that the last phase trains, which have averages."""
     table = run.recipe.train.stages[-1].learn
     return learn.trainable(learn.groups(table, [*names]))
 

@@ -1,6 +1,6 @@
 """Adds adapters to a model as the recipe asks, and chooses how frozen weights are stored.
 
-cfg = adapted(cfg, recipe.train)  # with adapters, and with codes for frozen weights
+cfg = adapted(cfg, recipe.train)  # with the recipe's adapters and quantised frozen weights
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,14 +16,14 @@ from lrl_jax.train import learn
 
 
 def adapted(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.LlamaConfig:
-    """Returns the config with the recipe's adapters and with frozen weights stored in
-    `frozen_dtype`.
+    """Returns the config with the recipe's adapters, and frozen weights stored in `frozen_dtype`.
 
-    Adapters and storage belong to the whole run: stages differ in what learns, not in what there
-    is. A weight that one stage trains is stored as it is in all of them.
+    Adapters and storage are the same for the whole run. Stages choose which parameters learn, not
+    which parameters exist, so a weight that any stage trains is stored unchanged in all stages.
 
     Raises:
-      ValueError: a pattern that matches nothing, adapters that no stage trains, nothing frozen.
+      ValueError: a pattern that matches nothing, adapters that no stage trains, or a `frozen_dtype`
+        although every weight is trained.
     """
     cfg = with_lora(cfg, settings)
     if cfg.lora is not None:
@@ -47,7 +47,7 @@ def adapted(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.Llama
 
 
 def with_lora(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.LlamaConfig:
-    """Returns the config with the recipe's adapters alone.
+    """Returns the config with the recipe's adapters; weights are stored unchanged.
 
     Raises:
       ValueError: a pattern that matches nothing.
@@ -68,10 +68,10 @@ def frozen(cfg: llama.LlamaConfig, stages: Sequence[recipe_train.Stage]) -> tupl
 
 
 def refuse_idle_rows(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> None:
-    """Refuses adapters on a longer vocabulary whose new rows would stay as they were made.
+    """Refuses adapters on an extended vocabulary when no stage trains the rows of new tokens.
 
     Raises:
-      ValueError: says which matrix, and which rule would train it.
+      ValueError: names the matrix, and a rule that would train it.
     """
     rows = [name for name in frozen(cfg, settings.stages) if name in learn.ROWS]
     if settings.lora is not None and rows:
@@ -82,7 +82,7 @@ def refuse_idle_rows(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> No
         )
 
 
-# ---------------------------------------------------------------------------- what it begins with
+# ---------------------------------------------------------------------------- starting parameters
 def start(
     read: Callable[[Iterable[str]], llama.Params],
     cfg: llama.LlamaConfig,
@@ -92,9 +92,9 @@ def start(
     """Returns the starting parameters of `cfg`, made from the plain model's parameters.
 
     Args:
-      read: gives the plain parameters of these names. What is coded is asked for one by one, so
-        that no more than one is held as it was.
-      places: where each parameter of `cfg` lies.
+      read: returns the plain parameters with these names. Parameters to be quantised are read one
+        at a time, so that only one of them is in memory unquantised.
+      places: the sharding of each parameter of `cfg`.
     """
     names = llama.abstract(dataclasses.replace(cfg, lora=None, frozen=None))
     stored = cfg.frozen.names if cfg.frozen else ()

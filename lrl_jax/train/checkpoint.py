@@ -1,11 +1,11 @@
-"""Saves and restores checkpoints that are verified: digests of every leaf, in the same step.
+"""Saves checkpoints with a digest of every array, and verifies the digests when it restores them.
 
     checkpoints = Checkpoints(folder / "checkpoints", keep=2)
     checkpoints.save(step, state, {"next_row": 320})   # returns while the files are written
     checkpoints.poll()                                 # raises if that failed; call every step
     restored = checkpoints.restore(abstract_state)     # newest step that verifies, or None
 
-The only door to Orbax, which does not notice a flipped bit.
+This is the only module that uses Orbax, which does not notice a flipped bit by itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -28,7 +28,7 @@ from lrl_jax import storage
 from lrl_jax.train.digest import describe, leaf_table
 
 VERSION = 1
-UNVERIFIED = ".unverified"  # what the name of a step gets when it does not verify
+UNVERIFIED = ".unverified"  # added to the folder name of a step that does not verify
 log = logging.getLogger(__name__)
 
 Tree = Any
@@ -36,24 +36,24 @@ Abstract = Tree | Callable[[dict], Tree]
 
 
 class VerificationError(ValueError):
-    """Says that checkpoints exist, but none of them is what was saved."""
+    """Reports that there are checkpoints, but none of them matches its digests."""
 
     exit_code = 5
 
 
 class CheckpointMismatchError(ValueError):
-    """Says that a sound checkpoint does not fit what it should be used for."""
+    """Reports that a verified checkpoint does not fit the run that wants to use it."""
 
     exit_code = 4
 
 
 class SaveError(OSError):
-    """Says that a checkpoint could not be written."""
+    """Reports that a checkpoint could not be written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """Holds a verified step: its arrays, and what was saved beside them."""
+    """Holds a verified step: its arrays, and the metadata saved with them."""
 
     step: int
     state: Tree
@@ -61,9 +61,10 @@ class Restored:
 
 
 class Checkpoints:
-    """Keeps steps in a folder (local or gs://); a context manager that waits at its end.
+    """Keeps the checkpoints of a run in a folder (local or gs://); a context manager.
 
-    Every process calls every method, in the same order. Close it before the program ends.
+    Leaving the context waits for the save in progress. Every process must call every method, in the
+    same order.
     """
 
     def __init__(self, folder: epath.PathLike, keep: int = 1):
@@ -91,12 +92,12 @@ class Checkpoints:
         return sorted(int(p.name) for p in self.folder.iterdir() if _committed(p))
 
     def save(self, step: int, state: Tree, meta: Mapping[str, Any]) -> None:
-        """Starts to save; the arrays may be donated as soon as this returns.
+        """Starts to save a step; the arrays may be donated as soon as this returns.
 
-        A save in flight is waited for first, and steps beyond `keep` are removed.
+        It waits for an earlier save in progress first, and then removes steps beyond `keep`.
 
         Raises:
-          SaveError: the disk is too full, or the save before this one failed.
+          SaveError: the disk is too full, or the earlier save failed.
         """
         self.wait()
         leaves = describe(state)
@@ -113,14 +114,14 @@ class Checkpoints:
             raise self._failed(e) from e
 
     def poll(self) -> None:
-        """Raises SaveError if the save in flight has failed."""
+        """Raises SaveError if the save in progress has failed."""
         try:
             self._orbax.check_for_errors()
         except Exception as e:
             raise self._failed(e) from e
 
     def wait(self) -> None:
-        """Waits for the save in flight, and removes steps beyond `keep` once it is committed."""
+        """Waits for the save in progress, then removes steps beyond `keep`."""
         try:
             self._orbax.wait_until_finished()
         except Exception as e:
@@ -130,24 +131,24 @@ class Checkpoints:
             self._prune()
 
     def close(self) -> None:
-        """Waits for the save in flight, and ends the threads that write."""
+        """Waits for the save in progress, and ends the threads that write."""
         self.wait()
         self._orbax.close()
 
     def restore(self, abstract: Abstract, partial: bool = False) -> Restored | None:
-        """Returns the newest step that is committed and verifies; None if none was committed.
+        """Returns the newest committed step that verifies, or None when no step was committed.
 
-        Steps that do not verify are passed over with a warning and left where they are; a run
-        that goes on from an older one calls `put_aside`.
+        Steps that do not verify are skipped with a warning and left in place; a run that continues
+        from an older step calls `put_aside`.
 
         Args:
-          abstract: ShapeDtypeStructs with shardings, like the state; or a function of the saved
-            meta that gives them. The mesh may differ from the one that saved.
-          partial: `abstract` names only some leaves of what was saved.
+          abstract: ShapeDtypeStructs with shardings, in the form of the state; or a function that
+            returns them, given the saved metadata. The mesh may differ from that of the save.
+          partial: whether `abstract` names only some of the saved arrays.
 
         Raises:
-          VerificationError: there are steps, and none verifies.
-          CheckpointMismatchError: a sound step holds other leaves, shapes or dtypes than
+          VerificationError: there are steps, and none of them verifies.
+          CheckpointMismatchError: a verified step has other arrays, shapes or dtypes than
             `abstract` asks for.
         """
         self.wait()
@@ -167,7 +168,7 @@ class Checkpoints:
         return None
 
     def put_aside(self, after: int) -> None:
-        """Renames what stands beyond step `after`, so that those steps can be saved again."""
+        """Renames all steps later than `after`, so that they can be saved again."""
         if jax.process_index() == 0 and self.folder.exists():
             for path in list(self.folder.iterdir()):
                 if path.name.isdigit() and int(path.name) > after:
@@ -192,7 +193,7 @@ class Checkpoints:
         return Restored(step, state, body["meta"])
 
     def _load(self, path: epath.Path, **items) -> Any:
-        """Reads items of a step; every process fails if one does."""
+        """Reads items of a step; when one process fails, all processes fail."""
         out, problem = None, ""
         try:
             out = self._orbax.handler.restore(path, args=ocp.args.Composite(**items))
@@ -226,7 +227,7 @@ class Checkpoints:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _sweep(self) -> None:
-        """Removes what saves that were cut short left behind."""
+        """Removes the temporary folders of interrupted saves."""
         for path in list(self.folder.iterdir()):
             if ocp.utils.is_tmp_checkpoint(path):
                 path.rmtree(missing_ok=True)
@@ -238,7 +239,7 @@ class Checkpoints:
 
 
 class _DamagedError(Exception):
-    """Says that a step cannot be read, or reads as something else than was saved."""
+    """Reports that a step cannot be read, or does not match its digests."""
 
 
 def _check_leaves(path: epath.Path, saved: dict, wanted: dict, partial: bool) -> None:
@@ -271,7 +272,7 @@ def _unsealed(sealed: Any) -> dict:
             return sealed["body"]
     except (KeyError, TypeError):
         pass
-    raise _DamagedError("its meta changed since it was saved")
+    raise _DamagedError("its metadata changed since it was saved")
 
 
 def _committed(path: epath.Path) -> bool:
@@ -292,12 +293,12 @@ def _rename(path: epath.Path, target: epath.Path) -> None:
 
 
 def _absolute(folder: epath.PathLike) -> epath.Path:
-    """Returns a path that Orbax takes, which wants an absolute one; an object store's is one."""
+    """Returns an absolute path, which Orbax needs; paths of object stores are absolute already."""
     return epath.Path(folder if storage.is_remote(folder) else os.path.abspath(folder))
 
 
 def _free(folder: epath.Path) -> int:
-    """Returns the bytes that are free for checkpoints; an object store has no end."""
+    """Returns the bytes that are free for checkpoints; `sys.maxsize` on an object store."""
     free = storage.free_bytes(folder)
     return sys.maxsize if free is None else free
 

@@ -1,4 +1,4 @@
-"""Measures where a run's seconds go: computing, or waiting for one of a few things."""
+"""Measures how much time a run spends computing, and how much waiting, by what it waits for."""
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
@@ -9,7 +9,7 @@ import time
 import jax
 
 COMPUTE, OTHER = "compute", "other"
-# What the devices wait for; `start` restores a checkpoint or makes the first weights.
+# What devices can wait for; `start` is restoring a checkpoint or making the first weights.
 WAITS = ("start", "compile", "data", "checkpoint", "evaluate", "profile")
 KINDS = (COMPUTE, *WAITS, OTHER)
 
@@ -17,13 +17,13 @@ Span = tuple[float, float]
 
 
 class Clock:
-    """Splits the time between laps into KINDS; a context manager.
+    """Measures the time between laps, divided into KINDS; a context manager.
 
-    A second in which a step runs on the devices is `compute`, whatever the host does meanwhile. A
-    second in which none runs belongs to what the host was doing, or to `other`.
+    Time in which a step runs on the devices is `compute`, whatever the host does meanwhile. Time in
+    which no step runs counts for what the host was doing, or as `other`.
 
     Args:
-      now: seconds from any beginning.
+      now: returns the time in seconds, counted from any moment.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter):
@@ -32,7 +32,7 @@ class Clock:
         self._spans: list[tuple[str, float, float]] = []
         self._open: tuple[str, float] | None = None
         self._lock = threading.Lock()
-        self._running: list[list[float]] = []  # steps: [dispatched], and [..., ready] when it is
+        self._running: list[list[float]] = []  # a step: [dispatched], later [dispatched, ready]
         self._asked: queue.SimpleQueue = queue.SimpleQueue()
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="clock")
         self._watcher.start()
@@ -45,7 +45,7 @@ class Clock:
 
     @contextlib.contextmanager
     def doing(self, kind: str) -> Iterator[None]:
-        """Counts the time within as waiting for `kind`; nested inside another, the outer kind
+        """Counts the time in the block as waiting for `kind`; in nested blocks the outer kind
         counts.
         """
         assert kind in WAITS, kind
@@ -60,7 +60,7 @@ class Clock:
             self._open = None
 
     def dispatched(self, result: jax.Array) -> None:
-        """Notes that a step was given to the devices; it is done when `result` is ready."""
+        """Records that a step was given to the devices; it is done when `result` is ready."""
         step = [self._now()]
         with self._lock:
             self._running.append(step)
@@ -69,7 +69,7 @@ class Clock:
     def lap(self) -> dict[str, float]:
         """Returns the seconds of each kind since the last lap; they sum to the time that passed."""
         now = self._now()
-        if self._open is not None:  # the rest of it belongs to the next lap
+        if self._open is not None:  # the rest of this block counts in the next lap
             kind, start = self._open
             self._spans.append((kind, start, now))
             self._open = kind, now
@@ -83,7 +83,7 @@ class Clock:
     def _watch(self) -> None:
         while (asked := self._asked.get()) is not None:
             step, result = asked
-            with contextlib.suppress(Exception):  # the loop will meet it too, and say it
+            with contextlib.suppress(Exception):  # the training loop sees the same error
                 jax.block_until_ready(result)
             with self._lock:
                 step.append(self._now())
@@ -91,10 +91,10 @@ class Clock:
 
 
 def busy(steps: Sequence[Sequence[float]], now: float) -> list[Span]:
-    """Returns the spans in which the devices worked; they run steps in order, one at a time.
+    """Returns the spans of time in which devices ran a step; they run one step at a time, in order.
 
     Args:
-      steps: when each was dispatched, and when it was ready, if it is.
+      steps: the time each step was dispatched, and the time its result was ready, if it is.
 
     >>> busy([(0.0, 2.0), (1.0, 3.0), (5.0,), (6.0,)], now=7.0)
     [(0.0, 2.0), (2.0, 3.0), (5.0, 7.0)]

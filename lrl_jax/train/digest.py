@@ -1,4 +1,4 @@
-"""Computes digests of arrays: the same on any mesh, changed by any flipped bit."""
+"""Computes digests of arrays, which are equal on every mesh and change with any flipped bit."""
 
 from collections.abc import Callable, Mapping
 import functools
@@ -16,9 +16,9 @@ Tree = Any
 def describe(tree: Tree) -> dict[str, dict]:
     """Returns path -> shape, dtype and digest of every array; the same on any mesh.
 
-    A digest is two sums of integers modulo 2**32, so neither the order of addition nor the
-    sharding changes it. The first weighs each element's bits by an odd number, which no single
-    flipped bit survives; the second hashes them with their position.
+    A digest is two sums of integers modulo 2**32, so neither the order of addition nor the sharding
+    changes it. The first sum multiplies the bits of each element by an odd number, so that any
+    single flipped bit changes it; the second hashes the bits together with their position.
 
     >>> describe({"a": jnp.array([1.0, 2.0])})
     {'a': {'shape': [2], 'dtype': 'float32', 'digest': 'ff80000082b7f0a1'}}
@@ -54,9 +54,7 @@ def _everywhere(leaves: Mapping[str, jax.Array]) -> jax.sharding.Sharding | None
 
 
 def _near(leaf: jax.Array) -> jax.sharding.Sharding | None:
-    """Returns the memory to copy a leaf to that lies on the host, where devices cannot compute on
-    it.
-    """
+    """Returns the device sharding to copy an array to; None unless it is in the host's memory."""
     place = leaf.sharding
     return place.with_memory_kind("device") if place.memory_kind == "pinned_host" else None
 
@@ -83,7 +81,7 @@ def _digest(x: jax.Array) -> jax.Array:
     bits = jax.lax.bitcast_convert_type(x, f"uint{8 * width}").astype(jnp.uint32)
     index = jnp.zeros(bits.shape, jnp.uint32)
     stride = 1
-    for axis in reversed(range(bits.ndim)):  # iota, not ravel: a sharded array stays sharded
+    for axis in reversed(range(bits.ndim)):  # by iota, because ravel would gather a sharded array
         step = jnp.uint32(stride % 2**32)
         index += jax.lax.broadcasted_iota(jnp.uint32, bits.shape, axis) * step
         stride *= bits.shape[axis]
@@ -92,7 +90,7 @@ def _digest(x: jax.Array) -> jax.Array:
 
 
 def _mix(x: jax.Array) -> jax.Array:
-    """Mixes bits by MurmurHash3's 32-bit finaliser."""
+    """Returns the bits of each element, mixed by MurmurHash3's 32-bit finaliser."""
     x = (x ^ (x >> jnp.uint32(16))) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> jnp.uint32(13))) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> jnp.uint32(16))

@@ -1,7 +1,7 @@
 """Measures how much of a run's time went into steps that were kept, over all its processes.
 
-Read from train/metrics.jsonl, whose records say where the seconds of each kept step went, and
-from train/events.jsonl, which only grows: a line when a process starts, saves or stops.
+It reads train/metrics.jsonl, whose records give the seconds of each kept step by kind, and
+train/events.jsonl, to which a line is added whenever a process starts, saves or stops.
 """
 
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ class Goodput:
     """Holds how the time of a run was spent, from its first start to its last step.
 
     Attributes:
-      wall: all of it, seconds.
-      spent: seconds by what they went into, in the order of SAYS; they sum to `wall`.
-      restarts: processes after the first.
-      lost: steps that were made, not saved, and so made again.
+      wall: the whole time, in seconds.
+      spent: the seconds of each kind, in the order of SAYS; they sum to `wall`.
+      restarts: how many processes there were after the first.
+      lost: how many steps were done again because they had not been saved.
     """
 
     wall: float
@@ -49,9 +49,9 @@ class Goodput:
 
 
 def measure(events: Sequence[Json], records: Sequence[Json]) -> Goodput | None:
-    """Returns the goodput of a run; None before its first step, or where nothing was noted.
+    """Returns the goodput of a run; None before its first step, or when there are no events.
 
-    Seconds that no process could note (it was killed, or not yet up) are DOWN.
+    Seconds that no process recorded, because none was running or it was killed, count as DOWN.
     """
     starts = [event for event in events if event.get("event") == "start"]
     timed = [record for record in records if "spent" in record and "at" in record]
@@ -64,8 +64,8 @@ def measure(events: Sequence[Json], records: Sequence[Json]) -> Goodput | None:
         for kind in KINDS:
             spent[kind] += record["spent"].get(kind, 0.0)
     for event in ended:
-        if event["at"] <= last:  # what came after the last step is not of the run
-            for kind in KINDS:  # a step that was not logged any more does not count
+        if event["at"] <= last:  # events after the last step are not counted
+            for kind in KINDS:  # a step that was never logged does not count
                 spent[LOST if kind == COMPUTE else kind] += event["spent"].get(kind, 0.0)
     spent[LOST] += sum(event["lost_seconds"] for event in starts)
     noted = sum(spent.values())
@@ -98,7 +98,10 @@ def line(goodput: Goodput) -> str:
 
 
 def left_behind(events: Sequence[Json], records: Sequence[Json], done: int) -> dict[str, float]:
-    """Returns what a start event says of the steps after `done` that the previous process made."""
+    """Returns how many steps after `done` the previous process ran, and their seconds.
+
+    These are the fields of a start event: `lost` and `lost_seconds`.
+    """
     steps = [record for record in records if record["step"] > done]
     seconds = sum(record.get("seconds") or 0.0 for record in steps)
     stopped = events[-1]["step"] if events and events[-1]["event"] == "stop" else done

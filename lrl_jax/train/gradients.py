@@ -1,4 +1,4 @@
-"""Computes a batch's loss and the gradients of what learns, at once or in parts of the batch."""
+"""Computes the loss of a batch and the gradients of trained parameters, at once or in parts."""
 
 from collections.abc import Mapping
 import functools
@@ -26,19 +26,19 @@ def gradients(
     batch: Batch,
     placed: Mapping[str, NamedSharding],
 ) -> tuple[jax.Array, Params, Counts]:
-    """Returns the minimised value, its gradients by name in `trained`, and counts of the batch.
+    """Returns the value to minimise, its gradients by the names in `trained`, and counts.
 
-    Minimised is the token-weighted mean over the whole batch of loss + z_loss * log(Z)**2,
-    where Z normalises the softmax. Counts: `loss` (the mean of the loss alone), `nll_B` and
-    `weight_B` (sums over each row), `tokens` (not padding).
+    The value is the token-weighted mean over the whole batch of loss + z_loss * log(Z)**2, where Z
+    normalises the softmax. The counts are `loss` (the mean without z-loss), `nll_B` and `weight_B`
+    (sums over each row), and `tokens` (not padding).
 
-    With `accumulate: k` the model sees k parts of the batch one after the other, which holds a
-    k-th of the activations; every part is divided by the weight of the whole batch, so k changes
-    no number beyond rounding. Gradients are summed in float32, and every part's are scattered to
-    where the parameters lie. Weights are gathered again for each part.
+    With `accumulate: k` the model processes the batch in k parts, one after another, and needs a
+    k-th of the memory for activations. Each part is divided by the weight of the whole batch, so k
+    changes results by no more than rounding. The gradients of each part are scattered to the
+    shardings of the parameters and summed in float32. Weights are gathered again for each part.
 
     Args:
-      placed: where each parameter lies, and its gradient will.
+      placed: the sharding of each parameter, which its gradient gets too.
     """
     dtypes = {name: w.dtype for name, w in trained.items()}
     trained, frozen = narrowed(cfg, trained), narrowed(cfg, frozen)
@@ -49,7 +49,7 @@ def gradients(
             for name, grad in grads.items()
         }
 
-    # float32: weights are counted by the million, integers would do but the mean is not one.
+    # float32: bfloat16 could not count millions of tokens, and the mean is not an integer.
     weights_BT = batch["decoder_loss_weights"].astype(jnp.float32)
     total = jnp.sum(weights_BT)
     total = jnp.where(total > 0, total, 1.0)
@@ -85,8 +85,8 @@ def gradients(
 def narrowed(cfg: llama.LlamaConfig, params: Params) -> Params:
     """Casts the matrices of the layers to the compute dtype.
 
-    Cast before the layers are scanned, so that gradients are stacked in the compute dtype too,
-    which is what they are made in.
+    It happens before the scan over layers, so that the scan stacks gradients in the compute dtype,
+    in which they are computed, and not in float32.
     """
 
     def narrow(name: str, w: jax.Array) -> jax.Array:
@@ -99,7 +99,7 @@ def narrowed(cfg: llama.LlamaConfig, params: Params) -> Params:
 
 
 def _summed(compute, trained: Params, batch: Batch, weights_BT, parts: int, placing):
-    """Adds up value, mean loss and gradients over a batch's parts; returns each row's loss too."""
+    """Returns value, mean loss, loss of each row and gradients, summed over parts of the batch."""
 
     def step(carry, microbatch):
         rows, weights_BT = microbatch
@@ -118,7 +118,8 @@ def split(tree: Any, parts: int) -> Any:
     """Splits [B, ...] into [parts, B / parts, ...]: part p holds rows p, p + parts, p + 2 parts,
     ...
 
-    Each device's rows go to parts on that device; neighbouring rows in one part would have to move.
+    Interleaved like this, no row has to move to another device; parts of neighbouring rows would
+    move most rows.
 
     >>> split(jnp.arange(6), 2)
     Array([[0, 2, 4],

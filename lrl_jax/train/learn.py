@@ -1,7 +1,7 @@
-"""Decides what learns and how fast: stages become phases, learn tables become groups.
+"""Decides which parameters learn and how fast: groups stages into phases and parameters by rule.
 
-A phase starts its schedule anew: whatever rate the one before ended with, the next warms up again
-from almost nothing ("re-warming", arXiv 2403.08763).
+Each phase starts its own schedule: it warms up again from almost zero, whatever the learning rate
+at the end of the phase before ("re-warming", arXiv 2403.08763).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from lrl_jax.model import quantize, sharding
 from lrl_jax.recipe import train as recipe_train
 
-ROWS = {"embed_VD": 0, "unembed_DV": 1}  # matrices with a row for each token, and on which axis
+ROWS = {"embed_VD": 0, "unembed_DV": 1}  # matrices with a row for each token -> axis of the tokens
 SHAPES = {
     "constant": lambda s, progress: jnp.ones_like(progress),
     "linear": lambda s, progress: 1.0 - (1.0 - s.final) * progress,
@@ -28,12 +28,12 @@ SHAPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """Holds neighbouring stages with one learn table: one optimizer and one schedule.
+    """Describes consecutive stages with equal learn tables, which share optimizer and schedule.
 
     Attributes:
       name: the names of its stages, joined by `+`.
-      start: steps of the run before it.
-      steps: its joint length.
+      start: how many steps of the run come before it.
+      steps: how many steps its stages have together.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Group:
 
 
 def phases(stages: Sequence[recipe_train.Stage]) -> tuple[Phase, ...]:
-    """Joins neighbouring stages whose `learn` tables are equal."""
+    """Returns the phases of a run: consecutive stages with equal `learn` tables are joined."""
     out: list[Phase] = []
     for stage in stages:
         if out and out[-1].learn == stage.learn:
@@ -71,19 +71,19 @@ def phases(stages: Sequence[recipe_train.Stage]) -> tuple[Phase, ...]:
 
 
 def phase_at(table: Sequence[Phase], step: int) -> int:
-    """Returns the index of the phase that made the state after `step` steps; 0 before any step."""
+    """Returns the index of the phase that step number `step` belongs to; 0 for step 0."""
     return next(i for i, phase in enumerate(table) if step <= phase.end)
 
 
 def groups(learn: Sequence[recipe_train.Rule], paths: Sequence[str]) -> tuple[Group, ...]:
-    """Returns the groups that learn; parameters in none of them are frozen.
+    """Returns the groups of parameters that learn; parameters in no group are frozen.
 
-    The first rule whose pattern is found in a path (`re.search`) decides it. Scales of weights
-    that are stored in codes are decided by none: they never learn.
+    The first rule whose pattern matches a path (`re.search`) applies to it. No rule applies to the
+    scales of quantised weights, which never learn.
 
     Raises:
-      ValueError: a bad pattern, a parameter without a rule, a rule that decides nothing,
-        `rows: new` on other parameters than embeddings, or nothing that learns.
+      ValueError: a bad pattern, a parameter without a rule, a rule that applies to nothing,
+        `rows: new` on parameters other than embeddings, or nothing that learns.
     """
     decided: list[list[str]] = [[] for _ in learn]
     missed = []
@@ -100,7 +100,7 @@ def groups(learn: Sequence[recipe_train.Rule], paths: Sequence[str]) -> tuple[Gr
     if idle:
         raise ValueError(
             f"rules of `learn` that decide no parameter: {', '.join(map(repr, idle))}; an earlier "
-            f"rule may take theirs; parameters are {', '.join(paths)}"
+            f"rule may match theirs first; parameters are {', '.join(paths)}"
         )
     out = tuple(
         Group(rule.match, tuple(names), rule.schedule, _new_rows_only(rule, names))
@@ -118,7 +118,7 @@ def trainable(groups: Sequence[Group]) -> tuple[str, ...]:
 
 
 def is_matrix(path: str) -> bool:
-    """Tells whether a parameter is a matrix of the model or an adapter; norms and biases are not.
+    """Tells whether a parameter is a matrix, of the model or of an adapter, not a norm or a bias.
 
     >>> is_matrix("layers/q_DNH"), is_matrix("layers/attn_norm_D"), is_matrix("layers/q_bias_NH")
     (True, False, False)
@@ -128,11 +128,11 @@ def is_matrix(path: str) -> bool:
 
 
 def rate(schedule: recipe_train.Schedule, steps: int, done: jax.Array) -> jax.Array:
-    """Returns the learning rate of the step that follows `done` steps of a phase of `steps`,
-    float32.
+    """Returns the learning rate, float32, of the step after `done` steps in a phase of `steps`.
 
-    Warm-up is a line that reaches `peak` after `warmup` steps and never starts at zero. `cosine`
-    and `linear` fall from there on, `wsd` (arXiv 2404.06395) over the last `decay` of all steps.
+    Warm-up is linear, reaches `peak` after `warmup` steps and does not start at zero. After it,
+    `cosine` and `linear` fall until the end of the phase; `wsd` (arXiv 2404.06395) stays at the
+    peak and falls over the last share `decay` of all steps.
 
     >>> schedule = recipe_train.Schedule(peak=1.0, warmup=1, kind="linear", final=0.5)
     >>> [float(rate(schedule, 5, jnp.int32(i))) for i in range(5)]
@@ -149,12 +149,12 @@ def rate(schedule: recipe_train.Schedule, steps: int, done: jax.Array) -> jax.Ar
 
 
 def falling(schedule: recipe_train.Schedule, steps: int) -> float:
-    """Returns for how many last steps of a phase the rate falls, or stays if it is constant."""
+    """Returns how many steps at the end of a phase follow the warm-up or, with `wsd`, decay."""
     return steps * schedule.decay if schedule.kind == "wsd" else steps - schedule.warmup
 
 
 def check_schedule(schedule: recipe_train.Schedule, steps: int, rule: str, stages: str) -> None:
-    """Refuses a schedule that a phase of `steps` cannot hold.
+    """Refuses a schedule whose warm-up and decay do not fit into a phase of `steps`.
 
     Raises:
       ValueError: names the rule, the stages and what is too long.

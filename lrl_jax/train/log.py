@@ -1,4 +1,4 @@
-"""Writes the metrics of a run: a JSON object a step, TensorBoard, and a line to watch."""
+"""Writes the metrics of a run: a JSON object for each step, TensorBoard, and lines to watch."""
 
 import collections
 from collections.abc import Collection, Mapping
@@ -30,18 +30,18 @@ FILES = (METRICS, "samples.jsonl", "evaluations.jsonl")
 
 
 class Log:
-    """Writes metrics to files and trackers; a context manager. Only process 0 writes.
+    """Writes metrics to files and to TensorBoard; a context manager. Only process 0 writes.
 
-    On a resume, lines of steps after `done` are dropped: they will be made again, equal. A line
-    cut short by a crash is dropped too. Events only grow: they say what the steps that were made
-    twice took. Trackers may fail; training goes on without them.
+    When a run resumes, lines of steps after `done` are removed, since the same steps will be
+    written again; so is a line that a crash cut short. Events are never removed, because they
+    record how long the repeated steps took. When TensorBoard fails, training continues without it.
 
     Args:
-      folder: gets FILES, EVENTS and tensorboard/.
-      done: steps done so far.
-      total: steps of the whole run.
-      every: a line on a plain terminal each so many steps.
-      began: when this process began, in seconds since 1970; now, if 0.
+      folder: where FILES, EVENTS and tensorboard/ are written.
+      done: how many steps are done.
+      total: how many steps the whole run has.
+      every: how many steps lie between two lines on a plain terminal.
+      began: when this process began, in seconds since 1970; 0 means now.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Log:
 
     def __exit__(self, kind, error, trace) -> None:
         self.flush()
-        if self._writes and kind is None:  # a run that was stopped goes on with parts
+        if self._writes and kind is None:  # a stopped run keeps its parts and adds to them later
             for lines in self._lines.values():
                 lines.join()
         if self._progress is not None:
@@ -84,7 +84,7 @@ class Log:
             self._board.close()
 
     def step(self, record: Mapping[str, Any], line: str) -> None:
-        """Writes the metrics of one step; `line` says them in words."""
+        """Writes the metrics of one step; `line` is the same in words."""
         if not self._writes:
             return
         self.write(METRICS, record)
@@ -98,26 +98,26 @@ class Log:
                 self.say(line)
 
     def write(self, name: str, record: Mapping[str, Any]) -> None:
-        """Adds a record, which has a `step`, to one of FILES."""
+        """Adds a record to one of FILES; the record has a `step`."""
         assert name in FILES, name
         if self._writes:
             self._pending.setdefault(name, []).append(_dump(record))
 
     def event(self, name: str, step: int, **facts: Any) -> None:
-        """Puts on disk at once that the run has started, saved or stopped, after `step` steps."""
+        """Writes at once that the run has started, saved or stopped after `step` steps."""
         if self._writes:
             at = facts.pop("at", time.time())
             self._lines[EVENTS].add(_dump({"event": name, "at": at, "step": step} | facts))
 
     def goodput(self) -> goodput.Goodput | None:
-        """Returns the goodput of the run so far, of this process and those before it."""
+        """Returns the goodput of the run so far, over this process and earlier ones."""
         if not self._writes:
             return None
         self.flush()
         return goodput.measure(read(self.folder / EVENTS), read(self.folder / METRICS))
 
     def say(self, text: str) -> None:
-        """Shows a line to whoever watches."""
+        """Prints a line on the terminal."""
         if not self._writes:
             return
         if self._progress is not None:
@@ -127,7 +127,7 @@ class Log:
             sys.stderr.flush()
 
     def flush(self) -> None:
-        """Puts every line given so far on disk."""
+        """Writes all lines given so far to disk."""
         while self._pending:
             name, lines = self._pending.popitem()
             self._lines[name].add("".join(lines))
@@ -138,7 +138,7 @@ class Log:
         try:
             for name, value in _flat(record):
                 self._board.add_scalar(name, value, record["step"])
-        except Exception as e:  # a tracker of any make must not end a run
+        except Exception as e:  # no failure of a tracker may end a run
             log.warning("TensorBoard is off from here: %s", e)
             self._board = None
 
@@ -148,9 +148,9 @@ class Dispatched:
     """Describes a step that was given to the devices.
 
     Attributes:
-      row: its first global row.
-      dataset_ids: place in the plan's names of each of its rows.
-      waited: seconds spent waiting for its rows.
+      row: the global number of its first row.
+      dataset_ids: for each of its rows, the index of the dataset in the names of the plan.
+      waited: how many seconds the loop waited for its rows.
     """
 
     step: int
@@ -161,11 +161,11 @@ class Dispatched:
 
 
 class StepRecorder:
-    """Turns the device's metrics of a step into the record that is logged, and a line of words.
+    """Turns the metrics of a step, as devices return them, into a record and a line to log.
 
     Args:
-      bytes_per_token: of each dataset, bytes of text per loss token.
-      clock: tells where the seconds of a step went.
+      bytes_per_token: for each dataset, bytes of text per token that counts in the loss.
+      clock: measures what the seconds of a step were spent on.
     """
 
     def __init__(
@@ -244,14 +244,15 @@ class StepRecorder:
 def flops_per_token(
     cfg: llama.LlamaConfig, length: int, learns: Collection[str] | None = None
 ) -> float:
-    """Returns the FLOPs of a token, forward and backward, in rows of `length`, as for MFU.
+    """Returns the FLOPs of training on one token, in rows of `length`, from which MFU is computed.
 
-    6 for each weight of a matrix product: 2 forward, 2 for the gradient of its input, and 2 for its
-    own, which a frozen one has not. Attention (PaLM, arXiv 2204.02311, appendix B) over what is
-    not masked: half of the row, or the window. Recomputation is not counted.
+    Each weight of a matrix product counts 6: 2 in the forward pass, 2 for the gradient of the
+    product's input and 2 for the gradient of the weight. A frozen weight has no gradient and counts
+    4. Attention counts what the mask leaves, half of the row or the window (PaLM, arXiv 2204.02311,
+    appendix B). Recomputation is not counted.
 
     Args:
-      learns: names of the parameters that learn; all of them, if not given.
+      learns: names of the parameters that learn; None means all of them.
     """
     sizes = {name: math.prod(leaf.shape) for name, leaf in llama.abstract(cfg).items()}
     looked_up = {"embed_VD"} if not cfg.tie_embeddings else set()
@@ -268,7 +269,7 @@ def learning(cfg: llama.LlamaConfig, stage: recipe_train.Stage) -> tuple[str, ..
 
 
 def read(path: epath.PathLike) -> list[dict]:
-    """Returns the records of a JSON-lines file, or of its parts, but for lines cut short."""
+    """Returns the records of a JSON-lines file, or of its parts; skips lines that are cut short."""
     records = []
     for content in storage.read_parts(path):
         for line in filter(None, content.split(b"\n")):
@@ -280,13 +281,13 @@ def read(path: epath.PathLike) -> list[dict]:
 
 
 def peak_flops(device: jax.Device) -> float | None:
-    """Returns dense bfloat16 FLOP/s of a device; None where unknown (a CPU, say)."""
+    """Returns the dense bfloat16 FLOP/s of a device; None when unknown, as for a CPU."""
     chip = chips.of(device)
     return chip.peak if chip else None
 
 
 def _drop_after(lines: storage.Lines, done: int) -> None:
-    """Removes the records of later steps, and lines that were cut short."""
+    """Removes the records of steps after `done`, and lines that were cut short."""
     kept = "".join(_dump(record) for record in read(lines.path) if record["step"] <= done)
     if kept.encode() != b"".join(storage.read_parts(lines.path)):
         lines.replace(kept)
@@ -297,7 +298,7 @@ def _dump(record: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: null stands for it."""
+    """Returns a value that JSON can hold: None in place of NaN and infinities."""
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -316,7 +317,7 @@ def _board(folder: epath.Path, done: int) -> Any:
         import tensorboardX
 
         return tensorboardX.SummaryWriter(str(folder), purge_step=done + 1)
-    except Exception as e:  # a tracker of any make must not end a run
+    except Exception as e:  # no failure of a tracker may end a run
         log.warning("no TensorBoard: %s", e)
         return None
 

@@ -1,8 +1,9 @@
-"""Runs the training loop: dispatches a step, reads the last, saves when asked, resumes exactly.
+"""Runs the training loop: dispatches steps, logs, saves when asked, and resumes exactly.
 
     state = train(recipe.train, cfg, params, mesh, stream, run / "train")
 
-Killed at any moment and run again, it ends with the same bits as if it had never been killed.
+A run that is killed at any moment and started again ends with the same bits as one that was never
+killed. A step is logged after the next one was dispatched, so devices never wait for the log.
 """
 
 import bisect
@@ -41,8 +42,9 @@ Evaluator = Callable[[Params, int], Mapping[str, float]]
 
 
 class Preempted(Exception):  # noqa: N818 (nothing went wrong)
-    """Reports that the run was asked to stop and has saved; the command line exits 75, to be run
-    again.
+    """Reports that the run was asked to stop and has saved.
+
+    The command line exits with status 75, which means that the same command should be run again.
     """
 
     exit_code = 75
@@ -53,22 +55,22 @@ class Preempted(Exception):  # noqa: N818 (nothing went wrong)
 
 
 class DivergedError(RuntimeError):
-    """Reports that too many steps in a row gave no finite loss or gradient."""
+    """Reports that too many steps in a row had a loss or gradient that is not finite."""
 
 
 class BatchStream(Protocol):
-    """Describes a source of batches by position: `data.feed.stream.Stream`, or a test's own."""
+    """Describes what the loop needs of a source of batches, such as `data.feed.stream.Stream`."""
 
     batch_size: int
     sequence_length: int
     plan: Plan
 
     def prefetch(self, start_row: int) -> Prefetch:
-        """Yields (row, this process's rows of the batch starting there) from a global row on."""
+        """Yields (row, this process's share of the batch that starts there) from `start_row` on."""
         ...
 
     def dataset_ids(self, g: int) -> np.ndarray:
-        """Returns the place in `plan.names` of each row of the global batch at `g`, [B]."""
+        """Returns the index in `plan.names` of each row's dataset, [B], in the batch at row `g`."""
         ...
 
 
@@ -88,25 +90,25 @@ def train(
 ) -> State:
     """Trains from the newest verified checkpoint in `folder`, or from `params()` if there is none.
 
-    Call it in the main thread: SIGTERM, SIGINT and SIGUSR1 (and a file SAVE beside `folder`) save
-    the same step in every process; a second signal ends the process at once.
+    Call it in the main thread. SIGTERM, SIGINT, SIGUSR1 and a file SAVE beside `folder` make every
+    process save the same step; a second signal ends the process at once.
 
     Args:
       params: makes the starting parameters, placed by `mesh.param_shardings`.
       folder: the run's train/ folder; gets checkpoints/, metrics.jsonl, samples.jsonl,
         evaluations.jsonl, events.jsonl, tensorboard/ and profile/.
       new_rows: bool [padded vocabulary], true for rows of new tokens.
-      bytes_per_token: of each dataset, bytes of text per loss token, for bits per byte.
-      sample: every `sample_every` steps, records {prompt, text} to show.
+      bytes_per_token: for each dataset, bytes of text per token that counts in the loss.
+      sample: called every `sample_every` steps; returns records {prompt, text} to log and show.
       evaluators: called at the end of each stage.
 
     Returns:
       The last state.
 
     Raises:
-      Preempted: stopped as asked, and saved.
+      Preempted: the run was asked to stop, and has saved.
       DivergedError: `max_skipped` steps in a row were not finite.
-      ValueError: recipe, checkpoint and data do not fit each other.
+      ValueError: recipe, checkpoint and data do not fit together.
     """
     began, clock = time.time(), Clock()
     folder = epath.Path(folder)
@@ -144,7 +146,7 @@ def train(
 
 
 def _steps(settings, cfg, mesh, table, param_dtype, new_rows) -> Callable[[int], Step]:
-    """Checks learn tables; returns a function that builds a phase's step when first asked."""
+    """Checks the learn tables; returns a function that builds the step of phase i on first use."""
     params = llama.abstract(cfg, param_dtype)
     placed = param_shardings(cfg, mesh)
     if new_rows is None:
@@ -161,8 +163,9 @@ def _steps(settings, cfg, mesh, table, param_dtype, new_rows) -> Callable[[int],
 
 
 def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, int, int]:
-    """Returns the newest verified state, the steps done and the next row; (None, 0, 0) for a new
-    run.
+    """Returns the newest verified state, the steps done, and the next row to read.
+
+    A new run gets (None, 0, 0).
     """
 
     def abstract(meta: Mapping[str, Any]) -> State:
@@ -195,7 +198,7 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
 
 
 def _changes(old: Any, new: Any, path: str) -> Iterator[str]:
-    """Yields the differences between two trees of plain data, a line each."""
+    """Yields a line for each difference between two trees of plain data."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in {**old, **new}:
             yield from _changes(old.get(key), new.get(key), f"{path}.{key}")
@@ -208,7 +211,7 @@ def _changes(old: Any, new: Any, path: str) -> Iterator[str]:
 
 @dataclasses.dataclass
 class _Run:
-    """Holds what a run carries from step to step."""
+    """Holds the state of a run between steps, and the objects its steps use."""
 
     settings: recipe_train.Train
     mesh: jax.sharding.Mesh
@@ -227,7 +230,7 @@ class _Run:
     unread: tuple[Dispatched, Metrics] | None = None
 
     def phase(self, phase: learn.Phase, step: Step, batches: Prefetch) -> None:
-        """Runs the rest of a phase; with a fresh optimizer if it has not begun."""
+        """Runs the remaining steps of a phase; a phase that has not begun gets a new optimizer."""
         if self.done == phase.start > 0:
             with self.clock.doing("compile"):
                 last = self.state
@@ -243,7 +246,7 @@ class _Run:
                 metrics = self.dispatch(step, rows)
             self.clock.dispatched(metrics["loss"])
             first = False
-            asked = self.read()  # of the step before: the devices already have the next one
+            asked = self.read()  # the step before this one, so that devices need not wait
             dispatched = Dispatched(
                 self.done, row, self.stream.dataset_ids(row), self._stage(), batches.waited
             )
@@ -255,14 +258,14 @@ class _Run:
                 self.save_if(asked)
 
     def begin_trace(self) -> None:
-        """Begins the trace before its first step, once no other step is running."""
+        """Begins the trace before its first step, after the steps still running have ended."""
         if self.trace.begins(self.done + 1):
             jax.block_until_ready(self.state)
             with self.clock.doing("profile"):
                 self.trace.begin()
 
     def end_trace(self) -> int:
-        """Ends the trace after its last step; returns what that step asked for."""
+        """Ends the trace after its last step; returns the request (as `read`) of that step."""
         if not self.trace.ends(self.done):
             return NOTHING
         asked = self.read()
@@ -280,7 +283,13 @@ class _Run:
         return metrics
 
     def read(self) -> int:
-        """Logs the step not yet read, and returns what it asked for."""
+        """Logs the step that was dispatched but not read yet.
+
+        Returns what processes asked for in that step: NOTHING, SAVE or STOP.
+
+        Raises:
+          DivergedError: too many steps in a row were not finite.
+        """
         if self.unread is None:
             return NOTHING
         (dispatched, metrics), self.unread = self.unread, None
@@ -291,7 +300,7 @@ class _Run:
         return int(metrics["asked"])
 
     def look(self) -> None:
-        """Samples and evaluates, when it is time."""
+        """Makes samples and runs evaluations, if they are due after this step."""
         every = self.settings.sample_every
         last = self.done == self.settings.steps
         if self.sample is not None and every and (self.done % every == 0 or last):
@@ -301,10 +310,10 @@ class _Run:
                 self._guarded("evaluations.jsonl", lambda *now, e=evaluator: [e(*now)])
 
     def save_if(self, asked: int) -> None:
-        """Saves when asked, when it is time, and at the end; stops if that was asked.
+        """Saves if asked to, if a save is due, or after the last step; stops if asked to.
 
         Raises:
-          Preempted: stopped.
+          Preempted: the run was asked to stop, and has saved.
         """
         every = self.settings.save.steps
         last = self.done == self.settings.steps
@@ -326,7 +335,7 @@ class _Run:
             raise Preempted(self.done)
 
     def _guarded(self, name: str, callback: Callable) -> None:
-        """Runs a sample or an evaluation and logs a failure, which must not end the run."""
+        """Runs a sample or an evaluation; its failure is logged and does not end the run."""
         try:
             for record in callback(self.state["params"], self.done):
                 self.log.write(name, {"step": self.done, **record})

@@ -1,8 +1,8 @@
-"""Computes cross-entropy per token, over the vocabulary at once or in blocks of it.
+"""Computes cross-entropy per token, over the whole vocabulary at once or in blocks of it.
 
-In blocks, the logits of all tokens never exist at once. The gradient is written by hand: that of a
-logit is its probability, minus one for the target. JAX's own gradient of the same code needs more
-passes over the logits (docs/log.md).
+In blocks, only the logits of one block are in memory at a time. The gradient is written by hand:
+the gradient of a logit is its probability, minus 1 for the target. JAX's own gradient of the same
+code needs more passes over the logits (docs/log.md).
 """
 
 import functools
@@ -23,15 +23,16 @@ def token_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """Returns each target's negative log-likelihood in nats, and log of the sum of exp(logits).
 
-    Both are float32 [B, T]. The second is what z-loss squares (PaLM, arXiv 2204.02311, 5).
-    `softcap`: logits become softcap * tanh(logit / softcap) (Gemma 2); None: they stay.
+    Both are float32 [B, T]. The second is squared by z-loss (PaLM, arXiv 2204.02311, section 5).
+    With `softcap`, logits become softcap * tanh(logit / softcap) (Gemma 2).
 
-    Columns of `unembed_DV` from `vocab_size` on are padding and get no probability.
-    With `blocks` > 1 the vocabulary is read in that many slices with an online log-sum-exp and
-    the slices are computed again for the gradient, one product more in four: memory for logits
-    falls to [B, T, V / blocks], and so does the gathered part of a sharded head.
-    With 1 the logits are kept: fastest, for small vocabularies.
-    A target outside [0, vocab_size) gives an infinite loss.
+    Columns of `unembed_DV` from `vocab_size` on are padding and get no probability. A target
+    outside [0, vocab_size) has an infinite loss.
+
+    With `blocks` > 1 the vocabulary is read in that many blocks with an online log-sum-exp. Memory
+    for logits falls to [B, T, V / blocks], and so does the gathered part of a sharded output
+    matrix; but logits are computed again for the gradient, four matrix products instead of three.
+    With `blocks` = 1 logits are kept, which is fastest for small vocabularies.
 
     >>> hidden, head = jnp.zeros((1, 2, 3)), jnp.ones((3, 8))
     >>> nll, log_z = token_loss(hidden, head, jnp.array([[0, 3]]), vocab_size=4)
@@ -53,7 +54,7 @@ def token_loss(
 
 
 def mean(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
-    """Returns the weighted mean over the global batch; 0 where no token counts.
+    """Returns the weighted mean over the global batch, or 0 when all weights are 0.
 
     >>> mean(jnp.array([[1.0, 2.0], [6.0, jnp.inf]]), jnp.array([[1.0, 1.0], [1.0, 0.0]]))
     Array(3., dtype=float32)
@@ -65,7 +66,7 @@ def mean(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
 
 
 def weigh(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
-    """Multiplies loss by weight; 0 where the weight is 0, even if the loss is infinite."""
+    """Returns loss times weight, and 0 where the weight is 0 even if the loss is infinite."""
     return jnp.where(weights_BT > 0, nll_BT * weights_BT, 0.0)
 
 
@@ -133,10 +134,10 @@ _read.defvjp(_forward, _backward)
 
 
 def _cut(unembed_DV, blocks: int) -> tuple[jax.Array, jax.Array]:
-    """Returns blocks of columns, and the columns' numbers.
+    """Returns the output matrix cut into blocks of columns, and the column numbers of each block.
 
-    Block i holds columns i, i + blocks, ...: each block then takes its share of every shard of V,
-    so that a head split over V stays where it is.
+    Block i holds columns i, i + blocks, and so on. Each block then has columns from every shard of
+    V, so a matrix that is split over V needs not be moved.
     """
     D, V = unembed_DV.shape
     w_WDV = jnp.moveaxis(unembed_DV.reshape(D, V // blocks, blocks), 2, 0)
@@ -146,12 +147,12 @@ def _cut(unembed_DV, blocks: int) -> tuple[jax.Array, jax.Array]:
 def _logits(
     hidden_BTD, vocab_size: int, padded: int, softcap: float | None, w_DV, index_V
 ) -> jax.Array:
-    """Computes logits in float32: bfloat16 would lose the tail of a sum over the vocabulary."""
+    """Returns logits in float32: in bfloat16 a sum over the vocabulary would lose small terms."""
     logits_BTV = sharding.inner(
         jnp.einsum("btd,dv->btv", hidden_BTD, w_DV, preferred_element_type=jnp.float32)
     )
     logits_BTV = arithmetic.softcap(logits_BTV, softcap)
-    if vocab_size == padded:  # a pass over all logits, where the compiler does not fuse it
+    if vocab_size == padded:  # saves a pass over all logits where the compiler does not fuse it
         return logits_BTV
     return jnp.where(index_V[None, None] < vocab_size, logits_BTV, -jnp.inf)
 
@@ -159,23 +160,23 @@ def _logits(
 def _d_logits(
     logits_BTV, index_V, targets_BT, log_z_BT, d_log_z_BT, d_label_BT, vocab_size, softcap
 ) -> jax.Array:
-    """Returns the gradient of the loss by each logit, before its soft cap; float32."""
+    """Returns the gradient of the loss with respect to logits before the soft cap, float32."""
     d_logits_BTV = jnp.exp(logits_BTV - log_z_BT[..., None]) * d_log_z_BT[..., None]
     hit_BTV = index_V[None, None] == targets_BT[..., None]
     d_logits_BTV += jnp.where(hit_BTV, d_label_BT[..., None], 0.0)
-    if softcap is not None:  # of a padded column's logit, -inf, the slope is none
+    if softcap is not None:  # the slope at -inf, the logit of a padded column, is set to 0
         slope_BTV = 1 - jnp.square(logits_BTV / softcap)
         d_logits_BTV *= jnp.where(index_V[None, None] < vocab_size, slope_BTV, 0.0)
     return d_logits_BTV
 
 
 def _pick(logits_BTV, index_V, targets_BT) -> jax.Array:
-    """Returns the logit of each target, 0 where the target is not among `index_V`."""
+    """Returns the logit of each target, or 0 where `index_V` does not contain the target."""
     hit_BTV = index_V[None, None] == targets_BT[..., None]
     return jnp.sum(jnp.where(hit_BTV, logits_BTV, 0.0), axis=-1)
 
 
 def _look_up(logits_BTV, _, targets_BT) -> jax.Array:
-    """Picks from all logits at once, one read a token; for a vocabulary that is not sharded."""
-    found_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1, mode="clip")
-    return found_BT1[..., 0]
+    """Returns the logit of each target by indexing, which needs a vocabulary that is not split."""
+    picked_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1, mode="clip")
+    return picked_BT1[..., 0]

@@ -1,7 +1,7 @@
 """Builds optimizers from optax's transformations and stores their moments as the recipe asks.
 
-A kind of optimizer is a line of `KINDS`. Its state is optax's own; with `moments: bfloat16` or
-`int8` the moments in it are stored in fewer bits between steps, and are float32 only within one.
+Each kind of optimizer is an entry of `KINDS`. Its state has optax's form. With `moments: bfloat16`
+or `int8` the moments are stored in fewer bits between steps, and are float32 only during a step.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,17 +22,18 @@ from lrl_jax.train import rounding
 from lrl_jax.train.learn import is_matrix
 
 Params = dict[str, jax.Array]
-State = Any  # optax's, a tree of NamedTuples whose fields are dicts like the parameters
+State = Any  # optax's state: a tree of NamedTuples whose fields are dicts like the parameters
 
 FIRST, SECOND = ("mu", "ema"), ("nu",)  # fields of optax's states, by moment
-FACTORED = 128  # adafactor keeps a row and a column of matrices this large (optax's own default)
-HOST = "pinned_host"  # memory of the host that devices read and write directly
-MUON_RMS = 0.2  # root mean square of AdamW's moves, so that one rate serves both (arXiv 2502.16982)
+FACTORED = 128  # adafactor factors matrices with sides at least this long (optax's own default)
+HOST = "pinned_host"  # host memory that devices read and write directly
+MUON_RMS = 0.2  # RMS of AdamW's updates, so that both can share one rate (arXiv 2502.16982)
 
 
 class Transform(NamedTuple):
-    """Holds an optimizer that turns gradients into moves; moves are scaled by the rate and
-    subtracted.
+    """Holds an optimizer that turns gradients into moves.
+
+    The caller multiplies moves by the learning rate and subtracts them from the parameters.
 
     Attributes:
       init: parameters (float32, or their shapes) -> state.
@@ -44,7 +45,7 @@ class Transform(NamedTuple):
 
 
 def transform(settings: Optimizer, paths: Sequence[str]) -> Transform:
-    """Returns the optimizer of the parameters `paths`."""
+    """Returns the optimizer that the settings describe, for the parameters `paths`."""
     inner = KINDS[settings.kind](settings, paths)
 
     def init(params: Params) -> State:
@@ -59,16 +60,16 @@ def transform(settings: Optimizer, paths: Sequence[str]) -> Transform:
 
 
 # ---------------------------------------------------------------------------- kinds
-# optax's types know trees of any shape, not our flat dicts: hence Any.
+# The types are Any because optax's types describe trees of any shape, not our flat dicts.
 def _adamw(s: Optimizer, paths: Sequence[str]) -> Any:
     return optax.scale_by_adam(s.b1, s.b2, s.eps)
 
 
 def _adafactor(s: Optimizer, paths: Sequence[str]) -> Any:
-    """Returns Adafactor without relative steps (arXiv 1804.04235): the rate is used as in AdamW.
+    """Returns Adafactor (arXiv 1804.04235) without relative steps: rates are used as in AdamW.
 
-    Its second moment forgets as 1 - t**-0.8, at most `b2` (arXiv 2106.04560). The first is kept
-    whole, in the form of `moments`; with b1 = 0 there is none.
+    The second moment decays by 1 - t**-0.8 at step t, but at most by `b2` (arXiv 2106.04560). The
+    first moment is not factored and is stored as `moments` says; with b1 = 0 there is none.
     """
 
     def decay(i: Any, b2: Any) -> jax.Array:
@@ -84,7 +85,7 @@ def _adafactor(s: Optimizer, paths: Sequence[str]) -> Any:
 
 
 def _muon(s: Optimizer, paths: Sequence[str]) -> Any:
-    """Returns Muon (Newton-Schulz on momentum `b1`) for layers' matrices, AdamW for the rest."""
+    """Returns Muon (Newton-Schulz on momentum `b1`) for matrices of layers, AdamW for the rest."""
     axes = {
         path: matrix_axes(path) for path in paths if path.startswith("layers/") and is_matrix(path)
     }
@@ -123,7 +124,7 @@ KINDS = {"adamw": _adamw, "adafactor": _adafactor, "muon": _muon}
 
 
 def matrix_axes(path: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Returns which axes of a layer's weight form the rows of a matrix, and which its columns.
+    """Returns which axes of a stacked weight form the rows of its matrix, and which the columns.
 
     >>> matrix_axes("layers/q_DNH"), matrix_axes("layers/o_NHD")
     (((1,), (2, 3)), ((1, 2), (3,)))
@@ -141,9 +142,9 @@ def _as_adam(move: jax.Array, axes: Sequence[tuple[int, ...]]) -> jax.Array:
 
 # ---------------------------------------------------------------------------- storage
 def _store(state: State, form: str, step: jax.Array) -> State:
-    """Stores moments in `form`.
+    """Returns the state with its moments stored in `form`.
 
-    In int8, the second moment's square root is stored: its range is halved.
+    In int8 the square root of the second moment is stored, which needs half the range of exponents.
     """
     if form == "float32":
         return state
@@ -201,9 +202,9 @@ def shardings(
     placed: Mapping[str, NamedSharding],
     other: NamedSharding,
 ) -> State:
-    """Returns where each part of a state lies: like its parameter, without the axes it lacks.
+    """Returns the sharding of each array in a state: that of its parameter, less missing axes.
 
-    Counters, and what is of another shape altogether, go to `other`.
+    Counters, and arrays whose shape is not derived from a parameter's, get `other`.
     """
 
     def place(keys, leaf: jax.ShapeDtypeStruct) -> NamedSharding:
@@ -215,10 +216,10 @@ def shardings(
         axes = [*placed[path].spec, *[None] * len(shape)][: len(shape)]
         if leaf.shape == shape:
             return placed[path]
-        if leaf.shape == (1,):  # adafactor's, for what it does not factor, or does
+        if leaf.shape == (1,):  # adafactor's placeholder for a field it does not use
             return other
         if "v_row" in names or "v_col" in names:
-            small, large = np.argsort(shape)[-2:]  # as optax chooses: the two largest
+            small, large = np.argsort(shape)[-2:]  # optax factors the two largest axes
             del axes[large if "v_row" in names else small]
         elif "scales" in names:
             ways = math.prod(mesh.shape[name] for name in _names(axes[-1]))
@@ -238,7 +239,7 @@ def on_host(places: State, shapes: State, mesh: Mesh) -> State:
     """Returns the same shardings in the host's memory, except for counters.
 
     Raises:
-      ValueError: the devices reach no such memory.
+      ValueError: the devices cannot use the host's memory.
     """
     device = mesh.devices.flat[0]
     kinds = [memory.kind for memory in device.addressable_memories()]

@@ -1,4 +1,4 @@
-"""Updates the parameters of a phase from gradients, at the rate of each group."""
+"""Updates the parameters of a phase from their gradients, at the learning rate of each group."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -14,16 +14,16 @@ from lrl_jax.train import learn, moments, rounding
 from lrl_jax.train.checkpoint import CheckpointMismatchError
 from lrl_jax.train.moments import Params
 
-KEPT = ("kind", "moments")  # what decides the shape of an optimizer's state
+KEPT = ("kind", "moments")  # settings that decide the shape of an optimizer's state
 
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-    """Holds the optimizer of one phase. Frozen parameters have no moments, and get no gradient.
+    """Holds the optimizer of one phase. Frozen parameters have no moments and no gradient.
 
-    Where only new rows learn, the gradient and the moments of the whole table are kept, zero for
-    old rows: rows of new tokens may lie anywhere, and to gather them from the shards of V and back
-    would cost more than the bytes (docs/decisions/0013-optimizers.md).
+    Where only new rows learn, gradient and moments have the size of the whole table, with zeros in
+    old rows. Rows of new tokens may be anywhere in the table, and gathering them from the shards of
+    V would cost more than the memory it saves (docs/decisions/0013-optimizers.md).
 
     Attributes:
       new_rows: bool [V] over the padded vocabulary, true for rows of new tokens.
@@ -39,8 +39,9 @@ class Learner:
         return learn.trainable(self.groups)
 
     def init(self, params: Params) -> moments.State:
-        """Makes the optimizer state, in float32 whatever the parameters are: bfloat16 squares stop
-        growing.
+        """Returns a new optimizer state, in float32 even for parameters in bfloat16.
+
+        In bfloat16, sums of squares would stop growing.
         """
         like = {path: params[path].astype(jnp.float32) for path in self.trainable}
         return self._transform().init(like)
@@ -51,7 +52,7 @@ class Learner:
         placed: Mapping[str, NamedSharding],
         other: NamedSharding,
     ) -> moments.State:
-        """Returns the shardings of the moments, those of their parameters; `other` for counters."""
+        """Returns the shardings of the state: moments as their parameters, counters as `other`."""
         state = jax.eval_shape(self.init, {path: params[path] for path in self.trainable})
         return moments.shardings(state, params, placed, other)
 
@@ -66,11 +67,13 @@ class Learner:
     def update(
         self, params: Params, grads: Params, norm: jax.Array, state: moments.State, done: jax.Array
     ) -> tuple[Params, moments.State, dict[str, jax.Array]]:
-        """Applies one step to masked gradients of global norm `norm`, after `done` steps of the
-        phase.
+        """Returns the new parameters, the new optimizer state, and the learning rate of each group.
 
-        Returns the new parameters, the new optimizer state, and the rate of each group.
-        Old rows under `rows: new` come back bit for bit, weight decay notwithstanding.
+        Old rows under `rows: new` are returned bit for bit, even with weight decay.
+
+        Args:
+          grads: gradients after `mask`, whose global norm is `norm`.
+          done: how many steps of the phase are done.
         """
         scale = jnp.minimum(1.0, self.settings.clip / norm)
         clipped = {path: g.astype(jnp.float32) * scale for path, g in grads.items()}
@@ -93,7 +96,7 @@ class Learner:
         return out, state, rates
 
     def _narrow(self, path: str, new: jax.Array, old: jax.Array, step: jax.Array) -> jax.Array:
-        """Casts a new weight to the dtype it is stored in."""
+        """Returns a new weight in the dtype of the old one, rounded as the settings say."""
         if self.settings.rounding == "nearest" or old.dtype != jnp.bfloat16:
             return new.astype(old.dtype)
         return rounding.bfloat16(new, rounding.noise(step, f"weight {path}", new.shape)[0])
@@ -111,7 +114,7 @@ def learner(
     paths: Sequence[str],
     new_rows: np.ndarray,
 ) -> Learner:
-    """Checks the learn table of a phase against the parameters and the vocabulary.
+    """Returns the optimizer of a phase, after checking its learn table against the parameters.
 
     Args:
       new_rows: bool [V] over the padded vocabulary; all false when it was not extended.
@@ -130,10 +133,10 @@ def learner(
 def check_rounding(
     settings: recipe_train.Optimizer, params: Mapping[str, jax.ShapeDtypeStruct]
 ) -> None:
-    """Refuses stochastic rounding where nothing is rounded.
+    """Refuses stochastic rounding when no trained parameter is stored in bfloat16.
 
     Raises:
-      ValueError: names the dtypes there are.
+      ValueError: names the dtypes of the trained parameters.
     """
     dtypes = {jnp.dtype(leaf.dtype).name for leaf in params.values()}
     if settings.rounding == "stochastic" and "bfloat16" not in dtypes:
@@ -144,18 +147,18 @@ def check_rounding(
 
 
 def check_same(saved: Mapping[str, Any], settings: recipe_train.Train) -> None:
-    """Refuses to resume from an optimizer state of another kind than these settings make.
+    """Refuses to resume from an optimizer state whose kind or storage these settings change.
 
     Args:
-      saved: `train` of the recipe that made it, as plain data.
+      saved: the `train` section of the recipe that made the state, as plain data.
 
     Raises:
-      CheckpointMismatchError: names what was, and what is.
+      CheckpointMismatchError: names each setting with its old and new value.
     """
     before = recipe_train.Optimizer.model_validate(saved["optimizer"])
     now = settings.optimizer
     pairs = [(f"optimizer.{name}", getattr(before, name), getattr(now, name)) for name in KEPT]
-    if before.kind == "adafactor":  # keeps no first moment without it
+    if before.kind == "adafactor":  # with b1 = 0 it keeps no first moment
         pairs.append(("optimizer.b1 above 0", before.b1 > 0, now.b1 > 0))
     pairs.append(("ema above 0", saved.get("ema", 0.0) > 0, settings.ema > 0))
     changed = [f"train.{name} was {old}, is {new}" for name, old, new in pairs if old != new]
@@ -167,7 +170,7 @@ def check_same(saved: Mapping[str, Any], settings: recipe_train.Train) -> None:
 
 
 def decays(path: str) -> bool:
-    """Tells whether weight decay applies: to matrices, not to norms and biases.
+    """Tells whether weight decay applies to a parameter: to matrices, not to norms and biases.
 
     >>> decays("layers/q_DNH"), decays("layers/attn_norm_D")
     (True, False)

@@ -1,4 +1,4 @@
-"""Collects requests to save or to stop a run: signals, the file RUN/SAVE, the clock."""
+"""Collects requests to save or to stop a run, from signals, the file RUN/SAVE and the clock."""
 
 import os
 import signal
@@ -10,17 +10,16 @@ import time
 from etils import epath
 import jax
 
-NOTHING, SAVE, STOP = 0, 1, 2  # what a process asks of all; the largest wins
+NOTHING, SAVE, STOP = 0, 1, 2  # what a process asks all processes to do; the largest wins
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-LOOK_SECONDS = 10.0  # between looks for RUN/SAVE on an object store
+LOOK_SECONDS = 10.0  # how often RUN/SAVE is looked for on an object store
 
 
 class Asks:
-    """Collects what signals, the file RUN/SAVE and the clock ask of this process; a context
-    manager.
+    """Collects requests from signals, the file RUN/SAVE and the clock; a context manager.
 
-    Processes agree on a step because what each asks travels through the training step itself:
-    all read the same maximum of the same step.
+    All processes save at the same step because each passes its request into the training step,
+    which returns the maximum over all processes.
     """
 
     def __init__(self, file: epath.Path, minutes: float):
@@ -31,8 +30,8 @@ class Asks:
     def __enter__(self) -> "Asks":
         self._inbox, self._outbox = socket.socketpair()
         self._outbox.setblocking(False)
-        # Python's handlers wait for the main thread, which may be inside a compile or a hung
-        # collective; the byte on this socket does not.
+        # Python runs signal handlers in the main thread, which may be busy compiling or hang in a
+        # collective. The wakeup socket gets its byte at once, and a thread reads it.
         self._before = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
         self._wakeup = signal.set_wakeup_fd(self._outbox.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._watch, daemon=True, name="signals").start()
@@ -55,7 +54,7 @@ class Asks:
         return SAVE if self._asked else NOTHING
 
     def saved(self) -> None:
-        """Notes that a save has begun: restarts the clock and removes the file."""
+        """Records that a save has begun: restarts the clock and removes the file."""
         if jax.process_index() == 0:
             self._file.unlink(missing_ok=True)
         self._asked, self._saved = False, time.monotonic()

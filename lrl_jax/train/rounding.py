@@ -1,11 +1,11 @@
-"""Rounds float32 to fewer bits, up or down at random so that the mean stays exact.
+"""Rounds float32 to fewer bits, up or down at random, so that the mean stays exact.
 
-Rounding to the nearest loses every step smaller than half the gap between two numbers: weights in
-bfloat16 stop moving, and running averages stop decaying. A random choice between the two
-neighbours, each as likely as the value is near it, loses nothing on average.
+Rounding to nearest loses every change smaller than half the gap between two numbers: weights in
+bfloat16 stop moving, and running averages stop decaying. Choosing between the two neighbours at
+random, the nearer one with the higher probability, loses nothing on average.
 
-`noise` depends on step, name and position alone, never on how an array is split: the same bits on
-any number of devices. All rounding is integer arithmetic on the bits of a float32.
+`noise` depends on step, name and position alone and not on how an array is split, so results are
+the same on any number of devices. All rounding is integer arithmetic on the bits of a float32.
 """
 
 import math
@@ -14,23 +14,23 @@ import zlib
 import jax
 import jax.numpy as jnp
 
-BLOCK = 64  # elements with one scale: the part of a row of D = 4,096 that one of 64 devices holds
-LOWEST = -14  # binary exponent below which codes are evenly spaced; the largest code's is 0
+BLOCK = 64  # elements that share a scale: a row of D = 4,096 split over 64 devices has 64 each
+LOWEST = -14  # exponent (of 2) below which codes are evenly spaced; that of the largest code is 0
 
 Stored = jax.Array | dict[str, jax.Array]
 
 
 def noise(step: jax.Array, name: str, shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Returns two draws of sixteen random bits for every element, in uint32."""
+    """Returns two arrays with sixteen random bits for every element, as uint32."""
     key = jax.random.fold_in(jax.random.key(zlib.crc32(name.encode())), step)
     bits = jax.random.bits(key, shape, jnp.uint32)
     return bits & jnp.uint32(0xFFFF), bits >> jnp.uint32(16)
 
 
 def bfloat16(x: jax.Array, noise: jax.Array) -> jax.Array:
-    """Rounds float32 to bfloat16, up with the probability that keeps the mean.
+    """Rounds float32 to bfloat16, up or down with the probabilities that keep the mean.
 
-    Numbers that bfloat16 holds stay as they are, whatever the noise.
+    Numbers that bfloat16 can hold are returned unchanged, whatever the noise.
 
     >>> x = jnp.full(4, 1 + 1 / 512)  # a quarter of the way from 1 to the next, 1 + 1 / 128
     >>> bfloat16(x, jnp.array([0, 2**14, 3 * 2**14 - 1, 3 * 2**14], jnp.uint32))
@@ -42,18 +42,19 @@ def bfloat16(x: jax.Array, noise: jax.Array) -> jax.Array:
 
 
 def encode(x: jax.Array, noise: jax.Array, signed: bool) -> dict[str, jax.Array]:
-    """Encodes float32 as one byte an element, and a float32 scale for every block of the last axis.
+    """Encodes float32 as one byte per element and a float32 scale per block of the last axis.
 
-    A byte is a small float: four bits of exponent, three of mantissa and a sign, or four of
-    mantissa. It is one of the two neighbours of the value, so at most 1/8 (unsigned 1/16) of it
-    away, and right on average; below about 2**-15 of the largest of its block the gap is 2**-18
-    (2**-19) of that. An unsigned value above 0 is never stored as 0, for it will be divided by.
+    A byte is a small float: signed, it has four bits of exponent and three of mantissa; unsigned,
+    four and four. A value becomes one of the two codes next to it, at random so that the mean is
+    exact. The error is at most 1/8 of the value (unsigned: 1/16). Below about 2**-15 of the largest
+    value in the block, codes are evenly spaced by 2**-18 (unsigned: 2**-19) of that largest value.
+    An unsigned value above 0 is never stored as 0, because the optimizer divides by it.
 
     Args:
-      x: [..., n]; blocks have the largest power of two, up to 64, that divides n.
+      x: [..., n]; the size of a block is the largest power of two, up to 64, that divides n.
 
     Returns:
-      codes: int8 or uint8, as x; scales: float32 [..., blocks].
+      codes: int8 or uint8, in the shape of x; scales: float32 [..., blocks].
     """
     blocks = x.reshape(*x.shape[:-1], -1, math.gcd(BLOCK, x.shape[-1]))
     mantissa = 3 if signed else 4
@@ -68,7 +69,7 @@ def encode(x: jax.Array, noise: jax.Array, signed: bool) -> dict[str, jax.Array]
 
 
 def decode(stored: dict[str, jax.Array]) -> jax.Array:
-    """Decodes what `encode` stored, to float32.
+    """Returns the float32 values of what `encode` returned.
 
     >>> x = jnp.array([1.875, -1.0, 0.25, 0.0])
     >>> decode(encode(x, jnp.zeros(4, jnp.uint32), signed=True))
@@ -83,7 +84,7 @@ def decode(stored: dict[str, jax.Array]) -> jax.Array:
 
 
 def _code(share: jax.Array, noise: jax.Array, mantissa: int) -> jax.Array:
-    """Encodes values in [0, 2 - 2**-mantissa] as ordered int32 codes below 2**(4 + mantissa)."""
+    """Returns codes (int32 below 2**(4 + mantissa)) of values from 0 to 2 - 2**-mantissa."""
     dropped = 23 - mantissa
     bits = jax.lax.bitcast_convert_type(share, jnp.uint32) + (noise << jnp.uint32(dropped - 16))
     normal = (bits >> jnp.uint32(dropped)).astype(jnp.int32) - _offset(mantissa)
@@ -100,5 +101,5 @@ def _value(codes: jax.Array, mantissa: int) -> jax.Array:
 
 
 def _offset(mantissa: int) -> int:
-    """Returns what to add to a code for the high bits of its float32 (exponents from -127)."""
+    """Returns the number that turns a code into the high bits of its float32 when added to it."""
     return (LOWEST - 1 + 127) << mantissa

@@ -1,4 +1,4 @@
-"""Builds the training step: loss, gradients and new weights; a step not finite changes nothing."""
+"""Builds the training step: computes loss and gradients, and updates weights if all are finite."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -17,22 +17,22 @@ from lrl_jax.train.gradients import Batch, gradients
 from lrl_jax.train.moments import Params
 from lrl_jax.train.optimizer import Learner, check_rounding
 
-# params, opt, step (done so far), skipped (in a row, up to now), and with `ema` on: ema
+# Keys: params, opt, step (steps done), skipped (steps skipped in a row), and ema if it is on.
 State = dict[str, Any]
 Metrics = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """Holds the compiled step of one phase, and where its state lies.
+    """Holds the compiled step of one phase, and the shardings of its state.
 
-    Call `run` and `begin` under `jax.set_mesh`, which the model's sharding hints look for.
+    Call `run` and `begin` under `jax.set_mesh`: the sharding hints of the model need it.
 
     Attributes:
-      run: (state, batch, asked_X) -> (state, metrics); consumes the state it is given.
-      begin: (params, done, skipped) -> the state of a fresh optimizer; consumes the parameters.
-      shardings: a tree like the state.
-      abstract: shapes, dtypes and shardings of the state, for restoring one.
+      run: (state, batch, asked_X) -> (state, metrics); the given state is donated.
+      begin: (params, done, skipped) -> state with a new optimizer; the parameters are donated.
+      shardings: a tree in the form of the state.
+      abstract: shapes, dtypes and shardings of the state, to restore a checkpoint with.
     """
 
     run: jax.stages.Wrapped
@@ -51,19 +51,20 @@ def make_step(
 ) -> Step:
     """Builds the step of one phase; nothing is compiled before its first call.
 
-    Metrics, replicated on every device: `loss` (token-weighted mean over the global batch),
-    `grad_norm` (of what learns, before clipping), `lr` per group, `nll_B` and `weight_B` (sums
-    over each row), `tokens` (not padding), `applied` (bool), `skipped` (steps not applied, in a
-    row), `asked` (the largest of `asked_X`, one for every device, by which hosts
-    agree).
+    The step returns these metrics, replicated on every device: `loss` (token-weighted mean over the
+    global batch), `grad_norm` (over trained parameters, before clipping), `lr` per group, `nll_B`
+    and `weight_B` (sums over each row), `tokens` (not padding), `applied` (bool), `skipped` (steps
+    not applied in a row), and `asked` (the largest of `asked_X`, which has a request from each
+    device, so that all hosts save or stop at the same step).
 
     Args:
-      params: names, shapes and dtypes.
-      placed: where each parameter lies.
-      settings: accumulate, z_loss, loss_blocks and ema are read; the optimizer is the learner's.
+      params: the shape and dtype of each parameter.
+      placed: the sharding of each parameter.
+      settings: accumulate, z_loss, loss_blocks and ema are read here; the optimizer's settings are
+        those of `learner`.
 
     Raises:
-      ValueError: memory or rounding that cannot be had here.
+      ValueError: moments or rounding that these devices or parameters do not allow.
     """
     cfg = dataclasses.replace(cfg, sequence_parallel=settings.axes.sequence)
     everywhere = replicated(mesh)
@@ -130,10 +131,10 @@ def make_step(
 
 
 def average(old: Params, new: Params, decay: float, done: jax.Array) -> Params:
-    """Moves running averages towards new weights, in float32.
+    """Returns running averages moved towards new weights, in float32.
 
-    Early in a phase it forgets faster, (1 + t) / (10 + t) after t steps, so that what a phase
-    began with does not linger (the rule of TensorFlow's ExponentialMovingAverage).
+    Early in a phase the decay is lower, (1 + t) / (10 + t) after t steps, so that the weights at
+    the start of the phase do not dominate (the rule of TensorFlow's ExponentialMovingAverage).
 
     >>> old, new = {"w_D": jnp.zeros(1)}, {"w_D": jnp.ones(1)}
     >>> [float(average(old, new, 0.5, jnp.int32(t))["w_D"][0]) for t in (0, 2, 8, 99)]
@@ -145,10 +146,9 @@ def average(old: Params, new: Params, decay: float, done: jax.Array) -> Params:
 
 
 def averaged(state: State) -> Params:
-    """Returns the parameters, each replaced by its running average where one is kept.
+    """Returns the parameters, with the running average in place of each parameter that has one.
 
-    Frozen parameters are their own average. An average starts anew with each phase, as the
-    optimizer does.
+    Frozen parameters have no average. Averages start anew in each phase, as the optimizer does.
     """
     mean = state.get("ema", {})
     return {
@@ -158,6 +158,6 @@ def averaged(state: State) -> Params:
 
 
 def _norm(grads: Params) -> jax.Array:
-    """Returns the global norm, summed in float32: bfloat16 squares lose everything small."""
+    """Returns the global norm, summed in float32 because bfloat16 would lose small squares."""
     squares = [jnp.sum(jnp.square(grad.astype(jnp.float32))) for grad in grads.values()]
     return jnp.sqrt(sum(squares[1:], squares[0]))

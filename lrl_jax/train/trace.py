@@ -13,8 +13,8 @@ class Profile:
     """Traces the steps from `first` to `last`; a context manager.
 
     Args:
-      steps: (first, last), both traced; () for none.
-      folder: gets a folder for each process.
+      steps: (first, last), both included; () traces nothing.
+      folder: where a folder is written for each process.
     """
 
     def __init__(self, steps: tuple[int, ...], folder: epath.Path):
@@ -29,7 +29,7 @@ class Profile:
         self._end()
 
     def begins(self, step: int) -> bool:
-        """Tells whether a trace must begin before this step; also in the middle, after a resume."""
+        """Tells whether the trace begins before this step; a resumed run can begin inside it."""
         return not self._local and self._first <= step <= self._last
 
     def begin(self) -> None:
@@ -42,7 +42,10 @@ class Profile:
         return bool(self._local) and step >= self._last
 
     def end(self) -> str:
-        """Writes the trace; says where it is, and what shows it. Call it when the step is done."""
+        """Writes the trace; returns a line that says where it is and how to view it.
+
+        Call it when the traced step is done.
+        """
         self._end()
         return f"trace of steps {self._first} to {self._last}: {self.folder}; {HOW} {self.folder}"
 

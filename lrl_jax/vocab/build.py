@@ -1,4 +1,4 @@
-"""Builds the vocabulary a recipe asks for: finds pieces, prunes them, keeps to the budget, splices.
+"""Builds the vocabulary of a recipe: finds new pieces, prunes them, and adds them to the base.
 
 built = build(recipe.vocab, base)
 family(built.new).write(built.new, folder)
@@ -24,7 +24,7 @@ class Built:
       start: the base with the pre-tokenizer the recipe asks for; `base` itself if it has that one.
       new: the tokenizer with the new pieces.
       splice: how the ids of `new` relate to those of `base`.
-      notes: what to tell the user, a line each.
+      notes: lines to print for the user.
     """
 
     base: Tokenizer
@@ -80,7 +80,7 @@ def _extended(vocab: Extend, base: Tokenizer) -> Built:
     if kept[vocab.pieces :] or vocab.parity:
         kept = _worth(vocab, start, kept[: vocab.pieces])
     new, relation = splice.splice(start, kept)
-    if start is not base:  # the model has read text as the base cuts it
+    if start is not base:  # the model was trained on text as the base splits it
         spelled = family(base).spell(base, kept)
         added = {base.size + i: tuple(ids) for i, ids in enumerate(spelled)}
         relation = dataclasses.replace(relation, added=added, base_fingerprint=base.fingerprint)
@@ -90,7 +90,7 @@ def _extended(vocab: Extend, base: Tokenizer) -> Built:
 def _candidates(vocab: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
     """Returns candidate pieces, and notes for the user.
 
-    Twice as many as asked for: some are pruned.
+    There are twice as many candidates as pieces asked for, because some will be pruned.
     """
     coverage, scripts, count = vocab.character_coverage, vocab.scripts, 2 * vocab.pieces
     read_texts = text.read_many
@@ -107,7 +107,7 @@ def _candidates(vocab: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
 
 
 def _worth(vocab: Extend, start: Tokenizer, pieces: list[str]) -> list[str]:
-    """Returns the pieces that are emitted often enough to earn an embedding row."""
+    """Returns the pieces that occur often enough in the text to be worth an embedding row."""
     texts, spare = text.read_many(vocab.text), text.read_many(vocab.prove_on)
     return splice.prune(start, pieces, texts, vocab.min_count, spare)
 

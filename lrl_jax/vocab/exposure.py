@@ -1,4 +1,4 @@
-"""Counts new pieces on a sample of text and forecasts whether training will see them often enough.
+"""Counts new pieces in a sample of text, and predicts whether training will see them often enough.
 
     seen = expose(tokenizer, splice, lines("ko.txt"), budget=500_000_000)
     print(seen.summary)

@@ -1,4 +1,4 @@
-"""Tells which script text is written in, by Unicode's properties Script and Script_Extensions.
+"""Tells which script a text is written in, by Unicode's properties Script and Script_Extensions.
 
 written_in("▁한국", ("Hang",))            # True
 other(("Hang",)).sub(".", "K팝 2024")     # ".팝 ."
@@ -214,7 +214,7 @@ def parts(scripts: Sequence[str]) -> tuple[str, ...]:
     for code in scripts:
         if code not in SCRIPTS and code not in UNIONS:
             raise ValueError(_unknown(code))
-    return tuple(dict.fromkeys(part for code in scripts for part in UNIONS.get(code, (code,))))
+    return tuple(dict.fromkeys(single for code in scripts for single in UNIONS.get(code, (code,))))
 
 
 def _unknown(code: str) -> str:
