@@ -102,6 +102,18 @@ def test_only_the_lead_writes_and_the_others_meet_it(small):
     assert len(met) == 4
 
 
+@pytest.mark.parametrize(
+    "note", ["{", "[]", '{"finished": true}', '{"finished": 1, "inputs": 3, "settings": ""}']
+)
+def test_a_note_that_is_half_written_is_refused_by_its_name(small, note):
+    this = small()
+    path = this.folder / "steps" / "vocab.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(note)
+    with pytest.raises(run.MismatchError, match=r"vocab.json: does not say .*remove the file"):
+        run.perform(this, "vocab", lambda _: None)
+
+
 def test_a_step_wants_the_one_before_it(small):
     with pytest.raises(run.MismatchError, match="vocab is not finished; run `lrl vocab` first"):
         run.perform(small(), "data", work_counting([]))

@@ -190,9 +190,10 @@ def refuse(job: CompileJob, count: int, tpu: bool) -> None:
             f"not divide it; use {-(-length // tensor) * tensor}, or sequence: false"
         )
     if tpu and length % LANES:
+        near = dict.fromkeys((length // LANES * LANES or LANES, -(-length // LANES) * LANES))
         raise ValueError(
             f"data.sequence_length={length}: attention on a TPU reads {LANES} tokens at a "
-            f"time; use {length // LANES * LANES or LANES} or {-(-length // LANES) * LANES}"
+            f"time; use {' or '.join(map(str, near))}"
         )
 
 

@@ -115,7 +115,7 @@ def perform(
     """
     want, settings = inputs(run, step), _settings(run.recipe, step)
     note = _note(run, step)
-    have = json.loads(note.read_text()) if note.exists() else None
+    have = _read_note(note)
     team.meet(f"{step}: all have read what is there")
     if have is not None and have["inputs"] != want and not redo:
         raise MismatchError(_what_changed(run, step, have["inputs"], want))
@@ -142,6 +142,21 @@ def perform(
 
 def _note(run: Run, step: str) -> epath.Path:
     return run.at(step).parent / "steps" / f"{step}.json"
+
+
+def _read_note(path: epath.Path) -> dict[str, Any] | None:
+    """Returns what a step's note says; None where the step has none."""
+    if not path.exists():
+        return None
+    try:
+        note = json.loads(path.read_text())
+        complete = {"settings": note["settings"], "inputs": dict(note["inputs"])}
+        return note | complete | {"finished": bool(note["finished"])}
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise MismatchError(
+            f"{path}: does not say what its step was made from ({type(e).__name__}: {e}); remove "
+            "the file, and the step is taken up again from what lies in its folder"
+        ) from None
 
 
 def inputs(run: Run, step: str) -> dict[str, str]:
@@ -216,9 +231,8 @@ def locked(run: Run) -> Iterator[None]:
 # ---------------------------------------------------------------------------- fingerprints
 def _fingerprint_of(run: Run, step: str) -> str:
     """Returns one hash of all inputs of an earlier step, which must have finished."""
-    note = _note(run, step)
-    have = json.loads(note.read_text()) if note.exists() else {"finished": False}
-    if not have["finished"]:
+    have = _read_note(_note(run, step))
+    if have is None or not have["finished"]:
         raise MismatchError(
             f"{run.at(step)} is not finished; run `lrl {step}` first, or `lrl run` for all steps"
         )
