@@ -145,7 +145,7 @@ def test_an_edited_data_position_is_noticed(folder, caplog):
     path.write_text(path.read_text().replace('"next_row": 20', '"next_row": 90'))
     assert json.loads(path.read_text())["body"]["meta"]["next_row"] == 90
     assert_is(restore(folder), 1)
-    assert "its meta changed" in caplog.text
+    assert "its metadata changed" in caplog.text
 
 
 def test_when_no_step_verifies_it_stops_and_never_starts_from_zero(folder):
