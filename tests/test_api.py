@@ -44,8 +44,8 @@ def test_every_public_name_is_there_and_others_are_refused_with_the_list():
 
 def test_a_shipped_recipe_is_read_by_its_name_with_overrides():
     assert lrl_jax.load_recipe("quickstart", "train.batch_size=8").train.batch_size == 8
-    with pytest.raises(ValueError, match="no_such"):
-        lrl_jax.load_recipe("no_such")
+    with pytest.raises(ValueError, match=r"quikstart: no such recipe.*did you mean 'quickstart'"):
+        lrl_jax.load_recipe("quikstart")
 
 
 def test_a_model_of_a_folder_generates_what_its_parameters_give(folder):

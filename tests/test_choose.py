@@ -226,5 +226,5 @@ def test_llama_2_goes_on_as_well_as_it_is_appended_to():
     new, _ = splice.splice(base, got)
     (flores,) = (DATA / "parallel" / "flores101_first200").glob("kor*.devtest")
     korean = list(text.lines(str(flores)))
-    # 7,750 before punctuation that Hangul shares, such as 〈 and 〉, could be in a piece (docs/log.md)
+    # 7,750 before pieces could hold punctuation that Hangul shares, such as 〈 (docs/log.md)
     assert (count(base, korean), count(new, korean)) == (19_971, 7_764)

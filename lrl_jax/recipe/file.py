@@ -32,9 +32,14 @@ def shipped(name: str) -> str:
     """Returns the path of the recipe that ships under a name; a path stays as it is."""
     if epath.Path(name).exists() or "/" in name:
         return name
-    installed = importlib.resources.files("lrl_jax") / "configs" / f"{name}.yaml"
-    checkout = CHECKOUT / "configs" / f"{name}.yaml"
-    return next((str(path) for path in (installed, checkout) if path.is_file()), name)
+    return str(_shipped().get(name, name))
+
+
+def _shipped() -> dict[str, Any]:
+    """Returns the recipes that ship, by name: of the installed package, or of the checkout."""
+    installed = importlib.resources.files("lrl_jax") / "configs"
+    files = [*(installed if installed.is_dir() else CHECKOUT / "configs").iterdir()]
+    return {path.name.removesuffix(".yaml"): path for path in files if path.name.endswith(".yaml")}
 
 
 def load(path: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
@@ -196,7 +201,11 @@ def _read_yaml(path: epath.Path) -> dict:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such recipe") from None
+        names = sorted(_shipped())
+        raise ValueError(
+            f"{path}: no such recipe; give a YAML file, or a recipe that ships: {', '.join(names)}"
+            f"{did_you_mean(str(path), names)}"
+        ) from None
     except IsADirectoryError:
         raise ValueError(f"{path}: is a folder; a recipe is a YAML file") from None
     if len(data) > MAX_BYTES:
