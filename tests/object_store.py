@@ -69,7 +69,7 @@ class ObjectStore(backend.Backend):
         return [f"gs://{Path(p).relative_to(self.root)}" for p in glob.glob(str(self.local(path)))]
 
     def walk(self, top, *, top_down=True, on_error=None):
-        raise NotImplementedError
+        raise NotImplementedError("the package walks no store")
 
     def makedirs(self, path, *, exist_ok=False, mode=None):
         pass

@@ -9,7 +9,6 @@ import sys
 from etils import epath
 
 from lrl_jax.pipeline.run import ALONE, Run, Team, locked, perform
-from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe.schema import Recipe
 
 SHOWN = 40  # languages that a table in the terminal shows at most
@@ -184,9 +183,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     """
     from lrl_jax.data.seqio import imports
 
-    return imports.resolved(
-        recipe_file.load(recipe_file.shipped(args.recipe), args.overrides, args.imports)
-    )
+    return imports.load_recipe(args.recipe, args.overrides, args.imports)
 
 
 def _start(args: argparse.Namespace) -> Team:

@@ -23,7 +23,6 @@ from lrl_jax.hf import families, load
 from lrl_jax.model import llama
 from lrl_jax.pipeline.run import Run, Team
 from lrl_jax.pipeline.steps import perform_all
-from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.train import Mesh as MeshShape
 from lrl_jax.vocab.tokenizer import load as tokenizers
@@ -56,7 +55,7 @@ def load_recipe(path: str, *overrides: str, imports: Sequence[str] = ()) -> Reci
     Raises:
       ValueError: what is wrong, with the file and the key, one problem a line.
     """
-    return recipe_imports.resolved(recipe_file.load(recipe_file.shipped(path), overrides, imports))
+    return recipe_imports.load_recipe(path, overrides, imports)
 
 
 def run(recipe: Recipe, *, redo: bool = False) -> epath.Path:

@@ -29,8 +29,6 @@ from lrl_jax.recipe.vocab import Extend, TrainVocab
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import fingerprint
 
-STEP_NAMES = ("vocab", "init", "data", "train", "evaluate", "export")
-
 
 class MismatchError(ValueError):
     """Reports that a step in the run folder was made from other inputs than the recipe has now."""

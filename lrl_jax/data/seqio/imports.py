@@ -7,7 +7,7 @@ The files are run as programs, in a process of their own, so that this one stays
 `user_tasks` runs them there.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import concurrent.futures
 import multiprocessing
 import re
@@ -17,12 +17,22 @@ from lrl_jax import text
 from lrl_jax.data.read.files import Span
 from lrl_jax.data.seqio import registered
 from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe.schema import Recipe
 
 MOST_SHARDS = 256  # a source with more is read as so many, so that packing makes fewer files
 
 
 # ---------------------------------------------------------------------------- a recipe
+def load_recipe(name: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
+    """Reads a recipe, or the one that ships under a name, and runs the Python files it imports.
+
+    Raises:
+      ValueError: what is wrong, with the file and the key, one problem a line.
+    """
+    return resolved(recipe_file.load(recipe_file.shipped(name), overrides, imports))
+
+
 def resolved(recipe: Recipe) -> Recipe:
     """Returns a recipe in which the tasks of seqio mixtures are datasets, and their rates weights.
 
