@@ -10,7 +10,7 @@ data:
     all: {of: {web: 1, pairs: 1}, by: size, temperature: 3.3}
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
@@ -52,17 +52,12 @@ class Rows(Dataset):
     columns: dict[str, str] = Field(default_factory=dict)
     header: bool = True
 
-    @pydantic.model_validator(mode="after")
-    def _one_place(self) -> "Rows":
-        given = [name for name in self._places() if getattr(self, name)]
-        if len(given) != 1:
-            raise ValueError(
-                f"give exactly one of {', '.join(self._places())}; got {' and '.join(given) or 0}"
-            )
-        return self
+    _places: ClassVar[tuple[str, ...]] = ("path", "tfds", "hub")  # fields of which one is given
 
-    def _places(self) -> tuple[str, ...]:
-        return ("path", "tfds", "hub")
+    def _misfits(self) -> Iterator[str]:
+        given = [name for name in self._places if getattr(self, name)]
+        if len(given) != 1:
+            yield f"give exactly one of {', '.join(self._places)}; got {' and '.join(given) or 0}"
 
     def files(self) -> tuple[str, ...]:
         return self.aligned() or self.path
@@ -78,12 +73,9 @@ class Text(Rows):
     """Reads plain text, field `text`; in .txt files a document is a line, a paragraph or a file."""
 
     kind: Literal["text"]
+    template: ClassVar[str] = "plain"
     language: Language
     documents: Literal["lines", "paragraphs", "files"] = "lines"
-
-    @property
-    def template(self) -> str:
-        return "plain"
 
     def written(self) -> Written:
         return super().written()._replace(documents=self.documents)
@@ -110,14 +102,12 @@ class Parallel(Rows):
     direction: Literal["forward", "backward", "both", "either"] = "forward"
     template: str = "translation"
 
-    @pydantic.model_validator(mode="after")
-    def _two_files(self) -> "Parallel":
-        if bool(self.source) != bool(self.target):
-            raise ValueError("source and target go together; got only one of them")
-        return self
+    _places: ClassVar[tuple[str, ...]] = ("source", "path", "tfds", "hub")
 
-    def _places(self) -> tuple[str, ...]:
-        return ("source", "path", "tfds", "hub")
+    def _misfits(self) -> Iterator[str]:
+        yield from super()._misfits()
+        if bool(self.source) != bool(self.target):
+            yield "source and target go together; got only one of them"
 
     def aligned(self) -> tuple[str, str] | None:
         return (self.source, self.target) if self.source else None
@@ -195,11 +185,9 @@ class Taco(Dataset):
     weights: SectionWeights = SectionWeights()
     coverage: Share = 1.0
 
-    @pydantic.model_validator(mode="after")
-    def _joined_or_written(self) -> "Taco":
+    def _misfits(self) -> Iterator[str]:
         if bool(self.english) != bool(self.translated) or bool(self.english) == bool(self.path):
-            raise ValueError("give english and translated, or path; not both, not half of it")
-        return self
+            yield "give english and translated, or path; not both, not half of it"
 
     def aligned(self) -> tuple[str, str] | None:
         return (self.english, self.translated) if self.english else None
@@ -222,16 +210,13 @@ class Task(Dataset):
     """
 
     brings_tensorflow: ClassVar[bool] = True
+    template: ClassVar[str] = "task"
 
     kind: Literal["task"]
     task: str
     language: Language
     split: str = "train"
     imports: tuple[str, ...] = ()
-
-    @property
-    def template(self) -> str:
-        return "task"
 
 
 # ---------------------------------------------------------------------------- mixtures
@@ -254,19 +239,11 @@ class Mixture(Section):
     seqio: str = ""
     language: Language = "und_Zyyy"
 
-    @pydantic.model_validator(mode="after")
-    def _ours_or_seqios(self) -> "Mixture":
+    def _misfits(self) -> Iterator[str]:
         if bool(self.of) == bool(self.seqio):
-            raise ValueError(f"give one of `of` and `seqio`; got {'both' if self.of else 'none'}")
+            yield f"give one of `of` and `seqio`; got {'both' if self.of else 'none'}"
         if self.seqio and (self.by != "weight" or self.temperature != 1.0):
-            raise ValueError("by and temperature are of `of`; a seqio mixture has its own rates")
-        return self
-
-
-def _imports(entry: Mapping[str, Any]) -> bool:
-    """Tells whether a dataset is of a kind that Python files register."""
-    kind = KINDS.get(entry.get("kind", ""))
-    return kind is not None and "imports" in kind.model_fields
+            yield "by and temperature are of `of`; a seqio mixture has its own rates"
 
 
 class Data(Section):
@@ -295,23 +272,14 @@ class Data(Section):
     cache_gib: PositiveFloat = 100.0
     imports: tuple[str, ...] = ()
 
-    @pydantic.model_validator(mode="before")
-    @classmethod
-    def _tasks_know_their_files(cls, value: Any) -> Any:
-        """Gives each Task the files that register it, so that it can be read in any process."""
-        if not isinstance(value, dict) or not isinstance(value.get("datasets"), dict):
-            return value
-        imports = value.get("imports", ())
-        datasets = {
-            name: entry | {"imports": imports}
-            if isinstance(entry, dict) and _imports(entry) and not entry.get("imports")
-            else entry
-            for name, entry in value["datasets"].items()
-        }
-        return value | {"datasets": datasets}
+    def _misfits(self) -> Iterator[str]:
+        if both := set(self.datasets) & set(self.mixtures):
+            yield f"{', '.join(sorted(both))}: names both a dataset and a mixture"
 
     @pydantic.model_validator(mode="after")
-    def _mixtures_are_sound(self) -> "Data":
-        if both := set(self.datasets) & set(self.mixtures):
-            raise ValueError(f"{', '.join(sorted(both))}: names both a dataset and a mixture")
+    def _tasks_know_their_files(self) -> "Data":
+        """Gives each Task the files that register it, so that it can be read in any process."""
+        for name, dataset in self.datasets.items():
+            if isinstance(dataset, Task) and not dataset.imports:
+                self.datasets[name] = dataset.model_copy(update={"imports": self.imports})
         return self

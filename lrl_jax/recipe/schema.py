@@ -6,6 +6,7 @@ Every number a run depends on is a field here; `docs/recipe.schema.json` is gene
 
 from collections.abc import Iterator, Sequence
 import difflib
+import itertools
 from typing import Annotated, Any, Literal
 
 from etils import epath
@@ -19,17 +20,9 @@ from lrl_jax.recipe.vocab import Section, TrainVocab, Vocab
 
 # ---------------------------------------------------------------------------- base
 ModelType = Literal[
-    "llama",
-    "mistral",
-    "qwen2",
-    "qwen3",
-    "gemma",
-    "gemma2",
-    "gemma3_text",
-    "phi3",
-    "olmo2",
+    "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2",
     "smollm3",
-]  # hf.families.FAMILIES
+]  # fmt: skip  # the families of hf.families.FAMILIES
 
 
 class ModelShape(Section):
@@ -196,82 +189,73 @@ class Recipe(Section):
     export: Export = Export()
     supply: dict[str, str] = Field(default_factory=dict)
 
-    @pydantic.model_validator(mode="after")
-    def _mixtures_name_datasets(self) -> "Recipe":
+    def _misfits(self) -> Iterator[str]:
+        return itertools.chain(
+            self._mixture_misfits(), self._vocab_misfits(), self._export_misfits()
+        )
+
+    def _mixture_misfits(self) -> Iterator[str]:
         names = [*self.data.datasets, *self.data.mixtures]
         for where, weights in self._weights():
             for name in weights:
                 if name not in names:
-                    raise ValueError(
+                    yield (
                         f"{where} mixes {name!r}, which is not in data.datasets or data.mixtures "
                         f"({', '.join(names)}){did_you_mean(name, names)}"
                     )
-            if not sum(weights.values()) > 0:
-                raise ValueError(f"the weights of {where} sum to zero")
-        return self
+            if weights and not sum(weights.values()) > 0:
+                yield f"the weights of {where} sum to zero"
 
     def _weights(self) -> Iterator[tuple[str, dict[str, float]]]:
-        """Yields every table of weights, after a description of where it is in the recipe."""
+        """Yields every table of weights, after a description of where it is in the recipe.
+
+        A seqio mixture has an empty one: it gets its weights later, from data.imports.
+        """
         for name, mixture in self.data.mixtures.items():
-            if mixture.of:  # a seqio mixture gets its weights later, from data.imports
-                yield f"mixture {name!r}", mixture.of
+            yield f"mixture {name!r}", mixture.of
         for stage in self.train.stages:
             yield f"stage {stage.name!r}", stage.mixture
-            if stage.ramp_to:
-                yield f"the ramp of stage {stage.name!r}", stage.ramp_to
-        if self.train.replay:
-            yield "train.replay", self.train.replay
+            yield f"the ramp of stage {stage.name!r}", stage.ramp_to
+        yield "train.replay", self.train.replay
 
-    @pydantic.model_validator(mode="after")
-    def _vocabulary_fits_base(self) -> "Recipe":
-        base, trains = self.base, isinstance(self.vocab, TrainVocab)
-        if isinstance(base, Scratch) and not base.tokenizer and not trains:
-            raise ValueError(
+    def _vocab_misfits(self) -> Iterator[str]:
+        base, new_vocab = self.base, isinstance(self.vocab, TrainVocab)
+        if isinstance(base, Scratch) and not base.tokenizer and not new_vocab:
+            yield (
                 "base.shape without base.tokenizer needs vocab.method: train; "
                 f"got vocab.method: {self.vocab.method}"
             )
-        if isinstance(base, Pretrained) and trains:
-            raise ValueError(
+        if isinstance(base, Pretrained) and new_vocab:
+            yield (
                 "vocab.method: train makes an unrelated vocabulary, which base.model's "
                 "embeddings do not fit; use extend or keep"
             )
-        return self
-
-    @pydantic.model_validator(mode="after")
-    def _rounding_has_something_to_round(self) -> "Recipe":
         stored = self.init.param_dtype
         if self.train.optimizer.rounding == "stochastic" and stored != "bfloat16":
-            raise ValueError(
+            yield (
                 "train.optimizer.rounding: stochastic is for parameters stored in bfloat16; got "
                 f"init.param_dtype: {stored}; change one of them"
             )
-        return self
 
-    @pydantic.model_validator(mode="after")
-    def _export_fits_training(self) -> "Recipe":
-        export = self.export
-        if export.form == "adapter" and self.train.lora is None:
-            raise ValueError("export.form: adapter needs train.lora; use merged")
-        if export.form == "adapter" and isinstance(self.base, Scratch):
-            raise ValueError(
-                "export.form: adapter is put on base.model, which is not given; use form: merged"
-            )
-        if export.form == "adapter" and getattr(self.base, "adapter", ""):
-            raise ValueError(
-                "export.form: adapter is put on base.model alone, but this run began with "
-                "base.adapter on it; use form: merged"
-            )
-        if export.form == "adapter" and export.vector is not None:
-            raise ValueError(
-                "export.vector changes every weight, which no adapter can hold; use form: merged"
-            )
-        if export.vector is not None and isinstance(self.base, Scratch):
-            raise ValueError(
-                "export.vector is added to base.model, which is not given; leave it out"
-            )
+    def _export_misfits(self) -> Iterator[str]:
+        base, export = self.base, self.export
+        if export.form == "adapter":
+            what, instead = "export.form: adapter", "; use form: merged"
+            if self.train.lora is None:
+                yield f"{what} needs train.lora; use merged"
+            if isinstance(base, Scratch):
+                yield f"{what} is put on base.model, which is not given{instead}"
+            elif base.adapter:
+                yield (
+                    f"{what} is put on base.model alone, but this run began with base.adapter on "
+                    f"it{instead}"
+                )
+            if export.vector:
+                yield f"export.vector changes every weight, which no adapter can hold{instead}"
+        if export.vector and isinstance(base, Scratch):
+            yield "export.vector is added to base.model, which is not given; leave it out"
         if export.use_ema and not self.train.ema:
-            raise ValueError("export.use_ema needs train.ema, such as 0.999")
-        return self
+            yield "export.use_ema needs train.ema, such as 0.999"
 
     @property
     def run_folder(self) -> epath.Path:

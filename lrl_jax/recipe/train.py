@@ -3,6 +3,7 @@
 Stages, what learns in each and how fast, optimizer, precision, memory, devices, saving, logging.
 """
 
+from collections.abc import Iterator
 import re
 from typing import Literal
 
@@ -68,13 +69,11 @@ class Stage(Section):
     ramp_to: dict[Name, NonNegativeFloat] = Field(default_factory=dict)
     learn: tuple[Rule, ...] = Field(min_length=1)
 
-    @pydantic.model_validator(mode="after")
-    def _one_length(self) -> "Stage":
+    def _misfits(self) -> Iterator[str]:
         if bool(self.steps) == bool(self.epochs):
-            raise ValueError(f"stage {self.name!r}: give steps or epochs, one of them")
+            yield f"stage {self.name!r}: give steps or epochs, one of them"
         if self.epochs and (self.ramp_to or self.weights == "examples"):
-            raise ValueError(f"stage {self.name!r}: epochs leave no room for ramp_to or weights")
-        return self
+            yield f"stage {self.name!r}: epochs leave no room for ramp_to or weights"
 
 
 class Lora(Section):

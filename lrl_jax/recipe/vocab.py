@@ -1,6 +1,7 @@
 """Describes the section of a recipe that says what the vocabulary becomes."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -15,6 +16,15 @@ class Section(pydantic.BaseModel):
     """Holds a section of a recipe; it is frozen, and unknown keys are refused."""
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    def _misfits(self) -> Iterator[str]:
+        """Yields what is wrong with fields that are right each by itself."""
+        yield from ()
+
+    def model_post_init(self, context: Any) -> None:
+        """Refuses fields that do not fit together (pydantic calls it at the end of validation)."""
+        for misfit in self._misfits():
+            raise ValueError(misfit)
 
 
 class FertilityReport(Section):
@@ -85,14 +95,12 @@ class Extend(Section):
     prove_on: tuple[str, ...] = Field(min_length=1)
     report: FertilityReport = FertilityReport()
 
-    @pydantic.model_validator(mode="after")
-    def _what_is_named_is_there(self) -> "Extend":
+    def _misfits(self) -> Iterator[str]:
         if (self.choose == "donor") != bool(self.donor):
-            raise ValueError("choose: donor and donor: PATH go together; got only one of them")
+            yield "choose: donor and donor: PATH go together; got only one of them"
         for code in (self.parity.language, self.parity.reference) if self.parity else ():
             if code not in self.report.texts:
-                raise ValueError(f"parity needs text of {code} in report.texts")
-        return self
+                yield f"parity needs text of {code} in report.texts"
 
 
 Vocab = Annotated[Keep | TrainVocab | Extend, Field(discriminator="method")]
