@@ -5,7 +5,7 @@
 YAML is read as 1.2 (ruamel), where the Norwegian code `no` is a string and `1e-4` a number.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import importlib.resources
 import io
 import json
@@ -71,19 +71,16 @@ def parse(tree: dict, where: str = "recipe") -> Recipe:
       train: missing
     """
     try:
-        tree = per_language(tree)
-    except ValueError as e:
-        raise ValueError(f"{where}: {e}") from None
-    try:
-        return Recipe.model_validate(tree)
+        return Recipe.model_validate(per_language(tree))
     except pydantic.ValidationError as e:
         errors = e.errors()
         inner = [error["loc"] for error in errors if error["type"] != "too_short"]
-        lines = [line for error in errors for line in _explain(error, inner)]
+        lines = [line for error in errors if (line := _explain(error, inner))]
         lines.sort(key=lambda line: "unknown key" not in line)
-        plural = "" if len(lines) == 1 else "s"
-        text = "\n  ".join([f"{where}: {len(lines)} problem{plural}", *lines])
-        raise ValueError(text) from None
+        head = f"{where}: {len(lines)} problem{'s' * (len(lines) != 1)}"
+        raise ValueError("\n  ".join([head, *lines])) from None
+    except ValueError as e:  # of per_language
+        raise ValueError(f"{where}: {e}") from None
 
 
 def per_language(tree: dict) -> dict:
@@ -112,45 +109,42 @@ def per_language(tree: dict) -> dict:
     datasets: dict[str, Any] = {}
     mixtures = dict(given)
     for entry, settings in entries.items():
-        if not isinstance(settings, dict) or "languages" not in settings:
-            datasets[entry] = (
-                datasets.get(entry, {}) | settings if isinstance(settings, dict) else settings
-            )
-            continue
-        members = _members(f"data.datasets.{entry}", settings)
-        for code, member in members.items():
-            datasets[f"{entry}_{code}"] = member | datasets.get(f"{entry}_{code}", {})
-        mixtures.setdefault(entry, {"of": {f"{entry}_{code}": 1 for code in members}})
-    return tree | {
-        "data": data | {"datasets": datasets} | ({"mixtures": mixtures} if mixtures else {})
-    }
+        if not isinstance(settings, dict):
+            datasets[entry] = settings
+        elif "languages" not in settings:
+            datasets[entry] = datasets.get(entry, {}) | settings
+        else:
+            members = _members(entry, settings)
+            datasets |= {name: member | datasets.get(name, {}) for name, member in members.items()}
+            mixtures.setdefault(entry, {"of": dict.fromkeys(members, 1)})
+    expanded = {"datasets": datasets} | ({"mixtures": mixtures} if mixtures else {})
+    return tree | {"data": data | expanded}
 
 
-def _members(where: str, entry: dict) -> dict[str, dict]:
-    """Returns the entry of a dataset for each language."""
-    given = entry["languages"]
+def _members(name: str, entry: dict) -> dict[str, dict]:
+    """Returns the datasets of an entry with `languages`, by name."""
+    where, given = f"data.datasets.{name}.languages", entry["languages"]
     names = dict.fromkeys(given) if isinstance(given, list) else given
     if not isinstance(names, dict) or not names or len(names) != len(given):
-        raise ValueError(
-            f"{where}.languages: want FLORES codes, each once, or code: name; got {given!r}"
-        )
+        raise ValueError(f"{where}: want FLORES codes, each once, or code: name; got {given!r}")
     shared = {key: value for key, value in entry.items() if key != "languages"}
     if shared == _filled(shared, "", ""):
         raise ValueError(
-            f"{where}.languages: every language would be the same; write {{code}} or {{name}} "
+            f"{where}: every language would be the same; write {{code}} or {{name}} "
             "where they differ, such as path: ['{name}.txt']"
         )
     kind = recipe_data.KINDS.get(entry.get("kind", ""))
-    pairs = kind is not None and "target_language" in kind.model_fields
-    learnt = "target_language" if pairs else "language"
+    fields = kind.model_fields if kind else ()
+    learnt = "target_language" if "target_language" in fields else "language"
     members = {}
-    for code, name in names.items():
+    for code, spelled in names.items():
         try:
-            name = name or english_name(str(code))
+            spelled = spelled or english_name(str(code))
         except ValueError as e:
-            raise ValueError(f"{where}.languages: {e}") from None
-        member = _filled(shared, str(code), str(name))
-        members[str(code)] = member if learnt in member else member | {learnt: str(code)}
+            raise ValueError(f"{where}: {e}") from None
+        member = _filled(shared, str(code), str(spelled))
+        member.setdefault(learnt, str(code))
+        members[f"{name}_{code}"] = member
     return members
 
 
@@ -187,13 +181,10 @@ def _allow_languages(kind: dict) -> None:
     learnt = "target_language" if "target_language" in kind["properties"] else "language"
     kind["required"].remove(learnt)
     kind["anyOf"] = [{"required": [learnt]}, {"required": ["languages"]}]
-    kind["properties"]["languages"] = {
+    languages = pydantic.TypeAdapter(list[str] | dict[str, str]).json_schema()
+    kind["properties"]["languages"] = languages | {
         "title": "Languages",
         "description": "One dataset a language: FLORES codes, or code: name.",
-        "anyOf": [
-            {"type": "array", "items": {"type": "string"}},
-            {"type": "object", "additionalProperties": {"type": "string"}},
-        ],
     }
 
 
@@ -236,42 +227,38 @@ def _apply(tree: dict, override: str) -> None:
     *parents, last = key.split(".")
     node: Any = tree
     for name in parents:
-        node = node[_index(node, name, override)] if isinstance(node, list) else _child(node, name)
-    if isinstance(node, list):
-        node[_index(node, last, override)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise ValueError(f"override {override!r}: {'.'.join(parents)} is not a mapping")
+        slot = _slot(node, name, override)
+        node = node.setdefault(slot, {}) if isinstance(node, dict) else node[slot]
+    node[_slot(node, last, override)] = value
 
 
-def _child(node: Any, name: str) -> Any:
-    return node.setdefault(name, {}) if isinstance(node, dict) else {}
-
-
-def _index(node: list, name: str, override: str) -> int:
+def _slot(node: Any, name: str, override: str) -> Any:
+    """Returns the key of a mapping or the index of a list that an override names."""
+    if isinstance(node, dict):
+        return name
+    if not isinstance(node, list):
+        raise ValueError(f"override {override!r}: {node!r} has no {name!r}; it is not a mapping")
     if not name.isdigit() or int(name) >= len(node):
         raise ValueError(f"override {override!r}: want an index below {len(node)}, got {name!r}")
     return int(name)
 
 
-def _explain(error: Any, inner: list[tuple]) -> Iterator[str]:
-    path = [str(key) for key in error["loc"]]
-    depth = len(path)
-    if error["type"] == "too_short" and any(loc[:depth] == error["loc"] for loc in inner):
-        return  # pydantic counts the items that failed as absent
+def _explain(error: Any, inner: list[tuple]) -> str:
+    """Returns a line about an error of pydantic; '' if another error says it already."""
+    loc, kind = error["loc"], error["type"]
+    if kind == "too_short" and any(other[: len(loc)] == loc for other in inner):
+        return ""  # pydantic counts the items that failed as absent
+    if kind == "literal_error" and not isinstance(error["input"], str | bool | int):
+        return ""  # of `Schedule | "frozen"`; the error about Schedule has its own line
+    path = [str(key) for key in loc]
     where = ".".join(_without_tags(path)) or "recipe"
-    if error["type"] == "extra_forbidden":
-        yield f"{where}: unknown key{did_you_mean(path[-1], _known_keys())}"
-    elif error["type"] == "missing":
-        yield f"{where}: missing"
-    elif error["type"] == "literal_error" and not isinstance(error["input"], str | bool | int):
-        return  # of `Schedule | "frozen"`; the error about Schedule has its own line
-    elif error["type"] == "value_error":
-        message = str(error["ctx"]["error"])
-        yield f"{where}: {message}" if path else message
-    else:
-        yield f"{where}: {error['msg']}; got {str(error['input'])[:80]!r}"
+    if kind == "extra_forbidden":
+        return f"{where}: unknown key{did_you_mean(path[-1], _known_keys())}"
+    if kind == "value_error":
+        return f"{where}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
+    if kind == "missing":
+        return f"{where}: missing"
+    return f"{where}: {error['msg']}; got {str(error['input'])[:80]!r}"
 
 
 def _without_tags(path: list[str]) -> list[str]:
@@ -283,12 +270,7 @@ def _without_tags(path: list[str]) -> list[str]:
 
 
 def _known_keys() -> list[str]:
-    return sorted(
-        {name for section in _sections(Section) for name in section.model_fields} | {*SECTIONS}
-    )
-
-
-def _sections(section: type[Section]) -> Iterator[type[Section]]:
-    for child in section.__subclasses__():
-        yield child
-        yield from _sections(child)
+    sections = [Section]
+    for section in sections:  # it grows on the way
+        sections += section.__subclasses__()
+    return sorted({*SECTIONS}.union(*(section.model_fields for section in sections)))
