@@ -116,7 +116,7 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[str]:
         if uri not in wanted:
             yield from _trouble(lambda uri=uri: next(text.lines(uri), None), where)
     for name, dataset in recipe.data.datasets.items():
-        if not any(uri in wanted for uri in supply.places(dataset)):
+        if not any(uri in wanted for uri in dataset.places()):
             yield from _trouble(lambda dataset=dataset: _readable(dataset), f"data.datasets.{name}")
     yield from _base(run, wanted)
     donor = recipe.vocab.donor if isinstance(recipe.vocab, Extend) else ""

@@ -9,14 +9,13 @@
 """
 
 from collections.abc import Mapping
-import difflib
 import types
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from pydantic import NonNegativeFloat, NonNegativeInt
 from pydantic_core import core_schema
 
-from lrl_jax.recipe.vocab import Section, Share
+from lrl_jax.recipe.vocab import Section, Share, did_you_mean
 
 
 # ---------------------------------------------------------------------------- where rows lie
@@ -32,11 +31,6 @@ class Tfds(Section):
     data_dir: str = ""
     split: str = "train"
 
-    @property
-    def place(self) -> str:
-        """Returns what a recipe calls it by."""
-        return self.builder
-
 
 class Hub(Section):
     """Names a dataset of the Hugging Face hub, or a local folder of one (needs the extra `hub`).
@@ -48,11 +42,6 @@ class Hub(Section):
     config: str = ""
     split: str = "train"
     revision: str = "main"
-
-    @property
-    def place(self) -> str:
-        """Returns what a recipe calls it by."""
-        return self.dataset
 
 
 # ---------------------------------------------------------------------------- what is left out
@@ -151,7 +140,9 @@ class Dataset(Section):
     def places(self) -> tuple[str, ...]:
         """Returns what a user may have to supply: files, the name of a builder, or a hub id."""
         catalogue = self.catalogue()
-        return (*self.files(), *([catalogue.place] if catalogue else ()))
+        if isinstance(catalogue, Tfds):
+            return (*self.files(), catalogue.builder)
+        return (*self.files(), catalogue.dataset) if catalogue else self.files()
 
     def template_options(self) -> dict[str, Any]:
         """Returns the settings that its template takes beside the record."""
@@ -167,9 +158,8 @@ def _validated(value: Any) -> Dataset:
     kind = value.get("kind")
     if kind not in KINDS:
         given = f"no kind of datasets {kind!r}" if "kind" in value else "kind: missing"
-        near = difflib.get_close_matches(str(kind), KINDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{given}; there are {', '.join(KINDS)}{hint}")
+        near = did_you_mean(str(kind), KINDS)
+        raise ValueError(f"{given}; there are {', '.join(KINDS)}{near}")
     return KINDS[kind].model_validate(value)
 
 

@@ -4,8 +4,7 @@ Every number a run depends on is a field here; `docs/recipe.schema.json` is gene
 `lrl_jax.recipe.file` reads a recipe from YAML.
 """
 
-from collections.abc import Iterator, Sequence
-import difflib
+from collections.abc import Iterator
 import itertools
 from typing import Annotated, Any, Literal
 
@@ -16,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from lrl_jax.recipe.data import Data, Name
 from lrl_jax.recipe.evaluate import Evaluate, EvaluateSection
 from lrl_jax.recipe.train import Train
-from lrl_jax.recipe.vocab import Section, TrainVocab, Vocab
+from lrl_jax.recipe.vocab import Section, TrainVocab, Vocab, did_you_mean
 
 # ---------------------------------------------------------------------------- base
 ModelType = Literal[
@@ -261,13 +260,3 @@ class Recipe(Section):
     def run_folder(self) -> epath.Path:
         """Returns the folder of this run: `folder`/`name`."""
         return epath.Path(self.folder) / self.name
-
-
-def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """Returns a hint to append to an error: the name nearest to `name`, or '' if none is near.
-
-    >>> did_you_mean("batchsize", ["batch_size", "seed"])
-    "; did you mean 'batch_size'?"
-    """
-    near = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""

@@ -4,41 +4,42 @@ A recipe's `supply` maps a path, pattern or hub id to a sentence that says how t
 else the recipe reads has to be here, or the recipe is wrong.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 import fnmatch
+import glob
 
 from etils import epath
 
 from lrl_jax import text
-from lrl_jax.recipe.data import Dataset
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.vocab import Extend, TrainVocab
 
 
 def wanted(recipe: Recipe) -> dict[str, str]:
     """Returns what still has to be supplied: path, pattern or hub id -> how to get it."""
-    return {uri: how for uri in named(recipe) if (how := words(recipe, uri)) and not is_here(uri)}
-
-
-def words(recipe: Recipe, uri: str) -> str:
-    """Returns what the recipe says about how to get `uri`; '' where it says nothing."""
-    for pattern, how in recipe.supply.items():
-        if uri == pattern or fnmatch.fnmatchcase(uri, pattern):
-            return how
-    return ""
+    advice: dict[str, str] = {}
+    for uri in named(recipe):
+        how = next((how for pattern, how in recipe.supply.items() if _names(pattern, uri)), "")
+        if how and not is_here(uri):
+            advice[uri] = how
+    return advice
 
 
 def idle(recipe: Recipe) -> list[str]:
     """Returns the entries of `supply` that nothing in the recipe asks for."""
     uris = [*named(recipe)]
-    return [p for p in recipe.supply if not any(u == p or fnmatch.fnmatchcase(u, p) for u in uris)]
+    return [p for p in recipe.supply if not any(_names(p, uri) for uri in uris)]
+
+
+def _names(pattern: str, uri: str) -> bool:
+    return uri == pattern or fnmatch.fnmatchcase(uri, pattern)
 
 
 def is_here(uri: str) -> bool:
     """Returns whether a path or a pattern names something on this machine or in its bucket."""
     if uri.startswith(text.SAMPLE) or epath.Path(uri).exists():
         return True
-    return any(c in uri for c in "*?[") and bool(text.matching(uri))
+    return glob.has_magic(uri) and bool(text.matching(uri))
 
 
 def named(recipe: Recipe) -> Iterator[str]:
@@ -54,7 +55,7 @@ def named(recipe: Recipe) -> Iterator[str]:
     words = (init.words.source, init.words.target, init.words.dictionary) if init.words else ()
     yield from filter(None, (*init.text, init.helper, *words))
     for dataset in recipe.data.datasets.values():
-        yield from places(dataset)
+        yield from dataset.places()
     if recipe.export.vector:
         yield from (recipe.export.vector.instruct, recipe.export.vector.base)
 
@@ -70,8 +71,3 @@ def texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield from (("vocab.prove_on", uri) for uri in vocab.prove_on)
     yield from recipe.evaluate.files()
     yield from (("export.gate_on", uri) for uri in recipe.export.gate_on)
-
-
-def places(dataset: Dataset) -> Iterable[str]:
-    """Returns the files, builder or hub id of a dataset."""
-    return dataset.places()

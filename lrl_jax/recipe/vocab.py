@@ -1,6 +1,7 @@
 """Describes the section of a recipe that says what the vocabulary becomes."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+import difflib
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -25,6 +26,16 @@ class Section(pydantic.BaseModel):
         """Refuses fields that do not fit together (pydantic calls it at the end of validation)."""
         for misfit in self._misfits():
             raise ValueError(misfit)
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Returns a hint to append to an error: the name nearest to `name`, or '' if none is near.
+
+    >>> did_you_mean("batchsize", ["batch_size", "seed"])
+    "; did you mean 'batch_size'?"
+    """
+    near = difflib.get_close_matches(name, list(names), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class FertilityReport(Section):
