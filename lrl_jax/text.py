@@ -112,10 +112,7 @@ def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
         yield from (f"{line}\n".encode() for line in _sample(file))
         return
     for block in _blocks(epath.Path(file), start, end):
-        if block is None:
-            yield None
-        else:
-            yield from io.BytesIO(block)
+        yield from [None] if block is None else io.BytesIO(block)
 
 
 def flaw(line: bytes | None) -> str:
@@ -141,20 +138,20 @@ def place(file: str, start: int, number: int) -> str:
 
 
 # ---------------------------------------------------------------------------- files
-def paths(uri: str) -> list[epath.Path]:
-    """Returns the files that `uri` names, sorted; there is at least one.
+def files(uri: str) -> list[str]:
+    """Returns the files that `uri` names, sorted; the name of a sample is returned as it is.
 
     Raises:
       DataError: there is no such file, or it is empty or a folder.
     """
-    local = [epath.Path(uri)]
-    if any(c in uri for c in "*?["):
-        local = [epath.Path(file) for file in matching(uri)]
-        if not local:
-            raise DataError(f"{uri}: no file matches")
+    if uri.startswith(SAMPLE):
+        return [uri]
+    local = [epath.Path(file) for file in (matching(uri) if glob.has_magic(uri) else [uri])]
+    if not local:
+        raise DataError(f"{uri}: no file matches")
     for file in local:
         _check(file)
-    return local
+    return [str(file) for file in local]
 
 
 def matching(uri: str) -> list[str]:
@@ -165,14 +162,9 @@ def matching(uri: str) -> list[str]:
     if "**" in uri:
         raise DataError(f"{uri}: `**` is for local files; name the folders, such as web/*/*.txt")
     parts = uri.split("/")
-    first = next(i for i, piece in enumerate(parts) if any(c in piece for c in "*?["))
+    first = next(i for i, piece in enumerate(parts) if glob.has_magic(piece))
     below = epath.Path("/".join(parts[:first])).glob("/".join(parts[first:]))
     return sorted(os.fspath(path) for path in below)
-
-
-def files(uri: str) -> list[str]:
-    """Returns the files that `uri` names; the name of a sample is returned as it is."""
-    return [uri] if uri.startswith(SAMPLE) else [str(path) for path in paths(uri)]
 
 
 @contextlib.contextmanager
@@ -189,21 +181,15 @@ def opened(path: epath.Path) -> Iterator[Any]:
             return
         try:
             yield stack.enter_context(_unpacked(stream, path.suffix))
-        except EOFError:
-            raise DataError(f"{path}: is cut short; fetch it again") from None
-        except (OSError, zlib.error, lzma.LZMAError) as e:
-            if "runcated" in str(e):  # how pyarrow says EOFError
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as e:
+            if isinstance(e, EOFError) or "runcated" in str(e):  # how pyarrow says EOFError
                 raise DataError(f"{path}: is cut short; fetch it again") from None
             raise DataError(f"{path}: is not a whole {path.suffix} file ({e})") from None
 
 
 def _unpacked(stream: Any, suffix: str) -> Any:
-    if suffix == ".gz":
-        return gzip.open(stream)
-    if suffix == ".bz2":
-        return bz2.open(stream)
-    if suffix == ".xz":
-        return lzma.open(stream)
+    if suffix != ".zst":
+        return {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}[suffix](stream)
     import pyarrow
 
     return pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, mode="r"), "zstd")
@@ -255,43 +241,24 @@ def identity(file: str) -> tuple[int, ...]:
 def digest(file: str) -> str:
     """Returns the SHA-256 of one file, remembered in the user's cache."""
     if file.startswith(SAMPLE):
-        content = hashlib.sha256()
-        for line in lines(file):
-            content.update(line.encode() + b"\n")
-        return content.hexdigest()
+        return hashlib.sha256("".join(f"{line}\n" for line in lines(file)).encode()).hexdigest()
     before, now = identity(file), time.time_ns()
-    if remembered := _remembered(file, before):
-        return remembered
-    sha256 = storage.sha256(file)
-    if before and before == identity(file) and now - max(before[1:3]) > SETTLED:
-        _remember(file, before, sha256)
-    return sha256
-
-
-def _memory(file: str) -> Path:
-    """Returns the path in the user's cache where the digest of a file is remembered."""
+    if not before or before[0] < BLOCK:  # hashing a small file is as fast as looking it up
+        return storage.sha256(file)
     name = file if "://" in file else os.path.abspath(file)
-    folder = Path.home() / ".cache/lrl_jax/digests"
-    return folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.json"
-
-
-def _remembered(file: str, now: tuple[int, ...]) -> str:
-    if not now or now[0] < BLOCK:  # hashing a small file is as fast as looking it up
-        return ""
-    try:
-        note = json.loads(_memory(file).read_text())
-        return note["sha256"] if note["identity"] == list(now) else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""  # this is a cache: whatever is wrong with it, the file is hashed
-
-
-def _remember(file: str, now: tuple[int, ...], sha256: str) -> None:
-    if now[0] < BLOCK:
-        return
-    path = _memory(file)
-    with contextlib.suppress(OSError):  # with a full or read-only home the file is hashed again
-        path.parent.mkdir(parents=True, exist_ok=True)
-        storage.write(path, json.dumps({"file": file, "identity": now, "sha256": sha256}))
+    key = hashlib.sha256(name.encode()).hexdigest()[:32]
+    memory = Path.home() / f".cache/lrl_jax/digests/{key}.json"
+    # Whatever is wrong with what was remembered, or with its place, the file is hashed.
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        note = json.loads(memory.read_text())
+        if note["identity"] == list(before):
+            return note["sha256"]
+    sha256 = storage.sha256(file)
+    if before == identity(file) and now - max(before[1:3]) > SETTLED:
+        with contextlib.suppress(OSError):
+            memory.parent.mkdir(parents=True, exist_ok=True)
+            storage.write(memory, json.dumps({"file": file, "identity": before, "sha256": sha256}))
+    return sha256
 
 
 # ---------------------------------------------------------------------------- blocks of lines
