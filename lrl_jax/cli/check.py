@@ -6,10 +6,9 @@ Nothing is written, downloaded or trained. All problems are reported, not only t
 from collections.abc import Callable, Collection, Iterator, Mapping
 import contextlib
 import dataclasses
-import functools
 import itertools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from rich.console import Console
@@ -47,30 +46,11 @@ class ProblemsError(ValueError):
     exit_code = 3
 
 
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """Holds the size of a recipe's model.
+class Planned(NamedTuple):
+    """Holds what training needs."""
 
-    Attributes:
-      config: the model's config, with the largest vocabulary that the recipe can make.
-      parameters: how many parameters it has.
-    """
-
-    config: llama.LlamaConfig
-    parameters: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Planned:
-    """Holds what training needs.
-
-    Attributes:
-      state: bytes of parameters and optimizer state on all devices together.
-      machine: a line about `train.pod` and the state on each of its chips; '' if there is none.
-    """
-
-    state: float
-    machine: str
+    state: float  # bytes of parameters and optimizer state on all devices together
+    machine: str  # `train.pod`, with the state on each of its chips; '' if there is none
 
 
 def check(run: Run) -> None:
@@ -83,18 +63,20 @@ def check(run: Run) -> None:
     wanted = supply.wanted(recipe)
     problems = [*_gather(run, wanted)]
     unknown = getattr(recipe.base, "tokenizer", "") in wanted  # then the model's size is unknown
-    size = None if problems or unknown else _size(run)
     console.print(f"[bold]{recipe.name}[/bold]  ->  {run.folder}")
     console.print(_stages(recipe))
-    if size is not None:
-        problems += _learn_tables(recipe, size)
+    if not problems and not unknown:
+        cfg = families.config_from_hf(fit_verb.foreseen(run))
+        problems += _learn_tables(recipe, cfg)
         planned = None
         if not problems:
-            problems += _trouble(lambda: _planned(run), "train")
-            planned = None if problems else _planned(run)
-        console.print(_model(recipe, size, planned))
+            try:
+                planned = _planned(run)
+            except (ValueError, OSError) as e:
+                problems.append(f"train: {e}")
+        console.print(_model(recipe, cfg, planned))
         if planned is not None and not wanted:
-            problems += _room(run, size, planned)
+            problems += _room(run, cfg, planned)
     if wanted:
         console.print(_wanted(wanted))
     for remark in _remarks(recipe):
@@ -114,18 +96,17 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[str]:
     recipe = run.recipe
     for where, uri in supply.texts(recipe):
         if uri not in wanted:
-            yield from _trouble(lambda uri=uri: next(text.lines(uri), None), where)
+            yield from _trouble(where, next, text.lines(uri), None)
     for name, dataset in recipe.data.datasets.items():
         if not any(uri in wanted for uri in dataset.places()):
-            yield from _trouble(lambda dataset=dataset: _readable(dataset), f"data.datasets.{name}")
+            yield from _trouble(f"data.datasets.{name}", _readable, dataset)
     yield from _base(run, wanted)
     donor = recipe.vocab.donor if isinstance(recipe.vocab, Extend) else ""
     if donor and donor not in wanted:
-        yield from _trouble(lambda: tokenizers.read(donor), "vocab.donor")
+        yield from _trouble("vocab.donor", tokenizers.read, donor)
     yield from _sources_of_rows(recipe)
     for stage in recipe.train.stages:
-        look = functools.partial(mixture.unsized, recipe, stage)
-        yield from _trouble(look, f"train.stages.{stage.name}")
+        yield from _trouble(f"train.stages.{stage.name}", mixture.unsized, recipe, stage)
     mesh = recipe.train.mesh
     shards = 1 if mesh == "auto" else math.prod(n for n in (mesh.data, mesh.fsdp) if n > 0)
     rows, parts = recipe.train.batch_size, recipe.train.accumulate
@@ -140,16 +121,16 @@ def _base(run: Run, wanted: Collection[str]) -> Iterator[str]:
     base = run.recipe.base
     if not isinstance(base, Pretrained):
         if base.tokenizer and base.tokenizer not in wanted:
-            yield from _trouble(lambda: tokenizers.load(base.tokenizer), "base.tokenizer")
+            yield from _trouble("base.tokenizer", tokenizers.load, base.tokenizer)
         return
     away = [field for field in ("model", "adapter") if getattr(base, field) in wanted]
     if "model" not in away:
-        yield from _trouble(lambda: load.read_config(run.base_folder()), "base.model")
-        yield from _trouble(lambda: tokenizers.load(run.base_folder()), "base.model")
+        yield from _trouble("base.model", lambda: load.read_config(run.base_folder()))
+        yield from _trouble("base.model", lambda: tokenizers.load(run.base_folder()))
     if base.adapter and not away:
-        yield from _trouble(lambda: _goes_on(run), "base.adapter")
+        yield from _trouble("base.adapter", _goes_on, run)
     if not away:
-        yield from _trouble(lambda: _fits(run, base), "base.model")
+        yield from _trouble("base.model", _fits, run, base)
     elif base.expected is None:
         missing = " and ".join(f"base.{field}" for field in away)
         yield f"{missing} is to be supplied: set base.expected, so that the rest can be checked"
@@ -188,9 +169,10 @@ def _readable(dataset: Dataset) -> None:
         raise ValueError(f"holds no record{f'; {bad.where}: {bad.why}' if bad else ''}")
 
 
-def _trouble(look: Callable[[], object], where: str) -> Iterator[str]:
+def _trouble(where: str, look: Callable[..., object], *args: object) -> Iterator[str]:
+    """Yields the problem with a key of the recipe, if looking raises one."""
     try:
-        look()
+        look(*args)
     except (ValueError, OSError) as e:
         yield f"{where}: {e}"
 
@@ -236,27 +218,22 @@ def as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
 
 
 # ---------------------------------------------------------------------------- size of the model
-def _size(run: Run) -> Size:
-    cfg = families.config_from_hf(fit_verb.foreseen(run))
-    return Size(cfg, sum(math.prod(a.shape) for a in llama.abstract(cfg).values()))
-
-
-def _learn_tables(recipe: Recipe, size: Size) -> Iterator[str]:
+def _learn_tables(recipe: Recipe, cfg: llama.LlamaConfig) -> Iterator[str]:
     """Yields the problems of adapters or, if they have none, those of learn tables."""
-    train, cfg = recipe.train, size.config
-    if problems := [*_trouble(lambda: adapt.with_lora(cfg, train), "train.lora")]:
+    train = recipe.train
+    if problems := [*_trouble("train.lora", adapt.with_lora, cfg, train)]:
         yield from problems
         return
-    names = [*llama.abstract(adapt.with_lora(cfg, train))]
+    with_lora = adapt.with_lora(cfg, train)
+    names = [*llama.abstract(with_lora)]
     for stage in train.stages:
-        look = functools.partial(learn.groups, stage.learn, names)
-        problems += _trouble(look, f"train.stages.{stage.name}.learn")
+        where = f"train.stages.{stage.name}.learn"
+        problems += _trouble(where, learn.groups, stage.learn, names)
     yield from problems
     if not problems:
-        yield from _trouble(lambda: adapt.adapted(cfg, train), "train")
+        yield from _trouble("train", adapt.adapted, cfg, train)
         if isinstance(recipe.vocab, Extend):
-            look = functools.partial(adapt.refuse_idle_rows, adapt.with_lora(cfg, train), train)
-            yield from _trouble(look, "train.stages")
+            yield from _trouble("train.stages", adapt.refuse_idle_rows, with_lora, train)
 
 
 def _planned(run: Run) -> Planned:
@@ -288,10 +265,9 @@ def _planned(run: Run) -> Planned:
     )
 
 
-def _room(run: Run, size: Size, planned: Planned) -> Iterator[str]:
-    parameters = _stored(run.recipe, size)
-    need = parameters * 2 + planned.state * (run.recipe.train.save.keep + 1)
-    free = storage.free_bytes(run.folder)
+def _room(run: Run, cfg: llama.LlamaConfig, planned: Planned) -> Iterator[str]:
+    checkpoints = planned.state * (run.recipe.train.save.keep + 1)
+    need, free = 2 * _stored(run.recipe, cfg) + checkpoints, storage.free_bytes(run.folder)
     if free is not None and free < need:
         yield (
             f"{run.folder}: needs about {need / GIB:.1f} GiB for checkpoints and the export, "
@@ -299,8 +275,12 @@ def _room(run: Run, size: Size, planned: Planned) -> Iterator[str]:
         )
 
 
-def _stored(recipe: Recipe, size: Size) -> int:
-    return size.parameters * (4 if recipe.init.param_dtype == "float32" else 2)
+def _parameters(cfg: llama.LlamaConfig) -> int:
+    return sum(math.prod(a.shape) for a in llama.abstract(cfg).values())
+
+
+def _stored(recipe: Recipe, cfg: llama.LlamaConfig) -> int:
+    return _parameters(cfg) * (4 if recipe.init.param_dtype == "float32" else 2)
 
 
 # ---------------------------------------------------------------------------- tables
@@ -310,19 +290,17 @@ def _stages(recipe: Recipe) -> Table:
     )
     row = recipe.train.batch_size * recipe.data.sequence_length
     for stage in recipe.train.stages:
-        learns = "; ".join(
-            f"{rule.match}{' (new rows)' if rule.rows == 'new' else ''}: {_rate(rule)}"
-            for rule in stage.learn
-        )
-        table.add_row(stage.name, *_length(stage, row), _mixed(recipe, stage), learns)
+        length = f"{stage.steps:,}", f"{stage.steps * row:,}"
+        if stage.epochs:  # steps are known once the data is packed
+            length = f"{stage.epochs:g} epoch{'s' * (stage.epochs != 1)}", "as packed"
+        learns = "; ".join(_learns(rule) for rule in stage.learn)
+        table.add_row(stage.name, *length, _mixed(recipe, stage), learns)
     return table
 
 
-def _length(stage: Stage, row: int) -> tuple[str, str]:
-    """Returns the steps and tokens of a stage, as text; in epochs until the data is packed."""
-    if stage.epochs:
-        return f"{stage.epochs:g} epoch{'s' * (stage.epochs != 1)}", "as packed"
-    return f"{stage.steps:,}", f"{stage.steps * row:,}"
+def _learns(rule: Rule) -> str:
+    rate = "frozen" if rule.schedule == "frozen" else f"{rule.schedule.peak:g}"
+    return f"{rule.match}{' (new rows)' * (rule.rows == 'new')}: {rate}"
 
 
 def _mixed(recipe: Recipe, stage: Stage) -> str:
@@ -340,21 +318,16 @@ def _mixed(recipe: Recipe, stage: Stage) -> str:
     return f"{words}; replayed {shares(replay, sum(replay.values()))}" if replay else words
 
 
-def _rate(rule: Rule) -> str:
-    return "frozen" if rule.schedule == "frozen" else f"{rule.schedule.peak:g}"
-
-
-def _model(recipe: Recipe, size: Size, planned: Planned | None) -> Table:
-    cfg, parameters = size.config, _stored(recipe, size)
+def _model(recipe: Recipe, cfg: llama.LlamaConfig, planned: Planned | None) -> Table:
     table = Table("model", "", title_justify="left", show_header=False)
-    table.add_row("parameters", f"{size.parameters:,}, at most {cfg.vocab_size:,} pieces")
+    table.add_row("parameters", f"{_parameters(cfg):,}, at most {cfg.vocab_size:,} pieces")
     table.add_row("shape", f"{cfg.depth} layers of {cfg.width}, {cfg.num_heads} heads")
     if planned is not None:
-        state = planned.state / GIB
-        table.add_row("on disk", f"{parameters / GIB:.2f} GiB; a checkpoint {state:.2f} GiB")
+        stored, state = _stored(recipe, cfg) / GIB, planned.state / GIB
+        table.add_row("on disk", f"{stored:.2f} GiB; a checkpoint {state:.2f} GiB")
         table.add_row("in memory", f"{state:.2f} GiB over all devices, gradients and activations")
-    if planned is not None and planned.machine:
-        table.add_row("pod", planned.machine)
+        if planned.machine:
+            table.add_row("pod", planned.machine)
     table.add_row("devices here", f"{len(jax.devices())} x {jax.devices()[0].device_kind}")
     return table
 
