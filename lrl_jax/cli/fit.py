@@ -6,6 +6,7 @@ run has made, from the base's config.json, or from `base.expected` if the base i
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import functools
 import json
 import sys
 from typing import Any
@@ -50,11 +51,7 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
       ValueError: no such machine, settings that are impossible there, or settings that do not fit;
         then the message names settings that do.
     """
-    console = Console(stderr=True, highlight=False)
-
-    def tell(line: str) -> None:
-        console.print(line, soft_wrap=True)
-
+    tell = functools.partial(Console(stderr=True, highlight=False).print, soft_wrap=True)
     name = name or run.recipe.train.pod
     if not name:
         raise ValueError("no machine to fit: --on v5e-64, or train.pod in the recipe")
@@ -62,10 +59,9 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
     target = topology.describe(name)
     wanted = compiling.settled(job(run), target.devices, target.chip.memory)
     if searching:
-        trials = search.walk(wanted, target, tell)
-        best = search.frontier(trials)
+        best = search.frontier(search.walk(wanted, target, tell))
         if as_json:
-            _print_json([_plain(trial) for trial in best])
+            _print_json([{"settings": trial.words} | _plain(trial.fitted) for trial in best])
         else:
             Console().print(frontier_table(best, target))
         return
@@ -92,11 +88,7 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
 def _compile_or_advise(
     wanted: CompileJob, target: topology.Machine, tell: search.Told
 ) -> list[Fitted]:
-    """Compiles every phase.
-
-    Raises:
-      ValueError: a phase does not fit; names settings with which it does, or a larger machine.
-    """
+    """Compiles every phase; where one does not fit, raises with what would."""
     try:
         return search.compile_phases(wanted, target, tell)
     except TooLargeError as e:
@@ -206,10 +198,9 @@ def _times(step: Fitted, cost, count: int | None) -> list[tuple[str, str]]:
         out.append(("days", f"{days[0]:.2f} to {days[1]:.2f}"))
         out.append(("chip-hours", f"{hours[0]:,.0f} to {hours[1]:,.0f}"))
     for each in sorted(cost.collectives, key=lambda c: -c.bytes)[:6]:
+        size = f"{each.count} x, {each.bytes / GIB:.2f} GiB"
         how = "hidden" if each.hidden else "waited for"
-        out.append(
-            (f"{each.op} of {each.group}", f"{each.count} x, {each.bytes / GIB:.2f} GiB, {how}")
-        )
+        out.append((f"{each.op} of {each.group}", f"{size}, {how}"))
     return out + [("not counted", text) for text in cost.unknown]
 
 
@@ -225,11 +216,9 @@ def frontier_table(best: Sequence[search.FitTrial], target: topology.Machine) ->
     return table
 
 
-def _plain(result: Fitted | search.FitTrial) -> dict[str, Any]:
-    if isinstance(result, search.FitTrial):
-        assert result.fitted is not None
-        return {"settings": result.words} | _plain(result.fitted)
-    return dataclasses.asdict(result) | {"seconds": result.seconds, "band": BAND}
+def _plain(step: Fitted | None) -> dict[str, Any]:
+    assert step is not None  # a setting on the frontier fits
+    return dataclasses.asdict(step) | {"seconds": step.seconds, "band": BAND}
 
 
 def _print_json(value: Any) -> None:

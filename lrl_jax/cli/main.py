@@ -7,9 +7,12 @@ command again), 130 interrupted.
 
 import argparse
 from collections.abc import Callable, Sequence
+import errno
 import sys
 import traceback
 from typing import Any
+
+from lrl_jax import __version__
 
 EPILOG = """\
 The steps, in the order of work: vocab, init, data, train, evaluate, export.
@@ -67,8 +70,6 @@ def _is_users(e: Exception) -> bool:
 
 
 def _message(e: Exception) -> str:
-    import errno
-
     if isinstance(e, OSError) and e.errno == errno.ENOSPC:
         where = e.filename or "the run folder's disk"
         return f"disk full while writing {where}; free some space and run the same command again"
@@ -83,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=_version())
+    parser.add_argument("--version", action="version", version=f"lrl_jax {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
 
     new = _verb(verbs, "new", "write a commented recipe for your language")
@@ -223,13 +224,3 @@ def _with_runner(verb: argparse.ArgumentParser) -> None:
         "--runner-option", action="append", default=[], metavar="KEY=VALUE",
         help="one of Beam's pipeline options, such as temp_location=gs://bucket/tmp",
     )  # fmt: skip
-
-
-def _version() -> str:
-    from lrl_jax import __version__
-
-    return f"lrl_jax {__version__}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

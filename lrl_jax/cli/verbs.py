@@ -200,25 +200,16 @@ def _short(path: str) -> str:
     return name.parent.name if plain else name.name
 
 
-def _locked_by_lead(this: Run, team: Team) -> contextlib.AbstractContextManager:
-    return locked(this) if team.lead else contextlib.nullcontext()
-
-
 def _step(
     args: argparse.Namespace, step: str, team: Team, work: Callable[[Run], None] | None = None
 ) -> None:
     this = Run(_recipe(args))
-    with _locked_by_lead(this, team):
-        _perform(this, step, args.redo, team, work)
+    from lrl_jax.pipeline.steps import STEPS  # takes seconds: what is wrong in a recipe comes first
 
-
-def _perform(
-    this: Run, step: str, redo: bool, team: Team, work: Callable[[Run], None] | None = None
-) -> None:
-    from lrl_jax.pipeline.steps import STEPS
-
-    if not perform(this, step, work or STEPS[step], redo=redo, team=team) and team.lead:
-        _skipped(this, step)
+    work = work or STEPS[step]
+    with locked(this) if team.lead else contextlib.nullcontext():
+        if not perform(this, step, work, redo=args.redo, team=team) and team.lead:
+            _skipped(this, step)
 
 
 def _skipped(this: Run, step: str) -> None:
