@@ -37,12 +37,7 @@ class Point:
 
 
 class Law(Section):
-    """Holds the law S = 100 - a X^b of one language, with 95 % bootstrap intervals.
-
-    Attributes:
-      measured: the least and the most pairs it was fitted to.
-      held_back: the score of the most pairs, and what the law of all other points says of it.
-    """
+    """Holds the law S = 100 - a X^b of one language, with 95 % bootstrap intervals."""
 
     language: str
     a: pydantic.PositiveFloat
@@ -50,7 +45,9 @@ class Law(Section):
     a_interval: tuple[float, float]
     b_interval: tuple[float, float]
     measured: tuple[float, float]
+    """The least and the most pairs it was fitted to."""
     held_back: tuple[float, float]
+    """The score of the most pairs, and what the law of all other points says of it."""
 
 
 class Laws(Section):

@@ -31,26 +31,22 @@ Name = Annotated[str, Field(pattern=NAME)]
 
 # ---------------------------------------------------------------------------- kinds of datasets
 class Rows(Dataset):
-    """Reads records from files, a TFDS builder or the hub: exactly one of `path`, `tfds`, `hub`.
-
-    Attributes:
-      path: files or globs, local or gs://; .gz, .bz2, .xz and .zst are unpacked on the way.
-      format: `auto` goes by the suffix (.txt .jsonl .json .csv .tsv .parquet .tmx); a file with
-        another suffix is text. `squad` is JSON of articles, paragraphs and questions (SQuAD, XQuAD,
-        KorQuAD).
-      columns: field -> column, where their names differ; `a.b` is b inside of a. Columns of .csv
-        and .tsv files without a header are numbers from 0.
-      header: whether .csv and .tsv files begin with names of columns.
-    """
+    """Reads records from files, a TFDS builder or the hub: exactly one of `path`, `tfds`, `hub`."""
 
     path: tuple[str, ...] = ()
+    """Files or globs, local or gs://; .gz, .bz2, .xz and .zst are unpacked on the way."""
     tfds: Tfds | None = None
     hub: Hub | None = None
     format: Literal["auto", "text", "jsonl", "json", "csv", "tsv", "parquet", "tmx", "squad"] = (
         "auto"
     )
+    """`auto` goes by the suffix (.txt .jsonl .json .csv .tsv .parquet .tmx); a file with another
+    suffix is text; `squad` is JSON of articles, paragraphs, questions (SQuAD, XQuAD, KorQuAD)."""
     columns: dict[str, str] = Field(default_factory=dict)
+    """Field -> column, where their names differ; `a.b` is b inside of a. Columns of .csv and .tsv
+    files without a header are numbers from 0."""
     header: bool = True
+    """Whether .csv and .tsv files begin with names of columns."""
 
     _places: ClassVar[tuple[str, ...]] = ("path", "tfds", "hub")  # fields of which one is given
 
@@ -85,13 +81,6 @@ class Parallel(Rows):
     """Reads translation pairs: two text files aligned by line, or rows with source and target.
 
     In .tmx files, source and target are `xml:lang` codes, given in `columns`.
-
-    Attributes:
-      direction: in which direction a pair is learnt; `both` makes two examples of each pair,
-        `either` one, whose direction depends on the text of the pair.
-      template: `translation` asks with one fixed sentence, `translation_varied` with one of many,
-        which depends on the text of the pair (arXiv 2308.04948); `pair` writes source and target
-        one after the other as plain text.
     """
 
     kind: Literal["parallel"]
@@ -100,7 +89,12 @@ class Parallel(Rows):
     source_language: Language
     target_language: Language
     direction: Literal["forward", "backward", "both", "either"] = "forward"
+    """In which direction a pair is learnt; `both` makes two examples of each pair, `either` one,
+    whose direction depends on the text of the pair."""
     template: str = "translation"
+    """`translation` asks with one fixed sentence, `translation_varied` with one of many, which
+    depends on the text of the pair (arXiv 2308.04948); `pair` writes source and target one after
+    the other as plain text."""
 
     _places: ClassVar[tuple[str, ...]] = ("source", "path", "tfds", "hub")
 
@@ -136,18 +130,16 @@ class Completion(Rows):
 class Chat(Rows):
     """Reads conversations: `messages` of {role, content}, ShareGPT's `conversations` of
     {from, value}, or LIMA's list of turns.
-
-    Attributes:
-      template: a chat format of `data.templates`, or `tokenizer` for the base tokenizer's own.
-      system: the system turn of conversations that do not begin with one; '' adds none.
-      learn: whether every answer is learnt, or only the last of a conversation.
     """
 
     kind: Literal["chat"]
     language: Language
     template: str = "tokenizer"
+    """A chat format of `data.templates`, or `tokenizer` for the base tokenizer's own."""
     system: str = ""
+    """The system turn of conversations that do not begin with one; '' adds none."""
     learn: Literal["answers", "last_answer"] = "answers"
+    """Whether every answer is learnt, or only the last of a conversation."""
 
     def template_options(self) -> dict[str, Any]:
         return {"system": self.system, "learn": self.learn}
@@ -168,11 +160,6 @@ class Taco(Dataset):
     Give either Alpaca rows in English and their translation, aligned by row, or rows whose `output`
     has the scaffold already (`path`), as in the released data. Rows whose output is still the
     English one are left out and counted. So are rows of `path` without the scaffold.
-
-    Attributes:
-      template: `taco_legacy` writes the scaffold exactly as the released data has it.
-      prompt: how the request is written: Alpaca's prompt or Guanaco's turns.
-      coverage: least share of the rows of `path` that must have the scaffold.
     """
 
     kind: Literal["taco"]
@@ -181,9 +168,12 @@ class Taco(Dataset):
     path: tuple[str, ...] = ()
     language: Language
     template: Literal["taco", "taco_legacy"] = "taco"
+    """`taco_legacy` writes the scaffold exactly as the released data has it."""
     prompt: Literal["alpaca", "guanaco"] = "alpaca"
+    """How the request is written: Alpaca's prompt or Guanaco's turns."""
     weights: SectionWeights = SectionWeights()
     coverage: Share = 1.0
+    """Least share of the rows of `path` that must have the scaffold."""
 
     def _misfits(self) -> Iterator[str]:
         if bool(self.english) != bool(self.translated) or bool(self.english) == bool(self.path):
@@ -204,9 +194,6 @@ class Task(Dataset):
 
     Its tokenizer is not used: the strings of its features `inputs` (optional) and `targets` become
     the prompt and the text that is learnt.
-
-    Attributes:
-      imports: files that register it; those of data.imports if empty.
     """
 
     brings_tensorflow: ClassVar[bool] = True
@@ -217,26 +204,25 @@ class Task(Dataset):
     language: Language
     split: str = "train"
     imports: tuple[str, ...] = ()
+    """Files that register it; those of data.imports if empty."""
 
 
 # ---------------------------------------------------------------------------- mixtures
 class Mixture(Section):
     """Puts datasets or other mixtures, or a seqio Mixture of data.imports, under a single name.
 
-    Attributes:
-      of: name of a member -> its weight; with `by: size` the weight multiplies the member's size.
-      seqio: name of a seqio Mixture; when the recipe is read, its tasks become datasets and its
-        rates their weights.
-      language: the language of tasks of `seqio` that are no datasets of the recipe yet.
-      by: `size` gives every member a share in proportion to its size to the power of
-        1 / temperature.
-      temperature: 1 makes shares proportional to sizes; large values make them even.
+    `language` is that of tasks of `seqio` that are no datasets of the recipe yet.
     """
 
     of: dict[Name, NonNegativeFloat] = Field(default_factory=dict)
+    """Name of a member -> its weight; with `by: size` the weight multiplies the member's size."""
     by: Literal["weight", "size"] = "weight"
+    """`size` makes shares proportional to the members' sizes to the power of 1 / temperature."""
     temperature: PositiveFloat = 1.0
+    """1 makes shares proportional to sizes; large values make them even."""
     seqio: str = ""
+    """Name of a seqio Mixture; when the recipe is read, its tasks become datasets and its rates
+    their weights."""
     language: Language = "und_Zyyy"
 
     def _misfits(self) -> Iterator[str]:
@@ -247,30 +233,26 @@ class Mixture(Section):
 
 
 class Data(Section):
-    """Names the datasets, and says how they are packed into rows of `sequence_length` tokens.
-
-    Attributes:
-      packing: `best_fit` fills rows with whole documents; `concatenate` joins all documents and
-        cuts the result into rows; `none` puts one document in a row. Documents never attend to each
-        other.
-      long_documents: what happens to documents longer than a row; what is cut off is counted.
-      workers: how many processes; 0 is one for every core.
-      cache_gib: most GiB that local copies of rows on an object store take on a machine, for all
-        runs together. Copies that no run uses are removed first, the least recently used of them
-        before the others.
-      imports: Python files that register seqio Tasks; they are run like any program.
-    """
+    """Names the datasets, and says how they are packed into rows of `sequence_length` tokens."""
 
     sequence_length: PositiveInt
     datasets: dict[Name, Annotated[Dataset, OfAnyKind]] = Field(min_length=1)
     mixtures: dict[Name, Mixture] = Field(default_factory=dict)
     backend: Literal["packed", "seqio"] = "packed"
     packing: Literal["best_fit", "concatenate", "none"] = "best_fit"
+    """`best_fit` fills rows with whole documents; `concatenate` joins all documents and cuts the
+    result into rows; `none` puts one document in a row. Documents never attend to each other."""
     pack_window: PositiveInt = 8192
     long_documents: Literal["split", "truncate", "drop"] = "split"
+    """What happens to documents longer than a row; what is cut off is counted."""
     workers: NonNegativeInt = 0
+    """How many processes; 0 is one for every core."""
     cache_gib: PositiveFloat = 100.0
+    """Most GiB that local copies of rows on an object store take on a machine, for all runs
+    together. Copies that no run uses are removed first, the least recently used of them before the
+    others."""
     imports: tuple[str, ...] = ()
+    """Python files that register seqio Tasks; they are run like any program."""
 
     def _misfits(self) -> Iterator[str]:
         if both := set(self.datasets) & set(self.mixtures):

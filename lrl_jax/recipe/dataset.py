@@ -20,15 +20,12 @@ from lrl_jax.recipe.vocab import Section, Share, did_you_mean
 
 # ---------------------------------------------------------------------------- where rows lie
 class Tfds(Section):
-    """Names a TensorFlow Datasets builder, prepared as tfrecord or array_record; your own too.
-
-    Attributes:
-      builder: `name`, `name/config` or `name/config:version`, as `tfds.builder` takes it.
-      data_dir: the folder where it was prepared; TFDS's own folder if empty.
-    """
+    """Names a TensorFlow Datasets builder, prepared as tfrecord or array_record; your own too."""
 
     builder: str
+    """`name`, `name/config` or `name/config:version`, as `tfds.builder` takes it."""
     data_dir: str = ""
+    """The folder where it was prepared; TFDS's own folder if empty."""
     split: str = "train"
 
 
@@ -49,25 +46,24 @@ class Filters(Section):
     """Says which records are left out; every reason is counted and shown with examples.
 
     A bound of 0 is no bound.
-
-    Attributes:
-      bad: what happens at a record that cannot be read (bytes that are not UTF-8, a NUL, no JSON, a
-        missing field): `refuse` stops and names file and line, `drop` leaves it out.
-      min_chars, max_chars: least and most characters of the text that is learnt.
-      scripts: writing systems (ISO 15924) of the text that is learnt; at least `script_share` of
-        its letters must be in one of them. Empty allows every script.
-      length_ratio: for pairs, how many times as long as the shorter half the longer may be.
-      duplicates: `exact` leaves out later copies of a text; `near` also texts whose shingles
-        overlap with those of an earlier text by `similarity` (Jaccard, estimated by MinHash).
     """
 
     bad: Literal["refuse", "drop"] = "refuse"
+    """What happens at a record that cannot be read (bytes that are not UTF-8, a NUL, no JSON, a
+    missing field): `refuse` stops and names file and line, `drop` leaves it out."""
     min_chars: NonNegativeInt = 0
+    """Least characters of the text that is learnt."""
     max_chars: NonNegativeInt = 0
+    """Most characters of the text that is learnt."""
     scripts: tuple[str, ...] = ()
+    """Writing systems (ISO 15924) of the text that is learnt; at least `script_share` of its
+    letters must be in one of them. Empty allows every script."""
     script_share: Share = 0.5
     length_ratio: NonNegativeFloat = 0.0
+    """For pairs, how many times as long as the shorter half the longer may be."""
     duplicates: Literal["keep", "exact", "near"] = "keep"
+    """`exact` leaves out later copies of a text; `near` also texts whose shingles overlap with
+    those of an earlier text by `similarity` (Jaccard, estimated by MinHash)."""
     similarity: Share = 0.8
 
 
@@ -89,18 +85,16 @@ class Dataset(Section):
 
     Once the subclass is defined, recipes may use the kind. `data.read.kinds` has the row that says
     what its records are.
-
-    Attributes:
-      take: how many records to use, the first that pass the filters; 0 is all of them.
-      max_epochs: how often the run reads the dataset at most; where the weights would read it more
-        often, its share shrinks in favour of the others. 0 is no limit.
-      order: how rows are read: `shuffled` in a new order every epoch, `file` in the order of the
-        files, `length` with shorter documents first.
     """
 
     take: NonNegativeInt = 0
+    """How many records to use, the first that pass the filters; 0 is all of them."""
     max_epochs: NonNegativeFloat = 0.0
+    """How often the run reads the dataset at most; where the weights would read it more often, its
+    share shrinks in favour of the others. 0 is no limit."""
     order: Literal["shuffled", "file", "length"] = "shuffled"
+    """How rows are read: `shuffled` in a new order every epoch, `file` in the order of the files,
+    `length` with shorter documents first."""
     filters: Filters = Filters()
 
     brings_tensorflow: ClassVar[bool] = False  # whether reading its records imports TensorFlow
@@ -129,7 +123,7 @@ class Dataset(Section):
         """Returns every file that a dataset names; of aligned files, the source comes first."""
         return ()
 
-    def catalogue(self) -> "Tfds | Hub | None":
+    def catalogue(self) -> Tfds | Hub | None:
         """Returns the catalogue that rows are read from; None where they are read from files."""
         return None
 

@@ -79,12 +79,7 @@ class Chains(Evaluation):
 
 
 class Evaluate(Section):
-    """Says what is measured, on the base model and on the trained model.
-
-    Attributes:
-      baseline_text: name in bits_per_byte -> files of text on which smoothed character n-gram
-        models are fitted, to be scored beside the model.
-    """
+    """Says what is measured, on the base model and on the trained model."""
 
     bits_per_byte: dict[Name, str] = Field(default_factory=dict)
     translation: dict[Name, Translation] = Field(default_factory=dict)
@@ -92,6 +87,8 @@ class Evaluate(Section):
     batch_size: PositiveInt = 8
     max_lines: PositiveInt = 2000
     baseline_text: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
+    """Name in bits_per_byte -> files of text on which smoothed character n-gram models are fitted,
+    to be scored beside the model."""
 
     def kinds(self) -> dict[str, Mapping[str, Evaluation | str]]:
         """Returns the entries of every kind: kind -> name -> entry."""

@@ -25,11 +25,7 @@ ModelType = Literal[
 
 
 class ModelShape(Section):
-    """Describes the shape of a model, in the names of Hugging Face's `config.json`.
-
-    Attributes:
-      head_dim: None means hidden_size / num_attention_heads.
-    """
+    """Describes the shape of a model, in the names of Hugging Face's `config.json`."""
 
     model_type: ModelType = "llama"
     hidden_size: PositiveInt
@@ -38,6 +34,7 @@ class ModelShape(Section):
     num_attention_heads: PositiveInt
     num_key_value_heads: PositiveInt
     head_dim: PositiveInt | None = None
+    """None means hidden_size / num_attention_heads."""
     max_position_embeddings: PositiveInt = 2048
     rms_norm_eps: PositiveFloat = 1e-5
     rope_theta: PositiveFloat = 10_000.0
@@ -51,20 +48,17 @@ class Expected(ModelShape):
 
 
 class Pretrained(Section):
-    """Names an existing model to adapt: a Hugging Face folder (local or gs://) or a hub id.
-
-    Attributes:
-      adapter: folder or hub id of a LoRA in PEFT's format, which is merged into the model. If it
-        has embeddings, its own tokenizer is used in place of the model's.
-      expected: what the model's `config.json` says, for planning without it.
-    """
+    """Names an existing model to adapt: a Hugging Face folder (local or gs://) or a hub id."""
 
     model: str
     revision: str = "main"
     adapter: str = ""
+    """Folder or hub id of a LoRA in PEFT's format, which is merged into the model. If it has
+    embeddings, its own tokenizer is used in place of the model's."""
     adapter_revision: str = "main"
     license: str = "unknown"
     expected: Expected | None = None
+    """What the model's `config.json` says, for planning without it."""
 
 
 class Scratch(Section):
@@ -95,86 +89,73 @@ Rows = Literal[
 
 
 class Words(Section):
-    """Names word vectors in fastText's text form (`.vec`, `.vec.gz`), for `wechsel`.
-
-    Attributes:
-      source: vectors of the base language.
-      target: vectors of the new language; the same file if it has both.
-      dictionary: lines of a word of the base language, a tab and its translation; for vectors that
-        are not aligned yet.
-    """
+    """Names word vectors in fastText's text form (`.vec`, `.vec.gz`), for `wechsel`."""
 
     source: str
+    """Vectors of the base language."""
     target: str
+    """Vectors of the new language; the same file if it has both."""
     dictionary: str = ""
+    """Lines of a word of the base language, a tab and its translation; for vectors that are not
+    aligned yet."""
 
 
 class Init(Section):
-    """Says how the embedding rows of new tokens start, in the input and in the output matrix.
-
-    Attributes:
-      input_rows, output_rows: a strategy of `lrl_jax.embeddings.strategies`.
-      norms: `calibrated` gives new rows the norm that old rows of the language have (arXiv
-        2608.03494).
-      text: text of the new language that `align`, `focus` and calibration read; vocab.text
-        if empty.
-      lines: how many lines of `text` are read.
-      words: word vectors, for `wechsel`.
-      helper: a Hugging Face folder whose tokenizer has the new tokens, for `clp` and `omp`.
-    """
+    """Says how the embedding rows of new tokens start, in the input and in the output matrix."""
 
     input_rows: Rows = "subword_mean"
+    """A strategy of `lrl_jax.embeddings.strategies`."""
     output_rows: Rows = "subword_mean"
+    """A strategy of `lrl_jax.embeddings.strategies`."""
     norms: Literal["as_given", "calibrated"] = "as_given"
+    """`calibrated` gives new rows the norm that old rows of the language have (arXiv 2608.03494).
+    """
     text: tuple[str, ...] = ()
+    """Text of the new language that `align`, `focus` and calibration read; vocab.text if empty."""
     lines: PositiveInt = 300_000
+    """How many lines of `text` are read."""
     words: Words | None = None
+    """Word vectors, for `wechsel`."""
     helper: str = ""
+    """A Hugging Face folder whose tokenizer has the new tokens, for `clp` and `omp`."""
     param_dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 # ---------------------------------------------------------------------------- export
 class Vector(Section):
-    """Adds the difference between an instruct model and its base to the weights.
-
-    Attributes:
-      instruct, base: Hugging Face folders or hub ids; `instruct` was tuned from `base`.
-    """
+    """Adds the difference between an instruct model and its base to the weights."""
 
     instruct: str
+    """Hugging Face folder or hub id of a model that was tuned from `base`."""
     base: str
+    """Hugging Face folder or hub id."""
     scale: float = 1.0
 
 
 class Export(Section):
-    """Says how to write the Hugging Face folder, which is reloaded: tokens and logits must match.
+    """Says how to write the Hugging Face folder.
 
-    Attributes:
-      form: `merged` writes weights with the adapters of `train.lora` merged into them; `adapter`
-        writes an adapter in PEFT's format, to put on the base, with whatever else was trained.
-      use_ema: whether to write the running average of the weights that `train.ema` kept.
-      vector: a difference that is added to every weight but the embedding rows of new tokens.
+    It is reloaded: tokens and logits must match.
     """
 
     form: Literal["merged", "adapter"] = "merged"
+    """`merged` writes weights with the adapters of `train.lora` merged into them; `adapter` writes
+    an adapter in PEFT's format, to put on the base, with whatever else was trained."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     max_shard_bytes: PositiveInt = 5_000_000_000
     gate_lines: PositiveInt = 200
     gate_on: tuple[str, ...] = ()
     use_ema: bool = False
+    """Whether to write the running average of the weights that `train.ema` kept."""
     vector: Vector | None = None
+    """A difference that is added to every weight but the embedding rows of new tokens."""
     title: str = ""
     license: str = "other"
 
 
 # ---------------------------------------------------------------------------- recipe
 class Recipe(Section):
-    """Describes one adaptation, in pipeline order: vocab, init, data, train, evaluate, export.
-
-    Attributes:
-      supply: path, pattern or hub id of what only the user can bring -> how to get it; `lrl check`
-        lists what is missing.
-    """
+    """Describes one adaptation, in pipeline order: vocab, init, data, train, evaluate, export."""
 
     name: Name
     folder: str = "runs"
@@ -187,6 +168,8 @@ class Recipe(Section):
     evaluate: EvaluateSection = Evaluate()
     export: Export = Export()
     supply: dict[str, str] = Field(default_factory=dict)
+    """Path, pattern or hub id of what only the user can bring -> how to get it; `lrl check` lists
+    what is missing."""
 
     def _misfits(self) -> Iterator[str]:
         return itertools.chain(

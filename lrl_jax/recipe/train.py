@@ -17,21 +17,18 @@ Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload"
 
 
 class Schedule(Section):
-    """Describes the learning rate over a stage: a linear warm-up to `peak`, then `kind`.
-
-    Attributes:
-      kind: how it falls after the warm-up; `constant` does not, and `wsd` stays at the peak and
-        falls linearly over the last `decay` of the stage.
-      warmup: how many steps the warm-up has.
-      final: the last learning rate as a share of `peak`.
-      decay: the share of the steps in which `wsd` falls.
-    """
+    """Describes the learning rate over a stage: a linear warm-up to `peak`, then `kind`."""
 
     peak: PositiveFloat
     kind: Literal["cosine", "linear", "constant", "wsd"] = "cosine"
+    """How it falls after the warm-up; `constant` does not, and `wsd` stays at the peak and falls
+    linearly over the last `decay` of the stage."""
     warmup: NonNegativeInt = 0
+    """How many steps the warm-up has."""
     final: Share = 0.1
+    """The last learning rate as a share of `peak`."""
     decay: Share = 0.1
+    """The share of the steps in which `wsd` falls."""
 
 
 class Rule(Section):
@@ -51,22 +48,19 @@ class Stage(Section):
 
     Neighbouring stages with equal `learn` tables share an optimizer and a schedule over their joint
     length; another table starts a new optimizer.
-
-    Attributes:
-      steps: how many steps the stage has; give this or `epochs`.
-      epochs: how often every dataset of the mixture is read from end to end; the weights multiply
-        it.
-      mixture: name of a dataset or mixture -> weight.
-      weights: whether the weights are shares of training tokens or of examples.
-      ramp_to: the mixture at the end of the stage; the weights move to it in equal steps.
     """
 
     name: Name
     steps: NonNegativeInt = 0
+    """How many steps the stage has; give this or `epochs`."""
     epochs: NonNegativeFloat = 0.0
+    """How often every dataset of the mixture is read from end to end; the weights multiply it."""
     mixture: dict[Name, NonNegativeFloat] = Field(min_length=1)
+    """Name of a dataset or mixture -> weight."""
     weights: Literal["tokens", "examples"] = "tokens"
+    """Whether the weights are shares of training tokens or of examples."""
     ramp_to: dict[Name, NonNegativeFloat] = Field(default_factory=dict)
+    """The mixture at the end of the stage; the weights move to it in equal steps."""
     learn: tuple[Rule, ...] = Field(min_length=1)
 
     def _misfits(self) -> Iterator[str]:
@@ -80,47 +74,43 @@ class Lora(Section):
     """Adds low-rank adapters to every layer weight whose path matches (arXiv 2106.09685).
 
     Adapters add zero at first. They learn like any parameter, by `match: lora` in a learn table.
-
-    Attributes:
-      match: regular expression for paths of weights, as in a learn table.
-      alpha: the product of an adapter's two matrices is scaled by alpha / rank.
-      rank_stabilised: whether it is scaled by alpha / sqrt(rank) instead (arXiv 2312.03732).
     """
 
     match: str = "layers/(q|k|v|o|gate|up|down)_"
+    """Regular expression for paths of weights, as in a learn table."""
     rank: PositiveInt = 16
     alpha: PositiveFloat = 32.0
+    """The product of an adapter's two matrices is scaled by alpha / rank."""
     rank_stabilised: bool = False
+    """Whether it is scaled by alpha / sqrt(rank) instead (arXiv 2312.03732)."""
 
 
 class Optimizer(Section):
     """Describes how gradients change parameters. Weight decay does not apply to norms and biases.
 
     The same `peak` and weight decay have about the same effect under every kind.
-
-    Attributes:
-      kind: `muon` updates the matrices of layers; all other parameters learn by AdamW.
-      b1: decay of the first moment (for muon its momentum, 0.95 in its paper). With `adafactor`, 0
-        keeps no first moment, which saves almost all of the optimizer's memory.
-      b2: decay of the second moment (with `adafactor`, the upper bound of it).
-      moments: how moments are stored between steps. They are rounded at random, so that they are
-        right on average; int8 is off by at most 1/8 each time, and the root of the second moment by
-        1/16. The small second moment of `adafactor` stays float32.
-      moments_on: `host` keeps the optimizer's state and the running average in the host's memory
-        between steps.
-      rounding: how updated parameters are rounded that are stored in bfloat16. Rounding to the
-        nearest value loses small updates; `stochastic` keeps them on average.
     """
 
     kind: Literal["adamw", "adafactor", "muon"] = "adamw"
+    """`muon` updates the matrices of layers; all other parameters learn by AdamW."""
     b1: Share = 0.9
+    """Decay of the first moment (for muon its momentum, 0.95 in its paper). With `adafactor`, 0
+    keeps no first moment, which saves almost all of the optimizer's memory."""
     b2: Share = 0.95
+    """Decay of the second moment (with `adafactor`, the upper bound of it)."""
     eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.0
     clip: PositiveFloat = 1.0
     moments: Literal["float32", "bfloat16", "int8"] = "float32"
+    """How moments are stored between steps. They are rounded at random, so that they are right on
+    average; int8 is off by at most 1/8 each time, and the root of the second moment by 1/16. The
+    small second moment of `adafactor` stays float32."""
     moments_on: Literal["device", "host"] = "device"
+    """`host` keeps the optimizer's state and the running average in the host's memory between
+    steps."""
     rounding: Literal["nearest", "stochastic"] = "nearest"
+    """How updated parameters are rounded that are stored in bfloat16. Rounding to the nearest value
+    loses small updates; `stochastic` keeps them on average."""
 
 
 class Save(Section):
@@ -132,22 +122,18 @@ class Save(Section):
 
 
 class Mesh(Section):
-    """Says how many devices each axis has; a single axis may be -1, for all devices that are left.
-
-    Attributes:
-      data: number of whole copies of the model, which read different rows.
-      fsdp: over how many devices parameters are split that are gathered a layer at a time.
-      tensor: over how many devices heads, feed-forward and vocabulary are split.
-      slices: number of groups of chips with a slower network between them; `data` is a multiple of
-        it.
-      sequence: whether tokens are split over the tensor axis between blocks.
-    """
+    """Says how many devices each axis has; one axis may be -1, for all devices that are left."""
 
     data: int = 1
+    """Number of whole copies of the model, which read different rows."""
     fsdp: int = -1
+    """Over how many devices parameters are split that are gathered a layer at a time."""
     tensor: int = 1
+    """Over how many devices heads, feed-forward and vocabulary are split."""
     slices: PositiveInt = 1
+    """Number of groups of chips with a slower network between them; `data` is a multiple of it."""
     sequence: bool = False
+    """Whether tokens are split over the tensor axis between blocks."""
 
 
 class Prompt(Section):
@@ -160,50 +146,47 @@ class Prompt(Section):
 
 
 class Train(Section):
-    """Says how to train: stages, batch, optimizer, precision, memory, saving, logging.
-
-    Attributes:
-      accumulate: into how many parts a batch is split; a step computes them one after the other.
-      lora: adapters beside the weights; without it there are none.
-      frozen_dtype: how weights that no stage trains are stored.
-      ema: decay of a running average of the parameters that learn; 0 keeps none.
-      remat: what a layer keeps for its backward pass, from least memory to most; `offload` keeps
-        it in the host's memory; `auto` compiles the step to find the most that fits.
-      unroll: how many layers a step of the scan has; small models train faster with all of them.
-      loss_blocks: into how many blocks of the vocabulary the loss is split; with more blocks, fewer
-        logits are in memory at once.
-      z_loss: weight of the squared log of the softmax's normaliser (PaLM, arXiv 2204.02311).
-      mesh: `auto` chooses a mesh for the machine, fsdp first (lrl_jax.devices.presets).
-      pod: the machine that the recipe is meant for, such as v5e-64; `lrl fit` compiles for it.
-      profile: first and last step to trace, such as "10:15"; traces go to train/profile.
-      max_skipped: after how many steps in a row without a finite gradient the run stops.
-      replay: name of a dataset or mixture -> its share of every stage, against forgetting; the
-        weights of a stage divide what is left.
-    """
+    """Says how to train: stages, batch, optimizer, precision, memory, saving, logging."""
 
     batch_size: PositiveInt
     accumulate: PositiveInt = 1
+    """Into how many parts a batch is split; a step computes them one after the other."""
     stages: tuple[Stage, ...] = Field(min_length=1)
     replay: dict[Name, Share] = Field(default_factory=dict)
+    """Name of a dataset or mixture -> its share of every stage, against forgetting; the weights of
+    a stage divide what is left."""
     lora: Lora | None = None
+    """Adapters beside the weights; without it there are none."""
     frozen_dtype: Literal["as_is", "bfloat16", "int8", "nf4"] = "as_is"
+    """How weights that no stage trains are stored."""
     optimizer: Optimizer = Optimizer()
     ema: Share = 0.0
+    """Decay of a running average of the parameters that learn; 0 keeps none."""
     z_loss: NonNegativeFloat = 0.0
+    """Weight of the squared log of the softmax's normaliser (PaLM, arXiv 2204.02311)."""
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
     remat: Remat = "nothing"
+    """What a layer keeps for its backward pass, from least memory to most; `offload` keeps it in
+    the host's memory; `auto` compiles the step to find the most that fits."""
     unroll: PositiveInt = 1
+    """How many layers a step of the scan has; small models train faster with all of them."""
     loss_blocks: PositiveInt = 1
+    """Into how many blocks of the vocabulary the loss is split; with more blocks, fewer logits are
+    in memory at once."""
     mesh: Mesh | Literal["auto"] = Mesh()
+    """`auto` chooses a mesh for the machine, fsdp first (lrl_jax.devices.presets)."""
     pod: str = ""
+    """The machine that the recipe is meant for, such as v5e-64; `lrl fit` compiles for it."""
     save: Save = Save()
     log_every: PositiveInt = 10
     max_skipped: PositiveInt = 5
+    """After how many steps in a row without a finite gradient the run stops."""
     sample_every: NonNegativeInt = 0
     sample_tokens: PositiveInt = 48
     samples: tuple[Prompt, ...] = ()
     tensorboard: bool = True
     profile: str = ""
+    """First and last step to trace, such as "10:15"; traces go to train/profile."""
 
     @property
     def steps(self) -> int:

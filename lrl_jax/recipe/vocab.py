@@ -16,7 +16,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Section(pydantic.BaseModel):
     """Holds a section of a recipe; it is frozen, and unknown keys are refused."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     def _misfits(self) -> Iterator[str]:
         """Yields what is wrong with fields that are right each by itself."""
@@ -73,37 +73,32 @@ class Parity(Section):
 
 
 class Extend(Section):
-    """Finds pieces of the new language and splices them into the base tokenizer.
-
-    Attributes:
-      text: raw text of the new language, from which the pieces are learnt.
-      pieces: most new pieces.
-      scripts: the scripts (ISO 15924, such as Hang) that pieces may be written in; others are
-        dropped.
-      choose: `continue` goes on with BPE where the base's merges end (arXiv 2512.03989);
-        `append` learns a vocabulary of its own and appends it (arXiv 2406.14670); `frequency` takes
-        the pieces that a large vocabulary emits at least min_count times, and every character that
-        is as frequent (arXiv 2402.14714); `donor` takes the pieces of another tokenizer, in its
-        order.
-      donor: a SentencePiece model, a tokenizer.json, or a folder, for `choose: donor`.
-      pretokenizer: for byte-level bases; `mark_aware` keeps combining marks with their letters,
-        without which abugidas gain little.
-      parity: a limit of fertility; only as many pieces are taken as reach it.
-      min_count: pieces that the spliced tokenizer emits less often than this on `text` are dropped.
-      prove_on: text of the base language whose ids must not change.
-    """
+    """Finds pieces of the new language and splices them into the base tokenizer."""
 
     method: Literal["extend"]
     text: tuple[str, ...] = Field(min_length=1)
+    """Raw text of the new language, from which the pieces are learnt."""
     pieces: PositiveInt
+    """Most new pieces."""
     scripts: tuple[str, ...] = Field(min_length=1)
+    """The scripts (ISO 15924, such as Hang) that pieces may be written in; others are dropped."""
     choose: Literal["continue", "append", "frequency", "donor"] = "continue"
+    """`continue` goes on with BPE where the base's merges end (arXiv 2512.03989); `append` learns a
+    vocabulary of its own and appends it (arXiv 2406.14670); `frequency` takes the pieces that a
+    large vocabulary emits at least min_count times, and every character that is as frequent (arXiv
+    2402.14714); `donor` takes the pieces of another tokenizer, in its order."""
     donor: str = ""
+    """A SentencePiece model, a tokenizer.json, or a folder, for `choose: donor`."""
     pretokenizer: Literal["keep", "mark_aware"] = "keep"
+    """For byte-level bases; `mark_aware` keeps combining marks with their letters, without which
+    abugidas gain little."""
     parity: Parity | None = None
+    """A limit of fertility; only as many pieces are taken as reach it."""
     min_count: PositiveInt = 2
+    """Pieces that the spliced tokenizer emits less often than this on `text` are dropped."""
     character_coverage: Share = 0.9995
     prove_on: tuple[str, ...] = Field(min_length=1)
+    """Text of the base language whose ids must not change."""
     report: FertilityReport = FertilityReport()
 
     def _misfits(self) -> Iterator[str]:
