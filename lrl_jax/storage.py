@@ -111,11 +111,17 @@ class Lines:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(text)
             return
+        content, whole = text.encode(), self._next is None and self.path.exists()
+        if whole:
+            self._remove_parts()  # left by a process that was killed while it joined them
+            content = _ended(self.path.read_bytes()) + content
         if self._next is None:
-            self._next = self._begin(text)
-        else:
-            self._write_part(self._next, text.encode())
+            self._next = max(_part_numbers(self.path), default=-1) + 1
+        self._folder.mkdir(parents=True, exist_ok=True)
+        _part(self.path, self._next).write_bytes(content)
         self._next += 1
+        if whole:
+            self.path.unlink()
 
     def replace(self, content: bytes | str) -> None:
         """Replaces the whole content of the file."""
@@ -127,22 +133,6 @@ class Lines:
         """Joins all parts into the file; does nothing where there are none."""
         if not self.path.exists() and (contents := read_parts(self.path)):
             self.replace(b"".join(map(_ended, contents)))
-
-    def _begin(self, text: str) -> int:
-        """Adds the first lines of this process and returns the number of the part they are in."""
-        if self.path.exists():
-            self._remove_parts()  # left by a process that was killed while it joined them
-            self._write_part(0, _ended(self.path.read_bytes()) + text.encode())
-            self.path.unlink()
-            return 0
-        numbers = _part_numbers(self.path)
-        number = numbers[-1] + 1 if numbers else 0
-        self._write_part(number, text.encode())
-        return number
-
-    def _write_part(self, number: int, content: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True)
-        _part(self.path, number).write_bytes(content)
 
     def _remove_parts(self) -> None:
         if self._folder.is_dir():
@@ -159,12 +149,10 @@ def read_parts(path: epath.PathLike) -> list[bytes]:
     if path.exists():
         return [path.read_bytes()]
     numbers = _part_numbers(path)
-    if lost := sorted({*range(numbers[-1] + 1 if numbers else 0)}.difference(numbers)):
-        names = ", ".join(_part(path, number).name for number in lost[:8])
-        log.warning(
-            "%s: %d of its parts are missing (%s); the lines in them are lost",
-            _parts_folder(path), len(lost), names + (", ..." if len(lost) > 8 else ""),
-        )  # fmt: skip
+    if lost := sorted({*range(max(numbers, default=-1) + 1)}.difference(numbers)):
+        names = [_part(path, number).name for number in lost[:8]] + ["..."] * (len(lost) > 8)
+        message = "%s: %d of its parts are missing (%s); the lines in them are lost"
+        log.warning(message, _parts_folder(path), len(lost), ", ".join(names))
     try:
         with concurrent.futures.ThreadPoolExecutor(READERS, "parts") as pool:
             return [*pool.map(lambda number: _part(path, number).read_bytes(), numbers)]

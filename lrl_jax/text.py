@@ -48,17 +48,11 @@ class DataError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
-    """Describes a record that cannot be used.
+    """Describes a record that cannot be used."""
 
-    Attributes:
-      where: its place, file:line.
-      why: what is wrong with it, for people.
-      reason: the name under which reports count it.
-    """
-
-    where: str
-    why: str
-    reason: str = "unreadable"
+    where: str  # its place, file:line
+    why: str  # what is wrong with it, for people
+    reason: str = "unreadable"  # the name under which reports count it
 
 
 # ---------------------------------------------------------------------------- lines
@@ -99,9 +93,7 @@ def numbered(file: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, st
         return
     number = 0
     for block in _blocks(epath.Path(file), start, end):
-        block_lines: Sequence[str | Bad] | None = _decoded(block)
-        if block_lines is None:
-            block_lines = [*_one_by_one(block, file, start, number)]
+        block_lines = _texts(block, file, start, number)
         yield from enumerate(block_lines, start=number + 1)
         number += len(block_lines)
 
@@ -289,28 +281,20 @@ def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
             yield b"".join(pending) if size <= LONGEST else None
 
 
-def _decoded(block: bytes | None) -> list[str] | None:
-    """Returns the lines of a block, or None if a line is bad."""
-    if block is None or b"\0" in block:
-        return None
-    try:
-        texts = block.decode().replace("\r\n", "\n").split("\n")
-    except UnicodeDecodeError:
-        return None
-    last = texts.pop().removesuffix("\r")
-    if last or not block.endswith(b"\n"):
-        texts.append(last)
-    return texts
-
-
-def _one_by_one(block: bytes | None, file: str, start: int, number: int) -> Iterator[str | Bad]:
-    """Yields the lines of a block that has a bad line; `number` lines come before the block."""
-    for line in [None] if block is None else io.BytesIO(block):
-        number += 1
-        if why := flaw(line):
-            yield Bad(place(file, start, number), why)
-        elif line is not None:
-            yield line.decode().removesuffix("\n").removesuffix("\r")
+def _texts(block: bytes | None, file: str, start: int, number: int) -> Sequence[str | Bad]:
+    """Returns the lines of a block; `number` lines of the range come before it."""
+    with contextlib.suppress(UnicodeDecodeError):
+        if block is not None and b"\0" not in block:  # nearly always: the block as a whole
+            texts = block.decode().replace("\r\n", "\n").split("\n")
+            last = texts.pop().removesuffix("\r")
+            return [*texts, last] if last or not block.endswith(b"\n") else texts
+    out: list[str | Bad] = []
+    for at, line in enumerate([None] if block is None else io.BytesIO(block), start=number + 1):
+        if line is None or flaw(line):
+            out.append(Bad(place(file, start, at), flaw(line)))
+        else:
+            out.append(line.decode().removesuffix("\n").removesuffix("\r"))
+    return out
 
 
 def _lines_before(file: str, at: int) -> int:

@@ -7,6 +7,7 @@ import functools
 import sys
 
 from etils import epath
+from rich.console import Console
 
 from lrl_jax.pipeline.run import ALONE, Run, Team, locked, perform
 from lrl_jax.recipe.schema import Recipe
@@ -48,8 +49,6 @@ def vocab(args: argparse.Namespace) -> None:
 
 def vocab_probe(args: argparse.Namespace) -> None:
     """Trains briefly with several vocabularies, and recommends one of them."""
-    from rich.console import Console
-
     from lrl_jax.pipeline import probe
 
     this = Run(_recipe(args))
@@ -63,8 +62,6 @@ def vocab_probe(args: argparse.Namespace) -> None:
 
 def vocab_fertility(args: argparse.Namespace) -> None:
     """Reports how many tokens each language of a folder takes under several tokenizers."""
-    from rich.console import Console
-
     from lrl_jax.report import fertility_files
     from lrl_jax.vocab import fertility
     from lrl_jax.vocab.tokenizer import load as tokenizers
@@ -82,8 +79,6 @@ def vocab_fertility(args: argparse.Namespace) -> None:
 
 def laws_fit(args: argparse.Namespace) -> None:
     """Fits scaling laws to scores, and prints how well they predict points that were left out."""
-    from rich.console import Console
-
     from lrl_jax.laws import law
     from lrl_jax.report import laws as laws_page
 
@@ -99,8 +94,6 @@ def laws_fit(args: argparse.Namespace) -> None:
 
 def laws_allocate(args: argparse.Namespace) -> None:
     """Divides a budget of pairs among languages; prints overrides for a recipe, or writes YAML."""
-    from rich.console import Console
-
     from lrl_jax.laws import allocate, law
     from lrl_jax.report import laws as laws_page
 

@@ -24,9 +24,7 @@ __all__ = (
     "Name", "Parallel", "Rows", "SectionWeights", "Taco", "Task", "Text", "Tfds",
 )  # fmt: skip
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-
-Name = Annotated[str, Field(pattern=NAME)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 # ---------------------------------------------------------------------------- kinds of datasets

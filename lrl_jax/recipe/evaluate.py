@@ -55,7 +55,6 @@ class Translation(Evaluation):
     max_new_tokens: PositiveInt = 128
 
     def files(self) -> tuple[str, ...]:
-        """Returns the source file and the target file."""
         return self.source, self.target
 
 
@@ -74,7 +73,6 @@ class Chains(Evaluation):
     max_new_tokens: PositiveInt = 512
 
     def files(self) -> tuple[str, ...]:
-        """Returns the file of instructions in English and the file of their translations."""
         return self.english, self.translated
 
 
@@ -127,10 +125,8 @@ def _accept_registered_kinds(
 ) -> Evaluate:
     """Validates entries of kinds that are no fields of `Evaluate` with their registered class."""
     keys = [k for k in value if k not in Evaluate.model_fields] if isinstance(value, dict) else []
-    entries = {key: entry for key in keys if (entry := section(key)) is not None}
-    if not entries:
-        return handler(value)
-    return _with_kinds(tuple(entries.items())).model_validate(value)
+    entries = tuple((key, entry) for key in keys if (entry := section(key)) is not None)
+    return _with_kinds(entries).model_validate(value) if entries else handler(value)
 
 
 @functools.cache
