@@ -54,11 +54,7 @@ class Planned(NamedTuple):
 
 
 def check(run: Run) -> None:
-    """Prints the plan of a recipe, and what the user still has to supply.
-
-    Raises:
-      ProblemsError: lists all problems, a line each.
-    """
+    """Prints the plan of a recipe and what the user still has to supply; raises all problems."""
     console, recipe = Console(), run.recipe
     wanted = supply.wanted(recipe)
     problems = [*_gather(run, wanted)]
@@ -200,12 +196,9 @@ def _fits(run: Run, base: Pretrained) -> None:
 
 
 def as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
-    """Checks that a config.json means the same model as `base.expected`.
+    """Checks that a config.json means the same model as `base.expected`; names what differs.
 
     The two are compared as LlamaConfigs, because files may leave out keys that have a default.
-
-    Raises:
-      ValueError: names what differs.
     """
     want, got = (families.config_from_hf(hf) for hf in (expected.model_dump(), config))
     odd = [
@@ -237,11 +230,7 @@ def _learn_tables(recipe: Recipe, cfg: llama.LlamaConfig) -> Iterator[str]:
 
 
 def _planned(run: Run) -> Planned:
-    """Returns how much memory training needs, and on which machine.
-
-    Raises:
-      ValueError: `train.pod` does not exist or cannot run the recipe; says what could.
-    """
+    """Returns how much memory training needs, after refusing a `train.pod` that cannot run it."""
     job, here, train = fit_verb.job(run), jax.devices()[0], run.recipe.train
     if not train.pod:
         return Planned(compiling.whole_state(job, here), "")

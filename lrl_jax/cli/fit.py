@@ -27,29 +27,17 @@ from lrl_jax.vocab.tokenizer import load as tokenizers
 
 
 def job(run: Run) -> CompileJob:
-    """Returns the recipe's model and training as a job to compile.
-
-    Raises:
-      ValueError: the shape of the base is not known.
-    """
+    """Returns the recipe's model and training as a job to compile."""
     recipe = run.recipe
     config, new = _config(run)
     cfg = adapt.adapted(weights.configured(run, config), recipe.train)
-    return CompileJob(
-        dataclasses.replace(cfg, remat=search.RUNGS[0]) if recipe.train.remat == "auto" else cfg,
-        recipe.train,
-        recipe.data.sequence_length,
-        recipe.init.param_dtype,
-        new,
-    )
+    return CompileJob(cfg, recipe.train, recipe.data.sequence_length, recipe.init.param_dtype, new)
 
 
 def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
     """Compiles the recipe's training for a machine, and prints how much memory and time it needs.
 
-    Raises:
-      ValueError: no such machine, settings that are impossible there, or settings that do not fit;
-        then the message names settings that do.
+    Settings that do not fit there are refused with settings that do.
     """
     tell = functools.partial(Console(stderr=True, highlight=False).print, soft_wrap=True)
     name = name or run.recipe.train.pod

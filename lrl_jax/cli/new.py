@@ -17,11 +17,7 @@ MARKED = {
 
 
 def recipe_text(path: str, *, language: str, base: str, text: str, english: str) -> str:
-    """Returns the text of a recipe that can be loaded unchanged.
-
-    Raises:
-      ValueError: `language` is not a FLORES code.
-    """
+    """Returns the text of a recipe that can be loaded unchanged."""
     if not re.match(LANGUAGE, language):
         raise ValueError(
             f"--language {language!r}: want a FLORES code, three letters for the language and "

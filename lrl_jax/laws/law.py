@@ -84,11 +84,7 @@ def read_points(path: str) -> list[Point]:
 
 
 def read(path: str) -> tuple[Law, ...]:
-    """Reads laws.json.
-
-    Raises:
-      DataError: not a file of `write`.
-    """
+    """Reads laws.json, and refuses a file that `write` did not write."""
     try:
         return Laws.model_validate_json(epath.Path(path).read_text()).laws
     except FileNotFoundError:

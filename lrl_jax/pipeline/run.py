@@ -49,7 +49,7 @@ class Run:
 
     @property
     def folder(self) -> epath.Path:
-        return self.recipe.run_folder
+        return epath.Path(self.recipe.folder) / self.recipe.name
 
     def at(self, step: str) -> epath.Path:
         """Returns the folder of a step."""

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import itertools
 from typing import Annotated, Any, Literal
 
-from etils import epath
 import pydantic
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -238,8 +237,3 @@ class Recipe(Section):
             yield "export.vector is added to base.model, which is not given; leave it out"
         if export.use_ema and not self.train.ema:
             yield "export.use_ema needs train.ema, such as 0.999"
-
-    @property
-    def run_folder(self) -> epath.Path:
-        """Returns the folder of this run: `folder`/`name`."""
-        return epath.Path(self.folder) / self.name
