@@ -211,22 +211,21 @@ def as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
 
 
 # ---------------------------------------------------------------------------- size of the model
-def _learn_tables(recipe: Recipe, cfg: llama.LlamaConfig) -> Iterator[str]:
-    """Yields the problems of adapters or, if they have none, those of learn tables."""
+def _learn_tables(recipe: Recipe, cfg: llama.LlamaConfig) -> list[str]:
+    """Returns the problems of adapters or, if they have none, those of learn tables."""
     train = recipe.train
-    if problems := [*_trouble("train.lora", adapt.with_lora, cfg, train)]:
-        yield from problems
-        return
-    with_lora = adapt.with_lora(cfg, train)
-    names = [*llama.abstract(with_lora)]
-    for stage in train.stages:
-        where = f"train.stages.{stage.name}.learn"
-        problems += _trouble(where, learn.groups, stage.learn, names)
-    yield from problems
+    problems = [*_trouble("train.lora", adapt.with_lora, cfg, train)]
     if not problems:
-        yield from _trouble("train", adapt.adapted, cfg, train)
-        if isinstance(recipe.vocab, Extend):
-            yield from _trouble("train.stages", adapt.refuse_idle_rows, with_lora, train)
+        with_lora = adapt.with_lora(cfg, train)
+        names = [*llama.abstract(with_lora)]
+        for stage in train.stages:
+            where = f"train.stages.{stage.name}.learn"
+            problems += _trouble(where, learn.groups, stage.learn, names)
+        if not problems:
+            problems += _trouble("train", adapt.adapted, cfg, train)
+            if isinstance(recipe.vocab, Extend):
+                problems += _trouble("train.stages", adapt.refuse_idle_rows, with_lora, train)
+    return problems
 
 
 def _planned(run: Run) -> Planned:

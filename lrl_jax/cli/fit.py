@@ -125,13 +125,10 @@ def _base(run: Run) -> tuple[Mapping[str, Any], int]:
 
 
 def _steps(run: Run) -> dict[str, int]:
-    """Returns the steps of each phase by name, without phases whose length is not known yet.
-
-    A length in epochs is known once the data is packed.
-    """
+    """Returns the steps of each phase by name, without phases whose length is not known yet."""
     try:
         settings = resolved(run).train
-    except (ValueError, OSError):  # nothing is packed yet
+    except (ValueError, OSError):  # nothing is packed yet, so that epochs have no length
         settings = run.recipe.train
     phases = learn.phases(settings.stages)
     return {phase.name: phase.steps for phase in phases if phase.steps}
@@ -139,12 +136,7 @@ def _steps(run: Run) -> dict[str, int]:
 
 # ---------------------------------------------------------------------------- tables
 def report(title: str, step: Fitted, target: topology.Machine, count: int | None) -> Table:
-    """Returns a table of the memory and time of a compiled step.
-
-    Args:
-      title: the name of the recipe.
-      count: how many steps the phase has; None when that is not known yet.
-    """
+    """Returns a table of the memory and time of a compiled step; None as count is not known yet."""
     table = Table(
         f"{title}: {step.phase}", f"on {target.name} ({step.chips} chips)", title_justify="left"
     )

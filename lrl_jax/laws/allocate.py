@@ -109,7 +109,7 @@ def _by_language(
 ) -> np.ndarray:
     names = [law.language for law in laws]
     _known(given, names, what)
-    if bad := {name: n for name, n in given.items() if not n > 0}:
-        name, number = next(iter(bad.items()))
-        raise ValueError(f"{what} {name}={number:g}: want more than 0; or leave its law out")
+    for name, number in given.items():
+        if not number > 0:
+            raise ValueError(f"{what} {name}={number:g}: want more than 0; or leave its law out")
     return np.array([given.get(name, default) for name in names], float)

@@ -22,7 +22,7 @@ from lrl_jax.recipe.vocab import Section
 
 BOUND = 100.0  # of the score
 DRAWS = 10_000  # of the bootstrap
-INSIDE = 95  # percent of the draws an interval holds
+INSIDE = (2.5, 97.5)  # percentiles: an interval holds 95 % of the draws
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,8 +183,8 @@ def _laws(groups: Mapping[str, Sequence[Point]], seed: int) -> list[Law]:
                 language=name,
                 a=math.exp(alpha + b * math.log(gamma)),
                 b=b,
-                a_interval=_interval(a_draws),
-                b_interval=_interval(draws[:, 1]),
+                a_interval=tuple(np.percentile(a_draws, INSIDE).tolist()),
+                b_interval=tuple(np.percentile(draws[:, 1], INSIDE).tolist()),
                 measured=(least, last.pairs),
                 held_back=(last.score, foretold),
             )
@@ -211,8 +211,3 @@ def _draws(points: Sequence[Point], line: np.ndarray, rng: np.random.Generator) 
     noise = np.sqrt(residuals @ residuals / rng.chisquare(len(y) - 2, (DRAWS, 1)))
     drawn = x @ line + noise * rng.standard_normal((DRAWS, len(y)))
     return drawn @ np.linalg.pinv(x).T
-
-
-def _interval(draws: np.ndarray) -> tuple[float, float]:
-    low, high = np.percentile(draws, [(100 - INSIDE) / 2, (100 + INSIDE) / 2])
-    return float(low), float(high)

@@ -90,8 +90,7 @@ class Evaluate(Section):
 
     def kinds(self) -> dict[str, Mapping[str, Evaluation | str]]:
         """Returns the entries of every kind: kind -> name -> entry."""
-        names = [name for name in type(self).model_fields if name not in SHARED]
-        return {name: getattr(self, name) for name in names}
+        return {name: entries for name, entries in self if name not in SHARED}
 
     def files(self) -> list[tuple[str, str]]:
         """Returns the text files that entries read, each with the key of the recipe that names it.

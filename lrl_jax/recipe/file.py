@@ -28,13 +28,6 @@ CHECKOUT = Path(__file__).parents[2]
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
 
 
-def shipped(name: str) -> str:
-    """Returns the path of the recipe that ships under a name; a path stays as it is."""
-    if epath.Path(name).exists() or "/" in name:
-        return name
-    return str(_shipped().get(name, name))
-
-
 def _shipped() -> dict[str, Any]:
     """Returns the recipes that ship, by name: of the installed package, or of the checkout."""
     installed = importlib.resources.files("lrl_jax") / "configs"
@@ -45,9 +38,14 @@ def _shipped() -> dict[str, Any]:
 def load(path: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
     """Reads a recipe, applies `a.b=c` overrides and adds files to data.imports.
 
+    Args:
+      path: a YAML file, or the name of a recipe that ships.
+
     Raises:
       ValueError: the recipe is wrong; the message has a line for each problem, with its key.
     """
+    if "/" not in path and not epath.Path(path).exists():
+        path = str(_shipped().get(path, path))
     tree = _read_yaml(epath.Path(path))
     for override in overrides:
         _apply(tree, override)

@@ -30,7 +30,7 @@ def load_recipe(name: str, overrides: Sequence[str] = (), imports: Sequence[str]
     Raises:
       ValueError: what is wrong, with the file and the key, one problem a line.
     """
-    return resolved(recipe_file.load(recipe_file.shipped(name), overrides, imports))
+    return resolved(recipe_file.load(name, overrides, imports))
 
 
 def resolved(recipe: Recipe) -> Recipe:
