@@ -212,7 +212,10 @@ def test_a_value_that_a_template_lacks_is_an_error():
 def test_the_templates_are_in_the_package():
     root = Path(__file__).parents[1]
     settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
-    patterns = settings["package-data"]["lrl_jax.report"]
-    for path in TEMPLATES.iterdir():
-        name = str(path.relative_to(TEMPLATES.parent))
+    templates = [*(root / "lrl_jax").rglob("*.j2")]
+    assert {*TEMPLATES.iterdir()} < {*templates}  # the recipe of `lrl new` is another
+    for path in templates:
+        room = path.parents[1]
+        patterns = settings["package-data"][".".join(room.relative_to(root).parts)]
+        name = str(path.relative_to(room))
         assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name

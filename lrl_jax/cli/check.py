@@ -57,7 +57,7 @@ def check(run: Run) -> None:
     """Prints the plan of a recipe and what the user still has to supply; raises all problems."""
     console, recipe = Console(), run.recipe
     wanted = supply.wanted(recipe)
-    problems = [*_gather(run, wanted)]
+    problems = [*dict.fromkeys(_gather(run, wanted))]  # a missing base is seen by several looks
     unknown = getattr(recipe.base, "tokenizer", "") in wanted  # then the model's size is unknown
     console.print(f"[bold]{recipe.name}[/bold]  ->  {run.folder}")
     console.print(_stages(recipe))
@@ -296,14 +296,14 @@ def _mixed(recipe: Recipe, stage: Stage) -> str:
         total = sum(weights.values()) / whole
         return ", ".join(f"{name} {w / total:.0%}" for name, w in weights.items() if w)
 
-    replay = recipe.train.replay
+    replay, replayed = recipe.train.replay, sum(recipe.train.replay.values())
     if stage.epochs:
         words = ", ".join(f"{name} x{w:g}" for name, w in stage.mixture.items() if w)
     else:
-        words = shares(stage.mixture, 1 - sum(replay.values()))
+        words = shares(stage.mixture, 1 - replayed)
     if stage.ramp_to:
-        words += f" -> {shares(stage.ramp_to, 1 - sum(replay.values()))}"
-    return f"{words}; replayed {shares(replay, sum(replay.values()))}" if replay else words
+        words += f" -> {shares(stage.ramp_to, 1 - replayed)}"
+    return f"{words}; replayed {shares(replay, replayed)}" if replay else words
 
 
 def _model(recipe: Recipe, cfg: llama.LlamaConfig, planned: Planned | None) -> Table:
