@@ -97,6 +97,18 @@ def test_what_is_missing_and_not_to_be_supplied_is_wrong(elsewhere, capsys):
     assert "data.datasets.english: nowhere.txt: no such file" in out
 
 
+def test_a_problem_that_several_looks_see_is_said_once(elsewhere, capsys):
+    code, out = check(capsys, "base={model: nowhere}")
+    assert code == 3
+    assert out.count("base.model: nowhere: no such folder") == 1
+
+
+def test_a_replay_that_leaves_nothing_is_refused_with_its_stage(elsewhere, capsys):
+    code, out = check(capsys, "train.replay={english: 1}")
+    assert code == 3
+    assert "takes 100% of every stage; leave something for the stages" in out
+
+
 def test_what_was_supplied_is_read(elsewhere, capsys):
     folder = elsewhere / "flores200_dataset/devtest"
     folder.mkdir(parents=True)

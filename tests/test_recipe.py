@@ -74,6 +74,7 @@ def test_an_override_is_typed(path):
         ("vocab={method: train, text: [a], size: 9}", "base.model's embeddings do not fit"),
         ("train.stages.7.name=b", "want an index below 1, got '7'"),
         ("train.batch_size", "want key.path=value"),
+        ("name.first.second=b", "'q' has no 'first'; it is not a mapping"),
     ],
 )
 def test_what_is_wrong_is_named(path, override, message):

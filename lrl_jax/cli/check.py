@@ -293,8 +293,8 @@ def _learns(rule: Rule) -> str:
 
 def _mixed(recipe: Recipe, stage: Stage) -> str:
     def shares(weights: Mapping[str, float], whole: float = 1.0) -> str:
-        total = sum(weights.values()) / whole
-        return ", ".join(f"{name} {w / total:.0%}" for name, w in weights.items() if w)
+        total = sum(weights.values())
+        return ", ".join(f"{name} {w * whole / total:.0%}" for name, w in weights.items() if w)
 
     replay, replayed = recipe.train.replay, sum(recipe.train.replay.values())
     if stage.epochs:

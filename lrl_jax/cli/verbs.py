@@ -170,10 +170,6 @@ def report(args: argparse.Namespace) -> None:
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:
-    """Reads a recipe file, or a recipe that ships with the package by its name.
-
-    The Python files that the recipe imports are run first.
-    """
     from lrl_jax.data.seqio import imports
 
     return imports.load_recipe(args.recipe, args.overrides, args.imports)
