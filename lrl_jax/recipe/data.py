@@ -67,9 +67,12 @@ class Text(Rows):
     """Reads plain text, field `text`; in .txt files a document is a line, a paragraph or a file."""
 
     kind: Literal["text"]
-    template: ClassVar[str] = "plain"
     language: Language
     documents: Literal["lines", "paragraphs", "files"] = "lines"
+
+    @property
+    def template(self) -> str:
+        return "plain"
 
     def written(self) -> Written:
         return super().written()._replace(documents=self.documents)
@@ -195,7 +198,6 @@ class Task(Dataset):
     """
 
     brings_tensorflow: ClassVar[bool] = True
-    template: ClassVar[str] = "task"
 
     kind: Literal["task"]
     task: str
@@ -203,6 +205,10 @@ class Task(Dataset):
     split: str = "train"
     imports: tuple[str, ...] = ()
     """Files that register it; those of data.imports if empty."""
+
+    @property
+    def template(self) -> str:
+        return "task"
 
 
 # ---------------------------------------------------------------------------- mixtures
