@@ -7,7 +7,8 @@ A weight is a share of tokens (or examples), but a plan counts rows, and the row
 fuller than those of another. So a share is divided by what a row of its dataset holds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import math
 
 import numpy as np
@@ -70,32 +71,36 @@ def members(data: Data, weights: Weights) -> tuple[str, ...]:
     Raises:
       ValueError: a mixture that contains itself.
     """
-    return tuple(dict.fromkeys(_leaves(data, weights, ())))
+    return tuple(_multiplied(data, weights, lambda name: data.mixtures[name].of))
 
 
 def shares(data: Data, weights: Weights, sizes: Weights) -> dict[str, float]:
     """Returns each dataset's share of a mixture, nested mixtures resolved; shares sum to 1.
 
     Args:
-      weights: dataset or mixture name -> weight.
       sizes: dataset name -> size, for mixtures by size; the size of a mixture is the sum of those
         of its datasets.
 
     Raises:
       ValueError: a mixture that contains itself.
+      KeyError: a mixture by size of a dataset that has none in `sizes`.
     """
-    members(data, weights)
-    out: dict[str, float] = {}
-    whole = math.fsum(weights.values())
-    for name, weight in weights.items():
-        if not weight:
-            continue
-        inside = {name: 1.0}
-        if name in data.mixtures:
-            inside = shares(data, _relative(data, name, sizes), sizes)
-        for dataset, share in inside.items():
-            out[dataset] = out.get(dataset, 0.0) + weight / whole * share
-    return out
+    members(data, weights)  # refuses a circle also where sizes are not there
+
+    def inside(name: str) -> dict[str, float]:
+        mixture = data.mixtures[name]
+        if mixture.by == "weight":
+            return _normalised(mixture.of)
+        power = 1 / mixture.temperature
+        return _normalised(
+            {
+                member: weight * math.fsum(sizes[n] for n in members(data, {member: 1})) ** power
+                for member, weight in mixture.of.items()
+                if weight
+            }
+        )
+
+    return _multiplied(data, _normalised(weights), inside)
 
 
 def unsized(recipe: Recipe, stage: recipe_train.Stage) -> dict[str, float] | None:
@@ -104,46 +109,42 @@ def unsized(recipe: Recipe, stage: recipe_train.Stage) -> dict[str, float] | Non
     Raises:
       ValueError: a mixture that contains itself, or replay that leaves nothing for the stage.
     """
-    data = recipe.data
-    tables = (stage.mixture, stage.ramp_to, recipe.train.replay)
-    named = set().union(*(_mixtures(data, weights) for weights in tables))
-    if any(data.mixtures[name].by == "size" for name in named):
+    for weights in (stage.mixture, stage.ramp_to, recipe.train.replay):
+        members(recipe.data, weights)  # refuses a circle in any of them before sizes are asked for
+    try:
+        first = shares(recipe.data, stage.mixture, {})
+        last = shares(recipe.data, stage.ramp_to or stage.mixture, {})
+        mean = {name: (first.get(name, 0) + last.get(name, 0)) / 2 for name in {**first, **last}}
+        return _with_replay(recipe, mean, {})
+    except KeyError:  # of a mixture by size
         return None
-    first = shares(data, stage.mixture, {})
-    last = shares(data, stage.ramp_to or stage.mixture, {})
-    mean = {name: (first.get(name, 0) + last.get(name, 0)) / 2 for name in {**first, **last}}
-    return _with_replay(recipe, mean, {})
 
 
-def _leaves(data: Data, weights: Weights, path: tuple[str, ...]) -> Iterator[str]:
+def _multiplied(
+    data: Data, weights: Weights, inside: Callable[[str], Weights], path: tuple[str, ...] = ()
+) -> dict[str, float]:
+    """Returns for each dataset the product of the weights on the way to it; of many ways, the sum.
+
+    Args:
+      inside: returns the weights in a mixture.
+      path: the mixtures that these weights are in.
+    """
+    out: dict[str, float] = {}
     for name in (name for name, weight in weights.items() if weight):
         if name in path:
             circle = " -> ".join([*path[path.index(name) :], name])
             raise ValueError(f"data.mixtures: {circle}: a mixture cannot hold itself")
-        if name in data.datasets:
-            yield name
-        else:
-            yield from _leaves(data, data.mixtures[name].of, (*path, name))
+        products = {name: 1.0}
+        if name in data.mixtures:
+            products = _multiplied(data, inside(name), inside, (*path, name))
+        for dataset, product in products.items():
+            out[dataset] = out.get(dataset, 0.0) + weights[name] * product
+    return out
 
 
-def _mixtures(data: Data, weights: Weights) -> set[str]:
-    members(data, weights)  # refuses a mixture that contains itself
-    named = {name for name, weight in weights.items() if weight and name in data.mixtures}
-    return named.union(*(_mixtures(data, data.mixtures[name].of) for name in named))
-
-
-def _relative(data: Data, name: str, sizes: Weights) -> dict[str, float]:
-    """Returns the weights in a mixture, after size and temperature."""
-    mixture = data.mixtures[name]
-    if mixture.by == "weight":
-        return mixture.of
-    return {
-        member: weight
-        and weight
-        * math.fsum(sizes[dataset] for dataset in members(data, {member: 1}))
-        ** (1 / mixture.temperature)
-        for member, weight in mixture.of.items()
-    }
+def _normalised(weights: Weights) -> dict[str, float]:
+    whole = math.fsum(weights.values())
+    return {name: weight / whole for name, weight in weights.items()}
 
 
 def _with_replay(recipe: Recipe, own: Weights, sizes: Weights) -> dict[str, float]:
@@ -210,14 +211,10 @@ def _weighted(
             name: share * manifests[name].rows / sizes[name]
             for name, share in _with_replay(recipe, mixed, sizes).items()
         }
+        weights = {n: float(f"{share:.{DIGITS}g}") for n, share in _normalised(rows).items()}
         name = f"{stage.name}.{i + 1:02}" if stage.ramp_to else stage.name
-        out.append(plans.PlanStage(name, (end - begin) * recipe.train.batch_size, _rounded(rows)))
+        out.append(plans.PlanStage(name, (end - begin) * recipe.train.batch_size, weights))
     return out
-
-
-def _rounded(weights: Weights) -> dict[str, float]:
-    whole = math.fsum(weights.values())
-    return {name: float(f"{weight / whole:.{DIGITS}g}") for name, weight in weights.items()}
 
 
 # ---------------------------------------------------------------------------- whole epochs
@@ -260,22 +257,17 @@ def _whole(
 
 def _times(data: Data, weights: Weights, stage: str) -> dict[str, float]:
     """Returns how often an epoch reads each dataset: the weights on the way to it, multiplied."""
-    members(data, weights)
-    out: dict[str, float] = {}
-    for name, weight in weights.items():
-        if not weight:
-            continue
-        inside = {name: 1.0}
-        if mixture := data.mixtures.get(name):
-            if mixture.by == "size" and mixture.temperature != 1:
-                raise ValueError(
-                    f"stage {stage!r}: epochs read datasets whole, and mixture {name!r} wants "
-                    f"shares by temperature {mixture.temperature:g}; give steps, or temperature 1"
-                )
-            inside = _times(data, mixture.of, stage)
-        for dataset, times in inside.items():
-            out[dataset] = out.get(dataset, 0.0) + weight * times
-    return out
+
+    def inside(name: str) -> Weights:
+        mixture = data.mixtures[name]
+        if mixture.by == "size" and mixture.temperature != 1:
+            raise ValueError(
+                f"stage {stage!r}: epochs read datasets whole, and mixture {name!r} wants "
+                f"shares by temperature {mixture.temperature:g}; give steps, or temperature 1"
+            )
+        return mixture.of
+
+    return _multiplied(data, weights, inside)
 
 
 # ---------------------------------------------------------------------------- max_epochs
@@ -287,14 +279,12 @@ def _within(plan_stages: list[plans.PlanStage], left: Weights, size: int) -> lis
     numbers of rows.
 
     Args:
-      plan_stages: one, or those of a ramp.
       left: dataset name -> rows that may still be read.
       size: rows of a batch.
     """
-    used: dict[str, int] = {}
+    used: Counter[str] = Counter()
     for stage in plan_stages:
-        for name, count in plans.taken(stage).items():
-            used[name] = used.get(name, 0) + count
+        used.update(plans.taken(stage))
     if all(count <= left[name] for name, count in used.items()):
         return plan_stages
     names = list(used)
