@@ -52,10 +52,8 @@ def resolved(recipe: Recipe) -> Recipe:
         return recipe
     tree = recipe.model_dump(mode="json")
     for name, mixture in mixtures.items():
-        weights = {}
-        for task, rate in described.rates[mixture.seqio].items():
-            dataset = _dataset(tree["data"], task, mixture, name)
-            weights[dataset] = rate
+        rates = described.rates[mixture.seqio]
+        weights = {_dataset(tree["data"], task, mixture, name): rates[task] for task in rates}
         tree["data"]["mixtures"][name] |= {"of": weights, "seqio": ""}
     return Recipe.model_validate(tree)
 
@@ -72,26 +70,22 @@ def _dataset(tree: dict, task: str, mixture: recipe_data.Mixture, where: str) ->
             "that is taken; give it yours: data.datasets: {NAME: {kind: task, task: "
             f"{task}, language: ...}}}}"
         )
-    tree["datasets"][name] = {
-        "kind": "task",
-        "task": task,
-        "language": mixture.language,
-        "imports": tree["imports"],
-        "split": "train",
-    }
+    dataset = {"kind": "task", "task": task, "split": "train", "language": mixture.language}
+    tree["datasets"][name] = dataset | {"imports": tree["imports"]}
     return name
 
 
 # ---------------------------------------------------------------------------- a dataset
 def shards(dataset: recipe_data.Task) -> list[tuple[Span, ...]]:
     """Returns the shards of a Task, which are those of its source; Span(name, i, n) is i of n."""
-    count = min(_split(dataset).shards, MOST_SHARDS)
+    count = min(_described(dataset)[0].shards, MOST_SHARDS)
     return [(Span(f"task:{dataset.task}", i, count),) for i in range(count)]
 
 
 def uris(dataset: recipe_data.Task) -> tuple[str, ...]:
     """Returns the files that the records of a Task depend on: Python, and what its source reads."""
-    return (*_modules(dataset), *_split(dataset).files)
+    split, modules = _described(dataset)
+    return (*modules, *split.files)
 
 
 def fingerprints(dataset: recipe_data.Task) -> list[list[str]]:
@@ -99,19 +93,16 @@ def fingerprints(dataset: recipe_data.Task) -> list[list[str]]:
 
     A source that is a function has no files: what such a function reads is not in the digests.
     """
-    files = _split(dataset).files
-    code = [text.fingerprint(path) for path in _modules(dataset)]
-    count = len(shards(dataset))
-    return [code + [text.fingerprint(path) for path in files[i::count]] for i in range(count)]
+    split, modules = _described(dataset)
+    count = min(split.shards, MOST_SHARDS)
+    files = ((*modules, *split.files[i::count]) for i in range(count))
+    return [[text.fingerprint(path) for path in paths] for paths in files]
 
 
-def _split(dataset: recipe_data.Task) -> registered.Split:
+def _described(dataset: recipe_data.Task) -> tuple[registered.Split, tuple[str, ...]]:
     split = (dataset.task, dataset.split)
-    return describe(dataset.imports, [split]).splits[split]
-
-
-def _modules(dataset: recipe_data.Task) -> tuple[str, ...]:
-    return describe(dataset.imports, [(dataset.task, dataset.split)]).modules
+    answer = describe(dataset.imports, [split])
+    return answer.splits[split], answer.modules
 
 
 # ---------------------------------------------------------------------------- asking
@@ -139,21 +130,15 @@ def describe(
     tasks = [task for task in tasks if task not in before.splits]
     mixtures = [name for name in mixtures if name not in before.rates]
     if tasks or mixtures or mark not in _answers:
-        new = _ask(files, tasks, mixtures)
-        _answers[mark] = registered.Registered(
-            before.splits | new.splits, before.rates | new.rates, new.modules
-        )
+        if _runs_here():
+            new = _answer(files, tasks, mixtures)
+        else:
+            context = multiprocessing.get_context("spawn")
+            with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+                new = pool.submit(_answer, files, tasks, mixtures).result()
+        splits, rates = before.splits | new.splits, before.rates | new.rates
+        _answers[mark] = registered.Registered(splits, rates, new.modules)
     return _answers[mark]
-
-
-def _ask(
-    files: tuple[str, ...], tasks: list[tuple[str, str]], mixtures: list[str]
-) -> registered.Registered:
-    if _runs_here():
-        return _answer(files, tasks, mixtures)
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_answer, files, tasks, mixtures).result()
 
 
 def _runs_here() -> bool:

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 import dataclasses
 import hashlib
 from pathlib import Path
-import re
 
 from lrl_jax import storage
 
@@ -41,7 +40,6 @@ class Registered:
     modules: tuple[str, ...]
 
 
-# ---------------------------------------------------------------------------- files
 def content(files: Iterable[str]) -> str:
     """Returns a digest of the files' content.
 
@@ -59,29 +57,3 @@ def content(files: Iterable[str]) -> str:
             raise ValueError(f"{file}: no such file; data.imports names Python files")
         digest.update(bytes.fromhex(storage.sha256(file)))
     return digest.hexdigest()
-
-
-# Modules that users' files import by the names they had, and where they are now.
-MOVED = {
-    "lrl_jax.data.sources": "lrl_jax.data.seqio.vocabulary",
-    "lrl_jax.data.tasks": "lrl_jax.data.seqio.registry",
-    "lrl_jax.data.imports": "lrl_jax.data.seqio.imports",
-    "lrl_jax.data.user_tasks": "lrl_jax.data.seqio.user_tasks",
-    "lrl_jax.data.online": "lrl_jax.data.seqio.online",
-    "lrl_jax.data.records": "lrl_jax.data.dataset",
-}
-UNNAMED = re.compile("cannot import name '([^']+)'")
-
-
-def moved(error: BaseException) -> str:
-    """Returns a hint if an import failed because our module has moved, else an empty string.
-
-    >>> moved(ModuleNotFoundError("No module ...", name="lrl_jax.data.sources"))
-    'lrl_jax.data.sources has moved; import lrl_jax.data.seqio.vocabulary'
-    """
-    if not isinstance(error, ImportError):
-        return ""
-    before = error.name or ""
-    if unnamed := UNNAMED.match(str(error)):  # from lrl_jax.data import sources
-        before = f"{before}.{unnamed[1]}"
-    return f"{before} has moved; import {MOVED[before]}" if before in MOVED else ""

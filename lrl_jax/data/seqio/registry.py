@@ -33,6 +33,7 @@ from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
+PARTS = {"parts": tf.string, "weights": tf.float32, "controls": tf.bool}
 Write = Callable[[dict[str, str]], list[templates.TextPart]]
 Encode = Callable[[list[list[templates.TextPart]]], list[documents.Document]]
 
@@ -47,11 +48,12 @@ def register(
     tokenizer: Tokenizer | epath.PathLike,
     packed: epath.PathLike | None = None,
 ) -> dict[str, seqio.Task | seqio.Mixture]:
-    """Registers every dataset, mixture and stage of a recipe, and replaces those of the same name.
+    """Registers every dataset, mixture and stage of a recipe; returns them by registered name.
 
     The names are `lrl.RUN.NAME`, with `#` for each character that seqio does not allow, such as
-    `-`. A stage with the name of a dataset or a mixture is `lrl.RUN.stage.NAME`. A stage with a
-    ramp is registered as a whole, by its mean rates, and again as each of its stages in the plan.
+    `-`; what had the name before is replaced. A stage with the name of a dataset or a mixture is
+    `lrl.RUN.stage.NAME`. A stage with a ramp is registered as a whole, by its mean rates, and again
+    as each of its stages in the plan.
 
     A recipe's weights are shares of tokens, and seqio draws examples: shares are divided by the
     tokens a document of the dataset has. That is exact on average while documents are whole; with
@@ -61,9 +63,6 @@ def register(
       tokenizer: a tokenizer, or its folder, such as `runs/quickstart/vocab`.
       packed: the folder of packed data, which says how long documents are. Without it the shares
         of the recipe are the rates, as if documents of all datasets were equally long.
-
-    Returns:
-      The Task or Mixture of each name in the registry.
 
     Raises:
       ValueError: no tokenizer or packed data there; a mixture that depends on the size of datasets,
@@ -120,14 +119,14 @@ def _stage_rates(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str,
             rates[stage.name] = shares
         return rates
     per_row = {name: manifest.docs / manifest.rows for name, manifest in manifests.items()}
-    for stage, parts in mixture.by_stage(recipe, manifests):
+    for stage, plan_stages in mixture.by_stage(recipe, manifests):
         rows: dict[str, float] = {}
-        for plan_stage in parts:
-            whole = sum(plan_stage.weights.values())
-            for name, weight in plan_stage.weights.items():
+        for plan_stage in plan_stages:
+            weights = plan_stage.weights
+            whole = sum(weights.values())
+            for name, weight in weights.items():
                 rows[name] = rows.get(name, 0.0) + plan_stage.rows * weight / whole
-            weights = plan_stage.weights.items()
-            rates[plan_stage.name] = {name: weight * per_row[name] for name, weight in weights}
+            rates[plan_stage.name] = {name: weights[name] * per_row[name] for name in weights}
         rates[stage.name] = {name: count * per_row[name] for name, count in rows.items()}
     return rates
 
@@ -203,7 +202,7 @@ def errors(tasks: Iterable[seqio.Task]) -> Iterator[None]:
 
 
 def _apply(dataset: tf.data.Dataset, write: Write) -> tf.data.Dataset:
-    """Maps records to {parts: strings, weights: floats, controls: bools}."""
+    """Maps records to the columns of PARTS, which have an entry for each part of a text."""
 
     def block(names: Sequence[str], *columns: np.ndarray) -> tuple[np.ndarray, ...]:
         rows = zip(*columns, strict=True)
@@ -218,14 +217,7 @@ def _apply(dataset: tf.data.Dataset, write: Write) -> tf.data.Dataset:
         )
 
     def columns(fields: dict[str, tf.Tensor]) -> dict[str, Any]:
-        *flat, counts = tf.numpy_function(
-            functools.partial(block, list(fields)),
-            list(fields.values()),
-            (tf.string, tf.float32, tf.bool, tf.int64),
-            stateful=False,
-        )
-        names = ("parts", "weights", "controls")
-        return {name: ragged(values, counts) for name, values in zip(names, flat, strict=True)}
+        return ragged(functools.partial(block, list(fields)), list(fields.values()), PARTS)
 
     return dataset.batch(BLOCK).map(columns).unbatch()
 
@@ -248,20 +240,10 @@ def _tokenize(dataset: tf.data.Dataset, encode: Encode, place: int) -> tf.data.D
         )
 
     def columns(example: dict[str, Any]) -> dict[str, Any]:
-        names = ("parts", "weights", "controls")
-        flat = [example[name].flat_values for name in names]
-        tokens, weights, counts = tf.numpy_function(
-            block,
-            [*flat, example["parts"].row_lengths()],
-            (tf.int32, tf.float32, tf.int64),
-            stateful=False,
-        )
-        targets = ragged(tokens, counts)
-        return {
-            "targets": targets,
-            "weights": ragged(weights, counts),
-            "dataset": tf.zeros_like(targets) + place,
-        }
+        flat = [example[name].flat_values for name in PARTS]
+        inputs = [*flat, example["parts"].row_lengths()]
+        tokens = ragged(block, inputs, {"targets": tf.int32, "weights": tf.float32})
+        return tokens | {"dataset": tf.zeros_like(tokens["targets"]) + place}
 
     return dataset.ragged_batch(BLOCK).map(columns).unbatch()
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lrl_jax.data import dataset as datasets
-from lrl_jax.data.read import duplicates, filters
+from lrl_jax.data.read import duplicates, filters, kinds
 from lrl_jax.data.seqio.libraries import seqio, tf
 from lrl_jax.data.seqio.vocabulary import BLOCK
 from lrl_jax.recipe import data as recipe_data
@@ -58,7 +58,7 @@ class Records(seqio.DataSource):
             chosen = chosen[shard_info.index :: shard_info.num_shards]
         if shuffle and not self.dataset.take:  # `take` is of the first records
             chosen = np.random.default_rng(seed).permutation(chosen)
-        fields = datasets.fields(self.dataset)
+        fields = kinds.of(self.dataset).fields
         return tf.data.Dataset.from_generator(
             lambda: self._blocks(chosen.tolist(), fields),
             output_signature={name: tf.TensorSpec((None,), tf.string) for name in fields},

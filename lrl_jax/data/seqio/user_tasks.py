@@ -119,15 +119,17 @@ def _step(task: seqio.Task, step: Any, dataset: tf.data.Dataset) -> tf.data.Data
         raise ValueError(f"task {task.name!r}: {name} fails: {_with_line(e)}") from e
 
 
+def _spec(dataset: tf.data.Dataset) -> dict[str, Any]:
+    return dataset.element_spec if isinstance(dataset.element_spec, dict) else {}
+
+
 def _strings(dataset: tf.data.Dataset) -> tuple[str, ...]:
     """Returns the features that are text: inputs and targets, or targets, or text, or none."""
-    spec = dataset.element_spec
+    spec = _spec(dataset)
     names = [
         name
         for name in ("inputs", "targets", "text")
-        if isinstance(spec, dict)
-        and name in spec
-        and (spec[name].dtype, spec[name].shape.rank) == (tf.string, 0)
+        if name in spec and (spec[name].dtype, spec[name].shape.rank) == (tf.string, 0)
     ]
     if "targets" in names:
         return tuple(name for name in names if name != "text")
@@ -140,7 +142,7 @@ def _ids(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[str, ...]:
     Raises:
       ValueError: `targets` is not among them, or `inputs` is something else.
     """
-    spec = dataset.element_spec if isinstance(dataset.element_spec, dict) else {}
+    spec = _spec(dataset)
     names = tuple(name for name in ("inputs", "targets") if name in spec)
     ours = [
         name in task.output_features
@@ -209,28 +211,25 @@ def _text(value: Any, feature: Any) -> str:
 
 # ---------------------------------------------------------------------------- registered names
 def _task(name: str, files: Iterable[str]) -> seqio.Task:
-    if name not in seqio.TaskRegistry.names():
-        raise ValueError(_unknown("Task", name, seqio.TaskRegistry.names(), files))
-    return seqio.TaskRegistry.get(name)
+    return _get(seqio.TaskRegistry, "Task", name, files)
 
 
 def _rates(name: str, files: Iterable[str]) -> dict[str, float]:
-    if name not in seqio.MixtureRegistry.names():
-        raise ValueError(_unknown("Mixture", name, seqio.MixtureRegistry.names(), files))
-    mixture = seqio.MixtureRegistry.get(name)
+    mixture = _get(seqio.MixtureRegistry, "Mixture", name, files)
     try:
         return {task.name: float(mixture.get_rate(task)) for task in mixture.tasks}
     except Exception as e:  # rates may be functions of the user's
         raise ValueError(f"the rates of the seqio Mixture {name!r} fail: {_with_line(e)}") from e
 
 
-def _unknown(kind: str, name: str, names: Iterable[str], files: Iterable[str]) -> str:
-    """Returns the error for a name that is not among the registered `names`."""
-    names = sorted(names)
+def _get(registry: Any, kind: str, name: str, files: Iterable[str]) -> Any:
+    names = sorted(registry.names())
+    if name in names:
+        return registry.get(name)
     near = difflib.get_close_matches(name, names, n=3) or names[:6]
     hint = f"nearest are {', '.join(near)}" if near else "none is registered"
     where = ", ".join(map(str, files)) or "no file is in data.imports"
-    return f"no seqio {kind} {name!r} ({where}); {hint}"
+    raise ValueError(f"no seqio {kind} {name!r} ({where}); {hint}")
 
 
 def _split(task: seqio.Task, split: str) -> registered.Split:
@@ -249,6 +248,16 @@ def _split(task: seqio.Task, split: str) -> registered.Split:
 
 
 # ---------------------------------------------------------------------------- running a file
+# Modules that users' files import by the names they had, and where they are now.
+MOVED = {
+    "lrl_jax.data.sources": "lrl_jax.data.seqio.vocabulary",
+    "lrl_jax.data.tasks": "lrl_jax.data.seqio.registry",
+    "lrl_jax.data.imports": "lrl_jax.data.seqio.imports",
+    "lrl_jax.data.user_tasks": "lrl_jax.data.seqio.user_tasks",
+    "lrl_jax.data.online": "lrl_jax.data.seqio.online",
+    "lrl_jax.data.records": "lrl_jax.data.dataset",
+}
+UNNAMED = re.compile("cannot import name '([^']+)'")
 # A line of a user's function that became a graph, as TensorFlow's error messages show it.
 GRAPH_FRAME = re.compile(r'File "([^"]+)", line (\d+), in .*\n\s*(.*)')
 
@@ -273,8 +282,10 @@ def _run(path: Path) -> None:
 
 def _moved(e: BaseException) -> str:
     """Returns a hint, on a line of its own, if a file imports a module of ours that has moved."""
-    hint = registered.moved(e)
-    return f"\n    {hint}" if hint else ""
+    name = getattr(e, "name", "") if isinstance(e, ImportError) else ""
+    if unnamed := UNNAMED.match(str(e)):  # from lrl_jax.data import sources
+        name = f"{name}.{unnamed[1]}"
+    return f"\n    {name} has moved; import {MOVED[name]}" if name in MOVED else ""
 
 
 def _with_line(e: BaseException, path: Path | None = None) -> str:
