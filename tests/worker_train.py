@@ -104,7 +104,7 @@ class MemoryStream:
 
     def prefetch(self, start_row: int) -> Prefetch:
         starts = range(start_row, self.plan.total - self.batch_size + 1, self.batch_size)
-        return Prefetch(self.batch_at, starts, 2)
+        return Prefetch(self.batch_at, starts)
 
 
 def stage(name: str, steps: int, learn=(ALL,), kor: float = 0.5) -> recipe_train.Stage:

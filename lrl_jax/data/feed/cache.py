@@ -9,7 +9,7 @@ together: each lists the copies it holds in a file that it keeps locked, and no 
 what another one holds.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 import contextlib
 import fcntl
 import json
@@ -32,12 +32,7 @@ NOTES = "in_use"  # folder with a file for each process: the digests of the copi
 
 
 class ShardCache:
-    """Copies remote shards to this machine, and keeps those in use from being removed.
-
-    Args:
-      limit_gib: limit of all copies in the folder, those of other processes included.
-      folder: where copies lie; `~/.cache/lrl_jax/rows` if not given.
-    """
+    """Copies remote shards to this machine, and keeps those in use from being removed."""
 
     def __init__(self, limit_gib: float = LIMIT_GIB, folder: Path | None = None):
         self._limit = limit_gib * storage.GIB
@@ -51,7 +46,7 @@ class ShardCache:
             os.close(self._note)
 
     def hold(self, shards: Iterable[rows.Shard]) -> None:
-        """Keeps these shards from being removed, and makes room for those not copied yet.
+        """Keeps copies of these shards from being removed, and makes room for those to come.
 
         Raises:
           ValueError: the limit is too low for what is in use.
@@ -61,23 +56,45 @@ class ShardCache:
             if new.keys() <= self._in_use.keys():
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self._folder):
+            with contextlib.ExitStack() as stack:
+                descriptor = os.open(self._folder, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # one process at a time reads and changes it
+                stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
                 self._make_room(self._in_use | new)
                 self._in_use |= new
-                self._write_note()
+                if self._note is None:
+                    notes = self._folder / NOTES
+                    notes.mkdir(exist_ok=True)
+                    self._note = os.open(notes / uuid.uuid4().hex, os.O_RDWR | os.O_CREAT)
+                    fcntl.flock(self._note, fcntl.LOCK_EX)
+                os.ftruncate(self._note, 0)
+                os.pwrite(self._note, json.dumps(sorted(self._in_use)).encode(), 0)
 
     def local(self, path: epath.Path, shard: rows.Shard) -> str:
-        """Returns the local copy of a shard and holds it; copies the shard if there is none.
+        """Returns a local file of a shard: its own, or a copy that is held, made if there is none.
 
         Raises:
-          ValueError: the remote file is missing, or has other bytes than its manifest says.
+          ValueError: the file is missing, or is not the one that its manifest describes.
         """
+        if not storage.is_remote(path):
+            _check(path, shard)
+            return os.fspath(path)
         self.hold([shard])
         local = self._folder / f"{shard.sha256}.array_record"
-        if not local.exists():
-            check(path, shard)
-            _copy(path, local, shard.sha256)
-        os.utime(local)  # marks it as used now
+        if local.exists():
+            os.utime(local)  # marks it as used now
+            return os.fspath(local)
+        _check(path, shard)
+        unfinished = storage.partial(epath.Path(local))
+        try:
+            with path.open("rb") as source, open(unfinished, "wb") as out:
+                shutil.copyfileobj(source, out)
+            if storage.sha256(unfinished) != shard.sha256:
+                raise DataError(f"{path}: other bytes than its manifest says; {AGAIN}")
+            unfinished.replace(local)
+        finally:
+            unfinished.unlink(missing_ok=True)
         return os.fspath(local)
 
     def _make_room(self, wanted: dict[str, int]) -> None:
@@ -119,43 +136,9 @@ class ShardCache:
             path.unlink()
         return names
 
-    def _write_note(self) -> None:
-        if self._note is None:
-            notes = self._folder / NOTES
-            notes.mkdir(exist_ok=True)
-            self._note = os.open(notes / uuid.uuid4().hex, os.O_RDWR | os.O_CREAT)
-            fcntl.flock(self._note, fcntl.LOCK_EX)
-        os.ftruncate(self._note, 0)
-        os.pwrite(self._note, json.dumps(sorted(self._in_use)).encode(), 0)
 
-
-def check(path: epath.Path, shard: rows.Shard) -> None:
-    """Raises ValueError if the file of a shard is not there or has another size."""
+def _check(path: epath.Path, shard: rows.Shard) -> None:
     if not path.exists():
         raise DataError(f"{path}: no such file, but its manifest names it; {AGAIN}")
     if (size := path.stat().length) != shard.bytes:
         raise DataError(f"{path}: has {size} bytes, its manifest says {shard.bytes}; {AGAIN}")
-
-
-def _copy(path: epath.Path, local: Path, sha256: str) -> None:
-    unfinished = storage.partial(epath.Path(local))
-    try:
-        with path.open("rb") as source, open(unfinished, "wb") as out:
-            shutil.copyfileobj(source, out)
-        if storage.sha256(unfinished) != sha256:
-            raise DataError(f"{path}: other bytes than its manifest says; {AGAIN}")
-        unfinished.replace(local)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Generator[None]:
-    """Locks the folder: one process at a time reads and changes it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)

@@ -9,6 +9,7 @@ fuller than those of another. So a share is divided by what a row of its dataset
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
 import math
 
 import numpy as np
@@ -31,35 +32,27 @@ DIGITS = 12  # of a weight that are kept: the last ones of a power differ betwee
 def plan(recipe: Recipe, manifests: Manifests) -> Plan:
     """Returns the plan of a run: which row of which dataset each row of training is.
 
+    A stage with `ramp_to` becomes up to 32 stages, named `name.01` and so on.
+
     Raises:
       ValueError: a mixture that contains itself, or a stage that reads more of a dataset than its
         `max_epochs` allow.
     """
+    stages = [plan_stages for _, plan_stages in by_stage(recipe, manifests)]
     return Plan(
         sizes={name: manifest.rows for name, manifest in manifests.items()},
-        stages=stages(recipe, manifests),
+        stages=tuple(itertools.chain(*stages)),
         seed=recipe.seed,
         fingerprints={name: manifest.fingerprint for name, manifest in manifests.items()},
         ordered=tuple(name for name, manifest in manifests.items() if manifest.order != "shuffled"),
     )
 
 
-def stages(recipe: Recipe, manifests: Manifests) -> tuple[plans.PlanStage, ...]:
-    """Returns the stages of the plan.
-
-    A stage with `ramp_to` becomes up to 32 stages, named `name.01` and so on.
-    """
-    return tuple(
-        plan_stage for _, plan_stages in by_stage(recipe, manifests) for plan_stage in plan_stages
-    )
-
-
 def steps(recipe: Recipe, manifests: Manifests) -> Recipe:
     """Returns the recipe with `steps` where it has `epochs`; for the trainer, not for `plan`."""
-    size = recipe.train.batch_size
     in_steps = []
     for stage, plan_stages in by_stage(recipe, manifests):
-        count = sum(plan_stage.rows for plan_stage in plan_stages) // size
+        count = sum(plan_stage.rows for plan_stage in plan_stages) // recipe.train.batch_size
         in_steps.append(stage.model_copy(update={"steps": count, "epochs": 0.0}))
     train = recipe.train.model_copy(update={"stages": tuple(in_steps)})
     return recipe.model_copy(update={"train": train})
@@ -82,8 +75,7 @@ def shares(data: Data, weights: Weights, sizes: Weights) -> dict[str, float]:
         of its datasets.
 
     Raises:
-      ValueError: a mixture that contains itself.
-      KeyError: a mixture by size of a dataset that has none in `sizes`.
+      KeyError: a mixture by size has a dataset that is not in `sizes`.
     """
     members(data, weights)  # refuses a circle also where sizes are not there
 
@@ -104,11 +96,7 @@ def shares(data: Data, weights: Weights, sizes: Weights) -> dict[str, float]:
 
 
 def unsized(recipe: Recipe, stage: recipe_train.Stage) -> dict[str, float] | None:
-    """Returns the mean shares of a stage before anything is packed; None if they need sizes.
-
-    Raises:
-      ValueError: a mixture that contains itself, or replay that leaves nothing for the stage.
-    """
+    """Returns the mean shares of a stage before anything is packed; None if they need sizes."""
     for weights in (stage.mixture, stage.ramp_to, recipe.train.replay):
         members(recipe.data, weights)  # refuses a circle in any of them before sizes are asked for
     try:
@@ -125,9 +113,7 @@ def _multiplied(
 ) -> dict[str, float]:
     """Returns for each dataset the product of the weights on the way to it; of many ways, the sum.
 
-    Args:
-      inside: returns the weights in a mixture.
-      path: the mixtures that these weights are in.
+    `inside` returns the weights in a mixture. `path` names the mixtures that these weights are in.
     """
     out: dict[str, float] = {}
     for name in (name for name, weight in weights.items() if weight):
@@ -177,11 +163,11 @@ def by_stage(
         for name, dataset in recipe.data.datasets.items()
     }
     for stage in recipe.train.stages:
-        plan_stages = (
-            [_whole(recipe, stage, manifests, left)]
-            if stage.epochs
-            else _within(_weighted(recipe, stage, manifests), left, recipe.train.batch_size)
-        )
+        if stage.epochs:
+            plan_stages = [_whole(recipe, stage, manifests, left)]
+        else:
+            weighted = _weighted(recipe, stage, manifests)
+            plan_stages = _within(weighted, left, recipe.train.batch_size)
         for plan_stage in plan_stages:
             for name, count in plans.taken(plan_stage).items():
                 left[name] -= count
@@ -272,15 +258,11 @@ def _times(data: Data, weights: Weights, stage: str) -> dict[str, float]:
 
 # ---------------------------------------------------------------------------- max_epochs
 def _within(plan_stages: list[plans.PlanStage], left: Weights, size: int) -> list[plans.PlanStage]:
-    """Caps what the stages of a ramp read of a dataset at what is left of it.
+    """Caps what the stages of a ramp read of a dataset at the rows that are left of it.
 
     The shares of a dataset that is too small are reduced by the same factor in all stages, and the
     other datasets of a stage take its place in proportion. The weights of the stages are then
     numbers of rows.
-
-    Args:
-      left: dataset name -> rows that may still be read.
-      size: rows of a batch.
     """
     used: Counter[str] = Counter()
     for stage in plan_stages:

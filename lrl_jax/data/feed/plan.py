@@ -50,9 +50,6 @@ class Plan:
       seed: chooses the permutations.
       fingerprints: dataset name -> fingerprint of its manifest, to notice changed data.
       ordered: datasets that are not permuted; their rows are places in an order of their own.
-
-    Raises:
-      ValueError: an unknown dataset, or a bad weight.
     """
 
     sizes: Mapping[str, int]
@@ -153,11 +150,7 @@ class Plan:
 
     @staticmethod
     def from_json(text: str) -> "Plan":
-        """Reads a plan that `to_json` wrote.
-
-        Raises:
-          ValueError: not a plan, or one of another version.
-        """
+        """Reads a plan that `to_json` wrote; raises ValueError for one of another version."""
         try:
             fields = json.loads(text)
             version = fields.pop("version")
@@ -212,10 +205,7 @@ def compatible(old: Plan, new: Plan, next_row: int) -> tuple[bool, str]:
 
 
 def changes(old: Plan, new: Plan, next_row: int) -> list[str]:
-    """Lists what differs between two plans from `next_row` on, a line each.
-
-    The plans must be `compatible` at `next_row`.
-    """
+    """Lists what differs from `next_row` on between two plans that are compatible there."""
     was, now = _future(old, next_row), _future(new, next_row)
     lines = [f"stage {name!r} is gone" for name in was if name not in now]
     for name, (stage, end) in now.items():
@@ -329,10 +319,7 @@ class _StageSchedule:
         return out
 
     def due(self, when: int) -> np.ndarray:
-        """Returns how many rows of each member are due before row `when`.
-
-        Rounding may make it one more or less.
-        """
+        """Returns how many rows of each member are due before row `when`; by rounding, 1 off."""
         return np.maximum(np.ceil(when / self.every - self.phase), 0).astype(np.int64)
 
 

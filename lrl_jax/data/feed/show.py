@@ -43,9 +43,6 @@ def show(
 
     Args:
       tokens: print a table of ids, pieces and weights instead.
-
-    Raises:
-      ValueError: another tokenizer than the dataset's, or rows it does not have.
     """
     manifest = _manifest(folder, tokenizer)
     if not 0 <= start < manifest.rows:
@@ -70,9 +67,6 @@ def show_stage(
 
     Args:
       stage: a stage of the recipe, or one of the stages of a ramp.
-
-    Raises:
-      ValueError: no such stage, or rows it does not have.
     """
     of_recipe = {name: (first, last) for name, first, last, _ in spans(plan)}
     of_plan = {plan_stage.name: (first, last) for plan_stage, first, last in plan.spans}
@@ -139,10 +133,9 @@ def _manifest(folder: epath.PathLike, tokenizer: Tokenizer) -> rows.Manifest:
 
 
 def _cut(row: rows.PackedRow) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the tokens and the loss weights of each document of a row."""
-    ends = np.cumsum(row.lengths)
-    for end, length in zip(ends, row.lengths, strict=True):
-        yield row.tokens[end - length : end], row.weights[end - length : end]
+    """Returns the tokens and the loss weights of each document of a row."""
+    ends = np.cumsum(row.lengths)[:-1]
+    return zip(np.split(row.tokens, ends), np.split(row.weights, ends), strict=True)
 
 
 def _document(

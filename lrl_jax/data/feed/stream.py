@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import concurrent.futures
 import functools
 import itertools
-import os
 import time
 from typing import Self
 
@@ -23,7 +22,7 @@ from etils import epath
 import numpy as np
 
 from lrl_jax import storage
-from lrl_jax.data.feed.cache import AGAIN, LIMIT_GIB, ShardCache, check
+from lrl_jax.data.feed.cache import AGAIN, LIMIT_GIB, ShardCache
 from lrl_jax.data.feed.plan import Plan
 from lrl_jax.data.pack import rows
 from lrl_jax.text import DataError
@@ -31,6 +30,7 @@ from lrl_jax.text import DataError
 Batch = dict[str, np.ndarray]
 OPEN = 256  # most files open at a time; systems often allow 1024 of all kinds
 AHEAD = 1024  # rows of the plan computed at once
+READY = 2  # batches read ahead, beside the one that each thread is reading
 LOOKS = 32  # files checked, or copied, at the same time
 
 
@@ -39,10 +39,8 @@ class Stream:
 
     Args:
       folders: dataset name -> folder of its packed rows, as `packing.folders` gives them.
-      plan: which rows to read, in which order.
       batch_size: global rows in a batch.
       host_rows: places in a batch of the rows this host reads, ascending; None reads all.
-      cache_gib: limit of the copies of remote shards on this machine.
 
     Raises:
       ValueError: a dataset that does not fit the plan or the other datasets, or a file that is
@@ -67,19 +65,20 @@ class Stream:
         cache = ShardCache(cache_gib)
         opener = _opener(cache)
         self._files = [Files(folders[name], m, opener) for name, m in self.manifests.items()]
-        _check_files(self._files, cache)
+        wanted = [pair for files in self._files for pair in files.shards]
+        cache.hold(shard for path, shard in wanted if storage.is_remote(path))
+        with concurrent.futures.ThreadPoolExecutor(LOOKS) as pool:
+            list(pool.map(lambda pair: cache.local(*pair), wanted))  # raises what one of them does
         self._planned = functools.lru_cache(8)(self._plan_ahead)
-        self._host_rows = np.asarray(range(batch_size) if host_rows is None else host_rows)
+        self._host_rows = np.asarray(
+            range(batch_size) if host_rows is None else host_rows, np.int64
+        )
         first = next(iter(self.manifests.values()))
         self.sequence_length = first.sequence_length
         self._ids = first.bos_id, first.pad_id
 
     def batch_at(self, g: int) -> Batch:
-        """Reads this host's rows of the batch of global rows g to g + batch_size.
-
-        Returns:
-          Five arrays [B, T], as `rows.features` makes them; B is how many rows this host reads.
-        """
+        """Reads this host's rows of the batch at global row `g`: the arrays of `rows.features`."""
         datasets, places = (array[self._host_rows] for array in self._rows(g))
         batch = np.empty(len(datasets), object)
         for dataset in np.unique(datasets):
@@ -91,10 +90,10 @@ class Stream:
         """Returns the dataset id (place in plan.names) of each row of the global batch at `g`."""
         return self._rows(g)[0]
 
-    def prefetch(self, start_row: int, depth: int = 2, threads: int = 2) -> "Prefetch":
+    def prefetch(self, start_row: int, threads: int = 2) -> "Prefetch":
         """Reads batches from `start_row` to the end of the plan, ahead, on `threads` threads."""
         starts = range(start_row, self.plan.total - self.batch_size + 1, self.batch_size)
-        return Prefetch(self.batch_at, starts, depth, threads)
+        return Prefetch(self.batch_at, starts, threads)
 
     def _rows(self, g: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns what the plan says of the batch at `g`, from blocks that are kept."""
@@ -111,29 +110,20 @@ class Stream:
         return np.stack(self.plan(np.arange(number * AHEAD, end)))
 
 
-class Prefetch:
-    """Iterates over (first global row, batch), in order, and keeps up to `depth` of them ready.
-
-    Args:
-      read: returns the batch at a global row.
-      starts: the first global row of each batch.
+class Prefetch(Iterator[tuple[int, Batch]]):
+    """Iterates over (first global row, batch) in the order of `starts`, and reads a few ahead.
 
     Attributes:
       waited: how many seconds the last `next` had to wait; above 0, data is slower than training.
     """
 
-    def __init__(
-        self, read: Callable[[int], Batch], starts: Iterable[int], depth: int, threads: int = 1
-    ):
+    def __init__(self, read: Callable[[int], Batch], starts: Iterable[int], threads: int = 1):
         self.waited = 0.0
         self._read, self._starts = read, iter(starts)
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, "prefetch")
         self._coming: deque[tuple[int, concurrent.futures.Future[Batch]]] = deque()
-        for _ in range(depth + threads):
+        for _ in range(READY + threads):
             self._ask()
-
-    def __iter__(self) -> Iterator[tuple[int, Batch]]:
-        return self
 
     def __next__(self) -> tuple[int, Batch]:
         if not self._coming:
@@ -165,14 +155,7 @@ Open = Callable[[epath.Path, rows.Shard], ArrayRecordReader]
 
 
 class Files:
-    """Reads the shards of one packed dataset, each opened when it is first needed.
-
-    Attributes:
-      shards: the path of each shard, and its entry in the manifest.
-
-    Raises:
-      ValueError: a file is missing, cut short or damaged.
-    """
+    """Reads the shards of one packed dataset, each opened when it is first needed."""
 
     def __init__(self, folder: epath.PathLike, manifest: rows.Manifest, opener: Open | None = None):
         self.manifest = manifest
@@ -206,7 +189,7 @@ def _opener(cache: ShardCache) -> Open:
 
 
 def _open(cache: ShardCache, path: epath.Path, shard: rows.Shard) -> ArrayRecordReader:
-    local = _local(cache, path, shard)
+    local = cache.local(path, shard)  # array_record cannot read from gs://
     try:  # no read-ahead: rows are read in random order
         reader = ArrayRecordReader(local, options="readahead_buffer_size:0")
     except (RuntimeError, ValueError) as e:
@@ -216,24 +199,8 @@ def _open(cache: ShardCache, path: epath.Path, shard: rows.Shard) -> ArrayRecord
     return reader
 
 
-def _local(cache: ShardCache, path: epath.Path, shard: rows.Shard) -> str:
-    """Returns a local file of the same bytes, as array_record cannot read from gs://."""
-    if storage.is_remote(path):
-        return cache.local(path, shard)
-    check(path, shard)
-    return os.fspath(path)
-
-
 def _damaged(path: epath.Path, why: Exception) -> DataError:
     return DataError(f"{path}: damaged ({why}); delete it and {AGAIN}")
-
-
-def _check_files(datasets: Iterable[Files], cache: ShardCache) -> None:
-    """Checks that every file is there and has its size; copies those that are not local."""
-    wanted = [pair for files in datasets for pair in files.shards]
-    cache.hold(shard for path, shard in wanted if storage.is_remote(path))
-    with concurrent.futures.ThreadPoolExecutor(LOOKS) as pool:
-        list(pool.map(lambda pair: _local(cache, *pair), wanted))  # raises what one of them raises
 
 
 def _check_agreement(manifests: Mapping[str, rows.Manifest], plan: Plan) -> None:

@@ -23,13 +23,8 @@ from lrl_jax.recipe.schema import Recipe
 MOST_SHARDS = 256  # a source with more is read as so many, so that packing makes fewer files
 
 
-# ---------------------------------------------------------------------------- a recipe
 def load_recipe(name: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe, or the one that ships under a name, and runs the Python files it imports.
-
-    Raises:
-      ValueError: what is wrong, with the file and the key, one problem a line.
-    """
+    """Reads a recipe, or the one that ships under a name, and runs the Python files it imports."""
     return resolved(recipe_file.load(recipe_file.shipped(name), overrides, imports))
 
 
@@ -75,17 +70,15 @@ def _dataset(tree: dict, task: str, mixture: recipe_data.Mixture, where: str) ->
     return name
 
 
-# ---------------------------------------------------------------------------- a dataset
 def shards(dataset: recipe_data.Task) -> list[tuple[Span, ...]]:
     """Returns the shards of a Task, which are those of its source; Span(name, i, n) is i of n."""
-    count = min(_described(dataset)[0].shards, MOST_SHARDS)
+    count = min(_split(dataset).shards, MOST_SHARDS)
     return [(Span(f"task:{dataset.task}", i, count),) for i in range(count)]
 
 
 def uris(dataset: recipe_data.Task) -> tuple[str, ...]:
     """Returns the files that the records of a Task depend on: Python, and what its source reads."""
-    split, modules = _described(dataset)
-    return (*modules, *split.files)
+    return (*_split(dataset).modules, *_split(dataset).files)
 
 
 def fingerprints(dataset: recipe_data.Task) -> list[list[str]]:
@@ -93,26 +86,21 @@ def fingerprints(dataset: recipe_data.Task) -> list[list[str]]:
 
     A source that is a function has no files: what such a function reads is not in the digests.
     """
-    split, modules = _described(dataset)
-    count = min(split.shards, MOST_SHARDS)
-    files = ((*modules, *split.files[i::count]) for i in range(count))
+    split, count = _split(dataset), len(shards(dataset))
+    files = ((*split.modules, *split.files[i::count]) for i in range(count))
     return [[text.fingerprint(path) for path in paths] for paths in files]
 
 
-def _described(dataset: recipe_data.Task) -> tuple[registered.Split, tuple[str, ...]]:
+def _split(dataset: recipe_data.Task) -> registered.Split:
     split = (dataset.task, dataset.split)
-    answer = describe(dataset.imports, [split])
-    return answer.splits[split], answer.modules
+    return describe(dataset.imports, [split]).splits[split]
 
 
-# ---------------------------------------------------------------------------- asking
 _answers: dict[tuple[tuple[str, ...], str], registered.Registered] = {}  # by files, their content
 
 
 def describe(
-    files: Iterable[str],
-    tasks: Iterable[tuple[str, str]] = (),
-    mixtures: Iterable[str] = (),
+    files: Iterable[str], tasks: Iterable[tuple[str, str]] = (), mixtures: Iterable[str] = ()
 ) -> registered.Registered:
     """Describes these (task, split) pairs and mixtures of `files`, and the mixtures' tasks.
 
@@ -126,7 +114,7 @@ def describe(
             "are registered by a Python file of yours; name it in data.imports, or with --import"
         )
     mark = files, registered.content(files)
-    before = _answers.get(mark, registered.Registered({}, {}, ()))
+    before = _answers.get(mark, registered.Registered())
     tasks = [task for task in tasks if task not in before.splits]
     mixtures = [name for name in mixtures if name not in before.rates]
     if tasks or mixtures or mark not in _answers:
@@ -137,16 +125,14 @@ def describe(
             with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
                 new = pool.submit(_answer, files, tasks, mixtures).result()
         splits, rates = before.splits | new.splits, before.rates | new.rates
-        _answers[mark] = registered.Registered(splits, rates, new.modules)
+        _answers[mark] = registered.Registered(splits, rates)
     return _answers[mark]
 
 
 def _runs_here() -> bool:
     """Returns whether to run files in this process: it has TensorFlow already, or is a worker."""
-    return (
-        "lrl_jax.data.seqio.libraries" in sys.modules
-        or multiprocessing.parent_process() is not None
-    )
+    in_worker = multiprocessing.parent_process() is not None
+    return in_worker or "lrl_jax.data.seqio.libraries" in sys.modules
 
 
 def _answer(

@@ -131,11 +131,9 @@ def refuse(recipe: Recipe) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Counted:
-    """Holds the sizes of a dataset, counted without packing it.
+    """Holds what a dataset would be if it were packed, and how many pieces its documents become.
 
-    Attributes:
-      manifest: like that of packed data, but without files; its rows are those its tokens fill.
-      pieces: how many documents there are after long ones are cut.
+    The manifest has no files, and as many rows as its tokens fill.
     """
 
     manifest: rows.Manifest
@@ -145,11 +143,7 @@ class Counted:
 def prepare(
     data: recipe_data.Data, tokenizer: Tokenizer, folder: epath.PathLike
 ) -> dict[str, rows.Manifest]:
-    """Reads every dataset once, counts it, and writes the counts that `Online` needs to `folder`.
-
-    Raises:
-      ValueError: a bad source; nothing to train on.
-    """
+    """Reads every dataset once, and writes the counts of it that `Online` needs to `folder`."""
     counts = {name: _count(data, name, tokenizer) for name in data.datasets}
     tree = {name: dataclasses.asdict(counted) for name, counted in counts.items()}
     storage.write(epath.Path(folder) / COUNTS, (json.dumps(tree, indent=1) + "\n").encode())
@@ -157,11 +151,7 @@ def prepare(
 
 
 def read_counts(folder: epath.PathLike) -> dict[str, Counted]:
-    """Reads the counts that `prepare` wrote.
-
-    Raises:
-      ValueError: no file, or one of another version.
-    """
+    """Reads the counts that `prepare` wrote; raises ValueError for those of another version."""
     path = epath.Path(folder) / COUNTS
     if not path.exists():
         raise DataError(f"{path}: no such file; run `lrl data` with data.backend: seqio")
@@ -188,10 +178,7 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
     if not total.loss_tokens:
         raise DataError(f"dataset {name!r}: nothing of its text is learnt; see its template")
     mark = f"seqio {jobs.fingerprint(data, name, tokenizer)}"
-    facts: dict[str, Any] = vars(total) | {
-        "left_out": dict(total.left_out),
-        "scripts": dict(total.scripts),
-    }
+    counters = {name: dict(getattr(total, name)) for name in ("left_out", "scripts")}
     manifest = rows.Manifest(
         name=name,
         fingerprint=hashlib.sha256(mark.encode()).hexdigest(),
@@ -206,7 +193,7 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
         distinct=len(digests),
         rows=-(-total.tokens // data.sequence_length),
         shards=(),
-        **facts,
+        **(vars(total) | counters),
     )
     return Counted(manifest, pieces)
 
@@ -219,8 +206,6 @@ class Online:
     the plan and the row alone, not on the number of processes.
 
     Args:
-      counts: the counts of every dataset, from `read_counts`.
-      plan: the stages, and the seed by which documents are drawn.
       row_places: places in a batch of the rows this process keeps; None: all of them.
     """
 
@@ -238,12 +223,11 @@ class Online:
                 raise DataError(f"dataset {name!r} was counted with another tokenizer")
         self.plan, self.batch_size, self.sequence_length = plan, batch_size, data.sequence_length
         self.manifests = {name: counts[name].manifest for name in plan.names}
-        self._pieces = {name: counts[name].pieces for name in plan.names}
-        self._tokenizer = tokenizer
+        self._counts, self._tokenizer = counts, tokenizer
         sizes = {name: counted.manifest.docs for name, counted in counts.items()}
         self._tasks = registry.register_datasets(RUN, data, tokenizer, sizes)
         self._plan_indices = np.array([*map(plan.names.index, data.datasets), 0])
-        self._row_places = np.asarray(range(batch_size) if row_places is None else row_places)
+        self._row_places = np.asarray(range(batch_size) if row_places is None else row_places, int)
         self._next = -1  # the global row of the iterator's next batch
         self._batches: Iterator[Batch] = iter(())
         self._ids: dict[int, np.ndarray] = {}
@@ -265,10 +249,10 @@ class Online:
         """Returns the dataset of most tokens of each row, for a batch that was just read."""
         return self._ids[g]
 
-    def prefetch(self, start_row: int, depth: int = 2) -> Prefetch:
+    def prefetch(self, start_row: int) -> Prefetch:
         """Yields batches from `start_row` to the end of the plan, read ahead on a thread."""
         starts = range(start_row, self.plan.total - self.batch_size + 1, self.batch_size)
-        return Prefetch(self.batch_at, starts, depth)
+        return Prefetch(self.batch_at, starts)
 
     def _from(self, g: int) -> Iterator[Batch]:
         """Yields batches from global row `g` on; earlier rows of its stage are made and skipped."""
@@ -279,8 +263,9 @@ class Online:
         return iter(whole.skip(g - start).batch(self.batch_size).as_numpy_iterator())
 
     def _stage(self, number: int, stage: PlanStage) -> tf.data.Dataset:
+        counts = self._counts
         rates = [  # of documents, such that tokens have the plan's shares
-            (self._tasks[name].name, weight * self._pieces[name] / self.manifests[name].tokens)
+            (self._tasks[name].name, weight * counts[name].pieces / counts[name].manifest.tokens)
             for name, weight in stage.weights.items()
             if weight
         ]

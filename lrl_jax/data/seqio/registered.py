@@ -14,38 +14,29 @@ from lrl_jax import storage
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Describes the source of a split of a Task.
+    """Describes what the records of a split of a Task come from.
 
     Attributes:
-      shards: how many shards the source has.
-      files: the shards' files; empty where shards are not files.
+      shards: how many shards its source has.
+      files: the files of these shards; empty where they are not files.
+      modules: the Python files that register it, and those beside them that they import.
     """
 
     shards: int
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...]
+    modules: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Registered:
-    """Holds the Tasks and Mixtures of files that were asked for.
+    """Holds the splits of Tasks that were asked for, and rates by Mixture and Task."""
 
-    Attributes:
-      splits: (task, split) -> its source.
-      rates: mixture -> task -> rate.
-      modules: the files, and those beside them that they import.
-    """
-
-    splits: dict[tuple[str, str], Split]
-    rates: dict[str, dict[str, float]]
-    modules: tuple[str, ...]
+    splits: dict[tuple[str, str], Split] = dataclasses.field(default_factory=dict)
+    rates: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def content(files: Iterable[str]) -> str:
-    """Returns a digest of the files' content.
-
-    Raises:
-      ValueError: a file that is remote, or is not there.
-    """
+    """Returns a digest of the files' content."""
     digest = hashlib.sha256()
     for file in files:
         if "://" in file:

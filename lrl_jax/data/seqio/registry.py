@@ -44,9 +44,7 @@ def task_name(run: str, dataset: str) -> str:
 
 
 def register(
-    recipe: Recipe,
-    tokenizer: Tokenizer | epath.PathLike,
-    packed: epath.PathLike | None = None,
+    recipe: Recipe, tokenizer: Tokenizer | epath.PathLike, packed: epath.PathLike | None = None
 ) -> dict[str, seqio.Task | seqio.Mixture]:
     """Registers every dataset, mixture and stage of a recipe; returns them by registered name.
 
@@ -73,16 +71,14 @@ def register(
     manifests = _manifests(recipe, packed) if packed is not None else {}
     sizes = {name: manifest.docs for name, manifest in manifests.items()}
     tasks = register_datasets(recipe.name, recipe.data, tokenizer, sizes)
-    providers: dict[str, seqio.Task | seqio.Mixture] = {
-        task_name(recipe.name, name): task for name, task in tasks.items()
-    }
+    providers: dict[str, seqio.Task | seqio.Mixture] = {t.name: t for t in tasks.values()}
     taken = {*recipe.data.datasets, *recipe.data.mixtures}
     mixed = {name: _mixture_rates(recipe, name, manifests) for name in recipe.data.mixtures}
     for name, rates in _stage_rates(recipe, manifests).items():
         mixed[f"stage.{name}" if name in taken else name] = rates
     for name, rates in mixed.items():
         full = task_name(recipe.name, name)
-        members = [(task_name(recipe.name, member), rate) for member, rate in rates.items() if rate]
+        members = [(tasks[member].name, rate) for member, rate in rates.items() if rate]
         providers[full] = put(seqio.MixtureRegistry, full, members)
     return providers
 
@@ -94,9 +90,7 @@ def _manifests(recipe: Recipe, packed: epath.PathLike) -> dict[str, Manifest]:
     return {name: read_manifest(folders[name]) for name in recipe.data.datasets}
 
 
-def _mixture_rates(
-    recipe: Recipe, name: str, manifests: Mapping[str, Manifest]
-) -> dict[str, float]:
+def _mixture_rates(recipe: Recipe, name: str, manifests: mixture.Manifests) -> dict[str, float]:
     """Returns how often an example of each dataset of a mixture is drawn."""
     sizes = {dataset: manifest.tokens for dataset, manifest in manifests.items()}
     try:
@@ -108,7 +102,7 @@ def _mixture_rates(
     return {n: share * manifests[n].docs / manifests[n].tokens for n, share in shares.items()}
 
 
-def _stage_rates(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str, dict[str, float]]:
+def _stage_rates(recipe: Recipe, manifests: mixture.Manifests) -> dict[str, dict[str, float]]:
     """Returns how often an example of each dataset is drawn, by the names of stages."""
     rates: dict[str, dict[str, float]] = {}
     if not manifests:
@@ -148,10 +142,8 @@ def register_datasets(
     """Registers a Task for every dataset, and replaces those of the same name.
 
     Their features hold a value for each token: `targets` its id, `weights` its weight in the loss,
-    and `dataset` the index of its dataset in the recipe.
-
-    Args:
-      sizes: how many records a dataset has, where that is known.
+    and `dataset` the index of its dataset in the recipe. `sizes` says how many records a dataset
+    has, where that is known.
     """
     any_number = seqio.PassThroughVocabulary(1 << 30)
     features = {

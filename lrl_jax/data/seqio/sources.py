@@ -1,8 +1,4 @@
-"""Makes a seqio source of a recipe's dataset: of the records that its filters keep.
-
-source = Records(recipe.data.datasets["wiki"])
-source.get_dataset(shuffle=False)
-"""
+"""Makes a seqio source of a recipe's dataset: of the records that its filters keep."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import functools
@@ -37,9 +33,7 @@ class Records(seqio.DataSource):
         self.error: ValueError | None = None
         super().__init__(splits=(SPLIT,), num_input_examples={SPLIT: size} if size else None)
 
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return False
+    supports_arbitrary_sharding = False
 
     def list_shards(self, split: str) -> Sequence[str]:
         return [f"{i:05}" for i in range(len(self.shards))]
@@ -108,5 +102,4 @@ class Records(seqio.DataSource):
             duplicates.survey(self.dataset, datasets.read(self.dataset, shard))
             for shard in self.shards
         ]
-        near = settings.duplicates == "near"
-        return duplicates.repeated(surveys, near=near, similarity=settings.similarity)
+        return duplicates.repeated(surveys, settings.duplicates == "near", settings.similarity)
