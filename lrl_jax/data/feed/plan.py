@@ -210,7 +210,7 @@ def changes(old: Plan, new: Plan, next_row: int) -> list[str]:
     lines = [f"stage {name!r} is gone" for name in was if name not in now]
     for name, (stage, end) in now.items():
         if name not in was:
-            shares = ", ".join(_few([f"{n} {s:.1%}" for n, s in _shares(stage).items()]))
+            shares = _few([f"{n} {s:.1%}" for n, s in _shares(stage).items()])
             lines.append(f"stage {name!r} is new, up to row {end}: {shares}")
             continue
         before, end_before = was[name]
@@ -253,7 +253,7 @@ def _moved(was: PlanStage, now: PlanStage) -> str:
         for name in {**before, **after}
         if not math.isclose(before.get(name, 0), after.get(name, 0), rel_tol=1e-9)
     ]
-    return ", ".join(_few(moved))
+    return _few(moved)
 
 
 def _shares(stage: PlanStage) -> dict[str, float]:
@@ -261,9 +261,9 @@ def _shares(stage: PlanStage) -> dict[str, float]:
     return {name: weight / whole for name, weight in stage.weights.items() if weight}
 
 
-def _few(words: Sequence[str]) -> list[str]:
+def _few(words: Sequence[str]) -> str:
     more = [f"and {len(words) - FEW} more"] if len(words) > FEW else []
-    return [*words[:FEW], *more]
+    return ", ".join([*words[:FEW], *more])
 
 
 # ---------------------------------------------------------------------------- stages

@@ -70,9 +70,7 @@ class Stream:
         with concurrent.futures.ThreadPoolExecutor(LOOKS) as pool:
             list(pool.map(lambda pair: cache.local(*pair), wanted))  # raises what one of them does
         self._planned = functools.lru_cache(8)(self._plan_ahead)
-        self._host_rows = np.asarray(
-            range(batch_size) if host_rows is None else host_rows, np.int64
-        )
+        self._host_rows = np.asarray(range(batch_size) if host_rows is None else host_rows, int)
         first = next(iter(self.manifests.values()))
         self.sequence_length = first.sequence_length
         self._ids = first.bos_id, first.pad_id

@@ -240,9 +240,7 @@ def _tokenize(dataset: tf.data.Dataset, encode: Encode, place: int) -> tf.data.D
     return dataset.ragged_batch(BLOCK).map(columns).unbatch()
 
 
-def _cut(
-    dataset: tf.data.Dataset, sequence_length: Any, long_documents: str = "split"
-) -> tf.data.Dataset:
+def _cut(dataset: tf.data.Dataset, sequence_length: Any, long_documents: str) -> tf.data.Dataset:
     """Splits, truncates or drops long documents, as the recipe says; seqio would truncate them."""
     if sequence_length is None:
         return dataset
