@@ -178,7 +178,7 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
     if not total.loss_tokens:
         raise DataError(f"dataset {name!r}: nothing of its text is learnt; see its template")
     mark = f"seqio {jobs.fingerprint(data, name, tokenizer)}"
-    counters = {name: dict(getattr(total, name)) for name in ("left_out", "scripts")}
+    counters: dict[str, Any] = {n: dict(getattr(total, n)) for n in ("left_out", "scripts")}
     manifest = rows.Manifest(
         name=name,
         fingerprint=hashlib.sha256(mark.encode()).hexdigest(),
