@@ -97,7 +97,10 @@ def run(recipe: recipes.Recipe, out: Path, mesh: jax.sharding.Mesh, slow: float 
         with (out / f"rows-{os.getpid()}.jsonl").open("a") as f:
             for i, tokens in zip(mine, batch["decoder_target_tokens"], strict=True):
                 at = g + int(i)
-                f.write(json.dumps([at, *stream.where(at), tokens.tolist()]) + "\n")
+                stage = plan.stages[int(plan.stage_at(at))].name
+                (dataset,), (place,) = plan(np.array([at]))
+                where = stage, plan.names[dataset], int(place)
+                f.write(json.dumps([at, *where, tokens.tolist()]) + "\n")
         return batch
 
     vars(stream)["batch_at"] = noted

@@ -52,6 +52,10 @@ def recipe(stages, manifests, *, mixtures=None, replay=None, batch_size=1, **dat
     )
 
 
+def stages_of(made, manifests) -> tuple[plan.PlanStage, ...]:
+    return mixture.plan(made, manifests).stages
+
+
 def tokens(stage: plan.PlanStage, manifests) -> dict[str, float]:
     """The share of tokens each dataset has in what a stage reads."""
     read = {
@@ -66,7 +70,7 @@ FULL = packed(a=(100, 10_000, 50), b=(1000, 40_000, 2000))  # rows of 100 and of
 
 def test_half_the_tokens_are_half_the_tokens_whatever_rows_hold():
     made = recipe([{"steps": 100_000, "mixture": {"a": 1, "b": 1}}], FULL)
-    (stage,) = mixture.stages(made, FULL)
+    (stage,) = stages_of(made, FULL)
     got = plan.taken(stage)
     assert got == {
         "a": pytest.approx(100_000 * 2 / 7, abs=2),
@@ -77,7 +81,7 @@ def test_half_the_tokens_are_half_the_tokens_whatever_rows_hold():
 
 def test_weights_of_examples_are_shares_of_documents():
     made = recipe([{"steps": 90_000, "mixture": {"a": 1, "b": 3}, "weights": "examples"}], FULL)
-    (stage,) = mixture.stages(made, FULL)
+    (stage,) = stages_of(made, FULL)
     got = plan.taken(stage)
     documents = got["a"] * 50 / 100, got["b"] * 2000 / 1000
     assert documents[1] / documents[0] == pytest.approx(3, rel=0.001)
@@ -115,7 +119,7 @@ def test_a_circle_of_mixtures_is_shown():
     mixtures = {"x": {"of": {"y": 1}}, "y": {"of": {"a": 1, "z": 2}}, "z": {"of": {"y": 1}}}
     made = recipe([{"steps": 1, "mixture": {"x": 1}}], FULL, mixtures=mixtures)
     with pytest.raises(ValueError, match="y -> z -> y: a mixture cannot hold itself"):
-        mixture.stages(made, FULL)
+        stages_of(made, FULL)
     with pytest.raises(ValueError, match="y -> z -> y"):
         mixture.unsized(made, made.train.stages[0])
 
@@ -126,7 +130,7 @@ def test_replay_has_its_share_of_every_stage_and_adds_to_a_stage_that_has_it():
         {"steps": 10_000, "mixture": {"a": 1}},
         {"steps": 10_000, "mixture": {"a": 1, "b": 1}},
     ]
-    first, second = mixture.stages(recipe(stages, sizes, replay={"b": 0.2}), sizes)
+    first, second = stages_of(recipe(stages, sizes, replay={"b": 0.2}), sizes)
     assert tokens(first, sizes) == pytest.approx({"a": 0.8, "b": 0.2}, abs=0.001)
     assert tokens(second, sizes) == pytest.approx({"a": 0.4, "b": 0.6}, abs=0.001)
 
@@ -134,14 +138,14 @@ def test_replay_has_its_share_of_every_stage_and_adds_to_a_stage_that_has_it():
 def test_replay_of_everything_is_refused():
     made = recipe([{"steps": 1, "mixture": {"a": 1}}], FULL, replay={"a": 0.6, "b": 0.4})
     with pytest.raises(ValueError, match=r"train\.replay takes 100% of every stage"):
-        mixture.stages(made, FULL)
+        stages_of(made, FULL)
 
 
 # ---------------------------------------------------------------------------- ramps
 def test_a_ramp_goes_from_one_mixture_to_the_other_in_equal_steps():
     sizes = packed(a=(10, 1000, 1), b=(10, 1000, 1), c=(10, 1000, 1))
     stage = {"steps": 3, "mixture": {"a": 1, "c": 1}, "ramp_to": {"b": 2, "c": 2}}
-    got = mixture.stages(recipe([stage], sizes, batch_size=4), sizes)
+    got = stages_of(recipe([stage], sizes, batch_size=4), sizes)
     assert [(one.name, one.rows) for one in got] == [("s.01", 4), ("s.02", 4), ("s.03", 4)]
     assert [dict(one.weights) for one in got] == [
         {"a": 0.5, "c": 0.5, "b": 0.0}, {"a": 0.25, "c": 0.5, "b": 0.25},
@@ -151,7 +155,7 @@ def test_a_ramp_goes_from_one_mixture_to_the_other_in_equal_steps():
 
 def test_a_long_ramp_has_32_stages_of_whole_batches():
     stage = {"steps": 1001, "mixture": {"a": 1}, "ramp_to": {"b": 1}}
-    got = mixture.stages(recipe([stage], FULL, batch_size=8), FULL)
+    got = stages_of(recipe([stage], FULL, batch_size=8), FULL)
     assert len(got) == 32
     assert {one.rows for one in got} == {31 * 8, 32 * 8}
     assert sum(one.rows for one in got) == 1001 * 8
@@ -162,14 +166,14 @@ def test_a_long_ramp_has_32_stages_of_whole_batches():
 def test_a_ramp_of_one_step_is_refused():
     made = recipe([{"steps": 1, "mixture": {"a": 1}, "ramp_to": {"b": 1}}], FULL)
     with pytest.raises(ValueError, match="a ramp takes at least 2 steps"):
-        mixture.stages(made, FULL)
+        stages_of(made, FULL)
 
 
 # ---------------------------------------------------------------------------- whole epochs
 def test_epochs_read_every_row_so_often_and_fill_the_last_batch_from_the_next_epoch():
     sizes = packed(a=(11, 1000, 1), b=(40, 1000, 1))
     made = recipe([{"epochs": 3, "mixture": {"a": 1, "b": 0.5}}], sizes, batch_size=8)
-    (stage,) = mixture.stages(made, sizes)
+    (stage,) = stages_of(made, sizes)
     assert stage.rows == 96  # 3 x 11 and 1.5 x 40 are 93 rows
     assert plan.taken(stage) == {"a": 34, "b": 62}
     assert [one.steps for one in mixture.steps(made, sizes).train.stages] == [12]
@@ -180,17 +184,17 @@ def test_epochs_of_a_mixture_multiply_the_weights_on_the_way():
     sizes = packed(a=(10, 1000, 1), b=(10, 1000, 1))
     mixtures = {"m": {"of": {"a": 1, "b": 3}}}
     made = recipe([{"epochs": 2, "mixture": {"m": 1, "a": 0.5}}], sizes, mixtures=mixtures)
-    assert plan.taken(mixture.stages(made, sizes)[0]) == {"a": 30, "b": 60}
+    assert plan.taken(stages_of(made, sizes)[0]) == {"a": 30, "b": 60}
     warm = {"m": mixtures["m"] | {"by": "size", "temperature": 3}}
     made = recipe([{"epochs": 2, "mixture": {"m": 1}}], sizes, mixtures=warm)
     with pytest.raises(ValueError, match="'m' wants shares by temperature 3; give steps"):
-        mixture.stages(made, sizes)
+        stages_of(made, sizes)
 
 
 def test_replay_beside_whole_epochs_has_its_share_of_tokens():
     sizes = packed(a=(300, 30_000, 1), b=(100, 5_000, 1))
     made = recipe([{"epochs": 1, "mixture": {"a": 1}}], sizes, replay={"b": 0.25})
-    (stage,) = mixture.stages(made, sizes)
+    (stage,) = stages_of(made, sizes)
     assert plan.taken(stage) == {"a": 300, "b": 200}  # 10,000 tokens beside 30,000
 
 
@@ -218,15 +222,15 @@ def test_a_dataset_is_read_no_more_often_than_it_may_and_the_others_take_its_pla
     sizes = packed(a=(10, 1000, 1), b=(90, 9000, 1), c=(90, 9000, 1))
     stages = [{"steps": 40, "mixture": {"a": 1, "b": 1, "c": 2}}]
     capped = recipe(stages, sizes, a={"max_epochs": 0.4})
-    assert plan.taken(mixture.stages(capped, sizes)[0]) == {"a": 4, "b": 12, "c": 24}
+    assert plan.taken(stages_of(capped, sizes)[0]) == {"a": 4, "b": 12, "c": 24}
     free = recipe(stages, sizes, a={"max_epochs": 1})
-    assert plan.taken(mixture.stages(free, sizes)[0]) == {"a": 10, "b": 10, "c": 20}
+    assert plan.taken(stages_of(free, sizes)[0]) == {"a": 10, "b": 10, "c": 20}
 
 
 def test_what_an_earlier_stage_read_counts():
     sizes = packed(a=(10, 1000, 1), b=(90, 9000, 1))
     stages = [{"steps": 8, "mixture": {"a": 1}}, {"steps": 10, "mixture": {"a": 1, "b": 1}}]
-    got = mixture.stages(recipe(stages, sizes, a={"max_epochs": 1}), sizes)
+    got = stages_of(recipe(stages, sizes, a={"max_epochs": 1}), sizes)
     assert [plan.taken(one) for one in got] == [{"a": 8}, {"a": 2, "b": 8}]
 
 
@@ -237,14 +241,14 @@ def test_when_all_may_not_be_read_so_often_the_error_says_what_would_do(ramp_to)
     stage = {"steps": 40, "mixture": {"a": 1, "b": 1}, "ramp_to": ramp_to}
     made = recipe([stage], sizes, batch_size=2, a=cap, b=cap)
     with pytest.raises(ValueError, match="wants 40 steps; max_epochs leave rows of a, b for 30"):
-        mixture.stages(made, sizes)
+        stages_of(made, sizes)
 
 
 def test_a_ramp_shrinks_a_capped_dataset_all_along_and_not_only_at_its_end():
     sizes = packed(a=(100, 1000, 1), b=(1000, 10_000, 1))
     stage = {"steps": 64, "mixture": {"b": 1}, "ramp_to": {"a": 3, "b": 1}}
     made = recipe([stage], sizes, batch_size=100, a={"max_epochs": 10})
-    got = [plan.taken(one).get("a", 0) for one in mixture.stages(made, sizes)]
+    got = [plan.taken(one).get("a", 0) for one in stages_of(made, sizes)]
     assert sum(got) == 1000  # without the cap: 2,400
     assert got == sorted(got)
     assert got[-1] > 60
@@ -257,7 +261,7 @@ def test_epochs_stop_at_the_last_whole_batch_where_no_more_may_be_read():
     assert mixture.steps(made, sizes).train.steps == 8  # 33 rows: one is left
     made = recipe([stage], sizes, batch_size=4, a={"max_epochs": 0.2})
     with pytest.raises(ValueError, match="for 0: "):
-        mixture.stages(made, sizes)
+        stages_of(made, sizes)
 
 
 @given(st.data())
@@ -287,7 +291,7 @@ def test_132_datasets_with_tiny_shares_have_their_shares():
     sizes = packed(**{f"d{i}": (10 + i, 1000 + i**3, 1) for i in range(132)})
     weights = {f"d{i}": 1 / (1 + i) ** 2.5 for i in range(132)}
     made = recipe([{"steps": 20_000, "mixture": weights}], sizes, batch_size=100)
-    (stage,) = mixture.stages(made, sizes)
+    (stage,) = stages_of(made, sizes)
     whole = math.fsum(weights.values())
     assert min(weights.values()) / whole < 1e-5
     fills = {n: m.rows / m.tokens for n, m in sizes.items()}

@@ -71,7 +71,7 @@ def test_a_stage_has_the_rates_that_give_tokens_their_shares_replay_included(tmp
     assert rates("lrl.quickstart.both") == pytest.approx({"short": 2 / 5, "long": 3 / 5})
     # 24 and 32 tokens, which are 12 and 8 documents
     assert rates("lrl.quickstart.sized") == pytest.approx({"short": 12 / 20, "long": 8 / 20})
-    [stage] = mixture.stages(recipe, manifests)
+    [stage] = mixture.plan(recipe, manifests).stages
     tokens = {
         name: weight * manifests[name].tokens / manifests[name].rows
         for name, weight in stage.weights.items()

@@ -46,7 +46,7 @@ def folder(tmp_path):
 
 def use(cache, path, shard, when):
     """Copies a shard, or finds its copy, at a time that is `when`."""
-    local = cache.find(shard) or cache.copy(path, shard)
+    local = cache.local(path, shard)
     os.utime(local, (when, when))
     return Path(local)
 
@@ -118,5 +118,5 @@ def test_a_remote_file_of_other_bytes_is_refused(remote, folder):
     path, shard = remote("a")
     path.write_bytes(b"b" * 10)
     with pytest.raises(ValueError, match="gs://b/rows/a: other bytes than its manifest says"):
-        small(folder).copy(path, shard)
+        small(folder).local(path, shard)
     assert [path for path in folder.iterdir() if path.is_file()] == []

@@ -272,19 +272,9 @@ def test_a_dataset_with_an_order_is_read_in_it_every_epoch(copied):
     stream = Stream(copied, plan, 1)
     want = Files(copied["en"], manifest).read(order)
     for g in range(plan.total):
-        assert stream.where(g) == ("s", "en", int(order[g % manifest.rows]))
         tokens = want[g % manifest.rows].tokens
         got = stream.batch_at(g)["decoder_target_tokens"][0, : len(tokens)]
         assert np.array_equal(got, tokens)
-
-
-def test_a_global_row_has_a_stage_a_dataset_and_a_place(folders):
-    plan = plan_of(folders)
-    datasets, places = plan(np.arange(480))
-    stream = Stream(folders, plan, 8)
-    for g in (0, 239, 240, 479):
-        want = ("a" if g < 240 else "b", plan.names[datasets[g]], int(places[g]))
-        assert stream.where(g) == want
 
 
 def test_files_are_opened_when_they_are_read_and_few_at_a_time(folders, monkeypatch):

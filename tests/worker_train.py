@@ -103,7 +103,8 @@ class MemoryStream:
         return self.plan.order(g + np.arange(self.batch_size))[0]
 
     def prefetch(self, start_row: int) -> Prefetch:
-        return Prefetch(self, start_row, 2)
+        starts = range(start_row, self.plan.total - self.batch_size + 1, self.batch_size)
+        return Prefetch(self.batch_at, starts)
 
 
 def stage(name: str, steps: int, learn=(ALL,), kor: float = 0.5) -> recipe_train.Stage:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import itertools
 
 from lrl_jax import text
-from lrl_jax.data.read import kinds, records
+from lrl_jax.data.read import records
 from lrl_jax.data.read.makers import Record
 from lrl_jax.data.read.records import Shard
 from lrl_jax.data.seqio import imports
@@ -48,13 +48,6 @@ def read(dataset: recipe_data.Dataset, shard: Shard) -> Iterator[Record | text.B
         yield from records.read(dataset, shard)
 
 
-def uris(dataset: recipe_data.Dataset) -> tuple[str, ...]:
-    """Returns every file that a dataset names; of aligned files, the source comes first."""
-    if isinstance(dataset, recipe_data.Task):
-        return imports.uris(dataset)
-    return dataset.files()
-
-
 def fingerprints(dataset: recipe_data.Dataset) -> list[list[str]]:
     """Returns a digest of the text of each span of each shard; it does not depend on the path."""
     if isinstance(dataset, recipe_data.Task):
@@ -67,13 +60,3 @@ def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
     if isinstance(dataset, recipe_data.Task):
         return {uri: text.fingerprint(uri) for uri in imports.uris(dataset)}
     return records.contents(dataset)
-
-
-def fields(dataset: recipe_data.Dataset) -> tuple[str, ...]:
-    """Returns the fields that every record of this dataset has."""
-    return kinds.of(dataset).fields
-
-
-def language(dataset: recipe_data.Dataset) -> str:
-    """Returns the FLORES code of a dataset; for pairs, both codes with a hyphen between them."""
-    return dataset.language

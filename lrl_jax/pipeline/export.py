@@ -9,7 +9,6 @@ from etils import epath
 import jax
 
 from lrl_jax import storage, text
-from lrl_jax.data import dataset as datasets
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.hf import card, gate, load, peft_write, save, vector
 from lrl_jax.model import llama
@@ -120,7 +119,7 @@ def _card(run: Run) -> str:
         base_adapter=base.adapter if isinstance(base, Pretrained) else "",
         base_license=base.license,
         license=recipe.export.license,
-        languages=sorted({datasets.language(d) for d in recipe.data.datasets.values()}),
+        languages=sorted({d.language for d in recipe.data.datasets.values()}),
         metrics=[
             card.Metric(f"bits per byte, {name}", old.get(name), score)
             for name, score in new.items()

@@ -5,7 +5,6 @@ import tempfile
 from etils import epath
 
 from lrl_jax import text
-from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
 from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.run import Run
@@ -117,7 +116,7 @@ def _tokens_of_new_languages(recipe: Recipe) -> int:
     others = {
         name
         for name, dataset in recipe.data.datasets.items()
-        if not datasets.language(dataset).startswith(f"{ENGLISH}_")
+        if not dataset.language.startswith(f"{ENGLISH}_")
     }
     step = recipe.train.batch_size * recipe.data.sequence_length
     total = 0.0

@@ -2,14 +2,14 @@
 
     cache = ShardCache(limit_gib=100)
     cache.hold(shards)                # fails where they do not fit, before anything is copied
-    file = cache.copy(path, shard)    # a local file of the same bytes
+    file = cache.local(path, shard)   # a local file of the same bytes
 
 Copies are named by their content, so runs share them. The limit is for all processes of a user
 together: each lists the copies it holds in a file that it keeps locked, and no process removes
 what another one holds.
 """
 
-from collections.abc import Generator, Iterable
+from collections.abc import Iterable
 import contextlib
 import fcntl
 import json
@@ -27,16 +27,12 @@ from lrl_jax.text import DataError
 
 FOLDER = Path("~/.cache/lrl_jax/rows")
 LIMIT_GIB = 100.0
+AGAIN = "run `lrl data` again"
 NOTES = "in_use"  # folder with a file for each process: the digests of the copies it holds
 
 
 class ShardCache:
-    """Copies remote shards to this machine, and keeps those in use from being removed.
-
-    Args:
-      limit_gib: limit of all copies in the folder, those of other processes included.
-      folder: where copies lie; `~/.cache/lrl_jax/rows` if not given.
-    """
+    """Copies remote shards to this machine, and keeps those in use from being removed."""
 
     def __init__(self, limit_gib: float = LIMIT_GIB, folder: Path | None = None):
         self._limit = limit_gib * storage.GIB
@@ -50,7 +46,7 @@ class ShardCache:
             os.close(self._note)
 
     def hold(self, shards: Iterable[rows.Shard]) -> None:
-        """Keeps these shards from being removed, and makes room for those not copied yet.
+        """Keeps copies of these shards from being removed, and makes room for those to come.
 
         Raises:
           ValueError: the limit is too low for what is in use.
@@ -60,56 +56,61 @@ class ShardCache:
             if new.keys() <= self._in_use.keys():
                 return
             self._folder.mkdir(parents=True, exist_ok=True)
-            with _locked(self._folder):
+            with contextlib.ExitStack() as stack:
+                descriptor = os.open(self._folder, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)  # one process at a time reads and changes it
+                stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
                 self._make_room(self._in_use | new)
                 self._in_use |= new
-                self._write_note()
+                if self._note is None:
+                    notes = self._folder / NOTES
+                    notes.mkdir(exist_ok=True)
+                    self._note = os.open(notes / uuid.uuid4().hex, os.O_RDWR | os.O_CREAT)
+                    fcntl.flock(self._note, fcntl.LOCK_EX)
+                os.ftruncate(self._note, 0)
+                os.pwrite(self._note, json.dumps(sorted(self._in_use)).encode(), 0)
 
-    def find(self, shard: rows.Shard) -> str | None:
-        """Returns the local copy of a shard and holds it; None if there is no copy."""
-        self.hold([shard])
-        local = self._place(shard)
-        if not local.exists():
-            return None
-        os.utime(local)  # marks it as used now
-        return os.fspath(local)
-
-    def copy(self, path: epath.Path, shard: rows.Shard) -> str:
-        """Copies a shard, holds the copy, and returns the local file.
+    def local(self, path: epath.Path, shard: rows.Shard) -> str:
+        """Returns a local file of a shard: its own, or a copy that is held, made if there is none.
 
         Raises:
-          ValueError: the remote file has other bytes than its manifest says.
+          ValueError: the file is missing, or is not the one that its manifest describes.
         """
+        if not storage.is_remote(path):
+            _check(path, shard)
+            return os.fspath(path)
         self.hold([shard])
-        local = self._place(shard)
+        local = self._folder / f"{shard.sha256}.array_record"
+        if local.exists():
+            os.utime(local)  # marks it as used now
+            return os.fspath(local)
+        _check(path, shard)
         unfinished = storage.partial(epath.Path(local))
         try:
             with path.open("rb") as source, open(unfinished, "wb") as out:
                 shutil.copyfileobj(source, out)
             if storage.sha256(unfinished) != shard.sha256:
-                raise DataError(f"{path}: other bytes than its manifest says; run `lrl data` again")
+                raise DataError(f"{path}: other bytes than its manifest says; {AGAIN}")
             unfinished.replace(local)
         finally:
             unfinished.unlink(missing_ok=True)
         return os.fspath(local)
 
-    def _place(self, shard: rows.Shard) -> Path:
-        return self._folder / f"{shard.sha256}.array_record"
-
     def _make_room(self, wanted: dict[str, int]) -> None:
         """Removes files that nobody holds, longest unused first, until the wanted ones fit."""
         kept = wanted.keys() | self._in_use_by_others()
-        files = [(path, path.stat()) for path in self._folder.iterdir() if path.is_file()]
-        sizes = {path: stat.st_size for path, stat in files}
-        copied = {path.stem for path in sizes if path.suffix == ".array_record"}
-        total = sum(sizes.values()) + sum(wanted[name] for name in wanted if name not in copied)
-        removable = [(path, stat) for path, stat in files if path.name.split(".")[0] not in kept]
+        files = {path: path.stat() for path in self._folder.iterdir() if path.is_file()}
+        copied = {path.stem for path in files if path.suffix == ".array_record"}
+        total = sum(stat.st_size for stat in files.values())
+        total += sum(size for name, size in wanted.items() if name not in copied)
+        removable = [path for path in files if path.name.split(".")[0] not in kept]
         removed = []
-        for path, _ in sorted(removable, key=lambda file: file[1].st_mtime_ns):
+        for path in sorted(removable, key=lambda path: files[path].st_mtime_ns):
             if total <= self._limit:
                 break
             removed.append(path)
-            total -= sizes[path]
+            total -= files[path].st_size
         if total > self._limit:
             own = sum(wanted.values())
             sizes_gib = [f"{size / storage.GIB:.2f}" for size in (own, total - own, self._limit)]
@@ -135,24 +136,9 @@ class ShardCache:
             path.unlink()
         return names
 
-    def _write_note(self) -> None:
-        content = json.dumps(sorted(self._in_use)).encode()
-        if self._note is None:
-            notes = self._folder / NOTES
-            notes.mkdir(exist_ok=True)
-            self._note = os.open(notes / uuid.uuid4().hex, os.O_RDWR | os.O_CREAT)
-            fcntl.flock(self._note, fcntl.LOCK_EX)
-        os.ftruncate(self._note, 0)
-        os.pwrite(self._note, content, 0)
 
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Generator[None]:
-    """Locks the folder: one process at a time reads and changes it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)
+def _check(path: epath.Path, shard: rows.Shard) -> None:
+    if not path.exists():
+        raise DataError(f"{path}: no such file, but its manifest names it; {AGAIN}")
+    if (size := path.stat().length) != shard.bytes:
+        raise DataError(f"{path}: has {size} bytes, its manifest says {shard.bytes}; {AGAIN}")

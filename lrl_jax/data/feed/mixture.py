@@ -7,7 +7,9 @@ A weight is a share of tokens (or examples), but a plan counts rows, and the row
 fuller than those of another. So a share is divided by what a row of its dataset holds.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import itertools
 import math
 
 import numpy as np
@@ -30,35 +32,27 @@ DIGITS = 12  # of a weight that are kept: the last ones of a power differ betwee
 def plan(recipe: Recipe, manifests: Manifests) -> Plan:
     """Returns the plan of a run: which row of which dataset each row of training is.
 
+    A stage with `ramp_to` becomes up to 32 stages, named `name.01` and so on.
+
     Raises:
       ValueError: a mixture that contains itself, or a stage that reads more of a dataset than its
         `max_epochs` allow.
     """
+    stages = [plan_stages for _, plan_stages in by_stage(recipe, manifests)]
     return Plan(
         sizes={name: manifest.rows for name, manifest in manifests.items()},
-        stages=stages(recipe, manifests),
+        stages=tuple(itertools.chain(*stages)),
         seed=recipe.seed,
         fingerprints={name: manifest.fingerprint for name, manifest in manifests.items()},
         ordered=tuple(name for name, manifest in manifests.items() if manifest.order != "shuffled"),
     )
 
 
-def stages(recipe: Recipe, manifests: Manifests) -> tuple[plans.PlanStage, ...]:
-    """Returns the stages of the plan.
-
-    A stage with `ramp_to` becomes up to 32 stages, named `name.01` and so on.
-    """
-    return tuple(
-        plan_stage for _, plan_stages in by_stage(recipe, manifests) for plan_stage in plan_stages
-    )
-
-
 def steps(recipe: Recipe, manifests: Manifests) -> Recipe:
     """Returns the recipe with `steps` where it has `epochs`; for the trainer, not for `plan`."""
-    size = recipe.train.batch_size
     in_steps = []
     for stage, plan_stages in by_stage(recipe, manifests):
-        count = sum(plan_stage.rows for plan_stage in plan_stages) // size
+        count = sum(plan_stage.rows for plan_stage in plan_stages) // recipe.train.batch_size
         in_steps.append(stage.model_copy(update={"steps": count, "epochs": 0.0}))
     train = recipe.train.model_copy(update={"stages": tuple(in_steps)})
     return recipe.model_copy(update={"train": train})
@@ -70,80 +64,73 @@ def members(data: Data, weights: Weights) -> tuple[str, ...]:
     Raises:
       ValueError: a mixture that contains itself.
     """
-    return tuple(dict.fromkeys(_leaves(data, weights, ())))
+    return tuple(_multiplied(data, weights, lambda name: data.mixtures[name].of))
 
 
 def shares(data: Data, weights: Weights, sizes: Weights) -> dict[str, float]:
     """Returns each dataset's share of a mixture, nested mixtures resolved; shares sum to 1.
 
     Args:
-      weights: dataset or mixture name -> weight.
       sizes: dataset name -> size, for mixtures by size; the size of a mixture is the sum of those
         of its datasets.
 
     Raises:
-      ValueError: a mixture that contains itself.
+      KeyError: a mixture by size has a dataset that is not in `sizes`.
     """
-    members(data, weights)
-    out: dict[str, float] = {}
-    whole = math.fsum(weights.values())
-    for name, weight in weights.items():
-        if not weight:
-            continue
-        inside = {name: 1.0}
-        if name in data.mixtures:
-            inside = shares(data, _relative(data, name, sizes), sizes)
-        for dataset, share in inside.items():
-            out[dataset] = out.get(dataset, 0.0) + weight / whole * share
-    return out
+    members(data, weights)  # refuses a circle also where sizes are not there
+
+    def inside(name: str) -> dict[str, float]:
+        mixture = data.mixtures[name]
+        if mixture.by == "weight":
+            return _normalised(mixture.of)
+        power = 1 / mixture.temperature
+        return _normalised(
+            {
+                member: weight * math.fsum(sizes[n] for n in members(data, {member: 1})) ** power
+                for member, weight in mixture.of.items()
+                if weight
+            }
+        )
+
+    return _multiplied(data, _normalised(weights), inside)
 
 
 def unsized(recipe: Recipe, stage: recipe_train.Stage) -> dict[str, float] | None:
-    """Returns the mean shares of a stage before anything is packed; None if they need sizes.
-
-    Raises:
-      ValueError: a mixture that contains itself, or replay that leaves nothing for the stage.
-    """
-    data = recipe.data
-    tables = (stage.mixture, stage.ramp_to, recipe.train.replay)
-    named = set().union(*(_mixtures(data, weights) for weights in tables))
-    if any(data.mixtures[name].by == "size" for name in named):
+    """Returns the mean shares of a stage before anything is packed; None if they need sizes."""
+    for weights in (stage.mixture, stage.ramp_to, recipe.train.replay):
+        members(recipe.data, weights)  # refuses a circle in any of them before sizes are asked for
+    try:
+        first = shares(recipe.data, stage.mixture, {})
+        last = shares(recipe.data, stage.ramp_to or stage.mixture, {})
+        mean = {name: (first.get(name, 0) + last.get(name, 0)) / 2 for name in {**first, **last}}
+        return _with_replay(recipe, mean, {})
+    except KeyError:  # of a mixture by size
         return None
-    first = shares(data, stage.mixture, {})
-    last = shares(data, stage.ramp_to or stage.mixture, {})
-    mean = {name: (first.get(name, 0) + last.get(name, 0)) / 2 for name in {**first, **last}}
-    return _with_replay(recipe, mean, {})
 
 
-def _leaves(data: Data, weights: Weights, path: tuple[str, ...]) -> Iterator[str]:
+def _multiplied(
+    data: Data, weights: Weights, inside: Callable[[str], Weights], path: tuple[str, ...] = ()
+) -> dict[str, float]:
+    """Returns for each dataset the product of the weights on the way to it; of many ways, the sum.
+
+    `inside` returns the weights in a mixture. `path` names the mixtures that these weights are in.
+    """
+    out: dict[str, float] = {}
     for name in (name for name, weight in weights.items() if weight):
         if name in path:
             circle = " -> ".join([*path[path.index(name) :], name])
             raise ValueError(f"data.mixtures: {circle}: a mixture cannot hold itself")
-        if name in data.datasets:
-            yield name
-        else:
-            yield from _leaves(data, data.mixtures[name].of, (*path, name))
+        products = {name: 1.0}
+        if name in data.mixtures:
+            products = _multiplied(data, inside(name), inside, (*path, name))
+        for dataset, product in products.items():
+            out[dataset] = out.get(dataset, 0.0) + weights[name] * product
+    return out
 
 
-def _mixtures(data: Data, weights: Weights) -> set[str]:
-    members(data, weights)  # refuses a mixture that contains itself
-    named = {name for name, weight in weights.items() if weight and name in data.mixtures}
-    return named.union(*(_mixtures(data, data.mixtures[name].of) for name in named))
-
-
-def _relative(data: Data, name: str, sizes: Weights) -> dict[str, float]:
-    """Returns the weights in a mixture, after size and temperature."""
-    mixture = data.mixtures[name]
-    if mixture.by == "weight":
-        return mixture.of
-    return {
-        member: weight
-        and weight
-        * math.fsum(sizes[dataset] for dataset in members(data, {member: 1}))
-        ** (1 / mixture.temperature)
-        for member, weight in mixture.of.items()
-    }
+def _normalised(weights: Weights) -> dict[str, float]:
+    whole = math.fsum(weights.values())
+    return {name: weight / whole for name, weight in weights.items()}
 
 
 def _with_replay(recipe: Recipe, own: Weights, sizes: Weights) -> dict[str, float]:
@@ -176,11 +163,11 @@ def by_stage(
         for name, dataset in recipe.data.datasets.items()
     }
     for stage in recipe.train.stages:
-        plan_stages = (
-            [_whole(recipe, stage, manifests, left)]
-            if stage.epochs
-            else _within(_weighted(recipe, stage, manifests), left, recipe.train.batch_size)
-        )
+        if stage.epochs:
+            plan_stages = [_whole(recipe, stage, manifests, left)]
+        else:
+            weighted = _weighted(recipe, stage, manifests)
+            plan_stages = _within(weighted, left, recipe.train.batch_size)
         for plan_stage in plan_stages:
             for name, count in plans.taken(plan_stage).items():
                 left[name] -= count
@@ -210,14 +197,10 @@ def _weighted(
             name: share * manifests[name].rows / sizes[name]
             for name, share in _with_replay(recipe, mixed, sizes).items()
         }
+        weights = {n: float(f"{share:.{DIGITS}g}") for n, share in _normalised(rows).items()}
         name = f"{stage.name}.{i + 1:02}" if stage.ramp_to else stage.name
-        out.append(plans.PlanStage(name, (end - begin) * recipe.train.batch_size, _rounded(rows)))
+        out.append(plans.PlanStage(name, (end - begin) * recipe.train.batch_size, weights))
     return out
-
-
-def _rounded(weights: Weights) -> dict[str, float]:
-    whole = math.fsum(weights.values())
-    return {name: float(f"{weight / whole:.{DIGITS}g}") for name, weight in weights.items()}
 
 
 # ---------------------------------------------------------------------------- whole epochs
@@ -260,41 +243,30 @@ def _whole(
 
 def _times(data: Data, weights: Weights, stage: str) -> dict[str, float]:
     """Returns how often an epoch reads each dataset: the weights on the way to it, multiplied."""
-    members(data, weights)
-    out: dict[str, float] = {}
-    for name, weight in weights.items():
-        if not weight:
-            continue
-        inside = {name: 1.0}
-        if mixture := data.mixtures.get(name):
-            if mixture.by == "size" and mixture.temperature != 1:
-                raise ValueError(
-                    f"stage {stage!r}: epochs read datasets whole, and mixture {name!r} wants "
-                    f"shares by temperature {mixture.temperature:g}; give steps, or temperature 1"
-                )
-            inside = _times(data, mixture.of, stage)
-        for dataset, times in inside.items():
-            out[dataset] = out.get(dataset, 0.0) + weight * times
-    return out
+
+    def inside(name: str) -> Weights:
+        mixture = data.mixtures[name]
+        if mixture.by == "size" and mixture.temperature != 1:
+            raise ValueError(
+                f"stage {stage!r}: epochs read datasets whole, and mixture {name!r} wants "
+                f"shares by temperature {mixture.temperature:g}; give steps, or temperature 1"
+            )
+        return mixture.of
+
+    return _multiplied(data, weights, inside)
 
 
 # ---------------------------------------------------------------------------- max_epochs
 def _within(plan_stages: list[plans.PlanStage], left: Weights, size: int) -> list[plans.PlanStage]:
-    """Caps what the stages of a ramp read of a dataset at what is left of it.
+    """Caps what the stages of a ramp read of a dataset at the rows that are left of it.
 
     The shares of a dataset that is too small are reduced by the same factor in all stages, and the
     other datasets of a stage take its place in proportion. The weights of the stages are then
     numbers of rows.
-
-    Args:
-      plan_stages: one, or those of a ramp.
-      left: dataset name -> rows that may still be read.
-      size: rows of a batch.
     """
-    used: dict[str, int] = {}
+    used: Counter[str] = Counter()
     for stage in plan_stages:
-        for name, count in plans.taken(stage).items():
-            used[name] = used.get(name, 0) + count
+        used.update(plans.taken(stage))
     if all(count <= left[name] for name, count in used.items()):
         return plan_stages
     names = list(used)

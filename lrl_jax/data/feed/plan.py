@@ -14,7 +14,6 @@ begins where the one before it stopped in each dataset.
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
-import hashlib
 import json
 import math
 
@@ -51,9 +50,6 @@ class Plan:
       seed: chooses the permutations.
       fingerprints: dataset name -> fingerprint of its manifest, to notice changed data.
       ordered: datasets that are not permuted; their rows are places in an order of their own.
-
-    Raises:
-      ValueError: an unknown dataset, or a bad weight.
     """
 
     sizes: Mapping[str, int]
@@ -92,7 +88,7 @@ class Plan:
     def __call__(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the dataset id of each global row in `g`, and which row of that dataset it is."""
         datasets, taken = self.order(g)
-        sizes = self._sizes[datasets]
+        sizes = np.array([*self.sizes.values()])[datasets]
         epochs, places = np.divmod(taken, sizes)
         pairs, which = np.unique(datasets + epochs * len(self.sizes), return_inverse=True)
         seeds = [
@@ -100,15 +96,8 @@ class Plan:
             for pair in pairs.tolist()
         ]
         rows = permute(places, sizes, np.array(seeds, np.uint64)[which])
-        return datasets, np.where(self._is_ordered[datasets], places, rows)
-
-    @functools.cached_property
-    def _sizes(self) -> np.ndarray:
-        return np.array([*self.sizes.values()])
-
-    @functools.cached_property
-    def _is_ordered(self) -> np.ndarray:
-        return np.array([name in self.ordered for name in self.sizes])
+        is_ordered = np.array([name in self.ordered for name in self.sizes])[datasets]
+        return datasets, np.where(is_ordered, places, rows)
 
     def order(self, g: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns the dataset id of each global row, and how many rows of that come before it."""
@@ -121,18 +110,19 @@ class Plan:
         datasets, taken = np.empty_like(g), np.empty_like(g)
         stages = self.stage_at(g)
         for s in np.unique(stages):
-            in_stage = stages == s
             schedule = self._schedules[s]
-            datasets[in_stage], taken[in_stage] = schedule.rows(g[in_stage] - schedule.start)
+            numbers, offsets = np.divmod(g - schedule.start, BLOCK)
+            for number in np.unique(numbers[stages == s]):
+                here = (stages == s) & (numbers == number)
+                member, k, _ = _block(schedule, int(number))
+                datasets[here] = schedule.members[member[offsets[here]]]
+                taken[here] = schedule.before[datasets[here]] + k[offsets[here]]
         return datasets, taken
 
     def stage_at(self, g: np.ndarray | int) -> np.ndarray:
         """Returns the number of the stage that each global row belongs to."""
-        return np.searchsorted(self._starts, g, side="right") - 1
-
-    @functools.cached_property
-    def _starts(self) -> list[int]:
-        return [start for _, start, _ in self.spans]
+        starts = [start for _, start, _ in self.spans]
+        return np.searchsorted(starts, g, side="right") - 1
 
     def consumed(self, g: int) -> dict[str, int]:
         """Returns how many rows of each dataset come before global row `g`."""
@@ -150,22 +140,17 @@ class Plan:
     def _schedules(self) -> list["_StageSchedule"]:
         before, schedules = np.zeros(len(self.sizes), np.int64), []
         for stage, start, _ in self.spans:
-            schedules.append(_StageSchedule.of(stage.weights, self.names, start, before))
+            schedules.append(_StageSchedule(stage.weights, self.names, start, before))
             before = before + schedules[-1].within(stage.rows)
         return schedules
 
-    # ------------------------------------------------------------------------ as JSON
     def to_json(self) -> str:
         """Returns the plan as JSON; `from_json` reads an equal plan from it."""
         return json.dumps({"version": VERSION, **dataclasses.asdict(self)}, indent=1) + "\n"
 
     @staticmethod
     def from_json(text: str) -> "Plan":
-        """Reads a plan that `to_json` wrote.
-
-        Raises:
-          ValueError: not a plan, or one of another version.
-        """
+        """Reads a plan that `to_json` wrote; raises ValueError for one of another version."""
         try:
             fields = json.loads(text)
             version = fields.pop("version")
@@ -180,16 +165,11 @@ class Plan:
         except (ValueError, TypeError, KeyError, AttributeError) as e:
             raise ValueError(f"not a plan: {e}; run `lrl data` to write it again") from None
 
-    @property
-    def fingerprint(self) -> str:
-        """Returns a digest of the plan: plans with the same one read the same rows."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()
-
 
 def taken(stage: PlanStage) -> dict[str, int]:
     """Returns how many rows of each dataset a stage reads."""
     names = tuple(stage.weights)
-    schedule = _StageSchedule.of(stage.weights, names, 0, np.zeros(len(names), np.int64))
+    schedule = _StageSchedule(stage.weights, names, 0, np.zeros(len(names), np.int64))
     return dict(zip(names, schedule.within(stage.rows).tolist(), strict=True))
 
 
@@ -225,15 +205,12 @@ def compatible(old: Plan, new: Plan, next_row: int) -> tuple[bool, str]:
 
 
 def changes(old: Plan, new: Plan, next_row: int) -> list[str]:
-    """Lists what differs between two plans from `next_row` on, a line each.
-
-    The plans must be `compatible` at `next_row`.
-    """
+    """Lists what differs from `next_row` on between two plans that are compatible there."""
     was, now = _future(old, next_row), _future(new, next_row)
     lines = [f"stage {name!r} is gone" for name in was if name not in now]
     for name, (stage, end) in now.items():
         if name not in was:
-            shares = ", ".join(_few([f"{n} {s:.1%}" for n, s in _shares(stage).items()]))
+            shares = _few([f"{n} {s:.1%}" for n, s in _shares(stage).items()])
             lines.append(f"stage {name!r} is new, up to row {end}: {shares}")
             continue
         before, end_before = was[name]
@@ -276,7 +253,7 @@ def _moved(was: PlanStage, now: PlanStage) -> str:
         for name in {**before, **after}
         if not math.isclose(before.get(name, 0), after.get(name, 0), rel_tol=1e-9)
     ]
-    return ", ".join(_few(moved))
+    return _few(moved)
 
 
 def _shares(stage: PlanStage) -> dict[str, float]:
@@ -284,9 +261,9 @@ def _shares(stage: PlanStage) -> dict[str, float]:
     return {name: weight / whole for name, weight in stage.weights.items() if weight}
 
 
-def _few(words: Sequence[str]) -> list[str]:
+def _few(words: Sequence[str]) -> str:
     more = [f"and {len(words) - FEW} more"] if len(words) > FEW else []
-    return [*words[:FEW], *more]
+    return ", ".join([*words[:FEW], *more])
 
 
 # ---------------------------------------------------------------------------- stages
@@ -304,7 +281,6 @@ def _check(stage: PlanStage, sizes: Mapping[str, int]) -> None:
         raise ValueError(f"the weights of {where} sum to {total}; want more than 0")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class _StageSchedule:
     """Computes when a stage reads which rows: a dataset's row k is due at (k + phase) * every.
 
@@ -314,42 +290,23 @@ class _StageSchedule:
     Attributes:
       start: the stage's first global row.
       before: rows of each dataset consumed before the stage.
-      members: ids of the datasets that are read.
+      members: ids of the datasets that are read, which are their places in `names`.
       every: of each member, how many rows of the stage lie between two of its rows.
       phase: of each member, when its first row is due, as a share of `every`.
     """
 
-    start: int
-    before: np.ndarray
-    members: np.ndarray
-    every: np.ndarray
-    phase: np.ndarray
-
-    @staticmethod
-    def of(
-        weights: Mapping[str, float], names: Sequence[str], start: int, before: np.ndarray
-    ) -> "_StageSchedule":
-        """Computes the schedule of a stage with these weights; `names` gives the datasets' ids."""
+    def __init__(
+        self, weights: Mapping[str, float], names: Sequence[str], start: int, before: np.ndarray
+    ):
+        self.start, self.before = start, before
         # sorted by weight, so that datasets of similar weights get phases far apart
         read = sorted((name for name in weights if weights[name]), key=lambda n: (-weights[n], n))
-        whole = math.fsum(weights[name] for name in read)
-        phase = (np.arange(len(read)) + 0.5) * GOLDEN % 1
-        with np.errstate(over="ignore"):  # infinite for a tiny weight: never due
-            every = whole / np.array([weights[name] for name in read])
         ids = {name: i for i, name in enumerate(names)}
-        members = np.array([ids[name] for name in read])
-        return _StageSchedule(start, before, members, every, phase)
-
-    def rows(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the dataset id of rows `at` of the stage, and how many rows of it come before."""
-        datasets, taken = np.empty_like(at), np.empty_like(at)
-        numbers, offsets = np.divmod(at, BLOCK)
-        for number in np.unique(numbers):
-            in_block = numbers == number
-            member, k, _ = _block(self, int(number))
-            datasets[in_block] = self.members[member[offsets[in_block]]]
-            taken[in_block] = self.before[datasets[in_block]] + k[offsets[in_block]]
-        return datasets, taken
+        self.members = np.array([ids[name] for name in read])
+        self.phase = (np.arange(len(read)) + 0.5) * GOLDEN % 1
+        whole = math.fsum(weights[name] for name in read)
+        with np.errstate(over="ignore"):  # infinite for a tiny weight: never due
+            self.every = whole / np.array([weights[name] for name in read])
 
     def within(self, rows: int) -> np.ndarray:
         """Returns how many rows of each dataset are among the first `rows` rows of the stage."""
@@ -362,15 +319,8 @@ class _StageSchedule:
         return out
 
     def due(self, when: int) -> np.ndarray:
-        """Returns how many rows of each member are due before row `when`.
-
-        Rounding may make it one more or less.
-        """
+        """Returns how many rows of each member are due before row `when`; by rounding, 1 off."""
         return np.maximum(np.ceil(when / self.every - self.phase), 0).astype(np.int64)
-
-    def when(self, member: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """Returns the row of the stage at which row k of a member is due."""
-        return (k + self.phase[member]) * self.every[member]
 
 
 @functools.lru_cache(maxsize=64)
@@ -387,7 +337,8 @@ def _block(schedule: _StageSchedule, number: int) -> tuple[np.ndarray, np.ndarra
     counts = high - low
     member = np.repeat(np.arange(len(counts)), counts)
     k = np.arange(len(member)) - np.repeat(np.cumsum(counts) - counts - low, counts)
-    order = np.argsort(schedule.when(member, k), kind="stable")
+    due = (k + schedule.phase[member]) * schedule.every[member]
+    order = np.argsort(due, kind="stable")
     earlier, order = np.split(order, [first - low.sum()])
     before = low + np.bincount(member[earlier], minlength=members)
     return member[order[:BLOCK]], k[order[:BLOCK]], before

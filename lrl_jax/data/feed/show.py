@@ -1,7 +1,7 @@
 """Shows packed rows as the model sees them, what was packed, and what a plan will read of it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-import dataclasses
 import itertools
 import re
 
@@ -24,7 +24,7 @@ WEIGHED = "bold yellow"  # counts in the loss, but not as 1
 MARK = "cyan"
 UNHEARD = "dim cyan"  # a control token the loss does not count
 SCRIPTS = 2  # most scripts shown in a cell
-RAMP = re.compile(r"(.+)\.\d\d")  # the name of a stage of a ramp
+RAMP = re.compile(r"\.\d\d\Z")  # the end of the name of a stage of a ramp
 
 
 # ---------------------------------------------------------------------------- rows
@@ -43,19 +43,14 @@ def show(
 
     Args:
       tokens: print a table of ids, pieces and weights instead.
-
-    Raises:
-      ValueError: another tokenizer than the dataset's, or rows it does not have.
     """
-    manifest = rows.read_manifest(folder)
-    _check_tokenizer(manifest, tokenizer, folder)
+    manifest = _manifest(folder, tokenizer)
     if not 0 <= start < manifest.rows:
         raise ValueError(f"{folder}: has rows 0 to {manifest.rows - 1}; got {start}")
-    wanted = np.arange(start, min(start + count, manifest.rows))
-    packed_rows = Files(folder, manifest).read(wanted)
-    page = _Page(console or Console(), tokenizer, tokens)
-    for index, row in zip(wanted, packed_rows, strict=True):
-        page.row(f"{manifest.name} row {index}", row, manifest.sequence_length)
+    files = Files(folder, manifest)
+    for index in range(start, min(start + count, manifest.rows)):
+        title = f"{manifest.name} row {index}"
+        _print(title, files, index, tokenizer, console or Console(), tokens)
 
 
 def show_stage(
@@ -72,10 +67,6 @@ def show_stage(
 
     Args:
       stage: a stage of the recipe, or one of the stages of a ramp.
-      tokens: print a table of ids, pieces and weights instead.
-
-    Raises:
-      ValueError: no such stage, or rows it does not have.
     """
     of_recipe = {name: (first, last) for name, first, last, _ in spans(plan)}
     of_plan = {plan_stage.name: (first, last) for plan_stage, first, last in plan.spans}
@@ -85,15 +76,12 @@ def show_stage(
     if not 0 <= start < last - first:
         raise ValueError(f"stage {stage!r} has rows 0 to {last - first - 1}; got {start}")
     wanted = np.arange(first + start, min(first + start + count, last))
-    page = _Page(console or Console(), tokenizer, tokens)
     for g, dataset, place in zip(wanted.tolist(), *plan(wanted), strict=True):
         name = plan.names[dataset]
-        manifest = rows.read_manifest(folders[name])
-        _check_tokenizer(manifest, tokenizer, folders[name])
-        files = Files(folders[name], manifest)
+        files = Files(folders[name], _manifest(folders[name], tokenizer))
         (index,) = files.ids(np.array([place]))
         title = f"{stage} row {g - first} (row {g} of training): {name} row {index}"
-        page.row(title, files.read(np.array([index]))[0], manifest.sequence_length)
+        _print(title, files, index, tokenizer, console or Console(), tokens)
 
 
 def documents(row: rows.PackedRow, tokenizer: Tokenizer) -> list[Text]:
@@ -118,39 +106,36 @@ def token_table(row: rows.PackedRow, tokenizer: Tokenizer) -> Table:
     return table
 
 
-@dataclasses.dataclass(frozen=True)
-class _Page:
-    """Prints rows on a console, as text or as tables of tokens."""
-
-    console: Console
-    tokenizer: Tokenizer
-    tokens: bool
-
-    def row(self, title: str, row: rows.PackedRow, length: int) -> None:
-        count, tokens = len(row.lengths), len(row.tokens)
-        self.console.rule(title)
-        self.console.print(
-            f"{count} document{'s' * (count != 1)}, {tokens} of {length} tokens "
-            f"({tokens / length:.1%}), {row.trained.sum()} trained on",
-            highlight=False,
-        )
-        if self.tokens:
-            self.console.print(token_table(row, self.tokenizer))
-            return
-        for number, document in enumerate(documents(row, self.tokenizer), start=1):
-            self.console.print(Text(f"{number:3} ", style=MARK) + document, soft_wrap=True)
+def _print(
+    title: str, files: Files, index: int, tokenizer: Tokenizer, console: Console, tokens: bool
+) -> None:
+    """Prints a row of a dataset, as text or as a table of tokens."""
+    (row,) = files.read(np.array([index]))
+    count, filled, length = len(row.lengths), len(row.tokens), files.manifest.sequence_length
+    console.rule(title)
+    console.print(
+        f"{count} document{'s' * (count != 1)}, {filled} of {length} tokens "
+        f"({filled / length:.1%}), {row.trained.sum()} trained on",
+        highlight=False,
+    )
+    if tokens:
+        console.print(token_table(row, tokenizer))
+        return
+    for number, document in enumerate(documents(row, tokenizer), start=1):
+        console.print(Text(f"{number:3} ", style=MARK) + document, soft_wrap=True)
 
 
-def _check_tokenizer(manifest: rows.Manifest, tokenizer: Tokenizer, folder: epath.PathLike) -> None:
+def _manifest(folder: epath.PathLike, tokenizer: Tokenizer) -> rows.Manifest:
+    manifest = rows.read_manifest(folder)
     if manifest.tokenizer != tokenizer.fingerprint:
         raise ValueError(f"{folder}: was packed with another tokenizer; run `lrl data` again")
+    return manifest
 
 
 def _cut(row: rows.PackedRow) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the tokens and the loss weights of each document of a row."""
-    ends = np.cumsum(row.lengths)
-    for end, length in zip(ends, row.lengths, strict=True):
-        yield row.tokens[end - length : end], row.weights[end - length : end]
+    """Returns the tokens and the loss weights of each document of a row."""
+    ends = np.cumsum(row.lengths)[:-1]
+    return zip(np.split(row.tokens, ends), np.split(row.weights, ends), strict=True)
 
 
 def _document(
@@ -196,28 +181,26 @@ def datasets(manifests: Mapping[str, rows.Manifest]) -> Group:
         )
     left_out = Table(title="Left out", box=box.SIMPLE_HEAD, padding=0)
     left_out.add_column("dataset", overflow="fold")
-    left_out.add_column("records", justify="right", no_wrap=True)
-    left_out.add_column("left out", justify="right", no_wrap=True)
+    for name in ("records", "left out"):
+        left_out.add_column(name, justify="right", no_wrap=True)
     left_out.add_column("why (samples.json beside the rows has some)")
     for name, m in manifests.items():
-        if why := ", ".join(_left_out(m)):
-            left_out.add_row(name, f"{m.records:,}", f"{sum(m.left_out.values()):,}", why)
+        most_first = Counter(m.left_out).most_common()
+        why = [f"{count:,} {reason}" for reason, count in most_first if count]
+        if m.cut:
+            why.append(f"{m.cut:,} tokens cut from long documents")
+        if why:
+            records = f"{m.records:,}", f"{sum(m.left_out.values()):,}"
+            left_out.add_row(name, *records, ", ".join(why))
     return Group(table, left_out) if left_out.row_count else Group(table)
-
-
-def _left_out(m: rows.Manifest) -> Iterator[str]:
-    most_first = sorted(m.left_out.items(), key=lambda item: -item[1])
-    yield from (f"{count:,} {reason}" for reason, count in most_first if count)
-    if m.cut:
-        yield f"{m.cut:,} tokens cut from long documents"
 
 
 def _scripts(m: rows.Manifest) -> Iterator[str]:
     """Yields the commonest scripts of a dataset; none if its language's own is the only one."""
-    letters = sum(m.scripts.values())
-    most_first = sorted(m.scripts.items(), key=lambda item: -item[1])
-    if len(m.scripts) > 1 or not m.language.endswith(tuple(m.scripts)):
-        yield from (f"{code} {_percent(n / letters)}" for code, n in most_first[:SCRIPTS])
+    letters = Counter(m.scripts)
+    if len(letters) > 1 or not m.language.endswith(tuple(letters)):
+        for code, count in letters.most_common(SCRIPTS):
+            yield f"{code} {_percent(count / letters.total())}"
 
 
 def _percent(share: float) -> str:
@@ -244,10 +227,10 @@ def plan_table(plan: Plan, manifests: Mapping[str, rows.Manifest]) -> Table:
     stretches = [*spans(plan)]
     if len(stretches) > 1:
         stretches.append(("all", 0, plan.total, []))
+    row_tokens = {name: m.tokens / m.rows for name, m in manifests.items()}
     for label, first, last, stages in stretches:
         before, after = plan.consumed(first), plan.consumed(last)
         read = {name: after[name] - before[name] for name in plan.names}
-        row_tokens = {name: m.tokens / m.rows for name, m in manifests.items()}
         tokens = sum(count * row_tokens[name] for name, count in read.items())
         for name, count in read.items():
             if not count and not any(stage.weights.get(name) for stage in stages):
@@ -256,37 +239,28 @@ def plan_table(plan: Plan, manifests: Mapping[str, rows.Manifest]) -> Table:
             if len(stages) > 1:
                 share = _ramp(name, stages, row_tokens)
             fresh = min(after[name], plan.sizes[name]) - min(before[name], plan.sizes[name])
-            cells = _reading(count, fresh, manifests[name])
-            table.add_row(label, name, share, *cells)
+            table.add_row(label, name, share, *_reading(count, fresh, manifests[name]))
         table.add_section()
     return table
 
 
-def spans(plan: Plan) -> Iterator[tuple[str, int, int, list[PlanStage]]]:
+def spans(plan: Plan) -> Iterator[tuple[str, int, int, Sequence[PlanStage]]]:
     """Yields the stages of the recipe; those that a ramp became are one again.
 
     Each is its name, its first global row, the one after its last, and its stages of the plan.
     """
-
-    def name(span: tuple[PlanStage, int, int]) -> str:
-        ramp = RAMP.fullmatch(span[0].name)
-        return ramp[1] if ramp else span[0].name
-
-    for label, group in itertools.groupby(plan.spans, key=name):
-        of_stage = [*group]
-        yield label, of_stage[0][1], of_stage[-1][2], [stage for stage, _, _ in of_stage]
+    for label, group in itertools.groupby(plan.spans, lambda span: RAMP.sub("", span[0].name)):
+        stages, starts, ends = zip(*group, strict=True)
+        yield label, starts[0], ends[-1], stages
 
 
-def _reading(count: int, fresh: int, manifest: rows.Manifest) -> list[str]:
+def _reading(count: int, fresh: int, manifest: rows.Manifest) -> Iterator[str]:
+    """Yields the cells of a dataset: rows, tokens, bytes and epochs, and how much of it is new."""
     epochs = count / manifest.rows
-    new = fresh * manifest.distinct / manifest.docs / count if count else 0
-    return [
-        f"{count:,}",
-        f"{round(epochs * manifest.tokens):,}",
-        f"{round(epochs * manifest.bytes):,}",
-        f"{epochs:.2f}",
-        _percent(new),
-    ]
+    for number in (count, round(epochs * manifest.tokens), round(epochs * manifest.bytes)):
+        yield f"{number:,}"
+    yield f"{epochs:.2f}"
+    yield _percent(fresh * manifest.distinct / manifest.docs / count if count else 0)
 
 
 def _ramp(name: str, stages: Sequence[PlanStage], row_tokens: Mapping[str, float]) -> str:

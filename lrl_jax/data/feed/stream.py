@@ -8,29 +8,29 @@ A batch depends on its first global row alone, so a stream has no state, and rea
 any row at once.
 """
 
+import bisect
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import concurrent.futures
 import functools
 import itertools
-import os
 import time
-from typing import Protocol, Self
+from typing import Self
 
 from array_record.python.array_record_module import ArrayRecordReader
 from etils import epath
 import numpy as np
 
 from lrl_jax import storage
-from lrl_jax.data.feed.cache import LIMIT_GIB, ShardCache
+from lrl_jax.data.feed.cache import AGAIN, LIMIT_GIB, ShardCache
 from lrl_jax.data.feed.plan import Plan
 from lrl_jax.data.pack import rows
 from lrl_jax.text import DataError
 
 Batch = dict[str, np.ndarray]
 OPEN = 256  # most files open at a time; systems often allow 1024 of all kinds
-AGAIN = "run `lrl data` again"
 AHEAD = 1024  # rows of the plan computed at once
+READY = 2  # batches read ahead, beside the one that each thread is reading
 LOOKS = 32  # files checked, or copied, at the same time
 
 
@@ -39,10 +39,8 @@ class Stream:
 
     Args:
       folders: dataset name -> folder of its packed rows, as `packing.folders` gives them.
-      plan: which rows to read, in which order.
       batch_size: global rows in a batch.
       host_rows: places in a batch of the rows this host reads, ascending; None reads all.
-      cache_gib: limit of the copies of remote shards on this machine.
 
     Raises:
       ValueError: a dataset that does not fit the plan or the other datasets, or a file that is
@@ -61,91 +59,69 @@ class Stream:
             raise DataError(
                 f"the plan reads {', '.join(missing)}, which has no folder of rows; run `lrl data`"
             )
-        self.plan = plan
-        self.batch_size = batch_size
+        self.plan, self.batch_size = plan, batch_size
         self.manifests = {name: rows.read_manifest(folders[name]) for name in plan.names}
         _check_agreement(self.manifests, plan)
         cache = ShardCache(cache_gib)
         opener = _opener(cache)
         self._files = [Files(folders[name], m, opener) for name, m in self.manifests.items()]
-        _check_files(self._files, cache)
+        wanted = [pair for files in self._files for pair in files.shards]
+        cache.hold(shard for path, shard in wanted if storage.is_remote(path))
+        with concurrent.futures.ThreadPoolExecutor(LOOKS) as pool:
+            list(pool.map(lambda pair: cache.local(*pair), wanted))  # raises what one of them does
         self._planned = functools.lru_cache(8)(self._plan_ahead)
-        every_row = np.arange(batch_size)
-        self._host_rows = every_row if host_rows is None else np.asarray(host_rows, np.int64)
+        self._host_rows = np.asarray(range(batch_size) if host_rows is None else host_rows, int)
         first = next(iter(self.manifests.values()))
         self.sequence_length = first.sequence_length
         self._ids = first.bos_id, first.pad_id
 
     def batch_at(self, g: int) -> Batch:
-        """Reads this host's rows of the batch of global rows g to g + batch_size.
-
-        Returns:
-          Five arrays [B, T], as `rows.features` makes them; B is how many rows this host reads.
-        """
-        datasets, places = (array[self._host_rows] for array in self._rows(g, self.batch_size))
-        by_place: dict[int, rows.PackedRow] = {}
+        """Reads this host's rows of the batch at global row `g`: the arrays of `rows.features`."""
+        datasets, places = (array[self._host_rows] for array in self._rows(g))
+        batch = np.empty(len(datasets), object)
         for dataset in np.unique(datasets):
-            at = np.flatnonzero(datasets == dataset)
-            files = self._files[dataset]
-            by_place |= zip(at.tolist(), files.read(files.ids(places[at])), strict=True)
-        batch = [by_place[i] for i in range(len(self._host_rows))]
-        return rows.features(batch, self.sequence_length, *self._ids)
+            at, files = datasets == dataset, self._files[dataset]
+            batch[at] = files.read(files.ids(places[at]))
+        return rows.features(batch.tolist(), self.sequence_length, *self._ids)
 
     def dataset_ids(self, g: int) -> np.ndarray:
         """Returns the dataset id (place in plan.names) of each row of the global batch at `g`."""
-        return self._rows(g, self.batch_size)[0]
+        return self._rows(g)[0]
 
-    def where(self, g: int) -> tuple[str, str, int]:
-        """Returns the stage of global row `g`, its dataset, and which row of the dataset it is."""
-        (dataset,), (place,) = self.plan(np.array([g]))
-        stage = self.plan.stages[int(self.plan.stage_at(g))].name
-        return stage, self.plan.names[dataset], int(self._files[dataset].ids(np.array([place]))[0])
-
-    def prefetch(self, start_row: int, depth: int = 2, threads: int = 2) -> "Prefetch":
+    def prefetch(self, start_row: int, threads: int = 2) -> "Prefetch":
         """Reads batches from `start_row` to the end of the plan, ahead, on `threads` threads."""
-        return Prefetch(self, start_row, depth, threads)
+        starts = range(start_row, self.plan.total - self.batch_size + 1, self.batch_size)
+        return Prefetch(self.batch_at, starts, threads)
 
-    def _rows(self, g: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what the plan says of `count` rows from `g` on, from blocks that are kept."""
-        if g < 0 or g + count > self.plan.total:
-            return self.plan(np.arange(g, g + count))  # raises an error that says what is wrong
-        numbers = range(g // AHEAD, (g + count - 1) // AHEAD + 1)
-        datasets, places = zip(*map(self._planned, numbers), strict=True)
-        here = slice(g - numbers[0] * AHEAD, g - numbers[0] * AHEAD + count)
-        return np.concatenate(datasets)[here], np.concatenate(places)[here]
+    def _rows(self, g: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what the plan says of the batch at `g`, from blocks that are kept."""
+        end = g + self.batch_size
+        if g < 0 or end > self.plan.total:
+            return self.plan(np.arange(g, end))  # raises an error that says what is wrong
+        numbers = range(g // AHEAD, (end - 1) // AHEAD + 1)
+        planned = np.concatenate([self._planned(number) for number in numbers], axis=1)
+        datasets, places = planned[:, g - numbers[0] * AHEAD : end - numbers[0] * AHEAD]
+        return datasets, places
 
-    def _plan_ahead(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.plan(np.arange(number * AHEAD, min((number + 1) * AHEAD, self.plan.total)))
-
-
-class Batches(Protocol):
-    """Describes what `Prefetch` reads from: a `Stream`, or anything that has batches by row."""
-
-    batch_size: int
-    plan: Plan
-
-    def batch_at(self, g: int) -> Batch: ...
+    def _plan_ahead(self, number: int) -> np.ndarray:
+        end = min((number + 1) * AHEAD, self.plan.total)
+        return np.stack(self.plan(np.arange(number * AHEAD, end)))
 
 
-class Prefetch:
-    """Iterates over (first global row, batch), in order, and keeps up to `depth` of them ready.
+class Prefetch(Iterator[tuple[int, Batch]]):
+    """Iterates over (first global row, batch) in the order of `starts`, and reads a few ahead.
 
     Attributes:
       waited: how many seconds the last `next` had to wait; above 0, data is slower than training.
     """
 
-    def __init__(self, stream: Batches, start_row: int, depth: int, threads: int = 1):
+    def __init__(self, read: Callable[[int], Batch], starts: Iterable[int], threads: int = 1):
         self.waited = 0.0
-        last = stream.plan.total - stream.batch_size
-        self._starts = iter(range(start_row, last + 1, stream.batch_size))
-        self._read = stream.batch_at
+        self._read, self._starts = read, iter(starts)
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, "prefetch")
         self._coming: deque[tuple[int, concurrent.futures.Future[Batch]]] = deque()
-        for _ in range(depth + threads):
+        for _ in range(READY + threads):
             self._ask()
-
-    def __iter__(self) -> Iterator[tuple[int, Batch]]:
-        return self
 
     def __next__(self) -> tuple[int, Batch]:
         if not self._coming:
@@ -177,19 +153,13 @@ Open = Callable[[epath.Path, rows.Shard], ArrayRecordReader]
 
 
 class Files:
-    """Reads the shards of one packed dataset, each opened when it is first needed.
-
-    Args:
-      opener: opens a shard, or returns the reader that it opened before.
-
-    Raises:
-      ValueError: a file is missing, cut short or damaged.
-    """
+    """Reads the shards of one packed dataset, each opened when it is first needed."""
 
     def __init__(self, folder: epath.PathLike, manifest: rows.Manifest, opener: Open | None = None):
-        self.folder, self.shards = epath.Path(folder), manifest.shards
+        self.manifest = manifest
+        self.shards = [(epath.Path(folder) / shard.file, shard) for shard in manifest.shards]
         self._open = opener or _opener(ShardCache())
-        self._starts = np.cumsum([0, *(shard.rows for shard in manifest.shards)])
+        self._starts = [*itertools.accumulate((s.rows for s in manifest.shards), initial=0)]
         self._order = rows.read_order(folder, manifest)
 
     def ids(self, places: np.ndarray) -> np.ndarray:
@@ -198,18 +168,14 @@ class Files:
 
     def read(self, ids: np.ndarray) -> list[rows.PackedRow]:
         """Reads the rows with these ids, in this order."""
-        shards = np.searchsorted(self._starts, ids, side="right") - 1
-        places = (ids - self._starts[shards]).tolist()
-        return [
-            self._row(self.shards[shard], at)
-            for shard, at in zip(shards.tolist(), places, strict=True)
-        ]
+        return [self._row(i) for i in ids.tolist()]
 
-    def _row(self, shard: rows.Shard, at: int) -> rows.PackedRow:
-        path = self.folder / shard.file
+    def _row(self, i: int) -> rows.PackedRow:
+        number = bisect.bisect_right(self._starts, i) - 1
+        path, shard = self.shards[number]
         reader = self._open(path, shard)
         try:
-            (record,) = reader.read([at])  # single reads are faster than one of many rows
+            (record,) = reader.read([i - self._starts[number]])  # faster than many in one read
             return rows.decode(record)
         except (RuntimeError, ValueError) as e:
             raise _damaged(path, e) from None
@@ -221,7 +187,7 @@ def _opener(cache: ShardCache) -> Open:
 
 
 def _open(cache: ShardCache, path: epath.Path, shard: rows.Shard) -> ArrayRecordReader:
-    local = _local(cache, path, shard)
+    local = cache.local(path, shard)  # array_record cannot read from gs://
     try:  # no read-ahead: rows are read in random order
         reader = ArrayRecordReader(local, options="readahead_buffer_size:0")
     except (RuntimeError, ValueError) as e:
@@ -231,32 +197,8 @@ def _open(cache: ShardCache, path: epath.Path, shard: rows.Shard) -> ArrayRecord
     return reader
 
 
-def _local(cache: ShardCache, path: epath.Path, shard: rows.Shard) -> str:
-    """Returns a local file of the same bytes, as array_record cannot read from gs://."""
-    if storage.is_remote(path) and (copied := cache.find(shard)):
-        return copied
-    _check_file(path, shard)
-    return cache.copy(path, shard) if storage.is_remote(path) else os.fspath(path)
-
-
 def _damaged(path: epath.Path, why: Exception) -> DataError:
     return DataError(f"{path}: damaged ({why}); delete it and {AGAIN}")
-
-
-def _check_file(path: epath.Path, shard: rows.Shard) -> None:
-    if not path.exists():
-        raise DataError(f"{path}: no such file, but its manifest names it; {AGAIN}")
-    if (size := path.stat().length) != shard.bytes:
-        raise DataError(f"{path}: has {size} bytes, its manifest says {shard.bytes}; {AGAIN}")
-
-
-def _check_files(datasets: Iterable[Files], cache: ShardCache) -> None:
-    """Checks that every file is there and has its size; copies those that are not local."""
-    wanted = [(files.folder / shard.file, shard) for files in datasets for shard in files.shards]
-    cache.hold(shard for path, shard in wanted if storage.is_remote(path))
-    with concurrent.futures.ThreadPoolExecutor(LOOKS) as pool:
-        for check in [pool.submit(_local, cache, path, shard) for path, shard in wanted]:
-            check.result()
 
 
 def _check_agreement(manifests: Mapping[str, rows.Manifest], plan: Plan) -> None:
@@ -277,5 +219,5 @@ def _check_agreement(manifests: Mapping[str, rows.Manifest], plan: Plan) -> None
             if got != want:
                 raise DataError(
                     f"dataset {name!r} was packed with {field} {got}, {first.name!r} with {want}; "
-                    "run `lrl data` again"
+                    f"{AGAIN}"
                 )

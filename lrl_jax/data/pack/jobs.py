@@ -375,7 +375,7 @@ def _finish(target: DatasetTarget, jobs: Sequence[ShardJob], tokenizer: Tokenize
     manifest = rows.Manifest(
         name=target.name,
         fingerprint=target.mark,
-        language=datasets.language(dataset),
+        language=dataset.language,
         template=templates.name(dataset),
         order=dataset.order,
         sequence_length=target.data.sequence_length,

@@ -23,13 +23,8 @@ from lrl_jax.recipe.schema import Recipe
 MOST_SHARDS = 256  # a source with more is read as so many, so that packing makes fewer files
 
 
-# ---------------------------------------------------------------------------- a recipe
 def load_recipe(name: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe, or the one that ships under a name, and runs the Python files it imports.
-
-    Raises:
-      ValueError: what is wrong, with the file and the key, one problem a line.
-    """
+    """Reads a recipe, or the one that ships under a name, and runs the Python files it imports."""
     return resolved(recipe_file.load(name, overrides, imports))
 
 
@@ -52,10 +47,8 @@ def resolved(recipe: Recipe) -> Recipe:
         return recipe
     tree = recipe.model_dump(mode="json")
     for name, mixture in mixtures.items():
-        weights = {}
-        for task, rate in described.rates[mixture.seqio].items():
-            dataset = _dataset(tree["data"], task, mixture, name)
-            weights[dataset] = rate
+        rates = described.rates[mixture.seqio]
+        weights = {_dataset(tree["data"], task, mixture, name): rates[task] for task in rates}
         tree["data"]["mixtures"][name] |= {"of": weights, "seqio": ""}
     return Recipe.model_validate(tree)
 
@@ -72,17 +65,11 @@ def _dataset(tree: dict, task: str, mixture: recipe_data.Mixture, where: str) ->
             "that is taken; give it yours: data.datasets: {NAME: {kind: task, task: "
             f"{task}, language: ...}}}}"
         )
-    tree["datasets"][name] = {
-        "kind": "task",
-        "task": task,
-        "language": mixture.language,
-        "imports": tree["imports"],
-        "split": "train",
-    }
+    dataset = {"kind": "task", "task": task, "split": "train", "language": mixture.language}
+    tree["datasets"][name] = dataset | {"imports": tree["imports"]}
     return name
 
 
-# ---------------------------------------------------------------------------- a dataset
 def shards(dataset: recipe_data.Task) -> list[tuple[Span, ...]]:
     """Returns the shards of a Task, which are those of its source; Span(name, i, n) is i of n."""
     count = min(_split(dataset).shards, MOST_SHARDS)
@@ -91,7 +78,7 @@ def shards(dataset: recipe_data.Task) -> list[tuple[Span, ...]]:
 
 def uris(dataset: recipe_data.Task) -> tuple[str, ...]:
     """Returns the files that the records of a Task depend on: Python, and what its source reads."""
-    return (*_modules(dataset), *_split(dataset).files)
+    return (*_split(dataset).modules, *_split(dataset).files)
 
 
 def fingerprints(dataset: recipe_data.Task) -> list[list[str]]:
@@ -99,10 +86,9 @@ def fingerprints(dataset: recipe_data.Task) -> list[list[str]]:
 
     A source that is a function has no files: what such a function reads is not in the digests.
     """
-    files = _split(dataset).files
-    code = [text.fingerprint(path) for path in _modules(dataset)]
-    count = len(shards(dataset))
-    return [code + [text.fingerprint(path) for path in files[i::count]] for i in range(count)]
+    split, count = _split(dataset), len(shards(dataset))
+    files = ((*split.modules, *split.files[i::count]) for i in range(count))
+    return [[text.fingerprint(path) for path in paths] for paths in files]
 
 
 def _split(dataset: recipe_data.Task) -> registered.Split:
@@ -110,18 +96,11 @@ def _split(dataset: recipe_data.Task) -> registered.Split:
     return describe(dataset.imports, [split]).splits[split]
 
 
-def _modules(dataset: recipe_data.Task) -> tuple[str, ...]:
-    return describe(dataset.imports, [(dataset.task, dataset.split)]).modules
-
-
-# ---------------------------------------------------------------------------- asking
 _answers: dict[tuple[tuple[str, ...], str], registered.Registered] = {}  # by files, their content
 
 
 def describe(
-    files: Iterable[str],
-    tasks: Iterable[tuple[str, str]] = (),
-    mixtures: Iterable[str] = (),
+    files: Iterable[str], tasks: Iterable[tuple[str, str]] = (), mixtures: Iterable[str] = ()
 ) -> registered.Registered:
     """Describes these (task, split) pairs and mixtures of `files`, and the mixtures' tasks.
 
@@ -135,33 +114,25 @@ def describe(
             "are registered by a Python file of yours; name it in data.imports, or with --import"
         )
     mark = files, registered.content(files)
-    before = _answers.get(mark, registered.Registered({}, {}, ()))
+    before = _answers.get(mark, registered.Registered())
     tasks = [task for task in tasks if task not in before.splits]
     mixtures = [name for name in mixtures if name not in before.rates]
     if tasks or mixtures or mark not in _answers:
-        new = _ask(files, tasks, mixtures)
-        _answers[mark] = registered.Registered(
-            before.splits | new.splits, before.rates | new.rates, new.modules
-        )
+        if _runs_here():
+            new = _answer(files, tasks, mixtures)
+        else:
+            context = multiprocessing.get_context("spawn")
+            with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+                new = pool.submit(_answer, files, tasks, mixtures).result()
+        splits, rates = before.splits | new.splits, before.rates | new.rates
+        _answers[mark] = registered.Registered(splits, rates)
     return _answers[mark]
-
-
-def _ask(
-    files: tuple[str, ...], tasks: list[tuple[str, str]], mixtures: list[str]
-) -> registered.Registered:
-    if _runs_here():
-        return _answer(files, tasks, mixtures)
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_answer, files, tasks, mixtures).result()
 
 
 def _runs_here() -> bool:
     """Returns whether to run files in this process: it has TensorFlow already, or is a worker."""
-    return (
-        "lrl_jax.data.seqio.libraries" in sys.modules
-        or multiprocessing.parent_process() is not None
-    )
+    in_worker = multiprocessing.parent_process() is not None
+    return in_worker or "lrl_jax.data.seqio.libraries" in sys.modules
 
 
 def _answer(

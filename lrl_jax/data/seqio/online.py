@@ -35,6 +35,7 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 RUN = "online"  # the run in the names of its Tasks
 REMEMBERED = 64  # batches whose datasets are kept; a few batches are read ahead
+INTEGERS, FLOATS = (seqio.FeatureConverter.FeatureSpec(dtype=t) for t in (tf.int32, tf.float32))
 
 
 # ---------------------------------------------------------------------------- packing by seqio
@@ -46,19 +47,11 @@ class Decoder(seqio.FeatureConverter):
     of `rows.features`, batches have `dataset`: for each token the index of its dataset.
     """
 
-    TASK_FEATURES = {  # noqa: RUF012  (seqio's name and form)
-        "targets": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
-        "weights": seqio.FeatureConverter.FeatureSpec(dtype=tf.float32),
-        "dataset": seqio.FeatureConverter.FeatureSpec(dtype=tf.int32),
-    }
-    MODEL_FEATURES = {
-        name: seqio.FeatureConverter.FeatureSpec(dtype=tf.int32)
-        for name in ("decoder_target_tokens", "decoder_input_tokens", "dataset")
-    } | {"decoder_loss_weights": seqio.FeatureConverter.FeatureSpec(dtype=tf.float32)}
-    PACKING_FEATURE_DTYPES = {  # noqa: RUF012
-        "decoder_segment_ids": tf.int32,
-        "decoder_positions": tf.int32,
-    }
+    TASK_FEATURES = {"weights": FLOATS} | dict.fromkeys(("targets", "dataset"), INTEGERS)
+    MODEL_FEATURES = {"decoder_loss_weights": FLOATS} | dict.fromkeys(
+        ("decoder_target_tokens", "decoder_input_tokens", "dataset"), INTEGERS
+    )
+    PACKING_FEATURE_DTYPES = dict.fromkeys(("decoder_segment_ids", "decoder_positions"), tf.int32)
 
     def __init__(self, bos_id: int, pad_id: int):
         self._pad_id = pad_id
@@ -73,14 +66,12 @@ class Decoder(seqio.FeatureConverter):
             segments, positions = row["targets_segment_ids"], row["targets_positions"]
             real = segments > 0
             targets = tf.where(real, row["targets"] - 1, self._pad_id)
-            inputs = tf.roll(targets, 1, axis=0)
-            inputs = tf.where(positions == 0, self.bos_id, inputs)
+            inputs = tf.where(positions == 0, self.bos_id, tf.roll(targets, 1, axis=0))
+            weights = tf.bitcast(row["weights"] - 1, tf.float32)
             return {
                 "decoder_target_tokens": targets,
                 "decoder_input_tokens": tf.where(real, inputs, self._pad_id),
-                "decoder_loss_weights": tf.where(
-                    real, tf.bitcast(row["weights"] - 1, tf.float32), 0.0
-                ),
+                "decoder_loss_weights": tf.where(real, weights, 0.0),
                 "decoder_segment_ids": segments,
                 "decoder_positions": positions,
                 "dataset": row["dataset"] - 1,  # -1 where there is no token
@@ -124,16 +115,12 @@ def refuse(recipe: Recipe) -> None:
     """Raises ValueError for settings of a recipe that seqio's own pipeline cannot follow."""
     data, instead = recipe.data, "leave it out, or take data.backend: packed"
     if data.packing != "best_fit":
-        raise ValueError(
-            f"data.packing: {data.packing} is not what seqio does, which packs in its own way; "
-            f"{instead}"
-        )
+        why = "is not what seqio does, which packs in its own way"
+        raise ValueError(f"data.packing: {data.packing} {why}; {instead}")
     for name, dataset in data.datasets.items():
         if dataset.order != "shuffled":
-            raise ValueError(
-                f"data.datasets.{name}.order: {dataset.order} is not kept by seqio, which draws "
-                f"documents; {instead}"
-            )
+            why = "is not kept by seqio, which draws documents"
+            raise ValueError(f"data.datasets.{name}.order: {dataset.order} {why}; {instead}")
     for stage in recipe.train.stages:
         if stage.epochs:
             raise ValueError(
@@ -144,11 +131,9 @@ def refuse(recipe: Recipe) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Counted:
-    """Holds the sizes of a dataset, counted without packing it.
+    """Holds what a dataset would be if it were packed, and how many pieces its documents become.
 
-    Attributes:
-      manifest: like that of packed data, but without files; its rows are those its tokens fill.
-      pieces: how many documents there are after long ones are cut.
+    The manifest has no files, and as many rows as its tokens fill.
     """
 
     manifest: rows.Manifest
@@ -158,11 +143,7 @@ class Counted:
 def prepare(
     data: recipe_data.Data, tokenizer: Tokenizer, folder: epath.PathLike
 ) -> dict[str, rows.Manifest]:
-    """Reads every dataset once, counts it, and writes the counts that `Online` needs to `folder`.
-
-    Raises:
-      ValueError: a bad source; nothing to train on.
-    """
+    """Reads every dataset once, and writes the counts of it that `Online` needs to `folder`."""
     counts = {name: _count(data, name, tokenizer) for name in data.datasets}
     tree = {name: dataclasses.asdict(counted) for name, counted in counts.items()}
     storage.write(epath.Path(folder) / COUNTS, (json.dumps(tree, indent=1) + "\n").encode())
@@ -170,11 +151,7 @@ def prepare(
 
 
 def read_counts(folder: epath.PathLike) -> dict[str, Counted]:
-    """Reads the counts that `prepare` wrote.
-
-    Raises:
-      ValueError: no file, or one of another version.
-    """
+    """Reads the counts that `prepare` wrote; raises ValueError for those of another version."""
     path = epath.Path(folder) / COUNTS
     if not path.exists():
         raise DataError(f"{path}: no such file; run `lrl data` with data.backend: seqio")
@@ -201,10 +178,7 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
     if not total.loss_tokens:
         raise DataError(f"dataset {name!r}: nothing of its text is learnt; see its template")
     mark = f"seqio {jobs.fingerprint(data, name, tokenizer)}"
-    facts: dict[str, Any] = vars(total) | {
-        "left_out": dict(total.left_out),
-        "scripts": dict(total.scripts),
-    }
+    counters: dict[str, Any] = {n: dict(getattr(total, n)) for n in ("left_out", "scripts")}
     manifest = rows.Manifest(
         name=name,
         fingerprint=hashlib.sha256(mark.encode()).hexdigest(),
@@ -219,7 +193,7 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
         distinct=len(digests),
         rows=-(-total.tokens // data.sequence_length),
         shards=(),
-        **facts,
+        **(vars(total) | counters),
     )
     return Counted(manifest, pieces)
 
@@ -232,8 +206,6 @@ class Online:
     the plan and the row alone, not on the number of processes.
 
     Args:
-      counts: the counts of every dataset, from `read_counts`.
-      plan: the stages, and the seed by which documents are drawn.
       row_places: places in a batch of the rows this process keeps; None: all of them.
     """
 
@@ -249,16 +221,13 @@ class Online:
         for name, counted in counts.items():
             if counted.manifest.tokenizer != tokenizer.fingerprint:
                 raise DataError(f"dataset {name!r} was counted with another tokenizer")
-        self.plan, self.batch_size = plan, batch_size
-        self.sequence_length = data.sequence_length
+        self.plan, self.batch_size, self.sequence_length = plan, batch_size, data.sequence_length
         self.manifests = {name: counts[name].manifest for name in plan.names}
-        self._pieces = {name: counts[name].pieces for name in plan.names}
-        self._tokenizer = tokenizer
+        self._counts, self._tokenizer = counts, tokenizer
         sizes = {name: counted.manifest.docs for name, counted in counts.items()}
         self._tasks = registry.register_datasets(RUN, data, tokenizer, sizes)
         self._plan_indices = np.array([*map(plan.names.index, data.datasets), 0])
-        kept = range(batch_size) if row_places is None else row_places
-        self._row_places = np.asarray(kept, np.int64)
+        self._row_places = np.asarray(range(batch_size) if row_places is None else row_places, int)
         self._next = -1  # the global row of the iterator's next batch
         self._batches: Iterator[Batch] = iter(())
         self._ids: dict[int, np.ndarray] = {}
@@ -270,7 +239,8 @@ class Online:
         with registry.errors(self._tasks.values()):
             batch = next(self._batches)
         self._next = g + self.batch_size
-        self._ids[g] = self._plan_indices[[_most_frequent(row) for row in batch.pop("dataset")]]
+        most = [np.bincount(row[row >= 0]).argmax() for row in batch.pop("dataset")]  # -1: no token
+        self._ids[g] = self._plan_indices[most]
         if len(self._ids) > REMEMBERED:
             del self._ids[next(iter(self._ids))]
         return {name: array[self._row_places] for name, array in batch.items()}
@@ -279,9 +249,10 @@ class Online:
         """Returns the dataset of most tokens of each row, for a batch that was just read."""
         return self._ids[g]
 
-    def prefetch(self, start_row: int, depth: int = 2) -> Prefetch:
+    def prefetch(self, start_row: int) -> Prefetch:
         """Yields batches from `start_row` to the end of the plan, read ahead on a thread."""
-        return Prefetch(self, start_row, depth)
+        starts = range(start_row, self.plan.total - self.batch_size + 1, self.batch_size)
+        return Prefetch(self.batch_at, starts)
 
     def _from(self, g: int) -> Iterator[Batch]:
         """Yields batches from global row `g` on; earlier rows of its stage are made and skipped."""
@@ -292,24 +263,13 @@ class Online:
         return iter(whole.skip(g - start).batch(self.batch_size).as_numpy_iterator())
 
     def _stage(self, number: int, stage: PlanStage) -> tf.data.Dataset:
-        rates = self._rates(stage)
+        counts = self._counts
+        rates = [  # of documents, such that tokens have the plan's shares
+            (self._tasks[name].name, weight * counts[name].pieces / counts[name].manifest.tokens)
+            for name, weight in stage.weights.items()
+            if weight
+        ]
         name = registry.task_name(RUN, f"stage.{number}")
         mixture = registry.put(seqio.MixtureRegistry, name, rates)
         seed = self.plan.seed + number
         return packed(mixture, self._tokenizer, self.sequence_length, None, seed).take(stage.rows)
-
-    def _rates(self, stage: PlanStage) -> list[tuple[str, float]]:
-        """Returns the rate of each dataset's documents at which tokens have the plan's shares."""
-        return [
-            (
-                registry.task_name(RUN, name),
-                weight * self._pieces[name] / self.manifests[name].tokens,
-            )
-            for name, weight in stage.weights.items()
-            if weight
-        ]
-
-
-def _most_frequent(places: np.ndarray) -> int:
-    """Returns the dataset of most tokens of a row; `places` has -1 where there is no token."""
-    return int(np.bincount(places[places >= 0]).argmax())

@@ -8,46 +8,35 @@ from collections.abc import Iterable
 import dataclasses
 import hashlib
 from pathlib import Path
-import re
 
 from lrl_jax import storage
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """Describes the source of a split of a Task.
+    """Describes what the records of a split of a Task come from.
 
     Attributes:
-      shards: how many shards the source has.
-      files: the shards' files; empty where shards are not files.
+      shards: how many shards its source has.
+      files: the files of these shards; empty where they are not files.
+      modules: the Python files that register it, and those beside them that they import.
     """
 
     shards: int
-    files: tuple[str, ...] = ()
+    files: tuple[str, ...]
+    modules: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Registered:
-    """Holds the Tasks and Mixtures of files that were asked for.
+    """Holds the splits of Tasks that were asked for, and rates by Mixture and Task."""
 
-    Attributes:
-      splits: (task, split) -> its source.
-      rates: mixture -> task -> rate.
-      modules: the files, and those beside them that they import.
-    """
-
-    splits: dict[tuple[str, str], Split]
-    rates: dict[str, dict[str, float]]
-    modules: tuple[str, ...]
+    splits: dict[tuple[str, str], Split] = dataclasses.field(default_factory=dict)
+    rates: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
 
 
-# ---------------------------------------------------------------------------- files
 def content(files: Iterable[str]) -> str:
-    """Returns a digest of the files' content.
-
-    Raises:
-      ValueError: a file that is remote, or is not there.
-    """
+    """Returns a digest of the files' content."""
     digest = hashlib.sha256()
     for file in files:
         if "://" in file:
@@ -59,29 +48,3 @@ def content(files: Iterable[str]) -> str:
             raise ValueError(f"{file}: no such file; data.imports names Python files")
         digest.update(bytes.fromhex(storage.sha256(file)))
     return digest.hexdigest()
-
-
-# Modules that users' files import by the names they had, and where they are now.
-MOVED = {
-    "lrl_jax.data.sources": "lrl_jax.data.seqio.vocabulary",
-    "lrl_jax.data.tasks": "lrl_jax.data.seqio.registry",
-    "lrl_jax.data.imports": "lrl_jax.data.seqio.imports",
-    "lrl_jax.data.user_tasks": "lrl_jax.data.seqio.user_tasks",
-    "lrl_jax.data.online": "lrl_jax.data.seqio.online",
-    "lrl_jax.data.records": "lrl_jax.data.dataset",
-}
-UNNAMED = re.compile("cannot import name '([^']+)'")
-
-
-def moved(error: BaseException) -> str:
-    """Returns a hint if an import failed because our module has moved, else an empty string.
-
-    >>> moved(ModuleNotFoundError("No module ...", name="lrl_jax.data.sources"))
-    'lrl_jax.data.sources has moved; import lrl_jax.data.seqio.vocabulary'
-    """
-    if not isinstance(error, ImportError):
-        return ""
-    before = error.name or ""
-    if unnamed := UNNAMED.match(str(error)):  # from lrl_jax.data import sources
-        before = f"{before}.{unnamed[1]}"
-    return f"{before} has moved; import {MOVED[before]}" if before in MOVED else ""

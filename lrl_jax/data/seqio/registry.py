@@ -33,6 +33,7 @@ from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
+PARTS = {"parts": tf.string, "weights": tf.float32, "controls": tf.bool}
 Write = Callable[[dict[str, str]], list[templates.TextPart]]
 Encode = Callable[[list[list[templates.TextPart]]], list[documents.Document]]
 
@@ -43,15 +44,14 @@ def task_name(run: str, dataset: str) -> str:
 
 
 def register(
-    recipe: Recipe,
-    tokenizer: Tokenizer | epath.PathLike,
-    packed: epath.PathLike | None = None,
+    recipe: Recipe, tokenizer: Tokenizer | epath.PathLike, packed: epath.PathLike | None = None
 ) -> dict[str, seqio.Task | seqio.Mixture]:
-    """Registers every dataset, mixture and stage of a recipe, and replaces those of the same name.
+    """Registers every dataset, mixture and stage of a recipe; returns them by registered name.
 
     The names are `lrl.RUN.NAME`, with `#` for each character that seqio does not allow, such as
-    `-`. A stage with the name of a dataset or a mixture is `lrl.RUN.stage.NAME`. A stage with a
-    ramp is registered as a whole, by its mean rates, and again as each of its stages in the plan.
+    `-`; what had the name before is replaced. A stage with the name of a dataset or a mixture is
+    `lrl.RUN.stage.NAME`. A stage with a ramp is registered as a whole, by its mean rates, and again
+    as each of its stages in the plan.
 
     A recipe's weights are shares of tokens, and seqio draws examples: shares are divided by the
     tokens a document of the dataset has. That is exact on average while documents are whole; with
@@ -62,9 +62,6 @@ def register(
       packed: the folder of packed data, which says how long documents are. Without it the shares
         of the recipe are the rates, as if documents of all datasets were equally long.
 
-    Returns:
-      The Task or Mixture of each name in the registry.
-
     Raises:
       ValueError: no tokenizer or packed data there; a mixture that depends on the size of datasets,
         or a stage of `epochs`, without packed data.
@@ -74,16 +71,14 @@ def register(
     manifests = _manifests(recipe, packed) if packed is not None else {}
     sizes = {name: manifest.docs for name, manifest in manifests.items()}
     tasks = register_datasets(recipe.name, recipe.data, tokenizer, sizes)
-    providers: dict[str, seqio.Task | seqio.Mixture] = {
-        task_name(recipe.name, name): task for name, task in tasks.items()
-    }
+    providers: dict[str, seqio.Task | seqio.Mixture] = {t.name: t for t in tasks.values()}
     taken = {*recipe.data.datasets, *recipe.data.mixtures}
     mixed = {name: _mixture_rates(recipe, name, manifests) for name in recipe.data.mixtures}
     for name, rates in _stage_rates(recipe, manifests).items():
         mixed[f"stage.{name}" if name in taken else name] = rates
     for name, rates in mixed.items():
         full = task_name(recipe.name, name)
-        members = [(task_name(recipe.name, member), rate) for member, rate in rates.items() if rate]
+        members = [(tasks[member].name, rate) for member, rate in rates.items() if rate]
         providers[full] = put(seqio.MixtureRegistry, full, members)
     return providers
 
@@ -95,9 +90,7 @@ def _manifests(recipe: Recipe, packed: epath.PathLike) -> dict[str, Manifest]:
     return {name: read_manifest(folders[name]) for name in recipe.data.datasets}
 
 
-def _mixture_rates(
-    recipe: Recipe, name: str, manifests: Mapping[str, Manifest]
-) -> dict[str, float]:
+def _mixture_rates(recipe: Recipe, name: str, manifests: mixture.Manifests) -> dict[str, float]:
     """Returns how often an example of each dataset of a mixture is drawn."""
     sizes = {dataset: manifest.tokens for dataset, manifest in manifests.items()}
     try:
@@ -109,7 +102,7 @@ def _mixture_rates(
     return {n: share * manifests[n].docs / manifests[n].tokens for n, share in shares.items()}
 
 
-def _stage_rates(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str, dict[str, float]]:
+def _stage_rates(recipe: Recipe, manifests: mixture.Manifests) -> dict[str, dict[str, float]]:
     """Returns how often an example of each dataset is drawn, by the names of stages."""
     rates: dict[str, dict[str, float]] = {}
     if not manifests:
@@ -120,14 +113,14 @@ def _stage_rates(recipe: Recipe, manifests: Mapping[str, Manifest]) -> dict[str,
             rates[stage.name] = shares
         return rates
     per_row = {name: manifest.docs / manifest.rows for name, manifest in manifests.items()}
-    for stage, parts in mixture.by_stage(recipe, manifests):
+    for stage, plan_stages in mixture.by_stage(recipe, manifests):
         rows: dict[str, float] = {}
-        for plan_stage in parts:
-            whole = sum(plan_stage.weights.values())
-            for name, weight in plan_stage.weights.items():
+        for plan_stage in plan_stages:
+            weights = plan_stage.weights
+            whole = sum(weights.values())
+            for name, weight in weights.items():
                 rows[name] = rows.get(name, 0.0) + plan_stage.rows * weight / whole
-            weights = plan_stage.weights.items()
-            rates[plan_stage.name] = {name: weight * per_row[name] for name, weight in weights}
+            rates[plan_stage.name] = {name: weights[name] * per_row[name] for name in weights}
         rates[stage.name] = {name: count * per_row[name] for name, count in rows.items()}
     return rates
 
@@ -149,10 +142,8 @@ def register_datasets(
     """Registers a Task for every dataset, and replaces those of the same name.
 
     Their features hold a value for each token: `targets` its id, `weights` its weight in the loss,
-    and `dataset` the index of its dataset in the recipe.
-
-    Args:
-      sizes: how many records a dataset has, where that is known.
+    and `dataset` the index of its dataset in the recipe. `sizes` says how many records a dataset
+    has, where that is known.
     """
     any_number = seqio.PassThroughVocabulary(1 << 30)
     features = {
@@ -203,7 +194,7 @@ def errors(tasks: Iterable[seqio.Task]) -> Iterator[None]:
 
 
 def _apply(dataset: tf.data.Dataset, write: Write) -> tf.data.Dataset:
-    """Maps records to {parts: strings, weights: floats, controls: bools}."""
+    """Maps records to the columns of PARTS, which have an entry for each part of a text."""
 
     def block(names: Sequence[str], *columns: np.ndarray) -> tuple[np.ndarray, ...]:
         rows = zip(*columns, strict=True)
@@ -218,14 +209,7 @@ def _apply(dataset: tf.data.Dataset, write: Write) -> tf.data.Dataset:
         )
 
     def columns(fields: dict[str, tf.Tensor]) -> dict[str, Any]:
-        *flat, counts = tf.numpy_function(
-            functools.partial(block, list(fields)),
-            list(fields.values()),
-            (tf.string, tf.float32, tf.bool, tf.int64),
-            stateful=False,
-        )
-        names = ("parts", "weights", "controls")
-        return {name: ragged(values, counts) for name, values in zip(names, flat, strict=True)}
+        return ragged(functools.partial(block, list(fields)), list(fields.values()), PARTS)
 
     return dataset.batch(BLOCK).map(columns).unbatch()
 
@@ -248,27 +232,15 @@ def _tokenize(dataset: tf.data.Dataset, encode: Encode, place: int) -> tf.data.D
         )
 
     def columns(example: dict[str, Any]) -> dict[str, Any]:
-        names = ("parts", "weights", "controls")
-        flat = [example[name].flat_values for name in names]
-        tokens, weights, counts = tf.numpy_function(
-            block,
-            [*flat, example["parts"].row_lengths()],
-            (tf.int32, tf.float32, tf.int64),
-            stateful=False,
-        )
-        targets = ragged(tokens, counts)
-        return {
-            "targets": targets,
-            "weights": ragged(weights, counts),
-            "dataset": tf.zeros_like(targets) + place,
-        }
+        flat = [example[name].flat_values for name in PARTS]
+        inputs = [*flat, example["parts"].row_lengths()]
+        tokens = ragged(block, inputs, {"targets": tf.int32, "weights": tf.float32})
+        return tokens | {"dataset": tf.zeros_like(tokens["targets"]) + place}
 
     return dataset.ragged_batch(BLOCK).map(columns).unbatch()
 
 
-def _cut(
-    dataset: tf.data.Dataset, sequence_length: Any, long_documents: str = "split"
-) -> tf.data.Dataset:
+def _cut(dataset: tf.data.Dataset, sequence_length: Any, long_documents: str) -> tf.data.Dataset:
     """Splits, truncates or drops long documents, as the recipe says; seqio would truncate them."""
     if sequence_length is None:
         return dataset

@@ -1,8 +1,4 @@
-"""Makes a seqio source of a recipe's dataset: of the records that its filters keep.
-
-source = Records(recipe.data.datasets["wiki"])
-source.get_dataset(shuffle=False)
-"""
+"""Makes a seqio source of a recipe's dataset: of the records that its filters keep."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import functools
@@ -12,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lrl_jax.data import dataset as datasets
-from lrl_jax.data.read import duplicates, filters
+from lrl_jax.data.read import duplicates, filters, kinds
 from lrl_jax.data.seqio.libraries import seqio, tf
 from lrl_jax.data.seqio.vocabulary import BLOCK
 from lrl_jax.recipe import data as recipe_data
@@ -37,9 +33,7 @@ class Records(seqio.DataSource):
         self.error: ValueError | None = None
         super().__init__(splits=(SPLIT,), num_input_examples={SPLIT: size} if size else None)
 
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        return False
+    supports_arbitrary_sharding = False
 
     def list_shards(self, split: str) -> Sequence[str]:
         return [f"{i:05}" for i in range(len(self.shards))]
@@ -58,7 +52,7 @@ class Records(seqio.DataSource):
             chosen = chosen[shard_info.index :: shard_info.num_shards]
         if shuffle and not self.dataset.take:  # `take` is of the first records
             chosen = np.random.default_rng(seed).permutation(chosen)
-        fields = datasets.fields(self.dataset)
+        fields = kinds.of(self.dataset).fields
         return tf.data.Dataset.from_generator(
             lambda: self._blocks(chosen.tolist(), fields),
             output_signature={name: tf.TensorSpec((None,), tf.string) for name in fields},
@@ -108,5 +102,4 @@ class Records(seqio.DataSource):
             duplicates.survey(self.dataset, datasets.read(self.dataset, shard))
             for shard in self.shards
         ]
-        near = settings.duplicates == "near"
-        return duplicates.repeated(surveys, near=near, similarity=settings.similarity)
+        return duplicates.repeated(surveys, settings.duplicates == "near", settings.similarity)

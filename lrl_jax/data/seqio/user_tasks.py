@@ -48,11 +48,11 @@ def describe(
 ) -> registered.Registered:
     """Returns what `imports.describe` answers, from within this process."""
     load(files)
-    splits = {(name, split): _split(_task(name, files), split) for name, split in tasks}
     rates = {name: _rates(name, files) for name in mixtures}
-    for task in {task for members in rates.values() for task in members}:
-        splits[task, "train"] = _split(_task(task, files), "train")
-    return registered.Registered(splits, rates, _modules(files))
+    tasks = [*tasks, *((task, "train") for members in rates.values() for task in members)]
+    modules = _modules(files)
+    splits = {(name, split): _split(_task(name, files), split, modules) for name, split in tasks}
+    return registered.Registered(splits, rates)
 
 
 def read(dataset: recipe_data.Task, shard: Sequence[Any]) -> Iterator[dict[str, str] | Bad]:
@@ -76,10 +76,7 @@ def read(dataset: recipe_data.Task, shard: Sequence[Any]) -> Iterator[dict[str, 
 
 
 # ---------------------------------------------------------------------------- where text ends
-TOKENISE = (
-    seqio.preprocessors.tokenize,
-    seqio.preprocessors.tokenize_and_append_eos,
-)
+TOKENISE = (seqio.preprocessors.tokenize, seqio.preprocessors.tokenize_and_append_eos)
 
 
 def _as_text(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[tf.data.Dataset, tuple[str, ...]]:
@@ -92,25 +89,22 @@ def _as_text(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[tf.data.Datase
                 break
             if isinstance(step, seqio.CacheDatasetPlaceholder):
                 boundary = dataset
-            else:
-                before, dataset = dataset, _step(task, step, dataset)
-                if _strings(before) and not _strings(dataset):
-                    if boundary is None or not _strings(boundary):
-                        raise ValueError(
-                            f"task {task.name!r}: {seqio.utils.function_name(step)} makes ids of "
-                            "the text, or removes it, in a way we cannot follow; put "
-                            "seqio.CacheDatasetPlaceholder() before it, or tokenise with "
-                            "seqio.preprocessors.tokenize"
-                        )
-                    dataset = boundary
-                    break
-    if names := _strings(dataset):
-        return dataset, names
-    return dataset, _ids(task, dataset)
+                continue
+            before, dataset = dataset, _step(task, step, dataset)
+            if _strings(before) and not _strings(dataset):
+                if boundary is None or not _strings(boundary):
+                    raise ValueError(
+                        f"task {task.name!r}: {seqio.utils.function_name(step)} makes ids of the "
+                        "text, or removes it, in a way we cannot follow; put "
+                        "seqio.CacheDatasetPlaceholder() before it, or tokenise with "
+                        "seqio.preprocessors.tokenize"
+                    )
+                dataset = boundary
+                break
+    return dataset, _strings(dataset) or _ids(task, dataset)
 
 
 def _step(task: seqio.Task, step: Any, dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Applies a preprocessor of a Task."""
     arguments = {"sequence_length": None, "output_features": task.output_features}
     try:
         return seqio.utils.add_kwargs_to_transform(step, **arguments)(dataset)
@@ -119,15 +113,17 @@ def _step(task: seqio.Task, step: Any, dataset: tf.data.Dataset) -> tf.data.Data
         raise ValueError(f"task {task.name!r}: {name} fails: {_with_line(e)}") from e
 
 
+def _spec(dataset: tf.data.Dataset) -> dict[str, Any]:
+    return dataset.element_spec if isinstance(dataset.element_spec, dict) else {}
+
+
 def _strings(dataset: tf.data.Dataset) -> tuple[str, ...]:
     """Returns the features that are text: inputs and targets, or targets, or text, or none."""
-    spec = dataset.element_spec
+    spec = _spec(dataset)
     names = [
         name
         for name in ("inputs", "targets", "text")
-        if isinstance(spec, dict)
-        and name in spec
-        and (spec[name].dtype, spec[name].shape.rank) == (tf.string, 0)
+        if name in spec and (spec[name].dtype, spec[name].shape.rank) == (tf.string, 0)
     ]
     if "targets" in names:
         return tuple(name for name in names if name != "text")
@@ -135,12 +131,8 @@ def _strings(dataset: tf.data.Dataset) -> tuple[str, ...]:
 
 
 def _ids(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[str, ...]:
-    """Returns the features that are ids of our vocabularies.
-
-    Raises:
-      ValueError: `targets` is not among them, or `inputs` is something else.
-    """
-    spec = dataset.element_spec if isinstance(dataset.element_spec, dict) else {}
+    """Returns the features of a Task, which must be ids of our vocabularies."""
+    spec = _spec(dataset)
     names = tuple(name for name in ("inputs", "targets") if name in spec)
     ours = [
         name in task.output_features
@@ -160,26 +152,24 @@ def _ids(task: seqio.Task, dataset: tf.data.Dataset) -> tuple[str, ...]:
 def _records(
     dataset: tf.data.Dataset, names: tuple[str, ...], task: seqio.Task, where: str
 ) -> Iterator[dict[str, str] | Bad]:
-    """Yields the records of a Task's examples, in blocks for speed."""
-    dataset = dataset.map(lambda example: {name: example[name] for name in names})
+    """Yields the records of a Task's examples, which are read in blocks for speed."""
     options = tf.data.Options()
     options.threading.private_threadpool_size = 2  # another dataset may read this one
-    dataset = dataset.ragged_batch(BLOCK).with_options(options)
-    count = 0
-    for block in dataset:
-        columns = (_values(block[name]) for name in names)
-        for row in zip(*columns, strict=True):
-            count += 1
-            yield _record(dict(zip(names, row, strict=True)), task, f"{where}: record {count}")
+    dataset = dataset.map(lambda example: {name: example[name] for name in names})
+    blocks = dataset.ragged_batch(BLOCK).with_options(options)
+    columns = ([_values(block[name]) for name in names] for block in blocks)
+    rows = (row for block in columns for row in zip(*block, strict=True))
+    for number, row in enumerate(rows, start=1):
+        yield _record(zip(names, row, strict=True), task, f"{where}: record {number}")
 
 
 def _values(column: Any) -> list:
     return column.to_list() if hasattr(column, "to_list") else column.numpy().tolist()
 
 
-def _record(row: dict[str, Any], task: seqio.Task, where: str) -> dict[str, str] | Bad:
+def _record(row: Iterable, task: seqio.Task, where: str) -> dict[str, str] | Bad:
     record = {"inputs": ""}
-    for name, value in row.items():
+    for name, value in row:
         try:
             text = _text(value, task.output_features.get(name))
         except ValueError as e:
@@ -189,11 +179,7 @@ def _record(row: dict[str, Any], task: seqio.Task, where: str) -> dict[str, str]
 
 
 def _text(value: Any, feature: Any) -> str:
-    """Returns the text of a string, or of ids.
-
-    Raises:
-      ValueError: a NUL, or ids that are not those of their text.
-    """
+    """Returns the text of a string, or of ids."""
     if isinstance(value, bytes):
         text = value.decode()
         if "\0" in text:
@@ -209,31 +195,28 @@ def _text(value: Any, feature: Any) -> str:
 
 # ---------------------------------------------------------------------------- registered names
 def _task(name: str, files: Iterable[str]) -> seqio.Task:
-    if name not in seqio.TaskRegistry.names():
-        raise ValueError(_unknown("Task", name, seqio.TaskRegistry.names(), files))
-    return seqio.TaskRegistry.get(name)
+    return _get(seqio.TaskRegistry, "Task", name, files)
 
 
 def _rates(name: str, files: Iterable[str]) -> dict[str, float]:
-    if name not in seqio.MixtureRegistry.names():
-        raise ValueError(_unknown("Mixture", name, seqio.MixtureRegistry.names(), files))
-    mixture = seqio.MixtureRegistry.get(name)
+    mixture = _get(seqio.MixtureRegistry, "Mixture", name, files)
     try:
         return {task.name: float(mixture.get_rate(task)) for task in mixture.tasks}
     except Exception as e:  # rates may be functions of the user's
         raise ValueError(f"the rates of the seqio Mixture {name!r} fail: {_with_line(e)}") from e
 
 
-def _unknown(kind: str, name: str, names: Iterable[str], files: Iterable[str]) -> str:
-    """Returns the error for a name that is not among the registered `names`."""
-    names = sorted(names)
+def _get(registry: Any, kind: str, name: str, files: Iterable[str]) -> Any:
+    names = sorted(registry.names())
+    if name in names:
+        return registry.get(name)
     near = difflib.get_close_matches(name, names, n=3) or names[:6]
     hint = f"nearest are {', '.join(near)}" if near else "none is registered"
     where = ", ".join(map(str, files)) or "no file is in data.imports"
-    return f"no seqio {kind} {name!r} ({where}); {hint}"
+    raise ValueError(f"no seqio {kind} {name!r} ({where}); {hint}")
 
 
-def _split(task: seqio.Task, split: str) -> registered.Split:
+def _split(task: seqio.Task, split: str, modules: tuple[str, ...]) -> registered.Split:
     if split not in task.splits:
         raise ValueError(
             f"the seqio Task {task.name!r} has no split {split!r}; it has {', '.join(task.splits)}"
@@ -245,10 +228,20 @@ def _split(task: seqio.Task, split: str) -> registered.Split:
     if not shards:
         raise DataError(f"the source of the seqio Task {task.name!r}: no file for {split!r}")
     are_files = isinstance(task.source, seqio.FileDataSource | seqio.TfdsDataSource)
-    return registered.Split(len(shards), tuple(shards) if are_files else ())
+    return registered.Split(len(shards), tuple(shards) if are_files else (), modules)
 
 
 # ---------------------------------------------------------------------------- running a file
+# Modules that users' files import by the names they had, and where they are now.
+MOVED = {
+    "lrl_jax.data.sources": "lrl_jax.data.seqio.vocabulary",
+    "lrl_jax.data.tasks": "lrl_jax.data.seqio.registry",
+    "lrl_jax.data.imports": "lrl_jax.data.seqio.imports",
+    "lrl_jax.data.user_tasks": "lrl_jax.data.seqio.user_tasks",
+    "lrl_jax.data.online": "lrl_jax.data.seqio.online",
+    "lrl_jax.data.records": "lrl_jax.data.dataset",
+}
+UNNAMED = re.compile("cannot import name '([^']+)'")
 # A line of a user's function that became a graph, as TensorFlow's error messages show it.
 GRAPH_FRAME = re.compile(r'File "([^"]+)", line (\d+), in .*\n\s*(.*)')
 
@@ -273,8 +266,10 @@ def _run(path: Path) -> None:
 
 def _moved(e: BaseException) -> str:
     """Returns a hint, on a line of its own, if a file imports a module of ours that has moved."""
-    hint = registered.moved(e)
-    return f"\n    {hint}" if hint else ""
+    name = getattr(e, "name", "")  # of the module, where an import failed
+    if unnamed := UNNAMED.match(str(e)):  # from lrl_jax.data import sources
+        name = f"{name}.{unnamed[1]}"
+    return f"\n    {name} has moved; import {MOVED[name]}" if name in MOVED else ""
 
 
 def _with_line(e: BaseException, path: Path | None = None) -> str:

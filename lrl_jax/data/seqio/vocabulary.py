@@ -4,7 +4,7 @@ from lrl_jax.data.seqio.vocabulary import Vocabulary
 seqio.Feature(Vocabulary(tokenizer), add_eos=True)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,18 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 BLOCK = 256  # records that go into TensorFlow and back together
 
 
-def ragged(values: tf.Tensor, lengths: tf.Tensor) -> Any:
-    """Returns a ragged tensor, whose rows have these lengths."""
+def ragged(function: Any, inputs: Sequence[Any], types: Mapping[str, tf.DType]) -> dict[str, Any]:
+    """Returns the ragged columns that a Python function computes.
+
+    Args:
+      function: takes arrays, and returns the values of each column and the lengths of the rows.
+      types: column -> type of its values.
+    """
+    flat = tf.numpy_function(function, inputs, [*types.values(), tf.int64], stateful=False)
+    *columns, lengths = (tf.ensure_shape(values, [None]) for values in flat)
     kind: Any = tf.RaggedTensor
-    return kind.from_row_lengths(tf.ensure_shape(values, [None]), tf.ensure_shape(lengths, [None]))
+    named = zip(types, columns, strict=True)
+    return {name: kind.from_row_lengths(values, lengths) for name, values in named}
 
 
 class Vocabulary(seqio.Vocabulary):
@@ -60,8 +68,7 @@ class Vocabulary(seqio.Vocabulary):
             flat = np.array([token for row in ids for token in row], np.int32)
             return flat, np.array([len(row) for row in ids], np.int64)
 
-        values, lengths = tf.numpy_function(encode, [s], [tf.int32, tf.int64], stateful=False)
-        return ragged(values, lengths)
+        return ragged(encode, [s], {"ids": tf.int32})["ids"]
 
     def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
         return tf.numpy_function(
