@@ -69,7 +69,7 @@ def packed(folder: Path, **entry) -> rows.Manifest:
     """Packs rows of 8 of one dataset, by a recipe's way through `recipe.file`."""
     tree = {"data": {"sequence_length": 8, "workers": 1, "datasets": {"d": entry}}}
     data = recipe_data.Data(**recipe_file.per_language(tree)["data"])
-    return jobs.prepare(data, "d", make(), folder / "packed")
+    return jobs.prepare_all(data, make(), folder / "packed")["d"]
 
 
 def test_a_kind_of_one_class_and_one_row_is_read_filtered_and_packed(tmp_path):

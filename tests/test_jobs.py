@@ -38,6 +38,10 @@ def data_of(*paths: Path | str, **changes) -> recipe_data.Data:
     return recipe_data.Data(**values | changes)
 
 
+def prepare(data: recipe_data.Data, out: Path) -> rows.Manifest:
+    return jobs.prepare_all(data, make(), out)["d"]
+
+
 def tree(folder: Path) -> dict[str, str]:
     """Every file below a folder by the digest of its bytes; notes of times are left out."""
     found = {}
@@ -87,7 +91,7 @@ def corpus(tmp_path, small_shards) -> Path:
 
 # ---------------------------------------------------------------------------- manifests
 def test_the_manifest_says_what_was_packed(text, tmp_path):
-    got = jobs.prepare(data_of(text), "d", make(), tmp_path / "out")
+    got = prepare(data_of(text), tmp_path / "out")
     counts = (got.records, got.docs, got.distinct, got.left_out, got.bytes)
     assert counts == (3, 3, 3, {}, len("a b") + len("c") + len("b b a c a b c a c b"))
     assert (got.tokens, got.loss_tokens, got.cut, got.rows) == (16, 16, 0, 2)
@@ -100,7 +104,7 @@ def test_the_manifest_says_what_was_packed(text, tmp_path):
 
 def test_what_is_left_out_is_counted_over_shards_and_shown(corpus, tmp_path):
     one = dataset_of(corpus, filters={"min_chars": 3})
-    got = jobs.prepare(data_of(datasets={"d": one}), "d", make(), tmp_path / "out")
+    got = prepare(data_of(datasets={"d": one}), tmp_path / "out")
     assert len(got.shards) > 3
     short = sum(i % 9 == 0 for i in range(200))
     assert (got.records, got.left_out, got.docs) == (200, {"too short": short}, 200 - short)
@@ -116,7 +120,7 @@ def test_copies_are_left_out_wherever_they_lie(tmp_path, monkeypatch, shards):
     (tmp_path / "t.txt").write_text(text)
     monkeypatch.setattr("lrl_jax.data.read.records.SHARD_BYTES", len(text) // shards + 1)
     one = dataset_of(tmp_path / "t.txt", filters={"duplicates": "exact"})
-    got = jobs.prepare(data_of(datasets={"d": one}), "d", make(), tmp_path / "out")
+    got = prepare(data_of(datasets={"d": one}), tmp_path / "out")
     assert len(got.shards) == shards
     assert (got.records, got.docs, got.distinct) == (83, 80, 80)
     assert got.left_out == {"duplicate": 3}
@@ -128,7 +132,7 @@ def test_copies_are_left_out_wherever_they_lie(tmp_path, monkeypatch, shards):
 @pytest.mark.parametrize("duplicates", ["keep", "exact"])
 def test_take_counts_over_all_shards(corpus, tmp_path, take, duplicates):
     one = dataset_of(corpus, take=take, order="file", filters={"duplicates": duplicates})
-    got = jobs.prepare(data_of(datasets={"d": one}), "d", make(), tmp_path / "out")
+    got = prepare(data_of(datasets={"d": one}), tmp_path / "out")
     want = [i % 9 + 2 for i in range(200)]  # letters and eos
     if duplicates == "exact":
         want = want[:9]
@@ -141,14 +145,14 @@ def test_take_counts_over_all_shards(corpus, tmp_path, take, duplicates):
 # ---------------------------------------------------------------------------- order
 def test_file_order_is_that_of_the_text_over_shards(corpus, tmp_path):
     data = data_of(datasets={"d": dataset_of(corpus, order="file")}, sequence_length=10)
-    got = jobs.prepare(data, "d", make(), tmp_path / "out")
+    got = prepare(data, tmp_path / "out")
     assert len(got.shards) > 3
     assert lengths(read(tmp_path / "out")) == [i % 9 + 2 for i in range(200)]
 
 
 def test_length_order_has_shorter_documents_first_over_shards(corpus, tmp_path):
     data = data_of(datasets={"d": dataset_of(corpus, order="length")}, sequence_length=10)
-    got = jobs.prepare(data, "d", make(), tmp_path / "out")
+    got = prepare(data, tmp_path / "out")
     assert len(got.shards) > 3
     found = read(tmp_path / "out")
     longest = [int(row.lengths.max()) for row in found]
@@ -172,7 +176,7 @@ def test_a_dataset_holds_every_token_of_its_text(tmp_path, small_shards, texts, 
         paths.append(tmp_path / f"{i}.txt")
         paths[-1].write_text("".join(f"{line}\n" for line in [*lines, "c"]))
     data = data_of(datasets={"d": dataset_of(*paths, order=order)}, packing=packing, pack_window=5)
-    got = jobs.prepare(data, "d", make(), tmp_path / "out")
+    got = prepare(data, tmp_path / "out")
     tokenizer = make()
     lines = [line for lines in texts for line in [*lines, "c"] if line.strip()]
     want = sorted(i for ids in tokenizer.encode_batch(lines) for i in [*ids, tokenizer.eos_id])
@@ -197,10 +201,10 @@ def test_any_number_of_workers_gives_the_same_bytes(corpus, tmp_path):
 
 def test_what_is_packed_is_not_packed_again_and_moved_text_is_unchanged(text, tmp_path):
     out = tmp_path / "out"
-    before = jobs.prepare(data_of(text), "d", make(), out)
+    before = prepare(data_of(text), out)
     stamps = [path.stat().st_mtime_ns for path in sorted(out.glob("d/*/*"))]
     moved = text.rename(tmp_path / "moved.txt")
-    assert jobs.prepare(data_of(moved), "d", make(), out) == before
+    assert prepare(data_of(moved), out) == before
     assert [path.stat().st_mtime_ns for path in sorted(out.glob("d/*/*"))] == stamps
 
 
@@ -237,25 +241,18 @@ def test_a_template_that_writes_otherwise_moves_the_fingerprint(text, monkeypatc
 
 def test_the_new_rows_take_the_place_of_the_old_when_they_are_whole(text, tmp_path):
     out = tmp_path / "out"
-    jobs.prepare(data_of(text), "d", make(), out)
+    prepare(data_of(text), out)
     before = pack.folders(out)
     bad = tmp_path / "bad.txt"
     bad.write_bytes(b"a b\n\xff\n")
     with pytest.raises(ValueError, match=r"bad\.txt:2: not UTF-8"):
-        jobs.prepare(data_of(bad), "d", make(), out)
+        prepare(data_of(bad), out)
     assert pack.folders(out) == before
     assert rows.read_manifest(before["d"]).docs == 3
     bad.write_text("a b\n")
-    jobs.prepare(data_of(bad), "d", make(), out)
+    prepare(data_of(bad), out)
     (now,) = (out / "d").iterdir()
     assert pack.folders(out)["d"] == pack.epath.Path(now) != before["d"]
-
-
-def test_datasets_prepared_one_by_one_lie_side_by_side(text, tmp_path):
-    data = data_of(datasets={"d": dataset_of(text), "e": dataset_of(text, take=1)})
-    for name in ("d", "e"):
-        jobs.prepare(data, name, make(), tmp_path / "out")
-    assert [rows.read_manifest(f).docs for f in pack.folders(tmp_path / "out").values()] == [3, 1]
 
 
 # ---------------------------------------------------------------------------- damage
@@ -263,7 +260,7 @@ def test_datasets_prepared_one_by_one_lie_side_by_side(text, tmp_path):
 def test_only_the_damaged_shard_is_packed_again(corpus, tmp_path, damage):
     out = tmp_path / "out"
     data = data_of(datasets={"d": dataset_of(corpus, order="length")})
-    manifest = jobs.prepare(data, "d", make(), out)
+    manifest = prepare(data, out)
     folder = Path(pack.folders(out)["d"])
     want = tree(out)
     path = folder / manifest.shards[1].file
@@ -282,7 +279,7 @@ def test_only_the_damaged_shard_is_packed_again(corpus, tmp_path, damage):
     else:
         path.unlink()
         path.with_suffix(".json").write_text("{")
-    assert jobs.prepare(data, "d", make(), out) == manifest
+    assert prepare(data, out) == manifest
     assert tree(out) == want
     new = {path.name for path in folder.glob("rows-*") if path.stat().st_mtime_ns != old[path.name]}
     stem = path.name.removesuffix(".array_record")
@@ -290,12 +287,12 @@ def test_only_the_damaged_shard_is_packed_again(corpus, tmp_path, damage):
 
 
 def test_a_dataset_that_is_mended_does_not_look_whole_meanwhile(text, tmp_path, monkeypatch):
-    before = jobs.prepare(data_of(text), "d", make(), tmp_path / "out")
+    before = prepare(data_of(text), tmp_path / "out")
     folder = Path(pack.folders(tmp_path / "out")["d"])
     (folder / before.shards[0].file).write_bytes(b"half")
     monkeypatch.setattr(pack, "pack_shard", lambda *args: sys.exit("killed"))
     with pytest.raises(SystemExit):
-        jobs.prepare(data_of(text), "d", make(), tmp_path / "out")
+        prepare(data_of(text), tmp_path / "out")
     with pytest.raises(ValueError, match="run `lrl data` to pack this dataset"):
         rows.read_manifest(folder)
 
@@ -310,7 +307,7 @@ def test_text_that_changes_while_it_is_packed_is_noticed(text, tmp_path, monkeyp
 
     monkeypatch.setattr(pack, "pack_shard", slow)
     with pytest.raises(ValueError, match=r"dataset 'd': its text changed while it was packed"):
-        jobs.prepare(data_of(text), "d", make(), tmp_path / "out")
+        prepare(data_of(text), tmp_path / "out")
     assert not list((tmp_path / "out").rglob(rows.MANIFEST))
 
 
@@ -318,7 +315,7 @@ def test_shards_of_text_that_was_other_then_are_not_taken(text, tmp_path, monkey
     content = text.read_text()
     monkeypatch.setattr(jobs, "_finish", lambda *args: sys.exit("killed"))
     with pytest.raises(SystemExit):
-        jobs.prepare(data_of(text), "d", make(), tmp_path / "out")
+        prepare(data_of(text), tmp_path / "out")
     monkeypatch.undo()
     (job,) = jobs.target_of(data_of(text), "d", make(), pack.epath.Path(tmp_path / "out")).jobs
     assert packed.whole(job)
@@ -329,12 +326,12 @@ def test_shards_of_text_that_was_other_then_are_not_taken(text, tmp_path, monkey
 
 def test_unfinished_files_of_a_killed_preparation_are_removed(text, tmp_path):
     out = tmp_path / "out"
-    jobs.prepare(data_of(text), "d", make(), out)
+    prepare(data_of(text), out)
     want = tree(out)
     folder = Path(pack.folders(out)["d"])
     (folder / rows.MANIFEST).unlink()
     (folder / f"rows-00000-of-00001.array_record.abc{storage.PARTIAL}").write_bytes(b"half")
-    jobs.prepare(data_of(text), "d", make(), out)
+    prepare(data_of(text), out)
     assert tree(out) == want
 
 
@@ -347,10 +344,10 @@ def test_notes_that_a_kill_left_beside_whole_rows_are_removed(text, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "_publish", killed)
         with pytest.raises(KeyboardInterrupt):
-            jobs.prepare(data, "d", make(), tmp_path / "out")
+            prepare(data, tmp_path / "out")
     assert [*(tmp_path / "out").rglob("*.survey.npy")]
     for out in ("out", "whole"):
-        jobs.prepare(data, "d", make(), tmp_path / out)
+        prepare(data, tmp_path / out)
     assert tree(tmp_path / "out") == tree(tmp_path / "whole")
     assert not [*(tmp_path / "out").rglob("*.survey.npy")]
 
@@ -359,13 +356,13 @@ def test_notes_that_a_kill_left_beside_whole_rows_are_removed(text, tmp_path, mo
 def test_everything_left_out_is_an_error_with_the_counts(text, tmp_path):
     one = dataset_of(text, filters={"min_chars": 99})
     with pytest.raises(ValueError, match=r"dataset 'd' has no record left of 3 \(3 too short\)"):
-        jobs.prepare(data_of(datasets={"d": one}), "d", make(), tmp_path / "out")
+        prepare(data_of(datasets={"d": one}), tmp_path / "out")
 
 
 def test_nothing_but_documents_that_are_too_long_is_an_error_with_the_counts(text, tmp_path):
     data = data_of(text, sequence_length=1, long_documents="drop")
     with pytest.raises(ValueError, match=r"no record left of 3 \(3 longer than a row\)"):
-        jobs.prepare(data, "d", make(), tmp_path / "out")
+        prepare(data, tmp_path / "out")
 
 
 def test_a_template_that_trains_nothing_is_an_error_with_its_dataset(text, tmp_path, monkeypatch):
@@ -375,7 +372,7 @@ def test_a_template_that_trains_nothing_is_an_error_with_its_dataset(text, tmp_p
     with pytest.raises(
         ValueError, match="dataset 'd': template 'plain' trains on none of its text"
     ):
-        jobs.prepare(data_of(text), "d", make(), tmp_path / "out")
+        prepare(data_of(text), tmp_path / "out")
 
 
 def test_an_error_in_a_worker_names_dataset_file_and_line(text, tmp_path):

@@ -71,7 +71,7 @@ def test_seqio_packs_the_documents_of_packed_rows_whatever_id_0_is(tmp_path, tok
         (tmp_path / "text.txt").write_text("Wow! Great! It works!\n!!\nb d d\n" * 40)
     task = registry.register_datasets("run", data, tokenizer)[kind]
     got = next(online.packed(task, tokenizer, 16).batch(10_000).as_numpy_iterator())
-    manifest = jobs.prepare(data, kind, tokenizer, tmp_path / "out")
+    manifest = jobs.prepare_all(data, tokenizer, tmp_path / "out")[kind]
     folder = packing.folders(tmp_path / "out")[kind]
     found = Files(folder, manifest).read(np.arange(manifest.rows))
     want = rows.features(found, 16, tokenizer.bos_id, tokenizer.pad_id)
@@ -235,7 +235,7 @@ def test_both_routes_train_alike_where_chance_has_no_say(tmp_path):
     one = data.datasets["taco"].model_copy(update={"take": 1})
     data = data.model_copy(update={"datasets": {"text": one}})
     stage = PlanStage("a", 32, {"text": 1})
-    manifest = jobs.prepare(data, "text", tokenizer, tmp_path / "out")
+    manifest = jobs.prepare_all(data, tokenizer, tmp_path / "out")["text"]
     assert 256 < manifest.tokens <= 512  # no second one fits in a row
     folders = packing.folders(tmp_path / "out")
     packed = train(tmp_path / "packed", Stream(folders, plan({"text": manifest}, stage), 8))

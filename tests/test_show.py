@@ -91,7 +91,7 @@ def test_show_prints_the_documents_of_a_row(tmp_path):
     (tmp_path / "t").write_text("a b\nc\n")
     text = {"kind": "text", "path": [str(tmp_path / "t")], "language": "kor_Hang"}
     data = recipe_data.Data(sequence_length=8, datasets={"d": text})
-    jobs.prepare(data, "d", make(), tmp_path)
+    jobs.prepare_all(data, make(), tmp_path)
     folder = packing.folders(tmp_path)["d"]
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     show.show(folder, make(), console=console)

@@ -39,13 +39,13 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     patch.setattr("lrl_jax.data.read.records.SHARD_BYTES", 2000)
     data = recipe_data.Data(
         sequence_length=T,
+        workers=1,
         datasets={
             name: {"kind": "text", "path": [str(base / f"{name}*.txt")], "language": "kor_Hang"}
             for name in ("ko", "en")
         },
     )
-    for name in data.datasets:
-        jobs.prepare(data, name, make(), base / "out")
+    jobs.prepare_all(data, make(), base / "out")
     patch.undo()
     return {name: Path(folder) for name, folder in packing.folders(base / "out").items()}
 

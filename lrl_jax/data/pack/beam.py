@@ -15,29 +15,21 @@ import functools
 import importlib
 from typing import Any
 
-from etils import epath
-
 from lrl_jax import storage
 from lrl_jax.data.pack.packing import ShardJob, Tick
 from lrl_jax.data.pack.workers import Runner, Work
 from lrl_jax.recipe.extras import how_to_install
 from lrl_jax.text import DataError
 
-RUNNERS = {
-    "direct": "DirectRunner",
-    "dataflow": "DataflowRunner",
-    "flink": "FlinkRunner",
-    "spark": "SparkRunner",
-}
+RUNNERS = ("direct", "dataflow", "flink", "spark")  # Beam's DirectRunner and so on
 OPEN = ("flink", "spark")  # runners whose job servers accept options that Beam does not list
-ERROR = ".error"  # suffix of the file that says why a shard could not be packed
+ERROR = ".array_record.error"  # suffix of the file that says why a shard could not be packed
 
 
 def runner(name: str, options: Sequence[str] = ()) -> Runner:
-    """Returns the Beam runner that `jobs.prepare_all` hands its jobs to.
+    """Returns the runner of RUNNERS that `jobs.prepare_all` hands its jobs to.
 
     Args:
-      name: one of RUNNERS.
       options: Beam's pipeline options as `key=value`, or `key` where it takes no value.
 
     Raises:
@@ -45,15 +37,22 @@ def runner(name: str, options: Sequence[str] = ()) -> Runner:
     """
     if name not in RUNNERS:
         raise ValueError(f"--runner {name}: there are {', '.join(RUNNERS)}")
-    beam = _beam(name)
-    flags = [f"--runner={RUNNERS[name]}", *(f"--{option.lstrip('-')}" for option in options)]
+    try:
+        beam = importlib.import_module("apache_beam")
+    except ImportError as e:
+        raise ValueError(
+            f"--runner {name} needs Apache Beam ({e}): {how_to_install('beam')}; or leave "
+            "--runner out to use the cores of this machine"
+        ) from None
+    beam_name = f"{name.capitalize()}Runner"
+    flags = [f"--runner={beam_name}", *(f"--{option.lstrip('-')}" for option in options)]
     beam_options = importlib.import_module("apache_beam.options.pipeline_options")
     settings = beam_options.PipelineOptions(flags)
     accepted = settings.get_all_options().keys()
     unknown = settings.get_all_options(retain_unknown_options=True).keys() - accepted
     if unknown and name not in OPEN:
         raise ValueError(
-            f"--runner-option {', '.join(sorted(unknown))}: Beam's {RUNNERS[name]} has no such "
+            f"--runner-option {', '.join(sorted(unknown))}: Beam's {beam_name} has no such "
             "option; see its page of pipeline options"
         )
     return functools.partial(_run, beam, settings)
@@ -63,7 +62,7 @@ def _run(
     beam: Any, options: Any, work: Work, jobs: Sequence[ShardJob], tick: Tick
 ) -> Iterator[ShardJob]:
     for job in jobs:
-        _error(job).unlink(missing_ok=True)
+        job.path(ERROR).unlink(missing_ok=True)
     pipeline = beam.Pipeline(options=options)
     shards = pipeline | "shards" >> beam.Create(list(jobs)) | "spread" >> beam.Reshuffle()
     _ = shards | "work" >> beam.Map(functools.partial(_do, work))
@@ -71,8 +70,8 @@ def _run(
     if str(state) != "DONE":
         raise DataError(f"Beam ended with {state}; its log says why. Run the same command again")
     for job in jobs:
-        if _error(job).exists():
-            raise DataError(_error(job).read_text())
+        if job.path(ERROR).exists():
+            raise DataError(job.path(ERROR).read_text())
         yield job
 
 
@@ -82,24 +81,6 @@ def _do(work: Work, job: ShardJob) -> None:
     Bad data is written to the shard's error file instead of raised: Beam would try it again.
     """
     try:
-        work(job, _unheard)
+        work(job, lambda documents: None)  # a Beam worker has nobody to report progress to
     except ValueError as e:
-        storage.write(_error(job), str(e).encode())
-
-
-def _unheard(documents: int) -> None:
-    """Drops the number of documents packed: a Beam worker has nobody to report it to."""
-
-
-def _error(job: ShardJob) -> epath.Path:
-    return epath.Path(job.folder) / (job.file + ERROR)
-
-
-def _beam(name: str) -> Any:
-    try:
-        return importlib.import_module("apache_beam")
-    except ImportError as e:
-        raise ValueError(
-            f"--runner {name} needs Apache Beam ({e}): {how_to_install('beam')}; or leave "
-            "--runner out to use the cores of this machine"
-        ) from None
+        storage.write(job.path(ERROR), str(e))

@@ -1,7 +1,5 @@
 """Decides which items share a bin (a row of tokens), given the length of each item.
 
-best_fit([3, 5, 2, 4], capacity=7)     [[1, 2], [3, 0]]
-
 A bin is a list of item numbers: places in the list of lengths.
 """
 
@@ -18,24 +16,17 @@ def best_fit(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     [[1, 2], [3, 0]]
     """
     bins: list[list[int]] = []
-    with_room: dict[int, list[int]] = {}  # room left -> numbers of the bins that have it
-    rooms: list[int] = []  # the keys of with_room, sorted
-    for item in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        at = bisect.bisect_left(rooms, lengths[item])
-        if at == len(rooms):
+    open_bins: list[tuple[int, int, int]] = []  # (room left, -turn of its last item, bin), sorted
+    for turn, item in enumerate(sorted(range(len(lengths)), key=lambda i: -lengths[i])):
+        at = bisect.bisect_left(open_bins, (lengths[item],))
+        if at == len(open_bins):
+            room, index = capacity, len(bins)
             bins.append([])
-            index, room = len(bins) - 1, capacity
         else:
-            room = rooms[at]
-            index = with_room[room].pop()
-            if not with_room[room]:
-                del with_room[room], rooms[at]
+            room, _, index = open_bins.pop(at)
         bins[index].append(item)
-        left = room - lengths[item]
-        if left and left not in with_room:
-            bisect.insort(rooms, left)
-        if left:
-            with_room.setdefault(left, []).append(index)
+        if left := room - lengths[item]:
+            bisect.insort(open_bins, (left, -turn, index))
     return bins
 
 
@@ -86,8 +77,7 @@ def fill(lengths: Sequence[int], capacity: int) -> list[list[int]]:
 def settle(lengths: Sequence[int], capacity: int, most: int) -> tuple[list[list[int]], list[int]]:
     """Fills bins, and empties the least full again so that their items can be packed later.
 
-    Returns:
-      The bins to keep, and the items to pack later (at most `most`), in their original order.
+    Returns the bins to keep, and at most `most` items to pack later, in their original order.
 
     >>> settle([4, 4, 3, 3, 2], capacity=7, most=2)
     ([[0, 3], [1, 2]], [4])

@@ -13,7 +13,7 @@ of earlier preparations are removed.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -68,28 +68,18 @@ class DatasetTarget:
         """Returns the dataset's settings in the recipe."""
         return self.data.datasets[self.name]
 
-
-def prepare(
-    data: recipe_data.Data, name: str, tokenizer: Tokenizer, folder: epath.PathLike
-) -> rows.Manifest:
-    """Packs one dataset in this process; `packing.folders(folder)[name]` is then its folder.
-
-    Raises:
-      ValueError: as `prepare_all`.
-    """
-    alone = data.model_copy(update={"datasets": {name: data.datasets[name]}, "mixtures": {}})
-    folder = epath.Path(folder)
-    others = packing.folders(folder) if (folder / packing.DATASETS).exists() else {}
-    manifests = _prepare(alone, tokenizer, folder, local(1), progress.silent)
-    _publish(folder, others | packing.folders(folder))
-    return manifests[name]
+    @property
+    def reads_first(self) -> bool:
+        """Tells whether all shards must be read before one can be packed."""
+        dataset = self.dataset
+        return dataset.filters.duplicates != "keep" or (dataset.take > 0 and len(self.jobs) > 1)
 
 
 def prepare_all(
     data: recipe_data.Data,
     tokenizer: Tokenizer,
     folder: epath.PathLike,
-    report: progress.Report = progress.silent,
+    report: progress.Report = lambda state: None,
     runner: Runner | None = None,
 ) -> dict[str, rows.Manifest]:
     """Packs every dataset that is not packed yet.
@@ -102,32 +92,7 @@ def prepare_all(
       ValueError: a bad source, no document, or no text to train on; names dataset and line.
       OSError: the disk is full.
     """
-    run = runner or local(data.workers)
-    return _prepare(data, tokenizer, epath.Path(folder), run, report)
-
-
-def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
-    """Returns a digest of everything the rows of a dataset depend on; reads its whole text."""
-    dataset = data.datasets[name]
-    facts = {
-        "version": [packing.VERSION, rows.VERSION],
-        "dataset": dataset.model_dump(mode="json", exclude=NOT_IN_ROWS),
-        "text": datasets.fingerprints(dataset),
-        "template": templates.mark(dataset, tokenizer),
-        "tokenizer": tokenizer.fingerprint,
-        "rows": [data.sequence_length, data.packing, data.pack_window, data.long_documents],
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-# ---------------------------------------------------------------------------- all of it
-def _prepare(
-    data: recipe_data.Data,
-    tokenizer: Tokenizer,
-    folder: epath.Path,
-    runner: Runner,
-    report: progress.Report,
-) -> dict[str, rows.Manifest]:
+    folder, runner = epath.Path(folder), runner or local(data.workers)
     targets = {name: target_of(data, name, tokenizer, folder) for name in data.datasets}
     manifests = {name: reusable(target.folder, target.mark) for name, target in targets.items()}
     due = {name: target for name, target in targets.items() if not manifests[name]}
@@ -135,7 +100,8 @@ def _prepare(
         _share(tokenizer, folder)
     for target in due.values():
         _clear(target.folder)
-    unread = [job for target in due.values() for job in _unread(target)]
+    surveyed = [job for target in due.values() if target.reads_first for job in target.jobs]
+    unread = [job for job in surveyed if not job.path(packed.SURVEY).exists()]
     for _ in _run("read", _survey, unread, runner, report):
         pass
     chosen = {name: _chosen(target) for name, target in due.items()}
@@ -151,6 +117,20 @@ def _prepare(
             manifests[name] = _finish(due[name], chosen[name], tokenizer)
     _publish(folder, {name: target.folder for name, target in targets.items()})
     return {name: manifest for name, manifest in manifests.items() if manifest}
+
+
+def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
+    """Returns a digest of everything the rows of a dataset depend on; reads its whole text."""
+    dataset = data.datasets[name]
+    facts = {
+        "version": [packing.VERSION, rows.VERSION],
+        "dataset": dataset.model_dump(mode="json", exclude=NOT_IN_ROWS),
+        "text": datasets.fingerprints(dataset),
+        "template": templates.mark(dataset, tokenizer),
+        "tokenizer": tokenizer.fingerprint,
+        "rows": [data.sequence_length, data.packing, data.pack_window, data.long_documents],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _run(
@@ -177,22 +157,18 @@ def _run(
 
 
 def sizes(jobs: Sequence[ShardJob]) -> dict[tuple[str, int], int]:
-    """Estimates the bytes of text in each shard, as if a file's spans were equally long.
+    """Estimates the bytes of text in each shard, by dataset name and shard number.
 
-    Returns:
-      (dataset name, shard number) -> bytes, at least 1.
+    The spans of a file count as equally long, and no shard as empty.
     """
     spans = Counter(span.uri for job in jobs for span in job.shard)
-    lengths = {uri: _length(uri) // count for uri, count in spans.items()}
+    lengths: dict[str, int] = {}
+    for uri, count in spans.items():
+        path = epath.Path(uri)  # a source that is not a file counts as a usual shard
+        lengths[uri] = (path.stat().length if path.exists() else files.SHARD_BYTES) // count
     return {
         (job.name, job.number): max(1, sum(lengths[span.uri] for span in job.shard)) for job in jobs
     }
-
-
-def _length(uri: str) -> int:
-    """Returns the bytes of a file; of a source that is not a file, those of a usual shard."""
-    path = epath.Path(uri)
-    return path.stat().length if path.exists() else files.SHARD_BYTES
 
 
 def reusable(folder: epath.Path, mark: str) -> rows.Manifest | None:
@@ -202,9 +178,8 @@ def reusable(folder: epath.Path, mark: str) -> rows.Manifest | None:
         rows.read_order(folder, manifest)
     except ValueError:
         return None  # there is no manifest, or a file is damaged
-    if manifest.fingerprint != mark:
-        return None
-    return manifest if all(packed.same(folder, shard) for shard in manifest.shards) else None
+    undamaged = (packed.same(folder, shard) for shard in manifest.shards)
+    return manifest if manifest.fingerprint == mark and all(undamaged) else None
 
 
 def target_of(
@@ -251,63 +226,45 @@ def _publish(folder: epath.Path, current: Mapping[str, epath.Path]) -> None:
     before it gets here comes here again when it is repeated.
     """
     places = {name: f"{name}/{path.name}" for name, path in current.items()}
-    storage.write(folder / packing.DATASETS, (json.dumps(places, indent=1) + "\n").encode())
+    storage.write_json(folder / packing.DATASETS, places)
     for name, place in current.items():
         for path in (folder / name).iterdir():
             if path != place:
                 path.rmtree() if path.is_dir() else path.unlink()
-        for suffix in (packed.SURVEY, packed.COPIES):
-            for path in place.glob(f"*{suffix}"):
-                path.unlink(missing_ok=True)
+        for path in [*place.glob(f"*{packed.SURVEY}"), *place.glob(f"*{packed.COPIES}")]:
+            path.unlink(missing_ok=True)
     if (folder / TOKENIZER).exists():
         (folder / TOKENIZER).rmtree()
 
 
 # ---------------------------------------------------------------------------- reading first
-def _reads_first(dataset: recipe_data.Dataset, shards: int) -> bool:
-    """Tells whether all shards must be read before one can be packed."""
-    return dataset.filters.duplicates != "keep" or (dataset.take > 0 and shards > 1)
-
-
-def _unread(target: DatasetTarget) -> list[ShardJob]:
-    if not _reads_first(target.dataset, len(target.jobs)):
-        return []
-    return [job for job in target.jobs if not packed.beside(job, packed.SURVEY).exists()]
-
-
 def _survey(job: ShardJob, tick: Tick) -> None:
-    """Saves what `_chosen` needs to know of a shard.
-
-    That is how many records pass the filters, or the `duplicates.survey` where copies are removed.
-    """
+    """Saves how many records of a shard pass its filters, or where copies go, their survey."""
     with _named(job):
         items = datasets.read(job.dataset, job.shard)
         if job.dataset.filters.duplicates == "keep":
             sieve = filters.Sieve(job.dataset)
             survey = np.array(sum(1 for _ in sieve.sift(items)))
         else:
-            unlimited = job.dataset.model_copy(update={"take": 0})
-            survey = duplicates.survey(unlimited, items)
-        packed.save(packed.beside(job, packed.SURVEY), survey)
+            survey = duplicates.survey(job.dataset, items)
+        packed.save(job.path(packed.SURVEY), survey)
         tick(int(survey) if survey.ndim == 0 else len(survey))
 
 
 def _chosen(target: DatasetTarget) -> list[ShardJob]:
     """Returns the jobs of the shards to pack, each with how many records it takes."""
     dataset = target.dataset
-    if not _reads_first(dataset, len(target.jobs)):
+    if not target.reads_first:
         return list(target.jobs)
     if dataset.filters.duplicates == "keep":
-        passing = [int(packed.load(packed.beside(job, packed.SURVEY))) for job in target.jobs]
+        passing = [int(packed.load(job.path(packed.SURVEY))) for job in target.jobs]
     else:
         surveys = packed.surveys(target.jobs, target.folder)
         near = dataset.filters.duplicates == "near"
         copies = duplicates.repeated(surveys, near, dataset.filters.similarity)
         for job, ordinals in zip(target.jobs, copies, strict=True):
-            packed.save(packed.beside(job, packed.COPIES), np.asarray(ordinals, np.int64))
-        passing = [
-            len(survey) - len(ordinals) for survey, ordinals in zip(surveys, copies, strict=True)
-        ]
+            packed.save(job.path(packed.COPIES), np.asarray(ordinals, np.int64))
+        passing = np.subtract([*map(len, surveys)], [*map(len, copies)])
     if not dataset.take:
         return list(target.jobs)
     before = np.cumsum([0, *passing])
@@ -320,20 +277,16 @@ def _chosen(target: DatasetTarget) -> list[ShardJob]:
 
 
 # ---------------------------------------------------------------------------- one shard
-@functools.lru_cache(maxsize=1)
-def _tokenizer(home: str) -> Tokenizer:
-    return tokenizers.load(home)
+_tokenizer = functools.lru_cache(maxsize=1)(tokenizers.load)
 
 
 def _pack(job: ShardJob, tick: Tick) -> None:
     """Packs a shard, then writes beside its rows what they were packed from."""
-    source = packed.identities(job)
     with _named(job):
-        copies: Iterable[int] = ()
+        copies = []
         if job.dataset.filters.duplicates != "keep":
-            copies = packed.load(packed.beside(job, packed.COPIES)).tolist()
-        done = packing.pack_shard(job, _tokenizer(job.tokenizer), copies, tick)
-    packed.write(job, done, source)
+            copies = packed.load(job.path(packed.COPIES)).tolist()
+        packed.write(job, packing.pack_shard(job, _tokenizer(job.tokenizer), copies, tick))
 
 
 @contextlib.contextmanager
@@ -367,11 +320,11 @@ def _finish(target: DatasetTarget, jobs: Sequence[ShardJob], tokenizer: Tokenize
             f"dataset {target.name!r}: its text changed while it was packed; let nobody write to "
             "it and run the same command again"
         )
-    text = json.dumps(samples, indent=1, ensure_ascii=False) + "\n"
-    storage.write(folder / rows.SAMPLES, text.encode())
+    storage.write_json(folder / rows.SAMPLES, samples)
     shards = tuple(note.shard for note in notes if note.shard)
     if dataset.order != "shuffled":
         packed.save(folder / rows.ORDER, packed.order(jobs, sum(shard.rows for shard in shards)))
+    counted = vars(count) | {"left_out": dict(count.left_out), "scripts": dict(count.scripts)}
     manifest = rows.Manifest(
         name=target.name,
         fingerprint=target.mark,
@@ -383,17 +336,10 @@ def _finish(target: DatasetTarget, jobs: Sequence[ShardJob], tokenizer: Tokenize
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
         tokenizer=tokenizer.fingerprint,
-        records=count.records,
-        left_out=dict(count.left_out),
-        docs=count.docs,
         distinct=packed.distinct(jobs),
-        scripts=dict(count.scripts),
-        bytes=count.bytes,
-        tokens=count.tokens,
-        loss_tokens=count.loss_tokens,
-        cut=count.cut,
         rows=sum(shard.rows for shard in shards),
         shards=shards,
+        **counted,
     )
     rows.write_manifest(manifest, folder)
     return manifest

@@ -1,4 +1,4 @@
-"""Writes and reads the files of a packed shard: its rows, and beside them what they came from.
+"""Writes and reads the files beside the rows of a packed shard, which say what they came from.
 
     rows-00003-of-00007.array_record   the rows
     rows-00003-of-00007.digests.npy    digests of its texts, ascending
@@ -8,89 +8,45 @@
 Arrays are read one at a time: a dataset may have more shards than a process may open files.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-import dataclasses
 import io
-import json
 import os
 
 from etils import epath
 import numpy as np
+import pydantic
 
-from lrl_jax import storage, text
+from lrl_jax import storage
 from lrl_jax.data.pack import packing, rows
-from lrl_jax.data.pack.packing import Count, Packed, ShardJob
+from lrl_jax.data.pack.packing import Note, Packed, ShardJob
 
 SIDECAR, DIGESTS, KEYS = ".json", ".digests.npy", ".keys.npy"
 SURVEY, COPIES = ".survey.npy", ".copies.npy"  # files of a shard until its dataset is finished
 JOINED = "joined" + SURVEY  # the surveys of all shards, one after another
 BUCKET = 1 << 24  # digests compared at once
+NOTE = pydantic.TypeAdapter(Note)
 
 
-@dataclasses.dataclass(frozen=True)
-class Note:
-    """Describes a packed shard, as the JSON file beside its rows does.
-
-    Attributes:
-      source: the `identities` of the files it was read from.
-      shard: its file of rows; None if it has no document.
-      samples: reason -> some of the records left out for it.
-    """
-
-    source: dict[str, list[int]]
-    shard: rows.Shard | None
-    count: Count
-    samples: dict[str, list[str]]
-
-
-# ---------------------------------------------------------------------------- one shard
-def identities(job: ShardJob) -> dict[str, list[int]]:
-    """Returns the identity of each file a shard is read from; it changes when the file does.
-
-    A source that is not a file (of a catalogue) is left out.
-    """
-    uris = dict.fromkeys(span.uri for span in job.shard)
-    return {uri: list(text.identity(uri)) for uri in uris if epath.Path(uri).exists()}
-
-
-def write(job: ShardJob, done: Packed, source: dict[str, list[int]]) -> None:
-    """Writes beside the rows of a shard what they were packed from; this marks it as done.
-
-    Args:
-      source: its `identities` before it was read.
-    """
-    save(beside(job, DIGESTS), done.digests)
-    save(beside(job, KEYS), done.keys)
-    facts = {
-        "source": source,
-        "shard": done.shard and vars(done.shard),
-        "count": vars(done.count),
-        "samples": done.samples,
-    }
-    note = json.dumps(facts, indent=1, ensure_ascii=False) + "\n"
-    storage.write(beside(job, SIDECAR), note.encode())
+def write(job: ShardJob, done: Packed) -> None:
+    """Writes beside the rows of a shard what was packed; this marks it as done."""
+    save(job.path(DIGESTS), done.digests)
+    save(job.path(KEYS), done.keys)
+    storage.write_json(job.path(SIDECAR), NOTE.dump_python(done, mode="json"))
 
 
 def read(job: ShardJob) -> Note:
     """Reads the note that `write` wrote."""
-    facts = json.loads(beside(job, SIDECAR).read_text())
-    count = Count(**facts["count"])
-    count = dataclasses.replace(
-        count, left_out=Counter(count.left_out), scripts=Counter(count.scripts)
-    )
-    shard = facts["shard"] and rows.Shard(**facts["shard"])
-    return Note(facts["source"], shard, count, facts["samples"])
+    return NOTE.validate_json(job.path(SIDECAR).read_bytes())
 
 
 def whole(job: ShardJob) -> bool:
     """Tells whether a shard is packed, with its files undamaged and its source unchanged."""
     try:
         note = read(job)
-        digests, keys = load(beside(job, DIGESTS)), load(beside(job, KEYS))
-    except (OSError, ValueError, TypeError, KeyError, EOFError):
+        digests, keys = load(job.path(DIGESTS)), load(job.path(KEYS))
+    except (OSError, ValueError, EOFError):
         return False  # a file is missing or damaged: the shard is packed again
-    if note.source != identities(job) or len(digests) > note.count.docs:
+    if note.source != packing.identities(job) or len(digests) > note.count.docs:
         return False
     if not note.shard:
         return True
@@ -105,32 +61,24 @@ def same(folder: epath.Path, shard: rows.Shard) -> bool:
     return whole and storage.sha256(path) == shard.sha256
 
 
-def beside(job: ShardJob, suffix: str) -> epath.Path:
-    """Returns the path of the file with this suffix beside a shard's rows."""
-    return epath.Path(job.folder) / job.file.replace(packing.SUFFIX, suffix)
-
-
-# ---------------------------------------------------------------------------- all shards
 def order(jobs: Sequence[ShardJob], count: int) -> np.ndarray:
     """Returns row ids in reading order: by key, ascending; as stored where there are no keys."""
-    keys = np.concatenate([load(beside(job, KEYS)) for job in jobs])
+    keys = np.concatenate([load(job.path(KEYS)) for job in jobs])
     return np.argsort(keys, kind="stable") if len(keys) else np.arange(count)
 
 
 def distinct(jobs: Sequence[ShardJob]) -> int:
     """Counts the different texts of all shards, one range of digests at a time."""
-    paths = [beside(job, DIGESTS) for job in jobs]
+    paths = [job.path(DIGESTS) for job in jobs]
     ranges = sum(len(load(path)) for path in paths) // BUCKET + 1
     edges = np.array([i * 2**64 // ranges for i in range(1, ranges)], np.uint64)
-    total = 0
-    for i in range(ranges):
-        in_range = []
-        for path in paths:
-            digests = load(path)
-            cuts = [0, *np.searchsorted(digests, edges).tolist(), len(digests)]
-            in_range.append(np.array(digests[cuts[i] : cuts[i + 1]]))
-        total += len(np.unique(np.concatenate(in_range)))
-    return total
+
+    def in_range(path: epath.Path, i: int) -> np.ndarray:
+        digests = load(path)
+        return np.array(np.split(digests, np.searchsorted(digests, edges))[i])
+
+    every = (np.concatenate([in_range(path, i) for path in paths]) for i in range(ranges))
+    return sum(len(np.unique(digests)) for digests in every)
 
 
 def surveys(jobs: Sequence[ShardJob], folder: epath.Path) -> list[np.ndarray]:
@@ -138,8 +86,8 @@ def surveys(jobs: Sequence[ShardJob], folder: epath.Path) -> list[np.ndarray]:
 
     Local ones are joined into one file and mapped from it, so they need not fit in memory.
     """
-    paths = [beside(job, SURVEY) for job in jobs]
-    if len(paths) == 1 or "://" in os.fspath(folder):
+    paths = [job.path(SURVEY) for job in jobs]
+    if len(paths) == 1 or storage.is_remote(folder):
         return [load(path) for path in paths]
     sizes, kind = [], np.dtype(np.uint8)
     with (folder / JOINED).open("wb") as f:
@@ -154,7 +102,6 @@ def surveys(jobs: Sequence[ShardJob], folder: epath.Path) -> list[np.ndarray]:
     return np.split(joined, np.cumsum(sizes)[:-1])
 
 
-# ---------------------------------------------------------------------------- arrays
 def save(path: epath.Path, array: np.ndarray) -> None:
     """Writes an array whole or not at all."""
     buffer = io.BytesIO()
@@ -164,6 +111,6 @@ def save(path: epath.Path, array: np.ndarray) -> None:
 
 def load(path: epath.Path) -> np.ndarray:
     """Loads an array that `save` wrote; a local file is mapped, and read only where it is used."""
-    if "://" in os.fspath(path):
+    if storage.is_remote(path):
         return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     return np.load(os.fspath(path), mmap_mode="r", allow_pickle=False)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import errno
-import itertools
 import json
 import os
 import tempfile
@@ -19,7 +18,7 @@ from typing import NamedTuple
 from etils import epath
 import numpy as np
 
-from lrl_jax import storage
+from lrl_jax import storage, text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.pack import bins, rows
 from lrl_jax.data.read import filters, records
@@ -40,13 +39,12 @@ Tick = Callable[[int], None]  # called with a number of documents that are done
 
 @dataclasses.dataclass(frozen=True)
 class ShardJob:
-    """Describes one shard of a dataset to pack, and how; a worker process can be given it.
+    """Describes one shard of a dataset to pack into `folder`; a worker process can be given it.
 
     Attributes:
       data: the recipe's data settings, with this dataset alone.
       shard: the spans of text to read, as `dataset.shards` gives them.
       number: which of the dataset's `count` shards this is.
-      folder: where its rows go.
       tokenizer: the folder to load the tokenizer from.
       take: the most records to pack; 0 packs all that pass the filters.
     """
@@ -65,15 +63,14 @@ class ShardJob:
         """Returns the settings of the shard's dataset, with this shard's `take`."""
         return self.data.datasets[self.name].model_copy(update={"take": self.take})
 
-    @property
-    def file(self) -> str:
-        """Returns the name of the shard's file of rows."""
-        return f"rows-{self.number:05}-of-{self.count:05}{SUFFIX}"
+    def path(self, suffix: str = SUFFIX) -> epath.Path:
+        """Returns the path of its file of rows, or of the file with another suffix beside it."""
+        return epath.Path(self.folder) / f"rows-{self.number:05}-of-{self.count:05}{suffix}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """Counts what was packed. Two counts can be added; `rows.Manifest` explains the attributes."""
+    """Counts what was packed, with the attributes of `rows.Manifest`; two counts can be added."""
 
     records: int = 0
     left_out: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -90,36 +87,48 @@ class Count:
 
 
 @dataclasses.dataclass(frozen=True)
-class Packed:
-    """Describes what was packed of a shard.
+class Note:
+    """Says what was packed of a shard, as the JSON file beside its rows does.
 
     Attributes:
+      source: the `identities` of the files it was read from, from before they were read.
       shard: its file of rows; None if it has no document.
       samples: reason -> some of the records left out for it.
+    """
+
+    source: dict[str, list[int]]
+    shard: rows.Shard | None
+    count: Count
+    samples: dict[str, list[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed(Note):
+    """Adds the arrays of a shard to its note.
+
+    Attributes:
       digests: uint64, one of each different text, ascending.
       keys: int32, the tokens of the longest document of each row, by which the rows of all shards
         are put in order; empty unless the dataset's order is `length`.
     """
 
-    shard: rows.Shard | None
-    count: Count
-    samples: dict[str, list[str]]
     digests: np.ndarray
     keys: np.ndarray
 
 
 class Piece(NamedTuple):
-    """Holds a document, or a part of one that is too long for a row.
+    """Holds a document, or a part of one that is too long for a row, of `whole` tokens in all.
 
-    Attributes:
-      tokens: int32.
-      weights: of each token in the loss, float32.
-      whole: how many tokens the whole document has.
+    `tokens` are int32; `weights`, float32, are those of each token in the loss.
     """
 
     tokens: np.ndarray
     weights: np.ndarray
     whole: int
+
+    def cut(self, start: int, end: int) -> "Piece":
+        """Returns the tokens from `start` to `end` as a piece of the same document."""
+        return Piece(self.tokens[start:end], self.weights[start:end], self.whole)
 
 
 def pack_shard(
@@ -139,6 +148,7 @@ def pack_shard(
       OSError: the disk is full.
     """
     data, dataset, length = job.data, job.dataset, job.data.sequence_length
+    source = identities(job)
     sieve = filters.Sieve(dataset)
     write = templates.writer(dataset, tokenizer)
     kept = sieve.sift(datasets.read(dataset, job.shard), frozenset(repeated))
@@ -147,10 +157,10 @@ def pack_shard(
     if dataset.order == "length":
         pieces = iter(sorted(pieces, key=lambda piece: piece.whole))
     keys: list[int] = []
-    path = epath.Path(job.folder) / job.file
-    shard = _write(path, _encoded(arrange(pieces, data, dataset.order), length, keys))
+    shard = _write(job.path(), _encoded(arrange(pieces, data, dataset.order), length, keys))
     count = cutter.count + Count(sieve.read, Counter(sieve.counts), scripts=sieve.scripts)
     return Packed(
+        source=source,
         shard=shard,
         count=count,
         samples=sieve.samples | cutter.samples,
@@ -159,15 +169,17 @@ def pack_shard(
     )
 
 
-def folders(data_folder: epath.PathLike) -> dict[str, epath.Path]:
-    """Returns the folder of each dataset's rows, as the last preparation of `data_folder` left it.
+def identities(job: ShardJob) -> dict[str, list[int]]:
+    """Returns the identity of each file a shard is read from; it changes when the file does.
 
-    Args:
-      data_folder: the `data` folder of a run.
-
-    Raises:
-      ValueError: nothing was prepared there.
+    A source that is not a file (of a catalogue) is left out.
     """
+    uris = dict.fromkeys(span.uri for span in job.shard)
+    return {uri: list(text.identity(uri)) for uri in uris if epath.Path(uri).exists()}
+
+
+def folders(data_folder: epath.PathLike) -> dict[str, epath.Path]:
+    """Returns the folder of each dataset's rows in a run's `data`; ValueError if it has none."""
     data_folder = epath.Path(data_folder)
     path = data_folder / DATASETS
     if not path.exists():
@@ -190,10 +202,7 @@ class Cutter:
 
     def __init__(self, tokenizer: Tokenizer, data: recipe_data.Data, tick: Tick):
         self._tokenizer = tokenizer
-        self._length = data.sequence_length
-        self._long = data.long_documents
-        # a stream of documents is cut where a row ends, and nowhere else
-        self._whole = data.packing == "concatenate" and self._long == "split"
+        self._data = data
         self._tick = tick
         self._seen = 0
         self.count = Count()
@@ -202,65 +211,59 @@ class Cutter:
 
     def pieces(self, examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[Piece]:
         """Yields the pieces of every example, in order."""
+        # a stream of documents is cut where a row ends, and nowhere else
+        joined = self._data.packing == "concatenate" and self._data.long_documents == "split"
         for batch in _batches(examples):
-            yield from self._of(batch)
+            encoded = documents.encode(batch, self._tokenizer)
+            tokens = np.concatenate([document.tokens for document in encoded], dtype=np.int32)
+            weights = np.concatenate([document.weights for document in encoded], dtype=np.float32)
+            documents.check(tokens, self._tokenizer.size)
+            self.count += Count(
+                docs=len(encoded),
+                bytes=sum(document.bytes for document in encoded),
+                tokens=len(tokens),
+                loss_tokens=int(np.count_nonzero(weights)),
+            )
+            end = 0
+            for document, text_parts in zip(encoded, batch, strict=True):
+                start, end = end, end + len(document.tokens)
+                piece = Piece(tokens[start:end], weights[start:end], end - start)
+                if piece.whole <= self._data.sequence_length or joined:
+                    yield piece
+                else:
+                    yield from self._cut(piece, document.bytes, text_parts)
+                self._seen += 1
             self._tick(len(batch))
-
-    def _of(self, batch: list[Sequence[templates.TextPart]]) -> Iterator[Piece]:
-        encoded = documents.encode(batch, self._tokenizer)
-        tokens = np.concatenate([document.tokens for document in encoded], dtype=np.int32)
-        weights = np.concatenate([document.weights for document in encoded], dtype=np.float32)
-        documents.check(tokens, self._tokenizer.size)
-        self.count += Count(
-            docs=len(encoded),
-            bytes=sum(document.bytes for document in encoded),
-            tokens=len(tokens),
-            loss_tokens=int(np.count_nonzero(weights)),
-        )
-        end = 0
-        for document, text_parts in zip(encoded, batch, strict=True):
-            start, end = end, end + len(document.tokens)
-            piece = Piece(tokens[start:end], weights[start:end], end - start)
-            if piece.whole <= self._length or self._whole:
-                yield piece
-            else:
-                yield from self._cut(piece, document.bytes, text_parts)
-            self._seen += 1
 
     def _cut(
         self, document: Piece, size: int, text_parts: Sequence[templates.TextPart]
     ) -> Iterator[Piece]:
         """Splits, truncates or drops a document of `size` bytes that is longer than a row."""
-        tokens, weights, whole = document
-        length = self._length
-        if self._long == "split":
-            for at in range(0, whole, length):
-                yield Piece(tokens[at : at + length], weights[at : at + length], whole)
+        length, long = self._data.sequence_length, self._data.long_documents
+        if long == "split":
+            for at in range(0, document.whole, length):
+                yield document.cut(at, at + length)
             return
-        keep = length if self._long == "truncate" else 0
-        before, after = (int(np.count_nonzero(weights[:n])) for n in (None, keep))
+        keep = length if long == "truncate" else 0
+        before, after = (int(np.count_nonzero(document.weights[:n])) for n in (None, keep))
         # an estimate: each token that is trained on has the same share of the bytes
         lost = size - round(size * after / before) if before else 0
-        cut = whole - keep
-        change = Count(bytes=-lost, tokens=-cut, loss_tokens=after - before, cut=cut)
+        cut = document.whole - keep
+        self.count += Count(bytes=-lost, tokens=-cut, loss_tokens=after - before, cut=cut)
         if keep:
-            yield Piece(tokens[:keep], weights[:keep], keep)
+            yield document.cut(0, keep)._replace(whole=keep)
         else:
-            change += Count(docs=-1, left_out=Counter({TOO_LONG: 1}))
+            self.count += Count(docs=-1, left_out=Counter({TOO_LONG: 1}))
             self.dropped.append(self._seen)
-            samples = self.samples.setdefault(TOO_LONG, [])
-            if len(samples) < filters.SAMPLES:
-                learnt = "".join(text_part.text for text_part in text_parts if text_part.trained)
-                samples.append(filters.shortened(learnt))
-        self.count += change
+            learnt = "".join(text_part.text for text_part in text_parts if text_part.trained)
+            filters.add_sample(self.samples, TOO_LONG, learnt)
 
 
 def _batches(examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[list]:
     batch, chars = [], 0
     for text_parts in examples:
         batch.append(text_parts)
-        for text_part in text_parts:
-            chars += len(text_part.text)
+        chars += sum(len(text_part.text) for text_part in text_parts)
         if len(batch) == BATCH or chars >= BATCH_CHARS:
             yield batch
             batch, chars = [], 0
@@ -277,10 +280,8 @@ def arrange(pieces: Iterable[Piece], data: recipe_data.Data, order: str) -> Iter
     """
     if data.packing == "none":
         return ([piece] for piece in pieces)
-    if data.packing == "concatenate":
-        return _concatenated(pieces, data.sequence_length)
-    if order == "file":
-        return _in_order(pieces, data.sequence_length)
+    if data.packing == "concatenate" or order == "file":
+        return _in_order(pieces, data.sequence_length, data.packing == "concatenate")
     return _best_fit(pieces, data.sequence_length, data.pack_window)
 
 
@@ -300,33 +301,19 @@ def _best_fit(pieces: Iterable[Piece], length: int, window: int) -> Iterator[lis
     yield from ([waiting[i] for i in members] for members in bins.fill(sizes, length))
 
 
-def _in_order(pieces: Iterable[Piece], length: int) -> Iterator[list[Piece]]:
-    """Fills rows with pieces in their order, and begins a new row where the next does not fit."""
-    row: list[Piece] = []
-    room = length
-    for piece in pieces:
-        if len(piece.tokens) > room:
-            yield row
-            row, room = [], length
-        row.append(piece)
-        room -= len(piece.tokens)
-    if row:
-        yield row
-
-
-def _concatenated(pieces: Iterable[Piece], length: int) -> Iterator[list[Piece]]:
+def _in_order(pieces: Iterable[Piece], length: int, cut: bool) -> Iterator[list[Piece]]:
+    """Fills rows with pieces in their order; one that does not fit is cut, or begins a new row."""
     row: list[Piece] = []
     room = length
     for piece in pieces:
         at, size = 0, len(piece.tokens)
         while at < size:
-            end = min(at + room, size)
-            row.append(Piece(piece.tokens[at:end], piece.weights[at:end], piece.whole))
-            room -= end - at
-            at = end
-            if not room:
+            if not room or (size > room and not cut):
                 yield row
                 row, room = [], length
+            row.append(piece.cut(at, at + room))
+            at += len(row[-1].tokens)
+            room -= len(row[-1].tokens)
     if row:
         yield row
 
@@ -341,12 +328,9 @@ def _encoded(packed_rows: Iterable[list[Piece]], length: int, keys: list[int]) -
 
 # ---------------------------------------------------------------------------- files
 def _write(path: epath.Path, encoded_rows: Iterable[bytes]) -> rows.Shard | None:
-    """Writes an ArrayRecord file under a temporary name, then renames it.
+    """Writes an ArrayRecord file whole or not at all; returns None, and no file, for no rows.
 
     Another process may write the same file at the same time: both write the same bytes.
-
-    Returns:
-      The description of the file; None, and no file, if there are no rows.
     """
     remote = storage.is_remote(path)  # array_record writes local files only
     with tempfile.TemporaryDirectory() as scratch:
@@ -366,24 +350,13 @@ def _write(path: epath.Path, encoded_rows: Iterable[bytes]) -> rows.Shard | None
 
 
 def write_rows(path: epath.Path, encoded_rows: Iterable[bytes]) -> int:
-    """Writes rows to a local ArrayRecord file; writes no file if there are none.
-
-    Returns:
-      The number of rows.
-
-    Raises:
-      OSError: the disk is full, or cannot be written to.
-    """
+    """Writes rows to a local ArrayRecord file and counts them; OSError if the disk is full."""
     from array_record.python.array_record_module import ArrayRecordWriter
 
-    iterator = iter(encoded_rows)
-    first = next(iterator, None)
-    if first is None:
-        return 0
     count = 0
     try:
         writer = ArrayRecordWriter(os.fspath(path), "group_size:1")
-        for record in itertools.chain([first], iterator):
+        for record in encoded_rows:
             writer.write(record)
             count += 1
         writer.close()

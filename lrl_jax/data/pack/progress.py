@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import datetime
+import functools
 import sys
 import time
 
@@ -20,7 +22,6 @@ class State:
       step: "read" while records are counted and compared, "pack" while rows are written.
       dataset: the dataset of the shard that was done last.
       done: shards that are done, of `shards` in all datasets.
-      documents: documents that are done.
       bytes: bytes of text in the shards that are done, of `size` bytes in all shards.
       seconds: how long the step has run.
     """
@@ -35,37 +36,30 @@ class State:
     seconds: float
 
     @property
-    def left(self) -> float | None:
-        """Estimates the seconds left from the speed so far; None before a shard is done."""
-        return self.seconds * (self.size - self.bytes) / self.bytes if self.bytes else None
-
-    @property
     def line(self) -> str:
-        """Returns the progress as one line of a log."""
-        rate = self.documents / max(self.seconds, 1e-9)
-        speed = self.bytes / max(self.seconds, 1e-9) / 1e6
+        """Returns the progress as one line of a log; the time left is estimated from the speed."""
+        seconds = max(self.seconds, 1e-9)
         words = [f"{self.step} {self.dataset}".rstrip(), f"{self.done} of {self.shards} shards"]
-        words += [f"{self.documents:,} documents ({rate:,.0f}/s)"] if self.documents else []
-        words += [f"{speed:,.1f} MB/s"] if self.bytes else []
-        if self.left and self.done < self.shards:
-            words.append(f"{clock(self.left)} left")
+        if self.documents:
+            words.append(f"{self.documents:,} documents ({self.documents / seconds:,.0f}/s)")
+        if self.bytes:
+            words.append(f"{self.bytes / seconds / 1e6:,.1f} MB/s")
+        if self.bytes and self.done < self.shards:
+            left = seconds * (self.size - self.bytes) / self.bytes
+            words.append(f"{datetime.timedelta(seconds=round(left))} left")
         return ", ".join(words)
 
 
 Report = Callable[[State], None]
 
 
-def silent(state: State) -> None:
-    """Takes the progress and does nothing with it."""
-
-
 @contextlib.contextmanager
 def shown() -> Iterator[Report]:
     """Yields a report for `jobs.prepare_all` that shows the progress on stderr."""
+    console = Console(stderr=True, highlight=False)
     if not sys.stderr.isatty():
-        yield logged(print_line)
+        yield logged(functools.partial(console.print, soft_wrap=True))
         return
-    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
     with Progress(*columns, console=console, transient=True) as bar:
         tasks = {}
@@ -90,18 +84,3 @@ def logged(say: Callable[[str], None], clock: Callable[[], float] = time.monoton
             say(f"data: {state.line}")
 
     return report
-
-
-def print_line(line: str) -> None:
-    """Prints a line on stderr."""
-    Console(stderr=True, highlight=False).print(line, soft_wrap=True)
-
-
-def clock(seconds: float) -> str:
-    """Formats seconds as hours, minutes and seconds.
-
-    >>> clock(3725.4)
-    '1:02:05'
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"

@@ -59,14 +59,8 @@ def encode(documents: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
     assert lengths.all()
     wide = bool(tokens.max() > 0xFFFF)
     flag, written = _pack_weights(weights)
-    return b"".join(
-        [
-            HEADER.pack(VERSION, WIDE * wide | flag, len(lengths), len(tokens)),
-            lengths.tobytes(),
-            written,
-            tokens.astype("<u4" if wide else "<u2").tobytes(),
-        ]
-    )
+    header = HEADER.pack(VERSION, WIDE * wide | flag, len(lengths), len(tokens))
+    return header + lengths.tobytes() + written + tokens.astype("<u4" if wide else "<u2").tobytes()
 
 
 def _pack_weights(weights: np.ndarray) -> tuple[int, bytes]:
@@ -82,11 +76,7 @@ def _pack_weights(weights: np.ndarray) -> tuple[int, bytes]:
 
 
 def decode(data: bytes) -> PackedRow:
-    """Decodes the bytes of a row that `encode` made.
-
-    Raises:
-      ValueError: a row of another version, or one whose size does not fit its header.
-    """
+    """Decodes the bytes of a row that `encode` made; ValueError if they are damaged."""
     if len(data) < HEADER.size:
         raise DataError(f"a row of {len(data)} bytes is cut short; want at least {HEADER.size}")
     version, flags, segments, count = HEADER.unpack_from(data)
@@ -135,10 +125,9 @@ def features(
     decoder_positions     [0 1 2 0 1 0]
     """
     shape = (len(rows), length)
-    targets_BT = np.full(shape, pad_id, np.int32)
-    inputs_BT = np.full(shape, pad_id, np.int32)
-    weights_BT = np.zeros(shape, np.float32)
+    targets_BT, inputs_BT = (np.full(shape, pad_id, np.int32) for _ in range(2))
     segments_BT, positions_BT = (np.zeros(shape, np.int32) for _ in range(2))
+    weights_BT = np.zeros(shape, np.float32)
     for b, row in enumerate(rows):
         n = len(row.tokens)
         if n > length:
@@ -180,9 +169,7 @@ class Manifest:
       fingerprint: changes when the text, the tokenizer, the template or the packing does.
       language: FLORES code, or two joined by `-` for pairs.
       order: the order of reading; all but `shuffled` have their row ids in `order.npy`.
-      records: records read.
       left_out: reason -> how many records were left out for it.
-      docs: documents packed.
       distinct: how many different texts the documents train on.
       scripts: ISO 15924 code -> letters of that script in the text that is trained on.
       bytes: UTF-8 bytes of the text that is trained on (no prompts).
@@ -221,16 +208,11 @@ class Manifest:
 
 def write_manifest(manifest: Manifest, folder: epath.Path) -> None:
     """Writes `manifest.json`, whole or not at all."""
-    text = json.dumps(dataclasses.asdict(manifest), indent=1) + "\n"
-    storage.write(folder / MANIFEST, text)
+    storage.write_json(folder / MANIFEST, dataclasses.asdict(manifest))
 
 
 def read_manifest(folder: epath.PathLike) -> Manifest:
-    """Reads `manifest.json`.
-
-    Raises:
-      ValueError: there is no manifest, or it is not one of this version.
-    """
+    """Reads `manifest.json`; ValueError if there is none, or none of this version."""
     path = epath.Path(folder) / MANIFEST
     if not path.exists():
         raise DataError(f"{path}: no such file; run `lrl data` to pack this dataset")
@@ -245,10 +227,9 @@ def read_manifest(folder: epath.PathLike) -> Manifest:
 
 
 def read_order(folder: epath.PathLike, manifest: Manifest) -> np.ndarray | None:
-    """Reads `order.npy`: row ids in reading order. Returns None for a shuffled dataset.
+    """Reads `order.npy`: row ids in reading order; None for a shuffled dataset.
 
-    Raises:
-      ValueError: the file is missing, or is not an order of this dataset's rows.
+    Raises ValueError if the file is missing, or is not an order of this dataset's rows.
     """
     if manifest.order == "shuffled":
         return None

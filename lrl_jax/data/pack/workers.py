@@ -47,7 +47,6 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-# ---------------------------------------------------------------------------- the parent process
 def _pool(work: Work, jobs: Sequence[ShardJob], count: int, tick: Tick) -> Iterator[ShardJob]:
     # spawn: a fork of a process that runs JAX threads can hang
     context = multiprocessing.get_context("spawn")
@@ -82,7 +81,6 @@ def _pool(work: Work, jobs: Sequence[ShardJob], count: int, tick: Tick) -> Itera
             pool.shutdown(cancel_futures=True)
 
 
-# ---------------------------------------------------------------------------- a worker process
 _shared: dict[str, Any] = {}  # what the parent gave this process: its counter and stop event
 
 

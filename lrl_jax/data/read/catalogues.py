@@ -8,7 +8,7 @@ A span is (name, i, n): the i-th of n equal parts. Nothing of TFDS is written or
 hub only data files are read, at the commit that the revision named when the shards were counted.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 import contextlib
 import functools
 import hashlib
@@ -40,46 +40,40 @@ def name(place: Place) -> str:
 def shards(place: Place) -> list[tuple[Span, ...]]:
     """Returns equal parts of a place as shards of one span each; a part of the hub is a file.
 
-    Raises:
-      DataError: the dataset or split does not exist, or an extra is not installed.
+    Raises DataError if there is no such dataset or split, or the extra `hub` is not installed.
     """
     if isinstance(place, Tfds):
-        uri, count = name(place), -(-_split(_builder(place), place).num_examples // EXAMPLES)
+        _, split = _opened(place)
+        uri, count = name(place), -(-split.num_examples // EXAMPLES)
     else:
-        commit = _commit(place)
-        uri = f"{name(place)}@{commit}" if commit else name(place)
-        count = _stream(place, commit).num_shards
+        uri = _uri(place)
+        count = _stream(place, uri).num_shards
     return [(Span(uri, i, count),) for i in range(count)]
 
 
 def fingerprint(place: Place) -> str:
     """Returns a digest of what a place holds: of the split's files, or of the commit of the hub."""
     if isinstance(place, Tfds):
-        builder = _builder(place)
-        paths = [*_split(builder, place).filepaths, builder.data_path / "features.json"]
-        return _digest(place.split, paths)
-    local = _local(place)
-    if local is None:
-        return hashlib.sha256(f"{name(place)}@{_commit(place)}".encode()).hexdigest()
-    return _digest(f"{place.config}/{place.split}", _data_files(local))
+        builder, split = _opened(place)
+        about, paths = place.split, [*split.filepaths, builder.data_path / "features.json"]
+    elif local := _local(place):
+        about, paths = f"{place.config}/{place.split}", _data_files(local)
+    else:
+        about, paths = _uri(place), []
+    files = sorted(map(os.fspath, paths))
+    facts = [about, *(f"{file.rpartition('/')[2]}:{text.digest(file)}" for file in files)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
 def rows(place: Place, span: Span) -> formats.Rows:
     """Yields (at, row) of a span of `shards`, with text as str.
 
-    Raises:
-      DataError: the catalogue's own library cannot read it; the message is the library's.
+    Raises DataError with the message of the catalogue's own library if that cannot read it.
     """
     with _errors_naming(span.uri):
         raw_rows = _tfds_rows(place, span) if isinstance(place, Tfds) else _hub_rows(place, span)
         for at, row in raw_rows:
             yield at, _native(row)
-
-
-def _digest(about: str, paths: Sequence[os.PathLike]) -> str:
-    files = sorted(map(os.fspath, paths))
-    facts = [about, *(f"{file.rpartition('/')[2]}:{text.digest(file)}" for file in files)]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 
 def _native(value: Any) -> Any:
@@ -111,31 +105,27 @@ def _errors_naming(where: str) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------- TFDS
-def _builder(place: Tfds) -> Any:
+def _opened(place: Tfds) -> tuple[Any, Any]:
+    """Returns the builder of a place, and its split."""
     import tensorflow_datasets as tfds
 
     with _errors_naming(name(place)):
         builder = tfds.builder(place.builder, data_dir=place.data_dir or None)
-    if not builder.info.splits:
-        raise text.DataError(
-            f"{name(place)}: nothing is written at {builder.data_path}; run its "
-            "download_and_prepare, or name the folder that holds it with data_dir"
-        )
-    return builder
-
-
-def _split(builder: Any, place: Tfds) -> Any:
-    with _errors_naming(name(place)):
+        if not builder.info.splits:
+            raise text.DataError(
+                f"{name(place)}: nothing is written at {builder.data_path}; run its "
+                "download_and_prepare, or name the folder that holds it with data_dir"
+            )
         split = builder.info.splits[place.split]
     if not split.num_examples:
         raise text.DataError(f"{name(place)}: the split has no example")
-    return split
+    return builder, split
 
 
 def _tfds_rows(place: Tfds, span: Span) -> Iterator[tuple[str, dict[str, Any]]]:
     import tensorflow_datasets as tfds
 
-    builder = _builder(place)
+    builder, _ = _opened(place)
     splits = tfds.even_splits(place.split, span.end)
     first = sum(builder.info.splits[split].num_examples for split in splits[: span.start]) + 1
     split = splits[span.start]
@@ -169,18 +159,21 @@ def _data_files(local: Path) -> list[Path]:
 
 
 @functools.lru_cache(maxsize=64)
-def _commit_of(dataset: str, revision: str) -> str:
+def _commit(dataset: str, revision: str) -> str:
     import huggingface_hub
 
     with _errors_naming(f"hub:{dataset}@{revision}"):
         return huggingface_hub.HfApi().dataset_info(dataset, revision=revision).sha or ""
 
 
-def _commit(place: Hub) -> str:
-    return "" if _local(place) else _commit_of(place.dataset, place.revision)
+def _uri(place: Hub) -> str:
+    """Returns the name of a place, of the hub with the commit that its revision names now."""
+    if _local(place):
+        return name(place)
+    return f"{name(place)}@{_commit(place.dataset, place.revision)}"
 
 
-def _stream(place: Hub, commit: str) -> Any:
+def _stream(place: Hub, uri: str) -> Any:
     """Opens a dataset as a stream of rows; refuses one that has a dataset script."""
     try:
         import datasets
@@ -197,17 +190,14 @@ def _stream(place: Hub, commit: str) -> Any:
         )
     options: dict[str, Any] = {"split": place.split, "streaming": True}
     with _errors_naming(name(place)):
-        if local is None:
-            options["revision"] = commit
-        elif local.is_file():
+        if local and local.is_file():
             kind = MODULES.get(local.suffix.removeprefix("."), local.suffix)
             return datasets.load_dataset(kind, data_files=str(local), **options)
-        path = place.dataset if local is None else str(local)
-        return datasets.load_dataset(path, place.config or None, **options)
+        options["revision"] = None if local else uri.rpartition("@")[2]
+        return datasets.load_dataset(str(local or place.dataset), place.config or None, **options)
 
 
 def _hub_rows(place: Hub, span: Span) -> Iterator[tuple[str, dict[str, Any]]]:
-    commit = span.uri.rpartition("@")[2] if _local(place) is None else ""
-    stream = _stream(place, commit)
+    stream = _stream(place, span.uri)
     for number, row in enumerate(stream.shard(num_shards=span.end, index=span.start), start=1):
         yield f"row {number} of part {span.start + 1}", row

@@ -46,18 +46,16 @@ def field(
 ) -> Callable[[Mapping[str, Any]], str]:
     """Returns a function from a row to the text of a column, which raises UnusableError.
 
-    Args:
-      optional: whether a column that is absent or null gives ''.
-      empty: whether the text may be blank.
+    An `optional` column that is absent or null gives ''; with `empty` the text may be blank.
     """
 
     def get(row: Mapping[str, Any]) -> str:
         value = row[column] if column in row else lookup(row, column)
-        if value is ABSENT or value is None:
-            if optional:
-                return ""
-            if value is None:
-                raise UnusableError(f"field {column!r} is null", "empty")
+        if optional and (value is ABSENT or value is None):
+            return ""
+        if value is None:
+            raise UnusableError(f"field {column!r} is null", "empty")
+        if value is ABSENT:
             raise UnusableError(f"has no field {column!r}; it has {', '.join(row) or 'none'}")
         text = string(value, column)
         if not empty and (not text or text.isspace()):
@@ -68,11 +66,7 @@ def field(
 
 
 def string(value: Any, name: str) -> str:
-    """Returns a value as text.
-
-    Raises:
-      UnusableError: it is no text, or text that a UTF-8 file cannot hold.
-    """
+    """Returns a value as text; UnusableError if it is none, or one that no UTF-8 file can hold."""
     if isinstance(value, bytes):
         try:
             value = value.decode()

@@ -25,8 +25,8 @@ HASHES = 128
 RECALL = 0.99  # share of the pairs of exactly the asked similarity that meet in some band
 BATCH = 1 << 15  # characters hashed at once: what stays in cache
 SIGNATURES = 1 << 14  # compared at once
+DIGEST, MINHASH = ("digest", "<u8"), ("hashes", "<u4", (HASHES,))  # fields of a survey
 ALPHABET = np.uint32(0x110000)  # code points; each field of a record has its own
-_DIGEST = [("digest", "<u8")]
 
 # The permutations of MinHash: an odd factor permutes the numbers below 2**32.
 _FACTORS = np.random.default_rng(2308).integers(0, 1 << 32, HASHES, np.uint32) | np.uint32(1)
@@ -36,25 +36,17 @@ _FACTORS = np.random.default_rng(2308).integers(0, 1 << 32, HASHES, np.uint32) |
 def survey(dataset: recipe_data.Dataset, items: Iterable[filters.Record | Bad]) -> np.ndarray:
     """Returns what `repeated` needs of one shard: a row for each record the other filters keep.
 
-    Args:
-      items: records and Bads, as `data.dataset.read` yields them.
-
-    Returns:
-      [n] with a field `digest` (uint64) and, for near copies, `hashes` (uint32 [HASHES]).
-
-    Raises:
-      DataError: where `Sieve.sift` does.
+    Its fields are DIGEST and, where near copies are looked for, MINHASH.
     """
-    sieve = filters.Sieve(dataset.model_copy(update={"take": 0}))
-    kind = kinds.of(dataset)
-    passed = (kind.texts_compared(record) for record in sieve.sift(items))
-    if dataset.filters.duplicates != "near":
-        collections.deque(passed, maxlen=0)  # reads them all
-        return np.array(sieve.digests, "<u8").astype(_DIGEST)
-    hashes = list(_hashes(passed))
-    rows = np.empty(sieve.kept, [*_DIGEST, ("hashes", "<u4", (HASHES,))])
+    near = dataset.filters.duplicates == "near"
+    sieve, kind = filters.Sieve(dataset.model_copy(update={"take": 0})), kinds.of(dataset)
+    texts = (kind.texts_compared(record) for record in sieve.sift(items))
+    hashes = [np.empty((0, HASHES), np.uint32), *(_hashes(texts) if near else ())]
+    collections.deque(texts, maxlen=0)  # reads what is not hashed
+    rows = np.empty(sieve.kept, [DIGEST, MINHASH] if near else [DIGEST])
     rows["digest"] = sieve.digests
-    rows["hashes"] = np.concatenate([np.empty((0, HASHES), np.uint32), *hashes])
+    if near:
+        rows["hashes"] = np.concatenate(hashes)
     return rows
 
 
@@ -65,14 +57,6 @@ def normalised(text: str) -> str:
     'seoul 2024'
     """
     return " ".join(unicodedata.normalize("NFC", text).lower().split())
-
-
-def signature(texts: Sequence[str]) -> np.ndarray:
-    """Returns the MinHash of a record's fields: uint32 [HASHES].
-
-    The share of equal places in two of them estimates the Jaccard similarity of the records.
-    """
-    return next(_hashes([texts]))[0]
 
 
 def _hashes(records: Iterable[Sequence[str]]) -> Iterator[np.ndarray]:
@@ -95,13 +79,15 @@ def _minhash(batch: list[list[str]]) -> np.ndarray:
     lengths = np.array([len(text) for text in fields])
     alphabets = np.array([i for texts in batch for i in range(len(texts))], np.uint32) * ALPHABET
     points = np.frombuffer("".join(fields).encode("utf-32-le"), np.uint32)
-    shingles = _shingles(points + np.repeat(alphabets, lengths))
+    points = points + np.repeat(alphabets, lengths)
+    count = len(points) - SHINGLE + 1
+    shingles = _mixed([points[i : i + count] for i in range(SHINGLE)]) >> np.uint64(32)
     # whole: for every place, whether the shingle that starts there lies in a single field
     whole = np.ones(len(points), bool)
     ends = np.cumsum(lengths)
     for back in range(1, SHINGLE):
         whole[ends - back] = False
-    hashed = shingles[whole[: len(shingles)]]
+    hashed = shingles[whole[:count]].astype(np.uint32)
     counts = [sum(len(text) - SHINGLE + 1 for text in texts) for texts in batch]
     starts = np.cumsum([0, *counts[:-1]])
     minima = np.empty((HASHES, len(batch)), np.uint32)
@@ -110,13 +96,6 @@ def _minhash(batch: list[list[str]]) -> np.ndarray:
         np.multiply(hashed, _FACTORS[i], out=room)
         np.minimum.reduceat(room, starts, out=minima[i])
     return minima.T
-
-
-def _shingles(points: np.ndarray) -> np.ndarray:
-    """Returns a 32-bit hash of every SHINGLE neighbouring code points."""
-    count = len(points) - SHINGLE + 1
-    hashed = _mixed([points[i : i + count] for i in range(SHINGLE)])
-    return (hashed >> np.uint64(32)).astype(np.uint32)
 
 
 def _mixed(columns: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
@@ -141,13 +120,13 @@ def repeated(surveys: Sequence[np.ndarray], near: bool, similarity: float) -> li
     one that stays. No two records that stay and share a band are similar.
 
     Args:
-      surveys: what `survey` returned, one array a shard, in the order of shards; memory maps will
-        do.
+      surveys: arrays of `survey`, or maps of their files, one a shard.
       similarity: estimated Jaccard similarity from which two texts are near copies.
     """
     bounds = np.cumsum([0, *(len(survey) for survey in surveys)])
-    dropped = np.zeros(bounds[-1], bool)
-    _drop_copies(surveys, dropped)
+    digests = np.concatenate([np.empty(0, np.uint64), *(survey["digest"] for survey in surveys)])
+    dropped = np.ones(len(digests), bool)
+    dropped[np.unique(digests, return_index=True)[1]] = False
     if near:
         width = band_width(similarity)
         for start in range(0, HASHES - width + 1, width):
@@ -164,13 +143,6 @@ def band_width(similarity: float) -> int:
     """
     wide = [w for w in range(1, HASHES + 1) if 1 - (1 - similarity**w) ** (HASHES // w) >= RECALL]
     return max(wide, default=1)
-
-
-def _drop_copies(surveys: Sequence[np.ndarray], dropped: np.ndarray) -> None:
-    digests = np.concatenate([np.empty(0, np.uint64), *(survey["digest"] for survey in surveys)])
-    _, first = np.unique(digests, return_index=True)
-    dropped[:] = True
-    dropped[first] = False
 
 
 def _drop_alike(

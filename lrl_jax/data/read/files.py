@@ -26,14 +26,10 @@ SUFFIXES = {
 CUT = ("text", "jsonl", "tsv")  # formats whose files may be cut at any line
 LINE = re.compile(rb"\n")
 BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
-NEWLINE = 10
 
 
 class Span(NamedTuple):
-    """Holds a range of a file: bytes of one with lines, row groups of Parquet.
-
-    An `end` of -1 is the end of the file.
-    """
+    """Holds a range of a file: bytes, or row groups of Parquet; -1 is the end of the file."""
 
     uri: str
     start: int = 0
@@ -41,9 +37,7 @@ class Span(NamedTuple):
 
 
 def format_of(uri: str, given: str = "auto", other: str = "text") -> str:
-    """Returns the format of a file: `given`, or with "auto" the one of its suffix.
-
-    A suffix that says nothing gives `other`.
+    """Returns the format of a file: `given`, or with "auto" that of its suffix, or else `other`.
 
     >>> format_of("a/b.jsonl.gz"), format_of("dev/kor_Hang.dev"), format_of("a.json", "squad")
     ('jsonl', 'text', 'squad')
@@ -73,27 +67,21 @@ def shards(
     """Returns shards of about `size` bytes: gathers small files, cuts large ones where it can.
 
     Text, JSON lines and .tsv are cut at lines, paragraphs at blank lines, Parquet at row groups.
-    A file that is compressed or has to be read from its beginning is one span.
+    A file that is compressed or has to be read from its beginning is one span. `written` gives the
+    format of a file by its name.
 
-    Args:
-      written: gives the format of a file by its name.
-
-    Raises:
-      DataError: a file is missing or empty, or a Parquet file is cut short.
+    Raises DataError if a file is missing or empty, or a Parquet file is cut short.
     """
     names = (file for uri in uris for file in text.files(uri))
-    pieces = (_pieces(file, written(file), documents, size) for file in names)
-    return _gather(itertools.chain.from_iterable(pieces), size)
+    return _gather((_pieces(file, written(file), documents, size) for file in names), size)
 
 
 def aligned(source: str, target: str, size: int = SHARD_BYTES) -> list[tuple[Span, ...]]:
     """Returns shards of files whose lines are translations of each other.
 
-    The spans of a shard are source and target in turn. Both files are cut at the same lines. Globs
-    are paired file by file.
-
-    Raises:
-      DataError: files are missing or empty, or have to be cut and differ in their numbers of lines.
+    The spans of a shard are source and target in turn. Both files are cut at the same lines; if
+    they have to be cut and differ in their numbers of lines, DataError says so. Globs are paired
+    file by file.
     """
     sources, targets = text.files(source), text.files(target)
     if len(sources) != len(targets):
@@ -102,8 +90,7 @@ def aligned(source: str, target: str, size: int = SHARD_BYTES) -> list[tuple[Spa
             "paired in the order of their names, so there must be as many"
         )
     pairs = zip(sources, targets, strict=True)
-    pieces = (_aligned_pieces(*pair, size) for pair in pairs)
-    return _gather(itertools.chain.from_iterable(pieces), size)
+    return _gather((_aligned_pieces(*pair, size) for pair in pairs), size)
 
 
 def unequal(source: str, sources: int, target: str, targets: int) -> text.DataError:
@@ -117,10 +104,10 @@ def unequal(source: str, sources: int, target: str, targets: int) -> text.DataEr
 Piece = tuple[tuple[Span, ...], int]  # spans that stay together, and how many bytes they have
 
 
-def _gather(pieces: Iterable[Piece], size: int) -> list[tuple[Span, ...]]:
+def _gather(pieces: Iterable[Iterator[Piece]], size: int) -> list[tuple[Span, ...]]:
     groups: list[tuple[Span, ...]] = []
     room = 0
-    for spans, length in pieces:
+    for spans, length in itertools.chain.from_iterable(pieces):
         if length > room or not groups:
             groups.append(())
             room = size
@@ -136,7 +123,7 @@ def _pieces(file: str, kind: str, documents: str, size: int) -> Iterator[Piece]:
     length = epath.Path(file).stat().length
     if kind == "parquet":
         cuts, sizes = _row_groups(file, size)
-    elif length <= size or kind not in CUT or documents == "files" or _packed(file):
+    elif length <= size or kind not in CUT or documents == "files" or file.endswith(text.PACKED):
         cuts, sizes = [0, -1], [length]
     else:
         mark = BLANK_LINE if documents == "paragraphs" else LINE
@@ -146,18 +133,14 @@ def _pieces(file: str, kind: str, documents: str, size: int) -> Iterator[Piece]:
         yield (Span(file, start, end),), bytes_
 
 
-def _packed(file: str) -> bool:
-    return epath.Path(file).suffix in text.PACKED
-
-
 def _cuts(file: str, length: int, size: int, mark: re.Pattern[bytes]) -> list[int]:
     """Returns bytes to cut at, evenly spread over the file, each after a `mark`; -1 is the last."""
-    cuts = {0}
+    cuts = [0]
     with epath.Path(file).open("rb") as f:
         for goal in _goals(length, size):
-            if max(cuts) < goal and 0 < (cut := _after(f, goal, mark)) < length:
-                cuts.add(cut)
-    return [*sorted(cuts), -1]
+            if cuts[-1] < goal and 0 < (cut := _after(f, goal, mark)) < length:
+                cuts.append(cut)
+    return [*cuts, -1]
 
 
 def _goals(length: int, size: int) -> list[int]:
@@ -183,19 +166,16 @@ def _after(f: Any, goal: int, mark: re.Pattern[bytes]) -> int:
 def parquet(file: str) -> Iterator[Any]:
     """Opens a file as a pyarrow.parquet.ParquetFile.
 
-    Raises:
-      DataError: it is no Parquet file or is cut short; raised also while the caller reads it.
+    Raises DataError, also while the caller reads it, if it is no Parquet file or is cut short.
     """
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
     try:
-        if "://" in file:
-            with epath.Path(file).open("rb") as f:
-                yield ParquetFile(f)
-        else:
-            with ParquetFile(file) as opened:
-                yield opened
+        remote = "://" in file
+        source = epath.Path(file).open("rb") if remote else contextlib.nullcontext(file)
+        with source as opened, ParquetFile(opened) as row_groups:
+            yield row_groups
     except (pyarrow.ArrowException, OSError) as e:
         raise text.DataError(f"{file}: is no whole Parquet file; is it cut short? ({e})") from None
 
@@ -221,7 +201,7 @@ def _aligned_pieces(source: str, target: str, size: int) -> Iterator[Piece]:
         yield (Span(source), Span(target)), size
         return
     length = max(epath.Path(file).stat().length for file in both)
-    if length <= size or any(map(_packed, both)):
+    if length <= size or any(file.endswith(text.PACKED) for file in both):
         yield (Span(source), Span(target)), length
         return
     cuts = _cuts_of_both(source, target, size, (text.identity(source), text.identity(target)))
@@ -262,5 +242,5 @@ def _after_line(file: str, counts: np.ndarray, line: int) -> int:
     with epath.Path(file).open("rb") as f:
         f.seek(block * text.BLOCK)
         data = np.frombuffer(f.read(text.BLOCK), np.uint8)
-    ends = np.flatnonzero(data == NEWLINE)
+    ends = np.flatnonzero(data == ord("\n"))
     return block * text.BLOCK + int(ends[line - int(counts[block]) - 1]) + 1

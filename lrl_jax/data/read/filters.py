@@ -38,13 +38,12 @@ class Sieve:
 
     def __init__(self, dataset: recipe_data.Dataset):
         """Raises ValueError for filters that contradict each other or cannot apply to the kind."""
-        self._dataset = dataset
-        self._filters = dataset.filters
+        self._dataset, self._filters, self._kind = dataset, dataset.filters, kinds.of(dataset)
         _check(dataset)
         self._scripts = [scripts.NUMBERS[code] for code in scripts.parts(dataset.filters.scripts)]
         self._uncounted: list[str] = []  # kept text whose letters are not yet in `scripts`
         self._uncounted_chars = 0
-        self.counts: dict[str, int] = {}
+        self.counts: Counter[str] = Counter()
         self.samples: dict[str, list[str]] = {}
         self.kept = 0
         self.read = 0
@@ -56,14 +55,10 @@ class Sieve:
     ) -> Iterator[Record]:
         """Yields the records that are kept; the attributes are final when all were yielded.
 
-        Args:
-          items: records and Bads, as `data.dataset.read` yields them.
-          repeated: ordinals of later copies, counted among the records that pass all other filters.
-
-        Raises:
-          DataError: a record is unreadable and the recipe says `bad: refuse`.
+        `repeated` has the ordinals of later copies among the records that pass all other filters.
+        Raises DataError at an unreadable record where the recipe says `bad: refuse`.
         """
-        copies = frozenset(int(ordinal) for ordinal in repeated)
+        copies = frozenset(map(int, repeated))
         why = "near duplicate" if self._filters.duplicates == "near" else "duplicate"
         passed = 0
         try:
@@ -74,7 +69,8 @@ class Sieve:
                     reason = why if passed in copies else ""
                     passed += 1
                 if reason:
-                    self._leave_out(reason, sample)
+                    self.counts[reason] += 1
+                    add_sample(self.samples, reason, sample)
                 elif isinstance(item, dict):
                     self._keep(item, sample)
                     yield item
@@ -89,9 +85,9 @@ class Sieve:
             if item.reason == UNREADABLE and self._filters.bad == "refuse":
                 raise DataError(f"{item.where}: {item.why}")
             return item.reason, f"{item.where}: {item.why}"
-        kind = kinds.of(self._dataset)
-        text = kind.text_learnt(self._dataset, item)
-        if not text.strip() or not all(item[f].strip() for f in kind.must_have() if f in item):
+        kind, text = self._kind, self._kind.text_learnt(self._dataset, item)
+        required = kind.required or (kind.learnt,)
+        if not text.strip() or not all(item[f].strip() for f in required if f in item):
             return "empty", next((v for v in (text, *item.values()) if v.strip()), "")
         if "english_output" in item and text.strip() == item["english_output"].strip():
             return "untranslated", text
@@ -120,17 +116,11 @@ class Sieve:
 
     def _keep(self, record: Record, text: str) -> None:
         self.kept += 1
-        self.digests.append(digest(kinds.of(self._dataset).texts_compared(record)))
+        self.digests.append(digest(self._kind.texts_compared(record)))
         self._uncounted.append(text)
         self._uncounted_chars += len(text)
         if self._uncounted_chars >= BATCH_CHARS:
             self._count_letters()
-
-    def _leave_out(self, reason: str, sample: str) -> None:
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        samples = self.samples.setdefault(reason, [])
-        if len(samples) < SAMPLES:
-            samples.append(shortened(sample))
 
     def _count_letters(self) -> None:
         self.scripts += scripts.letters("".join(self._uncounted))
@@ -144,10 +134,9 @@ def verdict(
     kept: int,
     samples: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Refuses a whole dataset by what its sieves have counted together.
+    """Refuses a dataset by what its sieves have counted together.
 
-    Raises:
-      DataError: too few rows have TaCo's scaffold, or no record is left.
+    Raises DataError if too few rows have TaCo's scaffold, or no record is left.
     """
     samples = samples or {}
     read = kept + sum(counts.values())
@@ -179,14 +168,12 @@ def digest(texts: Sequence[str]) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def shortened(text: str) -> str:
-    """Returns a text as one line of at most SAMPLE_CHARS characters.
-
-    >>> shortened("one\\n two")
-    'one two'
-    """
-    line = " ".join(text[: 4 * SAMPLE_CHARS].split())
-    return line if len(line) <= SAMPLE_CHARS else line[: SAMPLE_CHARS - 3] + "..."
+def add_sample(samples: dict[str, list[str]], reason: str, text: str) -> None:
+    """Adds a text, on one line and shortened, to the samples of a reason if they are few."""
+    chosen = samples.setdefault(reason, [])
+    if len(chosen) < SAMPLES:
+        line = " ".join(text[: 4 * SAMPLE_CHARS].split())
+        chosen.append(line if len(line) <= SAMPLE_CHARS else line[: SAMPLE_CHARS - 3] + "...")
 
 
 def _check(dataset: recipe_data.Dataset) -> None:

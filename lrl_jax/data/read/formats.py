@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterator
 import contextlib
 import csv
 import dataclasses
+import itertools
 import json
 from typing import Any
+from xml.etree import ElementTree
 from xml.parsers import expat
 
 from etils import epath
@@ -23,8 +25,8 @@ WHOLE = 1 << 30  # bytes of JSON that are read at once
 BATCH = 1024  # rows of Parquet in memory at once
 NATIVE = {"bpt", "ept", "ph", "it", "ut"}  # TMX elements that hold markup of the original, not text
 
-Row = dict[str, Any] | text.Bad
-Rows = Iterator[tuple[int | str, Row]]
+Rows = Iterator[tuple[int | str, dict[str, Any] | text.Bad]]
+Read = Iterator[tuple[int | str, dict[str, Any] | text.Bad | str]]  # a str is why there is no row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,29 +44,26 @@ class RowFormat:
 
 
 def rows(span: Span, form: RowFormat) -> Rows:
-    """Yields (at, row or Bad) of a span.
-
-    Raises:
-      DataError: the whole file is unusable.
-    """
+    """Yields (at, row or Bad) of a span; raises DataError if the whole file is unusable."""
     if form.format not in READERS:
         raise text.DataError(
             f"{span.uri}: plain text has no rows; want one of {', '.join(READERS)}, "
             "by suffix or by `format`"
         )
-    return READERS[form.format](span, form)
+    for at, row in READERS[form.format](span, form):
+        yield at, text.Bad(where(span, at), row) if isinstance(row, str) else row
 
 
 # ---------------------------------------------------------------------------- JSON
-def _json_lines(span: Span, form: RowFormat) -> Rows:
+def _json_lines(span: Span, form: RowFormat) -> Read:
     for at, line in text.numbered(*span):
         if isinstance(line, text.Bad):
             yield at, line
         elif line and not line.isspace():
-            yield at, _object(line, span, at)
+            yield at, _object(line)
 
 
-def _json(span: Span, form: RowFormat) -> Rows:
+def _json(span: Span, form: RowFormat) -> Read:
     """Reads a list of rows, an object with a single list of rows, or JSON lines named .json."""
     head = (
         line for _, line in text.numbered(span.uri) if isinstance(line, text.Bad) or line.strip()
@@ -85,11 +84,10 @@ def _json(span: Span, form: RowFormat) -> Rows:
             f"line; got {str(whole)[:60]!r}"
         )
     for number, row in enumerate(whole, start=1):
-        at = f"row {number}"
-        yield at, row if isinstance(row, dict) else _no_object(str(row), span, at)
+        yield f"row {number}", row if isinstance(row, dict) else _no_object(str(row))
 
 
-def _squad(span: Span, form: RowFormat) -> Rows:
+def _squad(span: Span, form: RowFormat) -> Read:
     """Reads a row for each question: id, context, question, answer.
 
     The last three are there as input, instruction and output too.
@@ -113,27 +111,25 @@ def _squad(span: Span, form: RowFormat) -> Rows:
         ) from None
 
 
-def _object(line: str, span: Span, at: int | str) -> Row:
+def _object(line: str) -> dict[str, Any] | str:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as e:
-        return text.Bad(where(span, at), f"not JSON ({e}); got {line[:60]!r}")
-    return value if isinstance(value, dict) else _no_object(line, span, at)
+        return f"not JSON ({e}); got {line[:60]!r}"
+    return value if isinstance(value, dict) else _no_object(line)
 
 
-def _no_object(got: str, span: Span, at: int | str) -> text.Bad:
-    return text.Bad(where(span, at), f"want a JSON object; got {got[:60]!r}")
+def _no_object(got: str) -> str:
+    return f"want a JSON object; got {got[:60]!r}"
 
 
-def _lists(value: Any) -> list[list]:
+def _lists(value: dict[str, Any]) -> list[list]:
     """Returns the lists of rows that an object holds."""
-    if not isinstance(value, dict):
-        return []
     return [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
 
 
 def _whole(file: str) -> Any:
-    data = _bytes(file)
+    data = "\n".join(text.lines(file)).encode() if file.startswith(text.SAMPLE) else _bytes(file)
     try:
         return json.loads(data.removeprefix(text.BOM).decode())
     except UnicodeDecodeError:
@@ -144,24 +140,21 @@ def _whole(file: str) -> Any:
         raise text.DataError(f"{file}: not JSON ({e}); got {data[:60].decode()!r}") from None
 
 
-def _bytes(file: str) -> bytes:
-    if file.startswith(text.SAMPLE):
-        return "\n".join(text.lines(file)).encode()
-    blocks, size = [], 0
+def _bytes(file: str) -> bytearray:
+    content = bytearray()
     with text.opened(epath.Path(file)) as f:
         while block := f.read(text.BLOCK):
-            blocks.append(block)
-            size += len(block)
-            if size > WHOLE:
+            content += block
+            if len(content) > WHOLE:
                 raise text.DataError(
                     f"{file}: more than {WHOLE >> 30} GiB of JSON in one value, which would have "
                     "to be in memory at once; write it as JSON lines, such as `jq -c '.[]'`"
                 )
-    return b"".join(blocks)
+    return content
 
 
 # ---------------------------------------------------------------------------- tables
-def _csv(span: Span, form: RowFormat) -> Rows:
+def _csv(span: Span, form: RowFormat) -> Read:
     csv.field_size_limit(text.LONGEST)
     flaws: list[tuple[int, str]] = []
     # strict: without it an open quote would take in the rest of the file
@@ -169,23 +162,22 @@ def _csv(span: Span, form: RowFormat) -> Rows:
     names: list[str] = []
     while True:
         flaws.clear()
-        at = reader.line_num + 1
+        at, cells = reader.line_num + 1, []
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as e:
             flaws.append((at, f"not CSV ({e})"))
-            cells = []
         if flaws:
             place, why = flaws[0]
             if form.header and not names:
                 raise text.DataError(f"{where(span, place)}: {why}")
-            yield at, text.Bad(where(span, place), why)
+            yield place, why
         elif form.header and not names:
             names = _header(cells, span)
         elif cells:
-            yield at, _named(names, cells, span, at)
+            yield at, _named(names, cells)
 
 
 def _csv_lines(span: Span, flaws: list[tuple[int, str]]) -> Iterator[str]:
@@ -199,7 +191,7 @@ def _csv_lines(span: Span, flaws: list[tuple[int, str]]) -> Iterator[str]:
         yield (line or b"\n").decode(errors="replace").replace("\r\n", "\n").replace("\0", " ")
 
 
-def _tsv(span: Span, form: RowFormat) -> Rows:
+def _tsv(span: Span, form: RowFormat) -> Read:
     names: list[str] = []
     if form.header:
         _, first = next(text.numbered(span.uri), (1, ""))
@@ -210,7 +202,7 @@ def _tsv(span: Span, form: RowFormat) -> Rows:
         if isinstance(line, text.Bad):
             yield at, line
         elif line and not (at == 1 and form.header and not span.start):
-            yield at, _named(names, line.split("\t"), span, at)
+            yield at, _named(names, line.split("\t"))
 
 
 def _header(names: list[str], span: Span) -> list[str]:
@@ -223,32 +215,27 @@ def _header(names: list[str], span: Span) -> list[str]:
     return names
 
 
-def _named(names: list[str], cells: list[str], span: Span, at: int) -> Row:
+def _named(names: list[str], cells: list[str]) -> dict[str, Any] | str:
     if not names:
         return {str(i): cell for i, cell in enumerate(cells)}
     if len(cells) != len(names):
-        return text.Bad(
-            where(span, at), f"has {len(cells)} cells where the header names {len(names)}"
-        )
+        return f"has {len(cells)} cells where the header names {len(names)}"
     return dict(zip(names, cells, strict=True))
 
 
 # ---------------------------------------------------------------------------- Parquet
-def _parquet(span: Span, form: RowFormat) -> Rows:
+def _parquet(span: Span, form: RowFormat) -> Read:
     with parquet(span.uri) as file:
         facts, names = file.metadata, set(file.schema_arrow.names)
         end = facts.num_row_groups if span.end < 0 else span.end
         number = sum(facts.row_group(i).num_rows for i in range(span.start))
-        wanted = [
-            *dict.fromkeys(column if column in names else _top(column) for column in form.wanted)
-        ]
-        columns = wanted if wanted and names.issuperset(wanted) else None
+        wanted = dict.fromkeys(name if name in names else _top(name) for name in form.wanted)
+        columns = [*wanted] if wanted and names.issuperset(wanted) else None
         groups = range(span.start, end)
         for batch in file.iter_batches(BATCH, row_groups=groups, columns=columns):
             for row in _listed(batch):
                 number += 1
-                at = f"row {number}"
-                yield at, row if isinstance(row, dict) else text.Bad(where(span, at), row)
+                yield f"row {number}", row
 
 
 def _top(column: str) -> str:
@@ -273,84 +260,72 @@ def _listed(batch: Any) -> Iterator[dict[str, Any] | str]:
 
 
 # ---------------------------------------------------------------------------- TMX
-def _tmx(span: Span, form: RowFormat) -> Rows:
+def _tmx(span: Span, form: RowFormat) -> Read:
     """Reads a row, language -> segment, for each translation unit; column `ko` takes `ko-KR`."""
-    units = _Units(form.wanted)
-    number = 0
+    builder, parents, units = ElementTree.TreeBuilder(), [], []
+    parser = expat.ParserCreate()
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        parents.append(builder.start(tag, attributes))
+
+    def end(tag: str) -> None:
+        builder.end(tag)
+        element = parents.pop()
+        if tag == "tu":
+            units.append(_unit(element, form.wanted))
+            for parent in parents:
+                parent.clear()  # a corpus need not fit in memory
+
+    def refuse(*unused: object) -> None:
+        # entities can grow without bound or name other files
+        raise text.DataError(
+            f"{span.uri}:{parser.CurrentLineNumber}: has a DOCTYPE, and entities are not read; "
+            "delete that declaration"
+        )
+
+    parser.StartElementHandler, parser.EndElementHandler = start, end
+    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = builder.data, refuse
+    numbers = itertools.count(1)
     try:
         with text.opened(epath.Path(span.uri)) as f:
             while block := f.read(text.BLOCK):
-                units.parser.Parse(block, False)
-                complete, units.complete = units.complete, []
-                for unit in complete:
-                    number += 1
-                    yield f"row {number}", unit
-            units.parser.Parse(b"", True)
+                parser.Parse(block, False)
+                for unit in units:
+                    yield f"row {next(numbers)}", unit
+                units.clear()
+            parser.Parse(b"", True)
     except expat.ExpatError as e:
         raise text.DataError(
             f"{span.uri}:{e.lineno}: not XML ({expat.ErrorString(e.code)})"
         ) from None
-    except _EntitiesError as e:
-        raise text.DataError(f"{span.uri}:{units.parser.CurrentLineNumber}: {e}") from None
 
 
-class _EntitiesError(Exception):
-    """Refuses a document that defines entities: they can grow without bound or name other files."""
+def _unit(element: ElementTree.Element, wanted: tuple[str, ...]) -> dict[str, str]:
+    unit: dict[str, str] = {}
+    for variant in element.iter("tuv"):
+        language = variant.get("xml:lang") or variant.get("lang", "")
+        for segment in variant.iter("seg"):
+            unit.setdefault(_column(language, wanted), _text(segment).strip())
+    return unit
 
 
-class _Units:
-    """Collects translation units while expat parses."""
-
-    def __init__(self, wanted: tuple[str, ...]):
-        self.complete: list[dict[str, str]] = []
-        self._wanted = wanted
-        self._unit: dict[str, str] = {}
-        self._language = ""
-        self._text: list[str] | None = None  # of the segment that is open
-        self._native = 0  # depth inside of elements that are not text
-        self.parser = expat.ParserCreate()
-        self.parser.buffer_text = True
-        self.parser.StartElementHandler = self._start
-        self.parser.EndElementHandler = self._end
-        self.parser.CharacterDataHandler = self._characters
-        self.parser.StartDoctypeDeclHandler = self._refuse
-        self.parser.EntityDeclHandler = self._refuse
-
-    def _refuse(self, *unused: object) -> None:
-        raise _EntitiesError("has a DOCTYPE, and entities are not read; delete that declaration")
-
-    def _start(self, name: str, attributes: dict[str, str]) -> None:
-        if name == "tu":
-            self._unit = {}
-        elif name == "tuv":
-            self._language = attributes.get("xml:lang") or attributes.get("lang", "")
-        elif name == "seg":
-            self._text = []
-        self._native += name in NATIVE
-
-    def _end(self, name: str) -> None:
-        self._native -= name in NATIVE
-        if name == "seg" and self._text is not None:
-            self._unit.setdefault(self._name(), "".join(self._text).strip())
-            self._text = None
-        elif name == "tu":
-            self.complete.append(self._unit)
-
-    def _characters(self, data: str) -> None:
-        if self._text is not None and not self._native:
-            self._text.append(data)
-
-    def _name(self) -> str:
-        """Returns the wanted column that stands for the language, or the language itself."""
-        have = self._language.lower().replace("_", "-")
-        for want in self._wanted:
-            code = want.lower().replace("_", "-")
-            if have == code or have.startswith(f"{code}-"):
-                return want
-        return self._language
+def _column(language: str, wanted: tuple[str, ...]) -> str:
+    """Returns the wanted column that stands for the language, or the language itself."""
+    have = language.lower().replace("_", "-") + "-"
+    matching = (want for want in wanted if have.startswith(want.lower().replace("_", "-") + "-"))
+    return next(matching, language)
 
 
-READERS: dict[str, Callable[[Span, RowFormat], Rows]] = {
+def _text(segment: ElementTree.Element) -> str:
+    for element in [*segment.iter()]:
+        if element.tag in NATIVE:
+            tail = element.tail
+            element.clear()
+            element.tail = tail
+    return "".join(segment.itertext())
+
+
+READERS: dict[str, Callable[[Span, RowFormat], Read]] = {
     "jsonl": _json_lines,
     "json": _json,
     "csv": _csv,

@@ -7,8 +7,7 @@ A new kind is a subclass of `recipe.data.Dataset` with its `kind`, and a row her
 
     KINDS["riddles"] = Kind(("question", "answer"), learnt="answer", make=riddle)
 
-Everything that depends on the kind asks its row: readers, filters, templates, and the search for
-duplicates.
+Readers, filters, templates and the search for duplicates ask the row.
 """
 
 from collections.abc import Callable, Iterator
@@ -23,7 +22,6 @@ from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad, DataError
 
 Join = Callable[[Any, Span, Span, ReadRows], Iterator[Record | Bad]]
-CAN_BE_EMPTY = ("input", "inputs", "prompt")  # endings of names of fields that may be empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,22 +54,9 @@ class Kind:
     cut_aligned: bool = False
     unmarked: str = "json"
 
-    @property
-    def asks(self) -> bool:
-        """Tells whether a record has more than the field that is learnt, such as a question."""
-        return len(self.fields) > 1
-
-    def read_of_rows(self) -> tuple[str, ...]:
-        """Returns the fields that are read from a row."""
-        return self.columns or self.fields
-
     def wanted(self, columns: Columns) -> tuple[str, ...]:
         """Returns the columns that a reader of files must not leave out."""
         return tuple(columns.values())
-
-    def must_have(self) -> tuple[str, ...]:
-        """Returns the fields that must not be blank."""
-        return self.required or (self.learnt,)
 
     def text_learnt(self, dataset: Any, record: Record) -> str:
         """Returns the text of a record that the model learns to write."""
@@ -86,7 +71,7 @@ class Kind:
         whole = {field: field for field in self.fields}
         if "language" in whole:
             whole["language"] = dataset.language
-        empty = {field: "" for field in self.fields if field.endswith(CAN_BE_EMPTY)}
+        empty = {field: "" for field in self.fields if field.endswith(makers.CAN_BE_EMPTY)}
         return [whole, whole | empty] if empty else [whole]
 
 
@@ -129,14 +114,14 @@ ROW = makers.ROW
 ENGLISH = tuple(f"english_{name}" for name in ROW)
 PAIR = ("source", "target")
 KINDS: dict[str, Kind] = {
-    "text": Kind(("text",), "text", makers.text, unmarked="text"),
+    "text": Kind(("text",), "text", makers.fields, unmarked="text"),
     "parallel": Pairs(
         (*PAIR, "source_language", "target_language"), "target", makers.pair,
         columns=PAIR, required=PAIR, compared=PAIR, halves=PAIR,
         join=makers.pairs, cut_aligned=True,
     ),
-    "instructions": Kind(ROW, "output", makers.instruction, required=("instruction", "output")),
-    "completion": Kind(("prompt", "completion"), "completion", makers.completion),
+    "instructions": Kind(ROW, "output", makers.fields, required=("instruction", "output")),
+    "completion": Kind(("prompt", "completion"), "completion", makers.fields),
     "chat": Conversations(("messages",), "messages", makers.chat),
     "taco": Kind(
         (*ROW, *ENGLISH, "language"), "output", makers.scaffold,
@@ -148,11 +133,7 @@ KINDS: dict[str, Kind] = {
 
 
 def of(dataset: recipe_data.Dataset) -> Kind:
-    """Returns the row of KINDS for a dataset's kind.
-
-    Raises:
-      DataError: the kind has no row.
-    """
+    """Returns the row of KINDS for a dataset's kind."""
     if dataset.kind not in KINDS:
         raise DataError(
             f"kind {dataset.kind!r} is known to recipes, but no row of data.read.kinds.KINDS says "
@@ -163,4 +144,4 @@ def of(dataset: recipe_data.Dataset) -> Kind:
 
 def answers() -> tuple[str, ...]:
     """Returns the fields that hold answers, in kinds whose records ask something."""
-    return tuple(dict.fromkeys(kind.learnt for kind in KINDS.values() if kind.asks))
+    return tuple(dict.fromkeys(k.learnt for k in KINDS.values() if len(k.fields) > 1))

@@ -1,24 +1,25 @@
 """Makes records from rows: from a single row, or from two aligned files.
 
-    make = text({"text": "body"})
+    make = fields(dataset, {"text": "body"})
     make({"body": "Hello."})              [{"text": "Hello."}]
 
 A maker raises `UnusableError` for a row that gives no record. `kinds` says which kind of dataset
 has which maker.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import hashlib
 import itertools
 import json
 from typing import Any
 
-from lrl_jax import text as texts
+from lrl_jax import text
 from lrl_jax.data.read import files, formats, turns
 from lrl_jax.data.read.columns import ABSENT, UnusableError, field, lookup, string
 from lrl_jax.data.read.files import Span
 from lrl_jax.data.templates import taco
 from lrl_jax.recipe import data as recipe_data
+from lrl_jax.text import Bad, DataError
 
 Record = dict[str, str]
 Make = Callable[[Mapping[str, Any]], list[Record]]
@@ -26,50 +27,43 @@ ReadRows = Callable[[Span], formats.Rows]
 Columns = Mapping[str, str]  # field -> column
 
 ROW = ("instruction", "input", "output")  # the fields of Alpaca's files
+CAN_BE_EMPTY = ("input", "inputs", "prompt")  # names of fields that may be blank
 
 
 def made(
     rows: formats.Rows, make: Make, span: Span
-) -> Iterator[tuple[int | str, list[Record] | texts.Bad]]:
+) -> Iterator[tuple[int | str, Sequence[Record | Bad]]]:
     """Yields the place of each row with its records, or with a Bad that says why it has none."""
     for at, row in rows:
-        if isinstance(row, texts.Bad):
-            yield at, row
+        if isinstance(row, Bad):
+            yield at, [row]
             continue
         try:
             yield at, make(row)
         except UnusableError as e:
-            yield at, texts.Bad(files.where(span, at), str(e), e.reason)
+            yield at, [Bad(files.where(span, at), str(e), e.reason)]
 
 
-def text(dataset: recipe_data.Dataset, columns: Columns) -> Make:
-    """Makes {text} of a row."""
-    get = field(columns["text"])
-    return lambda row: [{"text": get(row)}]
+def fields(dataset: recipe_data.Dataset, columns: Columns) -> Make:
+    """Makes a record of the texts in these columns; the column of `input` may be absent."""
+    getters = {
+        name: field(column, optional=name == "input", empty=name in CAN_BE_EMPTY)
+        for name, column in columns.items()
+    }
+    return lambda row: [{name: get(row) for name, get in getters.items()}]
 
 
 def _directed(dataset: recipe_data.Parallel, source: str, target: str) -> list[Record]:
     """Returns the records of a pair: one for each direction in which it is learnt."""
     first, second = dataset.source_language, dataset.target_language
-    way = dataset.direction
-    if way == "either":
+    names = ("source", "target", "source_language", "target_language")
+    forward = dict(zip(names, (source, target, first, second), strict=True))
+    backward = dict(zip(names, (target, source, second, first), strict=True))
+    if dataset.direction == "either":
         both = f"{source}\0{target}".encode()
-        way = ("forward", "backward")[hashlib.blake2b(both, digest_size=1).digest()[0] & 1]
-    records = []
-    if way != "backward":
-        records.append(_pair_record(source, target, first, second))
-    if way != "forward":
-        records.append(_pair_record(target, source, second, first))
-    return records
-
-
-def _pair_record(source: str, target: str, source_language: str, target_language: str) -> Record:
-    return {
-        "source": source,
-        "target": target,
-        "source_language": source_language,
-        "target_language": target_language,
-    }
+        return [(forward, backward)[hashlib.blake2b(both, digest_size=1).digest()[0] & 1]]
+    ways = {"forward": [forward], "backward": [backward], "both": [forward, backward]}
+    return ways[dataset.direction]
 
 
 def pair(dataset: recipe_data.Parallel, columns: Columns) -> Make:
@@ -78,32 +72,15 @@ def pair(dataset: recipe_data.Parallel, columns: Columns) -> Make:
     return lambda row: _directed(dataset, source(row), target(row))
 
 
-def instruction(dataset: recipe_data.Dataset, columns: Columns) -> Make:
-    """Makes {instruction, input, output}; used for TaCo's rows in either language too."""
-    request, output = field(columns["instruction"]), field(columns["output"])
-    input_ = field(columns["input"], optional=True, empty=True)
-    return lambda row: [{"instruction": request(row), "input": input_(row), "output": output(row)}]
-
-
-def completion(dataset: recipe_data.Completion, columns: Columns) -> Make:
-    """Makes {prompt, completion}; the prompt may be empty."""
-    prompt, answer = field(columns["prompt"], empty=True), field(columns["completion"])
-    return lambda row: [{"prompt": prompt(row), "completion": answer(row)}]
-
-
 def chat(dataset: recipe_data.Chat, columns: Columns) -> Make:
     """Makes {messages}: the turns of a conversation as JSON."""
     given = [columns["messages"]] if columns["messages"] != "messages" else turns.COLUMNS
 
     def make(row: Mapping[str, Any]) -> list[Record]:
-        values = (lookup(row, column) for column in given)
-        value = next((value for value in values if value is not ABSENT), ABSENT)
-        if value is ABSENT:
+        values = [v for column in given if (v := lookup(row, column)) is not ABSENT]
+        if not values:
             raise UnusableError(f"has no field {' or '.join(given)}; it has {', '.join(row)}")
-        try:
-            said = turns.turns(value)
-        except turns.NotAConversationError as e:
-            raise UnusableError(str(e), "not a conversation") from None
+        said = turns.turns(values[0])
         for number, turn in enumerate(said, start=1):
             if not string(turn["content"], f"turn {number}").strip():
                 raise UnusableError(f"turn {number} is empty", "empty")
@@ -115,7 +92,7 @@ def chat(dataset: recipe_data.Chat, columns: Columns) -> Make:
 # ---------------------------------------------------------------------------- TaCo
 def scaffold(dataset: recipe_data.Taco, columns: Columns) -> Make:
     """Makes a chain of a row whose output is written as a chain already."""
-    get = instruction(dataset, columns)
+    get = fields(dataset, columns)
 
     def make(row: Mapping[str, Any]) -> list[Record]:
         [own] = get(row)
@@ -129,11 +106,7 @@ def scaffold(dataset: recipe_data.Taco, columns: Columns) -> Make:
 
 
 def _chain(dataset: recipe_data.Taco, own: Record, english: Record) -> Record:
-    """Returns the record of a row in a language and the same row in English.
-
-    Raises:
-      UnusableError: the output was not translated, or an instruction or output is blank.
-    """
+    """Returns the record of a row in a language and the same row in English."""
     if own["output"].strip() == english["output"].strip():
         raise UnusableError("the output is still the English one", "untranslated")
     if not all(side[name].strip() for side in (own, english) for name in ("instruction", "output")):
@@ -145,61 +118,53 @@ def _chain(dataset: recipe_data.Taco, own: Record, english: Record) -> Record:
 # ---------------------------------------------------------------------------- two files
 def pairs(
     dataset: recipe_data.Parallel, source: Span, target: Span, rows: ReadRows
-) -> Iterator[Record | texts.Bad]:
-    """Yields the pairs of two files of lines, in each direction that is learnt.
-
-    Raises:
-      DataError: the files differ in their numbers of lines.
-    """
+) -> Iterator[Record | Bad]:
+    """Yields the pairs of two files of as many lines, in each direction that is learnt."""
     del rows  # the files have lines, whatever their suffixes are
-    sources, targets = texts.numbered(*source), texts.numbered(*target)
+    sources, targets = text.numbered(*source), text.numbered(*target)
     for count, (first, second) in enumerate(itertools.zip_longest(sources, targets)):
         if first is None or second is None:
             longer = 1 + count + sum(1 for _ in (sources if second is None else targets))
             counts = (longer, count) if second is None else (count, longer)
             raise files.unequal(source.uri, counts[0], target.uri, counts[1])
         (number, sentence), (_, translation) = first, second
-        if isinstance(sentence, texts.Bad):
+        if isinstance(sentence, Bad):
             yield sentence
-        elif isinstance(translation, texts.Bad):
+        elif isinstance(translation, Bad):
             yield translation
         elif not sentence.strip() or not translation.strip():
             span = target if sentence.strip() else source
-            yield texts.Bad(files.where(span, number), "one half of the pair is empty", "empty")
+            yield Bad(files.where(span, number), "one half of the pair is empty", "empty")
         else:
             yield from _directed(dataset, sentence, translation)
 
 
 def chains(
     dataset: recipe_data.Taco, english: Span, translated: Span, rows: ReadRows
-) -> Iterator[Record | texts.Bad]:
-    """Yields the chains of two files of rows, the second a translation of the first.
-
-    Raises:
-      DataError: the files are not aligned row by row.
-    """
-    make = instruction(dataset, dict(zip(ROW, ROW, strict=True)))
+) -> Iterator[Record | Bad]:
+    """Yields the chains of two files of rows, the second a translation of the first, row by row."""
+    make = fields(dataset, dict(zip(ROW, ROW, strict=True)))
     both = (made(rows(span), make, span) for span in (english, translated))
     for count, (first, second) in enumerate(itertools.zip_longest(*both)):
         if first is None or second is None:
             short, long = (english, translated) if first is None else (translated, english)
-            raise texts.DataError(
+            raise DataError(
                 f"{short.uri} has {count} rows and {long.uri} more; row n of one must be the "
                 "translation of row n of the other"
             )
-        (at, original), (here, own) = first, second
-        if isinstance(original, texts.Bad):
+        (at, [original]), (here, [own]) = first, second
+        if isinstance(original, Bad):
             yield original
-        elif isinstance(own, texts.Bad):
+        elif isinstance(own, Bad):
             yield own
-        elif bool(own[0]["input"].strip()) != bool(original[0]["input"].strip()):
-            raise texts.DataError(
+        elif bool(own["input"].strip()) != bool(original["input"].strip()):
+            raise DataError(
                 f"{files.where(translated, here)} and {files.where(english, at)}: only one of them "
                 "has an input, so they are not aligned; row n of one must be the translation of "
                 "row n of the other"
             )
         else:
             try:
-                yield _chain(dataset, own[0], original[0])
+                yield _chain(dataset, own, original)
             except UnusableError as e:
-                yield texts.Bad(files.where(translated, here), str(e), e.reason)
+                yield Bad(files.where(translated, here), str(e), e.reason)

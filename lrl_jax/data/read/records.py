@@ -3,16 +3,16 @@
     for shard in shards(dataset):
         for record in read(dataset, shard): ...       {"text": "..."}, or text.Bad
 
-A record is a dict of strings: the fields that its template reads. `kinds` says what a record is and
-what makes it unusable. `lrl_jax.data.dataset` opens datasets of every sort, also those that are not
-made of rows.
+A record is a dict of strings: the fields that its template reads. `lrl_jax.data.dataset` opens
+datasets of every sort, also those that are not made of rows.
 """
 
 from collections.abc import Iterator, Sequence
 import functools
+import itertools
 
 from lrl_jax import text
-from lrl_jax.data.read import catalogues, files, formats, kinds, makers, plain
+from lrl_jax.data.read import catalogues, files, formats, kinds, makers
 from lrl_jax.data.read.files import Span
 from lrl_jax.data.read.makers import Record
 from lrl_jax.recipe import data as recipe_data
@@ -23,13 +23,8 @@ SHARD_BYTES = files.SHARD_BYTES
 UNCUT = 1 << 62  # bytes of a shard, so many that no file is cut
 
 
-# ---------------------------------------------------------------------------- about a dataset
 def shards(dataset: recipe_data.Dataset) -> list[Shard]:
-    """Returns the shards of a dataset, one job each.
-
-    Raises:
-      ValueError: a file is missing, empty or cut short.
-    """
+    """Returns the shards of a dataset, one job each."""
     if place := dataset.catalogue():
         return catalogues.shards(place)
     if both := dataset.aligned():
@@ -56,7 +51,6 @@ def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
 
 
 def _format(dataset: recipe_data.Dataset, uri: str) -> str:
-    """Returns the format of a file of the dataset."""
     return files.format_of(uri, dataset.written().format, kinds.of(dataset).unmarked)
 
 
@@ -90,25 +84,62 @@ def _span(
     else:
         form = _form(dataset, span.uri)
         if form.format == "text" and kind.unmarked == "text":
-            yield from plain.texts(span, dataset.written().documents)
+            yield from _texts(span, dataset.written().documents)
             return
         rows = formats.rows(span, form)
     if kind.make is None:
         raise text.DataError(f"{span.uri}: datasets of kind {dataset.kind} are not read from rows")
     for _, made in makers.made(rows, kind.make(dataset, columns), span):
-        if isinstance(made, text.Bad):
-            yield made
-        else:
-            yield from made
+        yield from made
+
+
+def _texts(span: Span, documents: str) -> Iterator[Record | text.Bad]:
+    """Yields the documents of plain text, each of the `lines`, `paragraphs` or `files`."""
+    lines = text.numbered(*span)
+    if documents == "lines":
+        for _, line in lines:
+            if isinstance(line, text.Bad):
+                yield line
+            elif line and not line.isspace():
+                yield {"text": line}
+    elif documents == "files":
+        yield from _joined(lines, span)
+    else:
+        for blank, paragraph in itertools.groupby(lines, lambda line: _is_blank(line[1])):
+            if not blank:
+                yield from _joined(paragraph, span)
+
+
+def _is_blank(line: str | text.Bad) -> bool:
+    return isinstance(line, str) and not line.strip()
+
+
+def _joined(lines: Iterator[tuple[int, str | text.Bad]], span: Span) -> Iterator[Record | text.Bad]:
+    """Yields the document of these lines; the rest of a document with a bad line is not read."""
+    document: list[str] = []
+    size = 0
+    for number, line in lines:
+        if isinstance(line, text.Bad):
+            yield line
+            return
+        size += len(line) + 1
+        if size > text.LONGEST:
+            yield text.Bad(
+                text.place(span.uri, span.start, number),
+                f"a document longer than {text.LONGEST >> 20} Mi characters; "
+                "should each line be a document?",
+            )
+            return
+        document.append(line)
+    joined = "\n".join(document).strip("\n")
+    if joined and not joined.isspace():
+        yield {"text": joined}
 
 
 def _columns(dataset: recipe_data.Dataset) -> dict[str, str]:
-    """Returns the column of each field that is read from a row.
-
-    Raises:
-      DataError: the recipe gives columns of fields that this kind does not have.
-    """
-    fields, given = kinds.of(dataset).read_of_rows(), dataset.written().columns
+    """Returns the column of each field that is read from a row."""
+    kind, given = kinds.of(dataset), dataset.written().columns
+    fields = kind.columns or kind.fields
     if strange := set(given) - set(fields):
         raise text.DataError(
             f"columns: {', '.join(sorted(strange))}: no field of kind {dataset.kind}, which reads "
@@ -118,11 +149,7 @@ def _columns(dataset: recipe_data.Dataset) -> dict[str, str]:
 
 
 def _form(dataset: recipe_data.Dataset, uri: str) -> formats.RowFormat:
-    """Returns how the rows of a dataset are written in this file.
-
-    Raises:
-      DataError: the file is .tmx and the recipe does not name its languages.
-    """
+    """Returns how the rows of a dataset are written in this file."""
     columns, written = _columns(dataset), _format(dataset, uri)
     if written == "tmx" and any(name == column for name, column in columns.items()):
         raise text.DataError(

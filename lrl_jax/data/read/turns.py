@@ -3,8 +3,11 @@
 turns(["Hi", "Hello"])    [{"role": "user", "content": "Hi"}, {"role": "assistant", ...}]
 """
 
+import functools
 import json
 from typing import Any
+
+from lrl_jax.data.read.columns import UnusableError
 
 COLUMNS = ("messages", "conversations")  # of conversations, where a recipe names no column
 ROLES = {
@@ -15,21 +18,23 @@ ROLES = {
 }  # fmt: skip
 KEYS = (("role", "content"), ("from", "value"))
 
-
-class NotAConversationError(ValueError):
-    """Reports that a value is no conversation that could be learnt; the message says why."""
+_unusable = functools.partial(UnusableError, reason="not a conversation")
 
 
 def turns(value: Any) -> list[dict[str, str]]:
     """Returns the turns of a conversation: `messages`, ShareGPT's `conversations`, LIMA's strings.
 
     A system turn may come first; then user and assistant alternate, and the assistant is last.
-
-    Raises:
-      NotAConversationError: the turns have none of these shapes, or another order.
+    Raises UnusableError for any other shape or order.
     """
     said = [_turn(turn, number) for number, turn in enumerate(_listed(value))]
-    _check([turn["role"] for turn in said])
+    roles = [turn["role"] for turn in said]
+    spoken = roles[1:] if roles[:1] == ["system"] else roles
+    if not spoken or spoken != ["user", "assistant"] * (len(spoken) // 2):
+        raise _unusable(
+            f"turns are by {', '.join(roles) or 'no one'}; want user and assistant by turns, "
+            "after at most one system turn, and the assistant last"
+        )
     return said
 
 
@@ -39,14 +44,13 @@ def _listed(value: Any) -> list:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError) as e:
-            raise NotAConversationError(f"not JSON ({e}); got {value[:60]!r}") from None
+            raise _unusable(f"not JSON ({e}); got {value[:60]!r}") from None
     if isinstance(value, dict):  # {"role": [...], "content": [...]}, as TFDS and Arrow have it
         columns = [column for column in value.values() if isinstance(column, list)]
-        if len({len(column) for column in columns}) != 1 or len(columns) != len(value):
-            raise NotAConversationError(f"want a list of turns; got {str(value)[:60]!r}")
-        value = [dict(zip(value, turn, strict=True)) for turn in zip(*columns, strict=True)]
+        if len({len(column) for column in columns}) == 1 and len(columns) == len(value):
+            value = [dict(zip(value, turn, strict=True)) for turn in zip(*columns, strict=True)]
     if not isinstance(value, list):
-        raise NotAConversationError(f"want a list of turns; got {str(value)[:60]!r}")
+        raise _unusable(f"want a list of turns; got {str(value)[:60]!r}")
     return value
 
 
@@ -57,11 +61,10 @@ def _turn(turn: Any, number: int) -> dict[str, str]:
         if isinstance(turn, dict) and role in turn and content in turn:
             name = ROLES.get(str(turn[role]).lower(), "")
             if not name:
-                raise NotAConversationError(
-                    f"turn {number + 1} is by {turn[role]!r}; want one of {', '.join(ROLES)}"
-                )
+                roles = ", ".join(ROLES)
+                raise _unusable(f"turn {number + 1} is by {turn[role]!r}; want one of {roles}")
             return {"role": name, "content": _content(turn[content], number)}
-    raise NotAConversationError(
+    raise _unusable(
         f"turn {number + 1}: want role and content, or from and value; got {str(turn)[:60]!r}"
     )
 
@@ -73,14 +76,5 @@ def _content(value: Any, number: int) -> str:
     ):
         value = "".join(str(item.get("text", "")) for item in value)
     if not isinstance(value, str):
-        raise NotAConversationError(f"turn {number + 1} is no text; got {str(value)[:60]!r}")
+        raise _unusable(f"turn {number + 1} is no text; got {str(value)[:60]!r}")
     return value
-
-
-def _check(roles: list[str]) -> None:
-    spoken = roles[1:] if roles[:1] == ["system"] else roles
-    if not spoken or spoken != ["user", "assistant"] * (len(spoken) // 2):
-        raise NotAConversationError(
-            f"turns are by {', '.join(roles) or 'no one'}; want user and assistant by turns, "
-            "after at most one system turn, and the assistant last"
-        )
