@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lrl_jax.cli import check
-from lrl_jax.evaluate import kinds, measure
+from lrl_jax.evaluate import kinds
 from lrl_jax.pipeline import run as runs
 from lrl_jax.recipe import evaluate as recipe_evaluate
 from lrl_jax.recipe import file as recipe_file
@@ -151,7 +151,7 @@ def test_a_missing_file_is_a_problem_unless_supply_says_how_to_get_it(newlines, 
 
 def test_it_is_measured_and_reported(newlines, load):
     model = kinds.MeasuredModel(*[None] * 6)  # this kind reads no model
-    got = measure.measure(load().evaluate, model)
+    got = kinds.measure(load().evaluate, model)
     assert got["newlines"] == {"here": {"newlines": 0.5, "lines": 2}}
     assert got["bits_per_byte"] == got["translation"] == got["chains"] == {}
     assert "seconds" in got["facts"]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
-from lrl_jax.model import lora
+from lrl_jax.model import llama, lora
 from lrl_jax.recipe import train as recipe_train
-from lrl_jax.train import log
+from lrl_jax.train import learn, log
 from lrl_jax.train.clock import Clock
 from lrl_jax.train.log import Dispatched, Log, StepRecorder, flops_per_token
 
@@ -141,7 +141,7 @@ def test_adapters_are_counted_whole_and_what_they_adapt_as_frozen():
         recipe_train.Rule(match="lora", schedule=tiny.FLAT),
         recipe_train.Rule(match=".*", schedule="frozen"),
     )
-    learns = log.learning(cfg, tiny.stage("a", 1, rules))
+    learns = learn.trainable(learn.groups(rules, [*llama.abstract(cfg)]))
     assert sorted(learns) == ["layers/q_lora_DR", "layers/q_lora_RNH"]
     frozen = 4 * (2 * (4 * 256 + 3 * 512) + 16 * 128) + 6 * 2 * 100 * 16
     assert flops_per_token(cfg, 100, learns) == frozen + 6 * 2 * (16 * 3 + 3 * 16)

@@ -144,14 +144,3 @@ def test_blocks_never_hold_all_logits(inputs):
 def test_blocks_that_do_not_divide_are_refused_with_ones_that_do(inputs):
     with pytest.raises(ValueError, match=r"loss_blocks=5 must divide .* 24 pieces; use .*1, 2, 4"):
         loss.token_loss(*inputs, REAL, 5)
-
-
-def test_the_mean_is_over_tokens_of_the_whole_batch_not_over_rows():
-    nll_BT = jnp.array([[1.0, 1.0, 1.0], [5.0, 7.0, 9.0]])
-    weights_BT = jnp.array([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
-    assert loss.mean(nll_BT, weights_BT) == 2.0
-
-
-def test_a_batch_without_a_loss_token_costs_nothing():
-    got = loss.mean(jnp.full((1, 2), jnp.inf), jnp.zeros((1, 2)))
-    assert got == 0.0

@@ -1,24 +1,122 @@
-"""Measures the evaluation kind `bits_per_byte`: the loss of held-out text, and its tokens."""
+"""Measures the evaluation kind `bits_per_byte`, a loss that is comparable between vocabularies.
 
-from collections.abc import Iterator, Mapping
+Each line of a text is a document. Each of its tokens is predicted from bos and the tokens before it
+in the line. Bytes are the UTF-8 bytes of the line. Neither the newline nor eos is counted: many
+base models never saw an eos, so training would be credited for learning one token per line. This is
+also what `bits_per_byte` means in EleutherAI/lm-evaluation-harness.
+
+A line longer than a row is read in windows that overlap by half. Every window starts with bos, and
+a token is scored in the window where it has the most context. So only the first `length // 2`
+tokens of a line have a context shorter than that.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import functools
 import itertools
+import math
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
+
 from lrl_jax import text
-from lrl_jax.evaluate import likelihood, metrics
+from lrl_jax.data.pack import bins
+from lrl_jax.data.pack import rows as packed_rows
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.evaluate import metrics
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
 from lrl_jax.evaluate.rows import Json, ReportRow, fixed, number, pairs
+from lrl_jax.model import llama
 from lrl_jax.recipe.evaluate import Evaluate
+from lrl_jax.train import gradients, loss
 
 
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Holds how well a model predicts a text."""
+
+    bits_per_byte: float  # bits the model needs for one UTF-8 byte; independent of the tokenizer
+    nats_per_token: float  # the training loss of the same text; comparable within one tokenizer
+    tokens: int  # scored: no bos, no eos
+    bytes: int  # UTF-8 bytes of the scored lines
+    lines: int  # scored: not the blank ones
+
+
+# ---------------------------------------------------------------------------- scoring
 def measure(uri: str, model: MeasuredModel, settings: Evaluate) -> dict[str, Any]:
-    """Scores the first `max_lines` lines of a text; returns the fields of `likelihood.Score`."""
-    score = likelihood.bits_per_byte(
-        model.cfg, model.params, model.tokenizer, _lines(uri, settings), model.mesh,
-        settings.batch_size, model.length, model.loss_blocks,
-    )  # fmt: skip
-    return dataclasses.asdict(score)
+    """Scores the first `max_lines` lines of a text; returns the fields of `Score`."""
+    return dataclasses.asdict(score(_lines(uri, settings), model, settings.batch_size))
+
+
+def score(texts: Sequence[str], model: MeasuredModel, batch_size: int) -> Score:
+    """Returns the score of lines of text, which may be of any language and script.
+
+    Args:
+      texts: one line each; the order and the packing do not change the score.
+      batch_size: how many rows are scored at a time; rounded up to what the mesh can split.
+
+    Raises:
+      ValueError: there is no text to score, or rows are too short to score in.
+    """
+    if model.length < 2:
+        raise ValueError(f"length: {model.length}; a window needs at least 2 tokens")
+    lines = [line for line in texts if line.strip()]
+    if not lines:
+        raise ValueError(f"no text to score: {len(texts)} lines, all of them blank")
+    tokenizer = model.tokenizer
+    documents = tokenizer.encode_batch(lines)
+    pieces = [window for ids in documents if ids for window in windows(ids, model.length)]
+    packed = []
+    for row in bins.best_fit([len(ids) for ids, _ in pieces], model.length):
+        ids, masks = zip(*(pieces[i] for i in row), strict=True)
+        sizes = np.array([*map(len, ids)])
+        packed.append(packed_rows.PackedRow(np.concatenate(ids), np.concatenate(masks), sizes))
+    arrays = packed_rows.features(packed, model.length, tokenizer.bos_id, tokenizer.pad_id)
+    nats = _total(model, arrays, batch_size)
+    tokens = sum(map(len, documents))
+    size = sum(len(line.encode()) for line in lines)
+    return Score(nats / math.log(2) / size, nats / tokens, tokens, size, len(lines))
+
+
+def windows(ids: Sequence[int], length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields (tokens, mask of those to score) of windows that score every token exactly once.
+
+    >>> for tokens, scored in windows([5, 6, 7, 8, 9], length=4): print(tokens, scored * 1)
+    [5 6 7 8] [1 1 1 1]
+    [7 8 9] [0 0 1]
+    """
+    fresh = length // 2  # tokens scored in each later window; those before them are context
+    for start in range(0, max(len(ids) - length, 0) + fresh, fresh):
+        tokens = np.asarray(ids[start : start + length], np.int32)
+        yield tokens, np.arange(len(tokens)) >= (length - fresh if start else 0)
+
+
+def _total(model: MeasuredModel, arrays: dict[str, np.ndarray], batch_size: int) -> float:
+    """Returns the summed loss of the scored tokens, in nats; all batches have the same shape."""
+    ways, split = meshes.batch_shards(model.mesh), meshes.batch_sharding(model.mesh)
+    batch_size = math.ceil(batch_size / ways) * ways
+    count = len(arrays["decoder_target_tokens"])
+    arrays = {k: np.pad(v, ((0, -count % batch_size), (0, 0))) for k, v in arrays.items()}
+    sums: list[jax.Array | float] = []
+    with jax.set_mesh(model.mesh):
+        for start in range(0, count, batch_size):
+            chunk = {k: v[start : start + batch_size] for k, v in arrays.items()}
+            batch = {  # every process has all rows
+                k: jax.make_array_from_callback(v.shape, split, v.__getitem__)
+                for k, v in chunk.items()
+            }
+            sums.append(_batch_nats(model.cfg, model.loss_blocks, model.params, batch))
+            if len(sums) > 1:  # read one step late, so that devices never wait for the host
+                sums[-2] = float(sums[-2])
+    return math.fsum(map(float, sums))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _batch_nats(cfg: llama.LlamaConfig, blocks: int, params: llama.Params, batch) -> jax.Array:
+    nll_BT, _ = gradients.losses(cfg, params, batch, blocks)
+    return jnp.sum(loss.weigh(nll_BT, batch["decoder_loss_weights"].astype(jnp.float32)))
 
 
 def baselines(settings: Evaluate) -> Mapping[str, Mapping[str, float]]:
@@ -34,24 +132,22 @@ def baselines(settings: Evaluate) -> Mapping[str, Mapping[str, float]]:
     }
 
 
+def _lines(uri: str, settings: Evaluate) -> list[str]:
+    return list(itertools.islice(text.lines(uri), settings.max_lines))
+
+
+# ---------------------------------------------------------------------------- reporting
 def rows(before: Json, after: Json) -> Iterator[ReportRow]:
     """Yields tokens per line of every text, then bits per byte of every text."""
-    for name, old, new in pairs(before, after, "bits_per_byte"):
-        was, now = tokens_per_line(old), tokens_per_line(new)
-        ratio = now / was if was and now is not None else None
-        change = _percent(ratio)
-        if ratio is not None and abs(ratio - 1) > 0.005:
-            change = f"{1 / ratio:.2f}x fewer" if ratio < 1 else f"{ratio:.2f}x more"
-        yield ReportRow(
-            "tokens per line", name, fixed(was, 1), fixed(now, 1), change, _verdict(ratio)
-        )
-    for name, old, new in pairs(before, after, "bits_per_byte"):
+    scores = [*pairs(before, after, "bits_per_byte")]
+    for name, old, new in scores:
+        yield _row("tokens per line", name, tokens_per_line(old), tokens_per_line(new), 1)
+    fitted = {**(before.get("baselines") or {}), **(after.get("baselines") or {})}
+    for name, old, new in scores:
+        values = {model: number(value) for model, value in (fitted.get(name) or {}).items()}
+        note = ", ".join(f"{model} {x:.2f}" for model, x in values.items() if x is not None)
         was, now = number(old.get("bits_per_byte")), number(new.get("bits_per_byte"))
-        ratio = now / was if was and now is not None else None
-        yield ReportRow(
-            "bits per byte", name, fixed(was, 3), fixed(now, 3), _percent(ratio), _verdict(ratio),
-            _baseline_note(before, after, name),
-        )  # fmt: skip
+        yield _row("bits per byte", name, was, now, 3, note)
 
 
 def tokens_per_line(score: Json) -> float | None:
@@ -60,25 +156,18 @@ def tokens_per_line(score: Json) -> float | None:
     return tokens / lines if tokens and lines else None
 
 
-def _percent(ratio: float | None) -> str:
-    return "" if ratio is None else f"{100 * (ratio - 1):+.1f} %"
-
-
-def _verdict(ratio: float | None) -> str:
-    """Returns "better" if the ratio fell, "worse" if it rose, "" if it changed by 0.5% or less."""
-    if ratio is None:
-        return ""
-    return "better" if ratio < 0.995 else "worse" if ratio > 1.005 else ""
-
-
-def _baseline_note(before: Json, after: Json, name: str) -> str:
-    scores = {**(before.get("baselines") or {}), **(after.get("baselines") or {})}.get(name) or {}
-    values = {model: number(value) for model, value in scores.items()}
-    return ", ".join(f"{model} {x:.2f}" for model, x in values.items() if x is not None)
-
-
-def _lines(uri: str, settings: Evaluate) -> list[str]:
-    return list(itertools.islice(text.lines(uri), settings.max_lines))
+def _row(
+    measure: str, name: str, was: float | None, now: float | None, digits: int, note: str = ""
+) -> ReportRow:
+    """Returns the line of a score that is better when it falls; 0.5 % is no change."""
+    change = verdict = ""
+    if was and now is not None:
+        ratio = now / was
+        change = f"{100 * (ratio - 1):+.1f} %"
+        verdict = "better" if ratio < 0.995 else "worse" if ratio > 1.005 else ""
+        if verdict and measure == "tokens per line":
+            change = f"{1 / ratio:.2f}x fewer" if ratio < 1 else f"{ratio:.2f}x more"
+    return ReportRow(measure, name, fixed(was, digits), fixed(now, digits), change, verdict, note)
 
 
 KIND = register(EvaluationKind("bits_per_byte", str, measure, rows))

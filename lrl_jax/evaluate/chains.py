@@ -26,11 +26,7 @@ EXAMPLES = 5  # chains that are kept for the report
 
 
 def measure(entry: Chains, model: MeasuredModel, settings: Evaluate) -> dict[str, Any]:
-    """Generates chains greedily from their first words on, and scores them.
-
-    Returns:
-      The fields of `judge`, `tokens` (the mean length of a chain) and `examples`.
-    """
+    """Generates chains greedily from their first words on; returns their scores and examples."""
     questions, tokenizer = held_out(entry), model.tokenizer
     answers = generate.generate_ids(
         model.cfg, model.params, prompts(entry, questions, tokenizer), entry.max_new_tokens,
@@ -41,7 +37,7 @@ def measure(entry: Chains, model: MeasuredModel, settings: Evaluate) -> dict[str
     references = [record["output"] for record in questions]
     return {
         **judge(chains, references, entry.language),
-        "tokens": float(np.mean([len(ids) for ids in answers])),
+        "tokens": float(np.mean([len(ids) for ids in answers])),  # of a chain
         "examples": [
             {"instruction": record["instruction"], "chain": chain, "reference": record["output"]}
             for record, chain in zip(questions[:EXAMPLES], chains, strict=False)
@@ -74,11 +70,7 @@ def judge(chains: Sequence[str], references: Sequence[str], language: str) -> di
 
 
 def held_out(entry: Chains) -> list[records.Record]:
-    """Returns the first `limit` rows that make a valid prompt.
-
-    Raises:
-      ValueError: there is no such row, or the files are not aligned.
-    """
+    """Returns the first `limit` rows that make a valid prompt; refuses files without any."""
     dataset = _dataset(entry)
     every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard))
     questions = [*itertools.islice((r for r in every if not isinstance(r, Bad)), entry.limit)]
@@ -92,20 +84,16 @@ def prompts(
 ) -> list[list[int]]:
     """Returns the prompt of each row as in training, including the first words of the chain."""
     write = templates.writer(_dataset(entry), tokenizer)
-    opening = tokenizer.encode(taco.PREFIX)
-    return [[*_before(write(record), tokenizer), *opening] for record in questions]
+    opening, out = tokenizer.encode(taco.PREFIX), []
+    for record in questions:
+        asked = [*itertools.takewhile(lambda text: not text.trained, write(record))]
+        out.append([*documents.ids(asked, tokenizer), *opening])
+    return out
 
 
 def _dataset(entry: Chains) -> Taco:
     """Returns the dataset that prompts are made from."""
-    shared = entry.model_dump(exclude={"limit", "max_new_tokens"})
-    return Taco(kind="taco", **shared)
-
-
-def _before(parts: list[templates.TextPart], tokenizer: Tokenizer) -> list[int]:
-    """Returns the ids of the text before the first token that is trained on."""
-    prompt = [*itertools.takewhile(lambda text: not text.trained, parts)]
-    return documents.encode([prompt], tokenizer)[0].tokens[:-1].tolist()  # without eos
+    return Taco(kind="taco", **entry.model_dump(exclude={"limit", "max_new_tokens"}))
 
 
 KIND = register(EvaluationKind("chains", Chains, measure, rows, "Chains"))

@@ -20,7 +20,7 @@ from lrl_jax.model import cache as caches
 from lrl_jax.model import llama, sharding
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-SHORTEST = 32  # prompts are padded to this many tokens, or to twice, four times, ... as many
+SHORTEST = 32  # prompts are padded to a power of two that is at least this
 
 
 def generate(
@@ -81,7 +81,6 @@ def generate_ids(
 
     Args:
       prompts: ids; `bos_id` is put in front of prompts that do not begin with it.
-      mesh: the mesh of `params`; rows are split over its batch axes.
       batch_size: how many rows are decoded together; rounded up to what the mesh can split.
     """
     if max_new_tokens < 1:
@@ -101,18 +100,15 @@ def generate_ids(
 
 
 def _batch(cfg, params, prompts, size: int, max_new_tokens: int, eos_id: int, mesh) -> np.ndarray:
-    """Returns the new tokens of one batch, [B, max_new_tokens].
-
-    Rows beyond the prompts repeat the last prompt.
-    """
-    prompts = [*prompts, *[prompts[-1]] * (size - len(prompts))]
+    """Returns the new tokens of one batch, [B, max_new_tokens]."""
+    prompts = [*prompts, *[prompts[-1]] * (size - len(prompts))]  # repeats the last prompt
     tokens_BT = np.full((size, _bucket(max(map(len, prompts)))), eos_id, np.int32)
     for row_T, prompt in zip(tokens_BT, prompts, strict=True):
         row_T[: len(prompt)] = prompt
     lengths_B = np.array([len(prompt) for prompt in prompts], np.int32)
     with jax.set_mesh(mesh) if mesh is not None else contextlib.nullcontext():
-        put = functools.partial(_put, mesh=mesh)
-        new_BT = _decode(cfg, params, put(tokens_BT), put(lengths_B), max_new_tokens, eos_id)
+        rows = _put(tokens_BT, mesh), _put(lengths_B, mesh)
+        new_BT = _decode(cfg, params, *rows, max_new_tokens, eos_id)
     return np.asarray(new_BT.addressable_data(0))
 
 
@@ -122,10 +118,7 @@ def _bucket(length: int) -> int:
     >>> [_bucket(n) for n in (1, 32, 33, 100)]
     [32, 32, 64, 128]
     """
-    bucket = SHORTEST
-    while bucket < length:
-        bucket *= 2
-    return bucket
+    return max(SHORTEST, 1 << (length - 1).bit_length())
 
 
 def _put(x: np.ndarray, mesh: Mesh | None) -> jax.Array:
@@ -160,12 +153,8 @@ def _decode(cfg, params, tokens_BT, lengths_B, max_new_tokens: int, eos_id: int)
         return t + 1, token_B, new_BT, cache
 
     _, _, new_BT, _ = jax.lax.while_loop(more, step, (1, first_B, new_BT, cache))
-    return _replicate(new_BT)
+    return sharding.constrain(new_BT, PartitionSpec())
 
 
 def _most_probable(logits_B1V) -> jax.Array:
     return jnp.argmax(logits_B1V[:, 0], axis=-1).astype(jnp.int32)
-
-
-def _replicate(x: jax.Array) -> jax.Array:
-    return sharding.constrain(x, PartitionSpec())

@@ -1,4 +1,4 @@
-"""Registers kinds of evaluation: their section in a recipe, how they are measured and reported.
+"""Registers kinds of evaluation, measures a model by all of them, and reports what changed.
 
 A kind is defined in a single file, `lrl_jax/evaluate/<kind>.py` or any file that is imported before
 the recipe is read. It needs no entry anywhere else:
@@ -20,6 +20,9 @@ the recipe is read. It needs no entry anywhere else:
 
 from collections.abc import Callable, Iterator
 import dataclasses
+import importlib.metadata
+import platform
+import time
 from typing import Any
 
 import jax
@@ -32,20 +35,14 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class MeasuredModel:
-    """Holds a model to measure, and the settings it is run with.
-
-    Attributes:
-      params: the flat parameters, sharded on `mesh`.
-      length: how many tokens a row has when text is scored.
-      loss_blocks: how many blocks the loss reads the vocabulary in, to save memory.
-    """
+    """Holds a model to measure, and the settings it is run with."""
 
     cfg: llama.LlamaConfig
-    params: llama.Params
+    params: llama.Params  # the flat parameters, sharded on `mesh`
     tokenizer: Tokenizer
     mesh: jax.sharding.Mesh
-    length: int
-    loss_blocks: int
+    length: int  # tokens of a row when text is scored
+    loss_blocks: int  # in how many blocks the loss reads the vocabulary, to save memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,30 +50,23 @@ class EvaluationKind:
     """Describes one kind of evaluation.
 
     Attributes:
-      name: its key under `evaluate` in the recipe, and in before.json and after.json.
-      section: the class of an entry in the recipe; `str` if an entry is just a file.
       measure: (entry, model, the recipe's section `evaluate`) -> a result, as JSON.
       rows: (before, after) -> lines of the report; both map kind -> name -> result, and either may
         be empty.
-      examples: the title under which the report shows the "examples" of results; "" for none.
     """
 
-    name: str
-    section: recipe_evaluate.Entry
+    name: str  # its key under `evaluate` in the recipe, and in before.json and after.json
+    section: recipe_evaluate.Entry  # the class of an entry; `str` if an entry is just a file
     measure: Callable[[Any, MeasuredModel, recipe_evaluate.Evaluate], dict[str, Any]]
     rows: Callable[[Json, Json], Iterator[ReportRow]]
-    examples: str = ""
+    examples: str = ""  # the title under which the report shows the "examples" of results
 
 
 KINDS: dict[str, EvaluationKind] = {}
 
 
 def register(kind: EvaluationKind) -> EvaluationKind:
-    """Registers a kind, so that recipes may name it and it is measured and reported.
-
-    Raises:
-      ValueError: the name is taken.
-    """
+    """Registers a kind under a name that is free: recipes may name it, and it is measured."""
     if kind.name in KINDS or kind.name in recipe_evaluate.SHARED:
         raise ValueError(f"evaluation kind {kind.name!r} exists already; choose another name")
     recipe_evaluate.SECTIONS[kind.name] = kind.section
@@ -89,6 +79,37 @@ def find(name: str) -> EvaluationKind | None:
     return KINDS.get(name) if recipe_evaluate.section(name) is not None else None
 
 
+def measure(settings: recipe_evaluate.Evaluate, model: MeasuredModel) -> dict[str, Any]:
+    """Returns kind -> name -> result, and under "facts" the versions and devices that were used."""
+    started = time.time()
+    results: dict[str, Any] = {}
+    for name, entries in settings.kinds().items():
+        kind = find(name)
+        assert kind is not None, name  # a recipe with another key is refused where it is read
+        results[name] = {key: kind.measure(x, model, settings) for key, x in entries.items()}
+    return results | {"facts": _facts() | {"seconds": round(time.time() - started, 1)}}
+
+
+def _facts() -> dict[str, Any]:
+    """Returns the versions of libraries and the devices that this process measures with."""
+    device = jax.devices()[0]
+    packages = ("lrl-jax", "jax", "flax", "optax", "orbax-checkpoint", "sentencepiece")
+    return {
+        "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "hosts": str(jax.process_count()),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **{package: _version(package) for package in packages},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
 def all_rows(before: Json, after: Json) -> Iterator[ReportRow]:
     """Yields the lines of the report, kind by kind, from the results before and after training."""
     for name in {**before, **after}:
@@ -97,11 +118,7 @@ def all_rows(before: Json, after: Json) -> Iterator[ReportRow]:
 
 
 def examples(after: Json) -> dict[str, Json]:
-    """Returns title -> results by name, for each kind whose results have examples to read.
-
-    Args:
-      after: kind -> name -> result; a kind may have no results.
-    """
+    """Returns title -> results by name, for each kind whose results have examples to read."""
     names = {**recipe_evaluate.Evaluate().kinds(), **after}
     readable = [kind for name in names if (kind := find(name)) is not None and kind.examples]
     return {kind.examples: after.get(kind.name) or {} for kind in readable}

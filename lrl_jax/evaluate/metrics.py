@@ -26,9 +26,6 @@ def translation(
 
     >>> translation(["the cat"], ["the cat"], "eng_Latn")["chrf"]
     100.0
-
-    Raises:
-      ValueError: hypotheses and references differ in number, or there are none.
     """
     if len(hypotheses) != len(references) or not references:
         raise ValueError(
@@ -58,13 +55,10 @@ def ngram_bits_per_byte(train_texts: Iterable[str], test_texts: Iterable[str], o
     shortest context is uniform over the characters seen in training and an escape. A character that
     was not seen costs the escape and 8 bits for each of its bytes.
 
-    Like `likelihood.bits_per_byte`, it scores lines without their newlines.
+    Like `bits_per_byte.score`, it scores lines without their newlines.
 
     >>> round(ngram_bits_per_byte(["ab"], ["ab"], order=1), 3)  # each (1 + 2/3) / (2 + 2)
     1.263
-
-    Raises:
-      ValueError: the order is below 1, or a text is empty.
     """
     if order < 1:
         raise ValueError(f"order: {order}; want 1 (unigram), 2 (bigram) or more")
@@ -92,17 +86,14 @@ def ngram_bits_per_byte(train_texts: Iterable[str], test_texts: Iterable[str], o
 
 def _count(texts: Iterable[str], order: int) -> tuple[Counter, Counter, Counter]:
     """Returns counts of n-grams up to `order`, and of each context and the characters after it."""
-    counts: Counter[tuple[str, ...]] = Counter()
-    seen: Counter[tuple[str, ...]] = Counter()
-    kinds: Counter[tuple[str, ...]] = Counter()
-    for text in texts:
-        for gram in _grams(text, order):
-            counts.update(gram[i:] for i in range(order))
-    for gram, count in counts.items():
-        seen[gram[:-1]] += count
-        kinds[gram[:-1]] += 1
+    grams = (gram for text in texts for gram in _grams(text, order))
+    counts = Counter(gram[i:] for gram in grams for i in range(order))
     if not counts:
         raise ValueError("the training text of a baseline is empty")
+    kinds = Counter(gram[:-1] for gram in counts)
+    seen: Counter[tuple[str, ...]] = Counter()
+    for gram, count in counts.items():
+        seen[gram[:-1]] += count
     return counts, seen, kinds
 
 

@@ -1,7 +1,4 @@
-"""Makes the lines of a table of results from what was measured before and after training.
-
-for row in score_rows(before, after, "translation", "chrF", "chrf"): print(row.name, row.change)
-"""
+"""Makes the lines of a table of results from what was measured before and after training."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -13,30 +10,19 @@ from lrl_jax.storage import Json
 
 @dataclasses.dataclass(frozen=True)
 class ReportRow:
-    """Holds one line of the table of results, as text.
+    """Holds one line of the table of results, as text."""
 
-    Attributes:
-      measure: what is measured, with its unit, such as "bits per byte".
-      name: the name of the entry in the recipe.
-      change: the change from before to after; "" if there is nothing to compare.
-      verdict: "better", "worse", or "" if the change is too small or there is nothing to compare.
-      note: what the number can be compared with, or how it was measured.
-    """
-
-    measure: str
-    name: str
+    measure: str  # what is measured, with its unit, such as "bits per byte"
+    name: str  # of the entry in the recipe
     before: str
     after: str
-    change: str
-    verdict: str = ""
-    note: str = ""
+    change: str  # from before to after; "" if there is nothing to compare
+    verdict: str = ""  # "better", "worse", or "" if the change is too small or unknown
+    note: str = ""  # what the number can be compared with, or how it was measured
 
 
 def pairs(before: Json, after: Json, kind: str) -> Iterator[tuple[str, Json, Json]]:
-    """Yields the name, the result before and the result after of every entry of a kind.
-
-    Args:
-      before, after: kind -> name -> result; either may lack the kind, or a name.
+    """Yields name, result before and result after of every entry of a kind; {} for no result.
 
     >>> list(pairs({}, {"translation": {"en_ko": {"chrf": 1.0}}}, "translation"))
     [('en_ko', {}, {'chrf': 1.0})]
@@ -47,12 +33,7 @@ def pairs(before: Json, after: Json, kind: str) -> Iterator[tuple[str, Json, Jso
 
 
 def score_rows(before: Json, after: Json, kind: str, measure: str, key: str) -> Iterator[ReportRow]:
-    """Yields a row for every entry of a kind, for a score that is better when it is higher.
-
-    Args:
-      measure: the name of the score in the table.
-      key: the key of the score in a result. The `lines` of a result are shown in the note.
-    """
+    """Yields a row for every entry of a kind, for the score `key`, which is better when higher."""
     for name, old, new in pairs(before, after, kind):
         was, now = number(old.get(key)), number(new.get(key))
         change = verdict = ""

@@ -1,6 +1,5 @@
 """Continues the fixed prompts of a recipe while it trains."""
 
-from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,9 +8,8 @@ from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import generate
 from lrl_jax.model import llama
 from lrl_jax.recipe.train import Prompt, Train
+from lrl_jax.train.loop import Sample
 from lrl_jax.vocab.tokenizer.types import Tokenizer
-
-Sample = Callable[[llama.Params, int], Sequence[Mapping[str, Any]]]
 
 
 def sampler(
@@ -39,10 +37,7 @@ def sampler(
 def record(prompt: Prompt) -> dict[str, str]:
     """Returns the record from which a template writes the prompt."""
     asked = dict.fromkeys(("text", "source", "instruction", "prompt", "inputs"), prompt.text)
-    languages = {
-        "source_language": prompt.source_language,
-        "target_language": prompt.target_language,
-    }
+    languages = prompt.model_dump(include={"source_language", "target_language"})
     return {**asked, "input": "", **languages}
 
 
@@ -52,6 +47,5 @@ def text(prompt: Prompt, tokenizer: Tokenizer | None) -> str:
     >>> text(Prompt(text="Once"), None)
     'Once'
     """
-    return "".join(
-        p.text for p in templates.prompt_parts(prompt.template, record(prompt), tokenizer)
-    )
+    parts = templates.prompt_parts(prompt.template, record(prompt), tokenizer)
+    return "".join(text_part.text for text_part in parts)

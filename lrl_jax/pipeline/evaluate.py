@@ -8,8 +8,7 @@ import jax
 
 from lrl_jax import storage
 from lrl_jax.devices import mesh as meshes
-from lrl_jax.evaluate import bits_per_byte, measure
-from lrl_jax.evaluate.kinds import MeasuredModel
+from lrl_jax.evaluate import bits_per_byte, kinds
 from lrl_jax.hf import load
 from lrl_jax.model import llama
 from lrl_jax.pipeline import mesh as run_mesh
@@ -60,8 +59,8 @@ def _measured(
     mesh: jax.sharding.Mesh,
 ) -> dict[str, Any]:
     length, blocks = run.recipe.data.sequence_length, run.recipe.train.loss_blocks
-    model = MeasuredModel(cfg, params, tokenizer, mesh, length, blocks)
-    return measure.measure(run.recipe.evaluate, model)
+    model = kinds.MeasuredModel(cfg, params, tokenizer, mesh, length, blocks)
+    return kinds.measure(run.recipe.evaluate, model)
 
 
 def _write(path: epath.Path, value: Any) -> None:

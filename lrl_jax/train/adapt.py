@@ -1,7 +1,4 @@
-"""Adds adapters to a model as the recipe asks, and chooses how frozen weights are stored.
-
-cfg = adapted(cfg, recipe.train)  # with the recipe's adapters and quantised frozen weights
-"""
+"""Adds adapters to a model as the recipe asks, and chooses how frozen weights are stored."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
@@ -26,36 +23,30 @@ def adapted(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.Llama
         although every weight is trained.
     """
     cfg = with_lora(cfg, settings)
-    if cfg.lora is not None:
-        factors = [factor for name in cfg.lora.names for factor in lora.factors(name)]
-        idle = [factor for factor in factors if factor in frozen(cfg, settings.stages)]
-        if idle:
-            raise ValueError(
-                f"train.lora adds adapters that no stage trains: {', '.join(idle)}; begin the "
-                "learn table of a stage with {match: lora, schedule: {peak: 2.0e-4}}"
-            )
-    if settings.frozen_dtype != "as_is":
-        names = frozen(cfg, settings.stages)
-        if not names:
-            raise ValueError(
-                f"train.frozen_dtype: {settings.frozen_dtype}, but the stages train every weight; "
-                "use as_is, or freeze some"
-            )
-        stored = quantize.Storage(kind=settings.frozen_dtype, names=names)
-        cfg = dataclasses.replace(cfg, frozen=stored)
-    return cfg
+    idle = [factor for factor in _factors(cfg) if factor in frozen(cfg, settings.stages)]
+    if idle:
+        raise ValueError(
+            f"train.lora adds adapters that no stage trains: {', '.join(idle)}; begin the "
+            "learn table of a stage with {match: lora, schedule: {peak: 2.0e-4}}"
+        )
+    if settings.frozen_dtype == "as_is":
+        return cfg
+    names = frozen(cfg, settings.stages)
+    if not names:
+        raise ValueError(
+            f"train.frozen_dtype: {settings.frozen_dtype}, but the stages train every weight; "
+            "use as_is, or freeze some"
+        )
+    storage = quantize.Storage(kind=settings.frozen_dtype, names=names)
+    return dataclasses.replace(cfg, frozen=storage)
 
 
 def with_lora(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.LlamaConfig:
-    """Returns the config with the recipe's adapters; weights are stored unchanged.
-
-    Raises:
-      ValueError: a pattern that matches nothing.
-    """
-    if (given := settings.lora) is None:
+    """Returns the config with the recipe's adapters; refuses a pattern that matches nothing."""
+    if settings.lora is None:
         return cfg
-    names = lora.matching(given.match, [*llama.abstract(cfg)])
-    shape = dict(rank=given.rank, alpha=given.alpha, rank_stabilised=given.rank_stabilised)
+    names = lora.matching(settings.lora.match, [*llama.abstract(cfg)])
+    shape = settings.lora.model_dump(exclude={"match"})
     return dataclasses.replace(cfg, lora=lora.LoraConfig(names=names, **shape))
 
 
@@ -68,11 +59,7 @@ def frozen(cfg: llama.LlamaConfig, stages: Sequence[recipe_train.Stage]) -> tupl
 
 
 def refuse_idle_rows(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> None:
-    """Refuses adapters on an extended vocabulary when no stage trains the rows of new tokens.
-
-    Raises:
-      ValueError: names the matrix, and a rule that would train it.
-    """
+    """Refuses adapters on an extended vocabulary when no stage trains the rows of new tokens."""
     rows = [name for name in frozen(cfg, settings.stages) if name in learn.ROWS]
     if settings.lora is not None and rows:
         raise ValueError(
@@ -82,7 +69,6 @@ def refuse_idle_rows(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> No
         )
 
 
-# ---------------------------------------------------------------------------- starting parameters
 def start(
     read: Callable[[Iterable[str]], llama.Params],
     cfg: llama.LlamaConfig,
@@ -94,7 +80,6 @@ def start(
     Args:
       read: returns the plain parameters with these names. Parameters to be quantised are read one
         at a time, so that only one of them is in memory unquantised.
-      places: the sharding of each parameter of `cfg`.
     """
     names = llama.abstract(dataclasses.replace(cfg, lora=None, frozen=None))
     stored = cfg.frozen.names if cfg.frozen else ()
@@ -107,10 +92,14 @@ def start(
     return {name: params[name] for name in llama.abstract(cfg)}
 
 
+def _factors(cfg: llama.LlamaConfig) -> list[str]:
+    """Returns the names of the parameters of all adapters."""
+    names = cfg.lora.names if cfg.lora else ()
+    return [factor for name in names for factor in lora.factors(name)]
+
+
 def _adapters(cfg: llama.LlamaConfig, places: Mapping[str, Any], seed: int) -> llama.Params:
-    assert cfg.lora is not None
-    shapes = llama.abstract(cfg)
-    names = [factor for name in cfg.lora.names for factor in lora.factors(name)]
+    shapes, names = llama.abstract(cfg), _factors(cfg)
 
     @functools.partial(jax.jit, out_shardings={name: places[name] for name in names})
     def make(key):

@@ -8,7 +8,8 @@
 This is the only module that uses Orbax, which does not notice a flipped bit by itself.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -25,6 +26,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from lrl_jax import storage
+from lrl_jax.devices.mesh import lead, meet
 from lrl_jax.train.digest import describe, leaf_table
 
 VERSION = 1
@@ -60,7 +62,7 @@ class Restored:
     meta: dict
 
 
-class Checkpoints:
+class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
     """Keeps the checkpoints of a run in a folder (local or gs://); a context manager.
 
     Leaving the context waits for the save in progress. Every process must call every method, in the
@@ -68,18 +70,17 @@ class Checkpoints:
     """
 
     def __init__(self, folder: epath.PathLike, keep: int = 1):
-        self.folder = _absolute(folder)
+        # Orbax needs an absolute path; those of object stores are absolute already.
+        self.folder = epath.Path(folder if storage.is_remote(folder) else os.path.abspath(folder))
         self._keep = keep
         self._writing: int | None = None
         self._bytes = 0
         self._orbax = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
 
-    def __enter__(self) -> "Checkpoints":
-        return self
-
     def __exit__(self, kind, error, trace) -> None:
         try:
-            self.close()
+            self.wait()
+            self._orbax.close()  # ends the threads that write
         except SaveError:
             if error is None:
                 raise
@@ -94,10 +95,8 @@ class Checkpoints:
     def save(self, step: int, state: Tree, meta: Mapping[str, Any]) -> None:
         """Starts to save a step; the arrays may be donated as soon as this returns.
 
-        It waits for an earlier save in progress first, and then removes steps beyond `keep`.
-
-        Raises:
-          SaveError: the disk is too full, or the earlier save failed.
+        It waits for an earlier save in progress first, and then removes steps beyond `keep`. Raises
+        SaveError if the disk is too full, or the earlier save failed.
         """
         self.wait()
         leaves = describe(state)
@@ -107,33 +106,24 @@ class Checkpoints:
             state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(_sealed(body))
         )
         self._writing = step
-        try:
+        with self._reporting():
             self._prepare()
             self._orbax.save(self.folder / str(step), args=args)
-        except Exception as e:  # Orbax raises what its storage does: OSError, JaxRuntimeError, ...
-            raise self._failed(e) from e
 
     def poll(self) -> None:
         """Raises SaveError if the save in progress has failed."""
-        try:
+        with self._reporting():
             self._orbax.check_for_errors()
-        except Exception as e:
-            raise self._failed(e) from e
 
     def wait(self) -> None:
         """Waits for the save in progress, then removes steps beyond `keep`."""
-        try:
+        with self._reporting():
             self._orbax.wait_until_finished()
-        except Exception as e:
-            raise self._failed(e) from e
         if self._writing is not None:
             self._writing = None
-            self._prune()
-
-    def close(self) -> None:
-        """Waits for the save in progress, and ends the threads that write."""
-        self.wait()
-        self._orbax.close()
+            if lead():
+                for step in self.steps()[: -self._keep]:
+                    (self.folder / str(step)).rmtree(missing_ok=True)
 
     def restore(self, abstract: Abstract, partial: bool = False) -> Restored | None:
         """Returns the newest committed step that verifies, or None when no step was committed.
@@ -169,12 +159,12 @@ class Checkpoints:
 
     def put_aside(self, after: int) -> None:
         """Renames all steps later than `after`, so that they can be saved again."""
-        if jax.process_index() == 0 and self.folder.exists():
+        if lead() and self.folder.exists():
             for path in list(self.folder.iterdir()):
                 if path.name.isdigit() and int(path.name) > after:
                     log.warning("%s: put aside as %s%s", path, path.name, UNVERIFIED)
                     _rename(path, self.folder / (path.name + UNVERIFIED))
-        _meet("put_aside")
+        meet("put_aside")
 
     def _read(self, step: int, abstract: Abstract, partial: bool) -> Restored:
         path = self.folder / str(step)
@@ -197,29 +187,32 @@ class Checkpoints:
         out, problem = None, ""
         try:
             out = self._orbax.handler.restore(path, args=ocp.args.Composite(**items))
-        except (
-            Exception
-        ) as e:  # damaged files raise anything: ValueError, KeyError, JaxRuntimeError
+        except Exception as e:  # damaged files raise anything: KeyError, JaxRuntimeError, ...
             problem = f"cannot be read: {_first_line(e)}"
         if not _all_agree(not problem):
             raise _DamagedError(problem or "another process cannot read its part")
         return out
 
-    def _failed(self, error: Exception) -> SaveError:
-        step, self._writing = self._writing, None
-        if jax.process_index() == 0 and self.folder.is_dir():
-            self._sweep()
-        kept = ", ".join(map(str, self.steps())) or "none"
-        return SaveError(
-            f"{self.folder}: checkpoint {step} was not written: {_first_line(error)}. It needs "
-            f"{self._bytes:,} bytes, {_free(self.folder):,} are free. Steps kept: {kept}. Make "
-            "room and run again: it resumes from the newest"
-        )
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Reports what Orbax raises, which is whatever its storage does, as SaveError."""
+        try:
+            yield
+        except Exception as e:
+            step, self._writing = self._writing, None
+            if lead() and self.folder.is_dir():
+                self._sweep()
+            kept = ", ".join(map(str, self.steps())) or "none"
+            raise SaveError(
+                f"{self.folder}: checkpoint {step} was not written: {_first_line(e)}. It needs "
+                f"{self._bytes:,} bytes, {_free(self.folder):,} are free. Steps kept: {kept}. Make "
+                "room and run again: it resumes from the newest"
+            ) from e
 
     def _prepare(self) -> None:
         """Makes room for a save, or raises in every process if there is none."""
         enough = True
-        if jax.process_index() == 0:
+        if lead():
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
             enough = _free(self.folder) >= self._bytes
@@ -231,11 +224,6 @@ class Checkpoints:
         for path in list(self.folder.iterdir()):
             if ocp.utils.is_tmp_checkpoint(path):
                 path.rmtree(missing_ok=True)
-
-    def _prune(self) -> None:
-        if jax.process_index() == 0:
-            for step in self.steps()[: -self._keep]:
-                (self.folder / str(step)).rmtree(missing_ok=True)
 
 
 class _DamagedError(Exception):
@@ -292,11 +280,6 @@ def _rename(path: epath.Path, target: epath.Path) -> None:
     path.rename(target)
 
 
-def _absolute(folder: epath.PathLike) -> epath.Path:
-    """Returns an absolute path, which Orbax needs; paths of object stores are absolute already."""
-    return epath.Path(folder if storage.is_remote(folder) else os.path.abspath(folder))
-
-
 def _free(folder: epath.Path) -> int:
     """Returns the bytes that are free for checkpoints; `sys.maxsize` on an object store."""
     free = storage.free_bytes(folder)
@@ -309,11 +292,4 @@ def _first_line(error: Exception) -> str:
 
 
 def _all_agree(fine: bool) -> bool:
-    if jax.process_count() == 1:
-        return fine
     return bool(multihost_utils.process_allgather(np.array(fine)).all())
-
-
-def _meet(name: str) -> None:
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)

@@ -16,7 +16,7 @@ KINDS = (COMPUTE, *WAITS, OTHER)
 Span = tuple[float, float]
 
 
-class Clock:
+class Clock(contextlib.AbstractContextManager["Clock"]):
     """Measures the time between laps, divided into KINDS; a context manager.
 
     Time in which a step runs on the devices is `compute`, whatever the host does meanwhile. Time in
@@ -37,17 +37,12 @@ class Clock:
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="clock")
         self._watcher.start()
 
-    def __enter__(self) -> "Clock":
-        return self
-
     def __exit__(self, kind, error, trace) -> None:
         self._asked.put(None)
 
     @contextlib.contextmanager
     def doing(self, kind: str) -> Iterator[None]:
-        """Counts the time in the block as waiting for `kind`; in nested blocks the outer kind
-        counts.
-        """
+        """Counts the time in the block as waiting for `kind`, or for that of a block around it."""
         assert kind in WAITS, kind
         if self._open is not None:
             yield
@@ -93,8 +88,7 @@ class Clock:
 def busy(steps: Sequence[Sequence[float]], now: float) -> list[Span]:
     """Returns the spans of time in which devices ran a step; they run one step at a time, in order.
 
-    Args:
-      steps: the time each step was dispatched, and the time its result was ready, if it is.
+    A step is the time it was dispatched and, if it is done, the time its result was ready.
 
     >>> busy([(0.0, 2.0), (1.0, 3.0), (5.0,), (6.0,)], now=7.0)
     [(0.0, 2.0), (2.0, 3.0), (5.0, 7.0)]
@@ -121,9 +115,8 @@ def divide(
     out[COMPUTE] = sum(_shared(window, span) for span in running)
     for kind, start, end in waits:
         inside = max(start, window[0]), min(end, window[1])
-        out[kind] += max(0.0, inside[1] - inside[0]) - sum(
-            _shared(inside, span) for span in running
-        )
+        waited = max(0.0, inside[1] - inside[0])
+        out[kind] += waited - sum(_shared(inside, span) for span in running)
     out[OTHER] = max(0.0, window[1] - window[0] - sum(out.values()))
     return {kind: seconds for kind, seconds in out.items() if seconds > 0}
 

@@ -1,6 +1,6 @@
 """Computes digests of arrays, which are equal on every mesh and change with any flipped bit."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import functools
 from typing import Any
 
@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
-import numpy as np
 
 Tree = Any
 
@@ -23,13 +22,14 @@ def describe(tree: Tree) -> dict[str, dict]:
     >>> describe({"a": jnp.array([1.0, 2.0])})
     {'a': {'shape': [2], 'dtype': 'float32', 'digest': 'ff80000082b7f0a1'}}
     """
-    leaves = {path: jnp.asarray(leaf) for path, leaf in _paths(tree).items()}
-    digests = _digests(_everywhere(leaves), tuple(_near(leaf) for leaf in leaves.values()))
-    sums = np.asarray(jax.device_get(digests(list(leaves.values()))))
-    table = leaf_table(tree)
+    leaves = [jnp.asarray(leaf) for leaf in _paths(tree).values()]
+    near = tuple(_near(leaf) for leaf in leaves)
+    places = [leaf.sharding for leaf in leaves if isinstance(leaf.sharding, NamedSharding)]
+    everywhere = NamedSharding(places[0].mesh, P()) if places else None
+    sums = jax.device_get(_digests(everywhere, near)(leaves))
     return {
-        path: {**table[path], "digest": f"{a:08x}{b:08x}"}
-        for path, (a, b) in zip(leaves, sums, strict=True)
+        path: {**about, "digest": f"{a:08x}{b:08x}"}
+        for (path, about), (a, b) in zip(leaf_table(tree).items(), sums, strict=True)
     }
 
 
@@ -46,13 +46,6 @@ def _paths(tree: Tree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
 
 
-def _everywhere(leaves: Mapping[str, jax.Array]) -> jax.sharding.Sharding | None:
-    for leaf in leaves.values():
-        if isinstance(leaf.sharding, NamedSharding):
-            return NamedSharding(leaf.sharding.mesh, P())
-    return None
-
-
 def _near(leaf: jax.Array) -> jax.sharding.Sharding | None:
     """Returns the device sharding to copy an array to; None unless it is in the host's memory."""
     place = leaf.sharding
@@ -64,11 +57,8 @@ def _digests(
     place: jax.sharding.Sharding | None, near: tuple[jax.sharding.Sharding | None, ...]
 ) -> Callable[[list[jax.Array]], jax.Array]:
     def all_of(leaves: list[jax.Array]) -> jax.Array:
-        fetched = [
-            leaf if to is None else jax.device_put(leaf, to)
-            for leaf, to in zip(leaves, near, strict=True)
-        ]
-        return jnp.stack([_digest(leaf) for leaf in fetched])
+        pairs = zip(leaves, near, strict=True)
+        return jnp.stack([_digest(jax.device_put(leaf, to) if to else leaf) for leaf, to in pairs])
 
     return jax.jit(all_of, out_shardings=place)
 

@@ -28,19 +28,12 @@ SAYS = {
 
 @dataclasses.dataclass(frozen=True)
 class Goodput:
-    """Holds how the time of a run was spent, from its first start to its last step.
+    """Holds how the time of a run was spent, from its first start to its last step."""
 
-    Attributes:
-      wall: the whole time, in seconds.
-      spent: the seconds of each kind, in the order of SAYS; they sum to `wall`.
-      restarts: how many processes there were after the first.
-      lost: how many steps were done again because they had not been saved.
-    """
-
-    wall: float
-    spent: dict[str, float]
-    restarts: int
-    lost: int
+    wall: float  # the whole time, in seconds
+    spent: dict[str, float]  # seconds of each kind, in the order of SAYS; they sum to `wall`
+    restarts: int  # processes after the first
+    lost: int  # steps that were done again because they had not been saved
 
     @property
     def share(self) -> float:
@@ -58,22 +51,20 @@ def measure(events: Sequence[Json], records: Sequence[Json]) -> Goodput | None:
     if not starts or not timed:
         return None
     spent = dict.fromkeys(SAYS, 0.0)
-    ended = [event for event in events if event.get("event") == "stop"]
     last = max(record["at"] for record in timed)
     for record in timed:
         for kind in KINDS:
             spent[kind] += record["spent"].get(kind, 0.0)
-    for event in ended:
-        if event["at"] <= last:  # events after the last step are not counted
+    for event in events:
+        if event.get("event") == "stop" and event["at"] <= last:
             for kind in KINDS:  # a step that was never logged does not count
                 spent[LOST if kind == COMPUTE else kind] += event["spent"].get(kind, 0.0)
     spent[LOST] += sum(event["lost_seconds"] for event in starts)
     noted = sum(spent.values())
     wall = max(last - starts[0]["at"], noted)
     spent[DOWN] = wall - noted
-    lost = sum(event["lost"] for event in starts)
     spent = {kind: seconds for kind, seconds in spent.items() if seconds > 0}
-    return Goodput(wall, spent, len(starts) - 1, lost)
+    return Goodput(wall, spent, len(starts) - 1, sum(event["lost"] for event in starts))
 
 
 def line(goodput: Goodput) -> str:
@@ -83,11 +74,10 @@ def line(goodput: Goodput) -> str:
     'goodput 75.0 % of 0:03:20: compile 24.8 %, data 0.2 %; 1 restart, 3 steps made again'
     """
     wall = datetime.timedelta(seconds=round(goodput.wall))
-    rest = {kind: goodput.spent[kind] for kind in goodput.spent if kind != COMPUTE}
     parts = [
         f"{kind} {100 * seconds / goodput.wall:.1f} %"
-        for kind, seconds in sorted(rest.items(), key=lambda item: -item[1])
-        if seconds >= 0.001 * goodput.wall
+        for kind, seconds in sorted(goodput.spent.items(), key=lambda item: -item[1])
+        if kind != COMPUTE and seconds >= 0.001 * goodput.wall
     ]
     words = f"goodput {100 * goodput.share:.1f} % of {wall}"
     words += f": {', '.join(parts)}" if parts else ""

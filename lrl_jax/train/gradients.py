@@ -35,10 +35,8 @@ def gradients(
     With `accumulate: k` the model processes the batch in k parts, one after another, and needs a
     k-th of the memory for activations. Each part is divided by the weight of the whole batch, so k
     changes results by no more than rounding. The gradients of each part are scattered to the
-    shardings of the parameters and summed in float32. Weights are gathered again for each part.
-
-    Args:
-      placed: the sharding of each parameter, which its gradient gets too.
+    shardings of the parameters (`placed`) and summed in float32. Weights are gathered again for
+    each part.
     """
     dtypes = {name: w.dtype for name, w in trained.items()}
     trained, frozen = narrowed(cfg, trained), narrowed(cfg, frozen)
@@ -55,7 +53,7 @@ def gradients(
     total = jnp.where(total > 0, total, 1.0)
 
     def objective(trained: Params, microbatch: Batch, weights_BT: jax.Array):
-        nll_BT, log_z_BT = _losses(cfg, {**frozen, **trained}, microbatch, settings.loss_blocks)
+        nll_BT, log_z_BT = losses(cfg, {**frozen, **trained}, microbatch, settings.loss_blocks)
         weighed_BT = loss.weigh(nll_BT, weights_BT)
         mean = jnp.sum(weighed_BT) / total
         value = mean
@@ -70,9 +68,8 @@ def gradients(
         grads = placing(grads)
     else:
         wide = functools.partial(placing, dtype=jnp.dtype("float32"))
-        value, mean, nll_B, grads = _summed(
-            compute, trained, batch, weights_BT, settings.accumulate, wide
-        )
+        rows = batch, weights_BT
+        value, mean, nll_B, grads = _summed(compute, trained, rows, settings.accumulate, wide)
     counts = dict(
         loss=mean,
         nll_B=nll_B,
@@ -88,38 +85,33 @@ def narrowed(cfg: llama.LlamaConfig, params: Params) -> Params:
     It happens before the scan over layers, so that the scan stacks gradients in the compute dtype,
     in which they are computed, and not in float32.
     """
-
-    def narrow(name: str, w: jax.Array) -> jax.Array:
+    out = dict(params)
+    for name, w in params.items():
         layers = name.startswith("layers/") and learn.is_matrix(name)
-        if not layers or quantize.is_scale(name) or not jnp.issubdtype(w.dtype, jnp.floating):
-            return w
-        return w.astype(cfg.dtype)
-
-    return {name: narrow(name, w) for name, w in params.items()}
+        if layers and not quantize.is_scale(name) and jnp.issubdtype(w.dtype, jnp.floating):
+            out[name] = w.astype(cfg.dtype)
+    return out
 
 
-def _summed(compute, trained: Params, batch: Batch, weights_BT, parts: int, placing):
+def _summed(compute, trained: Params, rows: tuple[Batch, jax.Array], parts: int, placing):
     """Returns value, mean loss, loss of each row and gradients, summed over parts of the batch."""
 
     def step(carry, microbatch):
-        rows, weights_BT = microbatch
-        (value, (mean, nll_B)), grads = compute(trained, rows, weights_BT)
+        (value, (mean, nll_B)), grads = compute(trained, *microbatch)
         sums = (value, mean, placing(grads))
         return jax.tree.map(jnp.add, carry, sums), nll_B
 
     zero = jnp.float32(0)
     zeros = {path: jnp.zeros(w.shape, jnp.float32) for path, w in trained.items()}
-    scanned = split(batch, parts), split(weights_BT, parts)
+    scanned = split(rows, parts)
     (value, mean, grads), nll_PB = jax.lax.scan(step, (zero, zero, placing(zeros)), scanned)
     return value, mean, nll_PB.T.reshape(-1), grads
 
 
 def split(tree: Any, parts: int) -> Any:
-    """Splits [B, ...] into [parts, B / parts, ...]: part p holds rows p, p + parts, p + 2 parts,
-    ...
+    """Splits [B, ...] into [parts, B / parts, ...]; part p holds rows p, p + parts, and so on.
 
-    Interleaved like this, no row has to move to another device; parts of neighbouring rows would
-    move most rows.
+    Then no row has to move to another device; parts of neighbouring rows would move most rows.
 
     >>> split(jnp.arange(6), 2)
     Array([[0, 2, 4],
@@ -133,7 +125,10 @@ def split(tree: Any, parts: int) -> Any:
     return jax.tree.map(split_rows, tree)
 
 
-def _losses(cfg, params: Params, batch: Batch, blocks: int) -> tuple[jax.Array, jax.Array]:
+def losses(
+    cfg: llama.LlamaConfig, params: Params, batch: Batch, blocks: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns each token's loss, and log of the sum of exp(logits), as `loss.token_loss` does."""
     model = llama.bind(cfg, params)
     hidden_BTD = model.hidden(
         batch["decoder_input_tokens"], batch["decoder_segment_ids"], batch["decoder_positions"]

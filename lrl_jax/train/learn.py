@@ -6,6 +6,7 @@ at the end of the phase before ("re-warming", arXiv 2403.08763).
 
 from collections.abc import Sequence
 import dataclasses
+import itertools
 import math
 import re
 
@@ -16,28 +17,14 @@ from lrl_jax.model import quantize, sharding
 from lrl_jax.recipe import train as recipe_train
 
 ROWS = {"embed_VD": 0, "unembed_DV": 1}  # matrices with a row for each token -> axis of the tokens
-SHAPES = {
-    "constant": lambda s, progress: jnp.ones_like(progress),
-    "linear": lambda s, progress: 1.0 - (1.0 - s.final) * progress,
-    "cosine": lambda s, progress: (
-        s.final + (1.0 - s.final) * 0.5 * (1.0 + jnp.cos(math.pi * progress))
-    ),
-    "wsd": lambda s, progress: 1.0 - (1.0 - s.final) * progress,
-}
 
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-    """Describes consecutive stages with equal learn tables, which share optimizer and schedule.
+    """Describes consecutive stages with equal learn tables, which share optimizer and schedule."""
 
-    Attributes:
-      name: the names of its stages, joined by `+`.
-      start: how many steps of the run come before it.
-      steps: how many steps its stages have together.
-    """
-
-    name: str
-    start: int
+    name: str  # the names of its stages, joined by `+`
+    start: int  # how many steps of the run come before it
     steps: int
     learn: tuple[recipe_train.Rule, ...]
 
@@ -59,14 +46,10 @@ class Group:
 def phases(stages: Sequence[recipe_train.Stage]) -> tuple[Phase, ...]:
     """Returns the phases of a run: consecutive stages with equal `learn` tables are joined."""
     out: list[Phase] = []
-    for stage in stages:
-        if out and out[-1].learn == stage.learn:
-            last = out[-1]
-            joint = f"{last.name}+{stage.name}", last.start, last.steps + stage.steps
-            out[-1] = Phase(*joint, last.learn)
-        else:
-            start = out[-1].end if out else 0
-            out.append(Phase(stage.name, start, stage.steps, stage.learn))
+    for table, group in itertools.groupby(stages, key=lambda stage: stage.learn):
+        same = list(group)
+        name, steps = "+".join(s.name for s in same), sum(s.steps for s in same)
+        out.append(Phase(name, out[-1].end if out else 0, steps, table))
     return tuple(out)
 
 
@@ -85,15 +68,14 @@ def groups(learn: Sequence[recipe_train.Rule], paths: Sequence[str]) -> tuple[Gr
       ValueError: a bad pattern, a parameter without a rule, a rule that applies to nothing,
         `rows: new` on parameters other than embeddings, or nothing that learns.
     """
-    decided: list[list[str]] = [[] for _ in learn]
-    missed = []
     paths = [path for path in paths if not quantize.is_scale(path)]
-    for path in paths:
-        index = next((i for i, rule in enumerate(learn) if _finds(rule.match, path)), None)
-        missed.append(path) if index is None else decided[index].append(path)
-    if missed:
+    decided, left = [], paths
+    for rule in learn:
+        decided.append(tuple(path for path in left if _finds(rule.match, path)))
+        left = [path for path in left if path not in decided[-1]]
+    if left:
         raise ValueError(
-            f"no rule of `learn` matches {', '.join(missed)}; end the table with "
+            f"no rule of `learn` matches {', '.join(left)}; end the table with "
             '{match: ".*", schedule: frozen} or a schedule'
         )
     idle = [rule.match for rule, names in zip(learn, decided, strict=True) if not names]
@@ -103,7 +85,7 @@ def groups(learn: Sequence[recipe_train.Rule], paths: Sequence[str]) -> tuple[Gr
             f"rule may match theirs first; parameters are {', '.join(paths)}"
         )
     out = tuple(
-        Group(rule.match, tuple(names), rule.schedule, _new_rows_only(rule, names))
+        Group(rule.match, names, rule.schedule, _new_rows_only(rule, names))
         for rule, names in zip(learn, decided, strict=True)
         if isinstance(rule.schedule, recipe_train.Schedule)
     )
@@ -134,9 +116,6 @@ def rate(schedule: recipe_train.Schedule, steps: int, done: jax.Array) -> jax.Ar
     `cosine` and `linear` fall until the end of the phase; `wsd` (arXiv 2404.06395) stays at the
     peak and falls over the last share `decay` of all steps.
 
-    >>> schedule = recipe_train.Schedule(peak=1.0, warmup=1, kind="linear", final=0.5)
-    >>> [float(rate(schedule, 5, jnp.int32(i))) for i in range(5)]
-    [0.5, 1.0, 0.875, 0.75, 0.625]
     >>> schedule = recipe_train.Schedule(peak=1.0, warmup=1, kind="wsd", decay=0.5, final=0.5)
     >>> [float(rate(schedule, 8, jnp.int32(i))) for i in range(8)]
     [0.5, 1.0, 1.0, 1.0, 1.0, 0.875, 0.75, 0.625]
@@ -145,7 +124,14 @@ def rate(schedule: recipe_train.Schedule, steps: int, done: jax.Array) -> jax.Ar
     rise = jnp.minimum((x + 1.0) / (schedule.warmup + 1.0), 1.0)
     fall = falling(schedule, steps)
     progress = jnp.clip((x - (steps - fall)) / max(fall, 1), 0.0, 1.0)
-    return schedule.peak * rise * SHAPES[schedule.kind](schedule, progress)
+    highest = schedule.peak * rise
+    if schedule.kind == "constant":
+        share = jnp.ones_like(progress)
+    elif schedule.kind == "cosine":
+        share = schedule.final + (1.0 - schedule.final) * 0.5 * (1.0 + jnp.cos(math.pi * progress))
+    else:  # linear and wsd
+        share = 1.0 - (1.0 - schedule.final) * progress
+    return highest * share
 
 
 def falling(schedule: recipe_train.Schedule, steps: int) -> float:
@@ -154,11 +140,7 @@ def falling(schedule: recipe_train.Schedule, steps: int) -> float:
 
 
 def check_schedule(schedule: recipe_train.Schedule, steps: int, rule: str, stages: str) -> None:
-    """Refuses a schedule whose warm-up and decay do not fit into a phase of `steps`.
-
-    Raises:
-      ValueError: names the rule, the stages and what is too long.
-    """
+    """Refuses a schedule whose warm-up and decay do not fit into a phase of `steps`."""
     if schedule.warmup >= steps:
         raise ValueError(
             f"rule {rule!r} warms up for {schedule.warmup} steps, but stages {stages} have "

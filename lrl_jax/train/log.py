@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Collection, Mapping
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -12,12 +13,14 @@ import time
 from typing import Any
 
 from etils import epath
+from flax import traverse_util
 import jax
 import numpy as np
 
 from lrl_jax import storage
 from lrl_jax.data.feed.plan import Plan
 from lrl_jax.devices import chips
+from lrl_jax.devices.mesh import lead
 from lrl_jax.model import llama, quantize
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import goodput, learn
@@ -29,7 +32,7 @@ METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
 FILES = (METRICS, "samples.jsonl", "evaluations.jsonl")
 
 
-class Log:
+class Log(contextlib.AbstractContextManager["Log"]):
     """Writes metrics to files and to TensorBoard; a context manager. Only process 0 writes.
 
     When a run resumes, lines of steps after `done` are removed, since the same steps will be
@@ -38,8 +41,7 @@ class Log:
 
     Args:
       folder: where FILES, EVENTS and tensorboard/ are written.
-      done: how many steps are done.
-      total: how many steps the whole run has.
+      done: how many steps of `total`, those of the whole run, are done.
       every: how many steps lie between two lines on a plain terminal.
       began: when this process began, in seconds since 1970; 0 means now.
     """
@@ -54,12 +56,11 @@ class Log:
         began: float = 0.0,
     ):
         self.folder = epath.Path(folder)
-        self._writes = jax.process_index() == 0
         self._every, self._total = every, total
         self._pending: dict[str, list[str]] = {}
         self._lines = {name: storage.Lines(self.folder / name) for name in (*FILES, EVENTS)}
         self._board = self._progress = None
-        if self._writes:
+        if lead():
             self.folder.mkdir(parents=True, exist_ok=True)
             if done < total:
                 before = read(self.folder / EVENTS), read(self.folder / METRICS)
@@ -70,12 +71,9 @@ class Log:
             self._board = _board(self.folder / "tensorboard", done) if tensorboard else None
             self._progress = _progress(done, total) if sys.stderr.isatty() else None
 
-    def __enter__(self) -> "Log":
-        return self
-
     def __exit__(self, kind, error, trace) -> None:
         self.flush()
-        if self._writes and kind is None:  # a stopped run keeps its parts and adds to them later
+        if lead() and kind is None:  # a stopped run keeps its parts and adds to them later
             for lines in self._lines.values():
                 lines.join()
         if self._progress is not None:
@@ -85,7 +83,7 @@ class Log:
 
     def step(self, record: Mapping[str, Any], line: str) -> None:
         """Writes the metrics of one step; `line` is the same in words."""
-        if not self._writes:
+        if not lead():
             return
         self.write(METRICS, record)
         self._to_board(record)
@@ -100,29 +98,27 @@ class Log:
     def write(self, name: str, record: Mapping[str, Any]) -> None:
         """Adds a record to one of FILES; the record has a `step`."""
         assert name in FILES, name
-        if self._writes:
+        if lead():
             self._pending.setdefault(name, []).append(_dump(record))
 
     def event(self, name: str, step: int, **facts: Any) -> None:
         """Writes at once that the run has started, saved or stopped after `step` steps."""
-        if self._writes:
-            at = facts.pop("at", time.time())
-            self._lines[EVENTS].add(_dump({"event": name, "at": at, "step": step} | facts))
+        if lead():
+            record = {"event": name, "at": time.time(), "step": step} | facts
+            self._lines[EVENTS].add(_dump(record))
 
     def goodput(self) -> goodput.Goodput | None:
         """Returns the goodput of the run so far, over this process and earlier ones."""
-        if not self._writes:
+        if not lead():
             return None
         self.flush()
         return goodput.measure(read(self.folder / EVENTS), read(self.folder / METRICS))
 
     def say(self, text: str) -> None:
         """Prints a line on the terminal."""
-        if not self._writes:
-            return
         if self._progress is not None:
             self._progress.console.print(text, markup=False, highlight=False)
-        else:
+        elif lead():
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
 
@@ -136,8 +132,9 @@ class Log:
         if self._board is None:
             return
         try:
-            for name, value in _flat(record):
-                self._board.add_scalar(name, value, record["step"])
+            for name, value in traverse_util.flatten_dict(dict(record), sep="/").items():
+                if isinstance(value, int | float) and name != "at":
+                    self._board.add_scalar(name, value, record["step"])
         except Exception as e:  # no failure of a tracker may end a run
             log.warning("TensorBoard is off from here: %s", e)
             self._board = None
@@ -145,50 +142,37 @@ class Log:
 
 @dataclasses.dataclass(frozen=True)
 class Dispatched:
-    """Describes a step that was given to the devices.
-
-    Attributes:
-      row: the global number of its first row.
-      dataset_ids: for each of its rows, the index of the dataset in the names of the plan.
-      waited: how many seconds the loop waited for its rows.
-    """
+    """Describes a step that was given to the devices."""
 
     step: int
-    row: int
-    dataset_ids: np.ndarray
+    row: int  # the global number of its first row
+    dataset_ids: np.ndarray  # for each of its rows, the index of the dataset in the plan's names
     stage: str
-    waited: float
+    waited: float  # seconds for which the loop waited for its rows
 
 
+@dataclasses.dataclass
 class StepRecorder:
-    """Turns the metrics of a step, as devices return them, into a record and a line to log.
+    """Turns the metrics of a step, as devices return them, into a record and a line to log."""
 
-    Args:
-      bytes_per_token: for each dataset, bytes of text per token that counts in the loss.
-      clock: measures what the seconds of a step were spent on.
-    """
+    settings: recipe_train.Train
+    cfg: llama.LlamaConfig
+    plan: Plan
+    length: int
+    chips: int
+    bytes_per_token: Mapping[str, float]  # bytes of a dataset per token that counts in the loss
+    clock: Clock
 
-    def __init__(
-        self,
-        settings: recipe_train.Train,
-        cfg: llama.LlamaConfig,
-        plan: Plan,
-        length: int,
-        chips: int,
-        bytes_per_token: Mapping[str, float],
-        clock: Clock,
-    ):
-        self._settings, self._plan, self._bytes = settings, plan, bytes_per_token
-        self._chips, self._clock = chips, clock
-        self._flops = {
-            stage.name: flops_per_token(cfg, length, learning(cfg, stage))
-            for stage in settings.stages
-        }
+    def __post_init__(self):
+        names, self._flops = [*llama.abstract(self.cfg)], {}
+        for stage in self.settings.stages:
+            learns = learn.trainable(learn.groups(stage.learn, names))
+            self._flops[stage.name] = flops_per_token(self.cfg, self.length, learns)
         self._peak = peak_flops(jax.devices()[0])
         self._seconds: collections.deque[float] = collections.deque(maxlen=50)
 
     def __call__(self, at: Dispatched, metrics: Mapping[str, Any]) -> tuple[dict, str]:
-        names = self._plan.names
+        names, size = self.plan.names, self.bytes_per_token
         nll = np.bincount(at.dataset_ids, metrics["nll_B"], len(names))
         weight = np.bincount(at.dataset_ids, metrics["weight_B"], len(names))
         losses = {n: nll[i] / weight[i] for i, n in enumerate(names) if weight[i] > 0}
@@ -197,21 +181,19 @@ class StepRecorder:
             "stage": at.stage,
             "loss": float(metrics["loss"]),
             "losses": losses,
-            "bits_per_byte": {
-                n: x / math.log(2) / self._bytes[n] for n, x in losses.items() if n in self._bytes
-            },
+            "bits_per_byte": {n: x / math.log(2) / size[n] for n, x in losses.items() if n in size},
             "grad_norm": float(metrics["grad_norm"]),
             "lr": {group: float(value) for group, value in metrics["lr"].items()},
             "applied": bool(metrics["applied"]),
             "skipped": int(metrics["skipped"]),
             "tokens": int(metrics["tokens"]),
             "rows": at.row + len(at.dataset_ids),
-            "epochs": self._plan.epochs(at.row + len(at.dataset_ids)),
+            "epochs": self.plan.epochs(at.row + len(at.dataset_ids)),
         }
         return record | self._speed(at, record["tokens"]), self._line(record)
 
     def _speed(self, at: Dispatched, tokens: int) -> dict[str, Any]:
-        spent = self._clock.lap()
+        spent = self.clock.lap()
         seconds = sum(spent.values())
         self._seconds.append(seconds)
         rate = tokens / seconds
@@ -223,13 +205,13 @@ class StepRecorder:
             "spent": spent,
             "data_wait": at.waited,
             "tokens_per_second": rate,
-            "tokens_per_second_per_chip": rate / self._chips,
-            "mfu": self._peak and flops * rate / (self._peak * self._chips),
+            "tokens_per_second_per_chip": rate / self.chips,
+            "mfu": self._peak and flops * rate / (self._peak * self.chips),
             "hbm_bytes": stats.get("peak_bytes_in_use"),
         }
 
     def _line(self, record: Mapping[str, Any]) -> str:
-        total = self._settings.steps
+        total = self.settings.steps
         usual = float(np.median([*self._seconds][1:] or self._seconds))  # the first one compiles
         left = datetime.timedelta(seconds=round(usual * (total - record["step"])))
         words = [f"step {record['step']}/{total}", record["stage"], f"loss {record['loss']:.4f}"]
@@ -248,24 +230,15 @@ def flops_per_token(
 
     Each weight of a matrix product counts 6: 2 in the forward pass, 2 for the gradient of the
     product's input and 2 for the gradient of the weight. A frozen weight has no gradient and counts
-    4. Attention counts what the mask leaves, half of the row or the window (PaLM, arXiv 2204.02311,
-    appendix B). Recomputation is not counted.
-
-    Args:
-      learns: names of the parameters that learn; None means all of them.
+    4; `learns` names the others, None means all. Attention counts what the mask leaves, half of the
+    row or the window (PaLM, arXiv 2204.02311, appendix B). Recomputation is not counted.
     """
-    sizes = {name: math.prod(leaf.shape) for name, leaf in llama.abstract(cfg).items()}
-    looked_up = {"embed_VD"} if not cfg.tie_embeddings else set()
     flops = 12 * cfg.seen(length) * cfg.num_heads * cfg.head_width
-    for name in (name for name in sizes if not quantize.is_scale(name)):
-        if name not in looked_up and learn.is_matrix(name):
-            flops += (6 if learns is None or name in learns else 4) * sizes[name]
+    for name, leaf in llama.abstract(cfg).items():
+        looked_up = name == "embed_VD" and not cfg.tie_embeddings
+        if not (looked_up or quantize.is_scale(name)) and learn.is_matrix(name):
+            flops += (6 if learns is None or name in learns else 4) * math.prod(leaf.shape)
     return flops
-
-
-def learning(cfg: llama.LlamaConfig, stage: recipe_train.Stage) -> tuple[str, ...]:
-    """Returns the names of the parameters that a stage trains."""
-    return learn.trainable(learn.groups(stage.learn, [*llama.abstract(cfg)]))
 
 
 def read(path: epath.PathLike) -> list[dict]:
@@ -304,14 +277,6 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _flat(record: Mapping[str, Any], prefix: str = ""):
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}/")
-        elif isinstance(value, int | float) and name != "at":
-            yield prefix + name, value
-
-
 def _board(folder: epath.Path, done: int) -> Any:
     try:
         import tensorboardX
@@ -323,21 +288,15 @@ def _board(folder: epath.Path, done: int) -> Any:
 
 
 def _progress(done: int, total: int) -> Any:
-    from rich import progress
+    from rich import console, progress
 
     bar = progress.Progress(
         progress.TextColumn("train"),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TextColumn("{task.description}", markup=False),
-        console=_stderr(),
+        console=console.Console(stderr=True),
     )
     bar.add_task("starting", total=total, completed=done)
     bar.start()
     return bar
-
-
-def _stderr() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)

@@ -67,11 +67,9 @@ class BatchStream(Protocol):
 
     def prefetch(self, start_row: int) -> Prefetch:
         """Yields (row, this process's share of the batch that starts there) from `start_row` on."""
-        ...
 
     def dataset_ids(self, g: int) -> np.ndarray:
         """Returns the index in `plan.names` of each row's dataset, [B], in the batch at row `g`."""
-        ...
 
 
 def train(
@@ -88,7 +86,7 @@ def train(
     sample: Sample | None = None,
     evaluators: Sequence[Evaluator] = (),
 ) -> State:
-    """Trains from the newest verified checkpoint in `folder`, or from `params()` if there is none.
+    """Trains from the newest verified checkpoint, or from `params()`; returns the last state.
 
     Call it in the main thread. SIGTERM, SIGINT, SIGUSR1 and a file SAVE beside `folder` make every
     process save the same step; a second signal ends the process at once.
@@ -102,9 +100,6 @@ def train(
       sample: called every `sample_every` steps; returns records {prompt, text} to log and show.
       evaluators: called at the end of each stage.
 
-    Returns:
-      The last state.
-
     Raises:
       Preempted: the run was asked to stop, and has saved.
       DivergedError: `max_skipped` steps in a row were not finite.
@@ -113,7 +108,7 @@ def train(
     began, clock = time.time(), Clock()
     folder = epath.Path(folder)
     check_batch(mesh, stream.batch_size, settings.accumulate)
-    traced = settings.traced()
+    trace = Profile(settings.traced(), folder / "profile")
     table = learn.phases(settings.stages)
     steps = _steps(settings, cfg, mesh, table, param_dtype, new_rows)
     length, chips = stream.sequence_length, mesh.devices.size
@@ -130,7 +125,7 @@ def train(
         out = Log(folder, done, settings.steps, settings.log_every, settings.tensorboard, began)
         stack.enter_context(out)
         batches = stack.enter_context(stream.prefetch(row))
-        trace = stack.enter_context(Profile(traced, folder / "profile"))
+        stack.enter_context(trace)
         run = _Run(
             settings, mesh, stream, checkpoints, asks, out, report, sample, evaluators, clock, trace
         )
@@ -163,10 +158,7 @@ def _steps(settings, cfg, mesh, table, param_dtype, new_rows) -> Callable[[int],
 
 
 def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, int, int]:
-    """Returns the newest verified state, the steps done, and the next row to read.
-
-    A new run gets (None, 0, 0).
-    """
+    """Returns the newest verified state, the steps done, and the next row; None, 0, 0 at first."""
 
     def abstract(meta: Mapping[str, Any]) -> State:
         if meta["step"] > settings.steps:
@@ -241,37 +233,26 @@ class _Run:
             with self.clock.doing("data"):
                 row, rows = next(batches)
             assert row == self.row, (row, self.row)
-            self.begin_trace()
+            if self.trace.begins(self.done + 1):
+                jax.block_until_ready(self.state)  # the steps still running are not traced
+                with self.clock.doing("profile"):
+                    self.trace.begin()
             with self.clock.doing("compile") if first else contextlib.nullcontext():
                 metrics = self.dispatch(step, rows)
             self.clock.dispatched(metrics["loss"])
             first = False
             asked = self.read()  # the step before this one, so that devices need not wait
-            dispatched = Dispatched(
-                self.done, row, self.stream.dataset_ids(row), self._stage(), batches.waited
-            )
-            self.unread = dispatched, metrics
-            asked = max(asked, self.end_trace())
+            stage = self.settings.stages[bisect.bisect_left(self._ends(), self.done)].name
+            ids = self.stream.dataset_ids(row)
+            self.unread = Dispatched(self.done, row, ids, stage, batches.waited), metrics
+            if self.trace.ends(self.done):
+                asked = max(asked, self.read())
+                with self.clock.doing("profile"):
+                    self.log.say(self.trace.end())
             with self.clock.doing("evaluate"):
                 self.look()
             with self.clock.doing("checkpoint"):
                 self.save_if(asked)
-
-    def begin_trace(self) -> None:
-        """Begins the trace before its first step, after the steps still running have ended."""
-        if self.trace.begins(self.done + 1):
-            jax.block_until_ready(self.state)
-            with self.clock.doing("profile"):
-                self.trace.begin()
-
-    def end_trace(self) -> int:
-        """Ends the trace after its last step; returns the request (as `read`) of that step."""
-        if not self.trace.ends(self.done):
-            return NOTHING
-        asked = self.read()
-        with self.clock.doing("profile"):
-            self.log.say(self.trace.end())
-        return asked
 
     def dispatch(self, step: Step, rows: Mapping[str, np.ndarray]) -> Metrics:
         size = self.stream.batch_size
@@ -283,12 +264,9 @@ class _Run:
         return metrics
 
     def read(self) -> int:
-        """Logs the step that was dispatched but not read yet.
+        """Logs the step that was dispatched but not read yet; refuses too many not finite in a row.
 
         Returns what processes asked for in that step: NOTHING, SAVE or STOP.
-
-        Raises:
-          DivergedError: too many steps in a row were not finite.
         """
         if self.unread is None:
             return NOTHING
@@ -310,11 +288,7 @@ class _Run:
                 self._guarded("evaluations.jsonl", lambda *now, e=evaluator: [e(*now)])
 
     def save_if(self, asked: int) -> None:
-        """Saves if asked to, if a save is due, or after the last step; stops if asked to.
-
-        Raises:
-          Preempted: the run was asked to stop, and has saved.
-        """
+        """Saves if asked to, if a save is due, or after the last step; stops if asked to."""
         every = self.settings.save.steps
         last = self.done == self.settings.steps
         if not (asked or last or (every and self.done % every == 0)):
@@ -346,9 +320,6 @@ class _Run:
 
     def _ends(self) -> list[int]:
         return list(itertools.accumulate(stage.steps for stage in self.settings.stages))
-
-    def _stage(self) -> str:
-        return self.settings.stages[bisect.bisect_left(self._ends(), self.done)].name
 
     def _diverged(self, at: Dispatched, metrics: Metrics) -> str:
         bad, size = int(metrics["skipped"]), self.stream.batch_size

@@ -29,18 +29,15 @@ def token_loss(
     Columns of `unembed_DV` from `vocab_size` on are padding and get no probability. A target
     outside [0, vocab_size) has an infinite loss.
 
-    With `blocks` > 1 the vocabulary is read in that many blocks with an online log-sum-exp. Memory
-    for logits falls to [B, T, V / blocks], and so does the gathered part of a sharded output
-    matrix; but logits are computed again for the gradient, four matrix products instead of three.
+    With `blocks` > 1, V is read in that many equal blocks with an online log-sum-exp. Memory for
+    logits falls to [B, T, V / blocks], and so does the gathered part of a sharded output matrix;
+    but logits are computed again for the gradient, four matrix products instead of three.
     With `blocks` = 1 logits are kept, which is fastest for small vocabularies.
 
     >>> hidden, head = jnp.zeros((1, 2, 3)), jnp.ones((3, 8))
     >>> nll, log_z = token_loss(hidden, head, jnp.array([[0, 3]]), vocab_size=4)
     >>> jnp.exp(-nll), jnp.exp(log_z).round(3)
     (Array([[0.25, 0.25]], dtype=float32), Array([[4., 4.]], dtype=float32))
-
-    Raises:
-      ValueError: `blocks` does not divide V.
     """
     V = unembed_DV.shape[1]
     if V % blocks:
@@ -53,26 +50,18 @@ def token_loss(
     return jnp.where(known_BT, log_z_BT - label_BT, jnp.inf), log_z_BT
 
 
-def mean(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
-    """Returns the weighted mean over the global batch, or 0 when all weights are 0.
-
-    >>> mean(jnp.array([[1.0, 2.0], [6.0, jnp.inf]]), jnp.array([[1.0, 1.0], [1.0, 0.0]]))
-    Array(3., dtype=float32)
-    >>> mean(jnp.array([[1.0, 2.0]]), jnp.array([[0.25, 0.25]]))
-    Array(1.5, dtype=float32)
-    """
-    total = jnp.sum(weights_BT)
-    return jnp.sum(weigh(nll_BT, weights_BT)) / jnp.where(total > 0, total, 1.0)
-
-
 def weigh(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
-    """Returns loss times weight, and 0 where the weight is 0 even if the loss is infinite."""
+    """Returns loss times weight, and 0 where the weight is 0 even if the loss is infinite.
+
+    >>> weigh(jnp.array([[3.0, jnp.inf]]), jnp.array([[0.5, 0.0]]))
+    Array([[1.5, 0. ]], dtype=float32)
+    """
     return jnp.where(weights_BT > 0, nll_BT * weights_BT, 0.0)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _read(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT):
-    """Returns the log of the sum of exp(logits), and the target's logit, each float32 [B, T]."""
+    """Returns log of the sum of exp(logits), and the target's logit, each float32 [B, T]."""
     return _forward(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT)[0]
 
 
@@ -108,9 +97,13 @@ def _backward(vocab_size, blocks, softcap, kept, cotangents):
     d_log_z_BT, d_label_BT = cotangents
 
     def gradients(logits_BTV, w_DV, index_V):
-        d_logits_BTV = _d_logits(
-            logits_BTV, index_V, targets_BT, log_z_BT, d_log_z_BT, d_label_BT, vocab_size, softcap
-        ).astype(hidden_BTD.dtype)
+        d_logits_BTV = jnp.exp(logits_BTV - log_z_BT[..., None]) * d_log_z_BT[..., None]
+        hit_BTV = index_V[None, None] == targets_BT[..., None]
+        d_logits_BTV += jnp.where(hit_BTV, d_label_BT[..., None], 0.0)
+        if softcap is not None:  # the slope at -inf, the logit of a padded column, is set to 0
+            slope_BTV = 1 - jnp.square(logits_BTV / softcap)
+            d_logits_BTV *= jnp.where(index_V[None, None] < vocab_size, slope_BTV, 0.0)
+        d_logits_BTV = d_logits_BTV.astype(hidden_BTD.dtype)  # float32 until here
         d_hidden_BTD = arithmetic.input_gradient(d_logits_BTV, w_DV)
         return d_hidden_BTD, arithmetic.weight_gradient(hidden_BTD, d_logits_BTV).astype(w_DV.dtype)
 
@@ -155,19 +148,6 @@ def _logits(
     if vocab_size == padded:  # saves a pass over all logits where the compiler does not fuse it
         return logits_BTV
     return jnp.where(index_V[None, None] < vocab_size, logits_BTV, -jnp.inf)
-
-
-def _d_logits(
-    logits_BTV, index_V, targets_BT, log_z_BT, d_log_z_BT, d_label_BT, vocab_size, softcap
-) -> jax.Array:
-    """Returns the gradient of the loss with respect to logits before the soft cap, float32."""
-    d_logits_BTV = jnp.exp(logits_BTV - log_z_BT[..., None]) * d_log_z_BT[..., None]
-    hit_BTV = index_V[None, None] == targets_BT[..., None]
-    d_logits_BTV += jnp.where(hit_BTV, d_label_BT[..., None], 0.0)
-    if softcap is not None:  # the slope at -inf, the logit of a padded column, is set to 0
-        slope_BTV = 1 - jnp.square(logits_BTV / softcap)
-        d_logits_BTV *= jnp.where(index_V[None, None] < vocab_size, slope_BTV, 0.0)
-    return d_logits_BTV
 
 
 def _pick(logits_BTV, index_V, targets_BT) -> jax.Array:

@@ -24,7 +24,7 @@ from lrl_jax.train.learn import is_matrix
 Params = dict[str, jax.Array]
 State = Any  # optax's state: a tree of NamedTuples whose fields are dicts like the parameters
 
-FIRST, SECOND = ("mu", "ema"), ("nu",)  # fields of optax's states, by moment
+MOMENTS = {"mu": 1, "ema": 1, "nu": 2}  # field of optax's states -> first or second moment
 FACTORED = 128  # adafactor factors matrices with sides at least this long (optax's own default)
 HOST = "pinned_host"  # host memory that devices read and write directly
 MUON_RMS = 0.2  # RMS of AdamW's updates, so that both can share one rate (arXiv 2502.16982)
@@ -34,13 +34,10 @@ class Transform(NamedTuple):
     """Holds an optimizer that turns gradients into moves.
 
     The caller multiplies moves by the learning rate and subtracts them from the parameters.
-
-    Attributes:
-      init: parameters (float32, or their shapes) -> state.
-      update: (gradients, state, parameters, step of the run) -> (moves, state).
     """
 
-    init: Callable[[Params], State]
+    init: Callable[[Params], State]  # parameters (float32, or their shapes) -> state
+    # (gradients, state, parameters, step of the run) -> (moves, state)
     update: Callable[[Params, State, Params, jax.Array], tuple[Params, State]]
 
 
@@ -100,21 +97,18 @@ def _muon(s: Optimizer, paths: Sequence[str]) -> Any:
         "rest": _adamw(s, paths),
     }
 
-    def split(tree: Params) -> dict[str, Params]:
-        return {
-            "matrices": {path: x for path, x in tree.items() if path in axes},
-            "rest": {path: x for path, x in tree.items() if path not in axes},
-        }
+    def subtree(tree: Params, name: str) -> Params:
+        return {path: x for path, x in tree.items() if (path in axes) == (name == "matrices")}
 
     def init(params: Any) -> Any:
-        return {name: parts[name].init(subtree) for name, subtree in split(params).items()}
+        return {name: parts[name].init(subtree(params, name)) for name in parts}
 
     def update(updates: Any, state: Any, params: Any = None) -> Any:
-        results = {
-            name: parts[name].update(subtree, state[name])
-            for name, subtree in split(updates).items()
-        }
-        moves = {path: _as_adam(x, axes[path]) for path, x in results["matrices"][0].items()}
+        results = {n: parts[n].update(subtree(updates, n), state[n]) for n in parts}
+        moves, _ = results["matrices"]
+        for path, move in moves.items():
+            sides = [math.prod(move.shape[i] for i in side) for side in axes[path]]
+            moves[path] = move * (MUON_RMS * math.sqrt(max(sides)))
         return moves | results["rest"][0], {name: state for name, (_, state) in results.items()}
 
     return optax.GradientTransformation(init, update)
@@ -135,60 +129,38 @@ def matrix_axes(path: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return axes[:cut], axes[cut:]
 
 
-def _as_adam(move: jax.Array, axes: Sequence[tuple[int, ...]]) -> jax.Array:
-    sides = [math.prod(move.shape[i] for i in side) for side in axes]
-    return move * (MUON_RMS * math.sqrt(max(sides)))
-
-
 # ---------------------------------------------------------------------------- storage
 def _store(state: State, form: str, step: jax.Array) -> State:
     """Returns the state with its moments stored in `form`.
 
     In int8 the square root of the second moment is stored, which needs half the range of exponents.
     """
-    if form == "float32":
-        return state
 
-    def first(path: str, x: jax.Array) -> rounding.Stored:
-        draw = rounding.noise(step, path, x.shape)[0]
+    def stored(moment: int, path: str, x: jax.Array) -> rounding.Stored:
+        draw = rounding.noise(step, path, x.shape)[moment - 1]
         if form == "bfloat16":
             return rounding.bfloat16(x, draw)
-        return rounding.encode(x, draw, signed=True)
+        return rounding.encode(x if moment == 1 else jnp.sqrt(x), draw, signed=moment == 1)
 
-    def second(path: str, x: jax.Array) -> rounding.Stored:
-        draw = rounding.noise(step, path, x.shape)[1]
-        if form == "bfloat16":
-            return rounding.bfloat16(x, draw)
-        return rounding.encode(jnp.sqrt(x), draw, signed=False)
-
-    return _map(state, first, second)
+    return state if form == "float32" else _map(state, stored)
 
 
 def _load(state: State, form: str) -> State:
-    if form == "float32":
-        return state
-    if form == "bfloat16":
-        return _map(state, _wide, _wide)
-    return _map(
-        state,
-        lambda path, stored: rounding.decode(stored),
-        lambda path, stored: jnp.square(rounding.decode(stored)),
-    )
+    def loaded(moment: int, path: str, x: Any) -> jax.Array:
+        if form == "bfloat16":
+            return x.astype(jnp.float32)
+        return rounding.decode(x) if moment == 1 else jnp.square(rounding.decode(x))
+
+    return state if form == "float32" else _map(state, loaded)
 
 
-def _wide(path: str, x: jax.Array) -> jax.Array:
-    del path
-    return x.astype(jnp.float32)
-
-
-def _map(state: State, first: Callable, second: Callable) -> State:
-    """Applies functions of (path, moment) to the first and to the second moments of a state."""
+def _map(state: State, change: Callable[[int, str, Any], Any]) -> State:
+    """Applies a function of (1 or 2, path, moment) to the first and second moments of a state."""
 
     def mapped(node):
-        fields = {name: first for name in FIRST} | {name: second for name in SECOND}
         return node._replace(**{
-            name: {path: f(path, x) for path, x in getattr(node, name).items()}
-            for name, f in fields.items()
+            name: {path: change(moment, path, x) for path, x in getattr(node, name).items()}
+            for name, moment in MOMENTS.items()
             if name in node._fields
         })  # fmt: skip
 
@@ -212,7 +184,7 @@ def shardings(
         path = next((name for name in names if name in placed), None)
         if path is None:
             return other
-        shape, mesh = params[path].shape, placed[path].mesh
+        shape = params[path].shape
         axes = [*placed[path].spec, *[None] * len(shape)][: len(shape)]
         if leaf.shape == shape:
             return placed[path]
@@ -222,25 +194,17 @@ def shardings(
             small, large = np.argsort(shape)[-2:]  # optax factors the two largest axes
             del axes[large if "v_row" in names else small]
         elif "scales" in names:
-            ways = math.prod(mesh.shape[name] for name in _names(axes[-1]))
+            ways = shape[-1] // placed[path].shard_shape(shape)[-1]
             axes[-1] = axes[-1] if leaf.shape[-1] % ways == 0 else None
         else:
             return other
-        return NamedSharding(mesh, P(*axes))
+        return NamedSharding(placed[path].mesh, P(*axes))
 
     return jax.tree_util.tree_map_with_path(place, state)
 
 
-def _names(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return (axis,) if isinstance(axis, str) else tuple(axis or ())
-
-
 def on_host(places: State, shapes: State, mesh: Mesh) -> State:
-    """Returns the same shardings in the host's memory, except for counters.
-
-    Raises:
-      ValueError: the devices cannot use the host's memory.
-    """
+    """Returns the same shardings in the host's memory, except for counters."""
     device = mesh.devices.flat[0]
     kinds = [memory.kind for memory in device.addressable_memories()]
     if HOST not in kinds:

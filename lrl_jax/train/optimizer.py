@@ -14,8 +14,6 @@ from lrl_jax.train import learn, moments, rounding
 from lrl_jax.train.checkpoint import CheckpointMismatchError
 from lrl_jax.train.moments import Params
 
-KEPT = ("kind", "moments")  # settings that decide the shape of an optimizer's state
-
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
@@ -24,25 +22,19 @@ class Learner:
     Where only new rows learn, gradient and moments have the size of the whole table, with zeros in
     old rows. Rows of new tokens may be anywhere in the table, and gathering them from the shards of
     V would cost more than the memory it saves (docs/decisions/0013-optimizers.md).
-
-    Attributes:
-      new_rows: bool [V] over the padded vocabulary, true for rows of new tokens.
     """
 
     phase: learn.Phase
     groups: tuple[learn.Group, ...]
     settings: recipe_train.Optimizer
-    new_rows: np.ndarray
+    new_rows: np.ndarray  # bool [V] over the padded vocabulary, true for rows of new tokens
 
     @property
     def trainable(self) -> tuple[str, ...]:
         return learn.trainable(self.groups)
 
     def init(self, params: Params) -> moments.State:
-        """Returns a new optimizer state, in float32 even for parameters in bfloat16.
-
-        In bfloat16, sums of squares would stop growing.
-        """
+        """Returns a new optimizer state, in float32: in bfloat16 sums of squares stop growing."""
         like = {path: params[path].astype(jnp.float32) for path in self.trainable}
         return self._transform().init(like)
 
@@ -69,11 +61,8 @@ class Learner:
     ) -> tuple[Params, moments.State, dict[str, jax.Array]]:
         """Returns the new parameters, the new optimizer state, and the learning rate of each group.
 
-        Old rows under `rows: new` are returned bit for bit, even with weight decay.
-
-        Args:
-          grads: gradients after `mask`, whose global norm is `norm`.
-          done: how many steps of the phase are done.
+        Old rows under `rows: new` are returned bit for bit, even with weight decay. The gradients
+        are those after `mask`, with global norm `norm`; `done` counts the steps of the phase.
         """
         scale = jnp.minimum(1.0, self.settings.clip / norm)
         clipped = {path: g.astype(jnp.float32) * scale for path, g in grads.items()}
@@ -85,14 +74,12 @@ class Learner:
             rates[group.name] = learn.rate(group.schedule, self.phase.steps, done)
             for path in group.paths:
                 move = moves[path]
-                if decays(path):
+                if learn.is_matrix(path):  # norms and biases do not decay
                     move += self.settings.weight_decay * wide[path]
                 new = self._narrow(path, wide[path] - rates[group.name] * move, params[path], step)
-                out[path] = (
-                    jnp.where(self._row_mask(path), new, params[path])
-                    if group.new_rows_only
-                    else new
-                )
+                if group.new_rows_only:
+                    new = jnp.where(self._row_mask(path), new, params[path])
+                out[path] = new
         return out, state, rates
 
     def _narrow(self, path: str, new: jax.Array, old: jax.Array, step: jax.Array) -> jax.Array:
@@ -114,11 +101,7 @@ def learner(
     paths: Sequence[str],
     new_rows: np.ndarray,
 ) -> Learner:
-    """Returns the optimizer of a phase, after checking its learn table against the parameters.
-
-    Args:
-      new_rows: bool [V] over the padded vocabulary; all false when it was not extended.
-    """
+    """Returns the optimizer of a phase, after checking its learn table against the parameters."""
     groups = learn.groups(phase.learn, paths)
     for group in groups:
         learn.check_schedule(group.schedule, phase.steps, group.name, phase.name)
@@ -133,11 +116,7 @@ def learner(
 def check_rounding(
     settings: recipe_train.Optimizer, params: Mapping[str, jax.ShapeDtypeStruct]
 ) -> None:
-    """Refuses stochastic rounding when no trained parameter is stored in bfloat16.
-
-    Raises:
-      ValueError: names the dtypes of the trained parameters.
-    """
+    """Refuses stochastic rounding when no trained parameter is stored in bfloat16."""
     dtypes = {jnp.dtype(leaf.dtype).name for leaf in params.values()}
     if settings.rounding == "stochastic" and "bfloat16" not in dtypes:
         raise ValueError(
@@ -149,15 +128,12 @@ def check_rounding(
 def check_same(saved: Mapping[str, Any], settings: recipe_train.Train) -> None:
     """Refuses to resume from an optimizer state whose kind or storage these settings change.
 
-    Args:
-      saved: the `train` section of the recipe that made the state, as plain data.
-
-    Raises:
-      CheckpointMismatchError: names each setting with its old and new value.
+    `saved` is the `train` section of the recipe that made the state, as plain data.
     """
     before = recipe_train.Optimizer.model_validate(saved["optimizer"])
     now = settings.optimizer
-    pairs = [(f"optimizer.{name}", getattr(before, name), getattr(now, name)) for name in KEPT]
+    names = ("kind", "moments")
+    pairs = [(f"optimizer.{name}", getattr(before, name), getattr(now, name)) for name in names]
     if before.kind == "adafactor":  # with b1 = 0 it keeps no first moment
         pairs.append(("optimizer.b1 above 0", before.b1 > 0, now.b1 > 0))
     pairs.append(("ema above 0", saved.get("ema", 0.0) > 0, settings.ema > 0))
@@ -167,12 +143,3 @@ def check_same(saved: Mapping[str, Any], settings: recipe_train.Train) -> None:
             f"the run was begun with another optimizer: {'; '.join(changed)}. A run keeps the kind "
             "and the storage of its optimizer: undo the change, or give the recipe another name"
         )
-
-
-def decays(path: str) -> bool:
-    """Tells whether weight decay applies to a parameter: to matrices, not to norms and biases.
-
-    >>> decays("layers/q_DNH"), decays("layers/attn_norm_D")
-    (True, False)
-    """
-    return learn.is_matrix(path)

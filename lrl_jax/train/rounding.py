@@ -48,10 +48,8 @@ def encode(x: jax.Array, noise: jax.Array, signed: bool) -> dict[str, jax.Array]
     four and four. A value becomes one of the two codes next to it, at random so that the mean is
     exact. The error is at most 1/8 of the value (unsigned: 1/16). Below about 2**-15 of the largest
     value in the block, codes are evenly spaced by 2**-18 (unsigned: 2**-19) of that largest value.
-    An unsigned value above 0 is never stored as 0, because the optimizer divides by it.
-
-    Args:
-      x: [..., n]; the size of a block is the largest power of two, up to 64, that divides n.
+    An unsigned value above 0 is never stored as 0, because the optimizer divides by it. For x
+    [..., n], the size of a block is the largest power of two, up to 64, that divides n.
 
     Returns:
       codes: int8 or uint8, in the shape of x; scales: float32 [..., blocks].
@@ -78,7 +76,11 @@ def decode(stored: dict[str, jax.Array]) -> jax.Array:
     codes, scales = stored["codes"], stored["scales"]
     mantissa = 3 if codes.dtype == jnp.int8 else 4
     blocks = codes.reshape(*scales.shape, -1).astype(jnp.int32)
-    share = _value(jnp.abs(blocks), mantissa)
+    levels = jnp.abs(blocks)
+    bits = (levels + _offset(mantissa)).astype(jnp.uint32) << jnp.uint32(23 - mantissa)
+    normal = jax.lax.bitcast_convert_type(bits, jnp.float32)
+    even = levels.astype(jnp.float32) * 2.0 ** (LOWEST - mantissa)
+    share = jnp.where(levels < 2**mantissa, even, normal)
     x = jnp.where(blocks < 0, -share, share) * scales[..., None]
     return x.reshape(codes.shape)
 
@@ -91,13 +93,6 @@ def _code(share: jax.Array, noise: jax.Array, mantissa: int) -> jax.Array:
     even = jnp.floor(share * 2.0 ** (mantissa - LOWEST) + noise.astype(jnp.float32) / 2.0**16)
     codes = jnp.where(share < 2.0**LOWEST, even.astype(jnp.int32), normal)
     return jnp.minimum(codes, 2 ** (4 + mantissa) - 1)
-
-
-def _value(codes: jax.Array, mantissa: int) -> jax.Array:
-    bits = (codes + _offset(mantissa)).astype(jnp.uint32) << jnp.uint32(23 - mantissa)
-    normal = jax.lax.bitcast_convert_type(bits, jnp.float32)
-    even = codes.astype(jnp.float32) * 2.0 ** (LOWEST - mantissa)
-    return jnp.where(codes < 2**mantissa, even, normal)
 
 
 def _offset(mantissa: int) -> int:

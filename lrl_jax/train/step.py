@@ -27,18 +27,12 @@ class Step:
     """Holds the compiled step of one phase, and the shardings of its state.
 
     Call `run` and `begin` under `jax.set_mesh`: the sharding hints of the model need it.
-
-    Attributes:
-      run: (state, batch, asked_X) -> (state, metrics); the given state is donated.
-      begin: (params, done, skipped) -> state with a new optimizer; the parameters are donated.
-      shardings: a tree in the form of the state.
-      abstract: shapes, dtypes and shardings of the state, to restore a checkpoint with.
     """
 
-    run: jax.stages.Wrapped
-    begin: jax.stages.Wrapped
-    shardings: State
-    abstract: State
+    run: jax.stages.Wrapped  # (state, batch, asked_X) -> (state, metrics); donates the given state
+    begin: jax.stages.Wrapped  # (params, done, skipped) -> state, anew; donates the parameters
+    shardings: State  # a tree in the form of the state
+    abstract: State  # shapes, dtypes and shardings of the state, to restore a checkpoint with
 
 
 def make_step(
@@ -57,11 +51,7 @@ def make_step(
     not applied in a row), and `asked` (the largest of `asked_X`, which has a request from each
     device, so that all hosts save or stop at the same step).
 
-    Args:
-      params: the shape and dtype of each parameter.
-      placed: the sharding of each parameter.
-      settings: accumulate, z_loss, loss_blocks and ema are read here; the optimizer's settings are
-        those of `learner`.
+    The optimizer's settings are those of `learner`, whatever `settings` says.
 
     Raises:
       ValueError: moments or rounding that these devices or parameters do not allow.
@@ -112,11 +102,7 @@ def make_step(
         return jax.device_put(leaf, place) if lying is not near else leaf
 
     shardings = dict(params=dict(placed), step=everywhere, skipped=everywhere, **lying)
-    abstract = jax.tree.map(
-        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-        shapes,
-        shardings,
-    )
+    abstract = jax.tree.map(lambda leaf, place: leaf.update(sharding=place), shapes, shardings)
     return Step(
         run=jax.jit(
             run,

@@ -1,29 +1,27 @@
 """Writes a trace of a few steps with XLA's profiler."""
 
+import contextlib
 import os
 import tempfile
 
 from etils import epath
 import jax
 
+from lrl_jax.storage import is_remote
+
 HOW = "pip install xprof, then: xprof --logdir"
 
 
-class Profile:
-    """Traces the steps from `first` to `last`; a context manager.
+class Profile(contextlib.AbstractContextManager["Profile"]):
+    """Traces steps, given as the first and the last or as () for none; a context manager.
 
-    Args:
-      steps: (first, last), both included; () traces nothing.
-      folder: where a folder is written for each process.
+    Each process writes to a folder of its own within `folder`.
     """
 
     def __init__(self, steps: tuple[int, ...], folder: epath.Path):
         self._first, self._last = steps or (0, -1)
         self.folder = folder / f"process_{jax.process_index()}"
         self._local: str = ""
-
-    def __enter__(self) -> "Profile":
-        return self
 
     def __exit__(self, kind, error, trace) -> None:
         self._end()
@@ -33,7 +31,7 @@ class Profile:
         return not self._local and self._first <= step <= self._last
 
     def begin(self) -> None:
-        remote = "://" in os.fspath(self.folder)
+        remote = is_remote(self.folder)
         self._local = tempfile.mkdtemp() if remote else os.path.abspath(self.folder)
         jax.profiler.start_trace(self._local)
 
@@ -42,10 +40,7 @@ class Profile:
         return bool(self._local) and step >= self._last
 
     def end(self) -> str:
-        """Writes the trace; returns a line that says where it is and how to view it.
-
-        Call it when the traced step is done.
-        """
+        """Writes the trace, once its last step is done; returns where it is and how to view it."""
         self._end()
         return f"trace of steps {self._first} to {self._last}: {self.folder}; {HOW} {self.folder}"
 
@@ -54,15 +49,9 @@ class Profile:
             return
         jax.profiler.stop_trace()
         source, self._local = epath.Path(self._local), ""
-        if "://" in os.fspath(self.folder):
-            _copy(source, self.folder)
-
-
-def _copy(source: epath.Path, target: epath.Path) -> None:
-    """Moves a folder and everything in it to an object store."""
-    for path in source.glob("**/*"):
-        if path.is_file():
-            to = target / os.fspath(path.relative_to(source))
-            to.parent.mkdir(parents=True, exist_ok=True)
-            to.write_bytes(path.read_bytes())
-    source.rmtree()
+        if is_remote(self.folder):
+            for path in [path for path in source.glob("**/*") if path.is_file()]:
+                target = self.folder / os.fspath(path.relative_to(source))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+            source.rmtree()

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from lrl_jax.devices import mesh as meshes
-from lrl_jax.evaluate import likelihood
+from lrl_jax.evaluate import bits_per_byte
+from lrl_jax.evaluate.kinds import MeasuredModel
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 
@@ -51,10 +52,11 @@ def mesh(data=1, fsdp=1):
     return meshes.make(recipe_train.Mesh(data=data, fsdp=fsdp), jax.devices()[: data * fsdp])
 
 
-def score(cfg, params, texts, *, on=None, batch_size=2, length=32):
+def score(cfg, params, texts, *, own=None, on=None, batch_size=2, length=32):
     on = on or mesh()
     params = jax.device_put(params, jax.NamedSharding(on, jax.P()))
-    return likelihood.bits_per_byte(cfg, params, Bytes(), texts, on, batch_size, length)
+    model = MeasuredModel(cfg, params, own or Bytes(), on, length, 1)
+    return bits_per_byte.score(texts, model, batch_size)
 
 
 LINES = ["a", "나무 아래", "one two three", "", "그는 책을 읽었다", "zz", "the end."]
@@ -74,7 +76,7 @@ def test_bytes_are_the_texts_not_the_tokens(cfg, params):
             return [ids[::2] for ids in super().encode_batch(texts)]
 
     flat = params | {"unembed_DV": jnp.zeros_like(params["unembed_DV"])}
-    got = likelihood.bits_per_byte(cfg, flat, Pairs(), ["abcdef"], mesh(), 1, 8)
+    got = score(cfg, flat, ["abcdef"], own=Pairs(), batch_size=1, length=8)
     assert got.bits_per_byte == pytest.approx(math.log2(259) / 2, rel=1e-6)
 
 
@@ -111,7 +113,7 @@ def test_the_mesh_does_not_change_the_score(cfg, params):
 def test_windows_score_every_token_once_with_half_a_window_before_it(length, size):
     ids = list(range(10, 10 + size))
     scored = []
-    for tokens, mask in likelihood.windows(ids, length):
+    for tokens, mask in bits_per_byte.windows(ids, length):
         assert len(tokens) <= length
         assert mask.any()
         context = int(tokens[mask][0] - tokens[0])
@@ -128,10 +130,10 @@ def test_lines_longer_than_a_row_are_scored_to_their_end(cfg, params):
 
 
 def test_one_shape_is_compiled_once(cfg, params):
-    likelihood._batch_nats.clear_cache()
+    bits_per_byte._batch_nats.clear_cache()
     score(cfg, params, LINES)
     score(cfg, params, LINES[:3] * 9)
-    assert likelihood._batch_nats._cache_size() == 1
+    assert bits_per_byte._batch_nats._cache_size() == 1
 
 
 def test_text_without_a_character_is_refused(cfg, params):
