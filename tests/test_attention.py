@@ -214,13 +214,11 @@ def test_the_gpu_kernel_lowers_with_segments_on_a_mesh():
     assert "tensor<2x256x256x" not in text
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_a_table_says_how_the_tpu_kernel_cuts_a_row(monkeypatch, fused):
-    blocks = kernels.Blocks(q=256, kv=128, backward_q=128, backward_kv=256, fused=fused)
-    monkeypatch.setitem(kernels.BLOCKS, "", (blocks, kernels.square(128)))
-    assert kernels.blocks_for(512) == blocks
-    assert kernels.blocks_for(384) == kernels.square(128)
-    assert lower("tpu", 512, EVERYWHERE).count("tpu_custom_call") == (2 if fused else 3)
+def test_the_tpu_kernel_cuts_a_row_into_the_first_blocks_that_divide_it(monkeypatch):
+    monkeypatch.setattr(kernels, "BLOCKS", (256, 128))
+    assert kernels.block_for(512) == 256
+    assert kernels.block_for(384) == 128
+    assert lower("tpu", 512, EVERYWHERE).count("tpu_custom_call") == 3
 
 
 def test_the_tpu_kernel_refuses_rows_it_cannot_cut_into_blocks():

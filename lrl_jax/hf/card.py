@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 import dataclasses
+import functools
 import json
 import re
+
+import jinja2
 
 from lrl_jax.hf.load import HUB_ID
 
@@ -34,7 +37,6 @@ def card(
     base_adapter: str = "",
     metrics: Sequence[Metric] = (),
     new_pieces: int = 0,
-    tags: Sequence[str] = (),
 ) -> str:
     """Returns a README.md: YAML front matter, lineage, numbers, how to load it.
 
@@ -50,37 +52,23 @@ def card(
         "base_model": linked[0] if len(linked) == 1 else linked,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
-        "tags": ["lrl-jax", *tags],
+        "tags": ["lrl-jax"],
     }
-    base = escape(base_model) if base_model in linked else "a model kept in a local folder"
-    if base_adapter:
-        adapter = escape(base_adapter) if base_adapter in linked else "kept in a local folder"
-        base += f", with the adapter {adapter}"
-    if not base_model:
-        base = "nothing: trained from random weights"
-    lines = [
-        *_front_matter(front),
-        f"# {escape(title)}",
-        "",
-        f"- Base: {base} (license: {escape(base_license)})",
-        f"- License: {escape(license)}",
-        f"- Languages: {', '.join(map(escape, languages))}",
-        f"- Pieces added to the vocabulary: {new_pieces}",
-        "",
-        *_table(metrics),
-        "## Use",
-        "",
-        "```python",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
-        "",
-        'tokenizer = AutoTokenizer.from_pretrained("path/of/this/folder")',
-        'model = AutoModelForCausalLM.from_pretrained("path/of/this/folder")',
-        "```",
-        "",
-        "Made with lrl_jax. `manifest.json` holds the SHA-256 of every file.",
-        "",
-    ]
-    return "\n".join(lines)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("lrl_jax.hf", "."),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    # Values of the front matter are JSON, which is YAML that needs no other quoting.
+    environment.filters["json"] = functools.partial(json.dumps, ensure_ascii=False)
+    environment.filters["plain"] = escape
+    return environment.get_template("card.md.j2").render(
+        front=front, linked=linked, title=title, base_model=base_model, base_adapter=base_adapter,
+        base_license=base_license, license=license, languages=languages, metrics=metrics,
+        new_pieces=new_pieces,
+    )  # fmt: skip
 
 
 def escape(text: str) -> str:
@@ -91,20 +79,3 @@ def escape(text: str) -> str:
     """
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", text)
-
-
-def _front_matter(values: dict[str, str | list[str] | None]) -> list[str]:
-    """Returns YAML; values are written as JSON, which is YAML that needs no other quoting."""
-    filled = {key: value for key, value in values.items() if value}
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in filled.items()]
-    return ["---", *lines, "---", ""]
-
-
-def _table(metrics: Sequence[Metric]) -> list[str]:
-    if not metrics:
-        return []
-    rows = ["| measure | base | this model |", "|---|---|---|"]
-    for m in metrics:
-        before = "" if m.before is None else f"{m.before:.3f}"
-        rows.append(f"| {escape(m.name)} | {before} | {m.after:.3f} |")
-    return ["## Measured", "", *rows, ""]

@@ -25,40 +25,29 @@ COMMON = {
 }  # fmt: skip
 REQUIRED = ("vocab_size", "width", "depth", "mlp_width", "num_heads")
 SILENT: dict[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False}
-SILU: dict[str, tuple[Any, ...]] = {"hidden_act": ("silu", "swish")}
+Fixed = dict[str, tuple[Any, ...]]
+SILU: Fixed = {"hidden_act": ("silu", "swish")}
 # Gemma 1 says gelu and means the other.
-GELU: dict[str, tuple[Any, ...]] = {"hidden_act": ("gelu_pytorch_tanh", "gelu")}
-GELU_2: dict[str, tuple[Any, ...]] = {"hidden_activation": ("gelu_pytorch_tanh",)}
-ONE_WAY: dict[str, tuple[Any, ...]] = {
-    "attention_bias": (False,),
-    "use_bidirectional_attention": (None, False),
-}
+GELU: Fixed = {"hidden_act": ("gelu_pytorch_tanh", "gelu")}
+GELU_2: Fixed = {"hidden_activation": ("gelu_pytorch_tanh",)}
+ONE_WAY: Fixed = {"attention_bias": (False,), "use_bidirectional_attention": (None, False)}
 NORM = "model.layers.{l}.%s_layernorm.weight"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Family:
-    """Describes what a `model_type` of transformers means.
+    """Describes what a `model_type` of transformers means."""
 
-    Attributes:
-      architecture: its class in transformers.
-      ours: fields of LlamaConfig that all its models have.
-      keys: field -> key of config.json, beside COMMON.
-      silent: what transformers takes where config.json is silent.
-      fixed: keys of which we compute these values only; the first is what HF takes for granted.
-      local: whether layer l is local, where there is a `sliding_window` and no `layer_types`;
-        None: the family has no windows.
-      rope: how its rotary positions are spelled.
-      tensors: our parameter -> HF's tensor, where the checkpoint differs from Llama's.
-    """
-
-    architecture: str
-    ours: dict[str, Any] = dataclasses.field(default_factory=dict)
-    keys: dict[str, str] = dataclasses.field(default_factory=dict)
-    silent: dict[str, Any]
-    fixed: dict[str, tuple[Any, ...]]
+    architecture: str  # its class in transformers
+    ours: dict[str, Any] = dataclasses.field(default_factory=dict)  # of LlamaConfig, in all models
+    keys: dict[str, str] = dataclasses.field(default_factory=dict)  # field -> key, beside COMMON
+    silent: dict[str, Any]  # what transformers takes where config.json is silent
+    fixed: Fixed  # the only values we compute of a key, HF's default first
+    # Whether layer l is local, where there is a `sliding_window` and no `layer_types`; None: the
+    # family has no windows.
     local: Callable[[int, Json], bool] | None = None
     rope: rotary.Spelling = dataclasses.field(default_factory=rotary.Spelling)
+    # Our parameter -> HF's tensor, where the checkpoint differs from Llama's.
     tensors: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -126,10 +115,7 @@ FAMILIES: dict[str, Family] = {
         _GEMMA2,
         architecture="Gemma3ForCausalLM",
         ours=_GEMMA2.ours | dict(qk_norm="head"),
-        keys={
-            "query_scalar": "query_pre_attn_scalar",
-            "logit_softcap": "final_logit_softcapping",
-        },
+        keys={"query_scalar": "query_pre_attn_scalar", "logit_softcap": "final_logit_softcapping"},
         silent=_GEMMA2.silent
         | {"attn_logit_softcapping": None, "final_logit_softcapping": None}
         | {"sliding_window_pattern": 6},
@@ -145,13 +131,8 @@ FAMILIES: dict[str, Family] = {
         fixed=SILU | {"layer_types": (None,)},
         local=lambda l, hf: True,
         rope=rotary.Spelling(partial=True, longrope=("longrope", "su", "yarn")),
-        tensors={
-            "layers/q_DNH": _QKV,
-            "layers/k_DKH": _QKV,
-            "layers/v_DKH": _QKV,
-            "layers/gate_DF": _GATE_UP,
-            "layers/up_DF": _GATE_UP,
-        },
+        tensors=dict.fromkeys(("layers/q_DNH", "layers/k_DKH", "layers/v_DKH"), _QKV)
+        | dict.fromkeys(("layers/gate_DF", "layers/up_DF"), _GATE_UP),
     ),
     "olmo2": Family(
         architecture="Olmo2ForCausalLM",
@@ -186,19 +167,15 @@ OTHERS = {
 def config_from_hf(hf: Json, dtype: Dtype = "bfloat16", remat: Remat = "nothing") -> LlamaConfig:
     """Returns what `config.json` says, of transformers 4 or 5; its defaults are HF's.
 
-    Args:
-      dtype, remat: ours, as in LlamaConfig; a checkpoint does not decide them.
-
     Raises:
       ValueError: no family of ours, or a model with parts we do not compute; names key and value.
     """
     model_type = hf.get("model_type", "llama")
     if model_type not in FAMILIES:
-        why = OTHERS.get(model_type)
+        why = f" ({OTHERS[model_type]})" if model_type in OTHERS else ""
         raise ValueError(
-            f"config.json: model_type={model_type!r} is not supported"
-            + (f" ({why})" if why else "")
-            + f"; want one of {', '.join(FAMILIES)}"
+            f"config.json: model_type={model_type!r} is not supported{why}; want one of "
+            f"{', '.join(FAMILIES)}"
         )
     family = FAMILIES[model_type]
     for key, allowed in (family.fixed | {"quantization_config": (None,)}).items():

@@ -1,10 +1,8 @@
 """Reads an export back and compares it with what was trained: the gate of the step export."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 import dataclasses
-import functools
 import importlib.util
-from typing import Any
 
 from etils import epath
 import jax
@@ -17,27 +15,18 @@ from lrl_jax.vocab.tokenizer.auto import AutoCodec
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 TOLERANCE = 1e-4  # of float32 logits, for each unit of the largest one (at least 1)
-Logits = Callable[[np.ndarray], np.ndarray]
 LOGIT_TEXTS, LOGIT_TOKENS = 8, 128  # what logits are compared on; tokens are compared on all texts
 
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """Holds what `check` measured, and what is wrong.
+    """Holds what `check` measured, and what is wrong."""
 
-    Attributes:
-      texts: how many texts were tokenised by both tokenizer forms.
-      tokens: how many tokens these have.
-      reload_error: largest difference of logits, trained against reloaded by us.
-      transformers_error: the same against transformers; None when torch is not installed.
-      problems: what is wrong, a sentence each; empty when the gate is passed.
-    """
-
-    texts: int
-    tokens: int
-    reload_error: float
-    transformers_error: float | None
-    problems: tuple[str, ...]
+    texts: int  # tokenised by both tokenizer forms
+    tokens: int  # of these texts
+    reload_error: float  # largest difference of logits, trained against reloaded by us
+    transformers_error: float | None  # against transformers; None when torch is not installed
+    problems: tuple[str, ...]  # what is wrong, a sentence each; empty when the gate is passed
 
     @property
     def passed(self) -> bool:
@@ -52,6 +41,8 @@ def check(
     tokenizer: Tokenizer,
     texts: Sequence[str],
     dtype: str,
+    base: epath.PathLike | None = None,
+    full: Collection[str] = (),
 ) -> Gate:
     """Compares an exported folder with the model and the tokenizer it came from.
 
@@ -61,71 +52,28 @@ def check(
     Args:
       texts: at least one; a sample of what the model will read.
       dtype: of the tensors in the folder, as given to `save`.
+      base: of a folder that holds an adapter, the model that the adapter is put on.
+      full: parameters that a folder with an adapter holds whole; others but the adapter's should be
+        the base's.
     """
-    exact = dataclasses.replace(cfg, dtype="float32")
-    shardings = {name: w.sharding for name, w in params.items()}
-
-    def trained(batch_BT: np.ndarray) -> np.ndarray:
-        return _logits(exact, _rounded(params, dtype, params), batch_BT)
-
-    def reloaded(batch_BT: np.ndarray) -> np.ndarray:
-        return _logits(exact, load.load(folder, exact, shardings, "float32"), batch_BT)
-
-    return _compare(folder, tokenizer, texts, trained, reloaded, functools.partial(_peer, folder))
-
-
-def check_adapter(
-    folder: epath.PathLike,
-    base: epath.PathLike,
-    cfg: llama.LlamaConfig,
-    params: llama.Params,
-    full: Collection[str],
-    tokenizer: Tokenizer,
-    texts: Sequence[str],
-    dtype: str,
-) -> Gate:
-    """Compares an exported adapter, put on the model in `base`, like `check`.
-
-    Args:
-      cfg: of the model with its adapters.
-      params: with the adapters; what is neither theirs nor in `full` should be the base's.
-      full: what the folder holds whole, as given to `adapter.save`.
-    """
-    exact = dataclasses.replace(cfg, dtype="float32")
-    plain = dataclasses.replace(exact, lora=None)
-    written = [name for name in params if name in full or "_lora_" in name]
-
-    def trained(batch_BT: np.ndarray) -> np.ndarray:
-        return _logits(exact, _rounded(params, dtype, written), batch_BT)
-
-    def reloaded(batch_BT: np.ndarray) -> np.ndarray:
-        shardings = {name: w.sharding for name, w in params.items()}
-        both = load.load(base, plain, shardings, "float32", adapter=epath.Path(folder))
-        return _logits(plain, both, batch_BT)
-
-    peer = functools.partial(_peer, base, folder, cfg.vocab_size)
-    return _compare(folder, tokenizer, texts, trained, reloaded, peer)
-
-
-def _compare(
-    folder: epath.PathLike,
-    tokenizer: Tokenizer,
-    texts: Sequence[str],
-    trained: Logits,
-    reloaded: Logits,
-    peer: Callable[[], Any],
-) -> Gate:
     if not texts:
         raise ValueError("the export gate needs texts; name some in export.gate_on")
     folder = epath.Path(folder)
     problems = _token_problems(folder, tokenizer, texts)
     batch_BT = _batch(tokenizer, texts)
-    want_BTV = trained(batch_BT)
+    exact = dataclasses.replace(cfg, dtype="float32")
+    plain = dataclasses.replace(exact, lora=None)
+    model, adapter = (folder, None) if base is None else (base, folder)
+    written = [name for name in params if base is None or name in full or "_lora_" in name]
+    shardings = {name: w.sharding for name, w in params.items()}
+    want_BTV = _logits(exact, _rounded(params, dtype, written), batch_BT)
     bound = TOLERANCE * max(1.0, float(np.abs(want_BTV).max()))
-    reload_error = float(np.abs(reloaded(batch_BT) - want_BTV).max())
+    reloaded = load.load(model, plain, shardings, "float32", adapter=adapter)
+    reload_error = float(np.abs(_logits(plain, reloaded, batch_BT) - want_BTV).max())
+    del reloaded  # transformers loads a copy of its own
     if not reload_error <= bound:
         problems.append(f"reloaded logits differ by {reload_error:.2g} (at most {bound:.2g})")
-    error = _transformers_error(peer, batch_BT, want_BTV)
+    error = _transformers_error(model, adapter, batch_BT, want_BTV)
     if error is not None and not error <= bound:
         problems.append(f"transformers' logits differ by {error:.2g} (at most {bound:.2g})")
     tokens = sum(len(ids) for ids in tokenizer.encode_batch(texts))
@@ -155,10 +103,8 @@ def _token_problems(folder: epath.Path, tokenizer: Tokenizer, texts: Sequence[st
     if size != tokenizer.size:
         problems.append(f"AutoTokenizer has {size} ids, the tokenizer of training {tokenizer.size}")
     for name in ("bos", "eos"):
-        auto_id, own_id = (
-            getattr(auto.tokenizer, f"{name}_token_id"),
-            getattr(tokenizer, f"{name}_id"),
-        )
+        auto_id = getattr(auto.tokenizer, f"{name}_token_id")
+        own_id = getattr(tokenizer, f"{name}_id")
         if auto_id != own_id and (auto_id is not None or own_id != tokenizer.eos_id):
             problems.append(f"AutoTokenizer's {name} is {auto_id}, that of training {own_id}")
     return problems
@@ -172,9 +118,7 @@ def _batch(tokenizer: Tokenizer, texts: Sequence[str]) -> np.ndarray:
     return np.array([(row * length)[:length] for row in rows], np.int32)
 
 
-def _logits(
-    cfg: llama.LlamaConfig, params: Mapping[str, jax.Array], batch_BT: np.ndarray
-) -> np.ndarray:
+def _logits(cfg: llama.LlamaConfig, params: llama.Params, batch_BT: np.ndarray) -> np.ndarray:
     """Returns float32 logits of whole rows, one row at a time to stay small."""
 
     @jax.jit
@@ -186,21 +130,15 @@ def _logits(
     return np.concatenate([np.asarray(run(params, row_T[None])) for row_T in batch_BT])
 
 
-def _transformers_error(peer: Callable[[], Any], batch_BT, want_BTV) -> float | None:
-    """Returns the largest difference from the float32 logits of transformers' model, if any."""
-    if (model := peer()) is None:
-        return None
-    import torch
+def _transformers_error(
+    folder: epath.PathLike, adapter: epath.Path | None, batch_BT: np.ndarray, want_BTV: np.ndarray
+) -> float | None:
+    """Returns the largest difference from the float32 logits of transformers' model.
 
-    with torch.no_grad():
-        rows = [model(torch.tensor(row_T[None].astype(np.int64))).logits for row_T in batch_BT]
-    return float(np.abs(torch.cat(rows).numpy() - want_BTV).max())
-
-
-def _peer(folder: epath.PathLike, beside: epath.PathLike = "", vocab_size: int = 0) -> Any:
-    """Loads transformers' model, with peft's adapter if given; None without those libraries."""
-    needs = ["torch", "peft"] if beside else ["torch"]
-    remote = any("://" in str(path) for path in (folder, beside))
+    An adapter is put on it by peft. Returns None without those libraries.
+    """
+    needs = ["torch", "peft"] if adapter else ["torch"]
+    remote = any("://" in str(path) for path in (folder, adapter))
     if remote or any(importlib.util.find_spec(name) is None for name in needs):
         return None
     import torch
@@ -210,10 +148,14 @@ def _peer(folder: epath.PathLike, beside: epath.PathLike = "", vocab_size: int =
     model = transformers.AutoModelForCausalLM.from_pretrained(
         str(folder), dtype=torch.float32, local_files_only=True, trust_remote_code=False
     )
-    if beside:
+    if adapter:
         import peft
 
+        vocab_size = want_BTV.shape[-1]
         if model.config.vocab_size != vocab_size:
             model.resize_token_embeddings(vocab_size, mean_resizing=False)
-        model = peft.PeftModel.from_pretrained(model, str(beside), local_files_only=True)
-    return model.eval()
+        model = peft.PeftModel.from_pretrained(model, str(adapter), local_files_only=True)
+    model = model.eval()
+    with torch.no_grad():
+        rows = [model(torch.tensor(row_T[None].astype(np.int64))).logits for row_T in batch_BT]
+    return float(np.abs(torch.cat(rows).numpy() - want_BTV).max())

@@ -7,10 +7,9 @@
 Only safetensors and JSON are read: no pickle, no code from the folder, no path outside it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 import concurrent.futures
 import contextlib
-import functools
 import re
 from typing import Any
 
@@ -20,16 +19,8 @@ import numpy as np
 
 from lrl_jax import storage
 from lrl_jax.hf import layout, peft_read, shards
-from lrl_jax.hf.safetensors_ranges import (
-    INDEX,
-    WEIGHTS,
-    Read,
-    Tensors,
-    inside,
-    open_folder,
-    read_json,
-    some,
-)
+from lrl_jax.hf import safetensors_ranges as ranges
+from lrl_jax.hf.safetensors_ranges import INDEX, WEIGHTS, some
 from lrl_jax.model import llama
 from lrl_jax.recipe import schema
 from lrl_jax.text import LFS_POINTER
@@ -50,11 +41,7 @@ IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
 
 def resolve(base: schema.Pretrained) -> epath.Path:
-    """Returns the folder of a base model: local, gs://, or a snapshot of a hub repository.
-
-    Raises:
-      ValueError: no such model, or no safetensors in it.
-    """
+    """Returns the folder of a base model: local, gs://, or a snapshot of a hub repository."""
     folder = _folder(base.model, base.revision)
     _check_files(folder)
     return folder
@@ -75,18 +62,10 @@ def _folder(name: str, revision: str) -> epath.Path:
         return folder
     if not HUB_ID.fullmatch(name):
         raise ValueError(f"{name}: no such folder; want a folder, gs:// or a hub id")
-    return _snapshot(name, revision)
-
-
-def _snapshot(name: str, revision: str) -> epath.Path:
-    import huggingface_hub
+    from huggingface_hub import snapshot_download
 
     try:
-        return epath.Path(
-            huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=list(HUB_FILES)
-            )
-        )
+        return epath.Path(snapshot_download(name, revision=revision, allow_patterns=[*HUB_FILES]))
     except Exception as e:  # the hub client's errors have many bases; each is the user's to fix
         line = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise ValueError(
@@ -98,7 +77,7 @@ def _snapshot(name: str, revision: str) -> epath.Path:
 
 def read_config(folder: epath.PathLike, adapter: epath.Path | None = None) -> dict[str, Any]:
     """Reads `config.json`; an adapter that brings embeddings decides its `vocab_size`."""
-    config = read_json(epath.Path(folder) / "config.json")
+    config = ranges.read_json(epath.Path(folder) / "config.json")
     size = peft_read.vocab_size(adapter) if adapter is not None else None
     return config if size is None else config | {"vocab_size": size}
 
@@ -111,14 +90,10 @@ def source_note(folder: epath.PathLike) -> str:
 
 
 def verify(folder: epath.PathLike) -> None:
-    """Compares every file with the folder's manifest, when it has one of ours.
-
-    Raises:
-      ValueError: a file is missing, of another size, or of another content.
-    """
+    """Compares every file with the manifest, if the folder has one of ours; raises ValueError."""
     folder = epath.Path(folder)
     files = _manifest(folder)
-    paths = {name: inside(folder, name, MANIFEST) for name in files}
+    paths = {name: ranges.inside(folder, name, MANIFEST) for name in files}
     for name, path in paths.items():
         if not path.exists():
             raise ValueError(f"{path}: missing, but {MANIFEST} lists it; copy the folder again")
@@ -132,10 +107,9 @@ def verify(folder: epath.PathLike) -> None:
             raise ValueError(f"{path}: content differs from {MANIFEST}; copy the folder again")
 
 
-def sha256s(paths: Iterable[epath.Path]) -> dict[epath.Path, str]:
+def sha256s(paths: Collection[epath.Path]) -> dict[epath.Path, str]:
     """Returns the SHA-256 of each file, in hex; READERS of them are read at a time."""
     with concurrent.futures.ThreadPoolExecutor(READERS, "sha256") as pool:
-        paths = list(paths)
         return dict(zip(paths, pool.map(storage.sha256, paths), strict=True))
 
 
@@ -165,15 +139,15 @@ def load(
     Raises:
       ValueError: files missing, damaged or of another shape; names file and tensor.
     """
-    grow = grow or {}
+    grow, rows = grow or {}, rows or cfg.vocab_size
     with contextlib.ExitStack() as stack:
-        tensors = opened(folder, cfg, stack, rows or cfg.vocab_size, adapter)
+        tensors = opened(folder, cfg, stack, rows, adapter)
 
-        def source(row: layout.LayoutRow) -> Read:
+        def source(row: layout.LayoutRow) -> ranges.Read:
             if row.ours not in grow:
                 return tensors.read
-            matrix = _grown(tensors, row, cfg, grow[row.ours], rows or cfg.vocab_size)
-            return functools.partial(_region, matrix)
+            matrix = _grown(tensors, row, cfg, grow[row.ours], rows)
+            return lambda name, index: matrix[index]
 
         readers = READERS_REMOTE if tensors.remote else READERS
         return shards.fill(cfg, shardings, dtype, source, readers)
@@ -185,16 +159,12 @@ def opened(
     stack: contextlib.ExitStack,
     rows: int,
     adapter: epath.Path | None = None,
-) -> Tensors:
-    """Opens and verifies the tensors of a checkpoint of this shape with `rows` tokens or more.
-
-    Raises:
-      ValueError: as `load`.
-    """
+) -> ranges.Tensors:
+    """Opens and verifies the tensors of a checkpoint of this shape with `rows` tokens or more."""
     folder = epath.Path(folder)
     _check_files(folder)
     verify(folder)
-    tensors = open_folder(folder, stack)
+    tensors = ranges.open_folder(folder, stack)
     if adapter is not None:
         verify(adapter)
         tensors = peft_read.put(adapter, tensors, cfg, stack)
@@ -202,12 +172,7 @@ def opened(
     return tensors
 
 
-def _region(matrix: np.ndarray, name: str, index: layout.Index) -> np.ndarray:
-    del name
-    return matrix[index]
-
-
-def _grown(tensors: Tensors, row, cfg, grow: Grow, rows: int) -> np.ndarray:
+def _grown(tensors: ranges.Tensors, row, cfg, grow: Grow, rows: int) -> np.ndarray:
     old_VD = tensors.read(row.hf, (slice(0, rows), slice(None))).astype(np.float32)
     new_WD = grow(old_VD)
     if new_WD.shape != (cfg.vocab_size, cfg.width):
@@ -219,13 +184,12 @@ def _grown(tensors: Tensors, row, cfg, grow: Grow, rows: int) -> np.ndarray:
 
 
 # ---------------------------------------------------------------------------- checks
-def _check_tensors(tensors: Tensors, cfg: llama.LlamaConfig, folder, rows: int) -> None:
+def _check_tensors(tensors: ranges.Tensors, cfg: llama.LlamaConfig, folder, rows: int) -> None:
     want = layout.tensors(cfg)
     missing = sorted(set(want) - set(tensors.files))
-    extra = sorted(set(tensors.files) - set(want))
+    copies = {"lm_head.weight"} if cfg.tie_embeddings else set()  # of the embeddings
+    extra = sorted(set(tensors.files) - set(want) - copies)
     extra = [name for name in extra if not IGNORED.fullmatch(name)]
-    if cfg.tie_embeddings:
-        extra = [name for name in extra if name != "lm_head.weight"]  # a copy of the embeddings
     if missing or extra:
         problems = [f"{verb} {some(names)}" for verb, names in
                     (("misses", missing), ("has unknown", extra)) if names]  # fmt: skip
@@ -235,18 +199,14 @@ def _check_tensors(tensors: Tensors, cfg: llama.LlamaConfig, folder, rows: int) 
     for name, tensor in want.items():
         shape, want_shape = tensors.shape(name), tensor.shape
         if "V" in tensor.rows[0].letters:
-            _check_vocabulary(folder, name, shape[0], rows)
+            if shape[0] < rows:
+                raise ValueError(
+                    f"{folder}: {name} has {shape[0]} rows, but the tokenizer has {rows} pieces; "
+                    "this tokenizer is not this model's: give the model's own tokenizer"
+                )
             shape, want_shape = shape[1:], want_shape[1:]
         if shape != want_shape:
             raise ValueError(f"{folder}: {name} is {shape}; config.json says {want_shape}")
-
-
-def _check_vocabulary(folder, name: str, count: int, rows: int) -> None:
-    if count < rows:
-        raise ValueError(
-            f"{folder}: {name} has {count} rows, but the tokenizer has {rows} pieces; "
-            "this tokenizer is not this model's: give the model's own tokenizer"
-        )
 
 
 def _check_files(folder: epath.Path) -> None:
@@ -254,8 +214,7 @@ def _check_files(folder: epath.Path) -> None:
     if not names:
         raise ValueError(f"{folder}: no such folder, or an empty one; want a Hugging Face model")
     if WEIGHTS not in names and INDEX not in names:
-        pickles = [name for name in names if name.endswith(PICKLES)]
-        if pickles:
+        if pickles := [name for name in names if name.endswith(PICKLES)]:
             raise ValueError(
                 f"{folder}: only pickled weights ({some(pickles)}), which can run code when "
                 "read; convert them: AutoModelForCausalLM...save_pretrained(folder)"
@@ -267,14 +226,13 @@ def _check_files(folder: epath.Path) -> None:
 def _check_pointers(folder: epath.Path) -> None:
     """Refuses what `git clone` leaves in place of a large file where git-lfs is not installed."""
     for path in sorted(folder.iterdir()):
-        if path.is_file() and path.stat().length < 1024:
-            with path.open("rb") as f:
-                if f.read(len(LFS_POINTER)) == LFS_POINTER:
-                    raise ValueError(f"{path}: is a git-lfs pointer; run `git lfs pull` there")
+        small = path.is_file() and path.stat().length < 1024
+        if small and path.read_bytes().startswith(LFS_POINTER):
+            raise ValueError(f"{path}: is a git-lfs pointer; run `git lfs pull` there")
 
 
 def _manifest(folder: epath.Path) -> dict[str, dict[str, Any]]:
     if not (folder / MANIFEST).exists():
         return {}
-    data = read_json(folder / MANIFEST)
+    data = ranges.read_json(folder / MANIFEST)
     return data["files"] if data.get("format") == FORMAT else {}

@@ -46,17 +46,11 @@ ALLOWED = frozenset({
 
 @dataclasses.dataclass(frozen=True)
 class Adapted(Tensors):
-    """Gives the base's tensors, changed as they are read.
+    """Gives the base's tensors, changed as they are read."""
 
-    Attributes:
-      adapter: factors, and tensors that stand in place of the base's.
-      names: the model's name of each of these -> its name in the adapter's file.
-      scale: what a product of factors is multiplied by.
-    """
-
-    adapter: Tensors
-    names: Mapping[str, str]
-    scale: float
+    adapter: Tensors  # factors, and tensors that stand in place of the base's
+    names: Mapping[str, str]  # the model's name of each of these -> its name in the adapter's file
+    scale: float  # what a product of factors is multiplied by
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a tensor; an adapter may bring embeddings with more rows."""
@@ -66,10 +60,8 @@ class Adapted(Tensors):
 
     def read(self, name: str, index: Index) -> np.ndarray:
         """Reads a region of a tensor with its adapter added, one slice a dimension."""
-        if name in self.names:
-            w = self.adapter.read(self.names[name], index)
-        else:
-            w = super().read(name, index)
+        replaced = name in self.names
+        w = self.adapter.read(self.names[name], index) if replaced else super().read(name, index)
         first, second = factors(name)
         if first not in self.names:
             return w
@@ -102,10 +94,7 @@ def factors(name: str) -> tuple[str, str]:
 def put(
     folder: epath.Path, base: Tensors, cfg: llama.LlamaConfig, stack: contextlib.ExitStack
 ) -> Adapted:
-    """Returns a base with the adapter in `folder` on it.
-
-    Args:
-      cfg: of the model, however many tokens it has.
+    """Returns a base with the adapter in `folder` on it; `cfg` may count more or fewer tokens.
 
     Raises:
       ValueError: another method than LoRA, tensors that are missing, of another shape, or of
@@ -131,11 +120,7 @@ def put(
 
 
 def read_config(folder: epath.PathLike) -> dict[str, Any]:
-    """Reads `adapter_config.json`; refuses what is more than plain LoRA.
-
-    Raises:
-      ValueError: names the key, what it says, and what is allowed.
-    """
+    """Reads `adapter_config.json`; raises ValueError for what is more than plain LoRA."""
     path = epath.Path(folder) / CONFIG
     if not path.exists():
         raise ValueError(f"{path}: no such file; want the folder of an adapter, as peft saves it")
@@ -166,11 +151,9 @@ def vocab_size(folder: epath.Path) -> int | None:
     """Returns how many rows an adapter's own embeddings have; None if it brings none."""
     with contextlib.ExitStack() as stack:
         adapter = _opened(folder, stack)
-        return next(
-            (adapter.shape(file)[0] for name, file in _without_copies(adapter).items()
-             if name.endswith(EMBEDDINGS)),
-            None,
-        )  # fmt: skip
+        names = _without_copies(adapter).items()
+        sizes = [adapter.shape(file)[0] for name, file in names if name.endswith(EMBEDDINGS)]
+        return sizes[0] if sizes else None
 
 
 def _opened(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
@@ -198,16 +181,11 @@ def _without_copies(tensors: Tensors) -> dict[str, str]:
 
 # ---------------------------------------------------------------------------- checks
 def _check_names(folder: epath.Path, names: Collection[str], cfg: llama.LlamaConfig) -> None:
-    table = layout.tensors(cfg)
-    allowed = {name for name in names if name in table}
-    allowed |= {
-        factor
-        for name, tensor in table.items()
-        if len(tensor.shape) == 2 and not name.endswith(EMBEDDINGS)
-        for factor in factors(name)
-    }
-    unknown = sorted(set(names) - allowed)
-    if unknown:
+    allowed = {*layout.tensors(cfg)}
+    for name, tensor in layout.tensors(cfg).items():
+        if len(tensor.shape) == 2 and not name.endswith(EMBEDDINGS):
+            allowed |= {*factors(name)}
+    if unknown := sorted(set(names) - allowed):
         raise ValueError(
             f"{folder / WEIGHTS}: {some(unknown)} {'are' if len(unknown) > 1 else 'is'} of no "
             "module that can have an adapter here; those are the head, and "
@@ -218,8 +196,7 @@ def _check_names(folder: epath.Path, names: Collection[str], cfg: llama.LlamaCon
         factor = FACTOR.fullmatch(name)
         for needed in factors(factor[1]) if factor else (name,):  # in each layer, if in any
             wanted |= {re.sub(r"\.\d+\.", f".{l}.", needed) for l in range(cfg.depth)}
-    missing = sorted(wanted - set(names))
-    if missing:
+    if missing := sorted(wanted - set(names)):
         raise ValueError(f"{folder / WEIGHTS}: {some(missing)} missing; save the adapter again")
 
 

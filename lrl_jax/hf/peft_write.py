@@ -28,18 +28,16 @@ def save(
 ) -> None:
     """Writes the adapters of `params`, and whole the weights named in `full`.
 
-    Every process calls it; process 0 writes. Tensors are written as `hf.save` writes them.
+    Every process calls it; process 0 writes. Raises ValueError for what PEFT's format cannot say.
 
     Args:
       full: trained weights, or those the base has not: peft's `modules_to_save`.
       base: folder or hub id of the model the adapter is put on.
-
-    Raises:
-      ValueError: what PEFT's format cannot say; `merged` can.
     """
     tensors, modules = _adapters(cfg), _modules(cfg, full)
     targets = sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in tensors})
-    for module in sorted({*modules.values()}):
+    whole = sorted({*modules.values()})
+    for module in whole:
         if module.rpartition(".")[2] in targets:
             raise ValueError(
                 f"export.form: adapter: {module} has an adapter and was trained itself too, which "
@@ -51,7 +49,7 @@ def save(
     folder = epath.Path(folder)
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        config = _config(cfg, targets, sorted({*modules.values()}), base)
+        config = _config(cfg, targets, whole, base)
         (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     saving.write_file(folder / WEIGHTS, tensors, params, cfg, dtype)
 
@@ -79,16 +77,9 @@ def _adapters(cfg: llama.LlamaConfig) -> dict[str, layout.Tensor]:
 def _modules(cfg: llama.LlamaConfig, full: Collection[str]) -> dict[str, str]:
     """Returns tensor -> module as peft calls it, of all tensors of modules that are saved whole."""
     table = layout.tensors(cfg)
-    touched = {
-        name.rpartition(".")[0]
-        for name, tensor in table.items()
-        if any(row.ours in full for row in tensor.rows)
-    }
-    return {
-        name: _module(name.rpartition(".")[0])
-        for name in table
-        if name.rpartition(".")[0] in touched
-    }
+    paths = {name: name.rpartition(".")[0] for name in table}
+    touched = {paths[name] for name, t in table.items() if any(r.ours in full for r in t.rows)}
+    return {name: _module(path) for name, path in paths.items() if path in touched}
 
 
 def _module(path: str) -> str:

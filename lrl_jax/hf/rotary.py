@@ -13,35 +13,30 @@ from lrl_jax.model.config import LlamaConfig
 from lrl_jax.storage import Json
 
 WHOLE, LOCAL = "full_attention", "sliding_attention"
+TYPES = {rope.Linear: "linear", rope.Llama3: "llama3", rope.LongRope: "longrope"}
+# Field of a scaling -> its key in config.json, where that is another word.
+KEYS = {
+    "short": "short_factor", "long": "long_factor", "magnitude": "attention_factor",
+    "original_length": "original_max_position_embeddings",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Spelling:
-    """Describes how a family spells its rotary positions.
+    """Describes how a family spells its rotary positions."""
 
-    Attributes:
-      theta: what holds where config.json is silent.
-      local_theta: the same of local layers; None: theirs are those of all.
-      partial: whether `partial_rotary_factor` of a head may turn.
-      longrope: what it calls LongRope.
-      unrotated: whether layers may have no rotary positions.
-    """
-
-    theta: float = 10_000.0
-    local_theta: float | None = None
-    partial: bool = False
-    longrope: tuple[str, ...] = ("longrope",)
-    unrotated: bool = False
+    theta: float = 10_000.0  # what holds where config.json is silent
+    local_theta: float | None = None  # the same of local layers; None: theirs are those of all
+    partial: bool = False  # whether `partial_rotary_factor` of a head may turn
+    longrope: tuple[str, ...] = ("longrope",)  # what it calls LongRope
+    unrotated: bool = False  # whether layers may have no rotary positions
 
 
 def read(said: Json, spelling: Spelling, head_width: int) -> dict[str, Any]:
     """Returns the fields of LlamaConfig that say how positions turn.
 
-    Args:
-      said: config.json, with HF's defaults where it is silent.
-
-    Raises:
-      ValueError: a kind of scaling that we do not compute, or one with a key missing.
+    `said` is config.json, with HF's defaults where it is silent. Raises ValueError for a kind of
+    scaling that we do not compute, or one with a key missing.
     """
     # As transformers 5 does it: of both, the old key is heard.
     whole: Json = said.get("rope_scaling") or said.get("rope_parameters") or {}
@@ -64,18 +59,14 @@ def read(said: Json, spelling: Spelling, head_width: int) -> dict[str, Any]:
     if share != 1 and not spelling.partial:
         raise ValueError(f"config.json: partial_rotary_factor={share} is not supported; want 1")
     width = int(head_width * share)
+    layers = unrotated(said) if spelling.unrotated else ()
     return dict(
         rope_theta=float(whole.get("rope_theta") or said.get("rope_theta") or spelling.theta),
         rope_scaling=_scaling(whole, said, spelling),
         local_rope_theta=local_theta,
         rotary_width=None if width == head_width else width,
-        unrotated_layers=_unrotated_layers(said) if spelling.unrotated else (),
+        unrotated_layers=layers if any(layers) else (),
     )
-
-
-def _unrotated_layers(said: Json) -> tuple[bool, ...]:
-    layers = unrotated(said)
-    return layers if any(layers) else ()
 
 
 def unrotated(said: Json) -> tuple[bool, ...]:
@@ -83,9 +74,6 @@ def unrotated(said: Json) -> tuple[bool, ...]:
 
     `no_rope_layers` has 1 for a layer with rotary positions and 0 for one without. If it is not
     given, every layer whose number from 1 is a multiple of `no_rope_layer_interval` has none.
-
-    Raises:
-      ValueError: a list that is shorter than the model, or of something else; no interval.
     """
     depth, interval = said["num_hidden_layers"], said["no_rope_layer_interval"]
     rotated = said.get("no_rope_layers")
@@ -152,20 +140,10 @@ def _longrope(whole: Json, said: Json) -> rope.LongRope:
 def write(cfg: LlamaConfig, spelling: Spelling) -> dict[str, Any]:
     """Returns the keys of config.json that `read` understands, in both spellings."""
     scaling: dict[str, Any] = {}
-    match cfg.rope_scaling:
-        case rope.Linear() as s:
-            scaling = dict(rope_type="linear", factor=s.factor)
-        case rope.Llama3() as s:
-            scaling = dict(
-                rope_type="llama3", factor=s.factor, low_freq_factor=s.low_freq_factor,
-                high_freq_factor=s.high_freq_factor,
-                original_max_position_embeddings=s.original_length,
-            )  # fmt: skip
-        case rope.LongRope() as s:
-            scaling = dict(
-                rope_type="longrope", short_factor=list(s.short), long_factor=list(s.long),
-                attention_factor=s.magnitude, original_max_position_embeddings=s.original_length,
-            )  # fmt: skip
+    if cfg.rope_scaling is not None:
+        scaling["rope_type"] = TYPES[type(cfg.rope_scaling)]
+        for field, value in dataclasses.asdict(cfg.rope_scaling).items():
+            scaling[KEYS.get(field, field)] = [*value] if isinstance(value, tuple) else value
     out: dict[str, Any] = dict(rope_theta=cfg.rope_theta)
     if cfg.rotary_width is not None:
         out["partial_rotary_factor"] = cfg.rotary_width / cfg.head_width

@@ -11,13 +11,12 @@ checked as strictly as the library of the format does: nothing in it is taken on
 from collections.abc import Callable
 import contextlib
 import dataclasses
-import functools
 import itertools
 import json
 import math
 import os
 import re
-from typing import Any, Protocol
+from typing import Any
 
 from etils import epath
 import jax.numpy as jnp
@@ -32,6 +31,7 @@ SIZES = {
 WEIGHT_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 Index = tuple[slice, ...]
+Read = Callable[[str, Index], np.ndarray]  # reads the region of a tensor, by its name
 
 
 class DamagedError(ValueError):
@@ -45,28 +45,13 @@ class Place:
     dtype: str
     shape: tuple[int, ...]
     start: int
-
-
-class Source(Protocol):
-    """Gives bytes of a file.
-
-    Attributes:
-      size: of the file, in bytes.
-      exact: whether many small reads cost little more than one large one.
-    """
-
-    size: int
-    exact: bool
-
-    def fill(self, start: int, out: np.ndarray) -> None:
-        """Reads bytes from `start` on into `out`, which is contiguous."""
-        ...
+    end: int
 
 
 class Local:
     """Reads a file of this machine, unmapped: pages of a map count as memory of the process."""
 
-    exact = True
+    exact = True  # many small reads cost little more than one large one
 
     def __init__(self, path: epath.PathLike, stack: contextlib.ExitStack):
         self._path = os.fspath(path)
@@ -85,7 +70,7 @@ class Local:
 
 
 class Remote:
-    """Reads a file of an object store, with one request a read."""
+    """Reads a file of an object store, with one request a read; used like `Local`."""
 
     exact = False
 
@@ -96,19 +81,17 @@ class Remote:
         self.size = self._files.info(self._path)["size"]
 
     def fill(self, start: int, out: np.ndarray) -> None:
-        """Reads bytes from `start` on into `out`, which is contiguous."""
         data = self._files.cat_file(self._path, start=start, end=start + out.nbytes)
         if len(data) != out.nbytes:
             raise DamagedError(f"{self._path}: ends at byte {start + len(data)}; fetch it again")
         out.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8)
 
 
-class File:
-    """Reads regions of the tensors of one safetensors file.
+Source = Local | Remote
 
-    Raises:
-      DamagedError: it is cut short, or its header lies.
-    """
+
+class File:
+    """Reads regions of the tensors of one safetensors file; raises DamagedError if it is none."""
 
     def __init__(self, source: Source):
         self._source = source
@@ -153,7 +136,7 @@ class Tensors:
 
     files: dict[str, File]
 
-    @functools.cached_property
+    @property
     def remote(self) -> bool:
         """Tells whether some files lie in an object store."""
         return any(not file._source.exact for file in self.files.values())
@@ -161,10 +144,6 @@ class Tensors:
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a tensor."""
         return self.files[name].places[name].shape
-
-    def itemsize(self, name: str) -> int:
-        """Returns how many bytes an element of a tensor has."""
-        return SIZES[self.files[name].places[name].dtype]
 
     def read(self, name: str, index: Index) -> np.ndarray:
         """Reads the region `index` of a tensor; one slice a dimension."""
@@ -207,11 +186,7 @@ def inside(folder: epath.Path, name: Any, where: str) -> epath.Path:
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:
-    """Reads a JSON object.
-
-    Raises:
-      ValueError: no such file, or something else than a JSON object; says which.
-    """
+    """Reads a JSON object; raises ValueError if there is no such file or something else in it."""
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError:
@@ -245,18 +220,15 @@ def _places(source: Source) -> dict[str, Place]:
         raise DamagedError("its header is not JSON") from None
     _must(isinstance(header, dict), "its header is no object")
     header.pop("__metadata__", None)
-    spans = {name: _span(name, entry) for name, entry in header.items()}
-    ends = sorted((begin, end) for _, begin, end in spans.values())
-    joints = [0, *itertools.chain.from_iterable(ends), source.size - 8 - length]
+    places = {name: _place(name, entry, 8 + length) for name, entry in header.items()}
+    ends = sorted((place.start, place.end) for place in places.values())
+    joints = [8 + length, *itertools.chain.from_iterable(ends), source.size]
     _must(joints[::2] == joints[1::2], "its tensors leave gaps, overlap or end elsewhere")
-    return {
-        name: Place(dtype, tuple(header[name]["shape"]), 8 + length + begin)
-        for name, (dtype, begin, _) in spans.items()
-    }
+    return places
 
 
-def _span(name: str, entry: Any) -> tuple[str, int, int]:
-    """Returns data type, first byte and end of a tensor, as its header has them."""
+def _place(name: str, entry: Any, data: int) -> Place:
+    """Checks what a header says of a tensor; offsets in it count from the byte `data`."""
     _must(isinstance(entry, dict), f"{name} is not described")
     dtype, shape, span = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
     _must(isinstance(dtype, str) and dtype in SIZES, f"{name} has data type {dtype!r}")
@@ -264,7 +236,7 @@ def _span(name: str, entry: Any) -> tuple[str, int, int]:
     _must(_counts(span) and len(span) == 2, f"{name} lies at {span!r}")
     size = math.prod(shape) * SIZES[dtype]
     _must(span[1] - span[0] == size, f"{name} has {span[1] - span[0]} bytes, needs {size}")
-    return dtype, span[0], span[1]
+    return Place(dtype, tuple(shape), data + span[0], data + span[1])
 
 
 def _counts(value: Any) -> bool:
@@ -280,6 +252,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _must(fine: bool, problem: str) -> None:
     if not fine:
         raise DamagedError(problem)
-
-
-Read = Callable[[str, Index], np.ndarray]

@@ -5,8 +5,9 @@ save(temp, params, cfg, read_config(base), "bfloat16", 5_000_000_000)
 finish(temp, final)     # manifest, then one rename: half a folder never looks whole
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 import functools
+import itertools
 import json
 import math
 from typing import Any
@@ -50,10 +51,14 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         config = families.config_to_hf(hf_config, cfg, dtype)
         _write_json(folder / "config.json", config)
-        _write_json(folder / "generation_config.json", _generation_config(config))
+        ids = ("bos_token_id", "eos_token_id", "pad_token_id")
+        generation = {key: config[key] for key in ids if config.get(key) is not None}
+        generation = {"_from_model_config": True} | generation
+        _write_json(folder / "generation_config.json", generation)
     table = layout.tensors(cfg)
     files = _plan(table, dtype, max_shard_bytes)
-    names = _file_names(len(files))
+    names = [f"model-{i:05}-of-{len(files):05}.safetensors" for i in range(1, len(files) + 1)]
+    names = names if len(files) > 1 else [load.WEIGHTS]
     for file, tensors in zip(names, files, strict=True):
         write_file(folder / file, {t: table[t] for t in tensors}, params, cfg, dtype)
     if writer and len(files) > 1:
@@ -66,23 +71,15 @@ def save(
 def finish(temp: epath.PathLike, final: epath.PathLike) -> None:
     """Writes the SHA-256 manifest of `temp` and renames it to `final`, replacing that."""
     temp, final = epath.Path(temp), epath.Path(final)
-    _write_json(temp / load.MANIFEST, manifest(temp))
+    digests = load.sha256s(sorted(p for p in temp.iterdir() if p.name != load.MANIFEST))
+    files = {p.name: {"bytes": p.stat().length, "sha256": digest} for p, digest in digests.items()}
+    _write_json(temp / load.MANIFEST, {"format": load.FORMAT, "files": files})
     old = final.parent / f".{final.name}.old"
-    if old.exists():
-        old.rmtree()
+    old.rmtree(missing_ok=True)
     if final.exists():
         final.rename(old)
     temp.rename(final)
-    if old.exists():
-        old.rmtree()
-
-
-def manifest(folder: epath.PathLike) -> dict[str, Any]:
-    """Returns size and SHA-256 of every file of an export; `load.verify` compares them."""
-    paths = sorted(p for p in epath.Path(folder).iterdir() if p.name != load.MANIFEST)
-    digests = load.sha256s(paths)
-    files = {p.name: {"bytes": p.stat().length, "sha256": digests[p]} for p in paths}
-    return {"format": load.FORMAT, "files": files}
+    old.rmtree(missing_ok=True)
 
 
 # ---------------------------------------------------------------------------- safetensors
@@ -98,12 +95,6 @@ def _plan(table: Mapping[str, layout.Tensor], dtype: str, most: int) -> list[lis
     return files
 
 
-def _file_names(count: int) -> list[str]:
-    if count == 1:
-        return [load.WEIGHTS]
-    return [f"model-{i:05}-of-{count:05}.safetensors" for i in range(1, count + 1)]
-
-
 def _nbytes(tensor: layout.Tensor, dtype: str) -> int:
     return math.prod(tensor.shape) * jnp.dtype(dtype).itemsize
 
@@ -117,10 +108,7 @@ def write_file(
 ) -> None:
     """Writes one safetensors file piece by piece: header length, header, tensors.
 
-    Every process calls it; process 0 writes.
-
-    Args:
-      tensors: by name, in order; what they consist of is in `params`.
+    Every process calls it; process 0 writes. `params` hold what `tensors` consist of.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
@@ -138,7 +126,8 @@ def write_file(
     pieces = (piece for row, l in rows for piece in _pieces(params[row.ours], row, l, cfg, dtype))
     with path.open("wb") as f:
         f.write(len(text).to_bytes(8, "little") + text)
-        for piece in _one_ahead(pieces):
+        # In pairs, so that the devices make the next piece while one is written.
+        for piece, _ in itertools.pairwise(itertools.chain(pieces, [None])):
             f.write(np.asarray(piece).reshape(-1).view(np.uint8).data)
 
 
@@ -159,17 +148,6 @@ def _pieces(w: jax.Array, row: layout.LayoutRow, l: int, cfg, dtype: str) -> Ite
         turn = device.platform != "cpu"
         piece = _cut(row, count, dtype, turn)(w, layer, np.int32(start))
         yield piece if turn else jax.device_put(layout.to_hf(np.asarray(piece), row), device)
-
-
-def _one_ahead(pieces: Iterable[jax.Array]) -> Iterator[jax.Array]:
-    """Yields the pieces one late: while one is written, the devices make the next."""
-    before = None
-    for piece in pieces:
-        if before is not None:
-            yield before
-        before = piece
-    if before is not None:
-        yield before
 
 
 def _local(
@@ -209,11 +187,6 @@ def _cut(row: layout.LayoutRow, count: int, dtype: str, turn: bool):
         return layout.to_hf(piece.astype(dtype), row) if turn else piece.astype(dtype)
 
     return jax.jit(cut)
-
-
-def _generation_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("bos_token_id", "eos_token_id", "pad_token_id")
-    return {"_from_model_config": True} | {k: config[k] for k in keys if config.get(k) is not None}
 
 
 def _write_json(path: epath.Path, data: Mapping[str, Any]) -> None:

@@ -8,7 +8,6 @@ between an instruct model and its base restores that without training
 """
 
 import contextlib
-import dataclasses
 
 from etils import epath
 import jax
@@ -19,6 +18,11 @@ from lrl_jax.hf import families, layout, load, shards
 from lrl_jax.hf.safetensors_ranges import Read, Tensors
 from lrl_jax.model import llama
 from lrl_jax.vocab.tokenizer import load as tokenizers
+
+SHAPE = (
+    "width", "depth", "mlp_width", "num_heads", "num_kv_heads", "head_width", "tie_embeddings",
+    "family",
+)  # fmt: skip
 
 
 def add(
@@ -31,13 +35,9 @@ def add(
 ) -> llama.Params:
     """Returns `params` + scale * (instruct - base), in float32, one parameter at a time.
 
-    Args:
-      params: of `cfg`, without adapters.
-      instruct, base: Hugging Face folders; the second is what the first was tuned from.
-      rows: how many tokens both have: the first rows of `params`' embeddings, with the same ids.
-
-    Raises:
-      ValueError: folders of another shape than the model, or with other tokens.
+    `params` hold no adapters. `instruct` is the Hugging Face folder of a model that was tuned from
+    `base`; their first `rows` tokens are those of `params`. Raises ValueError for folders of
+    another shape than the model, or with other tokens.
     """
     same_tokens(instruct, base, rows)
     with contextlib.ExitStack() as stack:
@@ -75,38 +75,29 @@ def _opened(
     folder: epath.Path, cfg: llama.LlamaConfig, rows: int, stack: contextlib.ExitStack
 ) -> Tensors:
     theirs = families.config_from_hf(load.read_config(folder), cfg.dtype)
-    for field in dataclasses.fields(cfg):
-        name, value = field.name, getattr(theirs, field.name)
-        if name in SHAPE and value != getattr(cfg, name):
+    for name in SHAPE:
+        got, want = getattr(theirs, name), getattr(cfg, name)
+        if got != want:
             raise ValueError(
-                f"{folder}: {name} is {value}, of this run's model {getattr(cfg, name)}; "
+                f"{folder}: {name} is {got}, of this run's model {want}; "
                 "export.vector wants models of the same shape"
             )
     return load.opened(folder, cfg, stack, rows)
-
-
-SHAPE = (
-    "family", "width", "depth", "mlp_width", "num_heads", "num_kv_heads", "head_width",
-    "tie_embeddings",
-)  # fmt: skip
 
 
 def _difference(after: Tensors, before: Tensors, rows: int | None) -> Read:
     """Returns a reader of instruct - base in float32; zero past the first `rows`, if given."""
 
     def read(name: str, index: layout.Index) -> np.ndarray:
-        if rows is None:
-            return _float32(after, name, index) - _float32(before, name, index)
-        first, last = index[0].start, index[0].stop
-        shared = (slice(min(first, rows), min(last, rows)), *index[1:])
-        moved = _float32(after, name, shared) - _float32(before, name, shared)
-        return np.pad(moved, ((0, last - first - len(moved)), (0, 0)))
+        asked = index[0]
+        if rows is not None:
+            index = (slice(min(asked.start, rows), min(asked.stop, rows)), *index[1:])
+        moved = after.read(name, index).astype(np.float32)
+        moved -= before.read(name, index).astype(np.float32)
+        beyond = asked.stop - asked.start - len(moved)
+        return np.pad(moved, [(0, beyond), (0, 0)]) if beyond else moved
 
     return read
-
-
-def _float32(tensors: Tensors, name: str, index: layout.Index) -> np.ndarray:
-    return tensors.read(name, index).astype(np.float32)
 
 
 @jax.jit

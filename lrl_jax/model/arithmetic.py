@@ -19,31 +19,28 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 def product(x_BTX: jax.Array, w_XY: jax.Array, *, to_stream: bool = False) -> jax.Array:
     """Returns x times w, summed over the dimensions at the end of x that w begins with.
 
-    Args:
-      to_stream: set it when w ends in D, the dimension that is split over fsdp. It changes how the
-        gradient of w is computed, not the result.
+    Set `to_stream` when w ends in D, the dimension that is split over fsdp. It changes how the
+    gradient of w is computed, not the result.
 
     >>> product(jnp.ones((1, 2, 3)), jnp.ones((3, 4, 5))).shape
     (1, 2, 4, 5)
     >>> product(jnp.ones((1, 2, 4, 5)), jnp.ones((4, 5, 3))).shape
     (1, 2, 3)
     """
-    if sharding.platform() == "cpu":
-        return _flat_product(x_BTX, w_XY)
-    return _to_stream(x_BTX, w_XY) if to_stream else jnp.tensordot(x_BTX, w_XY, x_BTX.ndim - 2)
-
-
-def _flat_product(x_BTX: jax.Array, w_XY: jax.Array) -> jax.Array:
-    """Returns the product of x and w, reshaped to matrices first.
-
-    XLA's CPU compiler needs 1.5 times as long for a weight's gradient without the reshape. It is
-    not done on a TPU, whose compiler copies the reshaped arrays (docs/log.md).
-    """
+    if sharding.platform() != "cpu":
+        return _to_stream(x_BTX, w_XY) if to_stream else jnp.tensordot(x_BTX, w_XY, x_BTX.ndim - 2)
+    # Reshaped to matrices first: XLA's CPU compiler needs 1.5 times as long for a weight's gradient
+    # otherwise. A TPU's compiler would copy the reshaped arrays (docs/log.md).
     rows, inner = x_BTX.shape[:2], x_BTX.shape[2:]
     size = math.prod(inner)
     times = _times_on_cpu if x_BTX.dtype == jnp.bfloat16 else jnp.matmul
     out = times(x_BTX.reshape(-1, size), w_XY.reshape(size, -1))
     return out.reshape(*rows, *w_XY.shape[len(inner) :])
+
+
+def _keeping_both(function: Callable[[jax.Array, jax.Array], jax.Array]):
+    """Returns the forward pass of a function whose gradient reads both of its arguments."""
+    return lambda a, b: (function(a, b), (a, b))
 
 
 # The TPU compiler can reduce-scatter only along the first dimension of an array. Where D is the
@@ -52,10 +49,6 @@ def _flat_product(x_BTX: jax.Array, w_XY: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def _to_stream(x_BTX: jax.Array, w_XD: jax.Array) -> jax.Array:
     return jnp.tensordot(x_BTX, w_XD, x_BTX.ndim - 2)
-
-
-def _to_stream_forward(x_BTX, w_XD):
-    return _to_stream(x_BTX, w_XD), (x_BTX, w_XD)
 
 
 def _to_stream_backward(kept, d_out_BTD):
@@ -67,7 +60,7 @@ def _to_stream_backward(kept, d_out_BTD):
     return jnp.tensordot(d_out_BTD, w_XD, ((2,), (w_XD.ndim - 1,))), jnp.moveaxis(d_w_DX, 0, -1)
 
 
-_to_stream.defvjp(_to_stream_forward, _to_stream_backward)
+_to_stream.defvjp(_keeping_both(_to_stream), _to_stream_backward)
 
 
 def input_gradient(d_out_BTY: jax.Array, w_XY: jax.Array) -> jax.Array:
@@ -92,17 +85,13 @@ def _times_on_cpu(x_TX: jax.Array, w_XY: jax.Array) -> jax.Array:
     return jnp.matmul(x_TX, w_XY, preferred_element_type=jnp.float32).astype(x_TX.dtype)
 
 
-def _times_forward(x_TX, w_XY):
-    return _times_on_cpu(x_TX, w_XY), (x_TX, w_XY)
-
-
 def _times_backward(kept, d_out_TY):
     x_TX, w_XY = kept
     d_x_TX = input_gradient(d_out_TY, w_XY).astype(x_TX.dtype)
     return d_x_TX, _weight_gradient_on_cpu(x_TX, d_out_TY).astype(w_XY.dtype)
 
 
-_times_on_cpu.defvjp(_times_forward, _times_backward)
+_times_on_cpu.defvjp(_keeping_both(_times_on_cpu), _times_backward)
 
 
 def _weight_gradient_on_cpu(x_TX: jax.Array, d_out_TY: jax.Array) -> jax.Array:
@@ -118,17 +107,13 @@ def _weight_gradient_on_cpu(x_TX: jax.Array, d_out_TY: jax.Array) -> jax.Array:
 def rms_norm(x: jax.Array, scale: jax.Array, eps: float, centred: bool = False) -> jax.Array:
     """Scales x to unit mean square over its last dimensions, as many as `scale` has.
 
-    The squares are summed in float32, because bfloat16 would lose small ones.
+    The squares are summed in float32, because bfloat16 would lose small ones. With `centred`, x is
+    multiplied by 1 + scale, also in float32 (Gemma).
 
-    Args:
-      centred: x is multiplied by 1 + scale instead of scale, also in float32 (Gemma).
-
-    >>> rms_norm(jnp.array([[[3.0], [3.0]], [[0.0], [8.0]]]), jnp.ones((2, 1)), eps=0.0).round(2)
-    Array([[[1.  ],
-            [1.  ]],
-    <BLANKLINE>
-           [[0.  ],
-            [1.41]]], dtype=float32)
+    >>> x = jnp.array([[[3.0], [3.0]], [[0.0], [8.0]]])
+    >>> rms_norm(x, jnp.ones((2, 1)), eps=0.0).round(2)[..., 0]
+    Array([[1.  , 1.  ],
+           [0.  , 1.41]], dtype=float32)
     """
     x32 = x.astype(jnp.float32)
     over = tuple(range(-scale.ndim, 0))
@@ -148,10 +133,6 @@ def _scaled(scale: jax.Array, x: jax.Array) -> jax.Array:
     return scale * x
 
 
-def _scaled_forward(scale, x):
-    return _scaled(scale, x), (scale, x)
-
-
 def _scaled_backward(kept, d_out):
     scale, x = kept
     d_scale_TD = (d_out * x).reshape(-1, scale.size)
@@ -160,7 +141,7 @@ def _scaled_backward(kept, d_out):
     return d_scale_1D.astype(scale.dtype).reshape(scale.shape), scale * d_out
 
 
-_scaled.defvjp(_scaled_forward, _scaled_backward)
+_scaled.defvjp(_keeping_both(_scaled), _scaled_backward)
 
 
 def softcap(x: jax.Array, cap: float | None) -> jax.Array:

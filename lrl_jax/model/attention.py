@@ -9,6 +9,7 @@
 """
 
 from collections.abc import Callable
+import functools
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
@@ -18,8 +19,6 @@ from jax.sharding import PartitionSpec as P
 from lrl_jax.model import blockwise, kernels, sharding
 from lrl_jax.model.arithmetic import softcap as bounded
 from lrl_jax.model.kernels import RESIDUALS, Form
-
-__all__ = ["BY_BACKEND", "IMPLEMENTATIONS", "RESIDUALS", "attention", "attention_mask", "masked"]
 
 SHORT = 128  # tokens; on a CPU longer rows are faster in blocks (docs/log.md)
 
@@ -35,7 +34,7 @@ def attention(
     softcap: float | None = None,
     scale: float | None = None,
 ) -> jax.Array:
-    """Returns causal attention within segments, [B, T, N, H].
+    """Returns causal attention within segments, [B, T, N, H]; refuses what cannot be computed.
 
     Args:
       segments_BT: the number of each token's document; a token sees itself and earlier tokens with
@@ -45,9 +44,6 @@ def attention(
       window: how many tokens a token sees, itself included; None: all of its segment so far.
       softcap: scores become softcap * tanh(score / softcap) (Gemma 2); None leaves them unchanged.
       scale: the factor that scores are multiplied by; None means H**-0.5.
-
-    Raises:
-      ValueError: there is no such implementation, or it cannot do what is asked.
     """
     if window is not None and window < 1:
         raise ValueError(f"window={window}; a token sees at least itself: want 1 or more, or None")
@@ -58,12 +54,18 @@ def attention(
     if implementation not in IMPLEMENTATIONS:
         allowed = ", ".join(["auto", *IMPLEMENTATIONS])
         raise ValueError(f"attention={implementation!r}; want one of {allowed}")
-    attend = IMPLEMENTATIONS[implementation]
-
-    def local(*args):
-        return attend(*args, form)
-
-    return _on_each_device(local, q_BTNH, k_BSKH, v_BSKH, segments_BT)
+    attend = functools.partial(IMPLEMENTATIONS[implementation], form=form)
+    # Each device computes its own rows and heads, or all of them if rows do not divide evenly.
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or q_BTNH.shape[0] % sharding.rows_split(mesh.shape):
+        return attend(q_BTNH, k_BSKH, v_BSKH, segments_BT)
+    heads = P(sharding.BATCH, None, "tensor", None)
+    return jax.shard_map(
+        attend,
+        in_specs=(heads, heads, heads, P(sharding.BATCH, None)),
+        out_specs=heads,
+        check_vma=False,  # Pallas calls do not say over which axes they vary
+    )(q_BTNH, k_BSKH, v_BSKH, segments_BT)
 
 
 def attention_mask(segments_BT, window: int | None = None) -> jax.Array:
@@ -124,20 +126,6 @@ def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form) -> jax.Array:
 
     out_BTNH = jax.lax.map(row, (q_BTNH, k_BSKH, v_BSKH, segments_BT))
     return checkpoint_name(out_BTNH, RESIDUALS)
-
-
-def _on_each_device(attend, q_BTNH, k_BSKH, v_BSKH, segments_BT) -> jax.Array:
-    """Runs `attend` on each device's own rows and heads, or on all if rows do not divide evenly."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or q_BTNH.shape[0] % sharding.rows_split(mesh.shape):
-        return attend(q_BTNH, k_BSKH, v_BSKH, segments_BT)
-    heads = P(sharding.BATCH, None, "tensor", None)
-    return jax.shard_map(
-        attend,
-        in_specs=(heads, heads, heads, P(sharding.BATCH, None)),
-        out_specs=heads,
-        check_vma=False,  # Pallas calls do not say over which axes they vary
-    )(q_BTNH, k_BSKH, v_BSKH, segments_BT)
 
 
 def _choose(length: int, form: Form) -> str:

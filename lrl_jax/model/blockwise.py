@@ -100,8 +100,11 @@ def _forward_row(form: Form, block: int, q_KGTH, k_KSH, v_KSH, segments_T):
 
         zero_KGt = jnp.zeros((K, G, block), jnp.float32)
         start = (zero_KGt + HIDDEN, zero_KGt, jnp.zeros((K, G, block, H), jnp.float32))
+        first = 0  # the first block of keys that a query of block i may see
+        if form.window is not None:
+            first = jnp.maximum(0, (i * block - form.window + 1) // block)
         most_KGt, total_KGt, out_KGtH = _seen(
-            _first_key(i, block, form.window), i + 1, keys, start,
+            first, i + 1, keys, start,
             lambda j: _overlap(cut(segments_T, i, 0), cut(segments_T, j, 0)),
         )  # fmt: skip
         return (out_KGtH / total_KGt[..., None]).astype(v_KSH.dtype), most_KGt + jnp.log(total_KGt)
@@ -136,8 +139,11 @@ def _backward_row(
             return d_q_KGTH, d_k_KsH, d_v_KsH
 
         zero_KsH = jnp.zeros((K, block, H), jnp.float32)
+        stop = T // block  # the block after the last one whose queries may see keys of block j
+        if form.window is not None:
+            stop = jnp.minimum(stop, (j * block + block + form.window - 2) // block + 1)
         d_q_KGTH, d_k_KsH, d_v_KsH = _seen(
-            j, _last_query(j, block, form.window, T), queries, (d_q_KGTH, zero_KsH, zero_KsH),
+            j, stop, queries, (d_q_KGTH, zero_KsH, zero_KsH),
             lambda i: _overlap(cut(segments_T, i, 0), cut(segments_T, j, 0)),
         )  # fmt: skip
         return d_q_KGTH, (d_k_KsH.astype(k_KSH.dtype), d_v_KsH.astype(v_KSH.dtype))
@@ -172,19 +178,6 @@ def _seen(start, stop, step, carry, wanted):
         return jax.lax.cond(wanted(at), step, lambda _, carry: carry, at, carry)
 
     return jax.lax.fori_loop(start, stop, maybe, carry)
-
-
-def _first_key(i, block: int, window: int | None):
-    """Returns the first block of keys that queries of block i may see."""
-    return 0 if window is None else jnp.maximum(0, (i * block - window + 1) // block)
-
-
-def _last_query(j, block: int, window: int | None, length: int):
-    """Returns the block after the last one whose queries may see keys of block j."""
-    blocks = length // block
-    if window is None:
-        return blocks
-    return jnp.minimum(blocks, (j * block + block + window - 2) // block + 1)
 
 
 def _overlap(a_t, b_t) -> jax.Array:

@@ -6,16 +6,13 @@ yet lie after its position, and `visible` hides them until they are written.
 
 import dataclasses
 import functools
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
 from lrl_jax.model import sharding
-
-if TYPE_CHECKING:
-    from lrl_jax.model.config import LlamaConfig
+from lrl_jax.model.config import LlamaConfig
 
 SPEC = P(None, sharding.BATCH, None, "tensor", None)
 
@@ -37,9 +34,13 @@ class Cache:
         """Stores the tokens of layer `l` at their positions, which are consecutive in a row."""
         starts_B = positions_BT[:, 0]
 
+        @jax.vmap
+        def put_row(old_SKH, new_TKH, start):
+            return jax.lax.dynamic_update_slice(old_SKH, new_TKH, (start, 0, 0))
+
         def put(old_LBSKH, new_BTKH):
             old_BSKH = jax.lax.dynamic_index_in_dim(old_LBSKH, l, keepdims=False)
-            new_BSKH = jax.vmap(_put)(old_BSKH, new_BTKH.astype(old_BSKH.dtype), starts_B)
+            new_BSKH = put_row(old_BSKH, new_BTKH.astype(old_BSKH.dtype), starts_B)
             return jax.lax.dynamic_update_index_in_dim(old_LBSKH, new_BSKH, l, 0)
 
         return Cache(put(self.k_LBSKH, k_BTKH), put(self.v_LBSKH, v_BTKH))
@@ -55,12 +56,8 @@ class Cache:
         return (back_BTS >= 0) & (back_BTS < window)
 
 
-def empty(cfg: "LlamaConfig", batch: int, length: int) -> Cache:
+def empty(cfg: LlamaConfig, batch: int, length: int) -> Cache:
     """Returns a cache of `length` slots for `batch` rows, in which nothing is visible yet."""
     shape = (cfg.depth, batch, length, cfg.num_kv_heads, cfg.head_width)
     k_LBSKH, v_LBSKH = jnp.zeros(shape, cfg.dtype), jnp.zeros(shape, cfg.dtype)
     return Cache(sharding.constrain(k_LBSKH, SPEC), sharding.constrain(v_LBSKH, SPEC))
-
-
-def _put(old_SKH, new_TKH, start) -> jax.Array:
-    return jax.lax.dynamic_update_slice(old_SKH, new_TKH, (start, 0, 0))

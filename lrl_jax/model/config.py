@@ -19,53 +19,17 @@ VOCAB_MULTIPLE = 128  # pads the vocabulary to whole TPU lanes, which divides ov
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerKind:
-    """Describes what may differ between the layers of one model.
+    """Describes what may differ between the layers of one model."""
 
-    Attributes:
-      window: how many tokens a token sees, itself included; None means all of its segment so far.
-      rope: the rotary positions; with the scaling `NoPositions` the layer has none.
-    """
-
-    window: int | None
-    rope: Rope
+    window: int | None  # tokens that a token sees, itself included; None: all of its segment so far
+    rope: Rope  # with the scaling `NoPositions` the layer has no rotary positions
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LlamaConfig:
-    """Describes a decoder. The defaults are those of Llama; other families set other values.
+    """Describes a decoder. The defaults are those of Llama; other families set other values."""
 
-    Attributes:
-      vocab_size: the number of tokens; embedding arrays have `padded_vocab_size` rows.
-      family: the format its checkpoints are read and written in, a key of `families.FAMILIES`.
-      rotary_width: how many dimensions of a head are rotated; None means all.
-      window: how many tokens a token of a local layer sees, itself included; None means that no
-        layer is local.
-      local_layers: for each layer, whether it is local; () means all of them when `window` is set.
-      local_rope_theta: the unscaled theta of local layers; None means they use `rope_theta`.
-      unrotated_layers: for each layer, whether it has no rotary positions (SmolLM3); () means that
-        all layers have them.
-      activation: the activation of the gate, a key of `arithmetic.ACTIVATIONS`.
-      qkv_bias: whether queries, keys and values have biases (Qwen2).
-      qk_norm: what the norm of queries and keys is computed over, a key of QK_NORMS: each "head"
-        (Qwen3, Gemma 3) or "all heads" together (OLMo-2).
-      centred_norms: whether norms store their scale minus 1 (Gemma).
-      norms: where attention and feed-forward are normalised: "before", their input; "after", their
-        output (OLMo-2); or "both" (Gemma 2).
-      scaled_embedding: whether embeddings are multiplied by sqrt(width) (Gemma).
-      query_scalar: scores are divided by its square root; None means `head_width`.
-      attention_softcap, logit_softcap: soft caps of scores and of logits (Gemma 2); None for none.
-      dtype: the dtype of activations and matrix products; parameters keep their own.
-      remat: what a layer keeps for its backward pass, a key of `remat.LADDER`.
-      lora: the adapters, if any.
-      frozen: how frozen weights are stored in fewer bits, if they are.
-      attention: a key of `attention.IMPLEMENTATIONS`, or "auto" to choose by the machine that the
-        program is compiled for.
-      sequence_parallel: whether tokens are split over the mesh's tensor axis between blocks.
-      unroll: how many layers are compiled into one step of the scan; with `depth` a small model
-        trains a tenth faster, but takes `depth` times as long to compile.
-    """
-
-    vocab_size: int
+    vocab_size: int  # tokens; embedding arrays have `padded_vocab_size` rows
     width: int
     depth: int
     mlp_width: int
@@ -76,27 +40,33 @@ class LlamaConfig:
     rope_theta: float
     rope_scaling: Scaling | None = None
     tie_embeddings: bool = False
-    family: str = "llama"
-    rotary_width: int | None = None
+    family: str = "llama"  # the format of its checkpoints, a key of `families.FAMILIES`
+    rotary_width: int | None = None  # dimensions of a head that are rotated; None means all
+    # How many tokens a token of a local layer sees, itself included; None: no layer is local.
     window: int | None = None
-    local_layers: tuple[bool, ...] = ()
-    local_rope_theta: float | None = None
+    local_layers: tuple[bool, ...] = ()  # for each layer; () means all when `window` is set
+    local_rope_theta: float | None = None  # unscaled theta of local layers; None: `rope_theta`
+    # For each layer, whether it has no rotary positions (SmolLM3); () means that all have them.
     unrotated_layers: tuple[bool, ...] = ()
-    activation: str = "silu"
-    qkv_bias: bool = False
+    activation: str = "silu"  # of the gate, a key of `arithmetic.ACTIVATIONS`
+    qkv_bias: bool = False  # whether queries, keys and values have biases (Qwen2)
+    # The norm of queries and keys: of each head (Qwen3, Gemma 3) or of all together (OLMo-2).
     qk_norm: Literal["none", "head", "all heads"] = "none"
-    centred_norms: bool = False
+    centred_norms: bool = False  # whether norms store their scale minus 1 (Gemma)
+    # Norms of attention's and feed-forward's input, of their output (OLMo-2), or both (Gemma 2).
     norms: Literal["before", "after", "both"] = "before"
-    scaled_embedding: bool = False
-    query_scalar: float | None = None
-    attention_softcap: float | None = None
-    logit_softcap: float | None = None
-    dtype: Dtype = "bfloat16"
-    remat: Remat = "nothing"
-    lora: LoraConfig | None = None
-    frozen: quantize.Storage | None = None
-    attention: str = "auto"
-    sequence_parallel: bool = False
+    scaled_embedding: bool = False  # whether embeddings are multiplied by sqrt(width) (Gemma)
+    query_scalar: float | None = None  # scores are divided by its root; None means `head_width`
+    attention_softcap: float | None = None  # soft cap of scores (Gemma 2)
+    logit_softcap: float | None = None  # soft cap of logits (Gemma 2)
+    dtype: Dtype = "bfloat16"  # of activations and matrix products; parameters keep their own
+    remat: Remat = "nothing"  # what a layer keeps for its backward pass, a key of `remat.LADDER`
+    lora: LoraConfig | None = None  # the adapters, if any
+    frozen: quantize.Storage | None = None  # how frozen weights are stored in fewer bits, if so
+    attention: str = "auto"  # a key of `attention.IMPLEMENTATIONS`; "auto" chooses by the machine
+    sequence_parallel: bool = False  # splits tokens over the tensor axis between blocks
+    # Layers compiled into one step of the scan; with `depth` a small model trains a tenth faster,
+    # but takes `depth` times as long to compile.
     unroll: int = 1
 
     def __post_init__(self):
@@ -134,16 +104,6 @@ class LlamaConfig:
                     )
 
     @property
-    def norms_before(self) -> bool:
-        """Tells whether the inputs of attention and feed-forward are normalised."""
-        return self.norms in ("before", "both")
-
-    @property
-    def norms_after(self) -> bool:
-        """Tells whether the outputs of attention and feed-forward are normalised."""
-        return self.norms in ("after", "both")
-
-    @property
     def padded_vocab_size(self) -> int:
         """Returns how many rows the embedding arrays have."""
         return -(-self.vocab_size // VOCAB_MULTIPLE) * VOCAB_MULTIPLE
@@ -167,11 +127,7 @@ class LlamaConfig:
         return (self.query_scalar or self.head_width) ** -0.5
 
     def seen(self, length: int) -> float:
-        """Returns how many tokens a token of a row sees on average, summed over layers.
-
-        Args:
-          length: of the row, in tokens.
-        """
+        """Returns how many tokens a token sees on average in rows of `length`, over all layers."""
         near = min(self.window or length, length)  # counts grow until the window is full
         near = near * (1 - near / (2 * length))
         return sum(near if kind.window else length / 2 for kind in self.layers)
@@ -181,13 +137,6 @@ class LlamaConfig:
         """Returns the rotary positions of layers that are not local."""
         width = self.head_width if self.rotary_width is None else self.rotary_width
         return Rope(theta=self.rope_theta, width=width, scaling=self.rope_scaling)
-
-    @property
-    def local_rope(self) -> Rope:
-        """Returns the rotary positions of local layers."""
-        if self.local_rope_theta is None:
-            return self.whole_rope
-        return dataclasses.replace(self.whole_rope, theta=self.local_rope_theta, scaling=None)
 
     @property
     def layers(self) -> tuple[LayerKind, ...]:
@@ -203,8 +152,9 @@ class LlamaConfig:
         return tuple(dict.fromkeys(kind for kind in every if kind in self.layers))
 
     def _kind(self, local: bool, unrotated: bool) -> LayerKind:
-        window = self.window if local else None
-        rope = self.whole_rope if window is None else self.local_rope
+        window, rope = self.window if local else None, self.whole_rope
+        if window is not None and self.local_rope_theta is not None:
+            rope = dataclasses.replace(rope, theta=self.local_rope_theta, scaling=None)
         if unrotated:
             rope = dataclasses.replace(rope, scaling=NoPositions())
         return LayerKind(window=window, rope=rope)

@@ -13,8 +13,6 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
-from lrl_jax.model import sharding
-
 RESIDUALS = "attention_residuals"  # the name by which remat policies keep them: costly to redo
 
 
@@ -27,54 +25,46 @@ class Form:
     scale: float
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Blocks:
-    """Holds the block sizes of the splash kernel: queries and keys, forward and backward.
-
-    Attributes:
-      fused: whether one backward kernel is used instead of two. It computes five matrix products
-        instead of seven, but writes one gradient of q for each block of keys, which are then
-        summed.
-    """
-
-    q: int
-    kv: int
-    backward_q: int
-    backward_kv: int
-    fused: bool
-
-    @property
-    def multiple(self) -> int:
-        """Returns the number that a row's length must be a multiple of."""
-        return max(self.q, self.kv, self.backward_q, self.backward_kv)
-
-
-def square(size: int, fused: bool = False) -> Blocks:
-    """Returns blocks with the same size everywhere.
-
-    >>> square(512).multiple
-    512
-    """
-    return Blocks(q=size, kv=size, backward_q=size, backward_kv=size, fused=fused)
-
-
-# Device kind ("" for any other) -> block sizes, best first; the first that divides the row is used.
+# Sizes of splash's blocks of queries and keys, best first; the first that divides the row is used.
 # Of a causal row of 4,096, blocks of 512 compute 9/16 of the scores, blocks of 1,024 10/16.
-# The fused backward pass saves less in products than its extra sum costs: the compiler estimates
-# 0.113 s a step without it and 0.138 s with it (v5e, 7B). Not measured on a real chip.
-BLOCKS: dict[str, tuple[Blocks, ...]] = {
-    "": (square(512), square(256), square(128)),
-}
+# The backward pass is two kernels. One fused kernel computes five matrix products instead of seven,
+# but sums a gradient of q for each block of keys: the compiler estimates 0.138 s a step instead of
+# 0.113 s (v5e, 7B). Not measured on a real chip.
+BLOCKS = (512, 256, 128)
+
+
+def block_for(length: int) -> int:
+    """Returns the first of BLOCKS that divides rows of this length."""
+    for block in BLOCKS:
+        if length % block == 0:
+            return block
+    raise ValueError(
+        f"rows of {length} tokens; splash attention needs a multiple of {min(BLOCKS)}: "
+        "change data.sequence_length"
+    )
 
 
 def splash(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, interpret: bool = False) -> jax.Array:
     """Computes attention with the TPU kernel `splash`, without repeating keys for groups."""
-    from jax.experimental.pallas.ops.tpu.splash_attention import (
-        splash_attention_kernel as kernel,
-    )
+    from jax.experimental.pallas.ops.tpu import splash_attention as kernel
 
     _, T, N, _ = q_BTNH.shape
-    attend = _splash_kernel(T, N, form, interpret)
+    block = block_for(T)
+    mask = kernel.CausalMask((T, T))
+    if form.window is not None:
+        mask = kernel.LocalMask((T, T), (form.window - 1, 0), 0)
+    attend: Any = kernel.make_splash_mha(
+        kernel.MultiHeadMask([mask] * N),
+        head_shards=1,
+        q_seq_shards=1,
+        block_sizes=kernel.BlockSizes(
+            block_q=block, block_kv=block, block_q_dkv=block, block_kv_dkv=block,
+            block_q_dq=block, block_kv_dq=block,
+        ),
+        residual_checkpoint_name=RESIDUALS,
+        attn_logits_soft_cap=form.softcap,
+        interpret=interpret,
+    )  # fmt: skip
 
     def attend_row(q_NTH, k_KSH, v_KSH, segments_T):
         ids = kernel.SegmentIds(q=segments_T, kv=segments_T)
@@ -85,50 +75,6 @@ def splash(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form, interpret: bool = Fa
         swap(q_BTNH * form.scale), swap(k_BSKH), swap(v_BSKH), segments_BT
     )
     return swap(out_BNTH)
-
-
-def blocks_for(length: int) -> Blocks:
-    """Returns the first entry of BLOCKS that divides rows of this length, for the target device."""
-    table = BLOCKS.get(sharding.device_kind(), BLOCKS[""])
-    fitting = next((blocks for blocks in table if length % blocks.multiple == 0), None)
-    if fitting is None:
-        least = min(blocks.multiple for blocks in table)
-        raise ValueError(
-            f"rows of {length} tokens; splash attention needs a multiple of {least}: "
-            "change data.sequence_length"
-        )
-    return fitting
-
-
-def _splash_kernel(length: int, num_heads: int, form: Form, interpret: bool) -> Any:
-    from jax.experimental.pallas.ops.tpu.splash_attention import (
-        splash_attention_kernel as kernel,
-    )
-    from jax.experimental.pallas.ops.tpu.splash_attention import (
-        splash_attention_mask as masks,
-    )
-
-    blocks = blocks_for(length)
-    fused = blocks.fused
-    sizes = kernel.BlockSizes(
-        block_q=blocks.q, block_kv=blocks.kv, block_kv_compute=blocks.kv,
-        block_q_dkv=blocks.backward_q, block_kv_dkv=blocks.backward_kv,
-        block_kv_dkv_compute=blocks.backward_kv, use_fused_bwd_kernel=fused,
-        block_q_dq=None if fused else blocks.backward_q,
-        block_kv_dq=None if fused else blocks.backward_kv,
-    )  # fmt: skip
-    mask = masks.CausalMask((length, length))
-    if form.window is not None:
-        mask = masks.LocalMask((length, length), (form.window - 1, 0), 0)
-    return kernel.make_splash_mha(
-        masks.MultiHeadMask([mask] * num_heads),
-        head_shards=1,
-        q_seq_shards=1,
-        block_sizes=sizes,
-        residual_checkpoint_name=RESIDUALS,
-        attn_logits_soft_cap=form.softcap,
-        interpret=interpret,
-    )
 
 
 TRITON_BLOCK = 128  # queries and keys in a block of the forward kernel, which is its default

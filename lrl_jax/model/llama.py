@@ -36,8 +36,8 @@ Params = dict[str, jax.Array]
 class Block(nnx.Module):
     """Computes one layer: x + attention(norm(x)), then x + mlp(norm(x)).
 
-    Layers of one model may be of several kinds (`cfg.kinds`). One scan runs them all, so each layer
-    gets its kind as an index, or None when the model has a single kind.
+    One scan runs all layers, so each gets its kind (of `cfg.kinds`) as an index, or None when the
+    model has a single kind.
     The values named with `checkpoint_name` are those that `remat.LADDER` can keep for the backward
     pass.
     """
@@ -68,7 +68,7 @@ class Block(nnx.Module):
 
     def project(self, x_BTD, by: rope.Table) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Returns rotated queries, rotated keys, and values of the normalised stream."""
-        y_BTD = self.norm("attn_norm_D", x_BTD) if self.cfg.norms_before else x_BTD
+        y_BTD = self.norm("attn_norm_D", x_BTD)
         q_BTNH = sharding.heads(self.times("q_DNH", y_BTD))
         k_BTKH = sharding.heads(self.times("k_DKH", y_BTD))
         v_BTKH = sharding.heads(self.times("v_DKH", y_BTD))
@@ -90,9 +90,8 @@ class Block(nnx.Module):
         Kernels need the window at compile time, so one branch is compiled for each kind and the
         layer chooses among them. A window as long as the row is the same as no window.
         """
-        length = k_BSKH.shape[1]
         windows = [layer.window for layer in self.cfg.kinds]
-        windows = [None if window is None or window >= length else window for window in windows]
+        windows = [w if w is not None and w < k_BSKH.shape[1] else None for w in windows]
         branches = [
             functools.partial(
                 attention.attention, implementation=self.cfg.attention, window=window,
@@ -108,16 +107,14 @@ class Block(nnx.Module):
         """Adds the output of attention to the stream, then that of the feed-forward part."""
         out_BTNH = checkpoint_name(out_BTNH, "attention")
         out_BTD = checkpoint_name(self.times("o_NHD", out_BTNH), "o")
-        if self.cfg.norms_after:
-            out_BTD = self.norm("attn_out_norm_D", out_BTD)
+        out_BTD = self.norm("attn_out_norm_D", out_BTD)
         x_BTD = sharding.stream(x_BTD + out_BTD, self.cfg.sequence_parallel)
-        y_BTD = self.norm("mlp_norm_D", x_BTD) if self.cfg.norms_before else x_BTD
+        y_BTD = self.norm("mlp_norm_D", x_BTD)
         gate_BTF = checkpoint_name(sharding.inner(self.times("gate_DF", y_BTD)), "gate")
         up_BTF = checkpoint_name(sharding.inner(self.times("up_DF", y_BTD)), "up")
         inner_BTF = ACTIVATIONS[self.cfg.activation](gate_BTF) * up_BTF
         out_BTD = checkpoint_name(self.times("down_FD", inner_BTF), "down")
-        if self.cfg.norms_after:
-            out_BTD = self.norm("mlp_out_norm_D", out_BTD)
+        out_BTD = self.norm("mlp_out_norm_D", out_BTD)
         return sharding.stream(x_BTD + out_BTD, self.cfg.sequence_parallel)
 
     def times(self, name: str, x_BTX) -> jax.Array:
@@ -135,10 +132,9 @@ class Block(nnx.Module):
     def decoded(self, name: str, stored: quantize.Storage, x_BTX) -> jax.Array:
         """Returns x times a quantised weight; only this layer's weight is decoded, never all."""
         scale = stored.scales[f"layers/{name}"].removeprefix("layers/")
-        letters = scale.rpartition("_")[2]
 
-        def times(x_BTX, codes, scale):
-            weight = quantize.decode(codes, scale, letters, stored.kind)
+        def times(x_BTX, codes, scales):
+            weight = quantize.decode(codes, scales, sharding.letters(scale), stored.kind)
             return product(x_BTX, weight.astype(self.cfg.dtype))
 
         if self.cfg.remat == "full":  # else the scan keeps the decoded weights of all layers
@@ -146,7 +142,8 @@ class Block(nnx.Module):
         return times(x_BTX, getattr(self, name)[...], getattr(self, scale)[...])
 
     def norm(self, name: str, x) -> jax.Array:
-        return _norm(self.cfg, getattr(self, name), x)
+        """Returns x normalised, or unchanged where the family has no such norm."""
+        return _norm(self.cfg, getattr(self, name), x) if hasattr(self, name) else x
 
     def cast(self, name: str) -> jax.Array:
         """Returns a weight in the compute dtype."""
@@ -209,10 +206,8 @@ class Llama(nnx.Module):
 
     def layer_kinds(self) -> jax.Array | None:
         """Returns the index of each layer's kind, [L]; None when all layers are of one kind."""
-        kinds = self.cfg.kinds
-        if len(kinds) == 1:
-            return None
-        return jnp.array([kinds.index(kind) for kind in self.cfg.layers], jnp.int32)
+        indices = [self.cfg.kinds.index(kind) for kind in self.cfg.layers]
+        return jnp.array(indices, jnp.int32) if len(self.cfg.kinds) > 1 else None
 
     def embed(self, tokens_BT) -> jax.Array:
         table_VD = sharding.rows(self.embed_VD[...].astype(self.cfg.dtype))
@@ -254,31 +249,28 @@ def _select(kind, options: list):
 # ---------------------------------------------------------------------------- parameters
 def layer_names(cfg: LlamaConfig) -> list[str]:
     """Returns the names of a layer's parameters, without "layers/"."""
-    names = ["attn_norm_D"] * cfg.norms_before + ["q_DNH", "k_DKH", "v_DKH", "o_NHD"]
-    names += ["mlp_norm_D"] * cfg.norms_before + ["gate_DF", "up_DF", "down_FD"]
+    before, after = (cfg.norms in (side, "both") for side in ("before", "after"))
+    names = ["attn_norm_D"] * before + ["q_DNH", "k_DKH", "v_DKH", "o_NHD"]
+    names += ["mlp_norm_D"] * before + ["gate_DF", "up_DF", "down_FD"]
     names += ["q_bias_NH", "k_bias_KH", "v_bias_KH"] * cfg.qkv_bias
     names += QK_NORMS[cfg.qk_norm]
-    names += ["attn_out_norm_D", "mlp_out_norm_D"] * cfg.norms_after
-    beside = [
-        factor for name in (cfg.lora.names if cfg.lora else ()) for factor in adapters.factors(name)
-    ]
-    beside += cfg.frozen.scales.values() if cfg.frozen else ()
+    names += ["attn_out_norm_D", "mlp_out_norm_D"] * after
+    beside = [*cfg.frozen.scales.values()] if cfg.frozen else []
+    if cfg.lora:
+        beside = [factor for name in cfg.lora.names for factor in adapters.factors(name)] + beside
     return names + [name.removeprefix("layers/") for name in beside]
 
 
 def abstract(cfg: LlamaConfig, dtype: str = "float32") -> dict[str, jax.ShapeDtypeStruct]:
     """Returns the shape and dtype of every parameter by name; allocates nothing."""
     top = ["embed_VD", "norm_D"] + ["unembed_DV"] * (not cfg.tie_embeddings)
-    names = top + [f"layers/{name}" for name in layer_names(cfg)]
-    return {
-        name: jax.ShapeDtypeStruct(shape(name, cfg), _dtype(name, cfg, dtype)) for name in names
-    }
-
-
-def _dtype(name: str, cfg: LlamaConfig, other: str) -> jnp.dtype:
-    if "R" in sharding.letters(name):  # adapters are small; in bfloat16 small updates would be lost
-        return jnp.dtype("float32")
-    return jnp.dtype(cfg.frozen.dtype(name, other) if cfg.frozen else other)
+    out = {}
+    for name in top + [f"layers/{name}" for name in layer_names(cfg)]:
+        stored = cfg.frozen.dtype(name, dtype) if cfg.frozen else dtype
+        if "R" in sharding.letters(name):  # adapters: bfloat16 would lose small updates
+            stored = "float32"
+        out[name] = jax.ShapeDtypeStruct(shape(name, cfg), jnp.dtype(stored))
+    return out
 
 
 def shape(name: str, cfg: LlamaConfig) -> tuple[int, ...]:
@@ -287,13 +279,10 @@ def shape(name: str, cfg: LlamaConfig) -> tuple[int, ...]:
 
 
 def init(cfg: LlamaConfig, key: jax.Array, dtype: str = "float32") -> Params:
-    """Returns random parameters to train from scratch.
+    """Returns random parameters to train from scratch; the values do not depend on a sharding.
 
     Norms scale by 1 and biases are 0. The other weights are normal with standard deviation 0.02
     (GPT-2), with zeros in padding rows. Adapters start by adding zero (`lora.init`).
-
-    For large models use `jax.jit(init, static_argnums=(0, 2), out_shardings=...)`; the values do
-    not depend on the sharding.
     """
     return {
         name: _init(name, leaf.shape, cfg, jax.random.fold_in(key, i)).astype(leaf.dtype)

@@ -6,7 +6,6 @@ becomes x q + scale (x A) B, with R the adapter's rank (LoRA, arXiv 2106.09685).
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import functools
 import math
 import re
 
@@ -18,18 +17,12 @@ from lrl_jax.model import quantize
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Describes which weights of a model have adapters, and their shape.
+    """Describes which weights of a model have adapters, and their shape."""
 
-    Attributes:
-      names: parameters that have an adapter, such as "layers/q_DNH".
-      rank: R, the width of an adapter.
-      rank_stabilised: whether products are scaled by alpha / sqrt(rank) (arXiv 2312.03732).
-    """
-
-    names: tuple[str, ...]
-    rank: int
+    names: tuple[str, ...]  # parameters that have an adapter, such as "layers/q_DNH"
+    rank: int  # R, the width of an adapter
     alpha: float
-    rank_stabilised: bool = False
+    rank_stabilised: bool = False  # scales products by alpha / sqrt(rank) (arXiv 2312.03732)
 
     @property
     def scale(self) -> float:
@@ -63,24 +56,21 @@ def init(name: str, shape: tuple[int, ...], key: jax.Array) -> jax.Array:
 
 
 def matching(pattern: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Returns the weights of layers whose name `pattern` matches (`re.search`).
+    """Returns the weights of layers whose name `pattern` matches (`re.search`), one at least.
 
     >>> matching("q_|down", ["embed_VD", "layers/q_DNH", "layers/mlp_norm_D", "layers/down_FD"])
     ('layers/q_DNH', 'layers/down_FD')
-
-    Raises:
-      ValueError: `pattern` is not a regular expression, or matches no weight of a layer.
     """
     weights = [name for name in names if name.rpartition("_")[2] in quantize.OUTPUTS]
     try:
         matches = tuple(name for name in weights if re.search(pattern, name))
     except re.error as e:
         raise ValueError(f"lora.match: {pattern!r} is not a regular expression: {e}") from None
-    if not matches:
-        raise ValueError(
-            f"lora.match: {pattern!r} finds no weight of a layer; there are {', '.join(weights)}"
-        )
-    return matches
+    if matches:
+        return matches
+    raise ValueError(
+        f"lora.match: {pattern!r} finds no weight of a layer; there are {', '.join(weights)}"
+    )
 
 
 def merge(params: Mapping[str, jax.Array], lora: LoraConfig) -> dict[str, jax.Array]:
@@ -91,15 +81,9 @@ def merge(params: Mapping[str, jax.Array], lora: LoraConfig) -> dict[str, jax.Ar
     out = {name: w for name, w in params.items() if "_lora_" not in name}
     for name in lora.names:
         first, second = (params[factor] for factor in factors(name))
-        merged = _merger(out[name].sharding)
+        merged = jax.jit(_merged, out_shardings=out[name].sharding)
         out[name] = merged(out[name], first, second, jnp.float32(lora.scale))
     return out
-
-
-@functools.lru_cache
-def _merger(place: jax.sharding.Sharding):
-    """Returns a compiled merge whose result has the sharding `place`."""
-    return jax.jit(_merged, out_shardings=place)
 
 
 def _merged(w: jax.Array, first: jax.Array, second: jax.Array, scale: jax.Array) -> jax.Array:

@@ -31,14 +31,12 @@ OUTPUTS = {"DNH": "NH", "DKH": "KH", "NHD": "D", "DF": "F", "FD": "D"}
 class Storage:
     """Describes how frozen weights are stored.
 
-    Attributes:
-      names: the frozen parameters. `int8` and `nf4` apply to the matrices of layers among them.
-        Embeddings become bfloat16, because looking up one row would decode the whole table. Norms
-        and biases are stored unchanged.
+    `int8` and `nf4` apply to the matrices of layers among `names`. Embeddings become bfloat16,
+    because looking up one row would decode the whole table. Norms and biases are unchanged.
     """
 
     kind: Kind
-    names: tuple[str, ...]
+    names: tuple[str, ...]  # the frozen parameters
 
     @property
     def scales(self) -> dict[str, str]:
@@ -78,10 +76,6 @@ def codebook() -> np.ndarray:
     They are evenly spaced quantiles of a normal distribution, eight above zero and seven below, and
     zero itself, scaled so that the largest is 1. The outermost quantile is the mean of the two that
     eight and seven values would give.
-
-    >>> codebook().round(3).tolist()[:8]  # doctest: +NORMALIZE_WHITESPACE
-    [-1.0, -0.6959999799728394, -0.5249999761581421, -0.39500001072883606, -0.2840000092983246,
-     -0.1850000023841858, -0.09099999815225601, 0.0]
     """
     inverse = statistics.NormalDist().inv_cdf
     end = 1 - (1 / 32 + 1 / 30) / 2
@@ -91,9 +85,7 @@ def codebook() -> np.ndarray:
 
 
 def blocks(size: int) -> int:
-    """Returns how many blocks a dimension is cut into.
-
-    A block has 64 weights, or as many as the largest divisor of `size` below that.
+    """Returns how many blocks of 64 weights, or of the largest divisor below, a dimension has.
 
     >>> blocks(11008), blocks(128), blocks(96), blocks(8)
     (172, 2, 2, 1)
@@ -120,10 +112,7 @@ def is_scale(name: str) -> bool:
 
 @functools.lru_cache
 def _coder(scale: str, kind: Kind, *places: jax.sharding.Sharding):
-    """Returns a compiled function that encodes a stacked weight one layer at a time.
-
-    Working by layers keeps the extra memory small.
-    """
+    """Returns a compiled encoder of a stacked weight; going by layers takes little extra memory."""
     code = functools.partial(encode, scale_letters=scale.rpartition("_")[2], kind=kind)
     return jax.jit(lambda w: jax.lax.map(code, w), out_shardings=places)
 
@@ -177,7 +166,6 @@ def _look_up(codes: jax.Array) -> jax.Array:
 
 
 def _blocked(scale_letters: str) -> int:
-    """Returns the axis that is divided into blocks."""
     return next(i for i, letter in enumerate(scale_letters) if letter.islower())
 
 

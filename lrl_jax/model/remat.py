@@ -5,17 +5,14 @@ from typing import Any, Literal
 
 import jax
 
-from lrl_jax.model import attention
+from lrl_jax.model.kernels import RESIDUALS
 
 Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload"]
 
 
 def _keep(*names: str) -> Callable[..., Any]:
-    """Returns a policy that keeps these names and the residuals of attention kernels.
-
-    The residuals are small and costly to compute again.
-    """
-    return jax.checkpoint_policies.save_only_these_names(attention.RESIDUALS, *names)
+    # The residuals of attention kernels are small and costly to compute again.
+    return jax.checkpoint_policies.save_only_these_names(RESIDUALS, *names)
 
 
 # Each rung of the ladder names what is kept besides a layer's input. The names are those that the
@@ -30,7 +27,7 @@ LADDER: dict[str, Callable[..., Any] | None] = {
     "dots": _keep("q", "k", "v", "o", "gate", "up"),
     "full": None,
     "offload": jax.checkpoint_policies.save_and_offload_only_these_names(
-        names_which_can_be_saved=[attention.RESIDUALS],
+        names_which_can_be_saved=[RESIDUALS],
         names_which_can_be_offloaded=["stream", "q", "k", "v", "o"],
         offload_src="device",
         offload_dst="pinned_host",

@@ -25,31 +25,23 @@ class Linear:
 class Llama3:
     """Describes Llama 3.1's scaling: low frequencies are divided by `factor`, high ones are kept.
 
-    Attributes:
-      low_freq_factor, high_freq_factor: wavelengths from original_length / low_freq_factor up are
-        scaled, those up to original_length / high_freq_factor are kept, and those in between are
-        interpolated.
+    Those whose wavelengths lie between the two bounds are interpolated.
     """
 
     factor: float
-    low_freq_factor: float
-    high_freq_factor: float
+    low_freq_factor: float  # longer wavelengths than original_length / this are scaled
+    high_freq_factor: float  # shorter wavelengths than original_length / this are kept
     original_length: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LongRope:
-    """Holds a divisor for each frequency (LongRoPE, arXiv 2402.13753).
+    """Holds a divisor for each frequency (LongRoPE, arXiv 2402.13753)."""
 
-    Attributes:
-      short, long: divisors in rows up to `original_length` and in longer rows.
-      magnitude: the factor that sines and cosines are multiplied by, in rows of any length.
-    """
-
-    short: tuple[float, ...]
-    long: tuple[float, ...]
+    short: tuple[float, ...]  # divisors in rows of up to `original_length`
+    long: tuple[float, ...]  # divisors in longer rows
+    magnitude: float  # the factor of sines and cosines, in rows of any length
     original_length: int
-    magnitude: float
 
 
 Scaling = Linear | Llama3 | LongRope
@@ -62,24 +54,17 @@ class NoPositions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rope:
-    """Describes how queries and keys are rotated by their position.
-
-    Attributes:
-      width: how many dimensions of a head are rotated, counted from the first.
-    """
+    """Describes how queries and keys are rotated by their position."""
 
     theta: float
-    width: int
+    width: int  # how many dimensions of a head are rotated, counted from the first
     scaling: Scaling | NoPositions | None = None
 
 
 def table(positions_BT: jax.Array, rope: Rope, length: int) -> Table:
-    """Returns the sines and cosines of all positions, [B, T, width // 2].
+    """Returns the sines and cosines of all positions, [B, T, width // 2], of rows up to `length`.
 
     They are computed in float32, because bfloat16 cannot tell position 256 from 257.
-
-    Args:
-      length: the length of the rows; with a cache, the longest they may become.
     """
     freqs_H, magnitude = frequencies(rope, length)
     angles_BTH = positions_BT[..., None].astype(jnp.float32) * freqs_H[None, None]

@@ -93,7 +93,7 @@ def _adapter(
     base = run.recipe.base
     assert isinstance(base, Pretrained)
     peft_write.save(staged, params, cfg, full, base.model, run.recipe.export.dtype)
-    return functools.partial(gate.check_adapter, staged, run.base_folder(), cfg, params, full)
+    return functools.partial(gate.check, staged, cfg, params, base=run.base_folder(), full=full)
 
 
 def _gate_texts(run: Run) -> Sequence[str]:
