@@ -112,7 +112,7 @@ def train(
     """
     began, clock = time.time(), Clock()
     folder = epath.Path(folder)
-    check_batch(mesh, stream.batch_size, settings.accumulate)
+    check_batch(mesh.shape, stream.batch_size, settings.accumulate)
     traced = settings.traced()
     table = learn.phases(settings.stages)
     steps = _steps(settings, cfg, mesh, table, param_dtype, new_rows)
