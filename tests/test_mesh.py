@@ -13,6 +13,7 @@ import pytest
 from tiny_llama import CFG
 
 from lrl_jax.devices import mesh as meshes
+from lrl_jax.model import sharding
 from lrl_jax.recipe import train as recipe_train
 
 
@@ -54,7 +55,7 @@ def test_a_mesh_that_cuts_a_head_in_two_is_refused():
 def test_rows_are_split_over_data_and_fsdp():
     mesh = meshes.make(recipe_train.Mesh(data=2, fsdp=2, tensor=2))
     assert meshes.batch_sharding(mesh).spec == P(("slices", "data", "fsdp"))
-    assert meshes.batch_shards(mesh) == 4
+    assert sharding.rows_split(mesh.shape) == 4
     assert meshes.replicated(mesh).is_fully_replicated
 
 

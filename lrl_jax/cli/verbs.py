@@ -164,9 +164,9 @@ def show(args: argparse.Namespace) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Writes report/index.html from what the run folder holds so far."""
-    from lrl_jax.pipeline import report as summary
+    from lrl_jax.pipeline import steps
 
-    summary.run(Run(_recipe(args)))
+    steps.report(Run(_recipe(args)))
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

@@ -43,11 +43,6 @@ class Chip:
     host: float
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-    @property
-    def ici(self) -> float:
-        """Returns the bytes/s that a chip can send over all its links at once."""
-        return self.link * self.links
-
 
 # Collective matmul (a matrix product in a loop over what its neighbours send) is slower where FSDP
 # gathers over few devices: a step of a 7B on 16 v4 chips takes 3.04 s with it and 2.49 s without
@@ -59,31 +54,28 @@ _WHOLE_PRODUCTS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 _BESIDE_ARITHMETIC = {"xla_enable_async_all_gather": "true"}
 
 
-def _tpu(vmem_kib: int = 0) -> dict[str, str]:
-    """Returns options that let a fusion use more than 16 MiB of fast memory.
-
-    This makes a step 12 to 20% shorter.
-    """
-    return _WHOLE_PRODUCTS | ({VMEM: str(vmem_kib)} if vmem_kib else {})
-
-
-# VMEM of a core: v4 16 MiB, so no more to allow; v5p 64 MiB; v5e, v6e 128 MiB (jax tpu_info.py).
+# With more than 16 MiB of fast memory for a fusion a step is 12 to 20% shorter. Cores of v4 have
+# no more; v5p 64 MiB; v5e, v6e 128 MiB (jax tpu_info.py).
 CHIPS: Mapping[str, Chip] = {
     "v4": Chip(
         kinds=("TPU v4",), memory=30.75 * GIB, peak=275e12, clock=1.05e9,
-        link=4.5e10, links=6, network=6.25e9, host=1.6e10, options=_tpu() | _BESIDE_ARITHMETIC,
+        link=4.5e10, links=6, network=6.25e9, host=1.6e10,
+        options=_WHOLE_PRODUCTS | _BESIDE_ARITHMETIC,
     ),
     "v5e": Chip(
         kinds=("TPU v5 lite", "TPU v5e"), memory=15.75 * GIB, peak=197e12, clock=1.5e9,
-        link=4.5e10, links=4, network=3.125e9, host=1.6e10, options=_tpu(65536),
+        link=4.5e10, links=4, network=3.125e9, host=1.6e10,
+        options=_WHOLE_PRODUCTS | {VMEM: "65536"},
     ),
     "v5p": Chip(
         kinds=("TPU v5", "TPU v5p"), memory=95.73 * GIB, peak=459e12, clock=1.75e9,
-        link=9e10, links=6, network=6.25e9, host=1.6e10, options=_tpu(49152),
+        link=9e10, links=6, network=6.25e9, host=1.6e10,
+        options=_WHOLE_PRODUCTS | {VMEM: "49152"},
     ),
     "v6e": Chip(
         kinds=("TPU v6 lite", "TPU v6e"), memory=31.24 * GIB, peak=918e12, clock=1.75e9,
-        link=9e10, links=4, network=1.25e10, host=3.2e10, options=_tpu(98304),
+        link=9e10, links=4, network=1.25e10, host=3.2e10,
+        options=_WHOLE_PRODUCTS | {VMEM: "98304"},
     ),
     "a100": Chip(
         kinds=("NVIDIA A100-SXM4-80GB",), memory=0.75 * 79.2 * GIB, peak=312e12, clock=0,
@@ -105,10 +97,7 @@ CHIPS: Mapping[str, Chip] = {
 
 
 def of(device: jax.Device) -> Chip | None:
-    """Returns the chip of a device; None if it is not in the table, as for a CPU.
-
-    >>> of(jax.local_devices(backend="cpu")[0])
-    """
+    """Returns the chip of a device; None if it is not in the table, as for a CPU."""
     return next((chip for chip in CHIPS.values() if device.device_kind in chip.kinds), None)
 
 

@@ -8,6 +8,7 @@ with jax.set_mesh(mesh): ...
 from collections.abc import Mapping, Sequence
 import functools
 import math
+import operator
 import socket
 import warnings
 
@@ -32,28 +33,24 @@ def start(coordinator: str = "", processes: int = 0, process_id: int = 0) -> Non
     Args:
       coordinator: host:port of process 0. "" means the one that the cluster names (TPU pods, Slurm,
         MPI); outside any cluster this process is alone.
-      processes: how many processes there are, with `coordinator`.
-      process_id: which of them this is, from 0.
+      processes, process_id: how many there are and which this is, from 0; with `coordinator`.
     """
     if jax.distributed.is_initialized():
         return
     if coordinator:
-        _check(coordinator, processes, process_id)
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdigit():
+            raise ValueError(f"coordinator={coordinator!r}; want host:port, such as 10.0.0.1:8476")
+        if not 0 <= process_id < processes:
+            raise ValueError(
+                f"process_id={process_id} with processes={processes}; "
+                "ids run from 0 to processes - 1"
+            )
         _initialize(coordinator, processes, process_id)
     elif processes > 1:
         raise ValueError(f"processes={processes} needs a coordinator, such as 10.0.0.1:8476")
     else:
         _start_alone()
-
-
-def _check(coordinator: str, processes: int, process_id: int) -> None:
-    host, _, port = coordinator.rpartition(":")
-    if not host or not port.isdigit():
-        raise ValueError(f"coordinator={coordinator!r}; want host:port, such as 10.0.0.1:8476")
-    if not 0 <= process_id < processes:
-        raise ValueError(
-            f"process_id={process_id} with processes={processes}; ids run from 0 to processes - 1"
-        )
 
 
 def _start_alone() -> None:
@@ -87,29 +84,23 @@ def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) 
     """Builds the mesh (slices, data, fsdp, tensor) over all devices, or over the given ones.
 
     Devices may be descriptions of devices on another machine. The recipe's `data` counts all copies
-    of the model; the mesh axis `data` has the copies within a slice.
-
-    Raises:
-      ValueError: the axes do not multiply to the number of devices, or the slices do not match the
-        devices; suggests axes that do.
+    of the model; the mesh axis `data` has the copies within a slice. Refuses axes that do not
+    multiply to the number of devices, and slices that are not theirs; suggests others.
     """
     devices = list(devices) if devices is not None else jax.devices()
     data, fsdp, tensor = sizes(shape, len(devices))
-    parts = [
-        _laid_out((data // shape.slices, fsdp, tensor), slice_devices)
-        for slice_devices in _slices(devices, shape.slices)
-    ]
+    within = (data // shape.slices, fsdp, tensor)
+    parts = [_laid_out(within, group) for group in _slices(devices, shape.slices)]
     return Mesh(np.stack(parts), sharding.AXES, axis_types=(AxisType.Auto,) * len(sharding.AXES))
 
 
 def sizes(shape: recipe_train.Mesh, count: int) -> tuple[int, int, int]:
     """Returns the devices along data, fsdp and tensor, with -1 replaced by what is left of `count`.
 
+    Refuses axes that do not multiply to `count`, and a `data` that is no multiple of the slices.
+
     >>> sizes(recipe_train.Mesh(data=2), 64)
     (2, 32, 1)
-
-    Raises:
-      ValueError: they do not multiply to `count`, or `data` is not a multiple of the slices.
     """
     axes = [shape.data, shape.fsdp, shape.tensor]
     text = f"mesh data={shape.data}, fsdp={shape.fsdp}, tensor={shape.tensor}"
@@ -136,35 +127,37 @@ def _suggest(count: int, slices: int = 1) -> str:
     """
     if count % slices:
         return f"{count} devices do not make {slices} slices of one size"
-    per_slice = count // slices
-    pairs = [(1, per_slice, 1), (2, per_slice // 2, 1), (1, per_slice // 2, 2)]
-    fitting = [p for p in pairs if math.prod(p) == per_slice and min(p) > 0]
-    return "try " + " or ".join(f"data={d * slices}, fsdp={f}, tensor={t}" for d, f, t in fitting)
+    within = count // slices
+    splits = [(1, 1), (2, 1), (1, 2)] if within % 2 == 0 else [(1, 1)]
+    return "try " + " or ".join(
+        f"data={data * slices}, fsdp={within // data // tensor}, tensor={tensor}"
+        for data, tensor in splits
+    )
 
 
 def _slices(devices: list[jax.Device], count: int) -> list[list[jax.Device]]:
     """Groups the devices by slice: by `slice_index`, by process, or else in their order."""
-    slice_ids = sorted({slice_of(device) for device in devices})
-    if len(slice_ids) != count and len(slice_ids) > 1 and devices[0].platform == "tpu":
+    slices = len({*map(slice_of, devices)})
+    if slices > 1 and slices != count and devices[0].platform == "tpu":
         raise ValueError(
-            f"slices={count}, but these {len(devices)} devices lie in {len(slice_ids)} slices; "
-            f"set train.mesh.slices to {len(slice_ids)}"
+            f"slices={count}, but these {len(devices)} devices lie in {slices} slices; "
+            f"set train.mesh.slices to {slices}"
         )
     if count == 1:
         return [devices]
-    key = slice_of if len(slice_ids) > 1 else (lambda device: device.process_index)
-    groups = sorted({key(device) for device in devices})
+    location = slice_of if slices > 1 else operator.attrgetter("process_index")
+    ordered = sorted(
+        devices, key=location
+    )  # stable, so that the order within a group does not change
     size = len(devices) // count
-    ordered = sorted(devices, key=key)  # stable, so that the order within a group does not change
-    parts = [ordered[i * size : (i + 1) * size] for i in range(count)]
-    if len(groups) > 1 and len(groups) != sum(
-        len({*map(key, slice_devices)}) for slice_devices in parts
-    ):
+    groups = [ordered[i * size : (i + 1) * size] for i in range(count)]
+    places = len({*map(location, devices)})
+    if places > 1 and places != sum(len({*map(location, group)}) for group in groups):
         raise ValueError(
-            f"slices={count} would cut through the {len(groups)} hosts or slices that the "
-            f"{len(devices)} devices lie in; use a number that divides {len(groups)}"
+            f"slices={count} would cut through the {places} hosts or slices that the "
+            f"{len(devices)} devices lie in; use a number that divides {places}"
         )
-    return parts
+    return groups
 
 
 def slice_of(device: jax.Device) -> int:
@@ -195,11 +188,7 @@ def _laid_out(shape: tuple[int, int, int], devices: list[jax.Device]) -> np.ndar
 
 # ---------------------------------------------------------------------------- parameters, rows
 def param_shardings(cfg: llama.LlamaConfig, mesh: Mesh) -> dict[str, NamedSharding]:
-    """Returns the sharding of each parameter between steps.
-
-    Raises:
-      ValueError: a mesh axis does not divide a dimension of the model; names both.
-    """
+    """Returns the sharding of each parameter between steps; refuses a mesh as `check_model`."""
     check_model(cfg, mesh.shape)
     return {
         name: NamedSharding(mesh, sharding.resting(name, leaf.shape, mesh.shape))
@@ -208,14 +197,7 @@ def param_shardings(cfg: llama.LlamaConfig, mesh: Mesh) -> dict[str, NamedShardi
 
 
 def check_model(cfg: llama.LlamaConfig, axes: Mapping[str, int]) -> None:
-    """Refuses a mesh that would split a dimension of the model unevenly.
-
-    Args:
-      axes: mesh axis -> devices along it.
-
-    Raises:
-      ValueError: names axis and dimension, and sizes that would do.
-    """
+    """Refuses a mesh (axis -> devices along it) that does not divide the model; says what would."""
     for letter, axis in sharding.DIMENSIONS.items():
         size = cfg.sizes[letter]
         if size % axes[axis]:
@@ -240,24 +222,27 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P(sharding.BATCH))
 
 
-def batch_shards(mesh: Mesh) -> int:
-    """Returns over how many devices a batch is split; its size must be a multiple of that."""
-    return sharding.rows_split(mesh.shape)
-
-
-def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
-    """Refuses a batch that the mesh cannot split evenly, given that it is read in parts.
-
-    Raises:
-      ValueError: says which sizes fit.
-    """
-    ways = batch_shards(mesh)
-    if batch_size % (ways * accumulate):
+def check_batch(axes: Mapping[str, int], batch_size: int, accumulate: int = 1) -> None:
+    """Refuses a batch, read in parts, that a mesh cannot split evenly; says which sizes fit."""
+    shards = sharding.rows_split(axes)
+    ways = shards * accumulate
+    if batch_size % ways:
         parts = f" in accumulate={accumulate} parts" if accumulate > 1 else ""
         raise ValueError(
-            f"batch_size={batch_size} cannot be split over data x fsdp = {ways} devices{parts}; "
-            f"use a multiple of {ways * accumulate}, or move devices to the tensor axis"
+            f"batch_size={batch_size} cannot be split over data x fsdp = {shards} devices{parts}; "
+            f"use a multiple of {ways} ({multiples(batch_size, ways)}), or move devices to the "
+            "tensor axis"
         )
+
+
+def multiples(number: int, of: int) -> str:
+    """Returns the multiples next to a number, as text.
+
+    >>> multiples(12, of=8), multiples(3, of=8)
+    ('8 or 16', '8')
+    """
+    above = -(-number // of) * of
+    return " or ".join(str(n) for n in dict.fromkeys((number // of * of or above, above)))
 
 
 @functools.cache
@@ -267,7 +252,7 @@ def rows_here(mesh: Mesh, batch_size: int) -> np.ndarray:
     On a TPU these rows are seldom consecutive, because the mesh follows the network and each host
     is a block of it. Processes that share a tensor axis read the same rows.
     """
-    check_batch(mesh, batch_size)
+    check_batch(mesh.shape, batch_size)
     slices = batch_sharding(mesh).addressable_devices_indices_map((batch_size,)).values()
     return np.unique([row for (rows,) in filter(None, slices) for row in range(batch_size)[rows]])
 
@@ -278,9 +263,8 @@ def place(rows_BX: np.ndarray, mesh: Mesh, batch_size: int) -> jax.Array:
 
     def local_rows(index: tuple[slice, ...] | None) -> np.ndarray:
         assert index is not None
-        start, stop, _ = index[0].indices(batch_size)
-        first = int(np.searchsorted(here, start))
-        return rows_BX[first : first + stop - start]
+        first, stop = np.searchsorted(here, index[0].indices(batch_size)[:2])
+        return rows_BX[first:stop]
 
     shape = (batch_size, *rows_BX.shape[1:])
     return jax.make_array_from_callback(shape, batch_sharding(mesh), local_rows)
@@ -288,9 +272,13 @@ def place(rows_BX: np.ndarray, mesh: Mesh, batch_size: int) -> jax.Array:
 
 def said_by_each(mesh: Mesh, word: int) -> jax.Array:
     """Returns an array with an int32 for every device, which is the `word` of its process."""
-    everywhere = NamedSharding(mesh, P(sharding.AXES))
     own = np.full(1, word, np.int32)
-    return jax.make_array_from_callback((mesh.size,), everywhere, lambda _: own)
+    return jax.make_array_from_callback((mesh.size,), for_each(mesh), lambda _: own)
+
+
+def for_each(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of an array [X] that has an item for every device."""
+    return NamedSharding(mesh, P(sharding.AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -5,7 +5,6 @@
 It uses numbers only, so that a recipe can be planned for a machine that is not here.
 """
 
-from collections.abc import Iterator
 import math
 
 from lrl_jax.model import llama, sharding
@@ -36,27 +35,33 @@ def preset(
        s instead of 0.168 s of exposed communication in a step). The copies share weights and
        moments (`sharding.resting`), so the second copy needs no extra memory.
 
-    Args:
-      rows: how many rows of the batch are read at once, not accumulated one after another.
-      chip_memory: bytes that a program may use on a chip.
-      state: bytes of parameters and optimizer state; 0 means that all parameters are float32 and
-        trained by AdamW.
-
-    Raises:
-      ValueError: no mesh works; says how many rows or chips would.
+    A program may use `chip_memory` bytes on a chip. `state` counts the bytes of parameters and
+    optimizer state; 0 means that all parameters are float32 and trained by AdamW. If no mesh works,
+    says how many rows or chips would.
     """
     if chips % slices:
         raise ValueError(f"{chips} chips do not make {slices} slices of one size")
     state = state or ADAM * sum(math.prod(a.shape) for a in llama.abstract(cfg).values())
     within = chips // slices
     tensor = _tensor(chips, within, rows, cfg)
-    for copies, fsdp in _copies(within // tensor):
+    for copies in _copies(within // tensor):
+        fsdp = within // tensor // copies
         holders = sharding.holders(cfg.width, dict(data=copies, fsdp=fsdp, tensor=tensor))
         if cfg.width % fsdp == 0 and state / holders <= chip_memory:
             return recipe_train.Mesh(
                 data=slices * copies, fsdp=fsdp, tensor=tensor, slices=slices, sequence=tensor > 1
             )
-    raise ValueError(_no_room(within, tensor, cfg, chip_memory, state))
+    needed = math.ceil(state / chip_memory)
+    if needed > within:
+        raise ValueError(
+            f"parameters and optimizer are {state / GIB:.1f} GiB, {within} chips of a slice hold "
+            f"{within * chip_memory / GIB:.1f} GiB; take {needed} chips or more, train less "
+            "(train.lora), or store moments in fewer bits (train.optimizer.moments)"
+        )
+    raise ValueError(
+        f"a width of {cfg.width} does not divide over {within // tensor} chips; take a number of "
+        f"chips that has only factors of it"
+    )
 
 
 def _tensor(chips: int, within: int, rows: int, cfg: llama.LlamaConfig) -> int:
@@ -64,12 +69,12 @@ def _tensor(chips: int, within: int, rows: int, cfg: llama.LlamaConfig) -> int:
     for tensor in possible:
         if rows % (chips // tensor) == 0:
             return tensor
-    least = chips // possible[-1]
     raise ValueError(
         f"{rows} rows at once (train.batch_size / accumulate) do not divide over {chips} chips, "
         f"nor with the tensor axis as far as {cfg.num_kv_heads} kv heads, {cfg.num_heads} heads, "
         f"{cfg.mlp_width} of feed-forward and {cfg.padded_vocab_size} pieces allow "
-        f"({', '.join(map(str, possible))}); use a multiple of {chips} rows, or at least of {least}"
+        f"({', '.join(map(str, possible))}); use a multiple of {chips} rows, or at least of "
+        f"{chips // possible[-1]}"
     )
 
 
@@ -79,32 +84,16 @@ def undivided(cfg: llama.LlamaConfig, tensor: int) -> list[str]:
     return [letter for letter in split if cfg.sizes[letter] % tensor]
 
 
-def _copies(shards: int) -> Iterator[tuple[int, int]]:
-    """Yields (data within a slice, fsdp) in order of preference: two copies, one copy, then more.
+def _copies(shards: int) -> list[int]:
+    """Returns numbers of copies within a slice in order of preference: two, one, then more.
 
     More than two copies are needed only for widths that do not divide over fewer.
 
-    >>> [*_copies(8)]
-    [(2, 4), (1, 8), (4, 2), (8, 1)]
+    >>> _copies(8)
+    [2, 1, 4, 8]
     """
-    first = [2] if shards % 2 == 0 and shards > 2 else []
-    for copies in [*first, 1, *(n for n in _divisors(shards) if n > 1 and n not in first)]:
-        yield copies, shards // copies
+    return sorted(_divisors(shards), key=lambda copies: copies != 2 or shards == 2)
 
 
 def _divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
-
-
-def _no_room(within: int, tensor: int, cfg, chip_memory: float, state: float) -> str:
-    needed = math.ceil(state / chip_memory)
-    if needed > within:
-        return (
-            f"parameters and optimizer are {state / GIB:.1f} GiB, {within} chips of a slice hold "
-            f"{within * chip_memory / GIB:.1f} GiB; take {needed} chips or more, train less "
-            "(train.lora), or store moments in fewer bits (train.optimizer.moments)"
-        )
-    return (
-        f"a width of {cfg.width} does not divide over {within // tensor} chips; take a number of "
-        f"chips that has only factors of it"
-    )

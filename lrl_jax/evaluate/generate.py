@@ -86,7 +86,7 @@ def generate_ids(
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens={max_new_tokens}; want 1 or more")
     prompts = [list(p) if list(p[:1]) == [bos_id] else [bos_id, *p] for p in prompts]
-    shards = meshes.batch_shards(mesh) if mesh is not None else 1
+    shards = sharding.rows_split(mesh.shape) if mesh is not None else 1
     size = -(-batch_size // shards) * shards
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # less padding in a batch
     out: list[list[int]] = [[] for _ in prompts]

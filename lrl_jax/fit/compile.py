@@ -16,23 +16,19 @@ import time
 from typing import Any
 
 import jax
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh
 import numpy as np
 
+from lrl_jax.data.pack import rows
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.devices import presets
 from lrl_jax.fit import cost
 from lrl_jax.fit.topology import Machine
-from lrl_jax.model import llama, sharding
+from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.storage import GIB
 from lrl_jax.train import learn, log, optimizer, step
 
-BATCH = (
-    "decoder_input_tokens", "decoder_target_tokens", "decoder_loss_weights",
-    "decoder_segment_ids", "decoder_positions",
-)  # fmt: skip
 UNKNOWN = 10**9  # steps: more than any schedule's warm-up
 LANES = 128  # splash attention reads rows in blocks of this many tokens
 # How many times the estimate a measured step took, at least and at most. Llama-2-70B on v6e-256:
@@ -42,20 +38,18 @@ BAND = (1.0, 1.25)
 
 
 class TooLargeError(ValueError):
-    """Reports a step that does not fit into memory; `needed` and `available` are bytes per chip."""
+    """Reports a step that does not fit into memory; `needed` is in bytes per chip."""
 
     def __init__(self, needed: float, available: float, what: str):
         super().__init__(f"{what} needs {needed / GIB:.2f} GiB a chip of {available / GIB:.2f} GiB")
-        self.needed, self.available = needed, available
+        self.needed = needed
 
 
 @dataclasses.dataclass(frozen=True)
 class CompileJob:
     """Describes a training step to compile.
 
-    Attributes:
-      length: how many tokens a row has.
-      new_tokens: how many rows at the end of the vocabulary are new.
+    Rows have `length` tokens; the last `new_tokens` rows of the vocabulary are new.
     """
 
     cfg: llama.LlamaConfig
@@ -73,11 +67,6 @@ class CompileJob:
     @property
     def phases(self) -> tuple[learn.Phase, ...]:
         return learn.phases(self.settings.stages)
-
-    @property
-    def tokens(self) -> int:
-        """Returns how many tokens one step reads."""
-        return self.settings.batch_size * self.length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,13 +125,9 @@ class Fitted:
 def settled(job: CompileJob, devices: Sequence[jax.Device], memory: float) -> CompileJob:
     """Returns the job with `train.mesh: auto` replaced by a mesh for these devices.
 
-    Args:
-      memory: bytes that a program may use on each device.
-
-    Raises:
-      ValueError: no mesh works; says how many rows or chips would.
+    A program may use `memory` bytes on each. If no mesh works, says how many rows or chips would.
     """
-    slices = len({meshes.slice_of(device) for device in devices})
+    slices = len({*map(meshes.slice_of, devices)})
     return planned(job, len(devices), slices, memory, devices[0])
 
 
@@ -174,26 +159,18 @@ def refuse(job: CompileJob, count: int, tpu: bool) -> None:
     """
     settings, length = job.settings, job.length
     data, fsdp, tensor = meshes.sizes(settings.axes, count)
-    meshes.check_model(job.cfg, dict(data=data, fsdp=fsdp, tensor=tensor))
-    ways = data * fsdp * settings.accumulate
-    if settings.batch_size % ways:
-        size = settings.batch_size
-        near = [str(n) for n in (size // ways * ways, -(-size // ways) * ways) if n]
-        raise ValueError(
-            f"batch_size={size} does not divide over data x fsdp = {data * fsdp} devices in "
-            f"accumulate={settings.accumulate} parts; use {' or '.join(near)}, or move devices to "
-            "the tensor axis"
-        )
+    axes = dict(slices=1, data=data, fsdp=fsdp, tensor=tensor)
+    meshes.check_model(job.cfg, axes)
+    meshes.check_batch(axes, settings.batch_size, settings.accumulate)
     if settings.axes.sequence and length % tensor:
         raise ValueError(
             f"mesh.sequence splits data.sequence_length={length} over tensor={tensor}, which does "
             f"not divide it; use {-(-length // tensor) * tensor}, or sequence: false"
         )
     if tpu and length % LANES:
-        near = dict.fromkeys((length // LANES * LANES or LANES, -(-length // LANES) * LANES))
         raise ValueError(
             f"data.sequence_length={length}: attention on a TPU reads {LANES} tokens at a "
-            f"time; use {' or '.join(map(str, near))}"
+            f"time; use {meshes.multiples(length, LANES)}"
         )
 
 
@@ -206,11 +183,9 @@ def check(job: CompileJob, target: Machine) -> Mesh:
     """
     refuse(job, target.count, target.is_tpu)
     mesh = meshes.make(job.settings.axes, target.devices)
-    state = state_bytes(job, job.phases[0], mesh)
-    if state["device"] > target.chip.memory:
-        raise TooLargeError(
-            state["device"], target.chip.memory, "the state alone (parameters and optimizer)"
-        )
+    state, memory = state_bytes(job, job.phases[0], mesh)["device"], target.chip.memory
+    if state > memory:
+        raise TooLargeError(state, memory, "the state alone (parameters and optimizer)")
     return mesh
 
 
@@ -223,39 +198,32 @@ def compile_step(
 ) -> Fitted:
     """Compiles the step of a phase as `lrl train` would on the target.
 
-    Args:
-      options: compiler options in addition to the chip's own.
-      text_to: a file to write the optimised program to.
+    The compiler gets `options` in addition to the chip's own. The optimised program is written to
+    the file `text_to`.
 
     Raises:
-      ValueError: as in `check`.
-      TooLargeError: the step does not fit.
+      ValueError: as `check`; it is a TooLargeError if the step does not fit.
     """
     job = settled(job, target.devices, target.chip.memory)
     mesh = check(job, target)
     made = make(job, phase, mesh)
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as dump, jax.set_mesh(mesh):
+    with tempfile.TemporaryDirectory() as dump:
         more = {"xla_dump_to": dump, "xla_dump_hlo_as_text": True} if target.is_tpu else {}
-        lowered = made.run.lower(made.abstract, *batch(job, mesh))
-        try:
-            compiled = lowered.compile(compiler_options=more | dict(options or {}) or None)
-        except jax.errors.JaxRuntimeError as e:
-            raise refusal(e, target.chip.memory) from None
+        compiled = compile_made(made, job, mesh, target.chip.memory, more | dict(options or {}))
         text = program(compiled, Path(dump)) if target.is_tpu else ""
     compiling = time.perf_counter() - started
-    memory = _memory(compiled, job, made, target)
+    memory = _memory(compiled, made, target)
     if memory.total > memory.limit:  # XLA compiles for GPUs even what does not fit
         raise TooLargeError(memory.total, memory.limit, "the step")
     if text_to is not None:
         text_to.write_text(text)
     estimate = cost.of(text, target.chip) if text else None
     learns = learn.trainable(learn.groups(phase.learn, [*llama.abstract(job.cfg)]))
-    flops = log.flops_per_token(job.cfg, job.length, learns) * job.tokens / target.count
+    tokens = job.settings.batch_size * job.length
+    flops = log.flops_per_token(job.cfg, job.length, learns) * tokens / target.count
     mfu = flops / target.chip.peak / estimate.seconds if estimate else 0.0
-    return Fitted(
-        phase.name, target.count, job.cfg.remat, job.tokens, memory, estimate, mfu, compiling
-    )
+    return Fitted(phase.name, target.count, job.cfg.remat, tokens, memory, estimate, mfu, compiling)
 
 
 def make(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> step.Step:
@@ -270,15 +238,20 @@ def make(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> step.Step:
     return step.make_step(job.cfg, learner, params, placed, mesh, job.settings)
 
 
-def batch(
-    job: CompileJob, mesh: Mesh
-) -> tuple[dict[str, jax.ShapeDtypeStruct], jax.ShapeDtypeStruct]:
-    """Returns the shapes of the arguments of a step, except for the state."""
-    rows = jax.ShapeDtypeStruct(
-        (job.settings.batch_size, job.length), np.int32, sharding=meshes.batch_sharding(mesh)
-    )
-    asked = NamedSharding(mesh, P(sharding.AXES))
-    return dict.fromkeys(BATCH, rows), jax.ShapeDtypeStruct((mesh.size,), np.int32, sharding=asked)
+def compile_made(
+    made: step.Step, job: CompileJob, mesh: Mesh, limit: float, options: Mapping[str, Any]
+) -> jax.stages.Compiled:
+    """Compiles a step for devices with `limit` bytes; TooLargeError if the compiler notices one."""
+    shape = (job.settings.batch_size, job.length)
+    array = jax.ShapeDtypeStruct(shape, np.int32, sharding=meshes.batch_sharding(mesh))
+    batch = dict.fromkeys(rows.features([], job.length, bos_id=0, pad_id=0), array)
+    asked = jax.ShapeDtypeStruct((mesh.size,), np.int32, sharding=meshes.for_each(mesh))
+    with jax.set_mesh(mesh):
+        lowered = made.run.lower(made.abstract, batch, asked)
+        try:
+            return lowered.compile(compiler_options=dict(options) or None)
+        except jax.errors.JaxRuntimeError as e:
+            raise refusal(e, limit) from None
 
 
 def state_bytes(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> dict[str, float]:
@@ -290,8 +263,8 @@ def _state_bytes(abstract: Mapping[str, Any]) -> dict[str, float]:
     out = dict(parameters=0.0, optimizer=0.0, device=0.0, host=0.0)
     for kind, tree in abstract.items():
         for leaf in jax.tree.leaves(tree):
-            bits = jax.numpy.iinfo if "int" in leaf.dtype.name else jax.numpy.finfo
-            size = math.prod(leaf.sharding.shard_shape(leaf.shape)) * bits(leaf.dtype).bits / 8
+            items = math.prod(leaf.sharding.shard_shape(leaf.shape))
+            size = items * jax.dtypes.itemsize_bits(leaf.dtype) / 8
             where = "host" if leaf.sharding.memory_kind == "pinned_host" else "device"
             out[where] += size
             if where == "device":
@@ -299,19 +272,27 @@ def _state_bytes(abstract: Mapping[str, Any]) -> dict[str, float]:
     return out
 
 
-def _memory(compiled: Any, job: CompileJob, made: step.Step, target: Machine) -> Memory:
-    """Returns the memory that XLA reports; a buffer shared by an input and a result counts once."""
-    analysis, state = compiled.memory_analysis(), _state_bytes(made.abstract)
-    given = analysis.argument_size_in_bytes
-    more = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
-    device = state["parameters"] + state["optimizer"]
+def needed(compiled: jax.stages.Compiled) -> tuple[Any, float]:
+    """Returns the sizes of buffers that XLA reports, and the bytes needed besides arguments.
+
+    A buffer that an argument and a result share counts once.
+    """
+    sizes = compiled.memory_analysis()
+    assert sizes is not None  # every backend of JAX reports the size of its buffers
+    more = max(0, sizes.output_size_in_bytes - sizes.alias_size_in_bytes)
+    return sizes, sizes.temp_size_in_bytes + more
+
+
+def _memory(compiled: jax.stages.Compiled, made: step.Step, target: Machine) -> Memory:
+    (sizes, more), state = needed(compiled), _state_bytes(made.abstract)
+    given = sizes.argument_size_in_bytes
     return Memory(
         parameters=state["parameters"],
         optimizer=state["optimizer"],
-        other=max(0.0, given - device),
-        temporaries=analysis.temp_size_in_bytes + max(0, more),
-        host=analysis.host_temp_size_in_bytes + state["host"],
-        total=given + analysis.temp_size_in_bytes + max(0, more),
+        other=max(0.0, given - state["device"]),
+        temporaries=more,
+        host=sizes.host_temp_size_in_bytes + state["host"],
+        total=given + more,
         limit=target.chip.memory,
     )
 

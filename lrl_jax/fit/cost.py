@@ -13,10 +13,11 @@ modelled, so the estimate is optimistic.
 """
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import math
 import re
+from typing import Any
 
 from lrl_jax.devices.chips import Chip
 from lrl_jax.fit import hlo
@@ -36,9 +37,9 @@ class Collective:
 
     Attributes:
       group: how many chips take part.
+      hidden: whether it runs beside arithmetic.
       count: how often it runs in a step.
       bytes: the size of the whole arrays, summed over runs.
-      hidden: whether it runs beside arithmetic.
     """
 
     op: str
@@ -77,121 +78,70 @@ class Cost:
 
 
 def of(text: str, chip: Chip) -> Cost:
-    """Returns the cost of an optimised program.
-
-    Raises:
-      ValueError: not the text of an HLO module.
-    """
+    """Returns the cost of an optimised program; refuses text that is no HLO module."""
     program = hlo.parse(text)
-    tally = _Walk(program, chip).run(program.entry)
+    tally = _Walk(program, chip, program.entry).tally
+    kinds, flops, sizes = (_totals(tally, what) for what in ("kinds", "flops", "bytes"))
     return Cost(
-        compute=sum(tally.kinds.values()),
-        kernels=sum(tally.flops.values()) / chip.peak,
-        exposed=tally.exposed,
-        host=tally.host,
-        host_bytes=tally.host_bytes,
-        kinds=dict(tally.kinds),
-        flops=dict(tally.flops),
+        compute=sum(kinds.values()),
+        kernels=sum(flops.values()) / chip.peak,
+        exposed=tally["exposed", ""],
+        host=tally["host", ""],
+        host_bytes=tally["host bytes", ""],
+        kinds=kinds,
+        flops=flops,
         collectives=tuple(
-            Collective(*key, round(count), tally.bytes[key])
-            for key, count in sorted(tally.counts.items())
+            Collective(op, group, hidden, round(count), sizes[op, group, hidden])
+            for (op, group, hidden), count in sorted(_totals(tally, "counts").items())
         ),
-        unknown=tuple(sorted(tally.unknown)),
+        unknown=tuple(sorted(_totals(tally, "unknown"))),
     )
 
 
-Row = tuple[str, int, bool]  # op, group, hidden: collectives that agree in these are added up
+# The costs of a computation, including its loops and calls: (field of `Cost`, key) -> total. Keys
+# of "counts" and "bytes" are op, group and hidden of a `Collective`.
+_Tally = collections.defaultdict[tuple[str, Any], float]
 
 
-def _zeros() -> dict:
-    return collections.defaultdict(float)
-
-
-@dataclasses.dataclass
-class _Tally:
-    """Holds the costs of a computation, including its loops and calls."""
-
-    kinds: dict[str, float] = dataclasses.field(default_factory=_zeros)
-    flops: dict[str, float] = dataclasses.field(default_factory=_zeros)
-    counts: dict[Row, float] = dataclasses.field(default_factory=_zeros)
-    bytes: dict[Row, float] = dataclasses.field(default_factory=_zeros)
-    unknown: set[str] = dataclasses.field(default_factory=set)
-    exposed: float = 0.0
-    host: float = 0.0
-    host_bytes: float = 0.0
-
-    def add(self, other: "_Tally", times: int) -> None:
-        for name in ("kinds", "flops", "counts", "bytes"):
-            totals = getattr(self, name)
-            for key, value in getattr(other, name).items():
-                totals[key] += times * value
-        self.unknown |= other.unknown
-        self.exposed += times * other.exposed
-        self.host += times * other.host
-        self.host_bytes += times * other.host_bytes
-
-
-@dataclasses.dataclass
-class _Wire:
-    """Models a link that carries one transfer after another while the chip computes."""
-
-    free: float = 0.0
-    ends: dict[str, float] = dataclasses.field(default_factory=dict)
-
-    def start(self, name: str, now: float, seconds: float) -> None:
-        self.free = max(self.free, now) + seconds
-        self.ends[name] = self.free
-
-    def wait(self, name: str, now: float) -> float:
-        """Returns the seconds until a transfer is done; 0 if it began in an earlier loop round."""
-        return max(0.0, self.ends.pop(name, now) - now)
+def _totals(tally: _Tally, what: str) -> dict[Any, float]:
+    return {key: total for (field, key), total in tally.items() if field == what}
 
 
 class _Walk:
-    """Estimates the computations of a program."""
+    """Goes through a computation once, and keeps a clock, the wires in use, and the totals.
 
-    def __init__(self, program: hlo.Program, chip: Chip):
+    A wire carries one transfer after another while the chip computes.
+    """
+
+    def __init__(self, program: hlo.Program, chip: Chip, name: str):
         self.program, self.chip = program, chip
-
-    def run(self, name: str) -> _Tally:
-        return _Round(self, name).tally
-
-    def seconds(self, tally: _Tally) -> float:
-        arithmetic = sum(tally.kinds.values()) + sum(tally.flops.values()) / self.chip.peak
-        return arithmetic + tally.exposed + tally.host
-
-
-class _Round:
-    """Goes through a computation once, and keeps a clock, the links in use, and the totals."""
-
-    def __init__(self, walk: _Walk, name: str):
-        self.walk, self.chip, self.program = walk, walk.chip, walk.program
-        self.tally, self.now = _Tally(), 0.0
-        self.links, self.pcie, self.network = _Wire(), _Wire(), _Wire()
+        self.tally, self.now = _Tally(float), 0.0
+        self.free = {"links": 0.0, "network": 0.0, "host": 0.0}  # wire -> when it is free again
+        self.ends: dict[tuple[str, str], float] = {}  # wire, transfer -> when the transfer ends
         self.met: dict[str, str] = {}  # a recv between slices -> the send it belongs to
-        for instruction in self.program.computations.get(name, ()):
+        for instruction in program.computations.get(name, ()):
             self.step(instruction)
         # A transfer may begin in this round of a loop and end in the next. Then the round takes at
         # least as long as the transfer.
-        late = max(self.links.free, self.network.free)
-        self.tally.exposed += max(0.0, late - self.now)
+        late = max(self.free["links"], self.free["network"])
+        self.tally["exposed", ""] += max(0.0, late - self.now)
         self.now = max(self.now, late)
-        self.tally.host += max(0.0, self.pcie.free - self.now)
+        self.tally["host", ""] += max(0.0, self.free["host"] - self.now)
 
     def step(self, i: hlo.Instruction) -> None:
         if i.op == "while":
             self.loop(i)
         elif i.op == "conditional":
-            tallies = [self.walk.run(name) for name in hlo.branches(i)]
-            self.enter(max(tallies, key=self.walk.seconds), 1)  # the longest, to be safe
+            tallies = [self.inside(name) for name in hlo.branches(i)]
+            self.enter(max(tallies, key=self.seconds), 1)  # the longest, to be safe
         elif i.op == "call" and i.called:
-            self.enter(self.walk.run(i.called), 1)
+            self.enter(self.inside(i.called), 1)
         elif i.op.endswith("-done"):
             self.done(i)
         elif i.collective:
             self.collective(i, i.name, starts=i.op.endswith("-start"))
-        elif i.op in ("fusion", "async-start") and (inner := self.inside(i)):
-            self.fused(i, inner)
+        elif i.op in ("fusion", "async-start") and any(each.collective for each in self.body(i)):
+            self.fused(i)
         elif i.op in COPIES:
             self.copy(i)
         elif i.op in ("send", "recv") and BETWEEN_SLICES in i.rest:
@@ -201,59 +151,77 @@ class _Round:
         else:
             self.arithmetic(i)
 
+    def body(self, i: hlo.Instruction) -> Sequence[hlo.Instruction]:
+        return self.program.computations.get(i.called or "", ())
+
+    def inside(self, name: str) -> _Tally:
+        return _Walk(self.program, self.chip, name).tally
+
+    def seconds(self, tally: _Tally) -> float:
+        arithmetic, flops = (sum(_totals(tally, what).values()) for what in ("kinds", "flops"))
+        return arithmetic + flops / self.chip.peak + tally["exposed", ""] + tally["host", ""]
+
     def loop(self, i: hlo.Instruction) -> None:
         times = hlo.trips(self.program, i)
-        tally = self.walk.run(hlo.body(i))
+        tally = self.inside(hlo.computation(i, "body"))
         if times is None:
-            tally.unknown.add(f"loop {i.name}: counted once")
+            tally["unknown", f"loop {i.name}: counted once"] = 1
         self.enter(tally, 1 if times is None else times)
 
     def enter(self, tally: _Tally, times: int) -> None:
-        self.tally.add(tally, times)
-        self.now += times * self.walk.seconds(tally)
+        self.now += times * self.seconds(tally)
+        for key, total in tally.items():
+            self.tally[key] += times * total
+
+    def spend(self, what: str, seconds: float, kind: str = "") -> None:
+        self.tally[what, kind] += seconds
+        self.now += seconds
 
     def arithmetic(self, i: hlo.Instruction) -> None:
         if i.cycles and self.chip.clock:
             kind = "matmul" if "convolution_algorithm_config" in i.rest else i.op
-            self.spend(kind, i.cycles / self.chip.clock)
-
-    def spend(self, kind: str, seconds: float) -> None:
-        self.tally.kinds[kind] += seconds
-        self.now += seconds
+            self.spend("kinds", i.cycles / self.chip.clock, kind)
 
     def kernel(self, i: hlo.Instruction) -> None:
         flops = attention_flops(i)
         name = re.sub(r"\.\d+$", "", i.name)
         if flops is None:
-            self.tally.unknown.add(f"kernel {name}: counted as nothing")
+            self.tally["unknown", f"kernel {name}: counted as nothing"] = 1
             return
-        self.tally.flops[name] += flops
+        self.tally["flops", name] += flops
         self.now += flops / self.chip.peak
 
     # ------------------------------------------------------------------------ wires
-    def inside(self, i: hlo.Instruction) -> list[hlo.Instruction]:
-        """Returns the collectives in the computation that an instruction calls."""
-        body = self.program.computations.get(i.called or "", ())
-        return [instruction for instruction in body if instruction.collective]
+    def start(self, wire: str, name: str, seconds: float) -> None:
+        self.free[wire] = max(self.free[wire], self.now) + seconds
+        self.ends[wire, name] = self.free[wire]
 
-    def fused(self, i: hlo.Instruction, inner: list[hlo.Instruction]) -> None:
+    def wait(self, wire: str, name: str) -> None:
+        """Waits until a transfer is done; not at all if it began in an earlier round of a loop."""
+        end = self.ends.pop((wire, name), self.now)
+        self.spend("host" if wire == "host" else "exposed", max(0.0, end - self.now))
+
+    def done(self, i: hlo.Instruction) -> None:
+        name = (hlo.operands(i) or [""])[0]
+        self.wait("links", name)
+        self.wait("network", self.met.get(name, ""))
+        self.wait("host", name)
+
+    def fused(self, i: hlo.Instruction) -> None:
         """Counts the collectives in a fusion, which may be a start, a middle, an end, or whole."""
-        body = self.program.computations[i.called or ""]
-        ends = any("AsyncCollectiveDone" in instruction.rest for instruction in body)
-        starts = i.op == "async-start" or any(
-            "AsyncCollectiveStart" in instruction.rest for instruction in body
-        )
-        scattered = any(instruction.op == "dynamic-slice" for instruction in body)
-        for instruction in inner:
-            key = (
-                i.name
-                if i.op == "async-start"
-                else instruction.attribute(r"channel_id=(\d+)") or i.name
-            )
-            if starts or (not ends and key not in self.links.ends):
-                self.collective(instruction, key, starts=starts, scattered=scattered)
+        attributes = " ".join(each.rest for each in self.body(i))
+        ends = "AsyncCollectiveDone" in attributes
+        starts = i.op == "async-start" or "AsyncCollectiveStart" in attributes
+        scattered = any(each.op == "dynamic-slice" for each in self.body(i))
+        for each in self.body(i):
+            if not each.collective:
+                continue
+            channel = None if i.op == "async-start" else each.attribute(r"channel_id=(\d+)")
+            key = channel or i.name
+            if starts or (not ends and ("links", key) not in self.ends):
+                self.collective(each, key, starts=starts, scattered=scattered)
             elif ends:
-                self.expose(self.links.wait(key, self.now))
+                self.wait("links", key)
         self.arithmetic(i)
 
     def collective(
@@ -262,23 +230,22 @@ class _Round:
         op, size, group = i.collective, _whole(i), i.group
         if op == "all-reduce" and scattered:  # a sum of which each device keeps only a slice
             op = "reduce-scatter"
-        row = op, group, starts
-        self.tally.counts[row] += 1
-        self.tally.bytes[row] += size
-        self.links.start(key, self.now, _on_the_wire(op, size, group) / self.chip.ici)
+        self.count((op, group, starts), size)
+        speed = self.chip.link * self.chip.links  # over all links at once
+        self.start("links", key, _on_the_wire(op, size, group) / speed)
         if not starts:
-            self.expose(self.links.wait(key, self.now))
+            self.wait("links", key)
 
-    def expose(self, seconds: float) -> None:
-        self.tally.exposed += seconds
-        self.now += seconds
+    def count(self, row: tuple[str, int, bool], size: float) -> None:
+        self.tally["counts", row] += 1
+        self.tally["bytes", row] += size
 
     def copy(self, i: hlo.Instruction) -> None:
         """Counts the bytes of a copy to or from the host; a copied slice counts as a slice."""
         here = [a for a in i.arrays if a.sizes and not a.on_host]
         if here and any(a.on_host for a in i.arrays):
-            self.tally.host_bytes += here[0].bytes
-            self.pcie.start(i.name, self.now, here[0].bytes / self.chip.host)
+            self.tally["host bytes", ""] += here[0].bytes
+            self.start("host", i.name, here[0].bytes / self.chip.host)
 
     def between_slices(self, i: hlo.Instruction) -> None:
         """Counts a send as a collective between slices, and notes to which send a recv belongs."""
@@ -289,21 +256,8 @@ class _Round:
         op = (i.attribute(r'transfer_type="([^"]*)"') or "transfer").lower().replace("_", "-")
         slices = (i.attribute(r'megascale_target="\{([^}]*)\}') or "0,1").count(",") + 1
         size = i.arrays[0].bytes
-        row = f"{op} between slices", slices, True
-        self.tally.counts[row] += 1
-        self.tally.bytes[row] += size
-        self.network.start(key, self.now, _on_the_wire(op, size, slices) / self.chip.network)
-
-    def done(self, i: hlo.Instruction) -> None:
-        name = (hlo.operands(i) or [""])[0]
-        if name in self.links.ends:
-            self.expose(self.links.wait(name, self.now))
-        elif name in self.met:
-            self.expose(self.network.wait(self.met[name], self.now))
-        elif name in self.pcie.ends:
-            seconds = self.pcie.wait(name, self.now)
-            self.tally.host += seconds
-            self.now += seconds
+        self.count((f"{op} between slices", slices, True), size)
+        self.start("network", key, _on_the_wire(op, size, slices) / self.chip.network)
 
 
 def _whole(i: hlo.Instruction) -> float:
@@ -332,11 +286,9 @@ def attention_flops(kernel: hlo.Instruction) -> float | None:
     [heads, query blocks, key blocks], followed by queries [..., heads, T, H]. In a table with fewer
     key blocks than query blocks the mask is a window, and the first queries see fewer blocks.
     """
-    if not any(word in kernel.name for word in ATTENTION):
-        return None
     products = next((n for name, n in PRODUCTS.items() if name in kernel.name), None)
     listed = kernel.attribute(r"operand_layout_constraints=\{(.*?\})\}")
-    if products is None or listed is None:
+    if not any(word in kernel.name for word in ATTENTION) or products is None or listed is None:
         return None
     shapes = hlo.arrays(listed)
     tables = [a for a in shapes if a.dtype in ("s8", "s32") and len(a.sizes) >= 3]

@@ -1,8 +1,4 @@
-"""Parses the text of an optimised HLO program into instructions in the order they run.
-
-program = parse(compiled.as_text())
-for instruction in program.computations[program.entry]: ...
-"""
+"""Parses the text of an optimised HLO program into instructions in the order they run."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -108,11 +104,7 @@ def arrays(shape: str) -> tuple[Array, ...]:
 
 
 def parse(text: str) -> Program:
-    """Parses a program from the text that XLA prints.
-
-    Raises:
-      ValueError: the text has no entry computation, so it is no HLO module.
-    """
+    """Parses a program from the text that XLA prints; refuses text without an entry computation."""
     computations: dict[str, list[Instruction]] = {}
     entry, current = "", None
     for line in text.splitlines():
@@ -153,7 +145,7 @@ def trips(program: Program, loop: Instruction) -> int | None:
     """Returns how often a while loop runs; None when its text does not say."""
     if count := loop.attribute(r'"known_trip_count":\{"n":"(\d+)"'):
         return int(count)
-    condition = {i.name: i for i in program.computations[_computation(loop, "condition")]}
+    condition = {i.name: i for i in program.computations[computation(loop, "condition")]}
     root = next(i for i in condition.values() if i.root)
     if root.op != "compare":
         return None
@@ -162,7 +154,7 @@ def trips(program: Program, loop: Instruction) -> int | None:
     index = next((i.attribute(r"index=(\d+)") for i in sides if i.op == "get-tuple-element"), None)
     if limit is None or index is None:
         return None
-    return -(-limit // _stride(program.computations[_computation(loop, "body")], int(index)))
+    return -(-limit // _stride(program.computations[computation(loop, "body")], int(index)))
 
 
 def _stride(body: Sequence[Instruction], index: int) -> int:
@@ -182,15 +174,11 @@ def _constant(instruction: Instruction) -> int:
     return int(instruction.attribute(r"^(-?\d+)") or 0)
 
 
-def _computation(loop: Instruction, name: str) -> str:
-    computation = loop.attribute(name + r"=%?([\w.\-]+)")
-    assert computation is not None, loop
-    return computation
-
-
-def body(loop: Instruction) -> str:
-    """Returns the name of the computation that a while loop repeats."""
-    return _computation(loop, "body")
+def computation(loop: Instruction, role: str) -> str:
+    """Returns the name of the "condition" or the "body" of a while loop."""
+    name = loop.attribute(role + r"=%?([\w.\-]+)")
+    assert name is not None, loop
+    return name
 
 
 def branches(choice: Instruction) -> list[str]:

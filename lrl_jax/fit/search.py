@@ -1,26 +1,35 @@
-"""Searches a recipe's settings by compiling: the first change that fits, and the fastest settings.
+"""Searches a recipe's settings by compiling: what `auto` means, what fits, and what is fastest.
 
 Compiling one setting takes from seconds to minutes.
 """
 
+import bisect
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import itertools
+import logging
 from typing import Any, TypeVar
 
+import jax
+
+from lrl_jax.devices import chips
 from lrl_jax.devices import mesh as meshes
+from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import topology
-from lrl_jax.fit.compile import CompileJob, Fitted, TooLargeError, compile_step, whole_state
+from lrl_jax.fit.compile import CompileJob, Fitted, TooLargeError, compile_step
 from lrl_jax.fit.topology import Machine
 from lrl_jax.model import llama
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.storage import GIB
 from lrl_jax.train import learn
+
+log = logging.getLogger(__name__)
 
 # Rungs of remat.LADDER from the least memory to the most. "offload" is not among them, because it
 # uses memory of the host.
 RUNGS: tuple[llama.Remat, ...] = ("nothing", "qk", "qkv", "projections", "dots", "full")
 BLOCKS = 8  # vocabulary blocks of the loss to try when a step does not fit
-MOST_ROWS = 8  # rows on a device at once that a search tries at most
+ROWS = (8, 4, 2, 1)  # rows on a device at once that a search tries
 Changes = dict[str, Any]  # fields of `train` and their new values
 Told = Callable[[str], None]
 T = TypeVar("T")
@@ -44,7 +53,6 @@ class FitTrial:
 
     @property
     def seconds_per_token(self) -> float:
-        """Returns the seconds that the whole machine takes per token."""
         return self.fitted.seconds / self.fitted.tokens if self.fitted else float("inf")
 
 
@@ -66,12 +74,7 @@ def said(changes: Changes) -> str:
 
 
 def compile_phases(job: CompileJob, target: Machine, tell: Told) -> list[Fitted]:
-    """Compiles each phase; phases with the same program are compiled once.
-
-    Raises:
-      ValueError: these chips cannot run the job.
-      TooLargeError: a phase does not fit.
-    """
+    """Compiles every phase, or once those with the same program; refuses as `compile_step`."""
     fitted: dict[tuple, Fitted] = {}
     for phase in programs(job):
         tell(f"compiling {phase.name} for {target.name} ({target.count} chips)")
@@ -104,25 +107,22 @@ def most(job: CompileJob, compiled: Callable[[CompileJob], T], tell: Told) -> T:
 
     It searches by bisection: a job that fits on one rung also fits on all rungs below.
 
-    Args:
-      compiled: compiles a job, or raises TooLargeError.
-
     Raises:
-      TooLargeError: not even the lowest rung fits.
+      TooLargeError: from `compiled`, on the lowest rung.
     """
-    best: list[T] = []  # a list of one item, because T may be None
-    low, high = 0, len(RUNGS)
-    while low < high:
-        middle = (low + high) // 2
+    results: dict[llama.Remat, T] = {}
+
+    def is_too_large(rung: llama.Remat) -> bool:
         try:
-            best = [compiled(job.but(remat=RUNGS[middle]))]
-            low = middle + 1
+            results[rung] = compiled(job.but(remat=rung))
         except TooLargeError as e:
-            tell(f"remat {RUNGS[middle]}: {e}")
-            if middle == 0:
+            tell(f"remat {rung}: {e}")
+            if rung == RUNGS[0]:
                 raise
-            high = middle
-    return best[0]
+            return True
+        return False
+
+    return results[RUNGS[bisect.bisect_left(RUNGS, True, key=is_too_large) - 1]]
 
 
 def attempt(job: CompileJob, changes: Changes, target: Machine, tell: Told) -> FitTrial:
@@ -174,35 +174,66 @@ def _savings(job: CompileJob, target: Machine) -> Iterator[Changes]:
 
 
 def larger(job: CompileJob, target: Machine) -> str:
-    """Returns the name of the smallest machine of these chips with room for twice the state.
+    """Returns the smallest machine of these chips with room for twice the state; '' if none has."""
+    twice, memory = 2 * compiling.whole_state(job, target.devices[0]), target.chip.memory
+    machines = (m for m in map(topology.read, topology.names()) if m.kind == target.kind)
+    return next((m.name for m in machines if m.count * memory > twice), "")
 
-    Returns '' if none is large enough.
+
+# ---------------------------------------------------------------------------- on these devices
+def mesh(job: CompileJob, devices: Sequence[jax.Device]) -> recipe_train.Mesh:
+    """Returns the mesh of the recipe, or the mesh that `auto` chooses for these devices."""
+    return compiling.settled(job, devices, _limit(devices[0])).settings.axes
+
+
+def remat(job: CompileJob, mesh: jax.sharding.Mesh) -> llama.Remat:
+    """Returns the rung that `remat: auto` chooses for these devices; TooLargeError if none fits.
+
+    On a CPU everything is kept, because memory is not scarce there.
     """
-    whole = whole_state(job, target.devices[0])
-    for name in topology.names():
-        other = topology.read(name)
-        if other.kind == target.kind and other.count * target.chip.memory > 2 * whole:
-            return name
-    return ""
+    device = mesh.devices.flat[0]
+    return RUNGS[-1] if device.platform == "cpu" else remat_within(job, mesh, _limit(device))
+
+
+def remat_within(job: CompileJob, mesh: jax.sharding.Mesh, limit: float) -> llama.Remat:
+    """Returns the highest rung on which all phases need at most `limit` bytes on a device."""
+
+    def fitting(tried: CompileJob) -> llama.Remat:
+        rung, largest = tried.cfg.remat, 0.0
+        for phase in programs(tried):
+            made = compiling.make(tried, phase, mesh)
+            compiled = compiling.compile_made(made, tried, mesh, limit, {})
+            sizes, more = compiling.needed(compiled)
+            largest = max(largest, sizes.argument_size_in_bytes + more)
+            if largest > limit:
+                raise TooLargeError(largest, limit, f"remat {rung}")
+        log.info("remat: auto is %s: %.2f GiB of %.2f", rung, largest / GIB, limit / GIB)
+        return rung
+
+    return most(job, fitting, log.debug)
+
+
+def _limit(device: jax.Device) -> float:
+    """Returns the bytes that a chip says it has, or else what `chips.CHIPS` says."""
+    chip = chips.of(device)
+    stats = device.memory_stats() or {}
+    return stats.get("bytes_limit") or (chip.memory if chip else float("inf"))
 
 
 # ---------------------------------------------------------------------------- the best settings
 def plan(job: CompileJob, target: Machine) -> list[list[Changes]]:
     """Returns settings to compile: for each mesh and number of rows, all rungs from the lowest."""
     settings, slices = job.settings, job.settings.axes.slices
-    out: list[list[Changes]] = []
     within = target.count // slices
-    meshes_ = [
-        (slices * copies, within // copies // tensor, tensor)
-        for tensor, copies in ((1, 1), (1, 2), (2, 1))
-        if within % (copies * tensor) == 0
-    ]
-    for (data, fsdp, tensor), rows in itertools.product(meshes_, _halvings(MOST_ROWS)):
-        parts, rest = divmod(settings.batch_size, data * fsdp * rows)
-        if rest or parts < 1 or job.cfg.num_kv_heads % tensor:
+    out: list[list[Changes]] = []
+    for (copies, tensor), rows in itertools.product(((1, 1), (2, 1), (1, 2)), ROWS):
+        if within % (copies * tensor) or job.cfg.num_kv_heads % tensor:
             continue
-        shape = settings.axes.model_copy(update=dict(data=data, fsdp=fsdp, tensor=tensor))
-        same = {"mesh": shape, "accumulate": parts}
+        split = dict(data=slices * copies, fsdp=within // copies // tensor, tensor=tensor)
+        parts, rest = divmod(settings.batch_size, split["data"] * split["fsdp"] * rows)
+        if rest:
+            continue
+        same = {"mesh": settings.axes.model_copy(update=split), "accumulate": parts}
         out.append([same | {"remat": rung} for rung in RUNGS])
     return out
 
@@ -214,14 +245,16 @@ def walk(job: CompileJob, target: Machine, tell: Told) -> list[FitTrial]:
     for way in ways:
         for changes in way:
             try:
-                trial = attempt(job, changes, target, _silent)
+                trial = attempt(job, changes, target, lambda line: None)
             except ValueError as e:
                 tell(f"{said(changes)}: {e}")
                 break
             out.append(trial)
-            tell(f"{trial.words}: {_verdict(trial)}")
+            size = f"{trial.memory / GIB:.2f} GiB"
             if trial.fitted is None:
+                tell(f"{trial.words}: needs {size} a chip")
                 break
+            tell(f"{trial.words}: {size}, {trial.fitted.seconds:.3f} s")
     return out
 
 
@@ -233,22 +266,3 @@ def frontier(trials: Sequence[FitTrial]) -> list[FitTrial]:
         if not out or trial.memory < out[-1].memory:
             out.append(trial)
     return out
-
-
-def _silent(line: str) -> None:
-    """Discards progress messages: `walk` reports each setting itself."""
-
-
-def _verdict(trial: FitTrial) -> str:
-    if trial.fitted is None:
-        return f"needs {trial.needed / GIB:.2f} GiB a chip"
-    return f"{trial.memory / GIB:.2f} GiB, {trial.fitted.seconds:.3f} s"
-
-
-def _halvings(most: int) -> list[int]:
-    """Returns `count` and its halves down to 1.
-
-    >>> _halvings(8)
-    [8, 4, 2, 1]
-    """
-    return [most >> i for i in range(most.bit_length())]

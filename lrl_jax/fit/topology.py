@@ -8,10 +8,11 @@ description of the GPU. It comes with JAX's CUDA plugin: pip install --no-deps j
 jax-cuda13-pjrt, in JAX's version. For a GPU memory is reported, but no time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import difflib
 import importlib.util
+import math
 import os
 import re
 from typing import Any
@@ -22,16 +23,15 @@ from jax.experimental import topologies
 from lrl_jax.devices import chips
 from lrl_jax.recipe.extras import how_to_install
 
-# Chips along each side of a slice, by how many chips there are (cloud.google.com/tpu/docs).
+# The number in a machine's name -> chips along each side of a slice (cloud.google.com/tpu/docs).
 SQUARES = {
     1: "1x1", 4: "2x2", 8: "2x4", 16: "4x4", 32: "4x8", 64: "8x8", 128: "8x16", 256: "16x16",
 }  # fmt: skip
-CUBES = {
-    4: "2x2x1", 8: "2x2x2", 16: "2x2x4", 32: "2x4x4", 64: "4x4x4", 128: "4x4x8", 256: "4x8x8",
-    512: "8x8x8", 1024: "8x8x16", 2048: "8x16x16",
+CUBES = {  # these are named by cores, two for each chip: v4-64 has 32 chips
+    8: "2x2x1", 16: "2x2x2", 32: "2x2x4", 64: "2x4x4", 128: "4x4x4", 256: "4x4x8", 512: "4x8x8",
+    1024: "8x8x8", 2048: "8x8x16", 4096: "8x16x16",
 }  # fmt: skip
-CORES = ("v4", "v5p")  # named by cores, two for each chip: v4-64 has 32 chips
-GPUS = (1, 2, 4, 8)  # sizes of a node
+NODES = {1: "1", 2: "2", 4: "4", 8: "8"}  # of GPUs
 # What differs between cards in XLA's DeviceDescription: name, bytes of memory, bytes/s of memory,
 # cores, GHz, compute capability.
 CARDS = {
@@ -40,6 +40,7 @@ CARDS = {
     "a100": ("NVIDIA A100-SXM4-80GB", 85024112640, 2039000000000, 108, 1.41, (8, 0)),
     "a100-40gb": ("NVIDIA A100-SXM4-40GB", 42298834944, 1555000000000, 108, 1.41, (8, 0)),
 }
+SIZES = {"v4": CUBES, "v5p": CUBES, "v5e": SQUARES, "v6e": SQUARES, **dict.fromkeys(CARDS, NODES)}
 PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 # When libtpu loads, it looks for a TPU and locks it for one process. Compiling needs neither.
 ENVIRONMENT = {
@@ -55,7 +56,6 @@ class Machine:
     """Describes a machine to compile for.
 
     Attributes:
-      name: the name as the user wrote it.
       kind: the kind of its chips, a key of `chips.CHIPS`.
       slices: how many groups of chips there are, with a slower network between them.
       shape: chips along each side of a slice, in libtpu's form; for GPUs, how many there are.
@@ -80,34 +80,31 @@ class Machine:
 
 def names() -> list[str]:
     """Returns the names of all machines with a single slice."""
-    out = []
-    for kind in chips.CHIPS:
-        out += [f"{kind}-{count}" for count in _sizes(kind)]
-    return out
+    return [f"{kind}-{size}" for kind in chips.CHIPS for size in SIZES[kind]]
 
 
 def read(name: str) -> Machine:
-    """Returns the machine with this name, without devices; no compiler is needed.
+    """Returns the machine with this name, without devices, or suggests similar names.
 
     >>> read("2xv4-64").shape, read("2xv4-64").count
     ('2x4x4', 64)
-
-    Raises:
-      ValueError: there is no such machine; suggests similar names.
     """
     match = re.fullmatch(r"(?:(\d+)x)?([a-z0-9]+(?:-40gb)?)-(\d+)", name.lower())
-    slices, kind, size = match.groups() if match else (None, "", "0")
-    if kind not in chips.CHIPS or int(size) not in _sizes(kind):
+    slices, kind, size = match.groups(default="1") if match else ("", "", "")
+    if kind not in SIZES or int(size) not in SIZES[kind]:
         raise ValueError(_unknown(name, kind))
-    shape, count = _sizes(kind)[int(size)], int(size) // (2 if kind in CORES else 1)
-    return Machine(name, kind, int(slices or 1), shape, count * int(slices or 1))
+    shape = SIZES[kind][int(size)]
+    return Machine(name, kind, int(slices), shape, int(slices) * math.prod(_sides(shape)))
+
+
+def _sides(shape: str) -> list[int]:
+    return [int(side) for side in shape.split("x")]
 
 
 def describe(name: str) -> Machine:
     """Returns the machine with devices to build a mesh of, which can be compiled for but not used.
 
-    Raises:
-      ValueError: there is no such machine, or no compiler for it here; says what to install.
+    Where there is no such machine, or no compiler for it, says which there are or what to install.
     """
     target = read(name)
     devices = _tpus(target) if target.is_tpu else _gpus(target)
@@ -115,19 +112,10 @@ def describe(name: str) -> Machine:
     return dataclasses.replace(target, devices=devices)
 
 
-def _sizes(kind: str) -> Mapping[int, str]:
-    """Returns the number in each machine's name, with the shape of the machine."""
-    if kind in CORES:
-        return {2 * count: shape for count, shape in CUBES.items()}
-    if kind.startswith("v"):
-        return SQUARES
-    return {count: str(count) for count in GPUS}
-
-
 def _unknown(name: str, kind: str) -> str:
     if kind in chips.CHIPS:
-        note = " (named by cores, two a chip)" if kind in CORES else ""
-        allowed = ", ".join(f"{kind}-{size}" for size in _sizes(kind))
+        note = " (named by cores, two a chip)" if SIZES[kind] is CUBES else ""
+        allowed = ", ".join(f"{kind}-{size}" for size in SIZES[kind])
         more = "slices" if kind.startswith("v") else "nodes"
         return f"no machine {name!r}: {kind} comes as {allowed}{note}; 2x{kind}-... is two {more}"
     near = difflib.get_close_matches(name.lower(), names(), n=4, cutoff=0.5)
@@ -143,18 +131,15 @@ def _tpus(target: Machine) -> Sequence[Any]:
         )
     for variable, value in ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"wrap": wraps(target.shape)}
     if target.kind == "v4":  # JAX uses both cores of a chip as one device
         more["chip_config_name"] = "megacore"
     if target.shape == SQUARES[1]:
         more["chips_per_host_bounds"] = (1, 1, 1)
     if target.slices > 1:
         more["num_slices"] = target.slices
-    described = topologies.get_topology_desc(
-        platform="tpu", topology_name=f"{target.kind}:{target.shape}", wrap=wraps(target.shape),
-        **more,
-    )  # fmt: skip
-    return described.devices
+    name = f"{target.kind}:{target.shape}"
+    return topologies.get_topology_desc(platform="tpu", topology_name=name, **more).devices
 
 
 def wraps(shape: str) -> tuple[bool, ...]:
@@ -167,7 +152,7 @@ def wraps(shape: str) -> tuple[bool, ...]:
     >>> wraps("4x4x8"), wraps("2x4x4"), wraps("8x16")
     ((True, True, True), (False, False, False), (False, True, False))
     """
-    sides = [int(side) for side in shape.split("x")]
+    sides = _sides(shape)
     if len(sides) == 3:
         return (all(side % 4 == 0 for side in sides),) * 3
     return (*(side == 16 for side in sides), False)
@@ -181,13 +166,10 @@ def _gpus(target: Machine) -> Sequence[Any]:
         )
     # Autotuning would need to run kernels on a GPU.
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0"
-    described = topologies.get_topology_desc(
-        platform="cuda",
-        topology_name=target.kind,
-        topology=f"1x{target.slices}x{target.shape}",
+    return topologies.get_topology_desc(
+        platform="cuda", topology_name=target.kind, topology=f"1x{target.slices}x{target.shape}",
         target_config=_card(*CARDS[target.kind]),
-    )
-    return described.devices
+    ).devices  # fmt: skip
 
 
 def _card(name: str, memory: int, bandwidth: int, cores: int, clock: float, version) -> str:
@@ -195,24 +177,15 @@ def _card(name: str, memory: int, bandwidth: int, cores: int, clock: float, vers
     old = version < (9, 0)
     return f"""
 gpu_device_info {{
-  threads_per_block_limit: 1024
-  threads_per_warp: 32
-  shared_memory_per_block: 49152
-  shared_memory_per_core: {167936 if old else 233472}
-  threads_per_core_limit: 2048
-  core_count: {cores}
-  fpus_per_core: {64 if old else 128}
-  block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535
-  block_dim_limit_z: 65535
-  memory_bandwidth: {bandwidth}
-  l2_cache_size: {41943040 if old else 52428800}
-  clock_rate_ghz: {clock}
-  device_memory_size: {memory}
-  shared_memory_per_block_optin: {166912 if old else 232448}
   cuda_compute_capability {{ major: {version[0]} minor: {version[1]} }}
-  registers_per_core_limit: 65536
-  registers_per_block_limit: 65536
+  core_count: {cores} clock_rate_ghz: {clock} fpus_per_core: {64 if old else 128}
+  device_memory_size: {memory} memory_bandwidth: {bandwidth}
+  l2_cache_size: {41943040 if old else 52428800}
+  shared_memory_per_core: {167936 if old else 233472}
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: {166912 if old else 232448}
+  threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
 }}
 platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 10 }}
@@ -226,9 +199,8 @@ def has_gpu_compiler() -> bool:
 
 
 def unused_backend() -> None:
-    """Makes this process compile without using a device of its own.
+    """Makes this process compile without a device; to be called before JAX is asked for devices.
 
-    Call it before anything asks JAX for devices. Otherwise, on a machine with a TPU, describing
-    another machine would lock the real TPU.
+    Otherwise, on a machine with a TPU, describing another machine would lock the real TPU.
     """
     jax.config.update("jax_platforms", "cpu")

@@ -31,14 +31,7 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class LoadedModel:
-    """Holds a model of a Hugging Face folder, ready to compute.
-
-    Attributes:
-      config: everything that decides its shape and arithmetic.
-      params: its weights by their flat names, on the devices of `mesh`.
-      tokenizer: the one that lies in the folder.
-      mesh: the devices it is spread over.
-    """
+    """Holds a model of a Hugging Face folder, ready to compute on the devices of `mesh`."""
 
     config: llama.LlamaConfig
     params: llama.Params = dataclasses.field(repr=False)
@@ -61,10 +54,8 @@ def load_recipe(path: str, *overrides: str, imports: Sequence[str] = ()) -> Reci
 def run(recipe: Recipe, *, redo: bool = False) -> epath.Path:
     """Does every step of a recipe that is due, and returns the run's folder.
 
-    On several hosts call `lrl_jax.devices.mesh.start` first, on each of them; then this.
-
-    Args:
-      redo: does steps again that are done.
+    On several hosts call `lrl_jax.devices.mesh.start` first, on each of them; then this. With
+    `redo`, steps that are done are done again.
 
     Raises:
       ValueError: what the recipe asks for cannot be done, or the folder is in use or was made from
@@ -101,7 +92,6 @@ def load_model(
     Args:
       dtype: what weights are stored and computed in.
       mesh: how devices share the weights; by default each holds a part of every weight (`fsdp`).
-      devices: those to use; all by default.
 
     Raises:
       ValueError: no such place, a model that is none of the families, or a mesh that does not fit.
@@ -118,9 +108,7 @@ def generate(
 ) -> list[str]:
     """Continues each prompt with its most probable tokens, up to the end of the document.
 
-    Args:
-      prompts: text as it stands; for an instruct model write it in the model's template.
-      batch_size: prompts decoded together.
+    Prompts are text as it stands; for an instruct model write them in the model's template.
 
     Raises:
       ValueError: `max_new_tokens` below 1.

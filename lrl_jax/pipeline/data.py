@@ -41,10 +41,8 @@ def show_plan(run: Run, order: plan.Plan, packed: Mapping[str, rows.Manifest]) -
 def show(run: Run, dataset: str, stage: str, first: int, count: int, tokens: bool) -> None:
     """Prints `count` rows of a dataset or of a stage, from row `first` on, as the model reads them.
 
-    Args:
-      dataset: name of the dataset; "" means the first. Not used if `stage` is given.
-      stage: name of the stage, or "".
-      tokens: whether to print ids, pieces and loss weights instead of text.
+    Without a stage it is the dataset, by default the first. With `tokens`, ids, pieces and loss
+    weights are printed instead of text.
     """
     tokenizer, folders = tokenizers.load(run.at("vocab")), packing.folders(run.at("data"))
     if stage:

@@ -1,9 +1,9 @@
 """Runs the step `evaluate`: measures the base and the trained model on the same text."""
 
 import dataclasses
+import json
 from typing import Any
 
-from etils import epath
 import jax
 
 from lrl_jax import storage
@@ -11,7 +11,6 @@ from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import bits_per_byte, kinds
 from lrl_jax.hf import load
 from lrl_jax.model import llama
-from lrl_jax.pipeline import mesh as run_mesh
 from lrl_jax.pipeline import weights
 from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.run import Run
@@ -22,8 +21,8 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 def run(run: Run) -> None:
     """Measures both models; writes before.json, if there is a base, and after.json."""
-    recipe, out = run.recipe, run.at("evaluate")
-    mesh = run_mesh.make(run, weights.config(run))
+    recipe = run.recipe
+    mesh = weights.make_mesh(run, weights.config(run))
     baselines = {"baselines": bits_per_byte.baselines(recipe.evaluate)}
     if isinstance(recipe.base, Pretrained):
         folder = run.base_folder()
@@ -32,37 +31,40 @@ def run(run: Run) -> None:
         cfg = dataclasses.replace(cfg, vocab_size=tokenizer.size)
         places, dtype = meshes.param_shardings(cfg, mesh), recipe.init.param_dtype
         params = load.load(folder, cfg, places, dtype, adapter=run.base_adapter())
-        before = _measured(run, cfg, params, tokenizer, mesh)
-        _write(out / "before.json", before | baselines)
+        _measure(run, "before", cfg, params, tokenizer, mesh, baselines)
         del params
-    cfg = weights.config(run)
+    cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     params = weights.trained(run, cfg, mesh)
-    after = _measured(run, cfg, params, tokenizers.load(run.at("vocab")), mesh)
-    _write(out / "after.json", after | baselines)
-    say(f"evaluate: {out}/before.json, after.json")
+    _measure(run, "after", cfg, params, tokenizer, mesh, baselines)
+    say(f"evaluate: {run.at('evaluate')}/before.json, after.json")
 
 
 def compare_start_and_end(run: Run) -> None:
     """Measures the model before its first and after its last step, for `lrl vocab probe`."""
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
-    mesh = run_mesh.make(run, cfg)
+    mesh = weights.make_mesh(run, cfg)
     for when, restore in (("before", weights.initial), ("after", weights.trained)):
-        scores = _measured(run, cfg, restore(run, cfg, mesh), tokenizer, mesh)
-        _write(run.at("evaluate") / f"{when}.json", scores)
+        _measure(run, when, cfg, restore(run, cfg, mesh), tokenizer, mesh, {})
 
 
-def _measured(
+def scores(run: Run, when: str) -> dict[str, float]:
+    """Returns the bits per byte of every text in before.json or after.json, if it exists."""
+    path = run.at("evaluate") / f"{when}.json"
+    by_text = json.loads(path.read_text())["bits_per_byte"] if path.exists() else {}
+    return {name: score["bits_per_byte"] for name, score in by_text.items()}
+
+
+def _measure(
     run: Run,
+    when: str,
     cfg: llama.LlamaConfig,
     params: llama.Params,
     tokenizer: Tokenizer,
     mesh: jax.sharding.Mesh,
-) -> dict[str, Any]:
+    baselines: dict[str, Any],
+) -> None:
     length, blocks = run.recipe.data.sequence_length, run.recipe.train.loss_blocks
     model = kinds.MeasuredModel(cfg, params, tokenizer, mesh, length, blocks)
-    return kinds.measure(run.recipe.evaluate, model)
-
-
-def _write(path: epath.Path, value: Any) -> None:
+    results = kinds.measure(run.recipe.evaluate, model) | baselines
     if meshes.lead():
-        storage.write_json(path, value)
+        storage.write_json(run.at("evaluate") / f"{when}.json", results)

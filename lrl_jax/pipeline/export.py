@@ -12,8 +12,7 @@ from lrl_jax import storage, text
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.hf import card, gate, load, peft_write, save, vector
 from lrl_jax.model import llama
-from lrl_jax.pipeline import mesh as run_mesh
-from lrl_jax.pipeline import vocab, weights
+from lrl_jax.pipeline import evaluate, vocab, weights
 from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Pretrained
@@ -32,15 +31,16 @@ def run(run: Run) -> None:
     """
     recipe, final = run.recipe, run.at("export")
     cfg = dataclasses.replace(weights.config(run), dtype="float32")
-    mesh = run_mesh.make(run, cfg)
+    mesh = weights.make_mesh(run, cfg)
     tokenizer = tokenizers.load(run.at("vocab"))
-    lines = [line for line in text.read_many(_gate_texts(run)) if line.strip()]
+    texts = recipe.export.gate_on or tuple(recipe.evaluate.bits_per_byte.values())
+    lines = [line for line in text.read_many(texts) if line.strip()]
     staged = final.with_name("export.unproved")
     if meshes.lead() and staged.exists():
         staged.rmtree()
     meshes.meet("export is clear")
-    forms = {"merged": _merged, "adapter": _adapter}
-    check = forms[recipe.export.form](run, staged, cfg, mesh)
+    write = {"merged": _merged, "adapter": _adapter}[recipe.export.form]
+    check = write(run, staged, cfg, mesh)
     if meshes.lead():
         vocab.copy_tokenizer(run.at("vocab"), staged)
         base = vocab.base_tokenizer(run) or tokenizer
@@ -79,10 +79,7 @@ def _merged(run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.shar
 def _adapter(
     run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh
 ) -> Check:
-    """Writes the adapters and other trained weights.
-
-    Returns a function that compares the base with these adapters to the trained model.
-    """
+    """Writes adapters and other trained weights; returns a function that compares the model."""
     training = adapt.adapted(cfg, run.recipe.train)
     params = weights.unmerged(run, training, mesh)
     cfg = dataclasses.replace(training, frozen=None)
@@ -96,13 +93,7 @@ def _adapter(
     return functools.partial(gate.check, staged, cfg, params, base=run.base_folder(), full=full)
 
 
-def _gate_texts(run: Run) -> Sequence[str]:
-    """Returns the texts that the recipe names for the gate, or else those of `bits_per_byte`."""
-    return run.recipe.export.gate_on or tuple(run.recipe.evaluate.bits_per_byte.values())
-
-
 def _differences(result: gate.Gate) -> str:
-    """Describes the largest differences of logits in words."""
     reloaded = f"logits reloaded within {result.reload_error:.1e}"
     if result.transformers_error is None:
         return f"{reloaded} (transformers: not compared, torch is not installed)"
@@ -110,9 +101,8 @@ def _differences(result: gate.Gate) -> str:
 
 
 def _card(run: Run) -> str:
-    """Returns the text of the model card."""
     recipe, base = run.recipe, run.recipe.base
-    old, new = (_bits_per_byte(run, when) for when in ("before", "after"))
+    old, new = (evaluate.scores(run, when) for when in ("before", "after"))
     return card.card(
         title=recipe.export.title or recipe.name,
         base_model=base.model if isinstance(base, Pretrained) else "",
@@ -126,13 +116,3 @@ def _card(run: Run) -> str:
         ],
         new_pieces=vocab.new_pieces(run),
     )
-
-
-def _bits_per_byte(run: Run, when: str) -> dict[str, float]:
-    """Returns the bits per byte of every text in before.json or after.json.
-
-    Returns an empty dict if there is no such file.
-    """
-    path = run.at("evaluate") / f"{when}.json"
-    scores = json.loads(path.read_text())["bits_per_byte"] if path.exists() else {}
-    return {name: score["bits_per_byte"] for name, score in scores.items()}

@@ -13,7 +13,7 @@ from lrl_jax.embeddings import clues, strategies
 from lrl_jax.embeddings.moments import Matrix, calibrate
 from lrl_jax.hf import families, load, peft_read
 from lrl_jax.model import llama
-from lrl_jax.pipeline import mesh as run_mesh
+from lrl_jax.pipeline import weights
 from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Scratch
@@ -21,35 +21,31 @@ from lrl_jax.recipe.vocab import Extend
 from lrl_jax.train.checkpoint import Checkpoints
 from lrl_jax.vocab.pieces import splice
 from lrl_jax.vocab.tokenizer import load as tokenizers
-from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 
 def run(run: Run) -> None:
     """Saves the starting weights, with rows for new tokens, as the checkpoint of step 0."""
     recipe, out = run.recipe, run.at("init")
     tokenizer = tokenizers.load(run.at("vocab"))
+    dtype = recipe.init.param_dtype
     if isinstance(recipe.base, Scratch):
-        config = _scratch_config(recipe.base, tokenizer)
+        ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
+        config = recipe.base.shape.model_dump() | {"vocab_size": tokenizer.size} | ids
     else:
         config = run.base_config()
     cfg = dataclasses.replace(families.config_from_hf(config), vocab_size=tokenizer.size)
-    mesh = run_mesh.make(run, cfg)
-    places = meshes.param_shardings(cfg, mesh)
+    places = meshes.param_shardings(cfg, weights.make_mesh(run, cfg))
     if isinstance(recipe.base, Scratch):
-        make = jax.jit(
-            lambda key: llama.init(cfg, key, recipe.init.param_dtype), out_shardings=places
-        )
+        make = jax.jit(lambda key: llama.init(cfg, key, dtype), out_shardings=places)
         params = make(jax.random.key(recipe.seed))
     else:
         params = _adapted(run, cfg, places)
     with Checkpoints(out / "checkpoint") as checkpoints:
         checkpoints.save(0, params, {"base": recipe.base.model_dump(mode="json")})
     if meshes.lead():
-        storage.write_json(
-            out / "config.json", families.config_to_hf(config, cfg, recipe.init.param_dtype)
-        )
+        storage.write_json(out / "config.json", families.config_to_hf(config, cfg, dtype))
     count = sum(np.prod(a.shape) for a in jax.tree.leaves(params))
-    say(f"init: {count:,} parameters in {recipe.init.param_dtype}")
+    say(f"init: {count:,} parameters in {dtype}")
 
 
 def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> llama.Params:
@@ -73,14 +69,18 @@ def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
 
     A model with tied embeddings uses only the one for the input matrix.
     """
-    settings = run.recipe.init
     base, new = tokenizers.load(run.base_tokenizer()), tokenizers.load(run.at("vocab"))
-    sources = _sources(run)
-    needs = {
-        need
-        for way in (settings.input_rows, settings.output_rows)
-        for need in strategies.needs(way)
-    }
+    settings, vocab = run.recipe.init, run.recipe.vocab
+    words = settings.words.model_dump() if settings.words else {}
+    sources = clues.Sources(
+        text=settings.text or (vocab.text if isinstance(vocab, Extend) else ()),
+        lines=settings.lines,
+        source_words=words.get("source", ""),
+        target_words=words.get("target", ""),
+        dictionary=words.get("dictionary", ""),
+        helper=settings.helper,
+    )
+    needs = {*strategies.needs(settings.input_rows), *strategies.needs(settings.output_rows)}
     shared = clues.build(needs - {"helper"}, base, new, relation, sources)  # text is read once
     count_V = clues.counts(base, clues.lines(sources)) if settings.norms == "calibrated" else None
 
@@ -99,27 +99,4 @@ def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
     return {
         "embed_VD": rows(0, settings.input_rows, "input"),
         "unembed_DV": rows(1, settings.output_rows, "output"),
-    }
-
-
-def _sources(run: Run) -> clues.Sources:
-    """Returns the texts and vectors that strategies for new rows may read."""
-    settings, vocab = run.recipe.init, run.recipe.vocab
-    words = settings.words.model_dump() if settings.words else {}
-    return clues.Sources(
-        text=settings.text or (vocab.text if isinstance(vocab, Extend) else ()),
-        lines=settings.lines,
-        source_words=words.get("source", ""),
-        target_words=words.get("target", ""),
-        dictionary=words.get("dictionary", ""),
-        helper=settings.helper,
-    )
-
-
-def _scratch_config(base: Scratch, tokenizer: Tokenizer) -> dict[str, Any]:
-    """Returns the `config.json` of a model whose shape the recipe gives."""
-    return base.shape.model_dump() | {
-        "vocab_size": tokenizer.size,
-        "bos_token_id": tokenizer.bos_id,
-        "eos_token_id": tokenizer.eos_id,
     }

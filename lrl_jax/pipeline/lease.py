@@ -1,7 +1,5 @@
 """Reserves a run folder for one process, by a lease that is renewed while the process lives.
 
-    with Lease(folder): ...     # InUseError where another process holds it
-
 `lock.json` says which process holds the folder and when it last renewed its lease. So another
 process can continue a run whose machine is gone, without help from a person.
 """
@@ -11,7 +9,6 @@ import contextlib
 import dataclasses
 import datetime
 import fcntl
-import json
 import logging
 import math
 import os
@@ -25,6 +22,8 @@ from typing import Self
 import uuid
 
 from etils import epath
+import pydantic
+import pydantic.dataclasses
 
 from lrl_jax import storage
 
@@ -43,7 +42,7 @@ class InUseError(ValueError):
     exit_code = 6
 
 
-@dataclasses.dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True)
 class Owner:
     """Describes the process that holds a lease, as written in `lock.json`.
 
@@ -56,11 +55,11 @@ class Owner:
     """
 
     host: str
-    pid: int
+    pid: pydantic.PositiveInt
     owner: str = ""
     machine: str = ""
     started: str = ""
-    heartbeat: float = 0.0
+    heartbeat: pydantic.FiniteFloat = 0.0
 
 
 class Lease:
@@ -73,8 +72,6 @@ class Lease:
     Args:
       lost: called when another process has taken the folder because this one was suspended for too
         long. The default ends this process at once, as two writers would damage the folder.
-      now: returns the time in seconds since 1970.
-      sleep: waits for a number of seconds.
 
     Raises:
       InUseError: another process holds the folder (raised on entering).
@@ -117,7 +114,7 @@ class Lease:
                 if holder is None or holder == silent or self._is_gone(holder):
                     self._write()
                     return
-            if not self._is_ahead(holder):
+            if _is_here(holder) or holder.heartbeat <= self._now() + TOLERANCE:
                 raise InUseError(self._refusal(holder))
             self._watch(holder)
             silent = holder
@@ -154,9 +151,6 @@ class Lease:
             return not _lives(holder)
         return bool(holder.machine) and self._now() - holder.heartbeat > LEASE
 
-    def _is_ahead(self, holder: Owner) -> bool:
-        return not _is_here(holder) and holder.heartbeat > self._now() + TOLERANCE
-
     def _watch(self, holder: Owner) -> None:
         """Waits for the length of a lease; raises InUseError as soon as the holder renews it."""
         ahead = holder.heartbeat - self._now()
@@ -165,10 +159,8 @@ class Lease:
             "wrong; waiting for up to %.0f s to see whether it renews it again",
             self._path, holder.pid, holder.host, ahead, LEASE,
         )  # fmt: skip
-        waited = 0.0
-        while waited < LEASE:
+        for _ in range(math.ceil(LEASE / BEAT)):
             self._sleep(BEAT)
-            waited += BEAT
             with _alone(self._folder):
                 current = _read_owner(self._path)
             if current is None:
@@ -196,16 +188,11 @@ def _read_owner(path: epath.Path) -> Owner | None:
     if not path.exists():
         return None
     try:
-        fields = json.loads(path.read_text())
-        names = [field.name for field in dataclasses.fields(Owner) if field.name in fields]
-        owner = Owner(**{name: fields[name] for name in names})
-        pid, heartbeat = int(owner.pid), float(owner.heartbeat)
-        if pid <= 0 or not math.isfinite(heartbeat):
-            raise ValueError(f"pid {pid}, heartbeat {heartbeat}")
-        return dataclasses.replace(owner, pid=pid, heartbeat=heartbeat)
-    except (ValueError, TypeError) as e:
+        return pydantic.TypeAdapter(Owner).validate_json(path.read_bytes())
+    except pydantic.ValidationError as e:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))} {p['msg']}" for p in e.errors())
         raise InUseError(
-            f"{path}: does not say who uses the folder ({e}); remove it if no run does"
+            f"{path}: does not say who uses the folder ({problems}); remove it if no run does"
         ) from None
 
 
@@ -252,8 +239,7 @@ def _clock(seconds: float) -> str:
 
 
 def _end_process(why: str) -> None:
-    sys.stderr.write(why + "\n")
-    sys.stderr.flush()
+    print(why, file=sys.stderr, flush=True)
     os._exit(InUseError.exit_code)
 
 

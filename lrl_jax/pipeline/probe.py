@@ -11,11 +11,9 @@ per byte. Trials with the same vocabulary share the results of the steps `vocab`
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
-import json
 import math
 
-from etils import epath
-from rich.table import Table
+from rich.table import Column, Table
 
 from lrl_jax import storage
 from lrl_jax.data.feed import mixture as mixtures
@@ -25,11 +23,12 @@ from lrl_jax.pipeline.run import Run, manifests, perform, resolved
 from lrl_jax.pipeline.steps import STEPS
 from lrl_jax.recipe.evaluate import Evaluate
 from lrl_jax.recipe.schema import Init, Recipe
-from lrl_jax.recipe.train import Rule, Save, Schedule, Stage
+from lrl_jax.recipe.train import Rule, Save, Schedule, Train
 from lrl_jax.recipe.vocab import Extend, Keep
 from lrl_jax.report import pages, plots
 from lrl_jax.train import log
 
+TITLE = "probe: bits per byte at equal bytes"
 LINES = 200  # lines of each text that are evaluated
 REFERENCE = "eng_"  # languages whose loss is shown, but does not decide which trial is best
 NEAR = 0.01  # trials within this share of the best count as equal, and the simplest is chosen
@@ -64,6 +63,11 @@ class ProbeTrial:
             return "vocab: {method: keep}"
         return f"vocab.pieces={self.pieces}, init.input_rows=init.output_rows={self.rows}"
 
+    @property
+    def losses(self) -> list[str]:
+        """Returns the bits per byte of each text at the start and at the end, as text."""
+        return [f"{x:.3f}" for name in self.after for x in (self.before[name], self.after[name])]
+
     def sought(self, when: Mapping[str, float]) -> float:
         """Returns the mean bits per byte of the new languages in `before` or `after`."""
         scores = [x for name, x in when.items() if not name.startswith(REFERENCE)]
@@ -74,7 +78,6 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
     """Trains every trial; writes probe/probe.json after each one, and probe/index.html at the end.
 
     Args:
-      run: a run whose recipe extends a pretrained model.
       pieces: numbers of new pieces to try; 0 is the base's own vocabulary.
       rows: names of strategies for new rows (`embeddings.strategies`).
       steps: how many steps the trial with the longest tokens trains; others train more steps, so
@@ -83,17 +86,27 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
     Raises:
       ValueError: a recipe that extends no vocabulary, or evaluates no text of a new language.
     """
-    _check(run.recipe)
+    recipe, batch = run.recipe, run.recipe.train.batch_size
+    if not isinstance(recipe.vocab, Extend):
+        raise ValueError(
+            f"a probe compares new pieces; want vocab.method: extend, got {recipe.vocab.method}"
+        )
+    if all(name.startswith(REFERENCE) for name in recipe.evaluate.bits_per_byte):
+        raise ValueError(
+            "a probe needs text of the new language in evaluate.bits_per_byte, to compare on"
+        )
     sized = {count: _sized(run, count) for count in dict.fromkeys(pieces)}
     lengths = {count: _bytes_per_row(sized_run) for count, sized_run in sized.items()}
-    budget = steps * run.recipe.train.batch_size * max(lengths.values())
+    budget = steps * batch * max(lengths.values())
     trials = []
     for count, sized_run in sized.items():
-        enough = math.ceil(budget / (run.recipe.train.batch_size * lengths[count]))
+        enough = math.ceil(budget / (batch * lengths[count]))
         for way in dict.fromkeys(rows) if count else ("",):
             trials.append(_trial(sized_run, way, enough, lengths[count]))
-            storage.write_json(_folder(run) / "probe.json", [dataclasses.asdict(t) for t in trials])
-    (_folder(run) / "index.html").write_text(page(trials))
+            storage.write_json(
+                run.at("probe") / "probe.json", [dataclasses.asdict(t) for t in trials]
+            )
+    (run.at("probe") / "index.html").write_text(page(trials))
     return trials
 
 
@@ -114,101 +127,51 @@ def best(trials: Sequence[ProbeTrial]) -> int:
 
 def table(trials: Sequence[ProbeTrial]) -> Table:
     """Returns a table of the trials for a terminal, the recommended trial marked."""
-    out = Table(title="probe: bits per byte at equal bytes", title_justify="left")
-    for heading in ("", "pieces", "rows"):
-        out.add_column(heading)
-    names = list(trials[0].after)
-    for heading in (
-        "steps",
-        "tokens",
-        *(f"{n} {when}" for n in names for when in ("start", "end")),
-    ):
-        out.add_column(heading, justify="right")
-    chosen = best(trials)
-    for i, trial in enumerate(trials):
-        losses = [x for name in names for x in (trial.before[name], trial.after[name])]
-        out.add_row(
-            "*" if i == chosen else "",
-            f"{trial.pieces:,}",
-            trial.rows or "(base)",
-            f"{trial.steps:,}",
-            f"{trial.tokens:,}",
-            *(f"{x:.3f}" for x in losses),
-        )
+    losses = [f"{text} {when}" for text in trials[0].after for when in ("start", "end")]
+    numbers = [Column(heading, justify="right") for heading in ("steps", "tokens", *losses)]
+    out = Table("", "pieces", "rows", *numbers, title=TITLE, title_justify="left")
+    chosen = trials[best(trials)]
+    for trial in trials:
+        counts = [f"{n:,}" for n in (trial.steps, trial.tokens)]
+        mark, rows = "*" if trial is chosen else "", trial.rows or "(base)"
+        out.add_row(mark, f"{trial.pieces:,}", rows, *counts, *trial.losses)
     return out
 
 
 def page(trials: Sequence[ProbeTrial]) -> str:
     """Returns an offline HTML page with the advice, all losses, and the curve of every trial."""
     chosen = trials[best(trials)]
-    start, end = ({t.name: t.sought(when(t)) for t in trials} for when in (_before, _after))
+    start = {t.name: t.sought(t.before) for t in trials}
+    end = {t.name: t.sought(t.after) for t in trials}
     curves = {t.name: ([x for x, _ in t.curve], [y for _, y in t.curve]) for t in trials if t.curve}
-    texts = list(trials[0].after)
-    rows = [
-        [t.name, f"{t.pieces:,}", t.steps, f"{t.tokens:,}"]
-        + [f"{x:.3f}" for name in texts for x in (t.before[name], t.after[name])]
-        for t in trials
-    ]
-    heads = [f"{name}, {when}" for name in texts for when in ("start", "end")]
-    columns = ["trial", "pieces", "steps", "tokens", *heads]
+    losses = [f"{text}, {when}" for text in trials[0].after for when in ("start", "end")]
     return pages.render(
         "probe.html.j2",
         bytes=chosen.bytes,
         advice=chosen.advice,
         ends=plots.dumbbells(start, end, "bits per byte"),
         curves=plots.panels(curves, "bytes of text", "bits per byte of the mixture", ()),
-        columns=columns,
-        rows=rows,
+        columns=["trial", "pieces", "steps", "tokens", *losses],
+        rows=[[t.name, f"{t.pieces:,}", t.steps, f"{t.tokens:,}", *t.losses] for t in trials],
     )
-
-
-def _before(trial: ProbeTrial) -> Mapping[str, float]:
-    return trial.before
-
-
-def _after(trial: ProbeTrial) -> Mapping[str, float]:
-    return trial.after
-
-
-# ---------------------------------------------------------------------------- a trial
-def _check(recipe: Recipe) -> None:
-    if not isinstance(recipe.vocab, Extend):
-        raise ValueError(
-            f"a probe compares new pieces; want vocab.method: extend, got {recipe.vocab.method}"
-        )
-    if all(name.startswith(REFERENCE) for name in recipe.evaluate.bits_per_byte):
-        raise ValueError(
-            "a probe needs text of the new language in evaluate.bits_per_byte, to compare on"
-        )
-
-
-def _folder(run: Run) -> epath.Path:
-    return run.at("probe")
 
 
 def _sized(run: Run, count: int) -> Run:
-    """Returns a run that makes `vocab` and `data` for `count` new pieces."""
-    recipe = run.recipe
-    assert isinstance(recipe.vocab, Extend)
-    vocab = (
-        recipe.vocab.model_copy(update={"pieces": count, "parity": None})
-        if count
-        else Keep(method="keep")
-    )
-    names = {"name": f"{count}", "folder": str(_folder(run)), "vocab": vocab}
-    sized = Run(recipe.model_copy(update=names))
+    """Returns a run that has made `vocab` and `data` for `count` new pieces.
+
+    It has only the longest stage of the recipe, whose mixture is made explicit as shares.
+    """
+    vocab = run.recipe.vocab.model_copy(update={"pieces": count, "parity": None})
+    update = {"name": f"{count}", "folder": str(run.at("probe"))}
+    update |= {"vocab": vocab if count else Keep(method="keep")}
+    sized = Run(run.recipe.model_copy(update=update))
     for step in ("vocab", "data"):
         perform(sized, step, STEPS[step], redo=True)
-    return _alone(sized)
-
-
-def _alone(sized: Run) -> Run:
-    """Returns the run with only its longest stage, whose mixture is made explicit as shares."""
     settings, packed = resolved(sized).train, manifests(sized)
-    order = mixtures.plan(sized.recipe, packed)
     longest = max(range(len(settings.stages)), key=lambda i: settings.stages[i].steps)
     first = sum(stage.steps for stage in settings.stages[:longest]) * settings.batch_size
     last = first + settings.stages[longest].steps * settings.batch_size
+    order = mixtures.plan(sized.recipe, packed)
     before, after = order.consumed(first), order.consumed(last)
     tokens = {
         name: (after[name] - before[name]) * packed[name].tokens / packed[name].rows
@@ -223,35 +186,24 @@ def _alone(sized: Run) -> Run:
 
 def _bytes_per_row(sized: Run) -> float:
     """Returns how many bytes of text a row of the training mixture has on average."""
-    recipe = sized.recipe
-    weights, packed = _longest(recipe).mixture, manifests(sized)
+    weights, packed = sized.recipe.train.stages[0].mixture, manifests(sized)
     whole = sum(weights.values())
     per_token = sum(w / whole * packed[n].bytes / packed[n].loss_tokens for n, w in weights.items())
-    return recipe.data.sequence_length * per_token
-
-
-def _longest(recipe: Recipe) -> Stage:
-    return max(recipe.train.stages, key=lambda stage: stage.steps)
+    return sized.recipe.data.sequence_length * per_token
 
 
 def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> ProbeTrial:
-    recipe = sized.recipe
+    recipe, init = sized.recipe, sized.recipe.init
     name = f"{recipe.name}-{way or 'base'}"
-    evaluate = Evaluate(
-        bits_per_byte=recipe.evaluate.bits_per_byte,
-        batch_size=recipe.evaluate.batch_size,
-        max_lines=LINES,
-    )
-    init = recipe.init
+    texts, size = recipe.evaluate.bits_per_byte, recipe.evaluate.batch_size
+    evaluate = Evaluate(bits_per_byte=texts, batch_size=size, max_lines=LINES)
     if way:
         init = Init.model_validate(init.model_dump() | {"input_rows": way, "output_rows": way})
     update = {"name": name, "init": init, "train": _short(recipe, steps), "evaluate": evaluate}
-    run = Run(
-        recipe.model_copy(update=update), {step: sized.at(step) for step in ("vocab", "data")}
-    )
+    shared = {step: sized.at(step) for step in ("vocab", "data")}
+    run = Run(recipe.model_copy(update=update), shared)
     for step in ("init", "train", "evaluate"):
         perform(run, step, TRIAL_STEPS[step], redo=True)
-    curve = list(_curve(run, bytes_per_row))
     return ProbeTrial(
         name=name,
         pieces=vocab_step.new_pieces(run),
@@ -259,48 +211,32 @@ def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> ProbeTrial
         steps=steps,
         tokens=steps * recipe.train.batch_size * recipe.data.sequence_length,
         bytes=round(steps * recipe.train.batch_size * bytes_per_row),
-        before=_scores(run, "before"),
-        after=_scores(run, "after"),
-        curve=curve,
+        before=evaluate_step.scores(run, "before"),
+        after=evaluate_step.scores(run, "after"),
+        curve=list(_curve(run, bytes_per_row)),
     )
 
 
-def _short(recipe: Recipe, steps: int):
-    """Returns the `train` section with its longest stage alone.
+def _short(recipe: Recipe, steps: int) -> Train:
+    """Returns the `train` section with every learning rate warmed up and then constant."""
 
-    Every learning rate is warmed up and then constant.
-    """
-    stage = _longest(recipe)
-    rules = tuple(
-        rule if rule.schedule == "frozen" else _constant(rule, rule.schedule, steps)
-        for rule in stage.learn
-    )
-    short = stage.model_copy(update={"steps": steps, "learn": rules})
-    return recipe.train.model_copy(
-        update={
-            "stages": (short,),
-            "save": Save(minutes=0, steps=0, keep=1),
-            "samples": (),
-            "sample_every": 0,
-            "tensorboard": False,
-        }
-    )
+    def constant(rule: Rule) -> Rule:
+        if rule.schedule == "frozen":
+            return rule
+        warmup = max(1, steps // 10)
+        schedule = Schedule(peak=rule.schedule.peak, kind="constant", warmup=warmup)
+        return rule.model_copy(update={"schedule": schedule})
 
-
-def _constant(rule: Rule, schedule: Schedule, steps: int) -> Rule:
-    warmup = max(1, steps // 10)
-    constant = Schedule(peak=schedule.peak, kind="constant", warmup=warmup)
-    return rule.model_copy(update={"schedule": constant})
-
-
-def _scores(run: Run, when: str) -> dict[str, float]:
-    scores = json.loads((run.at("evaluate") / f"{when}.json").read_text())["bits_per_byte"]
-    return {name: score["bits_per_byte"] for name, score in scores.items()}
+    stage = recipe.train.stages[0]
+    short = stage.model_copy(update={"steps": steps, "learn": tuple(map(constant, stage.learn))})
+    saved = {"save": Save(minutes=0, steps=0, keep=1), "tensorboard": False}
+    update = {"stages": (short,), "samples": (), "sample_every": 0, **saved}
+    return recipe.train.model_copy(update=update)
 
 
 def _curve(run: Run, bytes_per_row: float) -> Iterator[tuple[float, float]]:
     """Yields, for each step, the bytes read so far and the bits per byte of the mixture."""
-    mixture = _longest(run.recipe).mixture
+    mixture = run.recipe.train.stages[0].mixture
     for record in log.read(run.at("train") / log.METRICS):
         here = {n: x for n, x in record["bits_per_byte"].items() if mixture.get(n)}
         whole = sum(mixture[n] for n in here)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import time
 from typing import Any
@@ -38,11 +39,7 @@ class MismatchError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Holds a recipe and its run folder.
-
-    Attributes:
-      elsewhere: step -> a folder in another run, whose result for this step is used.
-    """
+    """Holds a recipe and its run folder; `elsewhere` has steps whose folder is in another run."""
 
     recipe: Recipe
     elsewhere: Mapping[str, epath.Path] = dataclasses.field(default_factory=dict)
@@ -87,12 +84,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Team:
-    """Describes this process among those that share a run.
-
-    Attributes:
-      lead: whether this process writes what only a single process may write.
-      meet: waits until all processes have called it with the same name.
-    """
+    """Describes this process among those that share a run, by `devices.mesh.lead` and `meet`."""
 
     lead: bool = True
     meet: Callable[[str], None] = lambda name: None
@@ -111,20 +103,26 @@ def perform(
     Raises:
       MismatchError: the folder holds this step made from other inputs, and `redo` is false.
     """
-    want, settings = inputs(run, step), _settings(run.recipe, step)
-    note = _note(run, step)
+    want, out, note = inputs(run, step), run.at(step), _note(run, step)
+    # `lrl_jax.train` decides which of them may change while a training is interrupted.
+    settings = _hash(run.recipe.train.model_dump_json()) if step == "train" else ""
     have = _read_note(note)
     team.meet(f"{step}: all have read what is there")
-    if have is not None and have["inputs"] != want and not redo:
-        raise MismatchError(_what_changed(run, step, have["inputs"], want))
-    if have is not None and have["finished"] and have["settings"] == settings and not redo:
-        return False
+    if have is not None and not redo:
+        was = have["inputs"]
+        if changed := [name for name in was | want if was.get(name) != want.get(name)]:
+            raise MismatchError(
+                f"{out} was made from other inputs; changed: {', '.join(changed)}. "
+                f"Give the recipe another name, or make it anew with --redo"
+            )
+        if have["finished"] and have["settings"] == settings:
+            return False
     started = time.time()
     record = {"inputs": want, "settings": settings, "finished": False, "version": __version__}
     if team.lead:
-        if have is not None and redo and step not in KEPT and run.at(step).exists():
-            run.at(step).rmtree()
-        run.at(step).mkdir(parents=True, exist_ok=True)
+        if have is not None and redo and step not in KEPT and out.exists():
+            out.rmtree()
+        out.mkdir(parents=True, exist_ok=True)
         note.parent.mkdir(parents=True, exist_ok=True)
         storage.write_json(note, record)
     team.meet(f"{step}: begins")
@@ -143,7 +141,6 @@ def _note(run: Run, step: str) -> epath.Path:
 
 
 def _read_note(path: epath.Path) -> dict[str, Any] | None:
-    """Returns what a step's note says; None where the step has none."""
     if not path.exists():
         return None
     try:
@@ -155,40 +152,6 @@ def _read_note(path: epath.Path) -> dict[str, Any] | None:
             f"{path}: does not say what its step was made from ({type(e).__name__}: {e}); remove "
             "the file, and the step is taken up again from what lies in its folder"
         ) from None
-
-
-def inputs(run: Run, step: str) -> dict[str, str]:
-    """Returns everything that a step depends on, by name, each as a short fingerprint."""
-    recipe = run.recipe
-    by_step = {
-        "vocab": lambda: _vocab_inputs(run),
-        "init": lambda: {
-            "init": _hash(recipe.init.model_dump_json()),
-            "base": _base_fingerprint(run),
-            "seed": str(recipe.seed),
-            "vocab": _fingerprint_of(run, "vocab"),
-            **_init_inputs(recipe),
-        },
-        "data": lambda: {
-            "vocab": _fingerprint_of(run, "vocab"),
-            "seed": str(recipe.seed),
-            **_data_inputs(recipe),
-        },
-        "train": lambda: {name: _fingerprint_of(run, name) for name in ("init", "data")},
-        "evaluate": lambda: {
-            "train": _fingerprint_of(run, "train"),
-            "steps": str(resolved(run).train.steps),
-            "evaluate": _hash(recipe.evaluate.model_dump_json()),
-            **({"use_ema": "true"} if recipe.export.use_ema else {}),  # averages are measured then
-            **_texts(_evaluate_files(recipe)),
-        },
-        "export": lambda: {
-            "train": _fingerprint_of(run, "train"),
-            "steps": str(resolved(run).train.steps),
-            "export": _hash(recipe.export.model_dump_json()),
-        },
-    }
-    return by_step[step]()
 
 
 def manifests(run: Run) -> dict[str, rows.Manifest]:
@@ -206,28 +169,33 @@ def resolved(run: Run) -> Recipe:
     return mixture.steps(run.recipe, manifests(run))
 
 
-def _settings(recipe: Recipe, step: str) -> str:
-    """Returns the settings that may change while a step is interrupted, as a fingerprint.
-
-    `lrl_jax.train` decides which of these changes it accepts.
-    """
-    return _hash(recipe.train.model_dump_json()) if step == "train" else ""
-
-
 @contextlib.contextmanager
 def locked(run: Run) -> Iterator[None]:
-    """Reserves the run folder for this process while the context lasts.
-
-    Raises:
-      InUseError: another process has reserved it.
-    """
+    """Reserves the run folder; raises InUseError while another process has reserved it."""
     with Lease(run.folder):
         storage.write(run.folder / "recipe.yaml", dump(run.recipe))
         yield
 
 
 # ---------------------------------------------------------------------------- fingerprints
-def _fingerprint_of(run: Run, step: str) -> str:
+def inputs(run: Run, step: str) -> dict[str, str]:
+    """Returns everything that a step depends on, by name, each as a short fingerprint."""
+    match step:
+        case "vocab":
+            return _vocab(run)
+        case "init":
+            return _init(run)
+        case "data":
+            return _data(run)
+        case "train":
+            return {name: _made(run, name) for name in ("init", "data")}
+        case "evaluate":
+            return _evaluate(run)
+    assert step == "export", step
+    return _trained(run) | {"export": _hash(run.recipe.export.model_dump_json())}
+
+
+def _made(run: Run, step: str) -> str:
     """Returns one hash of all inputs of an earlier step, which must have finished."""
     have = _read_note(_note(run, step))
     if have is None or not have["finished"]:
@@ -237,53 +205,66 @@ def _fingerprint_of(run: Run, step: str) -> str:
     return _hash(json.dumps(have["inputs"], sort_keys=True))
 
 
-def _vocab_inputs(run: Run) -> dict[str, str]:
-    recipe = run.recipe
-    vocab = recipe.vocab
+def _vocab(run: Run) -> dict[str, str]:
+    base, vocab = run.recipe.base, run.recipe.vocab
     uris = list(vocab.report.texts.values())
     if isinstance(vocab, TrainVocab | Extend):
         uris += vocab.text
     if isinstance(vocab, Extend):
         uris += vocab.prove_on
-    source = run.base_tokenizer() if isinstance(recipe.base, Pretrained) else recipe.base.tokenizer
-    base = fingerprint(*tokenizers.read(source).values()) if source else ""
-    return {"vocab": _hash(vocab.model_dump_json()), "base tokenizer": base, **_texts(uris)}
+    source = run.base_tokenizer() if isinstance(base, Pretrained) else base.tokenizer
+    tokenizer = fingerprint(*tokenizers.read(source).values()) if source else ""
+    return {"vocab": _hash(vocab.model_dump_json()), "base tokenizer": tokenizer, **_texts(uris)}
 
 
-def _base_fingerprint(run: Run) -> str:
-    if not isinstance(run.recipe.base, Pretrained):
-        return _hash(run.recipe.base.model_dump_json())
-    folders = (run.base_folder(), run.base_adapter())
-    return " ".join(_weights_fingerprint(folder) for folder in folders if folder is not None)
+def _init(run: Run) -> dict[str, str]:
+    base, settings = run.recipe.base, run.recipe.init
+    if isinstance(base, Pretrained):
+        folders = filter(None, (run.base_folder(), run.base_adapter()))
+        weights = " ".join(map(_weights, folders))
+    else:
+        weights = _hash(base.model_dump_json())
+    words = settings.words.model_dump().values() if settings.words else ()
+    helper = epath.Path(settings.helper) if settings.helper else None
+    return {
+        "init": _hash(settings.model_dump_json()),
+        "base": weights,
+        "seed": str(run.recipe.seed),
+        "vocab": _made(run, "vocab"),
+        **_texts([*settings.text, *filter(None, words)]),
+        **({"helper": _weights(helper)} if helper else {}),
+    }
 
 
-def _weights_fingerprint(folder: epath.Path) -> str:
+def _weights(folder: epath.Path) -> str:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; want a Hugging Face model")
     files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json"))
     return _hash(" ".join(f"{p.name}:{storage.sha256(p)}" for p in files))
 
 
-def _init_inputs(recipe: Recipe) -> dict[str, str]:
-    settings = recipe.init
-    words = settings.words.model_dump().values() if settings.words else ()
-    inputs = _texts([*settings.text, *filter(None, words)])
-    if settings.helper:
-        inputs["helper"] = _weights_fingerprint(epath.Path(settings.helper))
-    return inputs
-
-
-def _data_inputs(recipe: Recipe) -> dict[str, str]:
-    digests: dict[str, str] = {}
-    for dataset in recipe.data.datasets.values():
+def _data(run: Run) -> dict[str, str]:
+    data, digests = run.recipe.data, {}
+    made = {"vocab": _made(run, "vocab"), "seed": str(run.recipe.seed)}
+    for dataset in data.datasets.values():
         digests |= datasets.contents(dataset)
-    shape = recipe.data.model_dump_json(exclude={"workers", "cache_gib"})
-    return {"data": _hash(shape), **{name: digests[name][:16] for name in sorted(digests)}}
+    shape = data.model_dump_json(exclude={"workers", "cache_gib"})
+    return made | {"data": _hash(shape)} | {name: digests[name][:16] for name in sorted(digests)}
 
 
-def _evaluate_files(recipe: Recipe) -> list[str]:
-    baselines = recipe.evaluate.baseline_text.values()
-    return [uri for _, uri in recipe.evaluate.files()] + [uri for uris in baselines for uri in uris]
+def _evaluate(run: Run) -> dict[str, str]:
+    settings = run.recipe.evaluate
+    baselines = itertools.chain.from_iterable(settings.baseline_text.values())
+    return {
+        **_trained(run),
+        "evaluate": _hash(settings.model_dump_json()),
+        **({"use_ema": "true"} if run.recipe.export.use_ema else {}),  # averages are measured then
+        **_texts([*(uri for _, uri in settings.files()), *baselines]),
+    }
+
+
+def _trained(run: Run) -> dict[str, str]:
+    return {"train": _made(run, "train"), "steps": str(resolved(run).train.steps)}
 
 
 def _texts(uris: list[str]) -> dict[str, str]:
@@ -292,11 +273,3 @@ def _texts(uris: list[str]) -> dict[str, str]:
 
 def _hash(data: str) -> str:
     return hashlib.sha256(data.encode()).hexdigest()[:16]
-
-
-def _what_changed(run: Run, step: str, have: dict, want: dict) -> str:
-    names = [k for k in {**have, **want} if have.get(k) != want.get(k)]
-    return (
-        f"{run.at(step)} was made from other inputs; changed: {', '.join(names)}. "
-        f"Give the recipe another name, or make it anew with --redo"
-    )

@@ -1,14 +1,16 @@
 """Lists the steps, name -> the function that does it, in the order of work, and does them all.
 
 A step reads the results of earlier steps in the run folder, and writes a folder of its own.
-`lrl_jax.pipeline.run.perform` decides whether a step is due.
 """
 
 from collections.abc import Callable, Mapping
 import contextlib
 
-from lrl_jax.pipeline import data, evaluate, export, init, report, train, vocab
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.pipeline import data, evaluate, export, init, train, vocab
+from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.run import ALONE, Run, Team, locked, perform
+from lrl_jax.report import run as pages
 
 STEPS: Mapping[str, Callable[[Run], None]] = {
     "vocab": vocab.run, "init": init.run, "data": data.run,
@@ -23,11 +25,9 @@ def perform_all(
     team: Team = ALONE,
     skipped: Callable[[Run, str], None] = lambda run, step: None,
 ) -> None:
-    """Does every step that is due, then writes the report; every process calls it.
+    """Does every step that is due, or all with `redo`, then writes the report.
 
-    Args:
-      redo: does steps again that are done.
-      skipped: called on the lead process for each step that was not due.
+    Every process calls it. The lead calls `skipped` for each step that was not due.
 
     Raises:
       InUseError: another process holds the run folder.
@@ -37,4 +37,15 @@ def perform_all(
         for name, work in STEPS.items():
             if not perform(run, name, work, redo=redo, team=team) and team.lead:
                 skipped(run, name)
-        report.run(run)
+        report(run)
+
+
+def report(run: Run) -> None:
+    """Writes report/index.html, and prints the table of results and the path of the page."""
+    if not meshes.lead():
+        return
+    path = pages.write(run.folder)
+    pieces = pages.read(run.folder)
+    if pieces.after:
+        display(pages.summary_table(pieces.before, pieces.after, pieces.gate))
+    say(f"report: {path}")

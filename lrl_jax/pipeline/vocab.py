@@ -47,11 +47,9 @@ def prove_again(run: Run) -> None:
 
 
 def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof:
-    """Proves on the recipe's texts that the tokenizer in a folder is lossless.
+    """Proves on the recipe's texts that all forms of the tokenizer in a folder are lossless.
 
-    Args:
-      folder: holds the tokenizer in all its forms; other files are not read.
-      base: the tokenizer whose ids must not change.
+    Ids of the tokenizer `base` must not change.
     """
     vocab = run.recipe.vocab
     new_texts = vocab.text if isinstance(vocab, TrainVocab | Extend) else ()
@@ -74,11 +72,7 @@ def copy_tokenizer(source: epath.Path, target: epath.Path) -> None:
 
 
 def refuse_lossy(folder: epath.Path, proof: prove.Proof) -> None:
-    """Prints what was proved, and refuses a tokenizer that is not lossless.
-
-    Raises:
-      VerificationError: something could not be proved; says what.
-    """
+    """Prints what was proved; raises VerificationError for a tokenizer that is not lossless."""
     if not proof.ok:
         raise VerificationError(f"{folder}: the tokenizer is not lossless:\n{proof.summary}")
     say(f"vocab: {proof.summary}")
@@ -102,8 +96,7 @@ def _exposure(run: Run, built: build.Built) -> None:
         return
     exposed = exposure.expose(built.new, built.splice, text.read_many(vocab.text), budget)
     exposed.write(run.at("vocab") / "exposure.json")
-    say(f"vocab: {exposed.summary}")
-    for line in exposed.advice:
+    for line in (exposed.summary, *exposed.advice):
         say(f"vocab: {line}")
 
 

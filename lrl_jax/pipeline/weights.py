@@ -1,4 +1,4 @@
-"""Loads the weights of a run: those that training starts with, and those it has made.
+"""Makes the config and the mesh of a run's model, and loads the weights that the run has made.
 
 Trained weights are those of the plain model, with adapters merged, so that evaluation and export
 use the same weights.
@@ -13,15 +13,33 @@ from etils import epath
 import jax
 
 from lrl_jax.devices import mesh as meshes
+from lrl_jax.fit import search
+from lrl_jax.fit.compile import CompileJob
 from lrl_jax.hf import families
 from lrl_jax.model import llama, lora
+from lrl_jax.pipeline import vocab
 from lrl_jax.pipeline.run import Run
+from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, learn
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
 from lrl_jax.train.step import averaged
 
-Params = llama.Params
 Shapes = dict[str, jax.ShapeDtypeStruct]
+
+
+def mesh_shape(run: Run, cfg: llama.LlamaConfig) -> recipe_train.Mesh:
+    """Returns the mesh of the recipe, or what `auto` means for a plain model and these devices."""
+    recipe = run.recipe
+    if recipe.train.mesh != "auto":
+        return recipe.train.axes
+    cfg, length = adapt.adapted(cfg, recipe.train), recipe.data.sequence_length
+    job = CompileJob(cfg, recipe.train, length, recipe.init.param_dtype, vocab.new_pieces(run))
+    return search.mesh(job, jax.devices())
+
+
+def make_mesh(run: Run, cfg: llama.LlamaConfig) -> jax.sharding.Mesh:
+    """Returns `mesh_shape` built over the devices of this run."""
+    return meshes.make(mesh_shape(run, cfg))
 
 
 def config(run: Run) -> llama.LlamaConfig:
@@ -40,29 +58,25 @@ def configured(run: Run, hf: Mapping[str, Any]) -> llama.LlamaConfig:
     return dataclasses.replace(cfg, unroll=min(settings.unroll, cfg.depth))
 
 
-def initial(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
+def initial(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:
     """Returns the weights that the step `init` has saved."""
     return _restored(run.at("init") / "checkpoint", _places(run, cfg, mesh))
 
 
-def start(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
+def start(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:
     """Returns the weights that training starts with: initial weights and new adapters.
 
-    Frozen weights are quantised if the recipe says so.
-
-    Args:
-      cfg: the config of training.
+    Frozen weights are quantised if the recipe says so; `cfg` is that of training.
     """
     shapes = _places(run, dataclasses.replace(cfg, lora=None, frozen=None), mesh)
-    folder, places = run.at("init") / "checkpoint", meshes.param_shardings(cfg, mesh)
 
-    def read(names: Iterable[str]) -> Params:
-        return _restored(folder, {name: shapes[name] for name in names})
+    def read(names: Iterable[str]) -> llama.Params:
+        return _restored(run.at("init") / "checkpoint", {name: shapes[name] for name in names})
 
-    return adapt.start(read, cfg, places, run.recipe.seed)
+    return adapt.start(read, cfg, meshes.param_shardings(cfg, mesh), run.recipe.seed)
 
 
-def trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
+def trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:
     """Returns the trained weights as parameters of `cfg`, the model without adapters.
 
     Adapters are merged into the weights of the step `init`, not into their quantised form. The base
@@ -75,29 +89,19 @@ def trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params
     return lora.merge(params, training.lora) if training.lora else params
 
 
-def unmerged(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Params:
+def unmerged(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:
     """Returns the trained weights before adapters are merged; `cfg` is that of training."""
     plain = _places(run, dataclasses.replace(cfg, frozen=None), mesh)
     stored = cfg.frozen.names if cfg.frozen else ()
     target: dict[str, Shapes] = {"params": {n: w for n, w in plain.items() if n not in stored}}
-    if run.recipe.export.use_ema:
-        target["ema"] = {n: _float32(plain[n]) for n in _last(run, target["params"])}
-    state = _restored(run.at("train") / "checkpoints", target)
-    originals = {name: plain[name] for name in stored}
-    params = averaged(state)
-    if originals:
+    if run.recipe.export.use_ema:  # what the last phase trains has averages
+        table = learn.groups(run.recipe.train.stages[-1].learn, [*target["params"]])
+        target["ema"] = {n: plain[n].update(dtype="float32") for n in learn.trainable(table)}
+    params = averaged(_restored(run.at("train") / "checkpoints", target))
+    if stored:
+        originals = {name: plain[name] for name in stored}
         params |= _restored(run.at("init") / "checkpoint", originals)
     return {name: params[name] for name in plain}
-
-
-def _last(run: Run, names: Iterable[str]) -> tuple[str, ...]:
-    """Returns the names of the parameters that the last phase trains, which have averages."""
-    table = run.recipe.train.stages[-1].learn
-    return learn.trainable(learn.groups(table, [*names]))
-
-
-def _float32(w: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(w.shape, "float32", sharding=w.sharding)
 
 
 def _places(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Shapes:

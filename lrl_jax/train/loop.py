@@ -107,7 +107,7 @@ def train(
     """
     began, clock = time.time(), Clock()
     folder = epath.Path(folder)
-    check_batch(mesh, stream.batch_size, settings.accumulate)
+    check_batch(mesh.shape, stream.batch_size, settings.accumulate)
     trace = Profile(settings.traced(), folder / "profile")
     table = learn.phases(settings.stages)
     steps = _steps(settings, cfg, mesh, table, param_dtype, new_rows)

@@ -48,7 +48,7 @@ def compiled(setting: dict, folder: Path) -> dict:
     }
 
 
-def job_of(setting: dict, count: int) -> fitting.Job:
+def job_of(setting: dict, count: int) -> fitting.CompileJob:
     """Full training in bfloat16 with float32 weights and moments, as MaxText's default."""
     shape = {f.name: setting[f.name] for f in dataclasses.fields(llama.LlamaConfig)
              if f.name in setting}  # fmt: skip
@@ -61,7 +61,7 @@ def job_of(setting: dict, count: int) -> fitting.Job:
         batch_size=rows, stages=(stage,), mesh=recipe_train.Mesh(**axes), remat=cfg.remat,
         **setting.get("train", {}),
     )  # fmt: skip
-    return fitting.Job(cfg, train, setting["length"])
+    return fitting.CompileJob(cfg, train, setting["length"])
 
 
 if __name__ == "__main__":
