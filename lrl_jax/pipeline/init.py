@@ -79,7 +79,7 @@ def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
     needs = {
         need
         for way in (settings.input_rows, settings.output_rows)
-        for need in strategies.needs(way)
+        for need in strategies.STRATEGIES[way].needs
     }
     shared = clues.build(needs - {"helper"}, base, new, relation, sources)  # text is read once
     count_V = clues.counts(base, clues.lines(sources)) if settings.norms == "calibrated" else None
@@ -87,7 +87,7 @@ def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
     def rows(index: int, name: str, matrix: Matrix) -> load.Grow:
         def grow(old_VD: np.ndarray) -> np.ndarray:
             context = dataclasses.replace(shared, matrix=matrix)
-            if "helper" in strategies.needs(name) and sources.helper:
+            if "helper" in strategies.STRATEGIES[name].needs and sources.helper:
                 space = clues.helper_space(base, new, relation, sources.helper, matrix)
                 context = dataclasses.replace(context, helper=space)
             rng = np.random.default_rng([run.recipe.seed, index])
