@@ -155,11 +155,11 @@ def mix(weights_AV: sparse.csr_array, old_VD: np.ndarray) -> np.ndarray:
     array([[1., 2.],
            [0., 4.]], dtype=float32)
     """
-    new_AD = np.empty((weights_AV.shape[0], old_VD.shape[1]), np.float32)
+    new_AD = np.empty((len(weights_AV.indptr) - 1, old_VD.shape[1]), np.float32)
     for a in range(0, len(new_AD), BLOCK):
-        block = weights_AV[a : a + BLOCK]
+        block = sparse.csr_array(weights_AV[a : a + BLOCK])
         used, places = np.unique(block.indices, return_inverse=True)
-        shape = (block.shape[0], len(used))
+        shape = (len(block.indptr) - 1, len(used))
         small = sparse.csr_array((block.data, places, block.indptr), shape=shape)
         step = max(1, CELLS // max(1, len(used)))
         for d in range(0, old_VD.shape[1], step):

@@ -93,7 +93,6 @@ class FertilityRow:
         return int(context / self.per_word)
 
 
-# ---------------------------------------------------------------------------- measuring
 def measure(
     tokenizers: Mapping[str, Tokenizer],
     texts: Mapping[str, LanguageText],
@@ -292,7 +291,6 @@ def texts_in(folder: epath.PathLike) -> dict[str, LanguageText]:
 
 
 def _languages(paths: Sequence[epath.Path], index: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Returns the language of each path."""
     plain = [path.name.removesuffix(".gz") for path in paths]
     stems = [name.rsplit(".", 1)[0] for name in plain]
     if len(set(stems)) == 1 and len(paths) > 1:

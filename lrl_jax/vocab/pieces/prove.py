@@ -133,7 +133,6 @@ def prove(
       folder: a local folder with every form of the tokenizer (its family's `write`).
       base: what it extends, or the same when it extends none.
       base_texts: text of the base language, whose ids must not change.
-      new_texts: text of the new language.
       start: the base with another pre-tokenizer, where the recipe asks for one.
 
     Raises:

@@ -18,7 +18,7 @@ from lrl_jax.vocab.tokenizer.patterns import PATTERNS, well_known
 from lrl_jax.vocab.tokenizer.types import JSON
 
 RANKS = "tokenizer.tiktoken"
-NORMALISERS = {None: str, "NFC": tokenizers.normalizers.NFC().normalize_str}
+NORMALISERS = {None: lambda text: text, "NFC": tokenizers.normalizers.NFC().normalize_str}
 
 
 class TiktokenCodec:
