@@ -15,7 +15,7 @@ from tokenizers import pre_tokenizers
 
 from lrl_jax import text
 from lrl_jax.vocab.pieces import choose, prove, splice
-from lrl_jax.vocab.tokenizer import byte_level, pretokenize, ranks
+from lrl_jax.vocab.tokenizer import byte_level, ranks
 from lrl_jax.vocab.tokenizer.auto import AutoCodec
 from lrl_jax.vocab.tokenizer.load import from_files, load
 from lrl_jax.vocab.tokenizer.types import Tokenizer
@@ -333,7 +333,7 @@ def test_transformers_loads_the_written_folder(tmp_path):
 
 @pytest.mark.parametrize("model_type", ["llama", "mistral", "qwen3"])
 def test_transformers_keeps_the_pre_tokenizer_beside_a_model_of(model_type, tmp_path):
-    new = byte_level.extend(pretokenize.mark_aware(hand.make("qwen2")), ["bc"])
+    new = byte_level.extend(byte_level.mark_aware(hand.make("qwen2")), ["bc"])
     byte_level.write(new, tmp_path)
     config = {"model_type": model_type, "transformers_version": "5.0.0"}
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -396,7 +396,7 @@ def test_llama3_is_its_tiktoken_original(llama3):
 def test_extending_llama3_leaves_english_alone_in_every_form(llama3, tmp_path):
     tamil = list(text.lines(str(DATA / "parallel" / "ntrex128" / "newstest2019-ref.tam.txt")))
     english = list(text.lines(str(DATA / "parallel" / "ntrex128" / "newstest2019-src.eng.txt")))
-    base = pretokenize.mark_aware(llama3)
+    base = byte_level.mark_aware(llama3)
     found = choose.continued(tamil, 1000, ("Taml",), 1.0, base)
     new, plan = splice.splice(base, splice.prune(base, found, tamil, 2, english))
     byte_level.write(new, tmp_path)

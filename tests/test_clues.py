@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from lrl_jax.embeddings import clues, helper
+from lrl_jax.embeddings import clues
 from lrl_jax.embeddings.clues import Sources
 from lrl_jax.embeddings.strategies import STRATEGIES, grow
 from lrl_jax.vocab.pieces import splice
@@ -215,14 +215,14 @@ def test_a_helper_of_two_checkpoints_is_refused(base, tmp_path):
 def test_an_untied_helper_has_a_matrix_for_each_side(base, tmp_path):
     tensors = {"wte__weight": np.zeros((2, 2), np.float32), "lm_head__weight": np.ones((2, 2))}
     folder = model(tmp_path, base, **tensors)
-    assert helper.embedding(folder, "input").tolist() == [[0, 0], [0, 0]]
-    assert helper.embedding(folder, "output").tolist() == [[1, 1], [1, 1]]
+    assert clues.embedding(folder, "input").tolist() == [[0, 0], [0, 0]]
+    assert clues.embedding(folder, "output").tolist() == [[1, 1], [1, 1]]
 
 
 def test_a_tied_helper_has_one_for_both_in_bfloat16_too(base, tmp_path):
     rows = np.full((2, 2), 0.5, ml_dtypes.bfloat16)
     folder = model(tmp_path, base, wte__weight=rows)
-    assert helper.embedding(folder, "output").astype(np.float32).tolist() == [[0.5, 0.5]] * 2
+    assert clues.embedding(folder, "output").astype(np.float32).tolist() == [[0.5, 0.5]] * 2
 
 
 def test_each_matrix_is_met_on_its_own_side_of_the_helper(base, tmp_path):
@@ -240,30 +240,30 @@ def test_a_helper_in_several_files_is_read(tmp_path):
     save_file({"a": np.ones((1, 1))}, str(tmp_path / "1.safetensors"))
     save_file({"wte.weight": np.ones((2, 1))}, str(tmp_path / "2.safetensors"))
     index = {"weight_map": {"a": "1.safetensors", "wte.weight": "2.safetensors"}}
-    file(tmp_path, helper.INDEX, json.dumps(index))
-    assert helper.embedding(tmp_path, "input").tolist() == [[1], [1]]
+    file(tmp_path, clues.INDEX, json.dumps(index))
+    assert clues.embedding(tmp_path, "input").tolist() == [[1], [1]]
 
 
 @pytest.mark.parametrize(
     ("name", "content", "error"),
     [
-        (helper.INDEX, '{"weight_map": {"a": "../x.safetensors"}}', "not a file beside it"),
-        (helper.INDEX, "{", "cannot be read"),
-        (helper.INDEX, '{"weight_map": {"a": "x.safetensors"}}', "x.safetensors: no such file"),
-        (helper.WEIGHTS, "nonsense", "damaged or cut short"),
+        (clues.INDEX, '{"weight_map": {"a": "../x.safetensors"}}', "not a file beside it"),
+        (clues.INDEX, "{", "cannot be read"),
+        (clues.INDEX, '{"weight_map": {"a": "x.safetensors"}}', "x.safetensors: no such file"),
+        (clues.WEIGHTS, "nonsense", "damaged or cut short"),
         ("other", "", "model.safetensors: no such file"),
     ],
 )
 def test_a_folder_that_is_no_model_says_why(name, content, error, tmp_path):
     file(tmp_path, name, content)
     with pytest.raises(ValueError, match=error):
-        helper.embedding(tmp_path, "input")
+        clues.embedding(tmp_path, "input")
 
 
 def test_a_model_without_a_known_matrix_is_refused(base, tmp_path):
     folder = model(tmp_path, base, something=np.ones((2, 2)))
     with pytest.raises(ValueError, match=r"holds none of model\.embed_tokens\.weight"):
-        helper.embedding(folder, "input")
+        clues.embedding(folder, "input")
 
 
 # ---------------------------------------------------------------------------- together

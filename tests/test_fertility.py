@@ -16,11 +16,10 @@ from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax import text
 from lrl_jax.report import fertility_files
-from lrl_jax.vocab import fertility, fertility_counts
-from lrl_jax.vocab.fertility_counts import LanguageText, measure
+from lrl_jax.vocab import fertility
+from lrl_jax.vocab.fertility import LanguageText, measure
 from lrl_jax.vocab.pieces import learn, splice
 from lrl_jax.vocab.tokenizer import load as tokenizers
-from lrl_jax.vocab.tokenizer import pretokenize
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 ENGLISH = ["ab ab", "ab"]
@@ -115,7 +114,6 @@ def test_the_floor_counts_what_no_merge_reaches_over():
     hindi = ["कि ab"]  # the vowel sign is a mark: it is cut off
     (row,) = measure({"t": learnt}, {"hin_Deva": LanguageText(hindi)})
     assert row.floor == pytest.approx(3 / 2)
-    assert row.floor == pretokenize.floor(learnt, hindi)
     assert measure({"t": HAND}, {"hin_Deva": LanguageText(hindi)})[0].floor == 1.0
 
 
@@ -133,8 +131,8 @@ def test_a_context_holds_so_many_words():
 
 
 def test_reading_costs_more_than_in_proportion_by_attention_alone():
-    assert fertility_counts.prefill(0.5, context=100, balance=10**12) == pytest.approx(0.5)
-    assert fertility_counts.prefill(0.5, context=10**12, balance=1) == pytest.approx(0.25)
+    assert fertility.prefill(0.5, context=100, balance=10**12) == pytest.approx(0.5)
+    assert fertility.prefill(0.5, context=10**12, balance=1) == pytest.approx(0.25)
 
 
 class Counting:

@@ -9,7 +9,7 @@ import pytest
 
 from lrl_jax.report import fertility as fertility_page
 from lrl_jax.report import fertility_findings
-from lrl_jax.vocab.fertility_counts import FertilityRow
+from lrl_jax.vocab.fertility import FertilityRow
 
 EVIL = "<script>alert('x')</script>&\"'"
 VOID = ("meta", "input")

@@ -7,7 +7,7 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax.vocab.pieces import choose, learn, prove, splice
-from lrl_jax.vocab.tokenizer import byte_level, pretokenize, sentencepieces
+from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
 from lrl_jax.vocab.tokenizer.auto import AutoCodec
 from lrl_jax.vocab.tokenizer.load import from_bytes
 from lrl_jax.vocab.tokenizer.sentencepieces import proto_of
@@ -148,7 +148,7 @@ def test_what_is_proved_is_what_transformers_gives_when_it_is_called(extended, t
 def test_a_class_of_transformers_that_brings_its_own_cuts_is_caught(tmp_path):
     """Beside a config.json of Qwen 2, transformers cuts at marks whatever tokenizer.json says."""
     base = hand_byte_level.make("qwen2")
-    start = pretokenize.mark_aware(base)
+    start = byte_level.mark_aware(base)
     found = choose.continued(["काम की काम"] * 9, 30, ("Deva",), 1.0, start)
     new, _ = splice.splice(start, found)
     byte_level.write(new, tmp_path)

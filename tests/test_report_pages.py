@@ -15,7 +15,7 @@ import pytest
 from lrl_jax.laws import law as laws
 from lrl_jax.report import fertility, pages, plots, run
 from lrl_jax.report import laws as laws_page
-from lrl_jax.vocab.fertility_counts import FertilityRow
+from lrl_jax.vocab.fertility import FertilityRow
 
 HOSTILE = "</title></style></script><img src=//x.test/a onerror='f()'>{{ 7*7 }}{% x %}&\"'"
 HARMLESS = "plain"

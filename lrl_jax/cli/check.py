@@ -142,7 +142,7 @@ def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
         "tokens": bool(settings.text) or isinstance(recipe.vocab, Extend),
     }
     for field, way in (("input_rows", settings.input_rows), ("output_rows", settings.output_rows)):
-        for need in starts.needs(way):
+        for need in starts.STRATEGIES[way].needs:
             if not named.get(need, True):
                 yield f"init.{field}: {way} needs more; set {starts.FIELDS[need]}"
 

@@ -1,8 +1,5 @@
 """Gathers what strategies need to know about new tokens, from tokenizers, text and other models.
 
-    need = STRATEGIES["focus"].needs
-    clues = build(need, base, new, splice, Sources(text=("ko.txt",)))
-
 Only the clues that are asked for are built. Text is read line by line, `Sources.lines` at most.
 """
 
@@ -12,18 +9,32 @@ import dataclasses
 import itertools
 import json
 import re
+from typing import Any
 
 from etils import epath
 import numpy as np
+import safetensors
 
 from lrl_jax import text
-from lrl_jax.embeddings import helper, vectors
+from lrl_jax.embeddings import vectors
 from lrl_jax.embeddings.moments import Clues, Matrix, Space
 from lrl_jax.vocab.pieces.splice import Splice, join
 from lrl_jax.vocab.tokenizer import load as tokenizers
-from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer
+from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer, batches
 
 BATCH = 10_000  # words or lines spelled at a time
+INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
+# Names of the matrix in Hugging Face checkpoints: Llama and most others, GPT-2, BLOOM, OPT, NeoX.
+INPUT = (
+    "model.embed_tokens.weight",
+    "transformer.wte.weight",
+    "wte.weight",
+    "transformer.word_embeddings.weight",
+    "word_embeddings.weight",
+    "model.decoder.embed_tokens.weight",
+    "gpt_neox.embed_in.weight",
+)
+OUTPUT = ("lm_head.weight", "embed_out.weight")
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # SentencePiece's name of a piece that is a single byte
 
 
@@ -32,8 +43,7 @@ class Sources:
     """Names the files that clues are made from.
 
     Attributes:
-      text: plain text of the new language.
-      lines: how many lines of the text are read.
+      text, lines: plain text of the new language, and how many lines of it are read.
       source_words: word vectors of the base language, a `.vec` file.
       target_words: word vectors of the new language; the same file if it has both languages.
       dictionary: lines of a base-language word, a tab and its translation; needed when the two
@@ -60,9 +70,6 @@ def build(
     """Builds the clues named in `needs`, as far as `sources` has what they are made from.
 
     `strategies.grow` refuses to start when a clue is missing.
-
-    Raises:
-      ValueError: a source that cannot be used.
     """
     needs, clues = set(needs), {}
     if "bytes_V" in needs:
@@ -83,21 +90,28 @@ def build(
 def counts(base: Tokenizer, texts: Iterable[str]) -> np.ndarray:
     """Returns how often the base tokenizer uses each id in `texts`, for `moments.calibrate`."""
     count_V = np.zeros(base.size, np.int64)
-    for batch in _batches(texts):
+    for batch in batches(texts, BATCH):
         ids = np.fromiter(itertools.chain(*base.encode_batch(batch)), np.int64)
         count_V += np.bincount(ids, minlength=base.size)
     return count_V
 
 
+def lines(sources: Sources) -> Iterator[str]:
+    """Returns the lines of text that clues are made from."""
+    return itertools.islice(text.read_many(sources.text), sources.lines)
+
+
 # ---------------------------------------------------------------------------- text of a token
 def surfaces(tokenizer: Tokenizer) -> list[bytes]:
     """Returns the bytes of text of each id; b"" for control tokens and ids without a piece."""
-    family = tokenizers.family(tokenizer)
-    control = _control(tokenizer)
+    family, control = tokenizers.family(tokenizer), set(tokenizer.controls.values())
+    if tokenizer.family == "byte_level":  # added tokens that are not special stand in text
+        form = json.loads(tokenizer.files[JSON])
+        control = {token["id"] for token in form.get("added_tokens", []) if token.get("special")}
     texts = []
     for i, piece in enumerate(family.pieces(tokenizer)):
         byte = BYTE.fullmatch(piece) if tokenizer.family == "sentencepiece" else None
-        if i in control or not piece:
+        if i in control:
             texts.append(b"")
         elif byte:
             texts.append(bytes([int(byte[1], 16)]))
@@ -121,16 +135,6 @@ def overlap(ours: Sequence[bytes], theirs: Sequence[bytes]) -> dict[int, int]:
     return {i: their_place[surface] for surface, i in our_place.items() if surface in their_place}
 
 
-def _control(tokenizer: Tokenizer) -> set[int]:
-    if tokenizer.family == "sentencepiece":
-        from lrl_jax.vocab.tokenizer.sentencepieces import Piece, proto_of
-
-        kinds = (Piece.CONTROL, Piece.UNKNOWN)
-        return {i for i, piece in enumerate(proto_of(tokenizer).pieces) if piece.type in kinds}
-    form = json.loads(tokenizer.files[JSON])
-    return {token["id"] for token in form.get("added_tokens", []) if token.get("special")}
-
-
 # ---------------------------------------------------------------------------- merges and contexts
 def parents(base: Tokenizer, new: Tokenizer, splice: Splice) -> dict[int, tuple[int, int]]:
     """Returns the two ids (of `new`) that BPE merges into each added token, where there are two.
@@ -146,10 +150,10 @@ def parents(base: Tokenizer, new: Tokenizer, splice: Splice) -> dict[int, tuple[
     joined_from = {}
     for i, parts in zip(added, family.segments(base, [written[i] for i in added]), strict=True):
         rank = ranks.pop(written[i])
-        left, _ = join(parts, ranks)
+        halves, _ = join(parts, ranks)
         ranks[written[i]] = rank
-        if len(left) == 2 and all(piece in place for piece in left):
-            joined_from[i] = (place[left[0]], place[left[1]])
+        if len(halves) == 2 and place.keys() >= set(halves):
+            joined_from[i] = (place[halves[0]], place[halves[1]])
     return joined_from
 
 
@@ -165,7 +169,7 @@ def contexts(
     old_V, new_W = (np.array([len(surface) for surface in surfaces(t)]) for t in (base, new))
     counts: dict[int, Counter[tuple[int, ...]]] = {}
     words = family.words(new, texts)
-    for batch in _batches(words):
+    for batch in batches(words, BATCH):
         spelled = zip(batch, family.spell(base, batch), family.spell(new, batch), strict=True)
         for word, old_ids, new_ids in spelled:
             if splice.added.keys().isdisjoint(new_ids):
@@ -191,11 +195,7 @@ def _under(
 
 # ---------------------------------------------------------------------------- spaces
 def token_space(new: Tokenizer, splice: Splice, texts: Iterable[str]) -> Space:
-    """Returns vectors of tokens, learnt from their neighbours in text of the new language.
-
-    The text is encoded by the new tokenizer. Tokens that the splice kept count as old tokens, the
-    others as added ones.
-    """
+    """Returns vectors of tokens, learnt from their neighbours in text of the new language."""
     ids, rows_NE = vectors.learn(new, texts)
     is_old = np.isin(ids, list(splice.kept))
     old_ids = np.array([splice.kept[int(i)] for i in ids[is_old]], np.int64)
@@ -204,16 +204,10 @@ def token_space(new: Tokenizer, splice: Splice, texts: Iterable[str]) -> Space:
 
 
 def word_space(base: Tokenizer, new: Tokenizer, splice: Splice, sources: Sources) -> Space:
-    """Returns vectors of old tokens from word vectors of the base language, and of added tokens
-    from word vectors of the new language.
-
-    Raises:
-      ValueError: files of different widths, or a dictionary whose words they do not have.
-    """
+    """Returns vectors of old and of added tokens, from word vectors of the language of each."""
     source = vectors.read(sources.source_words)
-    target = source
-    if sources.target_words != sources.source_words:
-        target = vectors.read(sources.target_words)
+    same = sources.target_words == sources.source_words
+    target = source if same else vectors.read(sources.target_words)
     if target.rows_NE.shape[1] != source.rows_NE.shape[1]:
         raise ValueError(
             f"{sources.target_words} has vectors of {target.rows_NE.shape[1]} numbers and "
@@ -231,11 +225,7 @@ def word_space(base: Tokenizer, new: Tokenizer, splice: Splice, sources: Sources
 def helper_space(
     base: Tokenizer, new: Tokenizer, splice: Splice, folder: epath.PathLike, matrix: Matrix
 ) -> Space:
-    """Returns vectors of tokens from the embeddings of a helper model, matched by their text.
-
-    Raises:
-      ValueError: a helper that cannot be read, or that shares no token with the base.
-    """
+    """Returns vectors of tokens from the embeddings of a helper model, matched by their text."""
     helper_tokenizer = tokenizers.load(folder)
     theirs = surfaces(helper_tokenizer)
     old = overlap(surfaces(base), theirs)
@@ -245,21 +235,20 @@ def helper_space(
             f"{folder}: its tokenizer has none of the {len(splice.added)} new tokens; take a "
             "helper made for the new language"
         )
-    rows_HE = helper.embedding(folder, matrix)
+    rows_HE = embedding(folder, matrix)
     if len(rows_HE) < helper_tokenizer.size:
         raise ValueError(
             f"{folder}: {len(rows_HE)} rows for {helper_tokenizer.size} pieces; model and "
             "tokenizer are not of one checkpoint"
         )
-    old_ids, old_ME = _pointing(old, rows_HE)
-    new_ids, new_NE = _pointing(fresh, rows_HE)
-    return Space(old_ids, old_ME, new_ids, new_NE)
+    return Space(*_pointing(old, rows_HE), *_pointing(fresh, rows_HE))
 
 
 def _turn(target: vectors.WordVectors, source: vectors.WordVectors, dictionary: str) -> np.ndarray:
     """Returns the rotation of target-language vectors onto the vectors of their translations."""
-    from_place = {word: i for i, word in enumerate(target.words)}
-    to_place = {word: i for i, word in enumerate(source.words)}
+    from_place, to_place = (
+        {word: i for i, word in enumerate(side.words)} for side in (target, source)
+    )
     pairs = [
         (from_place[translation], to_place[word])
         for word, translation in vectors.read_pairs(dictionary)
@@ -278,17 +267,45 @@ def _pointing(row_of: Mapping[int, int], rows_HE: np.ndarray) -> tuple[np.ndarra
     """Returns ids and float32 rows of the matched tokens, without rows that are all zero."""
     ids = np.array(sorted(row_of), np.int64)
     rows_NE = rows_HE[[row_of[int(i)] for i in ids]].astype(np.float32)
-    good_N = np.linalg.norm(rows_NE, axis=1) > 0
-    return ids[good_N], rows_NE[good_N]
+    return vectors.nonzero(ids, rows_NE)
 
 
-# ---------------------------------------------------------------------------- reading
-def lines(sources: Sources) -> Iterator[str]:
-    """Returns the lines of text that clues are made from."""
-    return itertools.islice(text.read_many(sources.text), sources.lines)
+# ---------------------------------------------------------------------------- a helper's rows
+def embedding(folder: epath.PathLike, matrix: Matrix) -> np.ndarray:
+    """Reads the input or the output matrix of a helper of any architecture, a row for each token.
+
+    Only safetensors and JSON files of the folder are read. A tied model has one matrix for both.
+    """
+    folder = epath.Path(folder)
+    wanted = INPUT if matrix == "input" else OUTPUT + INPUT
+    where = {}
+    for path in _files(folder):
+        with _open(path) as file:
+            where |= dict.fromkeys(set(file.keys()) & set(wanted), path)
+    present = [name for name in wanted if name in where]
+    if not present:
+        raise ValueError(f"{folder}: holds none of {', '.join(wanted)}; take another helper")
+    with _open(where[present[0]]) as file:
+        return file.get_tensor(present[0])
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    texts = iter(texts)
-    while batch := list(itertools.islice(texts, BATCH)):
-        yield batch
+def _files(folder: epath.Path) -> list[epath.Path]:
+    if not (folder / INDEX).exists():
+        return [folder / WEIGHTS]
+    try:
+        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f"{folder / INDEX}: cannot be read ({e!r}); fetch it again") from None
+    for name in names:
+        if epath.Path(name).name != name:
+            raise ValueError(f"{folder / INDEX}: names {name!r}, which is not a file beside it")
+    return [folder / name for name in names]
+
+
+def _open(path: epath.Path) -> Any:
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; want a local Hugging Face folder with safetensors")
+    try:
+        return safetensors.safe_open(str(path), framework="np")
+    except safetensors.SafetensorError as e:
+        raise ValueError(f"{path}: damaged or cut short ({e}); fetch it again") from None

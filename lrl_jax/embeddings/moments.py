@@ -6,10 +6,10 @@ the whole matrix from them.
 
 V: tokens of the old vocabulary. W: tokens of the new vocabulary. A: added tokens. E: width of
 another space of vectors. M: old tokens in that space. N: added tokens in it. The output matrix is
-passed with a row for each token too.
+passed with a row for each token too. Weights are a scipy csr_array [A, V].
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 from typing import Literal
 
@@ -28,11 +28,7 @@ Matrix = Literal["input", "output"]
 class Space:
     """Holds vectors of tokens in a space outside the model; tokens without a vector are left out.
 
-    Attributes:
-      old_ids: ids in the old vocabulary, [M], ascending.
-      old_ME: their vectors, float32.
-      new_ids: ids of added tokens, [N], ascending.
-      new_NE: their vectors.
+    Ids ascend: those of old tokens in the old vocabulary, [M], and of added tokens in the new, [N].
     """
 
     old_ids: np.ndarray
@@ -48,18 +44,6 @@ class Space:
                 "no token of the base vocabulary has a vector, so new tokens cannot be compared "
                 "with any; give more text, or vectors or a helper that share tokens with the base"
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """Holds weights of old rows for each new row.
-
-    New row a is the sum of the old rows ids[ends[a]:ends[a + 1]] times `values` at these positions.
-    """
-
-    ends: np.ndarray
-    ids: np.ndarray
-    values: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,12 +89,11 @@ def random_normal(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) ->
 
 def matched_normal(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
     """Draws rows from a normal with the mean and standard deviation of each column (WECHSEL)."""
-    return _drawn(old_VD, len(clues.added), rng)
+    return draw(old_VD, len(clues.added), rng)
 
 
 def mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
     """Returns the mean of all old rows for every added token (Hewitt 2021)."""
-    del rng
     return np.tile(_moments(old_VD)[0], (len(clues.added), 1))
 
 
@@ -125,7 +108,7 @@ def hewitt(
     mean_D, _ = _moments(old_VD)
     new_AD = np.tile(mean_D, (len(clues.added), 1))
     cov_DD = np.zeros((len(mean_D),) * 2, np.float32)
-    for centred in (_float32(block) - mean_D for block in _blocks(old_VD)):
+    for centred in (block - mean_D for block in _blocks(old_VD)):
         cov_DD += centred.T @ centred
     try:
         root_DD = np.linalg.cholesky(cov_DD / np.float32(len(old_VD)))
@@ -144,16 +127,13 @@ def calibrate(new_WD: np.ndarray, splice: Splice, weight_V: np.ndarray) -> np.nd
     Args:
       new_WD: the matrix that `strategies.grow` returned.
       weight_V: how often text of the language uses each old token (`clues.counts`).
-
-    Raises:
-      ValueError: weights of another vocabulary, or all zero.
     """
     if len(weight_V) != len(splice.kept) or not weight_V.sum() > 0:
         raise ValueError(
             f"got {len(weight_V)} weights with sum {weight_V.sum()} for {len(splice.kept)} old "
             "tokens; want how often the base tokenizer emits each of them on text"
         )
-    norm_W = np.concatenate([np.linalg.norm(_float32(b), axis=1) for b in _blocks(new_WD)])
+    norm_W = np.concatenate([np.linalg.norm(block, axis=1) for block in _blocks(new_WD)])
     kept = np.array(sorted(splice.kept))
     weights = np.array([weight_V[splice.kept[i]] for i in kept], np.float64)
     target = (weights * norm_W[kept]).sum() / weights.sum()
@@ -167,22 +147,20 @@ def calibrate(new_WD: np.ndarray, splice: Splice, weight_V: np.ndarray) -> np.nd
 
 
 # ---------------------------------------------------------------------------- sums and draws
-def mix(weights: Weights, old_VD: np.ndarray) -> np.ndarray:
+def mix(weights_AV: sparse.csr_array, old_VD: np.ndarray) -> np.ndarray:
     """Returns the weighted sums of old rows, float32; old rows are cast to float32 in blocks.
 
-    >>> weights = listed([{1: 0.5, 2: 0.5}, {2: 1.0}])
+    >>> weights = listed([{1: 0.5, 2: 0.5}, {2: 1.0}], size=3)
     >>> mix(weights, np.array([[9., 9.], [2., 0.], [0., 4.]]))
     array([[1., 2.],
            [0., 4.]], dtype=float32)
     """
-    new_AD = np.empty((len(weights.ends) - 1, old_VD.shape[1]), np.float32)
+    new_AD = np.empty((len(weights_AV.indptr) - 1, old_VD.shape[1]), np.float32)
     for a in range(0, len(new_AD), BLOCK):
-        ends = weights.ends[a : a + BLOCK + 1]
-        block = slice(ends[0], ends[-1])
-        used, places = np.unique(weights.ids[block], return_inverse=True)
-        small = sparse.csr_array(
-            (weights.values[block], places, ends - ends[0]), shape=(len(ends) - 1, len(used))
-        )
+        block = sparse.csr_array(weights_AV[a : a + BLOCK])
+        used, places = np.unique(block.indices, return_inverse=True)
+        shape = (len(block.indptr) - 1, len(used))
+        small = sparse.csr_array((block.data, places, block.indptr), shape=shape)
         step = max(1, CELLS // max(1, len(used)))
         for d in range(0, old_VD.shape[1], step):
             columns = old_VD[:, d : d + step]
@@ -190,33 +168,16 @@ def mix(weights: Weights, old_VD: np.ndarray) -> np.ndarray:
     return new_AD
 
 
-def listed(rows: Sequence[Mapping[int, float]]) -> Weights:
-    """Returns Weights made from one mapping {old id: weight} for each row."""
+def listed(rows: Sequence[Mapping[int, float]], size: int) -> sparse.csr_array:
+    """Returns weights [A, V] made from one mapping {old id: weight} for each row; V is `size`."""
     ends = np.cumsum([0, *map(len, rows)])
-    return Weights(
-        ends,
-        np.fromiter((i for row in rows for i in row), np.int64, ends[-1]),
-        np.fromiter((w for row in rows for w in row.values()), np.float32, ends[-1]),
-    )
+    ids = np.fromiter((i for row in rows for i in row), np.int64, ends[-1])
+    values = np.fromiter((w for row in rows for w in row.values()), np.float32, ends[-1])
+    return sparse.csr_array((values, ids, ends), shape=(len(rows), size))
 
 
-def draw_missing(
-    new_ND: np.ndarray, space: Space, old_VD: np.ndarray, clues: Clues, rng: np.random.Generator
-) -> np.ndarray:
-    """Returns rows of all added tokens: the given ones, and for tokens not in `space` drawn ones.
-
-    They are drawn as `matched_normal` does.
-    """
-    if len(new_ND) == len(clues.added):
-        return new_ND
-    new_AD = np.empty((len(clues.added), old_VD.shape[1]), np.float32)
-    has_vector_A = np.isin(clues.added, space.new_ids)
-    new_AD[has_vector_A] = new_ND
-    new_AD[~has_vector_A] = _drawn(old_VD, int((~has_vector_A).sum()), rng)
-    return new_AD
-
-
-def _drawn(old_VD: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+def draw(old_VD: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Draws rows from a normal with the mean and standard deviation of each column."""
     mean_D, std_D = _moments(old_VD)
     new_AD = rng.standard_normal((count, len(mean_D)), np.float32)
     new_AD *= std_D
@@ -225,17 +186,14 @@ def _drawn(old_VD: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarr
 
 
 def _moments(old_VD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mean and standard deviation of each column, computed over blocks of rows.
-
-    The blocks avoid a float32 copy of the whole matrix.
-    """
-    mean_D = sum(_float32(b).sum(0) for b in _blocks(old_VD)) / np.float32(len(old_VD))
-    square_D = sum(np.square(_float32(b) - mean_D).sum(0) for b in _blocks(old_VD))
+    """Returns the mean and standard deviation of each column; blocks avoid a float32 copy."""
+    mean_D = sum(block.sum(0) for block in _blocks(old_VD)) / np.float32(len(old_VD))
+    square_D = sum(np.square(block - mean_D).sum(0) for block in _blocks(old_VD))
     return np.asarray(mean_D), np.sqrt(square_D / np.float32(len(old_VD)))
 
 
-def _blocks(old_VD: np.ndarray) -> list[np.ndarray]:
-    return [old_VD[i : i + BLOCK] for i in range(0, len(old_VD), BLOCK)]
+def _blocks(old_VD: np.ndarray) -> Iterator[np.ndarray]:
+    return (_float32(old_VD[i : i + BLOCK]) for i in range(0, len(old_VD), BLOCK))
 
 
 def _float32(old_VD: np.ndarray) -> np.ndarray:

@@ -5,11 +5,12 @@ with weights computed from similarities in that space. Similarities are computed
 20,000 new and 32,000 old tokens, about 100 MB of them exist at a time.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy import sparse
 
-from lrl_jax.embeddings.moments import CELLS, Clues, Space, Weights, draw_missing, mix
+from lrl_jax.embeddings.moments import CELLS, Clues, Space, draw, mix
 from lrl_jax.embeddings.pieces import subword_mean
 
 FIRST = 512  # the most similar tokens, tried before all of them: sparsemax seldom keeps more
@@ -30,29 +31,45 @@ def wechsel(
     Rows of tokens without a vector are drawn as `matched_normal` does. The defaults are those of
     the paper (WECHSEL, arXiv 2112.06598).
     """
-    space = clues.words
-    assert space is not None  # `grow` has checked
-    parts = []
-    for cosine_BM in _cosines(space):
-        near_BM = _nearest(cosine_BM, min(nearest, len(space.old_ids)))
+
+    def weigh(cosine_BM: np.ndarray) -> np.ndarray:
+        near_BM = _nearest(cosine_BM, min(nearest, cosine_BM.shape[1]))
         top_B1 = cosine_BM.max(1, keepdims=True)
         weight_BM = np.where(near_BM, np.exp((cosine_BM - top_B1) / np.float32(temperature)), 0)
-        weight_BM /= weight_BM.sum(1, keepdims=True)
-        parts.append(mix(_nonzero(weight_BM, space), old_VD))
-    return draw_missing(_stack(parts, old_VD), space, old_VD, clues, rng)
+        return weight_BM / weight_BM.sum(1, keepdims=True)
+
+    return _mixed(clues.words, weigh, old_VD, clues, rng)
 
 
 def focus(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns sums of old rows, weighted by the sparsemax of their cosines.
+    """Returns sums of old rows, weighted by the sparsemax of their cosines (arXiv 2305.14481).
 
-    Rows of tokens without a vector are drawn as `matched_normal` does. Source: FOCUS, arXiv
-    2305.14481.
+    Rows of tokens without a vector are drawn as `matched_normal` does.
     """
-    space = clues.tokens
+    return _mixed(clues.tokens, _sparsemax_rows, old_VD, clues, rng)
+
+
+def _mixed(
+    space: Space | None,
+    weigh: Callable[[np.ndarray], np.ndarray],
+    old_VD: np.ndarray,
+    clues: Clues,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Returns sums of old rows, weighted as `weigh` makes of cosines, and draws missing rows."""
     assert space is not None  # `grow` has checked
-    weights = (_nonzero(_sparsemax_rows(cosine_BM), space) for cosine_BM in _cosines(space))
-    parts = [mix(block, old_VD) for block in weights]
-    return draw_missing(_stack(parts, old_VD), space, old_VD, clues, rng)
+    new_AD = np.empty((len(clues.added), old_VD.shape[1]), np.float32)
+    missing_A = ~np.isin(clues.added, space.new_ids)
+    if missing_A.any():
+        new_AD[missing_A] = draw(old_VD, int(missing_A.sum()), rng)
+    rows = np.flatnonzero(~missing_A)
+    for cosine_BM in _cosines(space):
+        near = sparse.csr_array(weigh(cosine_BM))
+        weights = (near.data, space.old_ids[near.indices], near.indptr)
+        here, rows = np.split(rows, [len(cosine_BM)])
+        shape = (len(here), len(old_VD))
+        new_AD[here] = mix(sparse.csr_array(weights, shape=shape), old_VD)
+    return new_AD
 
 
 def clp(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
@@ -98,8 +115,9 @@ def omp(
             space.new_NE[start : start + block], space.old_ME, inverse_M, k
         )
         ends = np.arange(len(ids) + 1) * k
-        weights = Weights(ends, space.old_ids[chosen_BK.ravel()], weight_BK.ravel())
-        new_AD[np.searchsorted(clues.added, ids)] = mix(weights, old_VD)
+        weights = (weight_BK.ravel(), space.old_ids[chosen_BK.ravel()], ends)
+        weights_BV = sparse.csr_array(weights, shape=(len(ids), len(old_VD)))
+        new_AD[np.searchsorted(clues.added, ids)] = mix(weights_BV, old_VD)
     return new_AD
 
 
@@ -206,13 +224,3 @@ def _cosines(space: Space) -> Iterator[np.ndarray]:
 
 def _unit(rows_NE: np.ndarray) -> np.ndarray:
     return rows_NE / np.linalg.norm(rows_NE, axis=1, keepdims=True)
-
-
-def _nonzero(weight_BM: np.ndarray, space: Space) -> Weights:
-    rows, columns = np.nonzero(weight_BM)
-    ends = np.cumsum([0, *np.bincount(rows, minlength=len(weight_BM))])
-    return Weights(ends, space.old_ids[columns], weight_BM[rows, columns])
-
-
-def _stack(parts: list[np.ndarray], old_VD: np.ndarray) -> np.ndarray:
-    return np.concatenate([*parts, np.empty((0, old_VD.shape[1]), np.float32)])

@@ -51,11 +51,6 @@ STRATEGIES = {
 }
 
 
-def needs(name: str) -> tuple[str, ...]:
-    """Returns the names of the optional clues that a strategy needs."""
-    return STRATEGIES[name].needs
-
-
 def grow(name: str, old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
     """Returns the matrix [W, D] of the new vocabulary, in the dtype of the old one.
 

@@ -1,13 +1,10 @@
 """Reads vectors of words from a file, or learns vectors of tokens from plain text.
 
-    words = read("cc.ko.300.vec.gz", limit=200_000)
-    ids, vectors_NE = learn(tokenizer, lines)
-
 Vectors are learnt by a truncated SVD of positive pointwise mutual information (Levy & Goldberg
 2014). They are as good as skip-gram at this size and the same in every run, and need only scipy.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 import dataclasses
 import itertools
 
@@ -18,7 +15,7 @@ import scipy.sparse.linalg
 from lrl_jax import text
 from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import load as tokenizers
-from lrl_jax.vocab.tokenizer.types import Tokenizer
+from lrl_jax.vocab.tokenizer.types import Tokenizer, batches
 
 LINES = 1000  # texts encoded at a time
 START = 0  # seed of the vector the SVD starts from; fixed, so that every run gives the same
@@ -58,11 +55,7 @@ def read(uri: str, limit: int = 200_000) -> WordVectors:
 
 
 def read_pairs(uri: str) -> list[tuple[str, str]]:
-    """Reads a dictionary: each line has a word, a tab and its translation.
-
-    Raises:
-      DataError: a line of another form; names file and line.
-    """
+    """Reads a dictionary: each line has a word, a tab and its translation, else a DataError."""
     pairs = []
     for number, line in enumerate(text.lines(uri), start=1):
         words = line.split("\t")
@@ -111,14 +104,12 @@ def of_tokens(tokenizer: Tokenizer, words: WordVectors) -> tuple[np.ndarray, np.
         for place, parts in enumerate(spellings)
         for i in {i for stretch in parts for i in spelled[stretch]}
     ]
-    if not token_places:
-        return np.empty(0, np.int64), np.empty((0, words.rows_NE.shape[1]), np.float32)
-    tokens, places = np.array(token_places).T
+    tokens, places = np.array(token_places, np.int64).reshape(-1, 2).T
     ids, row = np.unique(tokens, return_inverse=True)
     share = (1 / (places + 1)).astype(np.float32)
     shape = (len(ids), len(words.words))
     total_NE = sparse.csr_array((share, (row, places)), shape=shape) @ words.rows_NE
-    return _nonzero(ids, total_NE / np.bincount(row, share).astype(np.float32)[:, None])
+    return nonzero(ids, total_NE / np.bincount(row, share).astype(np.float32)[:, None])
 
 
 def procrustes(from_NE: np.ndarray, to_NE: np.ndarray) -> np.ndarray:
@@ -150,10 +141,7 @@ def learn(
 
     Args:
       window: how many tokens on each side count as neighbours.
-      min_count: rarer tokens get no vector.
-
-    Raises:
-      ValueError: fewer than three tokens occur that often.
+      min_count: rarer tokens get no vector; a ValueError where fewer than three are left.
     """
     count_W, pairs_WW = _neighbours(tokenizer, texts, window)
     ids = np.flatnonzero(count_W >= min_count)
@@ -169,7 +157,7 @@ def learn(
     rank = min(width, len(ids) - 1)
     start = np.random.default_rng(START)
     left_NE, values_E, _ = scipy.sparse.linalg.svds(ppmi_NN, k=rank, rng=start)
-    return _nonzero(ids, (left_NE * np.sqrt(values_E)).astype(np.float32))
+    return nonzero(ids, (left_NE * np.sqrt(values_E)).astype(np.float32))
 
 
 def ppmi(pairs_NN: sparse.csr_array, smoothing: float) -> sparse.csr_array:
@@ -200,7 +188,10 @@ def _neighbours(
     size = tokenizer.size
     count_W = np.zeros(size, np.int64)
     pairs_WW = sparse.csr_array((size, size), dtype=np.float32)
-    for ids, line in _encoded(tokenizer, texts):
+    for batch in batches(texts, LINES):
+        rows = tokenizer.encode_batch(batch)
+        ids = np.fromiter(itertools.chain.from_iterable(rows), np.int64)
+        line = np.repeat(np.arange(len(rows)), [len(row) for row in rows])
         count_W += np.bincount(ids, minlength=size)
         left, right = [], []
         for apart in range(1, window + 1):
@@ -213,17 +204,7 @@ def _neighbours(
     return count_W, sparse.csr_array(pairs_WW + pairs_WW.T)
 
 
-def _encoded(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields the ids of a batch of texts, concatenated, and the number of the text of each id."""
-    texts = iter(texts)
-    while batch := list(itertools.islice(texts, LINES)):
-        encoded = tokenizer.encode_batch(batch)
-        lengths = [len(ids) for ids in encoded]
-        flat = np.fromiter(itertools.chain.from_iterable(encoded), np.int64, sum(lengths))
-        yield flat, np.repeat(np.arange(len(batch)), lengths)
-
-
-def _nonzero(ids: np.ndarray, rows_NE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nonzero(ids: np.ndarray, rows_NE: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns ids and rows without rows of zeros, whose cosines would be NaN."""
     good_N = np.linalg.norm(rows_NE, axis=1) > 0
     return ids[good_N], rows_NE[good_N]

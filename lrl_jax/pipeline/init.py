@@ -80,14 +80,15 @@ def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
         dictionary=words.get("dictionary", ""),
         helper=settings.helper,
     )
-    needs = {*strategies.needs(settings.input_rows), *strategies.needs(settings.output_rows)}
+    ways = (strategies.STRATEGIES[settings.input_rows], strategies.STRATEGIES[settings.output_rows])
+    needs = {need for way in ways for need in way.needs}
     shared = clues.build(needs - {"helper"}, base, new, relation, sources)  # text is read once
     count_V = clues.counts(base, clues.lines(sources)) if settings.norms == "calibrated" else None
 
     def rows(index: int, name: str, matrix: Matrix) -> load.Grow:
         def grow(old_VD: np.ndarray) -> np.ndarray:
             context = dataclasses.replace(shared, matrix=matrix)
-            if "helper" in strategies.needs(name) and sources.helper:
+            if "helper" in strategies.STRATEGIES[name].needs and sources.helper:
                 space = clues.helper_space(base, new, relation, sources.helper, matrix)
                 context = dataclasses.replace(context, helper=space)
             rng = np.random.default_rng([run.recipe.seed, index])

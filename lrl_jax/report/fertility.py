@@ -21,7 +21,7 @@ from lrl_jax.report.fertility_findings import (
     sentences,
     subtitle,
 )
-from lrl_jax.vocab.fertility_counts import BALANCE, FertilityRow, prefill
+from lrl_jax.vocab.fertility import BALANCE, FertilityRow, prefill
 
 DETAIL = 24  # rows a table of everything at once may have
 BARS = 16  # languages a figure of bars has room for
@@ -69,7 +69,7 @@ def render(rows: Sequence[FertilityRow], reference: str, context: int) -> str:
     """Returns the whole page: the same bytes for the same rows.
 
     Args:
-      reference: the language of parity, as `fertility_counts.find` reads it.
+      reference: the language of parity, as `fertility.find` reads it.
       context: tokens a model reads at most.
     """
     r = FertilityFindings(rows, reference, context)

@@ -14,7 +14,7 @@ import json
 from etils import epath
 
 from lrl_jax.report import fertility as fertility_page
-from lrl_jax.vocab.fertility_counts import REFERENCE, FertilityRow, LanguageText, find, measure
+from lrl_jax.vocab.fertility import REFERENCE, FertilityRow, LanguageText, find, measure
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 CONTEXT = 4096  # Llama 2's (arXiv 2307.09288)

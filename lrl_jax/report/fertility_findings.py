@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 import statistics
 
 from lrl_jax.vocab import scripts
-from lrl_jax.vocab.fertility_counts import FertilityRow, find
+from lrl_jax.vocab.fertility import FertilityRow, find
 
 FEW = 4  # languages that are named one by one
 HALF = 0.5

@@ -1,8 +1,4 @@
-"""Builds the vocabulary of a recipe: finds new pieces, prunes them, and adds them to the base.
-
-built = build(recipe.vocab, base)
-family(built.new).write(built.new, folder)
-"""
+"""Builds the vocabulary of a recipe: finds new pieces, prunes them, and adds them to the base."""
 
 import dataclasses
 
@@ -10,7 +6,7 @@ from lrl_jax import text
 from lrl_jax.recipe.vocab import Extend, TrainVocab, Vocab
 from lrl_jax.vocab.pieces import choose, donor, learn, splice
 from lrl_jax.vocab.pieces.splice import Splice
-from lrl_jax.vocab.tokenizer import pretokenize
+from lrl_jax.vocab.tokenizer import byte_level
 from lrl_jax.vocab.tokenizer.load import family
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
@@ -22,7 +18,6 @@ class Built:
     Attributes:
       base: the tokenizer the weights were trained with.
       start: the base with the pre-tokenizer the recipe asks for; `base` itself if it has that one.
-      new: the tokenizer with the new pieces.
       splice: how the ids of `new` relate to those of `base`.
       notes: lines to print for the user.
     """
@@ -35,10 +30,9 @@ class Built:
 
 
 def build(vocab: Vocab, base: Tokenizer | None) -> Built:
-    """Builds the vocabulary that a recipe's `vocab` section asks for.
+    """Builds the vocabulary that a recipe's `vocab` section asks for: kept, extended or trained.
 
     Args:
-      vocab: the section: keep the base tokenizer, extend it, or train one.
       base: the base model's tokenizer; None where one is trained from nothing.
 
     Raises:
@@ -56,7 +50,7 @@ def starting(vocab: Vocab, base: Tokenizer) -> Tokenizer:
     """Returns the base tokenizer with the pre-tokenizer the recipe asks for."""
     asked = isinstance(vocab, Extend) and vocab.pretokenizer == "mark_aware"
     if asked and base.family == "byte_level":  # SentencePiece cuts at spaces alone
-        return pretokenize.mark_aware(base)
+        return byte_level.mark_aware(base)
     return base
 
 
@@ -70,8 +64,10 @@ def _extended(vocab: Extend, base: Tokenizer) -> Built:
             f"vocab: none of {len(candidates)} pieces is seen {vocab.min_count} times in "
             f"{', '.join(vocab.text)}; give more text, or lower vocab.min_count"
         )
-    if vocab.parity:
-        reached = _budget(vocab, start, kept)
+    if want := vocab.parity:
+        uris = (vocab.report.texts[code] for code in (want.language, want.reference))
+        new_lines, reference = (list(text.lines(uri)) for uri in uris)
+        reached = choose.fewest(start, kept, new_lines, reference, want.at_most)
         notes.append(
             f"{len(reached.pieces):,} of {len(kept):,} pieces reach parity {reached.parity:.2f} "
             f"(base {reached.before:.2f})"
@@ -92,30 +88,19 @@ def _candidates(vocab: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
 
     There are twice as many candidates as pieces asked for, because some will be pruned.
     """
-    coverage, scripts, count = vocab.character_coverage, vocab.scripts, 2 * vocab.pieces
-    read_texts = text.read_many
+    scripts, least = vocab.scripts, vocab.min_count
     if vocab.choose == "donor":
         given = donor.pieces(vocab.donor, start, scripts)
         return given.pieces, [given.summary]
     if vocab.choose == "frequency":
-        return choose.frequent(lambda: read_texts(vocab.text), scripts, start, vocab.min_count), []
+        return choose.frequent(lambda: text.read_many(vocab.text), scripts, start, least), []
+    settings = 2 * vocab.pieces, scripts, vocab.character_coverage, start
     if vocab.choose == "continue":
-        return choose.continued(
-            read_texts(vocab.text), count, scripts, coverage, start, vocab.min_count
-        ), []
-    return learn.pieces(read_texts(vocab.text), count, scripts, coverage, start), []
+        return choose.continued(text.read_many(vocab.text), *settings, least), []
+    return learn.pieces(text.read_many(vocab.text), *settings), []
 
 
 def _worth(vocab: Extend, start: Tokenizer, pieces: list[str]) -> list[str]:
     """Returns the pieces that occur often enough in the text to be worth an embedding row."""
     texts, spare = text.read_many(vocab.text), text.read_many(vocab.prove_on)
     return splice.prune(start, pieces, texts, vocab.min_count, spare)
-
-
-def _budget(vocab: Extend, start: Tokenizer, kept: list[str]) -> choose.Budget:
-    assert vocab.parity is not None
-    want = vocab.parity
-    new, reference = (
-        list(text.lines(vocab.report.texts[code])) for code in (want.language, want.reference)
-    )
-    return choose.fewest(start, kept, new, reference, want.at_most)

@@ -1,8 +1,5 @@
 """Counts new pieces in a sample of text, and predicts whether training will see them often enough.
 
-    seen = expose(tokenizer, splice, lines("ko.txt"), budget=500_000_000)
-    print(seen.summary)
-
 An embedding row learns only where its token occurs. Continued training in which the median new
 token occurred 143 times did not catch up with the base vocabulary; EEVE kept only pieces counted
 6,000 times (arXiv 2402.14714). LLaMA with its own vocabulary and 0.5 billion tokens beat a longer
@@ -16,13 +13,12 @@ import itertools
 import json
 import math
 import statistics
-from typing import Any
 
 from etils import epath
 
 from lrl_jax.vocab.pieces.splice import Splice
 from lrl_jax.vocab.tokenizer.load import family
-from lrl_jax.vocab.tokenizer.types import Tokenizer
+from lrl_jax.vocab.tokenizer.types import Tokenizer, batches
 
 BATCH = 1000  # texts encoded at a time
 FEW = 1_000  # expected occurrences below which a new row hardly learns
@@ -32,8 +28,7 @@ SHOWN = 10  # pieces listed at either end
 
 @dataclasses.dataclass(frozen=True)
 class Exposure:
-    """Holds how often each new token occurs on a sample, and forecasts how often it will in
-    training.
+    """Holds how often each new token occurs on a sample; forecasts how often it will in training.
 
     Attributes:
       tokens: tokens of the sample, new and old.
@@ -104,10 +99,10 @@ class Exposure:
             )
         return out
 
-    def record(self) -> dict[str, Any]:
-        """Returns every number as a JSON object."""
+    def write(self, path: epath.PathLike) -> None:
+        """Writes every number as a JSON object."""
         pieces = list(self.counts.items())
-        return {
+        record = {
             "texts": self.texts,
             "tokens": self.tokens,
             "budget": self.budget,
@@ -123,10 +118,7 @@ class Exposure:
             "advice": self.advice,
             "counts": self.counts,
         }
-
-    def write(self, path: epath.PathLike) -> None:
-        """Writes `record` as JSON."""
-        text = json.dumps(self.record(), indent=1, ensure_ascii=False)
+        text = json.dumps(record, indent=1, ensure_ascii=False)
         epath.Path(path).write_text(text + "\n")
 
 
@@ -134,7 +126,6 @@ def expose(tokenizer: Tokenizer, splice: Splice, texts: Iterable[str], budget: i
     """Counts new tokens on `texts`, which are read once and not kept in memory.
 
     Args:
-      tokenizer: the tokenizer that `splice` describes.
       texts: a sample of what training will read, in its proportions of languages.
       budget: tokens training will read of such text.
 
@@ -148,8 +139,8 @@ def expose(tokenizer: Tokenizer, splice: Splice, texts: Iterable[str], budget: i
     if budget < 1:
         raise ValueError(f"budget: got {budget}; want the tokens training will read, 1 or more")
     counts: Counter[int] = Counter()
-    texts, texts_read = iter(texts), 0
-    while batch := list(itertools.islice(texts, BATCH)):
+    texts_read = 0
+    for batch in batches(texts, BATCH):
         texts_read += len(batch)
         counts.update(itertools.chain.from_iterable(tokenizer.encode_batch(batch)))
     if not counts:

@@ -1,8 +1,5 @@
 """Tells which script a text is written in, by Unicode's properties Script and Script_Extensions.
 
-written_in("▁한국", ("Hang",))            # True
-other(("Hang",)).sub(".", "K팝 2024")     # ".팝 ."
-
 A character belongs to every script that Unicode says it is used with: the danda to Bengali,
 Devanagari and others. A letter is counted for its one Script; letters that many scripts share, such
 as mathematical ones, are counted for none. The `regex` library knows the properties; what it says
@@ -20,7 +17,7 @@ import numpy as np
 import regex
 
 SPACES = " ▁"  # a space, and how SentencePiece writes one
-INHERITED = "Zinh"  # of marks and joiners that take the script of what they stand on
+INHERITED = ("Zinh",)  # of marks and joiners that take the script of what they stand on
 
 # ISO 15924 code -> Unicode's name, of all scripts that characters have.
 SCRIPTS: dict[str, str] = dict(
@@ -64,23 +61,11 @@ Zanb Zanabazar Square
 )
 # Codes that stand for several scripts, or for a variant that Unicode encodes with its script.
 UNIONS = {
-    "Aran": ("Arab",),
-    "Cyrs": ("Cyrl",),
-    "Geok": ("Geor",),
-    "Hanb": ("Hani", "Bopo"),
-    "Hans": ("Hani",),
-    "Hant": ("Hani",),
-    "Hrkt": ("Hira", "Kana"),
-    "Jamo": ("Hang",),
-    "Jpan": ("Hani", "Hira", "Kana"),
-    "Kore": ("Hang", "Hani"),
-    "Latf": ("Latn",),
-    "Latg": ("Latn",),
-    "Qaac": ("Copt",),
-    "Syre": ("Syrc",),
-    "Syrj": ("Syrc",),
-    "Syrn": ("Syrc",),
-}
+    "Aran": ("Arab",), "Cyrs": ("Cyrl",), "Geok": ("Geor",), "Hanb": ("Hani", "Bopo"),
+    "Hans": ("Hani",), "Hant": ("Hani",), "Hrkt": ("Hira", "Kana"), "Jamo": ("Hang",),
+    "Jpan": ("Hani", "Hira", "Kana"), "Kore": ("Hang", "Hani"), "Latf": ("Latn",),
+    "Latg": ("Latn",), "Qaac": ("Copt",), "Syre": ("Syrc",), "Syrj": ("Syrc",), "Syrn": ("Syrc",),
+}  # fmt: skip
 CODES = tuple(SCRIPTS)
 NUMBERS = {code: number for number, code in enumerate(CODES, start=1)}
 
@@ -118,9 +103,6 @@ def written_in(piece: str, scripts: Sequence[str]) -> bool:
 
     >>> written_in("▁한국", ("Hang",)), written_in("▁", ("Hang",)), written_in("K팝", ("Hang",))
     (True, False, False)
-
-    Raises:
-      ValueError: an unknown script.
     """
     scripts = tuple(scripts)
     word = piece[1:] if piece[:1] in SPACES else piece
@@ -130,14 +112,13 @@ def written_in(piece: str, scripts: Sequence[str]) -> bool:
 @functools.cache
 def own(scripts: tuple[str, ...]) -> re.Pattern[str]:
     """Matches a character of the scripts themselves, not a mark of any script."""
-    return re.compile(f"[{characters(scripts)[0]}]")
+    return re.compile(f"[{_ranges(parts(scripts))}]")
 
 
 @functools.cache
 def other(scripts: tuple[str, ...]) -> re.Pattern[str]:
     """Matches stretches of text in other scripts; spaces are of none and stay."""
-    of_scripts, inherited = characters(scripts)
-    return re.compile(f"[^ {of_scripts}{inherited}]+")
+    return re.compile(f"[^ {_ranges(parts(scripts))}{_ranges(INHERITED)}]+")
 
 
 def stretches(text: str, scripts: tuple[str, ...]) -> Iterator[tuple[int, int]]:
@@ -154,25 +135,12 @@ def stretches(text: str, scripts: tuple[str, ...]) -> Iterator[tuple[int, int]]:
 
 @functools.cache
 def _inside(scripts: tuple[str, ...]) -> re.Pattern[str]:
-    of_scripts, inherited = characters(scripts)
-    return re.compile(f"(?:^ )?[{of_scripts}{inherited}]+")
+    return re.compile(f"(?:^ )?[{_ranges(parts(scripts))}{_ranges(INHERITED)}]+")
 
 
 @functools.cache
-def characters(scripts: tuple[str, ...]) -> tuple[str, str]:
-    """Returns the insides of two regular expression classes, by Script_Extensions.
-
-    The first has the characters of the scripts; the second has marks and joiners of any script,
-    which take the script of what they stand on.
-
-    Raises:
-      ValueError: an unknown script.
-    """
-    return _ranges(parts(scripts)), _ranges((INHERITED,))
-
-
-def _ranges(scripts: Sequence[str]) -> str:
-    """Returns the characters of scripts as ranges of a regular expression class."""
+def _ranges(scripts: tuple[str, ...]) -> str:
+    """Returns the characters that scripts extend to, as ranges of a regular expression class."""
     has_script = "".join(rf"\p{{Script_Extensions={code}}}" for code in scripts)
     runs = (run.group() for run in regex.finditer(f"[{has_script}]+", _every_character()))
     return "".join(f"{re.escape(run[0])}-{re.escape(run[-1])}" for run in runs)

@@ -339,7 +339,7 @@ def report(args):
 
 def report_ours(folder: Path) -> str:
     from lrl_jax.report import fertility_files
-    from lrl_jax.vocab.fertility_counts import LanguageText
+    from lrl_jax.vocab.fertility import LanguageText
     from lrl_jax.vocab.tokenizer import load as tokenizers
 
     korean, english = (

@@ -1,9 +1,5 @@
 """Chooses new pieces of a vocabulary: by continuing the base's merges, by count, by budget.
 
-    found = continued(lines, 8000, scripts=("Hang",), coverage=0.9995, base=base)
-    found = frequent(lambda: read_many(files), scripts=("Hang",), base=base, min_count=6000)
-    enough = fewest(base, found, korean, english, parity=1.5).pieces
-
 All of it works on what a family knows of words and pieces, so on any family of tokenizers.
 """
 
@@ -18,9 +14,9 @@ import re
 from lrl_jax.text import DataError
 from lrl_jax.vocab import scripts as writing
 from lrl_jax.vocab.pieces import learn
-from lrl_jax.vocab.pieces.splice import join, prune
+from lrl_jax.vocab.pieces.splice import join, prune, unknown
 from lrl_jax.vocab.tokenizer.load import family
-from lrl_jax.vocab.tokenizer.types import Tokenizer
+from lrl_jax.vocab.tokenizer.types import Tokenizer, batches
 
 BATCH = 1 << 16  # words cut into pieces at a time
 FIRST = 0x10000  # from here on no character is a space, a control or a surrogate
@@ -43,15 +39,8 @@ def continued(
     merge never reaches over what is not written in `scripts`. Every piece encodes to itself, and
     so it does in every beginning of the list, which may be cut anywhere.
 
-    Args:
-      texts: text of the new language, one text a line; read once.
-      count: how many pieces at most.
-      scripts: ISO 15924 codes, such as ("Hang",).
-      coverage: share of all characters that may get a piece of their own.
-      min_count: joins seen fewer times than this are not learnt, nor are characters.
-
-    Raises:
-      ValueError: an unknown script, or no text in these scripts.
+    Arguments and errors are those of `learn.pieces`. Joins and characters seen fewer than
+    `min_count` times are not learnt.
     """
     scripts, tokenizer_family = tuple(scripts), family(base)
     words = tokenizer_family.words(base, texts)
@@ -71,16 +60,13 @@ def _stretches(
 ) -> tuple[Counter[str], dict[str, str]]:
     """Cuts words, as the base spells them, where a piece is not written in the scripts.
 
-    Returns:
-      Stretches and how often each occurs, a character for every piece; piece -> its character.
+    Returns how often each stretch occurs, a character for every piece, and piece -> its character.
     """
     tokenizer_family = family(base)
     surface = functools.cache(tokenizer_family.surface)
     names: dict[str, str] = {}
     stretches: Counter[str] = Counter()
-    distinct = list(words)
-    for start in range(0, len(distinct), BATCH):
-        batch = distinct[start : start + BATCH]
+    for batch in batches(words, BATCH):
         for word, parts in zip(batch, tokenizer_family.segments(base, batch), strict=True):
             for stretch in _allowed(parts, [surface(piece) for piece in parts], scripts):
                 name = "".join(names.setdefault(p, chr(FIRST + len(names))) for p in stretch)
@@ -93,24 +79,19 @@ def _stretches(
 def _allowed(
     parts: Sequence[str], surfaces: Sequence[bytes], scripts: tuple[str, ...]
 ) -> Iterator[Sequence[str]]:
-    """Yields stretches of a word's pieces that are all in the scripts; a word may begin with a
-    space.
+    """Yields stretches of a word's pieces that are all in the scripts.
 
     >>> parts = ["▁", "K", "팝", "송"]
     >>> list(_allowed(parts, [b" ", *(part.encode() for part in parts[1:])], ("Hang",)))
     [['팝', '송']]
     """
     text = b"".join(surfaces).decode()
-    ends = list(itertools.accumulate(map(len, surfaces)))
-    at = [
-        (piece, end - len(surface), end)
-        for piece, surface, end in zip(parts, surfaces, ends, strict=True)
-    ]
+    ends = [0, *itertools.accumulate(map(len, surfaces))]
     for opens, closes in writing.stretches(text, scripts):
-        first, last = len(text[:opens].encode()), len(text[:closes].encode())
-        inside = [piece for piece, start, end in at if first <= start and end <= last]
-        if inside:
-            yield inside
+        first = bisect.bisect_left(ends, len(text[:opens].encode()))
+        last = bisect.bisect_right(ends, len(text[:closes].encode())) - 1
+        if first < last:
+            yield parts[first:last]
 
 
 def _letters(
@@ -127,41 +108,21 @@ def _letters(
     tokenizer_family = family(base)
     seen: Counter[str] = Counter()
     for word, n in words.items():
-        for c in _written(word, tokenizer_family.surface(word)):
+        for c in tokenizer_family.surface(word).decode():
             seen[c] += n
-    in_scripts = [
-        c for c in seen if writing.written_in(tokenizer_family.surface(c).decode(), scripts)
-    ]
-    ranked = sorted(in_scripts, key=lambda c: (-seen[c], c))
-    enough, covered = coverage * sum(seen[c] for c in ranked), 0
+    in_scripts = (c for c in seen if writing.written_in(c, scripts))
+    written = {tokenizer_family.written(c.encode()): seen[c] for c in in_scripts}
+    enough, covered = coverage * sum(written.values()), 0
     base_pieces = set(tokenizer_family.pieces(base))
     missing = []
-    for c in ranked:
-        if covered >= enough or seen[c] < min_count:
+    for c in sorted(written, key=lambda c: (-written[c], c)):
+        if covered >= enough or written[c] < min_count:
             break
-        covered += seen[c]
+        covered += written[c]
         if c not in base_pieces:
             missing.append(c)
     steps = (itertools.accumulate(parts) for parts in tokenizer_family.segments(base, missing))
     return [step for line in steps for step in line if step not in base_pieces]
-
-
-def _written(word: str, surface: bytes) -> Iterator[str]:
-    """Yields the characters of a word as its family writes them: one for each, or one for each
-    byte.
-
-    >>> list(_written("▁é", " é".encode())), list(_written("ĠÃ©", " é".encode()))
-    (['▁', 'é'], ['Ġ', 'Ã©'])
-    """
-    text = surface.decode()
-    if len(text) == len(word):
-        yield from word
-        return
-    at = 0
-    for c in text:
-        size = len(c.encode())
-        yield word[at : at + size]
-        at += size
 
 
 def _split(stretches: Mapping[str, int], apart: Sequence[str]) -> Mapping[str, int]:
@@ -176,16 +137,11 @@ def _split(stretches: Mapping[str, int], apart: Sequence[str]) -> Mapping[str, i
 
 
 def _usable(base: Tokenizer, pieces: Sequence[str], scripts: tuple[str, ...]) -> list[str]:
-    """Returns the pieces in the scripts that the base and earlier pieces can be joined to, in
-    order.
-    """
+    """Returns the pieces in the scripts that the base and earlier pieces can be joined to."""
     tokenizer_family = family(base)
     base_pieces = set(tokenizer_family.pieces(base))
-    fresh = [
-        p
-        for p in dict.fromkeys(pieces)
-        if p not in base_pieces and learn.fits(tokenizer_family.surface(p), scripts)
-    ]
+    fresh = unknown(base, pieces)
+    fresh = [piece for piece in fresh if learn.fits(tokenizer_family.surface(piece), scripts)]
     ranks: dict[str, int] = {}
     for piece, parts in zip(fresh, tokenizer_family.segments(base, fresh), strict=True):
         ranks[piece] = len(ranks)
@@ -203,8 +159,7 @@ def frequent(
     min_count: int,
     size: int = INTERMEDIATE,
 ) -> list[str]:
-    """Returns pieces of a large vocabulary that the extended tokenizer emits often (EEVE,
-    2402.14714).
+    """Returns pieces of a large vocabulary that are emitted often once added (EEVE, 2402.14714).
 
     Candidates are the pieces of an intermediate vocabulary and every single character (syllable)
     the base lacks; what is emitted fewer than `min_count` times goes, until nothing changes.
@@ -212,11 +167,7 @@ def frequent(
 
     Args:
       texts: gives text of the new language, one text a line; called three times.
-      scripts: ISO 15924 codes, such as ("Hang",).
       size: how many pieces the intermediate vocabulary adds.
-
-    Raises:
-      ValueError: an unknown script, or no text in these scripts (DataError).
     """
     scripts = tuple(scripts)
     words = family(base).words(base, texts())
@@ -233,13 +184,11 @@ class Budget:
     Attributes:
       parity: tokens of the text with `pieces`, relative to tokens of the reference text.
       before: the same with the base as it is.
-      floor: the same if every word were one token, which no piece can better.
     """
 
     pieces: list[str]
     parity: float
     before: float
-    floor: float
 
 
 def fewest(
@@ -271,22 +220,18 @@ def fewest(
         return _tokens(extended, texts) / whole
 
     if at(len(pieces)) > parity:
-        raise ValueError(_out_of_reach(parity, at(len(pieces)), len(pieces), floor))
+        why = f"one token a word would be {floor:.2f}"
+        if floor > parity:
+            why = f"no pieces go below {floor:.2f}, one token for each stretch the base's "
+            why += "pre-tokenizer cuts"
+        raise ValueError(
+            f"a parity of {parity:g} is out of reach: all {len(pieces):,} pieces give "
+            f"{at(len(pieces)):.2f}, and {why}; ask for a higher parity, or give more text and "
+            "more pieces"
+        )
     count = bisect.bisect_left(range(len(pieces) + 1), True, key=lambda n: at(n) <= parity)
-    return Budget(list(pieces[:count]), at(count), at(0), floor)
+    return Budget(list(pieces[:count]), at(count), at(0))
 
 
 def _tokens(tokenizer: Tokenizer, texts: Sequence[str]) -> int:
     return sum(map(len, tokenizer.encode_batch(texts)))
-
-
-def _out_of_reach(parity: float, best: float, count: int, floor: float) -> str:
-    why = (
-        f"no pieces go below {floor:.2f}, one token for each stretch the base's pre-tokenizer cuts"
-        if floor > parity
-        else f"one token a word would be {floor:.2f}"
-    )
-    return (
-        f"a parity of {parity:g} is out of reach: all {count:,} pieces give {best:.2f}, and {why}; "
-        "ask for a higher parity, or give more text and more pieces"
-    )

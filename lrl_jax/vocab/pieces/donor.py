@@ -1,9 +1,5 @@
 """Takes the pieces of another tokenizer as candidates for a base, and names a tokenizer's flaws.
 
-    given = pieces("chinese_sp.model", base, scripts=("Hani",))
-    print(given.summary)
-    new = prune(base, given.pieces, lines, min_count=2)
-
 A donor's own ranks mean nothing to the base: its pieces keep their order, and get ranks below it.
 """
 
@@ -13,19 +9,21 @@ import dataclasses
 import json
 import re
 from typing import Any
-import unicodedata
 
 from etils import epath
 
 from lrl_jax.vocab import scripts as writing
 from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
+from lrl_jax.vocab.tokenizer.inspection import leaves
 from lrl_jax.vocab.tokenizer.load import family, read
 from lrl_jax.vocab.tokenizer.sentencepieces import LONGEST, SPACE
-from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Tokenizer, is_tiktoken, not_a_tokenizer
+from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Tokenizer, is_sentencepiece, not_a_tokenizer
 
 SHOWN = 3  # pieces shown of each flaw
 HALF = "are parts of characters"
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # but for tabs and line ends
 BYTE_NAME = re.compile(r"<0x[0-9A-Fa-f]{2}>")  # how SentencePiece names a byte
+WRITES_SPACES = ("Prepend", "Replace")  # normalisers of a tokenizer.json that change nothing else
 WORD_MARKS = ("end_of_word_suffix", "continuing_subword_prefix")
 REFUSED = {
     "WordPiece": "cuts words by the longest match from a fixed list, and marks what goes on a word "
@@ -97,41 +95,34 @@ def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Do
     Raises:
       ValueError: not a tokenizer, one whose pieces cannot be joined, or none in these scripts.
     """
-    donor_pieces, scripts, tokenizer_family = (
-        _read(read(donor), str(donor)),
-        tuple(scripts),
-        family(base),
-    )
-    in_bytes = base.family == "byte_level"
-    write, normal, base_pieces = (
-        _writer(base),
-        tokenizer_family.normal(base),
-        set(tokenizer_family.pieces(base)),
-    )
+    vocabulary, tokenizer_family = _read(read(donor), str(donor)), family(base)
+    normal, base_pieces = tokenizer_family.normal(base), set(tokenizer_family.pieces(base))
     left_out: Counter[str] = Counter()
     candidates: dict[str, None] = {}
     halves: set[str] = set()
-    for piece in donor_pieces.pieces:
-        surface = donor_pieces.surface(piece)
-        if why := _unfit(surface, scripts, normal):
+    for surface in map(vocabulary.surface, vocabulary.pieces):
+        piece = tokenizer_family.written(surface)
+        if why := _unfit(surface, tuple(scripts), normal):
             left_out[why] += 1
-            if why == HALF and in_bytes:
-                halves.add(write(surface))
-        elif write(surface) in base_pieces:
+            if why == HALF:
+                halves.add(piece)
+        elif piece in base_pieces:
             left_out["the base has"] += 1
         else:
-            candidates[write(surface)] = None
+            candidates[piece] = None
     if not candidates:
         raise ValueError(
             f"{donor}: gives no piece written in {', '.join(scripts)} that the base lacks "
             f"({', '.join(f'{n:,} {why}' for why, n in left_out.items())})"
         )
-    ready = _joined(list(candidates), halves, base) if in_bytes else list(candidates)
+    ready = list(candidates)
+    if base.family == "byte_level":
+        ready = _joined(ready, halves, base)
     if missing := len(candidates.keys() - set(ready)):
         left_out["need steps the donor has not"] = missing
     left_out[HALF] -= len(set(ready) - candidates.keys())
     ours = _normaliser(base.files)
-    return Donated(ready, {w: n for w, n in left_out.items() if n}, (donor_pieces.normaliser, ours))
+    return Donated(ready, {w: n for w, n in left_out.items() if n}, (vocabulary.normaliser, ours))
 
 
 def flaws(tokenizer: Tokenizer) -> list[Flaw]:
@@ -141,31 +132,28 @@ def flaws(tokenizer: Tokenizer) -> list[Flaw]:
     emit, so they make two forms of one tokenizer disagree.
     """
     vocabulary = _read(tokenizer.files, "tokenizer")
-    text = {piece: vocabulary.surface(piece).decode(errors="ignore") for piece in vocabulary.pieces}
-    count = Counter(map(vocabulary.surface, vocabulary.pieces))
-    whole = set(vocabulary.pieces)
+    surfaces = {piece: vocabulary.surface(piece) for piece in vocabulary.pieces}
+    text = {piece: surface.decode(errors="ignore") for piece, surface in surfaces.items()}
+    count = Counter(surfaces.values())
     flawed = {
-        "spell bytes by name": [p for p in vocabulary.pieces if BYTE_NAME.search(text[p])],
-        "stand for the same text as others": [
-            p for p in vocabulary.pieces if count[vocabulary.surface(p)] > 1
-        ],
+        "spell bytes by name": [p for p in surfaces if BYTE_NAME.search(text[p])],
+        "stand for the same text as others": [p for p in surfaces if count[surfaces[p]] > 1],
     }
     if not vocabulary.in_bytes:
-        words = [piece for piece in vocabulary.pieces if piece.strip(SPACE)]
+        words = [piece for piece in surfaces if piece.strip(SPACE)]
         flawed |= {
             f"end in {SPACE}": [piece for piece in words if piece.endswith(SPACE)],
             f"have {SPACE} inside": [piece for piece in words if SPACE in piece.strip(SPACE)],
-            "hold control characters": [p for p in words if len(p) > 1 and _control(p)],
-            "have characters without a piece": [p for p in words if not set(p) <= whole],
+            "hold control characters": [p for p in words if len(p) > 1 and CONTROL.search(p)],
+            "have characters without a piece": [p for p in words if not surfaces.keys() >= set(p)],
         }
     return [Flaw(name, tuple(names)) for name, names in flawed.items() if names]
 
 
 # ---------------------------------------------------------------------------- reading
 def _read(files: Mapping[str, bytes], where: str) -> _Vocabulary:
-    model = files.get(MODEL)
-    if model is not None and not (JSON in files and is_tiktoken(model)):
-        proto = sentencepieces.parse(model, where)
+    if is_sentencepiece(files):
+        proto = sentencepieces.parse(files[MODEL], where)
         if proto.trainer_spec.treat_whitespace_as_suffix:
             raise ValueError(f"{where}: writes spaces after words; want one with {SPACE} before")
         normal = [p.piece for p in proto.pieces if p.type == p.NORMAL]
@@ -201,20 +189,11 @@ def _names(tree: Mapping[str, Any]) -> list[str]:
 
 def _normaliser(files: Mapping[str, bytes]) -> str:
     """Returns the names of what normalises text before it is cut; '' for nothing."""
-    model = files.get(MODEL)
-    if model is not None and not (JSON in files and is_tiktoken(model)):
-        spec = sentencepieces.parse(model).normalizer_spec
+    if is_sentencepiece(files):
+        spec = sentencepieces.parse(files[MODEL]).normalizer_spec
         return (spec.name or "its own table") if spec.precompiled_charsmap else ""
-    return ", ".join(_steps(json.loads(files[JSON]).get("normalizer")))
-
-
-def _steps(normalizer: Any) -> list[str]:
-    """Returns the names of what a tokenizer.json does to text, without how it writes spaces."""
-    if not normalizer:
-        return []
-    if normalizer["type"] == "Sequence":
-        return [name for child in normalizer["normalizers"] for name in _steps(child)]
-    return [] if normalizer["type"] in ("Prepend", "Replace") else [normalizer["type"]]
+    names = [leaf["type"] for leaf in leaves(json.loads(files[JSON]).get("normalizer"))]
+    return ", ".join(name for name in names if name not in WRITES_SPACES)
 
 
 # ---------------------------------------------------------------------------- choosing
@@ -237,13 +216,6 @@ def _unfit(surface: bytes, scripts: tuple[str, ...], normal: Callable[[str], str
     return ""
 
 
-def _writer(base: Tokenizer) -> Callable[[bytes], str]:
-    """Returns a function that writes text as a piece of the base."""
-    if base.family == "sentencepiece":
-        return lambda surface: surface.decode(errors="replace").replace(" ", SPACE)
-    return byte_level.written
-
-
 def _joined(candidates: Sequence[str], halves: set[str], base: Tokenizer) -> list[str]:
     """Returns the candidates that can be joined from pieces of the base, each after its parts."""
     given = {*candidates, *halves}
@@ -255,14 +227,10 @@ def _joined(candidates: Sequence[str], halves: set[str], base: Tokenizer) -> lis
             return len(parts) == 1
         if piece not in ready:
             cuts = range(1, len(parts))
-            done = any(place(parts[:cut]) and place(parts[cut:]) for cut in cuts)
-            ready[piece] = done
+            # Assigned when it is known, so that a piece stands after its parts.
+            ready[piece] = any(place(parts[:cut]) and place(parts[cut:]) for cut in cuts)
         return ready[piece]
 
     for parts in family(base).segments(base, candidates):
         place(tuple(parts))
     return [piece for piece, done in ready.items() if done]
-
-
-def _control(text: str) -> bool:
-    return any(unicodedata.category(c) == "Cc" and c not in "\t\n\r" for c in text)

@@ -1,8 +1,5 @@
 """Learns BPE vocabularies from raw text: a whole one, or pieces of a language that a base lacks.
 
-    base = train(lines, size=8000, coverage=0.9995)
-    new = pieces(lines, 4000, scripts=("Hang",), coverage=0.9995, base=base)
-
 The same text gives the same pieces on every run. Memory grows with distinct words, not with text.
 """
 
@@ -19,6 +16,7 @@ from tokenizers import models, pre_tokenizers, trainers
 
 from lrl_jax.text import DataError
 from lrl_jax.vocab import scripts as writing
+from lrl_jax.vocab.pieces.splice import unknown
 from lrl_jax.vocab.tokenizer.load import family, from_bytes
 from lrl_jax.vocab.tokenizer.sentencepieces import SPACE, parse
 from lrl_jax.vocab.tokenizer.types import Tokenizer
@@ -34,21 +32,14 @@ def train(texts: Iterable[str], size: int, coverage: float) -> Tokenizer:
     """Trains a whole tokenizer as Llama 2's: BPE, byte fallback, digits apart, nothing normalised.
 
     Args:
-      texts: one text a line.
       size: how many pieces, the 256 bytes and `<unk>` 0, `<s>` 1, `</s>` 2 among them.
       coverage: share of all characters that get a piece; the rest are spelled in bytes.
 
     Raises:
       ValueError: no text, or a size the text cannot give.
     """
-    model = _train(
-        _cut(texts),
-        vocab_size=size,
-        character_coverage=coverage,
-        byte_fallback=True,
-        split_digits=True,
-        allow_whitespace_only_pieces=True,
-    )
+    options = {"byte_fallback": True, "split_digits": True, "allow_whitespace_only_pieces": True}
+    model = _train(_cut(texts), vocab_size=size, character_coverage=coverage, **options)
     return from_bytes(model, "learnt tokenizer")
 
 
@@ -63,18 +54,17 @@ def pieces(
 
     Args:
       texts: text of the new language, one text a line; read once.
-      count: how many pieces at most.
       scripts: ISO 15924 codes, such as ("Hang",), or ("Jpan",) for a union of scripts.
       coverage: share of all characters that may get a piece (SentencePiece; bytes need none).
-      base: the tokenizer the pieces will be spliced into.
 
     Raises:
       ValueError: an unknown script, or no text in these scripts (DataError).
     """
     scripts = tuple(scripts)
     words = family(base).words(base, texts)
-    learner = _byte_level if base.family == "byte_level" else _sentencepiece
-    return learner(words, count, scripts, coverage, base)[:count]
+    if base.family == "byte_level":
+        return _byte_level(words, count, scripts, base)[:count]
+    return _sentencepiece(words, count, scripts, coverage, base)[:count]
 
 
 def fits(surface: bytes, scripts: tuple[str, ...]) -> bool:
@@ -108,14 +98,9 @@ def merges(words: Mapping[str, int], count: int, min_count: int) -> list[tuple[s
 
 
 def _sentencepiece(
-    words: Mapping[str, int],
-    count: int,
-    scripts: tuple[str, ...],
-    coverage: float,
-    base: Tokenizer,
+    words: Mapping[str, int], count: int, scripts: tuple[str, ...], coverage: float, base: Tokenizer
 ) -> list[str]:
     """Learns SentencePiece pieces that the base lacks: characters first, then by rank."""
-    base_pieces = set(family(base).pieces(base))
     counts: Counter[str] = Counter()
     for word, n in words.items():
         if writing.own(scripts).search(word):
@@ -123,7 +108,7 @@ def _sentencepiece(
     if not counts:
         raise DataError(writing.nothing_in(scripts))
     alphabet = len({c for word in counts for c in word})
-    shared = sum(writing.written_in(piece, scripts) for piece in base_pieces)
+    shared = sum(writing.written_in(piece, scripts) for piece in family(base).pieces(base))
     model = _train(
         (f"{line}\t{n}" for word, n in counts.items() for line in _cut([word])),
         input_format="tsv",
@@ -132,25 +117,15 @@ def _sentencepiece(
         hard_vocab_limit=False,
         max_sentencepiece_length=LONGEST,
     )
-    learnt = [
-        piece.piece
-        for piece in parse(model).pieces
-        if piece.type == piece.NORMAL
-        and piece.piece not in base_pieces
-        and writing.written_in(piece.piece, scripts)
-    ]
-    return sorted(learnt, key=lambda piece: len(piece) > 1)  # stable: each half stays by rank
+    learnt = unknown(base, (p.piece for p in parse(model).pieces if p.type == p.NORMAL))
+    fresh = [piece for piece in learnt if writing.written_in(piece, scripts)]
+    return sorted(fresh, key=lambda piece: len(piece) > 1)  # stable: each half stays by rank
 
 
 def _byte_level(
-    words: Mapping[str, int],
-    count: int,
-    scripts: tuple[str, ...],
-    coverage: float,
-    base: Tokenizer,
+    words: Mapping[str, int], count: int, scripts: tuple[str, ...], base: Tokenizer
 ) -> list[str]:
     """Learns byte-level pieces that the base lacks, by rank; bytes cover every character."""
-    del coverage
     tokenizer_family = family(base)
     counts: Counter[str] = Counter()
     for word, n in words.items():
@@ -160,24 +135,19 @@ def _byte_level(
             counts[word[first:last]] += n
     if not counts:
         raise DataError(writing.nothing_in(scripts))
-    base_pieces = set(tokenizer_family.pieces(base))
-    wanted = count + sum(fits(tokenizer_family.surface(piece), scripts) for piece in base_pieces)
-    learnt = dict.fromkeys(left + right for left, right in merges(counts, wanted, min_count=2))
-    return [
-        p for p in learnt if p not in base_pieces and fits(tokenizer_family.surface(p), scripts)
-    ]
+    surfaces = map(tokenizer_family.surface, tokenizer_family.pieces(base))
+    wanted = count + sum(fits(surface, scripts) for surface in surfaces)
+    learnt = unknown(base, (left + right for left, right in merges(counts, wanted, min_count=2)))
+    return [piece for piece in learnt if fits(tokenizer_family.surface(piece), scripts)]
 
 
 def _repeated(words: Mapping[str, int], scale: int) -> Iterator[str]:
     """Yields every word as often as it occurs, for a trainer that takes text and no counts."""
     for word, n in words.items():
-        if len(word) < 2:
-            continue
-        line, left = word + " ", -(-n // scale)
-        most = max(1, CHUNK // len(line))
-        while left > 0:
-            yield line * min(left, most)
-            left -= most
+        if len(word) > 1:
+            line, times = word + " ", -(-n // scale)
+            most = max(1, CHUNK // len(line))
+            yield from (line * min(most, times - done) for done in range(0, times, most))
 
 
 def _cut(texts: Iterable[str]) -> Iterator[str]:

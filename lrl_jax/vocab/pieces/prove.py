@@ -13,7 +13,7 @@ from etils import epath
 import numpy as np
 
 from lrl_jax.vocab.tokenizer.load import family, load
-from lrl_jax.vocab.tokenizer.types import Codec, Tokenizer
+from lrl_jax.vocab.tokenizer.types import Codec, Tokenizer, batches
 
 SHOWN = 5  # offending texts kept of each kind
 SHOWN_CHARS = 160
@@ -90,10 +90,9 @@ class Proof:
     @property
     def broken(self) -> dict[str, Finding]:
         """Returns the promises that did not hold; `silent` pieces are waste, not breakage."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {
             name: value
-            for name, value in values.items()
+            for name, value in vars(self).items()
             if isinstance(value, Finding) and value.count and name != "silent"
         }
 
@@ -134,11 +133,7 @@ def prove(
       folder: a local folder with every form of the tokenizer (its family's `write`).
       base: what it extends, or the same when it extends none.
       base_texts: text of the base language, whose ids must not change.
-      new_texts: text of the new language.
       start: the base with another pre-tokenizer, where the recipe asks for one.
-
-    Returns:
-      A proof; the caller decides what to do when it is not `ok`.
 
     Raises:
       ValueError: a form is missing or cannot be loaded.
@@ -146,16 +141,14 @@ def prove(
     new = load(folder)
     tokenizer_family = family(new)
     audit = _Audit(new, tokenizer_family.forms(folder))
-    audit.read((*ADVERSARIAL, LONG))
+    audit.read([*ADVERSARIAL, LONG])
     moved, base_count = Finding(), 0
-    for batch in _batches(base_texts):
-        ids = audit.read(batch)
-        pairs = zip(batch, base.encode_batch(batch), ids, strict=True)
-        moved = moved.plus(text for text, want, got in pairs if got != want)
+    for batch in batches(base_texts, BATCH):
+        moved = moved.plus(_where(batch, audit.read(batch), base.encode_batch(batch)))
         base_count += len(batch)
     before, new_count = 0, 0
     emitted = np.zeros(new.size, np.int64)
-    for batch in _batches(new_texts):
+    for batch in batches(new_texts, BATCH):
         ids = audit.read(batch)
         emitted += np.bincount(list(itertools.chain(*ids)), minlength=new.size)
         before += sum(map(len, base.encode_batch(batch)))
@@ -194,14 +187,12 @@ class _Audit:
         self._new, self._forms, self._normal = new, forms, family(new).normal(new)
         self.form_ids = self.form_texts = self.round_trip = Finding()
 
-    def read(self, texts: Iterable[str]) -> list[list[int]]:
-        texts = list(texts)
+    def read(self, texts: list[str]) -> list[list[int]]:
         ids = self._new.encode_batch(texts)
         back = self._new.codec.decode_batch(ids)
         for codec in self._forms.values():
             self.form_ids = self.form_ids.plus(_where(texts, ids, codec.encode_batch(texts)))
-            other = codec.decode_batch(ids)
-            self.form_texts = self.form_texts.plus(_where(texts, back, other))
+            self.form_texts = self.form_texts.plus(_where(texts, back, codec.decode_batch(ids)))
         want = [self._normal(text) for text in texts]
         self.round_trip = self.round_trip.plus(_where(texts, back, want))
         return ids
@@ -209,9 +200,3 @@ class _Audit:
 
 def _where(texts: list[str], got: list, want: list) -> Iterator[str]:
     return (t for t, a, b in zip(texts, got, want, strict=True) if a != b)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    texts = iter(texts)
-    while batch := list(itertools.islice(texts, BATCH)):
-        yield batch

@@ -1,8 +1,5 @@
 """Adds pieces of a new language to a tokenizer without moving the old ones.
 
-    new = prune(base, pieces, lines, min_count=2)
-    extended, plan = splice(base, new)
-
 New pieces rank below every base piece: the base spells a word first, then new pieces join
 neighbours, the best ranked first. Text of the base language keeps its ids.
 """
@@ -51,11 +48,7 @@ class Splice:
 
 
 def read(path: epath.PathLike) -> Splice:
-    """Reads what `Splice.write` wrote.
-
-    Raises:
-      ValueError: no such file, or not a splice.
-    """
+    """Reads what `Splice.write` wrote; another file, or none, is a ValueError."""
     try:
         tree = json.loads(epath.Path(path).read_text())
         return Splice(
@@ -79,15 +72,9 @@ def identity(tokenizer: Tokenizer) -> Splice:
 
 
 def splice(base: Tokenizer, pieces: Sequence[str]) -> tuple[Tokenizer, Splice]:
-    """Appends `pieces` to the base, in their order, ranked below all of it.
+    """Appends `pieces`, best first, to the base, ranked below all of it; says how ids relate.
 
     Pieces the base has, and repeated ones, are left out: `len(pieces) - len(splice.added)` of them.
-
-    Args:
-      pieces: best first, as the base's family writes them.
-
-    Returns:
-      The new tokenizer, and how its ids relate to the base's.
 
     Raises:
       ValueError: a base that cannot be extended, or a piece that no text can contain.
@@ -95,14 +82,9 @@ def splice(base: Tokenizer, pieces: Sequence[str]) -> tuple[Tokenizer, Splice]:
     tokenizer_family = family(base)
     fresh = unknown(base, pieces)
     new = tokenizer_family.extend(base, fresh)
-    return new, Splice(
-        kept={i: i for i in range(base.size)},
-        added={
-            base.size + i: tuple(ids) for i, ids in enumerate(tokenizer_family.spell(base, fresh))
-        },
-        base_fingerprint=base.fingerprint,
-        new_fingerprint=new.fingerprint,
-    )
+    spelled = enumerate(tokenizer_family.spell(base, fresh), start=base.size)
+    added = {i: tuple(ids) for i, ids in spelled}
+    return new, dataclasses.replace(identity(base), added=added, new_fingerprint=new.fingerprint)
 
 
 def unknown(base: Tokenizer, pieces: Iterable[str]) -> list[str]:
@@ -118,18 +100,15 @@ def prune(
     min_count: int,
     spare: Iterable[str] = (),
 ) -> list[str]:
-    """Returns leaves out, until nothing changes, pieces that would not earn their row.
+    """Returns the pieces, in the given order, without those that would not earn their row.
 
-    Dropped: pieces the base has; pieces whose own text does not come to be one piece; pieces
-    emitted fewer than `min_count` times on `texts`, unless a kept piece is joined from them;
-    pieces emitted on `spare`.
+    Dropped, until nothing changes: pieces the base has; pieces whose own text does not come to be
+    one piece; pieces emitted fewer than `min_count` times on `texts`, unless a kept piece is joined
+    from them; pieces emitted on `spare`.
 
     Args:
       texts: text of the new language, one text a line.
       spare: text of the base language that must keep its ids (needed when scripts are shared).
-
-    Returns:
-      What is left, in the given order.
     """
     tokenizer_family = family(base)
     base_pieces = set(tokenizer_family.pieces(base))
@@ -142,10 +121,11 @@ def prune(
     )
     while True:
         here = [(i, piece) for i, piece in enumerate(left) if piece in ranks]
+        with_ids = base_pieces | ranks.keys()  # other characters would be spelled in bytes
         gone = {
             piece
             for i, piece in here
-            if own.joined[i] != [piece] or spared.count[piece] or not own.built(i, base_pieces)
+            if own.joined[i] != [piece] or spared.count[piece] or not with_ids >= {*own.base[i]}
         }
         if not gone:  # rarity is judged once nothing else will move
             needed = {met for i, piece in here for met in own.met[i] - {piece}}
@@ -176,12 +156,6 @@ class Joins:
         self._words: dict[str, set[int]] = {}  # new piece -> the words that meet it
         for i in range(len(base)):
             self._join(i)
-
-    def built(self, i: int, base_pieces: set[str]) -> bool:
-        """Tells whether all of word `i` has ids; a character without an id would be spelled in
-        bytes.
-        """
-        return all(piece in base_pieces or piece in self._ranks for piece in self.base[i])
 
     def drop(self, gone: Iterable[str]) -> None:
         """Joins words that met the dropped pieces again; the ranks must have lost them before."""

@@ -1,13 +1,34 @@
-"""Loads a tokenizer folder as transformers does: what users of an export will run.
+"""Encodes text by the `tokenizers` library: a tokenizer.json itself, or as transformers loads it.
 
-`AutoTokenizer` decides what is in the tokenizer; texts then go straight to that, for transformers
-adds masks and copies that make a corpus take ten times as long.
+`AutoTokenizer` decides what is in the tokenizer of a folder, as for users of an export. Texts then
+go straight to that, for transformers adds masks and copies that take ten times as long.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from etils import epath
+import tokenizers
+
+
+class FastCodec:
+    """Encodes text by the `tokenizers` library; special tokens in text are read as text."""
+
+    def __init__(self, fast: tokenizers.Tokenizer):
+        self.fast = fast
+        fast.no_truncation()
+        fast.no_padding()
+        fast.encode_special_tokens = True
+
+    def __reduce__(self) -> tuple[type["FastCodec"], tuple[tokenizers.Tokenizer]]:
+        return FastCodec, (self.fast,)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        rows = self.fast.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [row.ids for row in rows]
+
+    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return self.fast.decode_batch([list(row) for row in rows], skip_special_tokens=True)
 
 
 class AutoCodec:
@@ -29,14 +50,5 @@ class AutoCodec:
             raise ValueError(f"{folder}/tokenizer.json: transformers cannot load it: {e}") from None
         if self.tokenizer.clean_up_tokenization_spaces:
             raise ValueError(f"{folder}: tokenizer_config.json asks to clean up spaces; want false")
-        self._fast = self.tokenizer.backend_tokenizer
-        self._fast.no_truncation()
-        self._fast.no_padding()
-        self._fast.encode_special_tokens = True
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        rows = self._fast.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [row.ids for row in rows]
-
-    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        return self._fast.decode_batch([list(row) for row in rows], skip_special_tokens=True)
+        codec = FastCodec(self.tokenizer.backend_tokenizer)
+        self.encode_batch, self.decode_batch = codec.encode_batch, codec.decode_batch

@@ -8,45 +8,23 @@ the base has nothing left to join.
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import functools
+import itertools
 import json
 from typing import Any
 
 from etils import epath
 import tokenizers
 
-from lrl_jax.vocab.tokenizer import ranks
-from lrl_jax.vocab.tokenizer.auto import AutoCodec
-from lrl_jax.vocab.tokenizer.inspection import added_tokens, alphabet, inspect, named, pairs
+from lrl_jax.vocab.tokenizer import inspection, ranks
+from lrl_jax.vocab.tokenizer.auto import AutoCodec, FastCodec
+from lrl_jax.vocab.tokenizer.inspection import added_tokens, byte_of, pairs
+from lrl_jax.vocab.tokenizer.patterns import keeping_marks
 from lrl_jax.vocab.tokenizer.types import CONFIG, EXTRAS, JSON, Codec, Tokenizer, fingerprint
 
 FORMS: tuple[str, ...] = (JSON, CONFIG, ranks.RANKS)  # the last only where it gives the same ids
 LONGEST = 256  # bytes; a longer piece is not a word of any language
 SETTINGS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 BPE = ("dropout", "unk_token", "fuse_unk", "byte_fallback", "ignore_merges")
-
-
-class ByteLevelCodec:
-    """Encodes text by the `tokenizers` library; special tokens in text are read as text.
-
-    Args:
-      form: the content of a tokenizer.json that has been inspected.
-    """
-
-    def __init__(self, form: str):
-        self.fast = tokenizers.Tokenizer.from_str(form)
-        self.fast.no_truncation()
-        self.fast.no_padding()
-        self.fast.encode_special_tokens = True
-
-    def __reduce__(self) -> tuple[type["ByteLevelCodec"], tuple[str]]:
-        return ByteLevelCodec, (self.fast.to_str(),)
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        rows = self.fast.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [row.ids for row in rows]
-
-    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        return self.fast.decode_batch([list(row) for row in rows], skip_special_tokens=True)
 
 
 # ---------------------------------------------------------------------------- reading
@@ -60,14 +38,13 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     """
     if JSON not in files:
         raise ValueError(f"{where}: holds no {JSON}; take it from the base model's repository")
-    tree = inspect(files[JSON], where)
-    return _tokenizer(tree, files, where)
+    return _tokenizer(inspection.inspect(files[JSON], where), files, where)
 
 
 def _tokenizer(tree: Mapping[str, Any], files: Mapping[str, bytes], where: str) -> Tokenizer:
-    names = named(tree, _config(files, where), where)
+    names = inspection.named(tree, _config(files, where), where)
     try:
-        codec = ByteLevelCodec(json.dumps(tree))
+        codec = FastCodec(tokenizers.Tokenizer.from_str(json.dumps(tree)))
     except Exception as e:  # the library raises plain Exception for a file it cannot read
         raise ValueError(f"{where}: the tokenizers library refuses it: {e}") from None
     ids = _ids(tree)
@@ -111,38 +88,28 @@ def _config(files: Mapping[str, bytes], where: str) -> dict[str, Any] | None:
     return merged if there else None
 
 
-@functools.lru_cache(maxsize=4)
-def _tree(data: bytes) -> dict[str, Any]:
-    """Returns the content of a file that was inspected when its tokenizer was made; not to be
-    changed.
-    """
-    return json.loads(data)
+def tree_of(tokenizer: Tokenizer) -> dict[str, Any]:
+    """Returns the content of tokenizer.json, which callers share and must not change."""
+    return _parsed(tokenizer.files[JSON])
 
 
-def tree_of(tokenizer: Tokenizer) -> Mapping[str, Any]:
-    """Returns the parsed content of the tokenizer's tokenizer.json."""
-    return _tree(tokenizer.files[JSON])
+_parsed = functools.lru_cache(maxsize=4)(json.loads)
 
 
 def _fast(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
-    assert isinstance(tokenizer.codec, ByteLevelCodec)
+    assert isinstance(tokenizer.codec, FastCodec)
     return tokenizer.codec.fast
 
 
 # ---------------------------------------------------------------------------- words and pieces
 def words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-    """Counts words as the tokenizer's own normaliser and pre-tokenizer make them, in the byte
-    alphabet.
-    """
+    """Counts words, in the byte alphabet, as the normaliser and the pre-tokenizer make them."""
     cut, normalise = _fast(tokenizer).pre_tokenizer, normal(tokenizer)
-    count: Counter[str] = Counter()
-    for text in texts:
-        count.update(word for word, _ in cut.pre_tokenize_str(normalise(text)))
-    return count
+    return Counter(word for text in texts for word, _ in cut.pre_tokenize_str(normalise(text)))
 
 
 def spell(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
-    """Returns ids of words and pieces in the byte alphabet; these need not be whole characters."""
+    """Returns ids of words and pieces as they stand in a sentence; some are half a character."""
     bare = tokenizers.Tokenizer(_fast(tokenizer).model)
     return [row.ids for row in bare.encode_batch_fast(list(words), add_special_tokens=False)]
 
@@ -162,15 +129,13 @@ def pieces(tokenizer: Tokenizer) -> list[str]:
 
 
 def surface(piece: str) -> bytes:
-    """Returns the bytes a piece stands for; an added token that is not in the byte alphabet is
-    text.
+    """Returns the bytes a piece stands for, or the text of an added token in other letters.
 
     >>> surface("Ġthe"), surface("<▁end>").decode()
     (b' the', '<▁end>')
     """
-    byte_of = _bytes()
-    if all(c in byte_of for c in piece):
-        return bytes(byte_of[c] for c in piece)
+    if byte_of().keys() >= set(piece):
+        return bytes(byte_of()[c] for c in piece)
     return piece.encode()
 
 
@@ -180,32 +145,41 @@ def written(surface: bytes) -> str:
     >>> written(" né".encode())
     'ĠnÃ©'
     """
-    character_of = alphabet()
-    return "".join(character_of[byte] for byte in surface)
+    return "".join(inspection.alphabet()[byte] for byte in surface)
 
 
 def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
-    """Returns a function from a text to what decoding should give: the text, or (Qwen) its NFC
-    form.
-    """
+    """Returns a function from a text to what decoding gives: the text, or (Qwen) its NFC form."""
     normaliser = _fast(tokenizer).normalizer
     return normaliser.normalize_str if normaliser is not None else lambda text: text
 
 
-@functools.cache
-def _bytes() -> dict[str, int]:
-    return {c: byte for byte, c in alphabet().items()}
+# ---------------------------------------------------------------------------- changing
+def mark_aware(tokenizer: Tokenizer) -> Tokenizer:
+    r"""Returns the tokenizer with a pre-tokenizer that leaves combining marks with their letters.
+
+    Ids and merges stay, and so do the ids of text without marks. It is the same object where
+    nothing cuts at marks: the pattern has `\p{M}` already (Tekken), or knows no letters.
+
+    Raises:
+      ValueError: a SentencePiece tokenizer, which cuts at spaces alone.
+    """
+    if tokenizer.family != "byte_level":
+        raise ValueError(
+            "a SentencePiece tokenizer cuts text at spaces, never at marks; leave its "
+            "pre-tokenizer as it is (pretokenizer: keep)"
+        )
+    new = keeping_marks(tree_of(tokenizer))
+    if new == tree_of(tokenizer):
+        return tokenizer
+    return from_files({**tokenizer.files, JSON: _written(new)}, "mark-aware tokenizer")
 
 
-# ---------------------------------------------------------------------------- extending
 def extend(tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
-    """Appends `pieces` to the vocabulary, and their joins to the merges, in their order.
+    """Appends `pieces` after all ids, and their joins below every base merge, in their order.
 
     A piece is joined from any two pieces its bytes are made of, as in tiktoken. Added tokens keep
     their ids by standing in the vocabulary too: the library numbers them after it otherwise.
-
-    Raises:
-      ValueError: a piece that is not in the byte alphabet, or that no two pieces make up.
     """
     tree = tree_of(tokenizer)
     model, first = tree["model"], tokenizer.size
@@ -214,7 +188,11 @@ def extend(tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
     id_of = ranks.mergeable(tree) | {piece: first + n for n, piece in enumerate(fresh)}
     joins: list[tuple[str, str]] = []
     for piece in fresh:
-        _check(piece)
+        if not 0 < len(piece) <= LONGEST or not byte_of().keys() >= set(piece):
+            raise ValueError(
+                f"{piece!r} cannot be a piece: want 1 to {LONGEST} bytes as byte-level tokenizers "
+                "write them, a space as Ġ"
+            )
         splits = ranks.splits(piece, id_of)
         if not splits and not model.get("ignore_merges"):
             raise ValueError(
@@ -232,16 +210,11 @@ def extend(tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
             "merges": model["merges"] + [" ".join(j) if spaced else list(j) for j in joins],
         },
     }
-    data = json.dumps(new, ensure_ascii=False, separators=(",", ":")).encode()
-    return _tokenizer(new, {**tokenizer.files, JSON: data}, "extended tokenizer")
+    return _tokenizer(new, {**tokenizer.files, JSON: _written(new)}, "extended tokenizer")
 
 
-def _check(piece: str) -> None:
-    if not 0 < len(piece) <= LONGEST or not all(c in _bytes() for c in piece):
-        raise ValueError(
-            f"{piece!r} cannot be a piece: want 1 to {LONGEST} bytes as byte-level tokenizers "
-            "write them, a space as Ġ"
-        )
+def _written(tree: Mapping[str, Any]) -> bytes:
+    return json.dumps(tree, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _stay_text(tokenizer: Tokenizer) -> None:
@@ -262,18 +235,13 @@ def altered(base: Tokenizer, new: Tokenizer) -> list[str]:
     """Returns base pieces and joins that are something else in `new`, and settings, in brackets."""
     old, now = pieces(base), pieces(new)
     changed = [p for i, p in enumerate(old) if p and now[i : i + 1] != [p]]
-    base_tree, new_tree = tree_of(base), tree_of(new)
+    base_tree, new_tree = (tree_of(side) | tree_of(side)["model"] for side in (base, new))
     kinds = added_tokens(new_tree)
     changed += [token["content"] for token in added_tokens(base_tree) if token not in kinds]
-    joins = zip(pairs(base_tree["model"]), pairs(new_tree["model"]), strict=False)
+    old_joins = pairs(base_tree)
+    joins = itertools.zip_longest(old_joins, pairs(new_tree)[: len(old_joins)])
     changed += ["".join(want) for want, got in joins if want != got]
-    changed += [
-        "".join(lost) for lost in pairs(base_tree["model"])[len(new_tree["model"]["merges"]) :]
-    ]
-    changed += [f"({key})" for key in SETTINGS if base_tree.get(key) != new_tree.get(key)]
-    changed += [
-        f"({key})" for key in BPE if base_tree["model"].get(key) != new_tree["model"].get(key)
-    ]
+    changed += [f"({key})" for key in (*SETTINGS, *BPE) if base_tree.get(key) != new_tree.get(key)]
     ends = ("bos_id", "eos_id", "pad_id")
     return changed + [f"({key})" for key in ends if getattr(base, key) != getattr(new, key)]
 
@@ -288,10 +256,9 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
     """
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in tokenizer.files.items():
+    config = json.dumps(_written_config(tokenizer), indent=2, ensure_ascii=False) + "\n"
+    for name, data in {**tokenizer.files, CONFIG: config.encode()}.items():
         (folder / name).write_bytes(data)
-    config = json.dumps(_written_config(tokenizer), indent=2, ensure_ascii=False)
-    (folder / CONFIG).write_text(config + "\n")
     lines = ranks.lines(tree_of(tokenizer))
     if lines is not None:
         (folder / ranks.RANKS).write_bytes(lines)
@@ -300,9 +267,7 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
 
 
 def forms(folder: epath.PathLike) -> dict[str, Codec]:
-    """Returns codecs of tokenizer.json as transformers reads it, and of tokenizer.tiktoken if
-    present.
-    """
+    """Returns codecs of tokenizer.json, as transformers reads it, and of tokenizer.tiktoken."""
     codecs: dict[str, Codec] = {JSON: AutoCodec(folder)}
     if (epath.Path(folder) / ranks.RANKS).exists():
         codecs[ranks.RANKS] = ranks.read(folder)

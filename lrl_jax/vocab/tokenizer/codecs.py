@@ -36,15 +36,11 @@ class SentencePieceCodec:
 
 
 class WordCodec:
-    """Encodes word by word where a process has few cores; on many cores, by the library.
-
-    Args:
-      model: a `.model` file of which `apart` holds.
-    """
+    """Encodes by a model that is `apart`: word by word on few cores, by the library on many."""
 
     def __init__(self, model: bytes):
         self._library = SentencePieceCodec(model)
-        self.processor = self._library.processor
+        self.processor, self.decode_batch = self._library.processor, self._library.decode_batch
         self._known = _Words(self.processor)
 
     def __reduce__(self) -> tuple[type["WordCodec"], tuple[bytes]]:
@@ -56,9 +52,6 @@ class WordCodec:
         ids = [self._encode(text) for text in texts]
         self._known.forget()
         return ids
-
-    def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        return self._library.decode_batch(rows)
 
     def _encode(self, text: str) -> list[int]:
         if SPACE in text:  # it reads as a space, which is not where words were cut

@@ -1,7 +1,5 @@
 """Checks a tokenizer.json before a library reads it: it may come from anyone.
 
-    tree = inspect(data, "their/tokenizer.json")
-
 The `tokenizers` library loads ids in the billions and repeated ids without a word, and a pattern
 that never finishes takes the process with it. What is read here is plain JSON; patterns that are
 not well known run in a child process first, with a limit on time and memory.
@@ -27,8 +25,10 @@ TRIED = 64  # characters, and words, of a pattern that are tried
 # Parts that do no harm on any text, whatever their settings.
 HARMLESS = {"Sequence", "Split", "ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD"}
 SEQUENCES = ("pretokenizers", "normalizers", "decoders")
-GUESSED_BOS = ("<|begin_of_text|>", "<s>")
-GUESSED_EOS = ("<|end_of_text|>", "</s>", "<|endoftext|>", "<|im_end|>")
+GUESSED = {
+    "bos_token": ("<|begin_of_text|>", "<s>"),
+    "eos_token": ("<|end_of_text|>", "</s>", "<|endoftext|>", "<|im_end|>"),
+}
 AGAIN = "fetch it again, or from another place"
 
 TRIAL = """
@@ -46,20 +46,20 @@ for text in given["texts"]:
 
 @functools.cache
 def alphabet() -> dict[int, str]:
-    """Returns byte -> the character that stands for it, as GPT-2 made it: a printable byte is
-    itself.
-    """
+    """Returns byte -> character, as GPT-2 made it: a printable byte stands for itself."""
     printed = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     other = [byte for byte in range(256) if byte not in printed]
     return {byte: chr(byte) for byte in printed} | {b: chr(256 + n) for n, b in enumerate(other)}
 
 
-def inspect(data: bytes, where: str) -> dict[str, Any]:
-    """Reads a byte-level BPE tokenizer.json and checks that it is fit to use.
+@functools.cache
+def byte_of() -> dict[str, int]:
+    """Returns character -> the byte it stands for."""
+    return {c: byte for byte, c in alphabet().items()}
 
-    Raises:
-      ValueError: anything else; the message names `where`, what was got and what to do.
-    """
+
+def inspect(data: bytes, where: str) -> dict[str, Any]:
+    """Reads a byte-level BPE tokenizer.json; one that is not fit to use is a ValueError."""
     try:
         tree = _parsed(data)
         model, added = _model(tree), _added(tree)
@@ -174,7 +174,7 @@ def _merges(model: Mapping[str, Any]) -> None:
 
 
 def _in_bytes(tree: Mapping[str, Any]) -> None:
-    cut, back = (_leaves(tree.get(key)) for key in ("pre_tokenizer", "decoder"))
+    cut, back = (leaves(tree.get(key)) for key in ("pre_tokenizer", "decoder"))
     in_bytes = [node for node in cut if node.get("type") == "ByteLevel"]
     decoded = any(node.get("type") == "ByteLevel" for node in back)
     if not decoded or len(in_bytes) != 1 or in_bytes != cut[-1:]:
@@ -192,7 +192,7 @@ def _in_bytes(tree: Mapping[str, Any]) -> None:
         )
 
 
-def _leaves(node: Any) -> list[dict[str, Any]]:
+def leaves(node: Any) -> list[dict[str, Any]]:
     """Returns the parts of a pre-tokenizer, normaliser or decoder, sequences flattened."""
     if node is None:
         return []
@@ -201,13 +201,13 @@ def _leaves(node: Any) -> list[dict[str, Any]]:
     if node.get("type") != "Sequence":
         return [node]
     inside = next((node[key] for key in SEQUENCES if isinstance(node.get(key), list)), [])
-    return [leaf for child in inside for leaf in _leaves(child)]
+    return [leaf for child in inside for leaf in leaves(child)]
 
 
 # ---------------------------------------------------------------------------- the trial
 def _tried(tree: Mapping[str, Any]) -> None:
     """Runs what is not well known in a child process, on text made to be slow."""
-    nodes = [leaf for key in ("normalizer", "pre_tokenizer") for leaf in _leaves(tree.get(key))]
+    nodes = [leaf for key in ("normalizer", "pre_tokenizer") for leaf in leaves(tree.get(key))]
     patterns = sorted({*_patterns(nodes)} - well_known())
     if not patterns and all(node.get("type") in HARMLESS for node in nodes):
         return
@@ -215,33 +215,28 @@ def _tried(tree: Mapping[str, Any]) -> None:
     model = {"type": "BPE", "vocab": symbols, "merges": []}
     parts = {key: tree.get(key) for key in ("normalizer", "pre_tokenizer", "decoder")}
     bare = {"version": "1.0", "added_tokens": [], **parts, "model": model}
-    given = json.dumps({"tokenizer": bare, "texts": list(_slow(patterns))})
+    if what := _harm(json.dumps({"tokenizer": bare, "texts": list(_slow(patterns))})):
+        raise ValueError(
+            f"cuts or normalises text in an unsafe way: on {TRIAL_CHARS} characters it {what}. Of "
+            f"its patterns these are not well known: {patterns!s:.400}. Replace them, or take "
+            "another tokenizer"
+        )
+
+
+def _harm(given: str) -> str:
+    """Runs TRIAL in a child process and returns what went wrong; '' for nothing."""
     limits = json.dumps({"cpu": CPU_SECONDS, "memory": MEMORY})
+    command = [sys.executable, "-P", "-c", TRIAL, limits]
     try:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", TRIAL, limits],
-            input=given.encode(),
-            capture_output=True,
-            timeout=WALL_SECONDS,
-            check=False,
+            command, input=given.encode(), capture_output=True, timeout=WALL_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise ValueError(_unsafe(patterns, f"takes over {WALL_SECONDS} s")) from None
+        return f"takes over {WALL_SECONDS} s"
     if done.returncode < 0:
-        raise ValueError(_unsafe(patterns, f"takes over {CPU_SECONDS} s, or crashes"))
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise ValueError(
-            _unsafe(patterns, f"fails: {said[-1] if said else 'no reason given':.200}")
-        )
-
-
-def _unsafe(patterns: list[str], what: str) -> str:
-    return (
-        f"cuts or normalises text in an unsafe way: on {TRIAL_CHARS} characters it {what}. Of its "
-        f"patterns these are not well known: {patterns!s:.400}. Replace them, or take "
-        "another tokenizer"
-    )
+        return f"takes over {CPU_SECONDS} s, or crashes"
+    said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+    return f"fails: {said[-1]:.200}" if done.returncode else ""
 
 
 def _patterns(node: Any) -> Iterator[str]:
@@ -273,20 +268,13 @@ def named(
 
     Args:
       config: tokenizer_config.json; without one, names that are well known are looked for.
-
-    Raises:
-      ValueError: no eos, or a name that is no special token of tokenizer.json.
     """
     tokens = added_tokens(tree)
     special = [token["content"] for token in tokens if token["special"]]
     if config is None:
-        bos, eos = (
-            next((name for name in names if name in special), None)
-            for names in (GUESSED_BOS, GUESSED_EOS)
-        )
-        pad = None
-    else:
-        bos, eos, pad = (_content(config.get(f"{key}_token")) for key in ("bos", "eos", "pad"))
+        present = {key: [name for name in GUESSED[key] if name in special] for key in GUESSED}
+        config = {key: names[0] for key, names in present.items() if names}
+    bos, eos, pad = (_content(config.get(f"{key}_token")) for key in ("bos", "eos", "pad"))
     if eos is None:
         raise ValueError(
             f"{where}: has no end-of-text token; put {CONFIG} beside it, with an eos_token that "
@@ -298,7 +286,7 @@ def named(
                 f"{where}: {CONFIG} names {name!r}, which is no special token of tokenizer.json; "
                 "take both from the same repository"
             )
-    _agree(tokens, (config or {}).get("added_tokens_decoder"), where)
+    _agree(tokens, config.get("added_tokens_decoder"), where)
     return bos or eos, eos, pad or eos
 
 

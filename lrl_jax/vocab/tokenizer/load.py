@@ -18,21 +18,17 @@ from lrl_jax.vocab.tokenizer.types import (
     MODEL,
     Tokenizer,
     TokenizerFamily,
-    is_tiktoken,
+    is_sentencepiece,
 )
 
 
 def family(tokenizer: Tokenizer) -> TokenizerFamily:
     """Returns the module that handles tokenizers of this kind."""
-    return _module(tokenizer.family)
+    return sentencepieces if tokenizer.family == "sentencepiece" else byte_level
 
 
 def load(path: epath.PathLike) -> Tokenizer:
-    """Loads a tokenizer: a folder, a SentencePiece `.model`, or a byte-level tokenizer.json.
-
-    Raises:
-      ValueError: no such file, or one that is not a usable tokenizer.
-    """
+    """Loads a tokenizer: a folder, a SentencePiece `.model`, or a byte-level tokenizer.json."""
     return from_files(read(path), str(path))
 
 
@@ -59,14 +55,10 @@ def read(path: epath.PathLike) -> dict[str, bytes]:
 
 
 def from_files(files: Mapping[str, bytes], where: str = "tokenizer") -> Tokenizer:
-    """Makes a tokenizer of its files by name; `where` names them in errors.
-
-    A `tokenizer.model` in tiktoken's form, as Llama 3 has, is passed over for tokenizer.json.
-    """
-    model = files.get(MODEL)
-    if model is not None and not (JSON in files and is_tiktoken(model)):
-        return _module("sentencepiece").from_files(files, where)
-    return _module("byte_level").from_files(files, where)
+    """Makes a tokenizer of its files by name; `where` names them in errors."""
+    if is_sentencepiece(files):
+        return sentencepieces.from_files(files, where)
+    return byte_level.from_files(files, where)
 
 
 def from_bytes(model: bytes, where: str = "tokenizer model") -> Tokenizer:
@@ -75,15 +67,9 @@ def from_bytes(model: bytes, where: str = "tokenizer model") -> Tokenizer:
 
 
 def share_cores(threads: int) -> None:
-    """Limits how many threads a call uses, for one process among many; call it before the first
-    call.
-    """
+    """Limits the threads that encode, for one process among many; call it before encoding."""
     os.environ["RAYON_NUM_THREADS"] = str(threads)  # of the tokenizers library
     SentencePieceCodec.threads = threads
-
-
-def _module(name: str) -> TokenizerFamily:
-    return sentencepieces if name == "sentencepiece" else byte_level
 
 
 def _there(path: epath.Path) -> bool:

@@ -19,7 +19,7 @@ from lrl_jax.vocab.tokenizer import patterns
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec
 from lrl_jax.vocab.tokenizer.inspection import added_tokens
 from lrl_jax.vocab.tokenizer.sentencepieces import Piece, parse, proto_of
-from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Codec, Tokenizer
+from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Codec, Tokenizer, batches
 
 LONG = 1 << 16  # characters; a shorter text is tokenised whole
 STRETCH = 1 << 14  # characters, and those up to a place to cut; longer ones take longer a token
@@ -36,12 +36,11 @@ def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
         codec, ends = _bare(tokenizer.files[MODEL])
     else:
         codec, ends = tokenizer.codec, _word_ends(tokenizer.files[JSON])
-    blocks, cut = [], stretches(text, ends, STRETCH)
-    while some := list(itertools.islice(cut, AT_ONCE)):
-        rows = codec.encode_batch(some)
-        every = itertools.chain.from_iterable(rows)
-        blocks.append(np.fromiter(every, np.int32, sum(map(len, rows))))
-    return np.concatenate([np.zeros(0, np.int32), *blocks])
+    blocks = [np.zeros(0, np.int32)]
+    for batch in batches(stretches(text, ends, STRETCH), AT_ONCE):
+        ids = itertools.chain.from_iterable(codec.encode_batch(batch))
+        blocks.append(np.fromiter(ids, np.int32))
+    return np.concatenate(blocks)
 
 
 def stretches(text: str, ends: Ends, size: int) -> Iterator[str]:
@@ -59,7 +58,6 @@ def stretches(text: str, ends: Ends, size: int) -> Iterator[str]:
         start = end
 
 
-# ---------------------------------------------------------------------------- SentencePiece
 def _normal(tokenizer: Tokenizer, text: str) -> str:
     """Returns the text as pieces spell it: spaces as marks, the dummy prefix in front."""
     proto = proto_of(tokenizer)
@@ -76,8 +74,8 @@ def _normal(tokenizer: Tokenizer, text: str) -> str:
 def _bare(model: bytes) -> tuple[Codec, Ends]:
     """Returns a codec without the normaliser, and where text already normalised may be cut."""
     proto = parse(model)
-    side_by_side = {pair for p in proto.pieces for pair in itertools.pairwise(p.piece)}
     base_pieces = {piece.piece for piece in proto.pieces}
+    side_by_side = {pair for piece in base_pieces for pair in itertools.pairwise(piece)}
     spec = proto.trainer_spec
     bpe, fallback = spec.model_type == spec.BPE, spec.byte_fallback
     proto.normalizer_spec.Clear()
@@ -86,15 +84,13 @@ def _bare(model: bytes) -> tuple[Codec, Ends]:
     proto.normalizer_spec.escape_whitespaces = False
 
     def ends(left: str, right: str) -> bool:
-        alone = fallback or (
-            left in base_pieces and right in base_pieces
-        )  # unknown neighbours are one piece
+        # Without fallback, unknown neighbours are one piece.
+        alone = fallback or {left, right} <= base_pieces
         return bpe and alone and (left, right) not in side_by_side
 
     return SentencePieceCodec(proto.SerializeToString()), ends
 
 
-# ---------------------------------------------------------------------------- byte-level BPE
 @functools.lru_cache(maxsize=2)
 def _word_ends(form: bytes) -> Ends:
     """Returns cuts after a letter, before space or stop: well-known patterns end words there."""

@@ -36,14 +36,15 @@ def keeping_marks(tree: Mapping[str, Any]) -> dict[str, Any]:
 
     GPT-2's pattern, which ByteLevel has built in, is written out so that it can change.
     """
-    parts = _rewritten(tree.get("pre_tokenizer") or {})
+    if not tree.get("pre_tokenizer"):
+        return dict(tree)
+    parts = _rewritten(tree["pre_tokenizer"])
     whole = parts[0] if len(parts) == 1 else {"type": "Sequence", "pretokenizers": parts}
-    return {**tree, "pre_tokenizer": whole} if parts != [{}] else dict(tree)
+    return {**tree, "pre_tokenizer": whole}
 
 
 def aware(pattern: str) -> str:
-    r"""Returns a pattern whose letters take the marks that follow them; once done it stays the
-    same.
+    r"""Returns a pattern whose letters take the marks after them; doing it again changes nothing.
 
     >>> print(aware(r" ?\p{L}+|[^\s\p{L}]+"))
      ?[\p{L}\p{M}]+|[^\s\p{L}\p{M}]+
@@ -72,16 +73,13 @@ def well_known() -> frozenset[str]:
 
 def _rewritten(node: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Returns a pre-tokenizer's parts in order; a whole one comes back as a list of one."""
-    kind = node.get("type")
+    kind = node["type"]
     if kind == "Sequence":
         parts = [cut for child in node["pretokenizers"] for cut in _rewritten(child)]
         return [{**node, "pretokenizers": parts}]
     if kind == "ByteLevel" and node.get("use_regex", True):
-        return [_split(aware(PATTERNS["gpt2"])), {**node, "use_regex": False}]
+        split = {"type": "Split", "pattern": {"Regex": aware(PATTERNS["gpt2"])}}
+        return [split | {"behavior": "Isolated", "invert": False}, {**node, "use_regex": False}]
     if kind == "Split" and "Regex" in node["pattern"]:
         return [{**node, "pattern": {"Regex": aware(node["pattern"]["Regex"])}}]
     return [dict(node)]
-
-
-def _split(pattern: str) -> dict[str, Any]:
-    return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}

@@ -13,21 +13,19 @@ from typing import Any
 from etils import epath
 import tokenizers
 
-from lrl_jax.vocab.tokenizer.inspection import added_tokens, alphabet, pairs
+from lrl_jax.vocab.tokenizer.inspection import added_tokens, byte_of, pairs
 from lrl_jax.vocab.tokenizer.patterns import PATTERNS, well_known
 from lrl_jax.vocab.tokenizer.types import JSON
 
 RANKS = "tokenizer.tiktoken"
-NORMALISERS = {None: None, "NFC": tokenizers.normalizers.NFC}
+NORMALISERS = {None: lambda text: text, "NFC": tokenizers.normalizers.NFC().normalize_str}
 
 
 class TiktokenCodec:
     """Encodes text by tiktoken; control tokens in text are read as text.
 
-    Args:
-      ranks: the content of tokenizer.tiktoken.
-      tree: the content of tokenizer.json, which has what the ranks leave open: how text is
-        normalised and cut, and tokens that stand whole in text.
+    `tree`, the content of tokenizer.json, has what `ranks`, that of tokenizer.tiktoken, leaves
+    open: how text is normalised and cut, and tokens that stand whole in text.
     """
 
     def __init__(self, ranks: bytes, tree: Mapping[str, Any]):
@@ -36,21 +34,14 @@ class TiktokenCodec:
         rank_of = dict(_read(ranks))
         self._whole = {t["content"]: t["id"] for t in added_tokens(tree) if not t["special"]}
         self._text = {*rank_of.values(), *self._whole.values()}
-        self._normaliser = NORMALISERS[_kind(tree.get("normalizer"))]
+        self._normalise = NORMALISERS[_kind(tree.get("normalizer"))]
         self._encoding = tiktoken.Encoding(
-            RANKS,
-            pat_str=_pattern(tree) or "",
-            mergeable_ranks=rank_of,
-            special_tokens=self._whole,
+            RANKS, pat_str=_pattern(tree) or "", mergeable_ranks=rank_of, special_tokens=self._whole
         )
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        if self._normaliser is not None:
-            texts = [self._normaliser().normalize_str(text) for text in texts]
-        whole = set(self._whole)
-        return self._encoding.encode_batch(
-            list(texts), allowed_special=whole, disallowed_special=()
-        )
+        texts, whole = [self._normalise(text) for text in texts], set(self._whole)
+        return self._encoding.encode_batch(texts, allowed_special=whole, disallowed_special=())
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return self._encoding.decode_batch([[i for i in row if i in self._text] for row in rows])
@@ -75,9 +66,8 @@ def lines(tree: Mapping[str, Any]) -> bytes | None:
     sorted_ = all(a <= b for a, b in itertools.pairwise(ids)) and -1 not in ids
     if not (sorted_ and _pattern(tree) and _plain(tree) and _complete(tree, vocab, joins)):
         return None
-    byte = {c: b for b, c in alphabet().items()}
     ranked = sorted(vocab.items(), key=lambda item: item[1])
-    coded = ((base64.b64encode(bytes(byte[c] for c in piece)), i) for piece, i in ranked)
+    coded = ((base64.b64encode(bytes(byte_of()[c] for c in piece)), i) for piece, i in ranked)
     return b"".join(b"%s %d\n" % line for line in coded)
 
 
@@ -128,14 +118,12 @@ def _pattern(tree: Mapping[str, Any]) -> str | None:
 
 
 def _plain(tree: Mapping[str, Any]) -> bool:
-    """Tells whether tokens that stay whole in text do so unconditionally, and normalisation is
-    known.
-    """
+    """Tells whether tokens that stay whole do so in any text, and the normaliser is known."""
     whole = [t for t in added_tokens(tree) if not t["special"]]
     names = [token["content"] for token in whole]
     conditions = ("single_word", "lstrip", "rstrip", "normalized")
     alone = not any(token.get(key) for token in whole for key in conditions)
-    nested = any(a != b and b.startswith(a) for a in names for b in names)
+    nested = any(b.startswith(a) for a, b in itertools.permutations(names, 2))
     return alone and not nested and _kind(tree.get("normalizer")) in NORMALISERS
 
 

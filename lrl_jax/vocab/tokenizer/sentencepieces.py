@@ -38,7 +38,7 @@ LONGEST = 64  # a piece longer than this is not a word of any language
 CARRIED = ("chat_template", "model_max_length", "add_bos_token", "add_eos_token", "padding_side")
 spm: Any = sentencepiece_model_pb2  # its classes are made on import: type checkers see none
 Piece = spm.ModelProto.SentencePiece
-CONTROLS = (Piece.Type.CONTROL, Piece.Type.UNKNOWN)
+CONTROLS = (Piece.CONTROL, Piece.UNKNOWN)
 
 
 # ---------------------------------------------------------------------------- reading
@@ -111,13 +111,12 @@ def _with_added(files: Mapping[str, bytes], where: str) -> bytes:
     try:
         form = json.loads(files[JSON])
         added = {token["id"]: token for token in form.get("added_tokens", [])}
+        names = {i: token["content"] for i, token in added.items()}
         vocab = form["model"]["vocab"]
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"{where}/{JSON}: cannot be read ({e!r}); fetch it again") from None
     size = len(proto.pieces)
-    wrong = [
-        t["content"] for i, t in added.items() if i < size and proto.pieces[i].piece != t["content"]
-    ]
+    wrong = [name for i, name in names.items() if i < size and proto.pieces[i].piece != name]
     beyond = sorted(i for i in added if i >= size)
     if wrong or beyond != [*range(size, size + len(beyond))] or len(vocab) > size + len(beyond):
         raise ValueError(
@@ -129,8 +128,8 @@ def _with_added(files: Mapping[str, bytes], where: str) -> bytes:
     pad = json.loads(files.get(CONFIG, b"{}")).get("pad_token")
     for i in beyond:
         kind = Piece.CONTROL if added[i].get("special") else Piece.USER_DEFINED
-        proto.pieces.add(piece=added[i]["content"], score=0.0, type=kind)
-        if added[i]["content"] == pad:
+        proto.pieces.add(piece=names[i], score=0.0, type=kind)
+        if names[i] == pad:
             proto.trainer_spec.pad_id, proto.trainer_spec.pad_piece = i, pad
     proto.trainer_spec.vocab_size = len(proto.pieces)
     return proto.SerializeToString(deterministic=True)
@@ -139,7 +138,6 @@ def _with_added(files: Mapping[str, bytes], where: str) -> bytes:
 # ---------------------------------------------------------------------------- words and pieces
 def words(tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
     """Counts words with the space before them: no merge reaches over a space."""
-    del tokenizer
     return Counter(SPACE + word for text in texts for word in text.split(" ") if word)
 
 
@@ -175,6 +173,11 @@ def surface(piece: str) -> bytes:
     return piece.replace(SPACE, " ").encode()
 
 
+def written(surface: bytes) -> str:
+    """Writes text as pieces and words are written; what is no UTF-8 becomes U+FFFD."""
+    return surface.decode(errors="replace").replace(" ", SPACE)
+
+
 def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
     """Returns a function from a text to what decoding should give: space marks become spaces."""
     spec = proto_of(tokenizer).normalizer_spec
@@ -193,15 +196,14 @@ def _without_prefix(tokenizer: Tokenizer) -> Any:
 
 # ---------------------------------------------------------------------------- extending
 def extend(tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
-    """Appends `pieces`, scored below the last ranked base piece, in their order.
-
-    Raises:
-      ValueError: a base that is not BPE, or a piece that no text can contain.
-    """
-    proto = _bpe(tokenizer.files[MODEL])
+    """Appends `pieces` after all ids, scored below the last ranked base piece, in their order."""
+    proto = _bpe(tokenizer)
     lowest = _last_ranked(proto.pieces)
     for rank, piece in enumerate(pieces, start=1):
-        _check(piece)
+        if not piece or " " in piece or len(piece) > LONGEST:
+            raise ValueError(
+                f"{piece!r} cannot be a piece: want 1 to {LONGEST} characters, a space written as ▁"
+            )
         proto.pieces.add(piece=piece, score=lowest - rank, type=Piece.NORMAL)
     proto.trainer_spec.vocab_size = len(proto.pieces)
     model = proto.SerializeToString(deterministic=True)
@@ -217,8 +219,8 @@ def altered(base: Tokenizer, new: Tokenizer) -> list[str]:
     return changed + ["(normaliser)"] * (old.normalizer_spec != now.normalizer_spec)
 
 
-def _bpe(model: bytes) -> Any:
-    proto = parse(model)
+def _bpe(tokenizer: Tokenizer) -> Any:
+    proto = proto_of(tokenizer)
     spec = proto.trainer_spec
     if spec.model_type != spec.BPE:
         kind = spec.ModelType.Name(spec.model_type).lower()
@@ -244,13 +246,6 @@ def _last_ranked(pieces: Iterable[Piece]) -> float:
     return lowest
 
 
-def _check(piece: str) -> None:
-    if not piece or " " in piece or len(piece) > LONGEST:
-        raise ValueError(
-            f"{piece!r} cannot be a piece: want 1 to {LONGEST} characters, a space written as ▁"
-        )
-
-
 # ---------------------------------------------------------------------------- the JSON form
 def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
     """Writes tokenizer.model, tokenizer.json and tokenizer_config.json: one tokenizer, two forms.
@@ -262,13 +257,11 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
     """
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MODEL).write_bytes(tokenizer.files[MODEL])
-    (folder / JSON).write_text(fast_form(tokenizer).to_str(pretty=False))
-    config = json.dumps(_config(tokenizer), indent=2, ensure_ascii=False, sort_keys=True)
-    (folder / CONFIG).write_text(config + "\n")
-    for name in EXTRAS[1:]:
-        if name in tokenizer.files:
-            (folder / name).write_bytes(tokenizer.files[name])
+    form = fast_form(tokenizer).to_str(pretty=False)
+    config = json.dumps(_config(tokenizer), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    files = {**tokenizer.files, JSON: form.encode(), CONFIG: config.encode()}
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
 
 
 def forms(folder: epath.PathLike) -> dict[str, Codec]:
@@ -278,7 +271,7 @@ def forms(folder: epath.PathLike) -> dict[str, Codec]:
 
 def fast_form(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     """Converts the tokenizer for the `tokenizers` library, which merges by rank, not score."""
-    proto = _bpe(tokenizer.files[MODEL])
+    proto = _bpe(tokenizer)
     spec = proto.normalizer_spec
     space = SPACE if spec.escape_whitespaces else " "
     own: list[str] = [piece.piece for piece in proto.pieces if piece.type == Piece.USER_DEFINED]
@@ -294,14 +287,14 @@ def fast_form(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     )
     fast.normalizer = normalizers.Sequence([*_normalizers(spec, space)])
     if own:
-        longest_first = "|".join(_escape(piece) for piece in sorted(own, key=len, reverse=True))
-        fast.pre_tokenizer = pre_tokenizers.Split(Regex(longest_first), "isolated")
+        longest_first = sorted(own, key=len, reverse=True)
+        patterns = ("".join(rf"\x{{{ord(c):x}}}" for c in piece) for piece in longest_first)
+        fast.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(patterns)), "isolated")
     decoder: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     if spec.add_dummy_prefix or spec.remove_extra_whitespaces:
         decoder.append(decoders.Strip(" ", SPACES if spec.remove_extra_whitespaces else 1, 0))
     fast.decoder = decoders.Sequence(decoder)
-    special = [p.piece for p in proto.pieces if p.type in (Piece.CONTROL, Piece.UNKNOWN)]
-    fast.add_special_tokens([AddedToken(piece, normalized=False) for piece in special])
+    fast.add_special_tokens([AddedToken(name, normalized=False) for name in tokenizer.controls])
     bos = proto.pieces[tokenizer.bos_id].piece
     fast.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A",
@@ -319,13 +312,12 @@ def _merges(pieces: Sequence[Piece]) -> list[tuple[str, str]]:
     """
     scores = {piece.piece: piece.score for piece in pieces if piece.type == Piece.NORMAL}
     merges = [
-        (-score, -cut, piece[:cut], piece[cut:])
-        for piece, score in scores.items()
+        (piece[:cut], piece[cut:])
+        for piece in scores
         for cut in range(1, len(piece))
         if piece[:cut] in scores and piece[cut:] in scores
     ]
-    merges.sort(key=lambda merge: merge[:2])
-    return [(left, right) for _, _, left, right in merges]
+    return sorted(merges, key=lambda merge: (-scores["".join(merge)], -len(merge[0])))
 
 
 def _normalizers(spec: Any, space: str) -> Iterator[normalizers.Normalizer]:
@@ -341,10 +333,6 @@ def _normalizers(spec: Any, space: str) -> Iterator[normalizers.Normalizer]:
         yield normalizers.Replace(" ", SPACE)
 
 
-def _escape(piece: str) -> str:
-    return "".join(rf"\x{{{ord(c):x}}}" for c in piece)
-
-
 def _unknown(pieces: Iterable[Piece]) -> str:
     return next((p.piece for p in pieces if p.type == Piece.UNKNOWN), "<unk>")
 
@@ -352,9 +340,8 @@ def _unknown(pieces: Iterable[Piece]) -> str:
 def _config(tokenizer: Tokenizer) -> dict[str, Any]:
     base = json.loads(tokenizer.files.get(CONFIG, b"{}"))
     proto = proto_of(tokenizer)
-    config = {key: base[key] for key in CARRIED if key in base}
-    config.setdefault("add_bos_token", True)
-    config.setdefault("add_eos_token", False)
+    config = {"add_bos_token": True, "add_eos_token": False}
+    config |= {key: base[key] for key in CARRIED if key in base}
     config |= {
         "tokenizer_class": "PreTrainedTokenizerFast",  # reads tokenizer.json and adds nothing
         "bos_token": proto.pieces[tokenizer.bos_id].piece,

@@ -1,16 +1,16 @@
 """Holds what a tokenizer is, whichever family it is of: its ids, its text, its files.
 
-`encode` reads text as text: a literal `</s>` becomes ordinary pieces, never the end of a document.
 Two families, a module each: SentencePiece BPE (`sentencepieces`) and byte-level BPE (`byte_level`);
 `load` finds out which one a file is of.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import hashlib
+import itertools
 import re
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from etils import epath
 
@@ -19,6 +19,8 @@ from lrl_jax.text import LFS_POINTER
 MODEL, JSON, CONFIG = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
 EXTRAS = (CONFIG, "special_tokens_map.json", "chat_template.jinja")
 MAX_BYTES = 1 << 28  # the largest published tokenizers are some tens of MB
+
+T = TypeVar("T")
 
 
 class Codec(Protocol):
@@ -51,7 +53,7 @@ class Tokenizer:
     codec: Codec = dataclasses.field(repr=False, compare=False)
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of `text`, without bos and eos."""
+        """Returns the ids of `text`, without bos and eos; a literal `</s>` is ordinary text."""
         return self.codec.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -59,11 +61,7 @@ class Tokenizer:
         return self.codec.encode_batch(list(texts))
 
     def control(self, name: str) -> int:
-        """Returns the id of a control token.
-
-        Raises:
-          ValueError: the tokenizer has none of this name.
-        """
+        """Returns the id of a control token; a ValueError names those there are."""
         if name not in self.controls:
             raise ValueError(
                 f"the tokenizer has no control token {name!r}; it has "
@@ -72,11 +70,7 @@ class Tokenizer:
         return self.controls[name]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Returns the text of `ids`; bos, eos and other control ids have none.
-
-        Raises:
-          ValueError: an id outside the vocabulary.
-        """
+        """Returns the text of `ids`; bos, eos and other control ids have none."""
         ids = [int(i) for i in ids]
         for i in ids:
             if not 0 <= i < self.size:
@@ -85,55 +79,22 @@ class Tokenizer:
 
 
 class TokenizerFamily(Protocol):
-    """Describes the functions of a module that handles one kind of tokenizer, in that kind's
-    spelling.
-    """
+    """Describes the module of one kind of tokenizer; there the functions say what they do."""
 
     FORMS: tuple[str, ...]  # the files `write` leaves, those that define the tokenizer first
 
-    def from_files(self, files: Mapping[str, bytes], where: str) -> Tokenizer:
-        """Makes a tokenizer of its files; `where` names them in errors."""
-        ...
-
-    def words(self, tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-        """Counts the stretches of text that no merge reaches over."""
-        ...
-
-    def spell(self, tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
-        """Returns ids of words and pieces as they stand inside a sentence."""
-        ...
-
-    def segments(self, tokenizer: Tokenizer, words: Sequence[str]) -> list[list[str]]:
-        """Returns the pieces that spell each word; a character without a piece stays itself."""
-        ...
-
-    def pieces(self, tokenizer: Tokenizer) -> list[str]:
-        """Returns every piece, by id; '' where an id has none."""
-        ...
-
-    def surface(self, piece: str) -> bytes:
-        """Returns the text a piece stands for."""
-        ...
-
-    def normal(self, tokenizer: Tokenizer) -> Callable[[str], str]:
-        """Returns a function from a text to what decoding it should give back."""
-        ...
-
-    def extend(self, tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
-        """Appends new pieces after all old ids, ranked in their order below every base merge."""
-        ...
-
-    def altered(self, base: Tokenizer, new: Tokenizer) -> list[str]:
-        """Returns base pieces that changed in `new`, and settings that changed, in brackets."""
-        ...
-
-    def write(self, tokenizer: Tokenizer, folder: epath.PathLike) -> None:
-        """Writes every form, for transformers and others, into a local folder."""
-        ...
-
-    def forms(self, folder: epath.PathLike) -> dict[str, Codec]:
-        """Returns the other forms in a folder `write` filled, each by its own implementation."""
-        ...
+    def from_files(self, files: Mapping[str, bytes], where: str) -> Tokenizer: ...
+    def words(self, tokenizer: Tokenizer, texts: Iterable[str]) -> Counter[str]: ...
+    def spell(self, tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]: ...
+    def segments(self, tokenizer: Tokenizer, words: Sequence[str]) -> list[list[str]]: ...
+    def pieces(self, tokenizer: Tokenizer) -> list[str]: ...
+    def surface(self, piece: str) -> bytes: ...
+    def written(self, surface: bytes) -> str: ...
+    def normal(self, tokenizer: Tokenizer) -> Callable[[str], str]: ...
+    def extend(self, tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer: ...
+    def altered(self, base: Tokenizer, new: Tokenizer) -> list[str]: ...
+    def write(self, tokenizer: Tokenizer, folder: epath.PathLike) -> None: ...
+    def forms(self, folder: epath.PathLike) -> dict[str, Codec]: ...
 
 
 def fingerprint(*parts: bytes) -> str:
@@ -141,7 +102,19 @@ def fingerprint(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
-def is_tiktoken(data: bytes) -> bool:
+def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yields the items in lists of `size`, so that a corpus is never in memory as a whole."""
+    items = iter(items)
+    while batch := list(itertools.islice(items, size)):
+        yield batch
+
+
+def is_sentencepiece(files: Mapping[str, bytes]) -> bool:
+    """Tells whether files have a SentencePiece model; Llama 3 has a tiktoken file in its place."""
+    return MODEL in files and not (JSON in files and _is_tiktoken(files[MODEL]))
+
+
+def _is_tiktoken(data: bytes) -> bool:
     """Tells whether the data are lines of a piece in base64 and its rank."""
     return bool(re.match(rb"[A-Za-z0-9+/]+=* \d+\r?\n", data))
 
@@ -154,6 +127,6 @@ def not_a_tokenizer(data: bytes) -> str:
         return "is a git-lfs pointer, not the file (run `git lfs pull`)"
     if data.startswith(b"\x1f\x8b"):
         return "is compressed with gzip (unpack it)"
-    if is_tiktoken(data):
+    if _is_tiktoken(data):
         return "is a tiktoken file, as Llama 3 has (put the model's tokenizer.json beside it)"
     return ""
