@@ -43,14 +43,15 @@ def rows(before: Json, after: Json) -> Iterator[ReportRow]:
         if ratio is not None and abs(ratio - 1) > 0.005:
             change = f"{1 / ratio:.2f}x fewer" if ratio < 1 else f"{ratio:.2f}x more"
         yield ReportRow(
-            "tokens per line", name, fixed(was, 1), fixed(now, 1), change, _verdict(ratio)
-        )
+            "tokens per line", name, fixed(was, 1), fixed(now, 1), change, _verdict(ratio),
+            key="bits_per_byte.tokens_per_line",
+        )  # fmt: skip
     for name, old, new in pairs(before, after, "bits_per_byte"):
         was, now = number(old.get("bits_per_byte")), number(new.get("bits_per_byte"))
         ratio = now / was if was and now is not None else None
         yield ReportRow(
             "bits per byte", name, fixed(was, 3), fixed(now, 3), _percent(ratio), _verdict(ratio),
-            _baseline_note(before, after, name),
+            _baseline_note(before, after, name), "bits_per_byte.bits_per_byte",
         )  # fmt: skip
 
 

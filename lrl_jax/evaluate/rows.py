@@ -21,6 +21,7 @@ class ReportRow:
       change: the change from before to after; "" if there is nothing to compare.
       verdict: "better", "worse", or "" if the change is too small or there is nothing to compare.
       note: what the number can be compared with, or how it was measured.
+      key: the kind and the score, such as "translation.chrf".
     """
 
     measure: str
@@ -30,6 +31,7 @@ class ReportRow:
     change: str
     verdict: str = ""
     note: str = ""
+    key: str = ""
 
 
 def pairs(before: Json, after: Json, kind: str) -> Iterator[tuple[str, Json, Json]]:
@@ -61,7 +63,9 @@ def score_rows(before: Json, after: Json, kind: str, measure: str, key: str) -> 
             verdict = "better" if now - was >= 0.05 else "worse" if was - now >= 0.05 else ""
         lines = (new or old).get("lines")
         note = f"{lines} lines" if lines else ""
-        yield ReportRow(measure, name, fixed(was, 1), fixed(now, 1), change, verdict, note)
+        yield ReportRow(
+            measure, name, fixed(was, 1), fixed(now, 1), change, verdict, note, f"{kind}.{key}"
+        )
 
 
 def fixed(value: float | None, digits: int) -> str:

@@ -3,7 +3,7 @@
     texts = texts_in("udhr")
     rows = report({"llama2": old, "new": new}, texts)
 
-`report/fertility_files` writes the rows as JSON, CSV, a plot and a page.
+`report/fertility` writes the rows as JSON, CSV, a plot and a page.
 """
 
 from collections import Counter
