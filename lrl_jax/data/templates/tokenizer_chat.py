@@ -63,8 +63,8 @@ def own(tokenizer: Tokenizer) -> Format:
         messages = [_guarded(turn, replaced, controls) for turn in turns]
         whole, learnt = spans(functools.partial(compiled.prefixes, messages, names=names), turns)
         parts = _cut(whole, learnt, controls, restored)
-        begins = parts[0].control and tokenizer.control(parts[0].text) == tokenizer.bos_id
-        return parts[1:] if begins else parts
+        has_bos = parts[0].control and tokenizer.control(parts[0].text) == tokenizer.bos_id
+        return parts[1:] if has_bos else parts
 
     _check_answers(write)
     return write
