@@ -425,7 +425,7 @@ def test_a_child_that_was_ended_is_started_anew():
 
 
 def test_a_template_that_is_let_go_leaves_no_process():
-    template = sandbox.Template("a", "the chat template")
+    template = sandbox.Template("a")
     assert template.render([], add_generation_prompt=False) == "a"
     child = template._child
     del template

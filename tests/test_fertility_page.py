@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import html.parser
 import re
 
@@ -71,9 +72,9 @@ def render(rows) -> str:
 
 
 def findings(rows) -> list[str]:
-    return fertility_findings.sentences(
-        fertility_findings.FertilityFindings(rows, "eng_Latn", 4096)
-    )
+    """The sentences of the page's first section."""
+    (section,) = re.findall(r'<ul class="findings">(.*?)</ul>', render(rows), flags=re.S)
+    return [html.unescape(sentence) for sentence in re.findall(r"<li>(.*?)</li>", section)]
 
 
 class Tags(html.parser.HTMLParser):

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import rich.console
 
-from lrl_jax.report import plots, sections
+from lrl_jax.report import plots
 from lrl_jax.report import run as run_page
 
 EVIL = "<script>alert('x$y^$')</script>&\"'"
@@ -233,11 +233,23 @@ def test_what_was_configured_is_read_from_the_plan(tmp_path):
 def test_curves_can_be_read_by_tokens_and_by_bytes(tmp_path):
     p = run_page.read(write_pieces(tmp_path))
     # 0.1 of 1000 tokens; then 0.3 of 1000 and 0.3 of 2000
-    assert sections.points(p, "tokens_read", "loss") == ([100.0, 900.0], [5.0, 4.0])
-    assert sections.points(p, "bytes_read", "loss") == ([300.0, 3300.0], [5.0, 4.0])
-    assert sections.marks_of(p, "bytes_read") == [(300.0, "align"), (3300.0, EVIL)]
+    assert run_page.points(p, "tokens_read", "loss") == ([100.0, 900.0], [5.0, 4.0])
+    assert run_page.points(p, "bytes_read", "loss") == ([300.0, 3300.0], [5.0, 4.0])
+    assert run_page.marks_of(p, "bytes_read") == [(300.0, "align"), (3300.0, EVIL)]
     text = run_page.write(tmp_path).read_text()
     assert re.findall(r'<div class="view (\w+)">', text) == ["tokens_read", "bytes_read", "step"]
+
+
+def test_the_numbers_to_remember_are_a_few_that_changed_and_the_gate(tmp_path):
+    text = run_page.write(write_pieces(tmp_path)).read_text()
+    cards = text[text.index('<ul class="cards">') : text.index("</ul>")]
+    assert re.findall("<span>(.*?)</span>", cards) == [
+        "tokens per line, korean",
+        "bits per byte, korean",
+        "bits per byte, english",
+        "chrF, en_to_ko",
+        "export gate",
+    ]
 
 
 def test_where_the_time_went_is_a_bar_and_a_table(tmp_path):

@@ -72,7 +72,7 @@ def test_what_is_learnt_parses_into_what_it_was_made_of(legacy):
         "language": "npi_Deva", "instruction": "x", "input": "", "output": "उत्तर: एक\nदुई",
         "english_instruction": "Say: a\nb", "english_input": "", "english_output": "One.",
     }  # fmt: skip
-    found = taco.parse(taco.answer(record, legacy))
+    found = taco.parse("".join(taco.sections(record, legacy)))
     assert (found.answer, found.language) == ("उत्तर: एक\nदुई", "Nepali")
     assert (found.english_instruction, found.english_answer) == ("Say: a\nb", "One.")
 
@@ -123,9 +123,9 @@ def test_a_chain_is_asked_for_in_the_turns_of_guanaco_where_the_recipe_says_so()
 
 
 def test_every_chain_begins_with_the_words_that_open_a_generation():
-    assert all(taco.answer(CHAIN, legacy).startswith(taco.PREFIX) for legacy in (False, True))
+    assert all(taco.sections(CHAIN, legacy)[0].startswith(taco.PREFIX) for legacy in (False, True))
     opened = make().encode(taco.PREFIX)
-    assert make().encode(taco.answer(CHAIN, legacy=False))[: len(opened)] == opened
+    assert make().encode("".join(taco.sections(CHAIN, legacy=False)))[: len(opened)] == opened
 
 
 def test_a_chain_cut_short_is_a_failed_generation():

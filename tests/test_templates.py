@@ -245,7 +245,11 @@ def test_generation_starts_from_the_ids_that_training_had_before_the_answer(name
     answer = tokenizer().decode(document.tokens[len(ids) :]).rstrip(" ")
     assert answer == ("" if name == "plain" else record.get("target", want_last(want)).strip(" "))
     if name in OPENED:
-        assert templates.prompt(name, WANT[name][0]) == OPENED[name]
+        assert text_of(templates.prompt_parts(name, WANT[name][0])) == OPENED[name]
+
+
+def text_of(parts: list[TextPart]) -> str:
+    return "".join(part.text for part in parts)
 
 
 def first(record: dict[str, str]) -> bool:
@@ -280,7 +284,7 @@ def test_the_way_a_pair_is_asked_for_does_not_depend_on_where_it_lies():
 
 # ---------------------------------------------------------------------------- documents
 def test_alpaca_without_input_has_the_shorter_header():
-    got = templates.prompt("alpaca", {"instruction": "Say a."})
+    got = text_of(templates.prompt_parts("alpaca", {"instruction": "Say a."}))
     assert got == (
         "Below is an instruction that describes a task. Write a response that appropriately "
         "completes the request.\n\n### Instruction:\nSay a.\n\n### Response:"
@@ -356,9 +360,7 @@ def test_a_template_whose_control_tokens_the_tokenizer_lacks_is_refused():
         templates.writer(dataset("llama3_chat"), make())
 
 
-def test_a_prompt_with_control_tokens_is_not_given_as_text():
-    with pytest.raises(ValueError, match="a prompt of 'chatml' has control tokens"):
-        templates.prompt("chatml", {"instruction": "a"})
+def test_a_prompt_of_a_chat_has_its_control_tokens():
     got = templates.prompt_parts("chatml", {"instruction": "a"}, tokenizer())
     assert got == as_parts([IM, ("user\na", 0), MI, ("\n", 0), IM, ("assistant\n", 0)])
 

@@ -150,7 +150,7 @@ def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
 def _readable(dataset: Dataset) -> None:
     """Reads up to LOOK records of a dataset as `lrl data` will, which takes seconds."""
     every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard))
-    name = templates.name(dataset)
+    name = dataset.template
     first = bad = None
     for record in itertools.islice(every, LOOK):
         if isinstance(record, text.Bad):

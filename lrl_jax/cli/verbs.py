@@ -62,13 +62,13 @@ def vocab_probe(args: argparse.Namespace) -> None:
 
 def vocab_fertility(args: argparse.Namespace) -> None:
     """Reports how many tokens each language of a folder takes under several tokenizers."""
-    from lrl_jax.report import fertility_files
+    from lrl_jax.report import fertility as fertility_report
     from lrl_jax.vocab import fertility
     from lrl_jax.vocab.tokenizer import load as tokenizers
 
     named = {_short(path): tokenizers.load(path) for path in args.tokenizers}
     texts = fertility.texts_in(args.texts)
-    rows = fertility_files.write_report(
+    rows = fertility_report.write_report(
         named, texts, args.out,
         reference=args.reference, parallel=args.parallel, context=args.context,
     )  # fmt: skip

@@ -28,7 +28,7 @@ from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import metrics
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
 from lrl_jax.evaluate.rows import Json, ReportRow, fixed, number, pairs
-from lrl_jax.model import llama
+from lrl_jax.model import llama, sharding
 from lrl_jax.recipe.evaluate import Evaluate
 from lrl_jax.train import gradients, loss
 
@@ -95,7 +95,7 @@ def windows(ids: Sequence[int], length: int) -> Iterator[tuple[np.ndarray, np.nd
 
 def _total(model: MeasuredModel, arrays: dict[str, np.ndarray], batch_size: int) -> float:
     """Returns the summed loss of the scored tokens, in nats; all batches have the same shape."""
-    ways, split = meshes.batch_shards(model.mesh), meshes.batch_sharding(model.mesh)
+    ways, split = sharding.rows_split(model.mesh.shape), meshes.batch_sharding(model.mesh)
     batch_size = math.ceil(batch_size / ways) * ways
     count = len(arrays["decoder_target_tokens"])
     arrays = {k: np.pad(v, ((0, -count % batch_size), (0, 0))) for k, v in arrays.items()}
@@ -141,13 +141,13 @@ def rows(before: Json, after: Json) -> Iterator[ReportRow]:
     """Yields tokens per line of every text, then bits per byte of every text."""
     scores = [*pairs(before, after, "bits_per_byte")]
     for name, old, new in scores:
-        yield _row("tokens per line", name, tokens_per_line(old), tokens_per_line(new), 1)
+        yield _row("tokens_per_line", name, tokens_per_line(old), tokens_per_line(new), 1)
     fitted = {**(before.get("baselines") or {}), **(after.get("baselines") or {})}
     for name, old, new in scores:
         values = {model: number(value) for model, value in (fitted.get(name) or {}).items()}
         note = ", ".join(f"{model} {x:.2f}" for model, x in values.items() if x is not None)
         was, now = number(old.get("bits_per_byte")), number(new.get("bits_per_byte"))
-        yield _row("bits per byte", name, was, now, 3, note)
+        yield _row("bits_per_byte", name, was, now, 3, note)
 
 
 def tokens_per_line(score: Json) -> float | None:
@@ -157,7 +157,7 @@ def tokens_per_line(score: Json) -> float | None:
 
 
 def _row(
-    measure: str, name: str, was: float | None, now: float | None, digits: int, note: str = ""
+    key: str, name: str, was: float | None, now: float | None, digits: int, note: str = ""
 ) -> ReportRow:
     """Returns the line of a score that is better when it falls; 0.5 % is no change."""
     change = verdict = ""
@@ -165,9 +165,12 @@ def _row(
         ratio = now / was
         change = f"{100 * (ratio - 1):+.1f} %"
         verdict = "better" if ratio < 0.995 else "worse" if ratio > 1.005 else ""
-        if verdict and measure == "tokens per line":
+        if verdict and key == "tokens_per_line":
             change = f"{1 / ratio:.2f}x fewer" if ratio < 1 else f"{ratio:.2f}x more"
-    return ReportRow(measure, name, fixed(was, digits), fixed(now, digits), change, verdict, note)
+    return ReportRow(
+        key.replace("_", " "), name, fixed(was, digits), fixed(now, digits), change, verdict, note,
+        f"bits_per_byte.{key}",
+    )  # fmt: skip
 
 
 KIND = register(EvaluationKind("bits_per_byte", str, measure, rows))

@@ -19,6 +19,7 @@ class ReportRow:
     change: str  # from before to after; "" if there is nothing to compare
     verdict: str = ""  # "better", "worse", or "" if the change is too small or unknown
     note: str = ""  # what the number can be compared with, or how it was measured
+    key: str = ""  # the kind and the score, such as "translation.chrf"
 
 
 def pairs(before: Json, after: Json, kind: str) -> Iterator[tuple[str, Json, Json]]:
@@ -42,7 +43,9 @@ def score_rows(before: Json, after: Json, kind: str, measure: str, key: str) -> 
             verdict = "better" if now - was >= 0.05 else "worse" if was - now >= 0.05 else ""
         lines = (new or old).get("lines")
         note = f"{lines} lines" if lines else ""
-        yield ReportRow(measure, name, fixed(was, 1), fixed(now, 1), change, verdict, note)
+        yield ReportRow(
+            measure, name, fixed(was, 1), fixed(now, 1), change, verdict, note, f"{kind}.{key}"
+        )
 
 
 def fixed(value: float | None, digits: int) -> str:

@@ -10,7 +10,7 @@ from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.vocab import Extend, TrainVocab
-from lrl_jax.report import fertility_files
+from lrl_jax.report import fertility as fertility_report
 from lrl_jax.train.checkpoint import VerificationError
 from lrl_jax.vocab import build, exposure, fertility
 from lrl_jax.vocab.pieces import prove, splice
@@ -85,7 +85,7 @@ def _fertility(run: Run, built: build.Built) -> None:
         return
     base = {"base": built.base} if built.splice.added else {}
     rows = fertility.report({**base, "new": built.new}, texts)
-    fertility_files.write(rows, run.at("vocab"))
+    fertility_report.write(rows, run.at("vocab"))
     display(fertility.table(rows))
 
 

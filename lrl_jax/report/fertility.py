@@ -1,28 +1,41 @@
-"""Makes the fertility report a page: findings in words, figures, and every number in a table.
+"""Writes measured fertility: as JSON, as CSV, as a plot and as a page.
 
-One offline file that reads well with two languages and with hundreds. The only script sorts the
-table of languages; without it the table stands in the order given.
+    texts = fertility.texts_in("udhr")
+    write_report({"llama2": old, "new": new}, texts, "out", reference="eng", parallel=True)
+
+The page has findings in words, figures, and every number in a table. It is one offline file that
+reads well with two languages and with hundreds. Its only script sorts the table of languages;
+without it the table stands in the order given.
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import csv
 import dataclasses
+import difflib
+import io
+import json
 import math
 import statistics
 from typing import Any, NamedTuple
 
+from etils import epath
+
 from lrl_jax.report import fertility_plots as plots
 from lrl_jax.report import pages
-from lrl_jax.report.fertility_findings import (
-    FertilityFindings,
-    changed,
-    legend,
-    script_name,
-    sentences,
-    subtitle,
+from lrl_jax.report.fertility_findings import CHANGED, FEW, WHOLE, FertilityFindings, script_name
+from lrl_jax.vocab.fertility import (
+    BALANCE,
+    REFERENCE,
+    FertilityRow,
+    LanguageText,
+    find,
+    measure,
+    prefill,
 )
-from lrl_jax.vocab.fertility import BALANCE, FertilityRow, prefill
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
+CONTEXT = 4096  # Llama 2's (arXiv 2307.09288)
 DETAIL = 24  # rows a table of everything at once may have
 BARS = 16  # languages a figure of bars has room for
 COLORS = 6  # scripts with a colour of their own
@@ -31,6 +44,101 @@ DEAR = 8.0  # parity with the darkest cell
 EXTREMES = 4  # languages shown at either end
 
 
+def write_report(
+    tokenizers: Mapping[str, Tokenizer],
+    texts: Mapping[str, LanguageText],
+    folder: epath.PathLike,
+    *,
+    reference: str = REFERENCE,
+    parallel: bool = False,
+    context: int = CONTEXT,
+) -> list[FertilityRow]:
+    """Measures and writes fertility.json, .csv, .svg and index.html; the rows are returned.
+
+    Args:
+      texts: the texts of each language, as `fertility.texts_in` reads them.
+      reference: language that parity is relative to; '' for none.
+      parallel: the texts say the same as wholes, whatever their lines; otherwise line by line.
+      context: tokens a model reads at most, to say how many words they hold.
+
+    Raises:
+      ValueError: no text, or none of the reference language.
+    """
+    if reference and find(reference, texts) is None:
+        near = difflib.get_close_matches(reference, texts, n=3, cutoff=0.3) or list(texts)[:3]
+        raise ValueError(
+            f"no text of the reference language {reference!r} among {len(texts)}; want one of "
+            f"them, such as {', '.join(near)}, or '' to do without parity"
+        )
+    rows = measure(tokenizers, texts, reference, parallel=parallel)
+    write(rows, folder, reference=reference, page="index.html", context=context)
+    return rows
+
+
+def write(
+    rows: Sequence[FertilityRow],
+    folder: epath.PathLike,
+    *,
+    reference: str = REFERENCE,
+    page: str = "fertility.html",
+    context: int = CONTEXT,
+) -> None:
+    """Writes fertility.json, fertility.csv, fertility.svg and the page."""
+    folder = epath.Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    records = [dataclasses.asdict(row) for row in rows]
+    (folder / "fertility.json").write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    (folder / "fertility.csv").write_text(_csv(records))
+    (folder / "fertility.svg").write_bytes(plot(rows))
+    (folder / page).write_text(render(rows, reference, context))
+
+
+def plot(rows: Sequence[FertilityRow]) -> bytes:
+    """Draws tokens per byte, which need no words, as SVG: the same bytes for the same rows.
+
+    Few languages are groups of bars; of many, each tokenizer is a line, cheapest language first.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    languages = list(dict.fromkeys(row.language for row in rows))
+    names = list(dict.fromkeys(row.tokenizer for row in rows))
+    few = len(languages) <= BARS
+    wide = max(4.0, 0.6 * len(rows) + 2.0) if few else 9.0
+    figure = Figure(figsize=(wide, 3.5), layout="constrained")
+    axes = figure.subplots()
+    width = 0.8 / max(len(names), 1)
+    for i, name in enumerate(names):
+        own = [row for row in rows if row.tokenizer == name]
+        if not few:
+            axes.plot(sorted(row.per_byte for row in own), label=name)
+            continue
+        at = [languages.index(row.language) + (i - (len(names) - 1) / 2) * width for row in own]
+        bars = axes.bar(at, [row.per_byte for row in own], width, label=name)
+        axes.bar_label(bars, fmt="%.2f", fontsize=8)
+    if few:
+        axes.set_xticks(range(len(languages)), languages, rotation=30 if len(languages) > 6 else 0)
+    else:
+        axes.set_xlabel(f"{len(languages)} languages, cheapest first")
+    axes.set_ylabel("tokens per byte")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    out = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "fertility"}):
+        figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()
+
+
+def _csv(records: Sequence[dict]) -> str:
+    out = io.StringIO()
+    names = [field.name for field in dataclasses.fields(FertilityRow)]
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return out.getvalue()
+
+
+# ---------------------------------------------------------------------------- the page
 @dataclasses.dataclass(frozen=True)
 class Measure:
     """Describes a column of the tables.
@@ -47,10 +155,6 @@ class Measure:
     good: bool = False
     words: bool = False
 
-    @property
-    def choice(self) -> tuple[str, str]:
-        return self.key, self.title
-
     def of(self, row: FertilityRow) -> float | None:
         return None if self.words and not row.spaced else self.value(row)
 
@@ -58,7 +162,6 @@ class Measure:
 class Cell(NamedTuple):
     """Holds one number of the tables: as text, as the script sorts it, and its shade, 0 to 1."""
 
-    key: str
     text: str = ""
     value: str = ""
     shade: float = 0.0
@@ -74,56 +177,56 @@ def render(rows: Sequence[FertilityRow], reference: str, context: int) -> str:
     """
     r = FertilityFindings(rows, reference, context)
     measures = _measures(r)
+    bars = len(r.languages) <= BARS
+    tones = {name: f"t{i % 4}" for i, name in enumerate(r.tokenizers)} | {r.tokenizers[-1]: "t9"}
     return pages.render(
         "fertility.html.j2",
-        subtitle=subtitle(r),
-        cards=_cards(r),
-        sentences=sentences(r),
-        languages=_bars(r) if len(r.languages) <= BARS else _ranks(r),
-        scripts=_scripts(r),
-        costs=_costs(r),
+        cards=list(_cards(r)),
+        few=FEW,
+        whole=WHOLE,
+        changed=CHANGED,
+        median=statistics.median,
+        bars=bars,
+        figures=_bars(r, tones) if bars else _ranks(r),
+        tones=tones,
+        scripts={} if bars else _scripts(r, tones),
+        costs=list(_costs(r)),
         detailed=len(r.rows) <= DETAIL,
-        rows=_detail(r, measures) if len(r.rows) <= DETAIL else _sortable(r, measures),
         measures=measures,
-        legend=legend(r),
-        tokenizers=r.tokenizers,
-        unit=r.unit,
-        context=context,
+        cells={measure.key: _cells(r, measure) for measure in measures},
+        report=r,
+        script_name=script_name,
         balance=BALANCE,
+        prefill=prefill,
     )
 
 
-def _cards(r: FertilityFindings) -> list[dict[str, str]]:
-    """Returns the median language under each tokenizer."""
-    cards = []
+def _cards(r: FertilityFindings) -> Iterator[tuple[str, str, str]]:
+    """Yields each tokenizer, the median parity of languages under it, and what that is of."""
     for name in r.tokenizers:
-        values = [value for value, _ in r.parities(name)]
-        if not values:
-            continue
-        note = f"parity of {r.label(r.parities(name)[0][1].language)}"
-        if len(values) > 1:
+        pairs = r.parities(name)
+        values = [value for value, _ in pairs]
+        if len(values) == 1:
+            yield name, f"{values[0]:.2f}", f"parity of {r.label(pairs[0][1].language)}"
+        elif values:
             note = f"median parity, {values[-1]:.2f} to {values[0]:.2f}"
-        cards.append({"value": f"{statistics.median(values):.2f}", "label": name, "note": note})
-    return cards
+            yield name, f"{statistics.median(values):.2f}", note
 
 
 # ---------------------------------------------------------------------------- figures
-def _bars(r: FertilityFindings) -> dict[str, Any]:
+Figures = tuple[dict[str, str], list[plots.Picture]]  # colours by name, and what has them
+
+
+def _bars(r: FertilityFindings, tones: dict[str, str]) -> Figures:
     """Returns the figure of few languages: a bar for each tokenizer."""
     series = {
         name: {r.label(row.language): value for row, value in r.costs(name)}
         for name in r.tokenizers
     }
-    colors = {name: _tone(r, name) for name in r.tokenizers}
-    return {
-        "colors": colors,
-        "pictures": [plots.bars(series, colors, r.unit)],
-        "caption": f"{r.unit[0].upper()}{r.unit[1:]}.",
-        "note": "",
-    }
+    return tones, [plots.bars(series, tones, r.unit)]
 
 
-def _ranks(r: FertilityFindings) -> dict[str, Any]:
+def _ranks(r: FertilityFindings) -> Figures:
     """Returns the figures of many languages: for each tokenizer a dot a language, by script."""
     counts = Counter(row.script for row in r.rows if row.script)
     ranked = sorted(counts, key=lambda code: (-counts[code], code))
@@ -131,84 +234,54 @@ def _ranks(r: FertilityFindings) -> dict[str, Any]:
     named = {script_name(code): color for code, color in colors.items()}
     if any(row.script not in colors for row in r.rows):
         named["other scripts"] = OTHER
-    values = [value for name in r.tokenizers for _, value in r.costs(name)]
-    pictures = []
-    for name in r.tokenizers:
-        dots = [
+    dots = {
+        name: [
             plots.Dot(r.label(row.language), value, colors.get(row.script, OTHER))
             for row, value in r.costs(name)
         ]
-        pictures.append(plots.ranks(name, dots, values, (2.0, 4.0) if r.parity else ()))
-    note = (
-        f"{r.unit[0].upper()}{r.unit[1:]}, on a logarithmic axis. A dot is a language; its name "
-        "shows on hover."
-    )
-    return {"colors": named, "pictures": pictures, "caption": "", "note": note}
-
-
-def _scripts(r: FertilityFindings) -> dict[str, Any]:
-    """Returns the medians of scripts as a figure and rows; nothing for few languages or scripts."""
-    codes = Counter(row.script for row in r.rows if row.tokenizer == r.tokenizers[0])
-    if len(codes) < 3 or len(r.languages) <= BARS:
-        return {}
-    medians: dict[str, dict[str, float]] = {}
-    dearest: dict[str, str] = {}
-    for name in r.tokenizers:
-        by_script: dict[str, list[tuple[float, str]]] = {}
-        for row, value in r.costs(name):
-            by_script.setdefault(row.script, []).append((value, r.label(row.language)))
-        medians[name] = {
-            code: statistics.median(value for value, _ in pairs)
-            for code, pairs in by_script.items()
-        }
-        dearest |= {code: max(pairs)[1] for code, pairs in by_script.items()}
-    last = medians[r.tokenizers[-1]]
-    order = sorted(last, key=lambda code: (last[code], code))
-    series = {
-        name: {f"{script_name(c)} ({codes[c]})": values[c] for c in order if c in values}
-        for name, values in medians.items()
+        for name in r.tokenizers
     }
-    colors = {name: _tone(r, name) for name in r.tokenizers}
+    values = [dot.value for of_tokenizer in dots.values() for dot in of_tokenizer]
+    marks = (2.0, 4.0) if r.parity else ()
+    return named, [plots.ranks(name, dots[name], values, marks) for name in r.tokenizers]
+
+
+def _scripts(r: FertilityFindings, tones: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the medians of scripts as a figure and rows; nothing for few scripts."""
+    codes = Counter(row.script for row in r.of(r.tokenizers[0]))
+    if len(codes) < 3:
+        return {}
+    costs: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
+    for name in r.tokenizers:
+        for row, value in r.costs(name):
+            costs[name, row.script].append((value, r.label(row.language)))
+    medians = {key: statistics.median(value for value, _ in costs[key]) for key in costs}
+    last = r.tokenizers[-1]
+    priced = (code for name, code in costs if name == last)
+    order = sorted(priced, key=lambda code: (medians[last, code], code))
+    series = {
+        name: {f"{script_name(code)} ({codes[code]})": medians[name, code] for code in order}
+        for name in r.tokenizers
+    }
     rows = [
         [script_name(code), code, codes[code]]
-        + [f"{medians[name][code]:.2f}" for name in r.tokenizers]
-        + [dearest[code]]
+        + [f"{medians[name, code]:.2f}" for name in r.tokenizers]
+        + [max(costs[last, code])[1]]
         for code in order
     ]
-    return {
-        "colors": colors,
-        "picture": plots.spreads(series, colors, f"median {r.unit}"),
-        "rows": rows,
-    }
-
-
-def _tone(r: FertilityFindings, name: str) -> str:
-    """Returns a tokenizer's colour: the last is what the page is about, the first what it was."""
-    at = r.tokenizers.index(name)
-    return "t9" if at == len(r.tokenizers) - 1 else f"t{at % 4}"
+    return {"picture": plots.spreads(series, tones, f"median {r.unit}"), "rows": rows}
 
 
 # ---------------------------------------------------------------------------- tables
-def _costs(r: FertilityFindings) -> list[list[str]]:
-    """Returns what other tokenizers make of the text the first one is used to, row by row."""
-    first, cells = r.tokenizers[0], []
+def _costs(r: FertilityFindings) -> Iterator[tuple[str, list[FertilityRow], float | None]]:
+    """Yields each tokenizer with the rows to show; of many, the extremes, and the median of all."""
     for name in r.tokenizers[1:]:
-        rows = r.of(name)
-        if many := len(rows) > BARS:
-            fewer, more = changed(r, name)
+        rows, middle = r.of(name), None
+        if len(rows) > BARS:
+            fewer, more = r.changed(name)
             middle = statistics.median(row.relative for row in rows)
-            cells.append([name, "median", *_ratios(middle, r.context), "", ""])
             rows = [*fewer[:EXTREMES], *more[:EXTREMES][::-1]]
-        for i, row in enumerate(rows):
-            old = r.row(first, row.language)
-            room = [f"{of.words_in(r.context):,}" if of.spaced else "" for of in (old, row)]
-            title = "" if many or i else name
-            cells.append([title, r.label(row.language), *_ratios(row.relative, r.context), *room])
-    return cells
-
-
-def _ratios(ratio: float, context: int) -> list[str]:
-    return [f"{ratio:.2f}", f"{prefill(ratio, context):.2f}"]
+        yield name, rows, middle
 
 
 def _measures(r: FertilityFindings) -> list[Measure]:
@@ -227,62 +300,31 @@ def _measures(r: FertilityFindings) -> list[Measure]:
         Measure("floor", "floor per word", lambda row: row.floor, ".2f", words=True),
         Measure("lost", "texts that do not come back", lambda row: row.lost, ",.0f"),
     ]
-    dull = {"lost"} if not any(row.lost for row in r.rows) else set()
-    dull |= {"relative"} if len(r.tokenizers) == 1 else set()
-    dull |= {"parity"} if not r.parity else set()
-    dull |= {"floor"} if all(row.floor < 1.05 for row in r.rows if row.spaced) else set()
-    return [measure for measure in measures if measure.key not in dull]
+    says_something = {
+        "lost": any(row.lost for row in r.rows),
+        "relative": len(r.tokenizers) > 1,
+        "parity": r.parity,
+        "floor": any(row.floor >= 1.05 for row in r.rows if row.spaced),
+    }
+    return [measure for measure in measures if says_something.get(measure.key, True)]
 
 
-def _detail(r: FertilityFindings, measures: Sequence[Measure]) -> list[dict[str, Any]]:
-    """Returns a row for each language and tokenizer; the language is named in its first."""
-    cells = _cells(r, measures)
-    return [
-        {
-            "first": i == 0,
-            "language": language,
-            "label": r.label(language),
-            "tokenizer": name,
-            "cells": [column[name, language] for column in cells],
-        }
-        for language in r.languages
-        for i, name in enumerate(r.tokenizers)
-    ]
-
-
-def _sortable(r: FertilityFindings, measures: Sequence[Measure]) -> list[dict[str, Any]]:
-    """Returns a row for each language, with a cell for each measure and tokenizer."""
-    cells = _cells(r, measures)
-    return [
-        {
-            "language": language,
-            "label": r.label(language),
-            "script": script_name(r.row(r.tokenizers[0], language).script),
-            "cells": [column[name, language] for column in cells for name in r.tokenizers],
-        }
-        for language in r.languages
-    ]
-
-
-def _cells(r: FertilityFindings, measures: Sequence[Measure]) -> list[dict[tuple[str, str], Cell]]:
-    """Returns, for each measure, the cell of every tokenizer and language."""
-    columns = []
-    for measure in measures:
-        numbers = {(row.tokenizer, row.language): measure.of(row) for row in r.rows}
-        present = [value for value in numbers.values() if value is not None]
-        span = (min(present), max(present)) if present else (0.0, 0.0)
-        columns.append({key: _cell(measure, value, *span) for key, value in numbers.items()})
-    return columns
+def _cells(r: FertilityFindings, measure: Measure) -> dict[tuple[str, str], Cell]:
+    """Returns the cell of every tokenizer and language; empty where there is no number."""
+    numbers = {(row.tokenizer, row.language): measure.of(row) for row in r.rows}
+    present = [value for value in numbers.values() if value is not None]
+    span = min(present, default=0.0), max(present, default=0.0)
+    return {key: _cell(measure, value, *span) for key, value in numbers.items()}
 
 
 def _cell(measure: Measure, value: float | None, low: float, high: float) -> Cell:
     """Returns a number with its shade: ratios from 1 on, the rest between the extremes."""
     if value is None:
-        return Cell(measure.key)
+        return Cell()
     if measure.key in ("parity", "relative"):
         distance = math.log(max(value, 1e-9)) / math.log(DEAR)
         shade, good = min(abs(distance), 1.0), distance < 0
     else:
         shade, good = (value - low) / (high - low) if high > low else 0.0, measure.good
     text = f"{100 * value:.1f} %" if measure.form == "%" else f"{value:{measure.form}}"
-    return Cell(measure.key, text, f"{value:.6g}", shade, good)
+    return Cell(text, f"{value:.6g}", shade, good)

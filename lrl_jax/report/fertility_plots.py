@@ -1,38 +1,22 @@
-"""Draws the figures of the fertility page as shapes, which a template writes as SVG.
+"""Lays out the figures of the fertility page, which the macro `drawing` writes as SVG.
 
-Drawn by hand, not by matplotlib: every dot says on hover which language it is. Classes s0, s1 and
-so on are colours of scripts, t0, t1 those of tokenizers; fertility.html.j2 defines both.
+Not by matplotlib: every dot and bar says on hover which language it is. Classes s0, s1 and so on
+are colours of scripts, t0, t1 those of tokenizers; fertility.html.j2 defines both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import math
 from typing import Any, NamedTuple
 
-WIDTH = 900  # units of the figure; the page scales it
+WIDTH = 900  # units of a figure; the page scales it
 LINE = 14  # height of a line of letters
 TICKS = tuple(2.0**i for i in range(-6, 10))
 
-
-class Shape(NamedTuple):
-    """Describes an element of SVG; `text` is what it says, on hover where it is no text."""
-
-    tag: str
-    attributes: Mapping[str, Any]
-    text: str = ""
+Series = Mapping[str, Mapping[str, float]]  # tokenizer -> language or script -> value
 
 
-class Picture(NamedTuple):
-    """Holds a figure: its shapes, its height in units, and what it says to who cannot see it."""
-
-    shapes: Sequence[Shape]
-    height: int
-    description: str
-    width: int = WIDTH
-
-
-@dataclasses.dataclass(frozen=True)
-class Dot:
+class Dot(NamedTuple):
     """Describes one language: its name, value, and the colour of its script."""
 
     name: str
@@ -40,21 +24,24 @@ class Dot:
     color: str
 
 
-@dataclasses.dataclass(frozen=True)
-class _Scale:
-    """Maps values to units on a logarithmic axis."""
+@dataclasses.dataclass
+class Picture:
+    """Holds what a figure draws, in units, and what it says to who cannot see it.
 
-    low: float
-    high: float
-    start: float
-    end: float
+    Attributes:
+      lines: x and y of both ends, and the class.
+      bars: x, y, width, the class, and what it says on hover.
+      dots: x, y, radius, the class, and what it says on hover.
+      labels: x, y, where the text is anchored, the class or None, and the text.
+    """
 
-    def __call__(self, value: float) -> float:
-        share = math.log(value / self.low) / math.log(self.high / self.low)
-        return self.start + share * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        return [tick for tick in TICKS if self.low <= tick <= self.high]
+    description: str
+    height: int
+    lines: list[tuple[Any, ...]] = dataclasses.field(default_factory=list)
+    bars: list[tuple[Any, ...]] = dataclasses.field(default_factory=list)
+    dots: list[tuple[Any, ...]] = dataclasses.field(default_factory=list)
+    labels: list[tuple[Any, ...]] = dataclasses.field(default_factory=list)
+    width: int = WIDTH
 
 
 def ranks(
@@ -67,95 +54,88 @@ def ranks(
       marks: values at whose height the number of languages above is written.
     """
     top, bottom, left, right = 34, 270, 34, WIDTH - 96
-    y = _Scale(0.85 * min(values), 1.15 * max(values), bottom, top)
+    description = f"{title}: {len(dots)} languages from cheapest to dearest"
+    picture = Picture(description, bottom + 22, labels=[(0, 16, None, "title", title)])
+    y, ticks = _logarithmic(0.85 * min(values), 1.15 * max(values), bottom, top)
+    for tick in ticks:
+        picture.lines.append((left, y(tick), right, y(tick), _grid(tick)))
+        picture.labels.append((left - 8, y(tick) + 4, "end", None, f"{tick:g}"))
+        if tick in marks:
+            above = f"{sum(dot.value > tick for dot in dots)} above {tick:g}"
+            picture.labels.append((right + 8, y(tick) + 4, "start", None, above))
     dots = sorted(dots, key=lambda dot: (dot.value, dot.name))
     step = (right - left - 24) / max(len(dots) - 1, 1)
     at = [(left + 12 + i * step, y(dot.value)) for i, dot in enumerate(dots)]
-    shapes = [Shape("text", {"x": 0, "y": 16, "class": "title"}, title)]
-    for tick in y.ticks():
-        shapes.append(_line((left, y(tick)), (right, y(tick)), _grid(tick)))
-        shapes.append(_label(left - 8, y(tick) + 4, f"{tick:g}", "end"))
-        if tick in marks:
-            above = sum(dot.value > tick for dot in dots)
-            shapes.append(_label(right + 8, y(tick) + 4, f"{above} above {tick:g}", "start"))
     for (x, height), dot in zip(at, dots, strict=True):
-        shapes.append(_circle(x, height, 3.4, dot.color, f"{dot.name}: {dot.value:.2f}"))
+        picture.dots.append((x, height, 3.4, dot.color, f"{dot.name}: {dot.value:.2f}"))
+    names = [f"{dot.name} {dot.value:.3g}" for dot in dots]
     free = 0.0
     for i in range(len(dots) - 1, max(len(dots) - 5, 0), -1):
         free = max(at[i][1] + 4, free + LINE)
         beside = min(x for x, height in at[1:] if x == at[i][0] or abs(height - free + 4) < 9)
-        shapes.append(_label(beside - 9, free, f"{dots[i].name} {dots[i].value:.3g}", "end"))
+        picture.labels.append((beside - 9, free, "end", None, names[i]))
     if dots:
-        name = f"{dots[0].name} {dots[0].value:.3g}"
-        shapes.append(_label(at[0][0] - 4, at[0][1] + 18, name, "start"))
-    description = f"{title}: {len(dots)} languages from cheapest to dearest"
-    return Picture(shapes, bottom + 22, description)
+        picture.labels.append((at[0][0] - 4, at[0][1] + 18, "start", None, names[0]))
+    return picture
 
 
-def bars(
-    series: Mapping[str, Mapping[str, float]], colors: Mapping[str, str], unit: str
-) -> Picture:
+def bars(series: Series, colors: Mapping[str, str], unit: str) -> Picture:
     """Draws horizontal bars: a group a language, a bar a tokenizer."""
-    names = list(dict.fromkeys(name for values in series.values() for name in values))
+    names = _names(series)
     left, right = _margin(names), WIDTH - 60
     high = max(value for values in series.values() for value in values.values())
-    shapes, y = [], 6.0
-    for name in names:
-        here = [(label, values[name]) for label, values in series.items() if name in values]
-        shapes.append(_label(left - 10, y + 9 * len(here) + 4, name, "end", "name"))
-        for label, value in here:
+    group = 18 * len(series) + 12
+    picture = Picture(_description(series, unit), 6 + group * len(names))
+    for i, name in enumerate(names):
+        top = 6 + group * i
+        picture.labels.append((left - 10, top + 9 * len(series) + 4, "end", "name", name))
+        for j, (tokenizer, values) in enumerate(series.items()):
+            y, value = top + 18 * j, values[name]
             width = max((right - left) * value / high, 1)
-            box = {"x": f"{left}", "y": f"{y:.1f}", "width": f"{width:.1f}", "height": 14, "rx": 2}
-            hover = f"{label}, {name}: {value:.3f} {unit}"
-            shapes.append(Shape("rect", box | {"class": colors[label]}, hover))
-            shapes.append(_label(left + width + 6, y + 11, f"{value:.2f}", "start", "value"))
-            y += 18
-        y += 12
-    return Picture(shapes, math.ceil(y), _description(series, names, unit))
+            hover = f"{tokenizer}, {name}: {value:.3f} {unit}"
+            picture.bars.append((left, y, width, colors[tokenizer], hover))
+            picture.labels.append((left + width + 6, y + 11, "start", "value", f"{value:.2f}"))
+    return picture
 
 
-def spreads(
-    series: Mapping[str, Mapping[str, float]], colors: Mapping[str, str], unit: str
-) -> Picture:
+def spreads(series: Series, colors: Mapping[str, str], unit: str) -> Picture:
     """Draws a line a name with a dot for each tokenizer, on a logarithmic axis."""
-    names = list(dict.fromkeys(name for values in series.values() for name in values))
+    names = _names(series)
     numbers = [value for values in series.values() for value in values.values()]
     top, row, left = 26, 21, _margin(names)
-    x = _Scale(0.9 * min(numbers), 1.1 * max(numbers), left, WIDTH - 30)
     bottom = top + row * len(names)
-    shapes = []
-    for tick in x.ticks():
-        shapes.append(_line((x(tick), top - 8), (x(tick), bottom), _grid(tick)))
-        shapes.append(_label(x(tick), top - 14, f"{tick:g}", "middle"))
+    picture = Picture(_description(series, unit), bottom + 6)
+    x, ticks = _logarithmic(0.9 * min(numbers), 1.1 * max(numbers), left, WIDTH - 30)
+    for tick in ticks:
+        picture.lines.append((x(tick), top - 8, x(tick), bottom, _grid(tick)))
+        picture.labels.append((x(tick), top - 14, "middle", None, f"{tick:g}"))
     for i, name in enumerate(names):
         y = top + row * (i + 0.5)
-        here = [(label, values[name]) for label, values in series.items() if name in values]
-        ends = sorted(x(value) for _, value in here)
-        shapes.append(_label(left - 12, y + 4, name, "end", "name"))
-        shapes.append(_line((ends[0], y), (ends[-1], y), "span"))
-        for label, value in here:
-            hover = f"{label}, {name}: {value:.2f} {unit}"
-            shapes.append(_circle(x(value), y, 5, colors[label], hover))
-    return Picture(shapes, math.ceil(bottom + 6), _description(series, names, unit))
+        ends = [x(values[name]) for values in series.values()]
+        picture.labels.append((left - 12, y + 4, "end", "name", name))
+        picture.lines.append((min(ends), y, max(ends), y, "span"))
+        for (tokenizer, values), end in zip(series.items(), ends, strict=True):
+            hover = f"{tokenizer}, {name}: {values[name]:.2f} {unit}"
+            picture.dots.append((end, y, 5, colors[tokenizer], hover))
+    return picture
 
 
-def _circle(x: float, y: float, radius: float, color: str, text: str) -> Shape:
-    place = {"cx": f"{x:.1f}", "cy": f"{y:.1f}", "r": f"{radius:g}"}
-    return Shape("circle", place | {"class": color}, text)
-
-
-def _line(start: tuple[float, float], end: tuple[float, float], kind: str) -> Shape:
-    place = {"x1": start[0], "y1": start[1], "x2": end[0], "y2": end[1]}
-    return Shape("line", {key: f"{value:.1f}" for key, value in place.items()} | {"class": kind})
+def _logarithmic(
+    low: float, high: float, start: float, end: float
+) -> tuple[Callable[[float], float], list[float]]:
+    """Returns what maps values from low to high to units from start to end, and the ticks."""
+    units_per_log = (end - start) / math.log(high / low)
+    ticks = [tick for tick in TICKS if low <= tick <= high]
+    return lambda value: start + units_per_log * math.log(value / low), ticks
 
 
 def _grid(tick: float) -> str:
     return "grid strong" if tick == 1 else "grid"
 
 
-def _label(x: float, y: float, text: str, anchor: str, kind: str | None = None) -> Shape:
-    place = {"x": f"{x:.1f}", "y": f"{y:.1f}", "text-anchor": anchor, "class": kind}
-    return Shape("text", place, text)
+def _names(series: Series) -> list[str]:
+    """Returns the names of all series, which have the same."""
+    return list(next(iter(series.values())))
 
 
 def _margin(names: Sequence[str]) -> float:
@@ -163,5 +143,5 @@ def _margin(names: Sequence[str]) -> float:
     return min(30 + 7.2 * max(map(len, names)), WIDTH / 3)
 
 
-def _description(series: Mapping[str, Any], names: Sequence[str], unit: str) -> str:
-    return f"{unit}, by {' and '.join(series)}, of {', '.join(names)}"
+def _description(series: Series, unit: str) -> str:
+    return f"{unit}, by {' and '.join(series)}, of {', '.join(_names(series))}"

@@ -47,6 +47,15 @@ def fixed(value: Any) -> str:
     return f"{x:.2f}" if abs(x) >= 1 else f"{x:.3f}"
 
 
+def counted(count: int, noun: str) -> str:
+    """Returns a number of things in words.
+
+    >>> counted(1, "language"), counted(1200, "language")
+    ('1 language', '1,200 languages')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """Returns seconds in words.
 
@@ -78,4 +87,6 @@ _ENVIRONMENT = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_ENVIRONMENT.filters |= {"digest": _digest, "readable": readable, "slug": _slug}
+_ENVIRONMENT.filters.update(
+    counted=counted, digest=_digest, duration=duration, fixed=fixed, readable=readable, slug=_slug
+)

@@ -17,13 +17,10 @@
 
 before.json and after.json have one form, every key of which may be missing:
 
-    {"bits_per_byte": {NAME: {"bits_per_byte": 1.21, "nats_per_token": 2.9, "tokens": 9000,
-                              "bytes": 31000, "lines": 200}},          # asdict(bits_per_byte.Score)
-     "translation": {NAME: {"chrf": 61.2, "chrf++": 58.0, "bleu": 30.1, "bleu_tokenizer": "13a",
-                            "signatures": {"chrf": "..."}, "lines": 200,   # metrics.translation
+    {"bits_per_byte": {NAME: {"bits_per_byte": 1.21, "lines": 200}},   # asdict(bits_per_byte.Score)
+     "translation": {NAME: {"chrf": 61.2, "signatures": {"chrf": "..."}, "lines": 200,
                             "examples": [{"source": "", "reference": "", "hypothesis": ""}]}},
-     "chains": {NAME: {"parsed": 97.0, "chrf": 31.0, "tokens": 180.2, "lines": 100,
-                       "examples": [{"instruction": "", "chain": "", "reference": ""}]}},
+     KIND: {NAME: {"examples": [{TITLE: TEXT}]}},       # and other numbers: evaluate/KIND.py
      "baselines": {NAME: {"unigram": 3.15, "bigram": 2.38}},           # bits per byte
      "facts": {"devices": "8 x TPU v4", "seconds": 12.3}}              # kinds.measure
 

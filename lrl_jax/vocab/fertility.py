@@ -5,7 +5,7 @@
 
 A word is what stands between spaces. For scripts that write no spaces (`FertilityRow.spaced`), read
 tokens per character, or parity: tokens relative to the reference language on aligned text.
-`report/fertility_files` writes the rows as JSON, CSV, a plot and a page.
+`report/fertility` writes the rows as JSON, CSV, a plot and a page.
 """
 
 from collections import Counter

@@ -338,7 +338,7 @@ def report(args):
 
 
 def report_ours(folder: Path) -> str:
-    from lrl_jax.report import fertility_files
+    from lrl_jax.report import fertility as fertility_report
     from lrl_jax.vocab.fertility import LanguageText
     from lrl_jax.vocab.tokenizer import load as tokenizers
 
@@ -352,7 +352,7 @@ def report_ours(folder: Path) -> str:
         texts[f"language {i:03}"] = LanguageText(source[100 * i : 100 * (i + 1)])
     named = {name: tokenizers.load(folder / name) for name in ("base", "byte_level")}
     named["base again"] = named["base"]
-    fertility_files.write_report(named, texts, folder / "fertility", reference="english")
+    fertility_report.write_report(named, texts, folder / "fertility", reference="english")
     return f"{len(texts)} languages, {len(named)} tokenizers"
 
 

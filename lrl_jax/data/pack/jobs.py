@@ -312,7 +312,7 @@ def _finish(target: DatasetTarget, jobs: Sequence[ShardJob], tokenizer: Tokenize
     filters.verdict(dataset, target.name, count.left_out, count.docs, samples)
     if not count.bytes:
         raise DataError(
-            f"dataset {target.name!r}: template {templates.name(dataset)!r} trains on none of "
+            f"dataset {target.name!r}: template {dataset.template!r} trains on none of "
             "its text; choose a template that trains on a part of it, or other weights"
         )
     if fingerprint(target.data, target.name, tokenizer) != target.mark:
@@ -329,7 +329,7 @@ def _finish(target: DatasetTarget, jobs: Sequence[ShardJob], tokenizer: Tokenize
         name=target.name,
         fingerprint=target.mark,
         language=dataset.language,
-        template=templates.name(dataset),
+        template=dataset.template,
         order=dataset.order,
         sequence_length=target.data.sequence_length,
         bos_id=tokenizer.bos_id,

@@ -183,7 +183,7 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
         name=name,
         fingerprint=hashlib.sha256(mark.encode()).hexdigest(),
         language=dataset.language,
-        template=templates.name(dataset),
+        template=dataset.template,
         order=dataset.order,
         sequence_length=data.sequence_length,
         bos_id=tokenizer.bos_id,

@@ -12,7 +12,6 @@ for each field by which such records are recognised.
 
 from collections.abc import Callable, Sequence
 import dataclasses
-import itertools
 import json
 
 from lrl_jax.data.templates.parts import Record, TextPart, joined
@@ -113,8 +112,7 @@ def _split_system(turns: Sequence[Turn]) -> tuple[str | None, Sequence[Turn]]:
 def _check_alternation(name: str, turns: Sequence[Turn]) -> None:
     """Refuses turns that are not user, assistant, user and so on; `name` is the format's."""
     roles = [turn.role for turn in turns]
-    want = [*itertools.islice(itertools.cycle(("user", "assistant")), len(roles))]
-    if roles != want or not roles:
+    if not roles or roles != (["user", "assistant"] * len(roles))[: len(roles)]:
         raise ValueError(
             f"{name} wants user and assistant by turns, after a system prompt or none; "
             f"got {', '.join(roles) or 'no turn'}"

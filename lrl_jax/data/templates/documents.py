@@ -51,7 +51,11 @@ def encode(examples: Sequence[Sequence[TextPart]], tokenizer: Tokenizer) -> list
     ends = np.concatenate([[0], np.cumsum(lengths)])
     last = np.cumsum([0, *map(len, ended)])
     return [
-        Document(tokens[start:end], weights[start:end], sum(map(_bytes, parts)))
+        Document(
+            tokens[start:end],
+            weights[start:end],
+            sum(len(p.text.encode()) for p in parts if p.trained and not p.control),
+        )
         for parts, (start, end) in zip(ended, itertools.pairwise(ends[last].tolist()), strict=True)
     ]
 
@@ -62,11 +66,7 @@ def ids(parts: Sequence[TextPart], tokenizer: Tokenizer) -> list[int]:
 
 
 def check(ids: np.ndarray, size: int, where: str = "the tokenizer") -> None:
-    """Refuses ids for which a model has no row; errors begin with `where`.
-
-    Raises:
-      ValueError: an id below 0 or not below `size`.
-    """
+    """Raises a ValueError that begins with `where` for an id below 0 or not below `size`."""
     if len(ids) and not 0 <= ids.min() <= ids.max() < size:
         at = int(np.flatnonzero((ids < 0) | (ids >= size))[0])
         raise ValueError(
@@ -77,7 +77,7 @@ def check(ids: np.ndarray, size: int, where: str = "the tokenizer") -> None:
 
 def _ended(parts: Sequence[TextPart]) -> Sequence[TextPart]:
     """Returns the parts up to the last trained one, and an eos unless that is a control token."""
-    last = next((n for n in reversed(range(len(parts))) if parts[n].weight > 0), -1)
+    last = next((n for n in reversed(range(len(parts))) if parts[n].trained), -1)
     if last < 0:
         return [*parts, UNTAUGHT_EOS]
     if parts[last].control:
@@ -105,11 +105,3 @@ def _ids(parts: Sequence[TextPart], tokenizer: Tokenizer) -> tuple[np.ndarray, n
         return np.concatenate([np.asarray(part_ids, np.int32) for part_ids in ids]), lengths
     flat = itertools.chain.from_iterable(ids)
     return np.fromiter(flat, np.int32, int(lengths.sum())), lengths
-
-
-def _bytes(text_part: TextPart) -> int:
-    """Returns how many UTF-8 bytes of a part are trained text."""
-    if text_part.weight <= 0 or text_part.control:
-        return 0
-    text = text_part.text
-    return len(text) if text.isascii() else len(text.encode())

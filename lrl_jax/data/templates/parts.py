@@ -39,9 +39,8 @@ def joined(parts: Iterable[TextPart]) -> list[TextPart]:
     """
     result: list[TextPart] = []
     for text_part in parts:
-        last = result[-1] if result else None
-        texts = last is not None and not (last.control or text_part.control)
-        if last and texts and last.weight == text_part.weight:
+        last = result[-1] if result and not result[-1].control else None
+        if last and not text_part.control and last.weight == text_part.weight:
             result[-1] = TextPart(last.text + text_part.text, last.weight)
         else:
             result.append(text_part)

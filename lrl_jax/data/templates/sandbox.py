@@ -38,9 +38,9 @@ class Template:
     Its {% generation %} blocks come out between renderer.OPEN and renderer.CLOSE.
     """
 
-    def __init__(self, source: str, where: str):
-        """Keeps the source and its name in errors; the child starts with the first rendering."""
-        self._source, self._where = source, where
+    def __init__(self, source: str):
+        """Keeps the source; the child starts with the first rendering."""
+        self._source = source
         self._turn = threading.Lock()
         self._child: subprocess.Popen | None = None
 
@@ -69,7 +69,7 @@ class Template:
         with self._turn:
             answers = self._ask(renderer.to_line(request), len(wanted))
         if "error" in answers[-1]:
-            raise ValueError(f"{self._where} {answers[-1]['error']}")
+            raise ValueError(f"the chat template {answers[-1]['error']}")
         return [answer["text"] for answer in answers]
 
     def _ask(self, request: bytes, count: int) -> list[dict[str, str]]:
@@ -119,19 +119,17 @@ def _why_ended(code: int) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def compiled(source: str, where: str = "the chat template") -> Template:
+def compiled(source: str) -> Template:
     """Returns a template that has rendered short conversations, and so can be used.
-
-    Args:
-      source: the template.
-      where: its name in errors.
 
     Raises:
       ValueError: the template cannot be read, or is refused.
     """
     if len(source) > MAX_SOURCE:
-        raise ValueError(f"{where} has {len(source)} characters; want at most {MAX_SOURCE}")
-    template = Template(source, where)
+        raise ValueError(
+            f"the chat template has {len(source)} characters; want at most {MAX_SOURCE}"
+        )
+    template = Template(source)
     try:
         for messages in TRIED:
             template.render(messages, add_generation_prompt=len(messages) == 1, names=NAMED)

@@ -9,18 +9,6 @@ part is tokenised by itself, so the ids of that prompt are exactly the ids after
 learnt to answer. With a SentencePiece dummy prefix the answer therefore starts with its own word
 mark (`### Response:` then `_Paris`): a space in the running text, which `decode` of the answer
 alone leaves out again.
-
-x-LLaMA's CoIT (arXiv 2308.04948) is a mixture of such datasets for one language; MuIT is the same
-for many:
-
-    datasets:
-      english: {kind: instructions, path: [alpaca_en.json], language: eng_Latn}
-      korean:  {kind: instructions, path: [alpaca_ko.json], language: kor_Hang}
-      pairs:   {kind: parallel, source: a.en, target: a.ko, source_language: eng_Latn,
-                target_language: kor_Hang, template: translation_varied, take: 100000}
-    mixtures:
-      coit: {of: {english: 1, korean: 1, pairs: 1}, by: size}    # all of it, shuffled
-      muit: {of: {english: 1, korean: 1, pairs: 1, hindi: 1, english_hindi: 1}, by: size}
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +16,7 @@ import dataclasses
 import functools
 import hashlib
 import inspect
+import itertools
 import json
 
 from lrl_jax.data.read import kinds
@@ -149,8 +138,7 @@ def parts(name: str, record: Record) -> list[TextPart]:
       ValueError: no such template, or a field it needs is missing.
     """
     if name not in TEMPLATES:
-        needs = " needs a tokenizer: use `writer`" if name == OWN else ""
-        raise ValueError(f"no template {name!r}{needs}; there are {', '.join(TEMPLATES)}")
+        raise ValueError(f"no template {name!r}; there are {', '.join(TEMPLATES)}")
     return _written(name, TEMPLATES[name], record)
 
 
@@ -164,11 +152,6 @@ def _written(name: str, write: Template, record: Record) -> list[TextPart]:
 
 
 # ---------------------------------------------------------------------------- for a dataset
-def name(dataset: recipe_data.Dataset) -> str:
-    """Returns the name of the template that writes this dataset's records."""
-    return dataset.template
-
-
 def writer(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
     """Returns the template of a dataset, for a tokenizer and with the dataset's options.
 
@@ -179,74 +162,58 @@ def writer(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
       ValueError: no such template, one that the dataset's records do not fit, or one that needs
         control tokens or a chat template the tokenizer does not have.
     """
-    template = name(dataset)
-    write = functools.partial(_written, template, _bound(dataset, template, tokenizer))
-    for record in specimens(dataset):
+    write = functools.partial(_written, dataset.template, _bound(dataset, tokenizer))
+    for record in kinds.of(dataset).specimens(dataset):
         for text_part in write(record):
             if text_part.control:
                 tokenizer.control(text_part.text)  # an error if the tokenizer has no such token
     return write
 
 
-def _bound(dataset: recipe_data.Dataset, template: str, tokenizer: Tokenizer) -> Template:
-    """Returns a template with those of the dataset's options bound that it has arguments for."""
-    if template not in (*TEMPLATES, OWN):
-        raise ValueError(f"no template {template!r}; there are {', '.join(TEMPLATES)}, {OWN}")
-    if _is_chat(template):
-        write: Template = functools.partial(_converse, _format(template, tokenizer))
+def _bound(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
+    """Returns the template with those of the dataset's options bound that it has arguments for."""
+    name = dataset.template
+    if name not in (*TEMPLATES, OWN):
+        raise ValueError(f"no template {name!r}; there are {', '.join(TEMPLATES)}, {OWN}")
+    if _is_chat(name):
+        write: Template = functools.partial(_converse, _format(name, tokenizer))
     else:
-        write = TEMPLATES[template]
+        write = TEMPLATES[name]
     arguments = inspect.signature(write).parameters
-    options = {
-        option: value for option, value in dataset.template_options().items() if option in arguments
-    }
-    return functools.partial(write, **options) if options else write
+    options = dataset.template_options().items()
+    return functools.partial(write, **{key: value for key, value in options if key in arguments})
 
 
 def _format(template: str, tokenizer: Tokenizer) -> chat.Format:
     write = tokenizer_chat.own(tokenizer) if template == OWN else chat.FORMATS[template]
-    if not has_dummy_prefix(tokenizer):
+    if tokenizer.family != "sentencepiece":
+        return write
+    if not sentencepieces.proto_of(tokenizer).normalizer_spec.add_dummy_prefix:
         return write
     return lambda turns: [*_without_spaces(write(turns))]
 
 
-def has_dummy_prefix(tokenizer: Tokenizer) -> bool:
-    """Returns whether a tokenizer puts a space before every text."""
-    if tokenizer.family != "sentencepiece":
-        return False
-    return sentencepieces.proto_of(tokenizer).normalizer_spec.add_dummy_prefix
-
-
 def _without_spaces(parts: Sequence[TextPart]) -> Iterator[TextPart]:
     """Yields parts, of which those that follow a text have lost a space they begin with."""
-    before: TextPart | None = None
-    for text_part in parts:
-        after_text = before is not None and not before.control and not text_part.control
-        if after_text and text_part.text.startswith(" "):
-            text_part = dataclasses.replace(text_part, text=text_part.text[1:])
-        yield text_part
-        before = text_part
+    yield from parts[:1]
+    for before, text_part in itertools.pairwise(parts):
+        if before.control or text_part.control:
+            yield text_part
+        else:
+            yield dataclasses.replace(text_part, text=text_part.text.removeprefix(" "))
 
 
 # ---------------------------------------------------------------------------- fingerprints
-def specimens(dataset: recipe_data.Dataset) -> list[Record]:
-    """Returns records such as this dataset has, one of every shape."""
-    return kinds.of(dataset).specimens(dataset)
-
-
 def mark(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> str:
-    """Returns a digest that changes when what is written of a dataset does.
-
-    Raises:
-      ValueError: as `writer`.
-    """
-    write = writer(dataset, tokenizer)
+    """Returns a digest that changes when what is written of a dataset does; raises as `writer`."""
+    write, kind = writer(dataset, tokenizer), kinds.of(dataset)
+    specimens = kind.specimens(dataset)
     facts = {
-        "template": name(dataset),
-        "written": [[*map(dataclasses.astuple, write(record))] for record in specimens(dataset)],
-        "with_system": _with_system(write) if "messages" in kinds.of(dataset).fields else "",
+        "template": dataset.template,
+        "written": [[*map(dataclasses.astuple, write(record))] for record in specimens],
+        "with_system": _with_system(write) if "messages" in kind.fields else "",
         "requests": translation.REQUESTS,
-        "own": tokenizer_chat.template(tokenizer) if name(dataset) == OWN else "",
+        "own": tokenizer_chat.template(tokenizer) if dataset.template == OWN else "",
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -268,9 +235,6 @@ def prompt_parts(name: str, record: Record, tokenizer: Tokenizer | None = None) 
       record: its answer is not used, and may be missing. With a template that learns all of its
         text, the parts are the document of the record without its answer.
       tokenizer: needed where `name` is `tokenizer`, for its own template.
-
-    Raises:
-      ValueError: as `parts` and `writer`.
     """
     record = {"input": "", **record, **dict.fromkeys(kinds.answers(), "")}
     if not _is_chat(name):
@@ -306,18 +270,3 @@ def _answered(record: Record) -> Record:
     if not messages or messages[-1].get("role") != "assistant":
         messages.append({"role": "assistant", "content": "a"})
     return {"messages": json.dumps(messages)}
-
-
-def prompt(name: str, record: Record) -> str:
-    """Returns `prompt_parts` as one text, for templates that write no control tokens.
-
-    >>> prompt("pair", {"source": "Good morning.", "target": "..."})
-    'Good morning.\\n'
-
-    Raises:
-      ValueError: as `prompt_parts`, or a template that writes control tokens.
-    """
-    parts = prompt_parts(name, record)
-    if any(text_part.control for text_part in parts):
-        raise ValueError(f"a prompt of {name!r} has control tokens, and is ids, not text")
-    return "".join(text_part.text for text_part in parts)

@@ -9,8 +9,8 @@ lines that begin with 24 spaces.
 """
 
 from collections.abc import Mapping
-import dataclasses
 import re
+from typing import NamedTuple
 
 from lrl_jax.recipe.languages import english_name
 
@@ -28,8 +28,7 @@ SECTIONS = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Sections:
+class Sections(NamedTuple):
     """Holds the sections of a chain that a model wrote, without the space around them."""
 
     english_instruction: str
@@ -57,11 +56,6 @@ def sections(record: Mapping[str, str], legacy: bool) -> tuple[str, str, str]:
         f"{indent}Response in English: {record['english_output']}{end}\n",
         f"{indent}Response in {language}: {record['output']}{last}",
     )
-
-
-def answer(record: Mapping[str, str], legacy: bool) -> str:
-    """Returns the whole chain."""
-    return "".join(sections(record, legacy))
 
 
 def parse(generated: str) -> Sections | None:

@@ -40,7 +40,7 @@ class Controls:
     """
 
     whole: re.Pattern[str]
-    heads: frozenset[str]
+    heads: tuple[str, ...]
 
 
 def own(tokenizer: Tokenizer) -> Format:
@@ -54,30 +54,24 @@ def own(tokenizer: Tokenizer) -> Format:
     compiled = sandbox.compiled(source)
     names, controls = _special_names(tokenizer), _controls(tokenizer)
     spans = _marked if GENERATION.search(source) else _added
+    check_system = functools.cache(functools.partial(_check_system, compiled, names))
 
     def write(turns: Sequence[Turn]) -> list[TextPart]:
         if turns[0].role == "system":
             check_system()
         replaced, restored = _mark_tables(turns)
         messages = [_guarded(turn, replaced, controls) for turn in turns]
-
-        def render(wanted: Sequence[sandbox.Prefix]) -> list[str]:
-            return compiled.prefixes(messages, wanted, names)
-
-        whole, learnt = spans(render, turns)
-        parts = [*_cut(whole, learnt, controls, restored)]
-        return parts[1:] if _is_bos(parts[0], tokenizer) else parts
-
-    @functools.cache
-    def check_system() -> None:
-        _check_system(compiled, names)
+        whole, learnt = spans(functools.partial(compiled.prefixes, messages, names=names), turns)
+        parts = _cut(whole, learnt, controls, restored)
+        has_bos = parts[0].control and tokenizer.control(parts[0].text) == tokenizer.bos_id
+        return parts[1:] if has_bos else parts
 
     _check_answers(write)
     return write
 
 
 def template(tokenizer: Tokenizer) -> str:
-    """Returns the source of the tokenizer's chat template: from its own file, or its config.
+    """Returns the source of the tokenizer's chat template, from its own file or its config.
 
     Raises:
       ValueError: the tokenizer has none.
@@ -86,9 +80,8 @@ def template(tokenizer: Tokenizer) -> str:
         return tokenizer.files[JINJA].decode()
     source = _config(tokenizer).get("chat_template")
     if isinstance(source, list):  # several by name
-        entries = [entry for entry in source if isinstance(entry, dict)]
-        by_name = {entry.get("name"): entry.get("template") for entry in entries}
-        source = by_name.get("default")
+        entries = (entry for entry in source if isinstance(entry, dict))
+        source = {entry.get("name"): entry.get("template") for entry in entries}.get("default")
     if not isinstance(source, str):
         raise ValueError(
             f"the tokenizer has no chat template; put its {JINJA} beside its files, or set the "
@@ -126,12 +119,8 @@ def _controls(tokenizer: Tokenizer) -> Controls:
     ids = tokenizer.encode_batch(names)
     never = [name for name, own in zip(names, ids, strict=True) if own != [tokenizer.control(name)]]
     either = "|".join(map(re.escape, sorted(never, key=len, reverse=True)))
-    heads = frozenset(name[:n] for name in never for n in range(1, len(name)))
-    return Controls(re.compile(either or "(?!)"), heads)
-
-
-def _is_bos(text_part: TextPart, tokenizer: Tokenizer) -> bool:
-    return text_part.control and tokenizer.control(text_part.text) == tokenizer.bos_id
+    heads = {name[:n] for name in never for n in range(1, len(name))}
+    return Controls(re.compile(either or "(?!)"), tuple(heads))
 
 
 # ---------------------------------------------------------------------------- guarding messages
@@ -155,10 +144,9 @@ def _guarded(turn: Turn, replaced: Mapping[int, str], controls: Controls) -> dic
     """Returns a message that has no control token in it, and none that begins at its end."""
     text = turn.content.translate(replaced)
     text = controls.whole.sub(lambda match: match[0][0] + GUARD + match[0][1:], text)
-    end = len(text.rstrip())
-    longest = max(map(len, controls.heads), default=0)
-    if any(text[end - n : end] in controls.heads for n in range(1, min(longest, end) + 1)):
-        text = text[:end] + GUARD + text[end:]
+    stripped = text.rstrip()
+    if stripped.endswith(controls.heads):
+        text = stripped + GUARD + text[len(stripped) :]
     return {"role": turn.role, "content": text}
 
 
@@ -202,14 +190,14 @@ def _added(render: Render, turns: Sequence[Turn]) -> tuple[str, Spans]:
 
 def _cut(
     whole: str, spans: Spans, controls: Controls, restored: Mapping[int, str | None]
-) -> Iterator[TextPart]:
+) -> list[TextPart]:
     """Cuts a rendering into parts, where weights change and at control tokens."""
     ends = [0, *itertools.chain.from_iterable((a, b) for a, b, _ in spans), len(whole)]
     weights = [0.0, *itertools.chain.from_iterable((weight, 0.0) for _, _, weight in spans)]
     parts: list[TextPart] = []
     for (start, end), weight in zip(itertools.pairwise(ends), weights, strict=True):
         parts += _texts_and_controls(whole[start:end], weight, controls, restored)
-    yield from joined(parts)
+    return joined(parts)
 
 
 def _texts_and_controls(
@@ -229,11 +217,7 @@ def _texts_and_controls(
 
 # ---------------------------------------------------------------------------- trying a template
 def _check_system(template: sandbox.Template, names: Mapping[str, str]) -> None:
-    """Tries a template on a conversation with a system prompt.
-
-    Raises:
-      ValueError: the template refuses the prompt, or leaves it out.
-    """
+    """Refuses a template that refuses a system prompt, or leaves it out."""
     contents = [("system", "s0"), ("user", "q1"), ("assistant", "a1")]
     messages = [{"role": role, "content": text} for role, text in contents]
     try:
@@ -248,11 +232,7 @@ def _check_system(template: sandbox.Template, names: Mapping[str, str]) -> None:
 
 
 def _check_answers(write: Format) -> None:
-    """Tries a format on a conversation of two answers.
-
-    Raises:
-      ValueError: something other than an answer and its end would be learnt.
-    """
+    """Refuses a format by which something other than an answer and its end would be learnt."""
     contents = [("user", "q1"), ("assistant", "a1"), ("user", "q2"), ("assistant", "a2")]
     parts = write([Turn(role, text, float(text == "a2")) for role, text in contents])
     learnt = [n for n, text_part in enumerate(parts) if text_part.trained]
