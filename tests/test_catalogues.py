@@ -13,7 +13,7 @@ import pytest
 
 from lrl_jax import text
 from lrl_jax.data import dataset as datasets
-from lrl_jax.data.read import catalogues, records
+from lrl_jax.data.read import catalogues
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
 
@@ -81,7 +81,7 @@ def dataset(kind: str = "text", **fields: Any) -> Any:
     return recipe_data.Data(sequence_length=8, datasets={"d": entry}).datasets["d"]
 
 
-def read(one: Any) -> list[records.Record | Bad]:
+def read(one: Any) -> list[datasets.Record | Bad]:
     return [record for shard in datasets.shards(one) for record in datasets.read(one, shard)]
 
 

@@ -76,7 +76,7 @@ def text(tmp_path) -> Path:
 @pytest.fixture
 def small_shards(monkeypatch) -> None:
     """Shards of about 400 bytes."""
-    monkeypatch.setattr("lrl_jax.data.read.records.SHARD_BYTES", 400)
+    monkeypatch.setattr("lrl_jax.data.dataset.SHARD_BYTES", 400)
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_copies_are_left_out_wherever_they_lie(tmp_path, monkeypatch, shards):
     lines = [f"{' '.join('abc'[int(d)] for d in np.base_repr(i, 3))}\n" for i in range(1, 81)]
     text = "".join(lines) + lines[70] + lines[2] + lines[2]
     (tmp_path / "t.txt").write_text(text)
-    monkeypatch.setattr("lrl_jax.data.read.records.SHARD_BYTES", len(text) // shards + 1)
+    monkeypatch.setattr("lrl_jax.data.dataset.SHARD_BYTES", len(text) // shards + 1)
     one = dataset_of(tmp_path / "t.txt", filters={"duplicates": "exact"})
     got = prepare(data_of(datasets={"d": one}), tmp_path / "out")
     assert len(got.shards) == shards
@@ -463,10 +463,10 @@ sys.path[:0] = [{root!r}, {tests!r}]
 from hand_tokenizer import make
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.data.pack import jobs
-from lrl_jax.data.read import records
+from lrl_jax.data import dataset as datasets
 if __name__ == "__main__":
     data = recipe_data.Data.model_validate_json({data!r})
-    records.SHARD_BYTES = 4000
+    datasets.SHARD_BYTES = 4000
     jobs.prepare_all(data, make(), {out!r})
     print(sorted({{"tensorflow", "seqio", "jax"}} & set(sys.modules)))
 """

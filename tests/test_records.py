@@ -15,7 +15,7 @@ import pytest
 
 from lrl_jax import text
 from lrl_jax.data import dataset as datasets
-from lrl_jax.data.read import files, formats, kinds, records
+from lrl_jax.data.read import files, formats, kinds
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
 
@@ -29,7 +29,7 @@ def dataset(kind: str, **fields: Any) -> Any:
     return data.datasets["d"]
 
 
-def read(one: Any) -> list[records.Record | Bad]:
+def read(one: Any) -> list[datasets.Record | Bad]:
     return [record for shard in datasets.shards(one) for record in datasets.read(one, shard)]
 
 
@@ -39,11 +39,11 @@ def write(path: Path, content: str | bytes) -> str:
     return str(path)
 
 
-def pair(source: str, target: str) -> records.Record:
+def pair(source: str, target: str) -> datasets.Record:
     return {"source": source, "target": target, **PAIR}
 
 
-def conversation(*turns: str) -> records.Record:
+def conversation(*turns: str) -> datasets.Record:
     roles = ("user", "assistant") * len(turns)
     said = [{"role": r, "content": c} for r, c in zip(roles, turns, strict=False)]
     return {"messages": json.dumps(said, ensure_ascii=False)}
@@ -248,7 +248,7 @@ def test_every_format_and_kind_is_in_the_table():
 @pytest.mark.parametrize("name", TABLE)
 def test_a_file_may_be_read_in_many_shards(tmp_path, monkeypatch, name):
     kind, file, content, words, want = TABLE[name]
-    monkeypatch.setattr(records, "SHARD_BYTES", 3)
+    monkeypatch.setattr(datasets, "SHARD_BYTES", 3)
     one = dataset(kind, path=[write(tmp_path / file, content)], **words)
     assert here(read(one), tmp_path) == want
     shards = datasets.shards(one)
@@ -258,7 +258,7 @@ def test_a_file_may_be_read_in_many_shards(tmp_path, monkeypatch, name):
 
 
 def test_what_take_counts_is_one_shard(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "SHARD_BYTES", 2)
+    monkeypatch.setattr(datasets, "SHARD_BYTES", 2)
     path = write(tmp_path / "a.txt", "a\nb\nc\n")
     assert len(datasets.shards(dataset("text", path=[path]))) == 3
     [shard] = datasets.shards(dataset("text", path=[path], take=1))
@@ -296,7 +296,7 @@ def test_either_direction_is_chosen_by_the_pair(tmp_path):
 
 
 def test_pairs_are_read_with_equal_lines_in_every_shard(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "SHARD_BYTES", 20)
+    monkeypatch.setattr(datasets, "SHARD_BYTES", 20)
     monkeypatch.setattr(text, "BLOCK", 8)
     source = write(tmp_path / "s", "".join(f"{i}\n" for i in range(30)))
     target = write(tmp_path / "t", "".join(f"{i:5}\n" for i in range(29)) + "  \n")
@@ -437,7 +437,7 @@ def test_a_bad_line_of_a_pair_is_one_bad_pair(tmp_path):
 
 
 def test_a_place_in_a_later_shard_is_the_line_of_the_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "SHARD_BYTES", 20)
+    monkeypatch.setattr(datasets, "SHARD_BYTES", 20)
     rows = lines(*({"text": f"{i}"} for i in range(40))).replace('"30"', "30")
     [found] = [r for r in read(dataset("text", path=[write(tmp_path / "a.jsonl", rows)]))
                if isinstance(r, Bad)]  # fmt: skip

@@ -36,7 +36,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         lines = [" ".join(rng.choice(list("abc"), rng.integers(2, 20))) for _ in range(count)]
         (base / f"{name}.txt").write_text("\n".join(lines))
     patch = pytest.MonkeyPatch()
-    patch.setattr("lrl_jax.data.read.records.SHARD_BYTES", 2000)
+    patch.setattr("lrl_jax.data.dataset.SHARD_BYTES", 2000)
     data = recipe_data.Data(
         sequence_length=T,
         workers=1,

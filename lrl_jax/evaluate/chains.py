@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from lrl_jax.data import dataset as datasets
-from lrl_jax.data.read import records
 from lrl_jax.data.templates import documents, taco
 from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import generate, metrics
@@ -69,7 +68,7 @@ def judge(chains: Sequence[str], references: Sequence[str], language: str) -> di
     }
 
 
-def held_out(entry: Chains) -> list[records.Record]:
+def held_out(entry: Chains) -> list[datasets.Record]:
     """Returns the first `limit` rows that make a valid prompt; refuses files without any."""
     dataset = _dataset(entry)
     every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard))
@@ -80,7 +79,7 @@ def held_out(entry: Chains) -> list[records.Record]:
 
 
 def prompts(
-    entry: Chains, questions: Sequence[records.Record], tokenizer: Tokenizer
+    entry: Chains, questions: Sequence[datasets.Record], tokenizer: Tokenizer
 ) -> list[list[int]]:
     """Returns the prompt of each row as in training, including the first words of the chain."""
     write = templates.writer(_dataset(entry), tokenizer)

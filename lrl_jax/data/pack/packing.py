@@ -21,7 +21,7 @@ import numpy as np
 from lrl_jax import storage, text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.pack import bins, rows
-from lrl_jax.data.read import filters, records
+from lrl_jax.data.read import filters
 from lrl_jax.data.templates import documents
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data
@@ -51,7 +51,7 @@ class ShardJob:
 
     data: recipe_data.Data
     name: str
-    shard: records.Shard
+    shard: datasets.Shard
     number: int
     count: int
     folder: str
