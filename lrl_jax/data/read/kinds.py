@@ -15,9 +15,9 @@ import dataclasses
 import json
 from typing import Any
 
-from lrl_jax.data.read import makers, turns
+from lrl_jax.data.read import makers
 from lrl_jax.data.read.files import Span
-from lrl_jax.data.read.makers import Columns, Make, ReadRows, Record
+from lrl_jax.data.read.makers import ROW, Columns, Make, ReadRows, Record
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad, DataError
 
@@ -91,7 +91,7 @@ class Conversations(Kind):
 
     def wanted(self, columns: Columns) -> tuple[str, ...]:
         given = tuple(columns.values())
-        return turns.COLUMNS if given == self.fields else given
+        return makers.CHAT_COLUMNS if given == self.fields else given
 
     def text_learnt(self, dataset: recipe_data.Chat, record: Record) -> str:
         answers = _contents(record, ("assistant",))
@@ -110,7 +110,6 @@ def _contents(record: Record, roles: tuple[str, ...]) -> list[str]:
     return [turn["content"] for turn in json.loads(record["messages"]) if turn["role"] in roles]
 
 
-ROW = makers.ROW
 ENGLISH = tuple(f"english_{name}" for name in ROW)
 PAIR = ("source", "target")
 KINDS: dict[str, Kind] = {
