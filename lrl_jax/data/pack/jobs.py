@@ -48,13 +48,9 @@ TOKENIZER = ".tokenizer"  # folder where other processes find it; no dataset can
 
 @dataclasses.dataclass(frozen=True)
 class DatasetTarget:
-    """Describes what is to be packed of a dataset.
+    """Describes what is to be packed of a dataset: a job for every shard of its text.
 
-    Attributes:
-      data: the recipe's data settings with this dataset alone.
-      mark: the dataset's fingerprint.
-      folder: where its rows go.
-      jobs: one for every shard of its text.
+    `data` are the recipe's data settings with this dataset alone, `mark` is its fingerprint.
     """
 
     name: str
@@ -82,11 +78,7 @@ def prepare_all(
     report: progress.Report = lambda state: None,
     runner: Runner | None = None,
 ) -> dict[str, rows.Manifest]:
-    """Packs every dataset that is not packed yet.
-
-    Args:
-      report: called with the progress so far.
-      runner: runs the jobs; by default, `data.workers` processes of this machine do.
+    """Packs every dataset that is not packed yet, by default in `data.workers` processes here.
 
     Raises:
       ValueError: a bad source, no document, or no text to train on; names dataset and line.
@@ -324,22 +316,39 @@ def _finish(target: DatasetTarget, jobs: Sequence[ShardJob], tokenizer: Tokenize
     shards = tuple(note.shard for note in notes if note.shard)
     if dataset.order != "shuffled":
         packed.save(folder / rows.ORDER, packed.order(jobs, sum(shard.rows for shard in shards)))
+    distinct = packed.distinct(jobs)
+    manifest = manifest_of(
+        target.data, target.name, tokenizer, target.mark, count, distinct, shards
+    )
+    rows.write_manifest(manifest, folder)
+    return manifest
+
+
+def manifest_of(
+    data: recipe_data.Data,
+    name: str,
+    tokenizer: Tokenizer,
+    mark: str,
+    count: Count,
+    distinct: int,
+    shards: tuple[rows.Shard, ...] = (),
+) -> rows.Manifest:
+    """Returns a dataset's manifest; without shards, it has as many rows as its tokens fill."""
+    dataset = data.datasets[name]
     counted = vars(count) | {"left_out": dict(count.left_out), "scripts": dict(count.scripts)}
-    manifest = rows.Manifest(
-        name=target.name,
-        fingerprint=target.mark,
+    return rows.Manifest(
+        name=name,
+        fingerprint=mark,
         language=dataset.language,
         template=dataset.template,
         order=dataset.order,
-        sequence_length=target.data.sequence_length,
+        sequence_length=data.sequence_length,
         bos_id=tokenizer.bos_id,
         eos_id=tokenizer.eos_id,
         pad_id=tokenizer.pad_id,
         tokenizer=tokenizer.fingerprint,
-        distinct=packed.distinct(jobs),
-        rows=sum(shard.rows for shard in shards),
+        distinct=distinct,
+        rows=sum(shard.rows for shard in shards) or -(-count.tokens // data.sequence_length),
         shards=shards,
         **counted,
     )
-    rows.write_manifest(manifest, folder)
-    return manifest

@@ -178,23 +178,8 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
     if not total.loss_tokens:
         raise DataError(f"dataset {name!r}: nothing of its text is learnt; see its template")
     mark = f"seqio {jobs.fingerprint(data, name, tokenizer)}"
-    counters: dict[str, Any] = {n: dict(getattr(total, n)) for n in ("left_out", "scripts")}
-    manifest = rows.Manifest(
-        name=name,
-        fingerprint=hashlib.sha256(mark.encode()).hexdigest(),
-        language=dataset.language,
-        template=dataset.template,
-        order=dataset.order,
-        sequence_length=data.sequence_length,
-        bos_id=tokenizer.bos_id,
-        eos_id=tokenizer.eos_id,
-        pad_id=tokenizer.pad_id,
-        tokenizer=tokenizer.fingerprint,
-        distinct=len(digests),
-        rows=-(-total.tokens // data.sequence_length),
-        shards=(),
-        **(vars(total) | counters),
-    )
+    mark = hashlib.sha256(mark.encode()).hexdigest()
+    manifest = jobs.manifest_of(data, name, tokenizer, mark, total, len(digests))
     return Counted(manifest, pieces)
 
 
