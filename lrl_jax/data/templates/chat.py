@@ -20,12 +20,9 @@ from lrl_jax.data.templates.translation import FIXED, request
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """Holds what one side says.
+    """Holds what one side says: `system`, `user` or `assistant`.
 
-    Attributes:
-      role: `system`, `user` or `assistant`.
-      content: the text of the message.
-      weight: of the message in the loss; 0 for what is only read.
+    `weight` is that of the message in the loss; 0 for what is only read.
     """
 
     role: str
@@ -91,7 +88,6 @@ def _messages(record: Record) -> list[Message]:
 
 
 def _parsed(data: str) -> list[Message]:
-    """Reads messages written as JSON."""
     tree = json.loads(data)
     try:
         messages = [(message["role"], message["content"]) for message in tree]
@@ -102,21 +98,20 @@ def _parsed(data: str) -> list[Message]:
     return messages
 
 
-def _split_system(turns: Sequence[Turn]) -> tuple[str | None, Sequence[Turn]]:
-    """Returns the system prompt, None if there is none, and the turns after it."""
-    if turns and turns[0].role == "system":
-        return turns[0].content, turns[1:]
-    return None, turns
+def _split_system(name: str, turns: Sequence[Turn]) -> tuple[str | None, Sequence[Turn]]:
+    """Returns the system prompt, None if there is none, and the turns after it.
 
-
-def _check_alternation(name: str, turns: Sequence[Turn]) -> None:
-    """Refuses turns that are not user, assistant, user and so on; `name` is the format's."""
-    roles = [turn.role for turn in turns]
+    Refuses those that are not user, assistant, user and so on; `name` is the format's.
+    """
+    system = turns[0].content if turns and turns[0].role == "system" else None
+    dialogue = turns if system is None else turns[1:]
+    roles = [turn.role for turn in dialogue]
     if not roles or roles != (["user", "assistant"] * len(roles))[: len(roles)]:
         raise ValueError(
             f"{name} wants user and assistant by turns, after a system prompt or none; "
             f"got {', '.join(roles) or 'no turn'}"
         )
+    return system, dialogue
 
 
 def _control(name: str, weight: float = 0) -> TextPart:
@@ -126,8 +121,7 @@ def _control(name: str, weight: float = 0) -> TextPart:
 # ---------------------------------------------------------------------------- formats
 def llama2(turns: Sequence[Turn]) -> list[TextPart]:
     """Writes Llama 2's format: [INST] <<SYS>>..<</SYS>> user [/INST] answer </s><s>[INST] .."""
-    system, dialogue = _split_system(turns)
-    _check_alternation("llama2_chat", dialogue)
+    system, dialogue = _split_system("llama2_chat", turns)
     parts: list[TextPart] = []
     for number, turn in enumerate(dialogue):
         if turn.role == "assistant":
@@ -150,7 +144,7 @@ def llama3(turns: Sequence[Turn]) -> list[TextPart]:
 
     That is <|start_header_id|>role<|end_header_id|>, two newlines, content<|eot_id|> for each turn.
     """
-    _check_alternation("llama3_chat", _split_system(turns)[1])
+    _split_system("llama3_chat", turns)  # refuses turns out of order
     parts: list[TextPart] = []
     for turn in turns:
         parts += [_control("<|start_header_id|>"), TextPart(turn.role, 0)]
@@ -164,7 +158,7 @@ def chatml(turns: Sequence[Turn]) -> list[TextPart]:
 
     That is <|im_start|>role, newline, content<|im_end|>, newline for each turn.
     """
-    _check_alternation("chatml", _split_system(turns)[1])
+    _split_system("chatml", turns)  # refuses turns out of order
     parts: list[TextPart] = []
     for turn in turns:
         parts += [_control("<|im_start|>"), TextPart(f"{turn.role}\n", 0)]
@@ -179,8 +173,7 @@ def guanaco(turns: Sequence[Turn]) -> list[TextPart]:
     The format has no token for the end of a turn: only the last answer of a conversation is
     followed by one, which is eos.
     """
-    system, dialogue = _split_system(turns)
-    _check_alternation("guanaco", dialogue)
+    system, dialogue = _split_system("guanaco", turns)
     parts = [TextPart(f"{system}\n", 0)] if system else []
     for turn in dialogue:
         if turn.role == "user":

@@ -16,22 +16,14 @@ EOS, UNTAUGHT_EOS = TextPart("", 1), TextPart("", 0)
 
 @dataclasses.dataclass(frozen=True)
 class Document:
-    """Holds token ids and the weight of each in the loss.
+    """Holds the ids of a document's tokens, and the weight of each in the loss.
 
-    Attributes:
-      tokens: the ids, [tokens].
-      weights: float32, [tokens]; 0 for what is only read.
-      bytes: UTF-8 bytes of the trained text.
+    `weights` are float32, 0 for what is only read; `bytes` counts the trained text in UTF-8.
     """
 
     tokens: np.ndarray
     weights: np.ndarray
     bytes: int
-
-    @property
-    def trained(self) -> np.ndarray:
-        """Returns whether the loss counts each token, [tokens]."""
-        return self.weights > 0
 
 
 def encode(examples: Sequence[Sequence[TextPart]], tokenizer: Tokenizer) -> list[Document]:
@@ -39,10 +31,7 @@ def encode(examples: Sequence[Sequence[TextPart]], tokenizer: Tokenizer) -> list
 
     Parts after the last trained one are left out, for nothing is learnt from them. No eos follows
     a trained control token, which ends a document itself. In an example without a trained part,
-    nothing is trained, not even eos; `Document.trained` shows it.
-
-    Raises:
-      ValueError: a control token the tokenizer does not have.
+    nothing is trained, not even eos. A control token that the tokenizer lacks raises ValueError.
     """
     ended = [_ended(parts) for parts in examples]
     flat = [text_part for parts in ended for text_part in parts]
@@ -65,12 +54,12 @@ def ids(parts: Sequence[TextPart], tokenizer: Tokenizer) -> list[int]:
     return _ids(parts, tokenizer)[0].tolist()
 
 
-def check(ids: np.ndarray, size: int, where: str = "the tokenizer") -> None:
-    """Raises a ValueError that begins with `where` for an id below 0 or not below `size`."""
+def check(ids: np.ndarray, size: int) -> None:
+    """Raises ValueError for an id below 0 or not below the tokenizer's `size`."""
     if len(ids) and not 0 <= ids.min() <= ids.max() < size:
         at = int(np.flatnonzero((ids < 0) | (ids >= size))[0])
         raise ValueError(
-            f"{where}: token {at} has id {ids[at]}, but ids are 0 to {size - 1}; "
+            f"the tokenizer: token {at} has id {ids[at]}, but ids are 0 to {size - 1}; "
             "the tokenizer's files do not belong together: fetch them again"
         )
 

@@ -105,7 +105,6 @@ def _memory_limit() -> int:
 
 
 def _serve() -> None:
-    """Answers requests until its input ends."""
     memory = _memory_limit()
     for limit, most in (
         (resource.RLIMIT_AS, memory),

@@ -61,9 +61,8 @@ class Template:
     ) -> list[str]:
         """Renders several beginnings of one conversation together.
 
-        Raises:
-          ValueError: the template cannot be read, raises an exception, or does not end within
-            the limits of `renderer`.
+        ValueError if the template cannot be read, raises an exception, or does not end within the
+        limits of `renderer`.
         """
         request = {"messages": [*messages], "wanted": [*wanted], "names": dict(names or {})}
         with self._turn:
@@ -111,20 +110,15 @@ def _end(child: subprocess.Popen) -> None:
 
 def _why_ended(code: int) -> str:
     """Returns why a child ended without an answer, by its exit status."""
-    if code == -signal.SIGPROF:
-        return f"takes over {renderer.CPU_SECONDS} s for one rendering"
-    if code == -signal.SIGALRM:
-        return f"takes over {renderer.WALL_SECONDS} s for one rendering"
+    limits = {-signal.SIGPROF: renderer.CPU_SECONDS, -signal.SIGALRM: renderer.WALL_SECONDS}
+    if code in limits:
+        return f"takes over {limits[code]} s for one rendering"
     return f"crashes, or needs over {renderer.MEMORY >> 20} MiB for one rendering"
 
 
 @functools.lru_cache(maxsize=16)
 def compiled(source: str) -> Template:
-    """Returns a template that has rendered short conversations, and so can be used.
-
-    Raises:
-      ValueError: the template cannot be read, or is refused.
-    """
+    """Returns a template that has rendered short conversations; ValueError if it is refused."""
     if len(source) > MAX_SOURCE:
         raise ValueError(
             f"the chat template has {len(source)} characters; want at most {MAX_SOURCE}"

@@ -132,10 +132,9 @@ TEMPLATES: dict[str, Template] = {
 
 
 def parts(name: str, record: Record) -> list[TextPart]:
-    """Returns the parts that the template `name` of the table writes of a record.
+    """Returns the parts that a template of the table writes of a record.
 
-    Raises:
-      ValueError: no such template, or a field it needs is missing.
+    ValueError if there is no such template, or the record lacks a field that it needs.
     """
     if name not in TEMPLATES:
         raise ValueError(f"no template {name!r}; there are {', '.join(TEMPLATES)}")
@@ -162,26 +161,22 @@ def writer(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
       ValueError: no such template, one that the dataset's records do not fit, or one that needs
         control tokens or a chat template the tokenizer does not have.
     """
-    write = functools.partial(_written, dataset.template, _bound(dataset, tokenizer))
+    name = dataset.template
+    if name not in (*TEMPLATES, OWN):
+        raise ValueError(f"no template {name!r}; there are {', '.join(TEMPLATES)}, {OWN}")
+    if _is_chat(name):
+        template: Template = functools.partial(_converse, _format(name, tokenizer))
+    else:
+        template = TEMPLATES[name]
+    arguments = inspect.signature(template).parameters
+    options = dataset.template_options().items()
+    template = functools.partial(template, **{k: v for k, v in options if k in arguments})
+    write = functools.partial(_written, name, template)
     for record in kinds.of(dataset).specimens(dataset):
         for text_part in write(record):
             if text_part.control:
                 tokenizer.control(text_part.text)  # an error if the tokenizer has no such token
     return write
-
-
-def _bound(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
-    """Returns the template with those of the dataset's options bound that it has arguments for."""
-    name = dataset.template
-    if name not in (*TEMPLATES, OWN):
-        raise ValueError(f"no template {name!r}; there are {', '.join(TEMPLATES)}, {OWN}")
-    if _is_chat(name):
-        write: Template = functools.partial(_converse, _format(name, tokenizer))
-    else:
-        write = TEMPLATES[name]
-    arguments = inspect.signature(write).parameters
-    options = dataset.template_options().items()
-    return functools.partial(write, **{key: value for key, value in options if key in arguments})
 
 
 def _format(template: str, tokenizer: Tokenizer) -> chat.Format:
@@ -259,14 +254,9 @@ def _conversation(name: str, record: Record, tokenizer: Tokenizer | None) -> lis
     if tokenizer is None and name == OWN:
         raise ValueError(f"template {OWN!r} needs a tokenizer")
     write = _format(name, tokenizer) if tokenizer else chat.FORMATS[name]
-    return write(chat.turns(_answered(record), learn="last_answer"))
-
-
-def _answered(record: Record) -> Record:
-    """Returns a record whose messages end in an answer, so that a prompt can end before it."""
-    if "messages" not in record:
-        return record
-    messages = json.loads(record["messages"])
-    if not messages or messages[-1].get("role") != "assistant":
-        messages.append({"role": "assistant", "content": "a"})
-    return {"messages": json.dumps(messages)}
+    if "messages" in record:
+        messages = json.loads(record["messages"])
+        if not messages or messages[-1].get("role") != "assistant":
+            messages.append({"role": "assistant", "content": "a"})  # a prompt ends before it
+        record = {"messages": json.dumps(messages)}
+    return write(chat.turns(record, learn="last_answer"))

@@ -10,7 +10,6 @@ before it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-import dataclasses
 import functools
 import itertools
 import json
@@ -30,19 +29,6 @@ AROUND = "put {% generation %} and {% endgeneration %} around each answer and it
 AROUND += JINJA
 
 
-@dataclasses.dataclass(frozen=True)
-class Controls:
-    """Describes how control tokens are spelled in text.
-
-    Attributes:
-      whole: matches a control token, the longest that fits.
-      heads: their beginnings of every length, shorter than the whole.
-    """
-
-    whole: re.Pattern[str]
-    heads: tuple[str, ...]
-
-
 def own(tokenizer: Tokenizer) -> Format:
     """Returns the format of the tokenizer's own chat template.
 
@@ -52,7 +38,7 @@ def own(tokenizer: Tokenizer) -> Format:
     """
     source = template(tokenizer)
     compiled = sandbox.compiled(source)
-    names, controls = _special_names(tokenizer), _controls(tokenizer)
+    names, (controls, heads) = _special_names(tokenizer), _controls(tokenizer)
     spans = _marked if GENERATION.search(source) else _added
     check_system = functools.cache(functools.partial(_check_system, compiled, names))
 
@@ -60,7 +46,7 @@ def own(tokenizer: Tokenizer) -> Format:
         if turns[0].role == "system":
             check_system()
         replaced, restored = _mark_tables(turns)
-        messages = [_guarded(turn, replaced, controls) for turn in turns]
+        messages = [_guarded(turn, replaced, controls, heads) for turn in turns]
         whole, learnt = spans(functools.partial(compiled.prefixes, messages, names=names), turns)
         parts = _cut(whole, learnt, controls, restored)
         has_bos = parts[0].control and tokenizer.control(parts[0].text) == tokenizer.bos_id
@@ -71,11 +57,7 @@ def own(tokenizer: Tokenizer) -> Format:
 
 
 def template(tokenizer: Tokenizer) -> str:
-    """Returns the source of the tokenizer's chat template, from its own file or its config.
-
-    Raises:
-      ValueError: the tokenizer has none.
-    """
+    """Returns the source of the tokenizer's own chat template; ValueError if it has none."""
     if JINJA in tokenizer.files:
         return tokenizer.files[JINJA].decode()
     source = _config(tokenizer).get("chat_template")
@@ -113,14 +95,17 @@ def _special_names(tokenizer: Tokenizer) -> dict[str, str]:
     return {key: by_id[i] for key, i in ends.items() if i in by_id} | configured
 
 
-def _controls(tokenizer: Tokenizer) -> Controls:
-    """Describes those control tokens that text never becomes by itself."""
+def _controls(tokenizer: Tokenizer) -> tuple[re.Pattern[str], tuple[str, ...]]:
+    """Returns a pattern of the control tokens that text never becomes by itself, and their heads.
+
+    The pattern matches the longest that fits. Heads are beginnings, shorter than the whole.
+    """
     names = [*tokenizer.controls]
     ids = tokenizer.encode_batch(names)
     never = [name for name, own in zip(names, ids, strict=True) if own != [tokenizer.control(name)]]
     either = "|".join(map(re.escape, sorted(never, key=len, reverse=True)))
     heads = {name[:n] for name in never for n in range(1, len(name))}
-    return Controls(re.compile(either or "(?!)"), tuple(heads))
+    return re.compile(either or "(?!)"), tuple(heads)
 
 
 # ---------------------------------------------------------------------------- guarding messages
@@ -140,12 +125,14 @@ def _mark_tables(turns: Iterable[Turn]) -> tuple[Mapping[int, str], Mapping[int,
     return {ord(a): b for a, b in pairs}, removed | {ord(b): a for a, b in pairs}
 
 
-def _guarded(turn: Turn, replaced: Mapping[int, str], controls: Controls) -> dict[str, str]:
+def _guarded(
+    turn: Turn, replaced: Mapping[int, str], controls: re.Pattern[str], heads: tuple[str, ...]
+) -> dict[str, str]:
     """Returns a message that has no control token in it, and none that begins at its end."""
     text = turn.content.translate(replaced)
-    text = controls.whole.sub(lambda match: match[0][0] + GUARD + match[0][1:], text)
+    text = controls.sub(lambda match: match[0][0] + GUARD + match[0][1:], text)
     stripped = text.rstrip()
-    if stripped.endswith(controls.heads):
+    if stripped.endswith(heads):
         text = stripped + GUARD + text[len(stripped) :]
     return {"role": turn.role, "content": text}
 
@@ -189,7 +176,7 @@ def _added(render: Render, turns: Sequence[Turn]) -> tuple[str, Spans]:
 
 
 def _cut(
-    whole: str, spans: Spans, controls: Controls, restored: Mapping[int, str | None]
+    whole: str, spans: Spans, controls: re.Pattern[str], restored: Mapping[int, str | None]
 ) -> list[TextPart]:
     """Cuts a rendering into parts, where weights change and at control tokens."""
     ends = [0, *itertools.chain.from_iterable((a, b) for a, b, _ in spans), len(whole)]
@@ -201,11 +188,11 @@ def _cut(
 
 
 def _texts_and_controls(
-    text: str, weight: float, controls: Controls, restored: Mapping[int, str | None]
+    text: str, weight: float, controls: re.Pattern[str], restored: Mapping[int, str | None]
 ) -> Iterator[TextPart]:
     """Cuts a text at its control tokens; white space after the last of them is not learnt."""
     at = 0
-    for match in controls.whole.finditer(text):
+    for match in controls.finditer(text):
         if match.start() > at:
             yield TextPart(text[at : match.start()].translate(restored), weight)
         yield TextPart(match[0], weight, control=True)
