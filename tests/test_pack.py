@@ -49,7 +49,7 @@ def read(done: pack.Packed, folder: Path) -> list[rows.PackedRow]:
 def segments(row: rows.PackedRow) -> list[list[tuple[int, bool]]]:
     """The documents of a row as (token, whether it is learnt)."""
     cuts = np.cumsum(row.lengths)[:-1]
-    parts = zip(np.split(row.tokens, cuts), np.split(row.trained, cuts), strict=True)
+    parts = zip(np.split(row.tokens, cuts), np.split(row.weights > 0, cuts), strict=True)
     return [list(zip(part.tolist(), mask.tolist(), strict=True)) for part, mask in parts]
 
 

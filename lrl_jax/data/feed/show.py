@@ -109,13 +109,12 @@ def token_table(row: rows.PackedRow, tokenizer: Tokenizer) -> Table:
 def _print(
     title: str, files: Files, index: int, tokenizer: Tokenizer, console: Console, tokens: bool
 ) -> None:
-    """Prints a row of a dataset, as text or as a table of tokens."""
     (row,) = files.read(np.array([index]))
     count, filled, length = len(row.lengths), len(row.tokens), files.manifest.sequence_length
     console.rule(title)
     console.print(
         f"{count} document{'s' * (count != 1)}, {filled} of {length} tokens "
-        f"({filled / length:.1%}), {row.trained.sum()} trained on",
+        f"({filled / length:.1%}), {np.count_nonzero(row.weights)} trained on",
         highlight=False,
     )
     if tokens:

@@ -45,11 +45,6 @@ class PackedRow:
     weights: np.ndarray
     lengths: np.ndarray
 
-    @property
-    def trained(self) -> np.ndarray:
-        """Tells of each token whether the loss counts it."""
-        return self.weights > 0
-
 
 def encode(documents: Sequence[tuple[np.ndarray, np.ndarray]]) -> bytes:
     """Returns the bytes of a row that holds these (tokens, weights) documents, in this order."""
