@@ -65,7 +65,17 @@ class Plan:
         if not self.stages:
             raise ValueError("a plan needs at least one stage")
         for stage in self.stages:
-            _check(stage, self.sizes)
+            where = f"stage {stage.name!r}"
+            if stage.rows < 1:
+                raise ValueError(f"{where} has {stage.rows} rows; want at least 1")
+            for name, weight in stage.weights.items():
+                if name not in self.sizes:
+                    raise ValueError(f"{where} mixes {name!r}; there are {', '.join(self.sizes)}")
+                if not 0 <= weight < float("inf"):
+                    raise ValueError(f"{where}: the weight of {name!r} is {weight}; want 0 or more")
+            total = math.fsum(stage.weights.values())
+            if not total > 0:
+                raise ValueError(f"the weights of {where} sum to {total}; want more than 0")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -267,20 +277,6 @@ def _few(words: Sequence[str]) -> str:
 
 
 # ---------------------------------------------------------------------------- stages
-def _check(stage: PlanStage, sizes: Mapping[str, int]) -> None:
-    where = f"stage {stage.name!r}"
-    if stage.rows < 1:
-        raise ValueError(f"{where} has {stage.rows} rows; want at least 1")
-    for name, weight in stage.weights.items():
-        if name not in sizes:
-            raise ValueError(f"{where} mixes {name!r}; there are {', '.join(sizes)}")
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"{where}: the weight of {name!r} is {weight}; want 0 or more")
-    total = math.fsum(stage.weights.values())
-    if not total > 0:
-        raise ValueError(f"the weights of {where} sum to {total}; want more than 0")
-
-
 class _StageSchedule:
     """Computes when a stage reads which rows: a dataset's row k is due at (k + phase) * every.
 

@@ -151,7 +151,7 @@ def pack_shard(
     source = identities(job)
     sieve = filters.Sieve(dataset)
     write = templates.writer(dataset, tokenizer)
-    kept = sieve.sift(datasets.read(dataset, job.shard), frozenset(repeated))
+    kept = sieve.sift(datasets.read(dataset, job.shard), repeated)
     cutter = Cutter(tokenizer, data, tick)
     pieces = cutter.pieces(write(record) for record in kept)
     if dataset.order == "length":
@@ -191,33 +191,27 @@ def folders(data_folder: epath.PathLike) -> dict[str, epath.Path]:
 
 
 # ---------------------------------------------------------------------------- documents
+@dataclasses.dataclass
 class Cutter:
-    """Cuts documents into pieces that fit a row, and counts them.
+    """Cuts documents into pieces that fit a row, and counts them."""
 
-    Attributes:
-      count: what was cut so far.
-      dropped: ordinals of the documents left out because they are too long.
-      samples: reason -> the text of some of them.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, data: recipe_data.Data, tick: Tick):
-        self._tokenizer = tokenizer
-        self._data = data
-        self._tick = tick
-        self._seen = 0
-        self.count = Count()
-        self.dropped: list[int] = []
-        self.samples: dict[str, list[str]] = {}
+    tokenizer: Tokenizer
+    data: recipe_data.Data
+    tick: Tick
+    seen: int = 0
+    count: Count = dataclasses.field(default_factory=Count)
+    dropped: list[int] = dataclasses.field(default_factory=list)  # ordinals of too long documents
+    samples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # of those, by reason
 
     def pieces(self, examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[Piece]:
         """Yields the pieces of every example, in order."""
         # a stream of documents is cut where a row ends, and nowhere else
-        joined = self._data.packing == "concatenate" and self._data.long_documents == "split"
+        joined = self.data.packing == "concatenate" and self.data.long_documents == "split"
         for batch in _batches(examples):
-            encoded = documents.encode(batch, self._tokenizer)
+            encoded = documents.encode(batch, self.tokenizer)
             tokens = np.concatenate([document.tokens for document in encoded], dtype=np.int32)
             weights = np.concatenate([document.weights for document in encoded], dtype=np.float32)
-            documents.check(tokens, self._tokenizer.size)
+            documents.check(tokens, self.tokenizer.size)
             self.count += Count(
                 docs=len(encoded),
                 bytes=sum(document.bytes for document in encoded),
@@ -228,18 +222,18 @@ class Cutter:
             for document, text_parts in zip(encoded, batch, strict=True):
                 start, end = end, end + len(document.tokens)
                 piece = Piece(tokens[start:end], weights[start:end], end - start)
-                if piece.whole <= self._data.sequence_length or joined:
+                if piece.whole <= self.data.sequence_length or joined:
                     yield piece
                 else:
                     yield from self._cut(piece, document.bytes, text_parts)
-                self._seen += 1
-            self._tick(len(batch))
+                self.seen += 1
+            self.tick(len(batch))
 
     def _cut(
         self, document: Piece, size: int, text_parts: Sequence[templates.TextPart]
     ) -> Iterator[Piece]:
         """Splits, truncates or drops a document of `size` bytes that is longer than a row."""
-        length, long = self._data.sequence_length, self._data.long_documents
+        length, long = self.data.sequence_length, self.data.long_documents
         if long == "split":
             for at in range(0, document.whole, length):
                 yield document.cut(at, at + length)
@@ -254,7 +248,7 @@ class Cutter:
             yield document.cut(0, keep)._replace(whole=keep)
         else:
             self.count += Count(docs=-1, left_out=Counter({TOO_LONG: 1}))
-            self.dropped.append(self._seen)
+            self.dropped.append(self.seen)
             learnt = "".join(text_part.text for text_part in text_parts if text_part.trained)
             filters.add_sample(self.samples, TOO_LONG, learnt)
 

@@ -106,7 +106,6 @@ def _errors_naming(where: str) -> Iterator[None]:
 
 # ---------------------------------------------------------------------------- TFDS
 def _opened(place: Tfds) -> tuple[Any, Any]:
-    """Returns the builder of a place, and its split."""
     import tensorflow_datasets as tfds
 
     with _errors_naming(name(place)):

@@ -43,7 +43,7 @@ def survey(dataset: recipe_data.Dataset, items: Iterable[filters.Record | Bad]) 
     texts = (kind.texts_compared(record) for record in sieve.sift(items))
     hashes = [np.empty((0, HASHES), np.uint32), *(_hashes(texts) if near else ())]
     collections.deque(texts, maxlen=0)  # reads what is not hashed
-    rows = np.empty(sieve.kept, [DIGEST, MINHASH] if near else [DIGEST])
+    rows = np.empty(len(sieve.digests), [DIGEST, MINHASH] if near else [DIGEST])
     rows["digest"] = sieve.digests
     if near:
         rows["hashes"] = np.concatenate(hashes)

@@ -31,9 +31,9 @@ class Sieve:
     Attributes:
       counts: reason -> how many records were left out for it.
       samples: reason -> at most three of those records, shortened.
-      kept, read: how many records were kept and read.
+      read: how many records were read.
       scripts: how many letters of each script (ISO 15924) the learnt text of kept records has.
-      digests: `digest` of each kept record.
+      digests: `digest` of each record that was kept.
     """
 
     def __init__(self, dataset: recipe_data.Dataset):
@@ -45,7 +45,6 @@ class Sieve:
         self._uncounted_chars = 0
         self.counts: Counter[str] = Counter()
         self.samples: dict[str, list[str]] = {}
-        self.kept = 0
         self.read = 0
         self.scripts: Counter[str] = Counter()
         self.digests: list[int] = []
@@ -74,7 +73,7 @@ class Sieve:
                 elif isinstance(item, dict):
                     self._keep(item, sample)
                     yield item
-                    if self.kept == self._dataset.take:
+                    if len(self.digests) == self._dataset.take:
                         return
         finally:
             self._count_letters()
@@ -115,7 +114,6 @@ class Sieve:
         return "" if share >= self._filters.script_share else "other script"
 
     def _keep(self, record: Record, text: str) -> None:
-        self.kept += 1
         self.digests.append(digest(self._kind.texts_compared(record)))
         self._uncounted.append(text)
         self._uncounted_chars += len(text)

@@ -34,7 +34,6 @@ from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 PARTS = {"parts": tf.string, "weights": tf.float32, "controls": tf.bool}
-Write = Callable[[dict[str, str]], list[templates.TextPart]]
 Encode = Callable[[list[list[templates.TextPart]]], list[documents.Document]]
 
 
@@ -151,7 +150,7 @@ def register_datasets(
         "weights": seqio.Feature(any_number, add_eos=False, dtype=tf.float32),
         "dataset": seqio.Feature(any_number, add_eos=False),
     }
-    tasks = {}
+    encode, tasks = functools.partial(documents.encode, tokenizer=tokenizer), {}
     for place, (name, dataset) in enumerate(data.datasets.items()):
         source = Records(dataset, sizes.get(name))
         write = templates.writer(dataset, tokenizer)
@@ -160,13 +159,9 @@ def register_datasets(
             task_name(run, name),
             source=source,
             preprocessors=[
-                functools.partial(_apply, write=source.keeping_errors(write)),
+                functools.partial(_apply, write=source.keeping_errors()(write)),
                 seqio.CacheDatasetPlaceholder(),
-                functools.partial(
-                    _tokenize,
-                    encode=source.keeping_errors(lambda parts: documents.encode(parts, tokenizer)),
-                    place=place,
-                ),
+                functools.partial(_tokenize, encode=source.keeping_errors()(encode), place=place),
                 functools.partial(_cut, long_documents=data.long_documents),
             ],
             output_features=features,
@@ -193,7 +188,7 @@ def errors(tasks: Iterable[seqio.Task]) -> Iterator[None]:
         raise
 
 
-def _apply(dataset: tf.data.Dataset, write: Write) -> tf.data.Dataset:
+def _apply(dataset: tf.data.Dataset, write: templates.Template) -> tf.data.Dataset:
     """Maps records to the columns of PARTS, which have an entry for each part of a text."""
 
     def block(names: Sequence[str], *columns: np.ndarray) -> tuple[np.ndarray, ...]:

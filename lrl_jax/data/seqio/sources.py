@@ -1,9 +1,10 @@
 """Makes a seqio source of a recipe's dataset: of the records that its filters keep."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+import contextlib
 import functools
 import itertools
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,6 @@ from lrl_jax.data.seqio.vocabulary import BLOCK
 from lrl_jax.recipe import data as recipe_data
 
 SPLIT = "train"
-T = TypeVar("T")
 
 
 class Records(seqio.DataSource):
@@ -61,21 +61,18 @@ class Records(seqio.DataSource):
     def _blocks(self, chosen: Sequence[int], fields: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Yields records in blocks; record by record TensorFlow takes 20 times as long."""
         records = itertools.chain.from_iterable(kept for _, kept in self.sifted(chosen))
-        next_block = self.keeping_errors(lambda: list(itertools.islice(records, BLOCK)))
-        while block := next_block():
-            yield {name: [record[name].encode() for record in block] for name in fields}
+        with self.keeping_errors():
+            while block := list(itertools.islice(records, BLOCK)):
+                yield {name: [record[name].encode() for record in block] for name in fields}
 
-    def keeping_errors(self, work: Callable[..., T]) -> Callable[..., T]:
-        """Wraps a function so that a ValueError it raises is kept in `error`."""
-
-        def guarded(*args: Any) -> T:
-            try:
-                return work(*args)
-            except ValueError as e:
-                self.error = e
-                raise
-
-        return guarded
+    @contextlib.contextmanager
+    def keeping_errors(self) -> Iterator[None]:
+        """Keeps in `error` a ValueError that is raised inside, or by a function this decorates."""
+        try:
+            yield
+        except ValueError as e:
+            self.error = e
+            raise
 
     def sifted(
         self, chosen: Sequence[int] | None = None
@@ -89,7 +86,7 @@ class Records(seqio.DataSource):
             sieve = filters.Sieve(self.dataset.model_copy(update={"take": left}))
             records = datasets.read(self.dataset, self.shards[shard])
             yield sieve, sieve.sift(records, self._repeated[shard])
-            if self.dataset.take and not (left := left - sieve.kept):
+            if self.dataset.take and not (left := left - len(sieve.digests)):
                 return
 
     @functools.cached_property

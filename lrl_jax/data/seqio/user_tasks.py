@@ -179,7 +179,6 @@ def _record(row: Iterable, task: seqio.Task, where: str) -> dict[str, str] | Bad
 
 
 def _text(value: Any, feature: Any) -> str:
-    """Returns the text of a string, or of ids."""
     if isinstance(value, bytes):
         text = value.decode()
         if "\0" in text:
