@@ -17,13 +17,11 @@ class Built:
 
     Attributes:
       base: the tokenizer the weights were trained with.
-      start: the base with the pre-tokenizer the recipe asks for; `base` itself if it has that one.
       splice: how the ids of `new` relate to those of `base`.
       notes: lines to print for the user.
     """
 
     base: Tokenizer
-    start: Tokenizer
     new: Tokenizer
     splice: Splice
     notes: tuple[str, ...] = ()
@@ -43,11 +41,11 @@ def build(vocab: Vocab, base: Tokenizer | None) -> Built:
     assert base is not None
     if isinstance(vocab, Extend):
         return _extended(vocab, base)
-    return Built(base, base, base, splice.identity(base))
+    return Built(base, base, splice.identity(base))
 
 
 def starting(vocab: Vocab, base: Tokenizer) -> Tokenizer:
-    """Returns the base tokenizer with the pre-tokenizer the recipe asks for."""
+    """Returns the base with the pre-tokenizer the recipe asks for; itself if it has that one."""
     asked = isinstance(vocab, Extend) and vocab.pretokenizer == "mark_aware"
     if asked and base.family == "byte_level":  # SentencePiece cuts at spaces alone
         return byte_level.mark_aware(base)
@@ -80,7 +78,7 @@ def _extended(vocab: Extend, base: Tokenizer) -> Built:
         spelled = family(base).spell(base, kept)
         added = {base.size + i: tuple(ids) for i, ids in enumerate(spelled)}
         relation = dataclasses.replace(relation, added=added, base_fingerprint=base.fingerprint)
-    return Built(base, start, new, relation, (*notes, *remarks))
+    return Built(base, new, relation, (*notes, *remarks))
 
 
 def _candidates(vocab: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
