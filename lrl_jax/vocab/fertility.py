@@ -20,7 +20,7 @@ from rich.table import Table
 
 from lrl_jax import text as text_lines
 from lrl_jax.vocab import scripts
-from lrl_jax.vocab.tokenizer.codecs import SPACE
+from lrl_jax.vocab.tokenizer.codecs import BYTE, SPACE
 from lrl_jax.vocab.tokenizer.load import family
 from lrl_jax.vocab.tokenizer.types import Tokenizer, batches
 
@@ -32,7 +32,6 @@ UNSPACED = 18.0
 # Tokens at which causal attention (2 L D n^2) costs what the weights do (2 P n): P / (L D), here
 # of Llama 2 7B (arXiv 2307.09288), whose matrices hold 6.607e9 numbers in 32 layers of width 4096.
 BALANCE = 50_410
-SINGLE_BYTE = re.compile("<0x[0-9A-F]{2}>")  # how SentencePiece writes a byte
 INDEX = "index.tsv"
 LOOK = 2000  # characters that tell the script
 
@@ -235,7 +234,7 @@ def _singles(tokenizer: Tokenizer) -> frozenset[int]:
     tokenizer_family = family(tokenizer)
     pieces = enumerate(tokenizer_family.pieces(tokenizer))
     if tokenizer.family == "sentencepiece":
-        return frozenset(i for i, piece in pieces if SINGLE_BYTE.fullmatch(piece))
+        return frozenset(i for i, piece in pieces if BYTE.fullmatch(piece))
     short = ((i, tokenizer_family.surface(piece)) for i, piece in pieces if len(piece) == 1)
     return frozenset(i for i, byte in short if byte >= b"\x80")
 

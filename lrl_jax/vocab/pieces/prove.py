@@ -7,11 +7,11 @@ if not proof.ok: raise ValueError(proof.summary)
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import itertools
-import json
 
 from etils import epath
 import numpy as np
 
+from lrl_jax import storage
 from lrl_jax.vocab.tokenizer.load import family, load
 from lrl_jax.vocab.tokenizer.types import Codec, Tokenizer, batches
 
@@ -115,9 +115,7 @@ class Proof:
 
     def write(self, path: epath.PathLike) -> None:
         """Writes everything as JSON, with `ok` first."""
-        tree = {"ok": self.ok} | dataclasses.asdict(self)
-        text = json.dumps(tree, indent=1, ensure_ascii=False)
-        epath.Path(path).write_text(text + "\n")
+        storage.write_json(path, {"ok": self.ok} | dataclasses.asdict(self))
 
 
 def prove(

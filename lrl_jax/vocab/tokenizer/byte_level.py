@@ -160,9 +160,6 @@ def mark_aware(tokenizer: Tokenizer) -> Tokenizer:
 
     Ids and merges stay, and so do the ids of text without marks. It is the same object where
     nothing cuts at marks: the pattern has `\p{M}` already (Tekken), or knows no letters.
-
-    Raises:
-      ValueError: a SentencePiece tokenizer, which cuts at spaces alone.
     """
     if tokenizer.family != "byte_level":
         raise ValueError(
@@ -268,9 +265,11 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
 
 def forms(folder: epath.PathLike) -> dict[str, Codec]:
     """Returns codecs of tokenizer.json, as transformers reads it, and of tokenizer.tiktoken."""
+    folder = epath.Path(folder)
     codecs: dict[str, Codec] = {JSON: AutoCodec(folder)}
-    if (epath.Path(folder) / ranks.RANKS).exists():
-        codecs[ranks.RANKS] = ranks.read(folder)
+    if (folder / ranks.RANKS).exists():
+        tree = json.loads((folder / JSON).read_bytes())
+        codecs[ranks.RANKS] = ranks.TiktokenCodec((folder / ranks.RANKS).read_bytes(), tree)
     return codecs
 
 

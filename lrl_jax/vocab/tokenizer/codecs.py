@@ -14,6 +14,7 @@ from typing import Any
 import sentencepiece
 
 SPACE = "▁"  # how SentencePiece writes a space
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # and a piece that is a single byte
 BEFORE_WORD = re.compile(r"(?<=[^ ]) ")  # of several spaces, all but the first are the word's own
 KEPT = 1 << 17  # words remembered, and once more as many; some tens of MB
 LONGEST = 48  # characters; longer words seldom come again
