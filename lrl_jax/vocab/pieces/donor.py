@@ -67,18 +67,6 @@ class Donated:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Flaw:
-    """Holds the pieces of a tokenizer that share one flaw."""
-
-    name: str
-    pieces: tuple[str, ...]
-
-    def __str__(self) -> str:
-        shown = ", ".join(map(repr, self.pieces[:SHOWN]))
-        return f"pieces that {self.name}: {len(self.pieces):,}, such as {shown}"
-
-
 def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Donated:
     """Returns the pieces of `donor` that `base` lacks and could take.
 
@@ -86,11 +74,9 @@ def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Do
     along where they are needed for that. For a SentencePiece base the donor's order is kept.
 
     Args:
-      donor: a SentencePiece unigram or BPE model, a tokenizer.json, or a folder with one.
+      donor: a SentencePiece unigram or BPE model, a tokenizer.json, or a folder with one; another
+        file, or a tokenizer whose pieces cannot be joined, is a ValueError.
       scripts: ISO 15924 codes; only pieces written in these scripts are taken.
-
-    Raises:
-      ValueError: not a tokenizer, one whose pieces cannot be joined, or none in these scripts.
     """
     given, given_family, normaliser = _read(read(donor), str(donor))
     tokenizer_family = family(base)
@@ -123,8 +109,8 @@ def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Do
     return Donated(ready, {w: n for w, n in left_out.items() if n}, (normaliser, ours))
 
 
-def flaws(tokenizer: Tokenizer) -> list[Flaw]:
-    """Finds flawed pieces of a tokenizer, base or donor; most tokenizers have none.
+def flaws(tokenizer: Tokenizer) -> list[str]:
+    """Describes the flawed pieces of a tokenizer, a line for each flaw; most tokenizers have none.
 
     Pieces with spaces or byte names in them are never what transformers and SentencePiece both
     emit, so they make two forms of one tokenizer disagree.
@@ -145,7 +131,11 @@ def flaws(tokenizer: Tokenizer) -> list[Flaw]:
             "hold control characters": [p for p in words if len(p) > 1 and CONTROL.search(p)],
             "have characters without a piece": [p for p in words if not surfaces.keys() >= set(p)],
         }
-    return [Flaw(name, tuple(having)) for name, having in flawed.items() if having]
+    return [
+        f"pieces that {flaw}: {len(having):,}, such as {', '.join(map(repr, having[:SHOWN]))}"
+        for flaw, having in flawed.items()
+        if having
+    ]
 
 
 # ---------------------------------------------------------------------------- reading
