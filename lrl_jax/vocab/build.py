@@ -30,11 +30,8 @@ class Built:
 def build(vocab: Vocab, base: Tokenizer | None) -> Built:
     """Builds the vocabulary that a recipe's `vocab` section asks for: kept, extended or trained.
 
-    Args:
-      base: the base model's tokenizer; None where one is trained from nothing.
-
-    Raises:
-      ValueError: the text gives no piece, the parity is out of reach, the base cannot be extended.
+    `base` is the base model's tokenizer, None where one is trained from nothing. A ValueError says
+    that the text gives no piece, the parity is out of reach, or the base cannot be extended.
     """
     if isinstance(vocab, TrainVocab):
         base = learn.train(text.read_many(vocab.text), vocab.size, vocab.character_coverage)

@@ -127,9 +127,6 @@ def expose(tokenizer: Tokenizer, splice: Splice, texts: Iterable[str], budget: i
     Args:
       texts: a sample of what training will read, in its proportions of languages.
       budget: tokens training will read of such text.
-
-    Raises:
-      ValueError: the tokenizer is not the splice's, there is no text, or no budget.
     """
     if tokenizer.fingerprint != splice.new_fingerprint:
         raise ValueError(

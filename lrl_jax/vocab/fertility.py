@@ -132,11 +132,7 @@ def report(
     texts: Mapping[str, Sequence[str]],
     reference: str = REFERENCE,
 ) -> list[FertilityRow]:
-    """Measures every tokenizer on every language, in the order given, as `measure` does.
-
-    Args:
-      texts: language -> lines, aligned with those of `reference` for parity to mean anything.
-    """
+    """Measures lines of text as `measure` does; aligned with the reference's they have a parity."""
     named = {
         language: LanguageText(lines, script=_script(language, lines))
         for language, lines in texts.items()
@@ -265,10 +261,8 @@ def texts_in(folder: epath.PathLike) -> dict[str, LanguageText]:
 
     The language is the name without its suffix; where files differ in their suffix alone (dev.en,
     dev.ne) the suffix is. An index.tsv with the columns file, iso639_3, script and name, as UDHR
-    collections have, names them instead.
-
-    Raises:
-      ValueError: no folder, nothing in it, two files of one language, or text.DataError.
+    collections have, names them instead. A folder without text, two files of one language, or text
+    that cannot be read is a ValueError.
     """
     folder = epath.Path(folder)
     if not folder.is_dir():

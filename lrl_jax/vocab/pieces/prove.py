@@ -128,13 +128,11 @@ def prove(
     """Checks the tokenizer in `folder` against its base, on given and on adversarial texts.
 
     Args:
-      folder: a local folder with every form of the tokenizer (its family's `write`).
+      folder: a local folder with every form of the tokenizer (its family's `write`); a ValueError
+        names a form that is missing or cannot be loaded.
       base: what it extends, or the same when it extends none.
       base_texts: text of the base language, whose ids must not change.
       start: the base with another pre-tokenizer, where the recipe asks for one.
-
-    Raises:
-      ValueError: a form is missing or cannot be loaded.
     """
     new = load(folder)
     tokenizer_family = family(new)

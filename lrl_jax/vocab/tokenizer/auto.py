@@ -34,8 +34,7 @@ class FastCodec:
 class AutoCodec:
     """Encodes text by `AutoTokenizer`, control tokens in text read as text; nothing is downloaded.
 
-    Raises:
-      ValueError: the folder has no tokenizer.json, or one that does not load.
+    A folder without a tokenizer.json, or with one that does not load, is a ValueError.
     """
 
     def __init__(self, folder: epath.PathLike):

@@ -32,9 +32,7 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     """Makes a tokenizer of `tokenizer.json`; tokenizer_config.json names its bos, eos and pad.
 
     A tokenizer without a bos (Qwen) gets its eos, which ends one document and so opens the next.
-
-    Raises:
-      ValueError: a file that is not byte-level BPE, is damaged, or could do harm.
+    A file that is not byte-level BPE, is damaged, or could do harm is a ValueError.
     """
     if JSON not in files:
         raise ValueError(f"{where}: holds no {JSON}; take it from the base model's repository")

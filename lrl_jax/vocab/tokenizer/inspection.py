@@ -267,8 +267,7 @@ def named(
 ) -> tuple[str, str, str]:
     """Returns the names of bos, eos and pad; eos replaces those that a tokenizer lacks.
 
-    Args:
-      config: tokenizer_config.json; without one, names that are well known are looked for.
+    Without `config`, a tokenizer_config.json, names that are well known are looked for.
     """
     tokens = added_tokens(tree)
     special = [token["content"] for token in tokens if token["special"]]
