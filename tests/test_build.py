@@ -73,18 +73,18 @@ def test_a_budget_takes_no_more_pieces_than_parity_needs(base, files):
 def test_marks_stay_with_their_letters_when_asked_and_rows_begin_as_the_base_spelled(files):
     base = byte_tokenizer.learn(ENGLISH + HINDI[:3], 300)
     fields = {"text": [f"{files}/hi.txt"], "scripts": ["Deva"], "pieces": 40}
-    keep, aware = (
-        build.build(extend(files, pretokenizer=how, **fields), base)
-        for how in ("keep", "mark_aware")
-    )
+    asked = [extend(files, pretokenizer=how, **fields) for how in ("keep", "mark_aware")]
+    keep, aware = (build.build(vocab, base) for vocab in asked)
     assert tokens(aware.new, HINDI) < tokens(keep.new, HINDI)
-    assert (keep.start is base, aware.start is base) == (True, False)
+    assert [build.starting(vocab, base) is base for vocab in asked] == [True, False]
     assert aware.splice.base_fingerprint == base.fingerprint
     assert all(i < base.size for ids in aware.splice.added.values() for i in ids)
 
 
 def test_a_sentencepiece_base_has_nothing_to_be_mark_aware_of(base, files):
-    assert build.build(extend(files, pretokenizer="mark_aware"), base).start is base
+    vocab = extend(files, pretokenizer="mark_aware")
+    assert build.starting(vocab, base) is base
+    assert build.build(vocab, base).splice.base_fingerprint == base.fingerprint
 
 
 def test_text_that_gives_no_piece_is_an_error_that_says_what_to_change(base, files):

@@ -12,8 +12,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from lrl_jax.embeddings import clues
-from lrl_jax.embeddings.clues import Sources
 from lrl_jax.embeddings.strategies import STRATEGIES, grow
+from lrl_jax.recipe.schema import Init, Words
 from lrl_jax.vocab.pieces import splice
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
@@ -52,7 +52,7 @@ def test_a_byte_piece_stands_for_one_byte_and_a_control_piece_for_none(base):
 
 
 def test_the_space_of_a_word_counts_as_text(base):
-    found = clues.build({"bytes_V"}, base, base, splice.identity(base), Sources())
+    found = clues.build({"bytes_V"}, base, base, splice.identity(base), Init())
     assert found.bytes_V is not None
     assert found.bytes_V[[0, 3, SPACE, A, _A]].tolist() == [0, 1, 1, 1, 2]
 
@@ -110,7 +110,7 @@ def test_a_token_space_holds_old_tokens_by_their_old_ids(base, tmp_path):
     new, plan = splice.splice(base, ["▁ab", "▁bb"])
     ab, _ = plan.added
     text = file(tmp_path, "ko.txt", "ab c\na c\n" * 10)
-    found = clues.build({"tokens"}, base, new, plan, Sources(text=(text,)))
+    found = clues.build({"tokens"}, base, new, plan, Init(text=(text,)))
     space = found.tokens
     assert space is not None
     assert (space.old_ids.tolist(), space.new_ids.tolist()) == ([_A, _C], [ab])
@@ -130,7 +130,7 @@ def test_a_token_space_follows_tokens_whose_ids_moved(base):
 def test_no_more_lines_are_read_than_asked_for(base, tmp_path):
     new, plan = splice.splice(base, ["▁ab"])
     text = file(tmp_path, "ko.txt", "ab\n" * 9)
-    found = clues.build({"contexts"}, base, new, plan, Sources(text=(text,), lines=4))
+    found = clues.build({"contexts"}, base, new, plan, Init(text=(text,), lines=4))
     assert found.contexts == {plan.size - 1: {(_A, B): 4}}
 
 
@@ -139,8 +139,8 @@ def test_words_of_two_languages_meet_by_a_dictionary(base, tmp_path):
     source = file(tmp_path, "en.vec", "2 2\na 1 0\nb 0 1\n")
     target = file(tmp_path, "ko.vec", "2 2\nab 0 1\nbb -1 0\n")  # a quarter turn away
     pairs = file(tmp_path, "pairs.tsv", "a\tab\nb\tbb\nc\tnowhere\n")
-    sources = Sources(source_words=source, target_words=target, dictionary=pairs)
-    space = clues.build({"words"}, base, new, plan, sources).words
+    init = Init(words=Words(source=source, target=target, dictionary=pairs))
+    space = clues.build({"words"}, base, new, plan, init).words
     assert space is not None
     assert (space.old_ids.tolist(), space.new_ids.tolist()) == ([_A, _B], list(plan.added))
     np.testing.assert_allclose(space.new_NE, [[1, 0]], atol=1e-6)
@@ -150,35 +150,34 @@ def test_words_of_two_languages_meet_by_a_dictionary(base, tmp_path):
 def test_one_file_of_both_languages_is_one_space(base, tmp_path):
     new, plan = splice.splice(base, ["▁ab"])
     both = file(tmp_path, "both.vec", "2 2\na 1 0\nab 0 1\n")
-    space = clues.build(
-        {"words"}, base, new, plan, Sources(source_words=both, target_words=both)
-    ).words
+    init = Init(words=Words(source=both, target=both))
+    space = clues.build({"words"}, base, new, plan, init).words
     assert space is not None
     assert space.new_NE.tolist() == [[0, 1]]
 
 
 def test_word_vectors_of_two_widths_are_refused(base, tmp_path):
-    sources = Sources(
-        source_words=file(tmp_path, "en.vec", "1 2\na 1 0\n"),
-        target_words=file(tmp_path, "ko.vec", "1 1\na 1\n"),
+    words = Words(
+        source=file(tmp_path, "en.vec", "1 2\na 1 0\n"),
+        target=file(tmp_path, "ko.vec", "1 1\na 1\n"),
     )
     with pytest.raises(ValueError, match=r"vectors of 1 numbers and .* of 2; take files of one"):
-        clues.word_space(base, base, splice.identity(base), sources)
+        clues.word_space(base, base, splice.identity(base), words)
 
 
 def test_a_dictionary_of_other_words_is_refused(base, tmp_path):
-    sources = Sources(
-        source_words=file(tmp_path, "en.vec", "1 2\na 1 0\n"),
-        target_words=file(tmp_path, "ko.vec", "1 2\nb 1 0\n"),
+    words = Words(
+        source=file(tmp_path, "en.vec", "1 2\na 1 0\n"),
+        target=file(tmp_path, "ko.vec", "1 2\nb 1 0\n"),
         dictionary=file(tmp_path, "pairs.tsv", "b\ta\n"),
     )
     with pytest.raises(ValueError, match="have none of its pairs; want the word of the base"):
-        clues.word_space(base, base, splice.identity(base), sources)
+        clues.word_space(base, base, splice.identity(base), words)
 
 
 def test_a_clue_without_a_source_is_left_to_the_strategy_to_miss(base):
     new, plan = splice.splice(base, ["▁ab"])
-    found = clues.build({"tokens"}, base, new, plan, Sources())
+    found = clues.build({"tokens"}, base, new, plan, Init())
     with pytest.raises(ValueError, match=r"focus needs the clue `tokens`; set init\.text"):
         grow("focus", np.ones((base.size, 2), np.float32), found, np.random.default_rng(0))
 
@@ -228,9 +227,9 @@ def test_a_tied_helper_has_one_for_both_in_bfloat16_too(base, tmp_path):
 def test_each_matrix_is_met_on_its_own_side_of_the_helper(base, tmp_path):
     new, plan = splice.splice(base, ["▁ab"])
     rows = np.arange(new.size * 2, dtype=np.float32).reshape(-1, 2) + 1
-    sources = Sources(helper=str(model(tmp_path, new, wte__weight=rows, lm_head__weight=-rows)))
+    init = Init(helper=str(model(tmp_path, new, wte__weight=rows, lm_head__weight=-rows)))
     for matrix, want in (("input", rows[-1]), ("output", -rows[-1])):
-        found = clues.build(("helper",), base, new, plan, sources, matrix)
+        found = clues.build(("helper",), base, new, plan, init, matrix)
         assert found.matrix == matrix
         assert found.helper is not None
         assert found.helper.new_NE.tolist() == [want.tolist()]
@@ -275,8 +274,9 @@ def test_every_strategy_works_on_what_is_built_for_it(name, base, tmp_path):
     rows = np.random.default_rng(3).normal(size=(new.size, 8)).astype(np.float32)
     (tmp_path / "helper").mkdir()
     folder = model(tmp_path / "helper", new, model__embed_tokens__weight=rows)
-    sources = Sources((text,), 100, words, words, helper=str(folder))
-    found = clues.build(STRATEGIES[name].needs, base, new, plan, sources)
+    vectors = Words(source=words, target=words)
+    init = Init(text=(text,), lines=100, words=vectors, helper=str(folder))
+    found = clues.build(STRATEGIES[name].needs, base, new, plan, init)
     old_VD = np.random.default_rng(4).normal(size=(base.size, 6)).astype(ml_dtypes.bfloat16)
     new_WD = grow(name, old_VD, found, np.random.default_rng(0))
     assert new_WD[: base.size].tobytes() == old_VD.tobytes()

@@ -164,8 +164,7 @@ def test_flaws_are_found_by_kind():
     proto = sentencepieces.proto_of(hand_tokenizer.make())
     for piece in ("<0xE0>a", "ab▁", "a▁b", "a\x06", "xa", "▁▁"):
         proto.pieces.add(piece=piece, score=-99)
-    got = donor.flaws(from_bytes(proto.SerializeToString()))
-    assert [str(flaw) for flaw in got] == [
+    assert donor.flaws(from_bytes(proto.SerializeToString())) == [
         "pieces that spell bytes by name: 1, such as '<0xE0>a'",
         "pieces that end in ▁: 1, such as 'ab▁'",
         "pieces that have ▁ inside: 1, such as 'a▁b'",
@@ -187,10 +186,9 @@ def published(name: str) -> Path:
 
 
 def test_the_flaws_of_a_published_extension_are_found():
-    got = {
-        flaw.name: len(flaw.pieces) for flaw in donor.flaws(load(published("llama2_hindi_plus1k")))
-    }
-    assert (got["spell bytes by name"], got["end in ▁"]) == (88, 336)
+    got = "\n".join(donor.flaws(load(published("llama2_hindi_plus1k"))))
+    assert "pieces that spell bytes by name: 88, such as" in got
+    assert "pieces that end in ▁: 336, such as" in got
 
 
 @pytest.mark.parametrize("name", ["llama2", "tok512"])

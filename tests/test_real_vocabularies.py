@@ -33,11 +33,12 @@ def fertility(tokenizer: Tokenizer, lines: list[str]) -> float:
     return tokens / sum(len(line.split()) for line in lines)
 
 
-def proof_of(built: build.Built, learnt: tuple[str, ...], folder: Path) -> prove.Proof:
+def proof_of(built: build.Built, part: Extend, folder: Path) -> prove.Proof:
     tokenizers.family(built.new).write(built.new, folder)
     every = [line for path in sorted(FLORES.iterdir()) for line in text.lines(str(path))]
-    new = itertools.chain(text.read_many(learnt), every)
-    return prove.prove(folder, built.base, text.read_many(ENGLISH), new, start=built.start)
+    new = itertools.chain(text.read_many(part.text), every)
+    start = build.starting(part, built.base)
+    return prove.prove(folder, built.base, text.read_many(ENGLISH), new, start=start)
 
 
 def llama3() -> Tokenizer:
@@ -66,7 +67,7 @@ def test_llama_2_takes_eight_thousand_korean_pieces_and_nothing_english_moves(tm
         method="extend", text=learnt, pieces=8000, scripts=("Hang",), min_count=3, prove_on=ENGLISH
     )
     built = build.build(part, tokenizers.load(DATA / "tokenizers/llama2"))
-    proof = proof_of(built, learnt, tmp_path / "out")
+    proof = proof_of(built, part, tmp_path / "out")
     assert proof.ok, proof.summary
     assert (proof.new_pieces, proof.base_texts) == (8000, 2197)
     assert proof.utilisation > 0.95
@@ -86,7 +87,7 @@ def test_llama_3_takes_tamil_as_far_as_its_pre_tokenizer_lets_it(pretokenizer, m
     )  # fmt: skip
     base = llama3()
     built = build.build(part, base)
-    proof = proof_of(built, learnt, tmp_path)
+    proof = proof_of(built, part, tmp_path)
     assert proof.ok, proof.summary
     tamil, english = flores("tam"), list(text.read_many(ENGLISH))
     assert fertility(base, tamil) == pytest.approx(12.12, abs=0.005)
@@ -104,6 +105,6 @@ def test_a_flawed_base_is_named_and_never_proved(tmp_path):
     built = build.build(part, tokenizers.load(folder))
     assert any("spell bytes by name: 88" in note for note in built.notes)
     assert any("end in ▁: 336" in note for note in built.notes)
-    proof = proof_of(built, (hindi,), tmp_path)
+    proof = proof_of(built, part, tmp_path)
     assert not proof.ok
     assert proof.form_ids.count > 30

@@ -89,7 +89,8 @@ def test_letters_are_counted_by_their_script(text, want):
     ],
 )
 def test_a_word_is_cut_where_its_script_changes(word, want):
-    got = [word[start:stop] for start, stop in scripts.stretches(word, ("Hang",))]
+    data = word.encode()
+    got = [data[start:stop].decode() for start, stop in scripts.stretches(data, ("Hang",))]
     assert got == want
 
 

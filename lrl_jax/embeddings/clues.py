@@ -1,6 +1,6 @@
 """Gathers what strategies need to know about new tokens, from tokenizers, text and other models.
 
-Only the clues that are asked for are built. Text is read line by line, `Sources.lines` at most.
+Only the clues that are asked for are built. Text is read line by line, `Init.lines` at most.
 """
 
 from collections import Counter
@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 import json
-import re
 from typing import Any
 
 from etils import epath
@@ -18,8 +17,10 @@ import safetensors
 from lrl_jax import text
 from lrl_jax.embeddings import vectors
 from lrl_jax.embeddings.moments import Clues, Matrix, Space
+from lrl_jax.recipe.schema import Init, Words
 from lrl_jax.vocab.pieces.splice import Splice, join
 from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.codecs import BYTE
 from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer, batches
 
 BATCH = 10_000  # words or lines spelled at a time
@@ -35,28 +36,6 @@ INPUT = (
     "gpt_neox.embed_in.weight",
 )
 OUTPUT = ("lm_head.weight", "embed_out.weight")
-BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # SentencePiece's name of a piece that is a single byte
-
-
-@dataclasses.dataclass(frozen=True)
-class Sources:
-    """Names the files that clues are made from.
-
-    Attributes:
-      text, lines: plain text of the new language, and how many lines of it are read.
-      source_words: word vectors of the base language, a `.vec` file.
-      target_words: word vectors of the new language; the same file if it has both languages.
-      dictionary: lines of a base-language word, a tab and its translation; needed when the two
-        files of vectors were not trained or aligned together.
-      helper: a Hugging Face folder whose tokenizer has the new tokens.
-    """
-
-    text: tuple[str, ...] = ()
-    lines: int = 300_000
-    source_words: str = ""
-    target_words: str = ""
-    dictionary: str = ""
-    helper: str = ""
 
 
 def build(
@@ -64,10 +43,10 @@ def build(
     base: Tokenizer,
     new: Tokenizer,
     splice: Splice,
-    sources: Sources,
+    init: Init,
     matrix: Matrix = "input",
 ) -> Clues:
-    """Builds the clues named in `needs`, as far as `sources` has what they are made from.
+    """Builds the clues named in `needs`, as far as `init` names what they are made from.
 
     `strategies.grow` refuses to start when a clue is missing.
     """
@@ -76,14 +55,14 @@ def build(
         clues["bytes_V"] = np.array([len(surface) for surface in surfaces(base)])
     if "parents" in needs:
         clues["parents"] = parents(base, new, splice)
-    if "contexts" in needs and sources.text:
-        clues["contexts"] = contexts(base, new, splice, lines(sources))
-    if "tokens" in needs and sources.text:
-        clues["tokens"] = token_space(new, splice, lines(sources))
-    if "words" in needs and sources.source_words and sources.target_words:
-        clues["words"] = word_space(base, new, splice, sources)
-    if "helper" in needs and sources.helper:
-        clues["helper"] = helper_space(base, new, splice, sources.helper, matrix)
+    if "contexts" in needs and init.text:
+        clues["contexts"] = contexts(base, new, splice, lines(init))
+    if "tokens" in needs and init.text:
+        clues["tokens"] = token_space(new, splice, lines(init))
+    if "words" in needs and init.words and init.words.source and init.words.target:
+        clues["words"] = word_space(base, new, splice, init.words)
+    if "helper" in needs and init.helper:
+        clues["helper"] = helper_space(base, new, splice, init.helper, matrix)
     return Clues(splice, matrix, **clues)
 
 
@@ -96,9 +75,9 @@ def counts(base: Tokenizer, texts: Iterable[str]) -> np.ndarray:
     return count_V
 
 
-def lines(sources: Sources) -> Iterator[str]:
+def lines(init: Init) -> Iterator[str]:
     """Returns the lines of text that clues are made from."""
-    return itertools.islice(text.read_many(sources.text), sources.lines)
+    return itertools.islice(text.read_many(init.text), init.lines)
 
 
 # ---------------------------------------------------------------------------- text of a token
@@ -203,18 +182,17 @@ def token_space(new: Tokenizer, splice: Splice, texts: Iterable[str]) -> Space:
     return Space(old_ids[order], rows_NE[is_old][order], ids[~is_old], rows_NE[~is_old])
 
 
-def word_space(base: Tokenizer, new: Tokenizer, splice: Splice, sources: Sources) -> Space:
+def word_space(base: Tokenizer, new: Tokenizer, splice: Splice, words: Words) -> Space:
     """Returns vectors of old and of added tokens, from word vectors of the language of each."""
-    source = vectors.read(sources.source_words)
-    same = sources.target_words == sources.source_words
-    target = source if same else vectors.read(sources.target_words)
+    source = vectors.read(words.source)
+    target = source if words.target == words.source else vectors.read(words.target)
     if target.rows_NE.shape[1] != source.rows_NE.shape[1]:
         raise ValueError(
-            f"{sources.target_words} has vectors of {target.rows_NE.shape[1]} numbers and "
-            f"{sources.source_words} of {source.rows_NE.shape[1]}; take files of one width"
+            f"{words.target} has vectors of {target.rows_NE.shape[1]} numbers and "
+            f"{words.source} of {source.rows_NE.shape[1]}; take files of one width"
         )
-    if sources.dictionary:
-        turn_EE = _turn(target, source, sources.dictionary)
+    if words.dictionary:
+        turn_EE = _turn(target, source, words.dictionary)
         target = dataclasses.replace(target, rows_NE=target.rows_NE @ turn_EE)
     old_ids, old_ME = vectors.of_tokens(base, source)
     new_ids, new_NE = vectors.of_tokens(new, target)

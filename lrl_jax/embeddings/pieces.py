@@ -17,14 +17,7 @@ Row = dict[int, float]
 
 
 def subword_mean(old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) -> np.ndarray:
-    """Returns the mean of the rows of the old tokens that spell a token (FVT, arXiv 2406.14670).
-
-    >>> from lrl_jax.vocab.pieces.splice import Splice
-    >>> old_VD = np.array([[0., 0.], [2., 0.], [0., 4.]], np.float32)
-    >>> splice = Splice({0: 0, 1: 1, 2: 2}, {3: (1, 2)}, "base", "new")
-    >>> subword_mean(old_VD, Clues(splice), np.random.default_rng(0))
-    array([[1., 2.]], dtype=float32)
-    """
+    """Returns the mean of the rows of the old tokens that spell a token (FVT, arXiv 2406.14670)."""
     return _spelled(old_VD, clues, lambda ids, _: np.ones(len(ids)))
 
 

@@ -55,10 +55,8 @@ def grow(name: str, old_VD: np.ndarray, clues: Clues, rng: np.random.Generator) 
     """Returns the matrix [W, D] of the new vocabulary, in the dtype of the old one.
 
     Rows of kept tokens are copied bit for bit. So is the row of an old token that spells a new
-    token by itself. The strategy `name` makes the other rows.
-
-    Raises:
-      ValueError: a matrix of another tokenizer, or a missing clue that the strategy needs.
+    token by itself. The strategy `name` makes the other rows. A matrix of another tokenizer, or a
+    missing clue that the strategy needs, is a ValueError.
     """
     splice, strategy = clues.splice, STRATEGIES[name]
     if len(old_VD) != len(splice.kept):

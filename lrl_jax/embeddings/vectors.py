@@ -33,11 +33,8 @@ class WordVectors:
 def read(uri: str, limit: int = 200_000) -> WordVectors:
     """Reads word vectors in the text format of fastText and word2vec (`.vec`, `.vec.gz`).
 
-    Args:
-      limit: how many words are read at most; files list the most frequent words first.
-
-    Raises:
-      DataError: another format, or a damaged line; names file and line.
+    Files list the most frequent words first, and no more than `limit` are read. Another format, or
+    a damaged line, is a DataError.
     """
     lines = text.lines(uri)
     count, width = _header(next(lines, ""), uri)
@@ -49,9 +46,8 @@ def read(uri: str, limit: int = 200_000) -> WordVectors:
         words.append(word)
     if len(words) < len(rows_NE):
         raise DataError(f"{uri}: says it has {count} words, but ends after {len(words)}")
-    good_N = np.linalg.norm(rows_NE, axis=1) > 0
-    words = [word for word, good in zip(words, good_N, strict=True) if good]
-    return WordVectors(words, rows_NE[good_N])
+    places, rows_NE = nonzero(np.arange(len(words)), rows_NE)
+    return WordVectors([words[place] for place in places], rows_NE)
 
 
 def read_pairs(uri: str) -> list[tuple[str, str]]:

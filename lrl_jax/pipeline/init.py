@@ -71,26 +71,18 @@ def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
     """
     base, new = tokenizers.load(run.base_tokenizer()), tokenizers.load(run.at("vocab"))
     settings, vocab = run.recipe.init, run.recipe.vocab
-    words = settings.words.model_dump() if settings.words else {}
-    sources = clues.Sources(
-        text=settings.text or (vocab.text if isinstance(vocab, Extend) else ()),
-        lines=settings.lines,
-        source_words=words.get("source", ""),
-        target_words=words.get("target", ""),
-        dictionary=words.get("dictionary", ""),
-        helper=settings.helper,
-    )
+    if not settings.text and isinstance(vocab, Extend):
+        settings = settings.model_copy(update={"text": vocab.text})
     ways = (strategies.STRATEGIES[settings.input_rows], strategies.STRATEGIES[settings.output_rows])
     needs = {need for way in ways for need in way.needs}
-    shared = clues.build(needs - {"helper"}, base, new, relation, sources)  # text is read once
-    count_V = clues.counts(base, clues.lines(sources)) if settings.norms == "calibrated" else None
+    shared = clues.build(needs - {"helper"}, base, new, relation, settings)  # text is read once
+    count_V = clues.counts(base, clues.lines(settings)) if settings.norms == "calibrated" else None
 
     def rows(index: int, name: str, matrix: Matrix) -> load.Grow:
         def grow(old_VD: np.ndarray) -> np.ndarray:
-            context = dataclasses.replace(shared, matrix=matrix)
-            if "helper" in strategies.STRATEGIES[name].needs and sources.helper:
-                space = clues.helper_space(base, new, relation, sources.helper, matrix)
-                context = dataclasses.replace(context, helper=space)
+            own = {"helper"}.intersection(strategies.STRATEGIES[name].needs)
+            helper = clues.build(own, base, new, relation, settings, matrix).helper
+            context = dataclasses.replace(shared, matrix=matrix, helper=helper)
             rng = np.random.default_rng([run.recipe.seed, index])
             new_WD = strategies.grow(name, old_VD, context, rng)
             return new_WD if count_V is None else calibrate(new_WD, relation, count_V)

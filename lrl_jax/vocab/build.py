@@ -17,13 +17,11 @@ class Built:
 
     Attributes:
       base: the tokenizer the weights were trained with.
-      start: the base with the pre-tokenizer the recipe asks for; `base` itself if it has that one.
       splice: how the ids of `new` relate to those of `base`.
       notes: lines to print for the user.
     """
 
     base: Tokenizer
-    start: Tokenizer
     new: Tokenizer
     splice: Splice
     notes: tuple[str, ...] = ()
@@ -32,22 +30,19 @@ class Built:
 def build(vocab: Vocab, base: Tokenizer | None) -> Built:
     """Builds the vocabulary that a recipe's `vocab` section asks for: kept, extended or trained.
 
-    Args:
-      base: the base model's tokenizer; None where one is trained from nothing.
-
-    Raises:
-      ValueError: the text gives no piece, the parity is out of reach, the base cannot be extended.
+    `base` is the base model's tokenizer, None where one is trained from nothing. A ValueError says
+    that the text gives no piece, the parity is out of reach, or the base cannot be extended.
     """
     if isinstance(vocab, TrainVocab):
         base = learn.train(text.read_many(vocab.text), vocab.size, vocab.character_coverage)
     assert base is not None
     if isinstance(vocab, Extend):
         return _extended(vocab, base)
-    return Built(base, base, base, splice.identity(base))
+    return Built(base, base, splice.identity(base))
 
 
 def starting(vocab: Vocab, base: Tokenizer) -> Tokenizer:
-    """Returns the base tokenizer with the pre-tokenizer the recipe asks for."""
+    """Returns the base with the pre-tokenizer the recipe asks for; itself if it has that one."""
     asked = isinstance(vocab, Extend) and vocab.pretokenizer == "mark_aware"
     if asked and base.family == "byte_level":  # SentencePiece cuts at spaces alone
         return byte_level.mark_aware(base)
@@ -80,7 +75,7 @@ def _extended(vocab: Extend, base: Tokenizer) -> Built:
         spelled = family(base).spell(base, kept)
         added = {base.size + i: tuple(ids) for i, ids in enumerate(spelled)}
         relation = dataclasses.replace(relation, added=added, base_fingerprint=base.fingerprint)
-    return Built(base, start, new, relation, (*notes, *remarks))
+    return Built(base, new, relation, (*notes, *remarks))
 
 
 def _candidates(vocab: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterable
 import dataclasses
 import itertools
-import json
 import math
 import statistics
 
 from etils import epath
 
+from lrl_jax import storage
 from lrl_jax.vocab.pieces.splice import Splice
 from lrl_jax.vocab.tokenizer.load import family
 from lrl_jax.vocab.tokenizer.types import Tokenizer, batches
@@ -118,8 +118,7 @@ class Exposure:
             "advice": self.advice,
             "counts": self.counts,
         }
-        text = json.dumps(record, indent=1, ensure_ascii=False)
-        epath.Path(path).write_text(text + "\n")
+        storage.write_json(path, record)
 
 
 def expose(tokenizer: Tokenizer, splice: Splice, texts: Iterable[str], budget: int) -> Exposure:
@@ -128,9 +127,6 @@ def expose(tokenizer: Tokenizer, splice: Splice, texts: Iterable[str], budget: i
     Args:
       texts: a sample of what training will read, in its proportions of languages.
       budget: tokens training will read of such text.
-
-    Raises:
-      ValueError: the tokenizer is not the splice's, there is no text, or no budget.
     """
     if tokenizer.fingerprint != splice.new_fingerprint:
         raise ValueError(

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from lrl_jax import text as text_lines
 from lrl_jax.vocab import scripts
-from lrl_jax.vocab.tokenizer.codecs import SPACE
+from lrl_jax.vocab.tokenizer.codecs import BYTE, SPACE
 from lrl_jax.vocab.tokenizer.load import family
 from lrl_jax.vocab.tokenizer.types import Tokenizer, batches
 
@@ -32,7 +32,6 @@ UNSPACED = 18.0
 # Tokens at which causal attention (2 L D n^2) costs what the weights do (2 P n): P / (L D), here
 # of Llama 2 7B (arXiv 2307.09288), whose matrices hold 6.607e9 numbers in 32 layers of width 4096.
 BALANCE = 50_410
-SINGLE_BYTE = re.compile("<0x[0-9A-F]{2}>")  # how SentencePiece writes a byte
 INDEX = "index.tsv"
 LOOK = 2000  # characters that tell the script
 
@@ -133,11 +132,7 @@ def report(
     texts: Mapping[str, Sequence[str]],
     reference: str = REFERENCE,
 ) -> list[FertilityRow]:
-    """Measures every tokenizer on every language, in the order given, as `measure` does.
-
-    Args:
-      texts: language -> lines, aligned with those of `reference` for parity to mean anything.
-    """
+    """Measures lines of text as `measure` does; aligned with the reference's they have a parity."""
     named = {
         language: LanguageText(lines, script=_script(language, lines))
         for language, lines in texts.items()
@@ -235,7 +230,7 @@ def _singles(tokenizer: Tokenizer) -> frozenset[int]:
     tokenizer_family = family(tokenizer)
     pieces = enumerate(tokenizer_family.pieces(tokenizer))
     if tokenizer.family == "sentencepiece":
-        return frozenset(i for i, piece in pieces if SINGLE_BYTE.fullmatch(piece))
+        return frozenset(i for i, piece in pieces if BYTE.fullmatch(piece))
     short = ((i, tokenizer_family.surface(piece)) for i, piece in pieces if len(piece) == 1)
     return frozenset(i for i, byte in short if byte >= b"\x80")
 
@@ -266,10 +261,8 @@ def texts_in(folder: epath.PathLike) -> dict[str, LanguageText]:
 
     The language is the name without its suffix; where files differ in their suffix alone (dev.en,
     dev.ne) the suffix is. An index.tsv with the columns file, iso639_3, script and name, as UDHR
-    collections have, names them instead.
-
-    Raises:
-      ValueError: no folder, nothing in it, two files of one language, or text.DataError.
+    collections have, names them instead. A folder without text, two files of one language, or text
+    that cannot be read is a ValueError.
     """
     folder = epath.Path(folder)
     if not folder.is_dir():

@@ -121,16 +121,18 @@ def other(scripts: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(f"[^ {_ranges(parts(scripts))}{_ranges(INHERITED)}]+")
 
 
-def stretches(text: str, scripts: tuple[str, ...]) -> Iterator[tuple[int, int]]:
-    """Yields where a word is in the scripts, from and to; a space it opens with goes along.
+def stretches(word: bytes, scripts: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """Yields where a word is in the scripts, from byte to byte; a space it opens with goes along.
 
-    >>> list(stretches(" 한국(韓國)은", ("Hang",)))
-    [(0, 3), (7, 8)]
+    >>> list(stretches(" 한국(韓國)은".encode(), ("Hang",)))
+    [(0, 7), (15, 18)]
     """
+    text = word.decode()
     if own(scripts).search(text):
         for stretch in _inside(scripts).finditer(text):
             if own(scripts).search(stretch.group()):
-                yield stretch.span()
+                start = len(text[: stretch.start()].encode())
+                yield start, start + len(stretch.group().encode())
 
 
 @functools.cache
@@ -171,13 +173,10 @@ def nothing_in(scripts: Sequence[str]) -> str:
 
 
 def parts(scripts: Sequence[str]) -> tuple[str, ...]:
-    """Returns the codes of SCRIPTS that these codes stand for.
+    """Returns the codes of SCRIPTS that these codes stand for; an unknown one is a ValueError.
 
     >>> parts(("Kore", "Hani", "Latn"))
     ('Hang', 'Hani', 'Latn')
-
-    Raises:
-      ValueError: an unknown script.
     """
     for code in scripts:
         if code not in SCRIPTS and code not in UNIONS:

@@ -85,11 +85,9 @@ def _allowed(
     >>> list(_allowed(parts, [b" ", *(part.encode() for part in parts[1:])], ("Hang",)))
     [['팝', '송']]
     """
-    text = b"".join(surfaces).decode()
     ends = [0, *itertools.accumulate(map(len, surfaces))]
-    for opens, closes in writing.stretches(text, scripts):
-        first = bisect.bisect_left(ends, len(text[:opens].encode()))
-        last = bisect.bisect_right(ends, len(text[:closes].encode())) - 1
+    for start, stop in writing.stretches(b"".join(surfaces), scripts):
+        first, last = bisect.bisect_left(ends, start), bisect.bisect_right(ends, stop) - 1
         if first < last:
             yield parts[first:last]
 
@@ -163,11 +161,8 @@ def frequent(
 
     Candidates are the pieces of an intermediate vocabulary and every single character (syllable)
     the base lacks; what is emitted fewer than `min_count` times goes, until nothing changes.
-    Parts that kept pieces are joined from stay.
-
-    Args:
-      texts: gives text of the new language, one text a line; called three times.
-      size: how many pieces the intermediate vocabulary adds.
+    Parts that kept pieces are joined from stay. `texts` gives text of the new language, one text a
+    line, and is called three times; `size` is how many pieces the intermediate vocabulary adds.
     """
     scripts = tuple(scripts)
     words = family(base).words(base, texts())
@@ -204,9 +199,6 @@ def fewest(
       pieces: best first; every beginning of the list must do by itself.
       texts: text of the new language, not what the pieces were learnt from.
       reference: what the same says in the reference language, which the pieces leave alone.
-
-    Raises:
-      ValueError: no text, or a parity that all of the pieces together do not reach.
     """
     tokenizer_family = family(base)
     whole, words = _tokens(base, reference), tokenizer_family.words(base, texts)

@@ -17,7 +17,14 @@ from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
 from lrl_jax.vocab.tokenizer.inspection import leaves
 from lrl_jax.vocab.tokenizer.load import family, read
 from lrl_jax.vocab.tokenizer.sentencepieces import LONGEST, SPACE
-from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Tokenizer, is_sentencepiece, not_a_tokenizer
+from lrl_jax.vocab.tokenizer.types import (
+    JSON,
+    MODEL,
+    Tokenizer,
+    TokenizerFamily,
+    is_sentencepiece,
+    not_a_tokenizer,
+)
 
 SHOWN = 3  # pieces shown of each flaw
 HALF = "are parts of characters"
@@ -60,28 +67,6 @@ class Donated:
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class Flaw:
-    """Holds the pieces of a tokenizer that share one flaw."""
-
-    name: str
-    pieces: tuple[str, ...]
-
-    def __str__(self) -> str:
-        shown = ", ".join(map(repr, self.pieces[:SHOWN]))
-        return f"pieces that {self.name}: {len(self.pieces):,}, such as {shown}"
-
-
-@dataclasses.dataclass(frozen=True)
-class _Vocabulary:
-    """Holds pieces that text is made of, by id, and what is known of them."""
-
-    pieces: list[str]
-    surface: Callable[[str], bytes]
-    in_bytes: bool
-    normaliser: str
-
-
 def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Donated:
     """Returns the pieces of `donor` that `base` lacks and could take.
 
@@ -89,18 +74,17 @@ def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Do
     along where they are needed for that. For a SentencePiece base the donor's order is kept.
 
     Args:
-      donor: a SentencePiece unigram or BPE model, a tokenizer.json, or a folder with one.
+      donor: a SentencePiece unigram or BPE model, a tokenizer.json, or a folder with one; another
+        file, or a tokenizer whose pieces cannot be joined, is a ValueError.
       scripts: ISO 15924 codes; only pieces written in these scripts are taken.
-
-    Raises:
-      ValueError: not a tokenizer, one whose pieces cannot be joined, or none in these scripts.
     """
-    vocabulary, tokenizer_family = _read(read(donor), str(donor)), family(base)
+    given, given_family, normaliser = _read(read(donor), str(donor))
+    tokenizer_family = family(base)
     normal, base_pieces = tokenizer_family.normal(base), set(tokenizer_family.pieces(base))
     left_out: Counter[str] = Counter()
     candidates: dict[str, None] = {}
     halves: set[str] = set()
-    for surface in map(vocabulary.surface, vocabulary.pieces):
+    for surface in map(given_family.surface, given):
         piece = tokenizer_family.written(surface)
         if why := _unfit(surface, tuple(scripts), normal):
             left_out[why] += 1
@@ -122,24 +106,24 @@ def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Do
         left_out["need steps the donor has not"] = missing
     left_out[HALF] -= len(set(ready) - candidates.keys())
     ours = _normaliser(base.files)
-    return Donated(ready, {w: n for w, n in left_out.items() if n}, (vocabulary.normaliser, ours))
+    return Donated(ready, {w: n for w, n in left_out.items() if n}, (normaliser, ours))
 
 
-def flaws(tokenizer: Tokenizer) -> list[Flaw]:
-    """Finds flawed pieces of a tokenizer, base or donor; most tokenizers have none.
+def flaws(tokenizer: Tokenizer) -> list[str]:
+    """Describes the flawed pieces of a tokenizer, a line for each flaw; most tokenizers have none.
 
     Pieces with spaces or byte names in them are never what transformers and SentencePiece both
     emit, so they make two forms of one tokenizer disagree.
     """
-    vocabulary = _read(tokenizer.files, "tokenizer")
-    surfaces = {piece: vocabulary.surface(piece) for piece in vocabulary.pieces}
+    names, writer, _ = _read(tokenizer.files, "tokenizer")
+    surfaces = {piece: writer.surface(piece) for piece in names}
     text = {piece: surface.decode(errors="ignore") for piece, surface in surfaces.items()}
     count = Counter(surfaces.values())
     flawed = {
         "spell bytes by name": [p for p in surfaces if BYTE_NAME.search(text[p])],
         "stand for the same text as others": [p for p in surfaces if count[surfaces[p]] > 1],
     }
-    if not vocabulary.in_bytes:
+    if writer is sentencepieces:
         words = [piece for piece in surfaces if piece.strip(SPACE)]
         flawed |= {
             f"end in {SPACE}": [piece for piece in words if piece.endswith(SPACE)],
@@ -147,17 +131,22 @@ def flaws(tokenizer: Tokenizer) -> list[Flaw]:
             "hold control characters": [p for p in words if len(p) > 1 and CONTROL.search(p)],
             "have characters without a piece": [p for p in words if not surfaces.keys() >= set(p)],
         }
-    return [Flaw(name, tuple(names)) for name, names in flawed.items() if names]
+    return [
+        f"pieces that {flaw}: {len(having):,}, such as {', '.join(map(repr, having[:SHOWN]))}"
+        for flaw, having in flawed.items()
+        if having
+    ]
 
 
 # ---------------------------------------------------------------------------- reading
-def _read(files: Mapping[str, bytes], where: str) -> _Vocabulary:
+def _read(files: Mapping[str, bytes], where: str) -> tuple[list[str], TokenizerFamily, str]:
+    """Returns the pieces of text, by id, the family that writes pieces so, and the normaliser."""
     if is_sentencepiece(files):
         proto = sentencepieces.parse(files[MODEL], where)
         if proto.trainer_spec.treat_whitespace_as_suffix:
             raise ValueError(f"{where}: writes spaces after words; want one with {SPACE} before")
         normal = [p.piece for p in proto.pieces if p.type == p.NORMAL]
-        return _Vocabulary(normal, sentencepieces.surface, False, _normaliser(files))
+        return normal, sentencepieces, _normaliser(files)
     try:
         tree = json.loads(files[JSON])
         kind, names = tree["model"].get("type", "BPE"), _names(tree)
@@ -173,9 +162,7 @@ def _read(files: Mapping[str, bytes], where: str) -> _Vocabulary:
         )
     if any(tree["model"].get(mark) for mark in WORD_MARKS):
         raise ValueError(f"{where}: marks where words end or go on; want one that marks spaces")
-    in_bytes = '"ByteLevel"' in steps
-    surface = byte_level.surface if in_bytes else sentencepieces.surface
-    return _Vocabulary(names, surface, in_bytes, normaliser)
+    return names, byte_level if '"ByteLevel"' in steps else sentencepieces, normaliser
 
 
 def _names(tree: Mapping[str, Any]) -> list[str]:

@@ -32,11 +32,9 @@ def train(texts: Iterable[str], size: int, coverage: float) -> Tokenizer:
     """Trains a whole tokenizer as Llama 2's: BPE, byte fallback, digits apart, nothing normalised.
 
     Args:
-      size: how many pieces, the 256 bytes and `<unk>` 0, `<s>` 1, `</s>` 2 among them.
+      size: how many pieces, the 256 bytes and `<unk>` 0, `<s>` 1, `</s>` 2 among them; one that the
+        text cannot give is a ValueError.
       coverage: share of all characters that get a piece; the rest are spelled in bytes.
-
-    Raises:
-      ValueError: no text, or a size the text cannot give.
     """
     options = {"byte_fallback": True, "split_digits": True, "allow_whitespace_only_pieces": True}
     model = _train(_cut(texts), vocab_size=size, character_coverage=coverage, **options)
@@ -53,12 +51,10 @@ def pieces(
     never come out of the spliced tokenizer, where the base joins first: `splice.prune` drops them.
 
     Args:
-      texts: text of the new language, one text a line; read once.
+      texts: text of the new language, one text a line; read once. Nothing in the scripts is a
+        DataError.
       scripts: ISO 15924 codes, such as ("Hang",), or ("Jpan",) for a union of scripts.
       coverage: share of all characters that may get a piece (SentencePiece; bytes need none).
-
-    Raises:
-      ValueError: an unknown script, or no text in these scripts (DataError).
     """
     scripts = tuple(scripts)
     words = family(base).words(base, texts)
@@ -129,10 +125,8 @@ def _byte_level(
     tokenizer_family = family(base)
     counts: Counter[str] = Counter()
     for word, n in words.items():
-        text = tokenizer_family.surface(word).decode()
-        for start, stop in writing.stretches(text, scripts):
-            first, last = len(text[:start].encode()), len(text[:stop].encode())
-            counts[word[first:last]] += n
+        for start, stop in writing.stretches(tokenizer_family.surface(word), scripts):
+            counts[word[start:stop]] += n  # a character of the word is a byte
     if not counts:
         raise DataError(writing.nothing_in(scripts))
     surfaces = map(tokenizer_family.surface, tokenizer_family.pieces(base))

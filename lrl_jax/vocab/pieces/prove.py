@@ -7,11 +7,11 @@ if not proof.ok: raise ValueError(proof.summary)
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import itertools
-import json
 
 from etils import epath
 import numpy as np
 
+from lrl_jax import storage
 from lrl_jax.vocab.tokenizer.load import family, load
 from lrl_jax.vocab.tokenizer.types import Codec, Tokenizer, batches
 
@@ -115,9 +115,7 @@ class Proof:
 
     def write(self, path: epath.PathLike) -> None:
         """Writes everything as JSON, with `ok` first."""
-        tree = {"ok": self.ok} | dataclasses.asdict(self)
-        text = json.dumps(tree, indent=1, ensure_ascii=False)
-        epath.Path(path).write_text(text + "\n")
+        storage.write_json(path, {"ok": self.ok} | dataclasses.asdict(self))
 
 
 def prove(
@@ -130,13 +128,11 @@ def prove(
     """Checks the tokenizer in `folder` against its base, on given and on adversarial texts.
 
     Args:
-      folder: a local folder with every form of the tokenizer (its family's `write`).
+      folder: a local folder with every form of the tokenizer (its family's `write`); a ValueError
+        names a form that is missing or cannot be loaded.
       base: what it extends, or the same when it extends none.
       base_texts: text of the base language, whose ids must not change.
       start: the base with another pre-tokenizer, where the recipe asks for one.
-
-    Raises:
-      ValueError: a form is missing or cannot be loaded.
     """
     new = load(folder)
     tokenizer_family = family(new)

@@ -75,9 +75,7 @@ def splice(base: Tokenizer, pieces: Sequence[str]) -> tuple[Tokenizer, Splice]:
     """Appends `pieces`, best first, to the base, ranked below all of it; says how ids relate.
 
     Pieces the base has, and repeated ones, are left out: `len(pieces) - len(splice.added)` of them.
-
-    Raises:
-      ValueError: a base that cannot be extended, or a piece that no text can contain.
+    A base that cannot be extended, or a piece that no text can contain, is a ValueError.
     """
     tokenizer_family = family(base)
     fresh = unknown(base, pieces)

@@ -31,11 +31,10 @@ class FastCodec:
         return self.fast.decode_batch([list(row) for row in rows], skip_special_tokens=True)
 
 
-class AutoCodec:
+class AutoCodec(FastCodec):
     """Encodes text by `AutoTokenizer`, control tokens in text read as text; nothing is downloaded.
 
-    Raises:
-      ValueError: the folder has no tokenizer.json, or one that does not load.
+    A folder without a tokenizer.json, or with one that does not load, is a ValueError.
     """
 
     def __init__(self, folder: epath.PathLike):
@@ -50,5 +49,4 @@ class AutoCodec:
             raise ValueError(f"{folder}/tokenizer.json: transformers cannot load it: {e}") from None
         if self.tokenizer.clean_up_tokenization_spaces:
             raise ValueError(f"{folder}: tokenizer_config.json asks to clean up spaces; want false")
-        codec = FastCodec(self.tokenizer.backend_tokenizer)
-        self.encode_batch, self.decode_batch = codec.encode_batch, codec.decode_batch
+        super().__init__(self.tokenizer.backend_tokenizer)

@@ -32,9 +32,7 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     """Makes a tokenizer of `tokenizer.json`; tokenizer_config.json names its bos, eos and pad.
 
     A tokenizer without a bos (Qwen) gets its eos, which ends one document and so opens the next.
-
-    Raises:
-      ValueError: a file that is not byte-level BPE, is damaged, or could do harm.
+    A file that is not byte-level BPE, is damaged, or could do harm is a ValueError.
     """
     if JSON not in files:
         raise ValueError(f"{where}: holds no {JSON}; take it from the base model's repository")
@@ -160,9 +158,6 @@ def mark_aware(tokenizer: Tokenizer) -> Tokenizer:
 
     Ids and merges stay, and so do the ids of text without marks. It is the same object where
     nothing cuts at marks: the pattern has `\p{M}` already (Tekken), or knows no letters.
-
-    Raises:
-      ValueError: a SentencePiece tokenizer, which cuts at spaces alone.
     """
     if tokenizer.family != "byte_level":
         raise ValueError(
@@ -268,9 +263,11 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
 
 def forms(folder: epath.PathLike) -> dict[str, Codec]:
     """Returns codecs of tokenizer.json, as transformers reads it, and of tokenizer.tiktoken."""
+    folder = epath.Path(folder)
     codecs: dict[str, Codec] = {JSON: AutoCodec(folder)}
-    if (epath.Path(folder) / ranks.RANKS).exists():
-        codecs[ranks.RANKS] = ranks.read(folder)
+    if (folder / ranks.RANKS).exists():
+        tree = json.loads((folder / JSON).read_bytes())
+        codecs[ranks.RANKS] = ranks.TiktokenCodec((folder / ranks.RANKS).read_bytes(), tree)
     return codecs
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import sentencepiece
 
 SPACE = "▁"  # how SentencePiece writes a space
+BYTE = re.compile(r"<0x([0-9A-F]{2})>")  # and a piece that is a single byte
 BEFORE_WORD = re.compile(r"(?<=[^ ]) ")  # of several spaces, all but the first are the word's own
 KEPT = 1 << 17  # words remembered, and once more as many; some tens of MB
 LONGEST = 48  # characters; longer words seldom come again
@@ -35,20 +36,19 @@ class SentencePieceCodec:
         return self.processor.decode([list(row) for row in rows]) if rows else []
 
 
-class WordCodec:
+class WordCodec(SentencePieceCodec):
     """Encodes by a model that is `apart`: word by word on few cores, by the library on many."""
 
     def __init__(self, model: bytes):
-        self._library = SentencePieceCodec(model)
-        self.processor, self.decode_batch = self._library.processor, self._library.decode_batch
+        super().__init__(model)
         self._known = _Words(self.processor)
 
     def __reduce__(self) -> tuple[type["WordCodec"], tuple[bytes]]:
         return WordCodec, (self.processor.serialized_model_proto(),)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        if self._library.threads != 1 and len(texts) > 1 and (os.cpu_count() or 1) >= CORES:
-            return self._library.encode_batch(texts)
+        if self.threads != 1 and len(texts) > 1 and (os.cpu_count() or 1) >= CORES:
+            return super().encode_batch(texts)
         ids = [self._encode(text) for text in texts]
         self._known.forget()
         return ids

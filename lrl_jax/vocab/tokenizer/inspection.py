@@ -208,7 +208,7 @@ def leaves(node: Any) -> list[dict[str, Any]]:
 def _tried(tree: Mapping[str, Any]) -> None:
     """Runs what is not well known in a child process, on text made to be slow."""
     nodes = [leaf for key in ("normalizer", "pre_tokenizer") for leaf in leaves(tree.get(key))]
-    patterns = sorted({*_patterns(nodes)} - well_known())
+    patterns = sorted({*regexes(nodes)} - well_known())
     if not patterns and all(node.get("type") in HARMLESS for node in nodes):
         return
     symbols = {c: i for i, c in enumerate(alphabet().values())}
@@ -239,14 +239,15 @@ def _harm(given: str) -> str:
     return f"fails: {said[-1]:.200}" if done.returncode else ""
 
 
-def _patterns(node: Any) -> Iterator[str]:
+def regexes(node: Any) -> Iterator[str]:
+    """Yields the patterns in the parts of a tokenizer.json."""
     if isinstance(node, dict):
         if isinstance(node.get("Regex"), str):
             yield node["Regex"]
         node = list(node.values())
     if isinstance(node, list):
         for child in node:
-            yield from _patterns(child)
+            yield from regexes(child)
 
 
 def _slow(patterns: list[str]) -> Iterator[str]:
@@ -266,8 +267,7 @@ def named(
 ) -> tuple[str, str, str]:
     """Returns the names of bos, eos and pad; eos replaces those that a tokenizer lacks.
 
-    Args:
-      config: tokenizer_config.json; without one, names that are well known are looked for.
+    Without `config`, a tokenizer_config.json, names that are well known are looked for.
     """
     tokens = added_tokens(tree)
     special = [token["content"] for token in tokens if token["special"]]

@@ -15,9 +15,9 @@ import re
 import numpy as np
 import sentencepiece
 
-from lrl_jax.vocab.tokenizer import patterns
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec
-from lrl_jax.vocab.tokenizer.inspection import added_tokens
+from lrl_jax.vocab.tokenizer.inspection import added_tokens, regexes
+from lrl_jax.vocab.tokenizer.patterns import well_known
 from lrl_jax.vocab.tokenizer.sentencepieces import Piece, parse, proto_of
 from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Codec, Tokenizer, batches
 
@@ -95,9 +95,8 @@ def _bare(model: bytes) -> tuple[Codec, Ends]:
 def _word_ends(form: bytes) -> Ends:
     """Returns cuts after a letter, before space or stop: well-known patterns end words there."""
     tree = json.loads(form)
-    written = re.findall(r'"Regex": ("(?:[^"\\]|\\.)*")', json.dumps(tree.get("pre_tokenizer")))
     added = "".join(f"{token['content']}\0" for token in added_tokens(tree))
     reach_over = re.search(rf"[^\W\d_][{re.escape(ENDS)}]", added)
-    if {json.loads(literal) for literal in written} - patterns.well_known() or reach_over:
+    if {*regexes(tree.get("pre_tokenizer"))} - well_known() or reach_over:
         return lambda left, right: False
     return lambda left, right: left.isalpha() and right in ENDS

@@ -7,15 +7,12 @@ tokenizer.json lists the joins. Both come to the same only for some tokenizers; 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 import itertools
-import json
 from typing import Any
 
-from etils import epath
 import tokenizers
 
 from lrl_jax.vocab.tokenizer.inspection import added_tokens, byte_of, pairs
 from lrl_jax.vocab.tokenizer.patterns import PATTERNS, well_known
-from lrl_jax.vocab.tokenizer.types import JSON
 
 RANKS = "tokenizer.tiktoken"
 NORMALISERS = {None: lambda text: text, "NFC": tokenizers.normalizers.NFC().normalize_str}
@@ -45,12 +42,6 @@ class TiktokenCodec:
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return self._encoding.decode_batch([[i for i in row if i in self._text] for row in rows])
-
-
-def read(folder: epath.PathLike) -> TiktokenCodec:
-    """Reads the tiktoken form in a folder, which holds tokenizer.json beside it."""
-    folder = epath.Path(folder)
-    return TiktokenCodec((folder / RANKS).read_bytes(), json.loads((folder / JSON).read_bytes()))
 
 
 def lines(tree: Mapping[str, Any]) -> bytes | None:

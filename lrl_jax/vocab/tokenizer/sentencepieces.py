@@ -45,8 +45,7 @@ CONTROLS = (Piece.CONTROL, Piece.UNKNOWN)
 def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     """Makes a tokenizer of `tokenizer.model`; tokens only in tokenizer.json become its pieces.
 
-    Raises:
-      ValueError: a model that is damaged, has no bos or eos, or disagrees with its tokenizer.json.
+    A model that is damaged, lacks bos or eos, or disagrees with its tokenizer.json is a ValueError.
     """
     model = _with_added(files, where)
     proto = parse(model, where)
@@ -75,11 +74,7 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
 
 
 def parse(model: bytes, where: str = "tokenizer model") -> Any:
-    """Reads the bytes of a `.model` file as the protocol buffer they are.
-
-    Raises:
-      ValueError: they are something else, and what that something looks like.
-    """
+    """Reads the bytes of a `.model` file; a ValueError says what other bytes look like."""
     if guess := not_a_tokenizer(model):
         raise ValueError(f"{where}: {guess}; want a SentencePiece .model file")
     if model.lstrip()[:1] in (b"{", b"["):
