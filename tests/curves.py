@@ -9,7 +9,7 @@ from lrl_jax.devices import mesh as meshes
 from lrl_jax.devices import presets
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
-from lrl_jax.train import learn, optimizer
+from lrl_jax.train import learn
 from lrl_jax.train.step import make_step
 
 STEPS = 50
@@ -42,11 +42,8 @@ def curve(
     mine = meshes.rows_here(mesh, settings.batch_size)
     stream = tiny.stream(settings, mine=mine)
     (phase,) = learn.phases(settings.stages)
-    names = [*llama.abstract(cfg)]
     new_rows = np.zeros(cfg.padded_vocab_size, bool)
-    learner = optimizer.learner(phase, settings.optimizer, names, new_rows)
-    placed = meshes.param_shardings(cfg, mesh)
-    step = make_step(cfg, learner, llama.abstract(cfg), placed, mesh, settings)
+    step = make_step(cfg, phase, settings, mesh, "float32", new_rows)
     out = []
     with jax.set_mesh(mesh):
         state = step.begin(tiny.params(mesh, cfg), jnp.int32(0), jnp.int32(0))

@@ -12,7 +12,7 @@ import worker_train as tiny
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
-from lrl_jax.train import adapt, learn, loop, optimizer
+from lrl_jax.train import adapt, learn, loop
 from lrl_jax.train.log import read
 from lrl_jax.train.step import make_step
 
@@ -110,10 +110,8 @@ def compiled(dtype="as_is", rules=ADAPTERS, remat="nothing", lora=LORA):
     settings = tiny.settings([tiny.stage("s", 4, rules)], lora=lora, frozen_dtype=dtype)
     cfg = adapt.adapted(dataclasses.replace(WIDE, remat=remat), settings)
     (phase,) = learn.phases(settings.stages)
-    params, on = llama.abstract(cfg), tiny.mesh()
-    new = np.zeros(cfg.padded_vocab_size, bool)
-    learner = optimizer.learner(phase, settings.optimizer, [*params], new)
-    step = make_step(cfg, learner, params, meshes.param_shardings(cfg, on), on, settings)
+    on, new = tiny.mesh(), np.zeros(cfg.padded_vocab_size, bool)
+    step = make_step(cfg, phase, settings, on, "float32", new)
     batch = {
         name: jax.ShapeDtypeStruct(w.shape, w.dtype, sharding=meshes.batch_sharding(on))
         for name, w in tiny.stream(settings).batch_at(0).items()

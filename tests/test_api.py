@@ -53,7 +53,9 @@ def test_a_model_of_a_folder_generates_what_its_parameters_give(folder):
     devices = jax.devices()[:2]
     model = lrl_jax.load_model(str(folder), mesh=mesh, devices=devices)
     assert model.tokenizer.fingerprint == lrl_jax.load_tokenizer(str(folder)).fingerprint
-    want = decoding.generate(
-        CFG, {name: np.asarray(x) for name, x in model.params.items()}, TOKENIZER, ["ab abc"], 5
-    )
-    assert lrl_jax.generate(model, ["ab abc"], max_new_tokens=5) == want
+    params = {name: np.asarray(x) for name, x in model.params.items()}
+    (ids,) = decoding.generate_ids(
+        CFG, params, [TOKENIZER.encode("ab abc")], 5,
+        bos_id=TOKENIZER.bos_id, eos_id=TOKENIZER.eos_id,
+    )  # fmt: skip
+    assert lrl_jax.generate(model, ["ab abc"], max_new_tokens=5) == [TOKENIZER.decode(ids)]

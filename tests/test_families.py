@@ -11,10 +11,11 @@ import pytest
 import small_world
 import tiny_llama
 
+import lrl_jax
 from lrl_jax.devices import mesh as meshes
-from lrl_jax.evaluate import generate
 from lrl_jax.hf import families, load, save
 from lrl_jax.model import llama
+from lrl_jax.pipeline.api import LoadedModel
 from lrl_jax.recipe.train import Mesh
 from lrl_jax.vocab.pieces import learn, splice
 from lrl_jax.vocab.tokenizer import load as tokenizers
@@ -83,7 +84,7 @@ def test_an_extended_model_says_in_transformers_what_it_says_here(make, tied, fo
     mesh = meshes.make(Mesh())
     params = load.load(export, cfg, meshes.param_shardings(cfg, mesh), "float32")
     with jax.default_matmul_precision("float32"):
-        here = generate.generate(cfg, params, tokenizer, PROMPTS, 16, mesh)
+        here = lrl_jax.generate(LoadedModel(cfg, params, tokenizer, mesh), PROMPTS, 16)
     auto = transformers.AutoTokenizer.from_pretrained(export)
     model = transformers.AutoModelForCausalLM.from_pretrained(export, dtype=torch.float32).eval()
     for prompt, want in zip(PROMPTS, here, strict=True):

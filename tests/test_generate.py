@@ -1,6 +1,5 @@
 """Greedy generation, by the slow definition and by the released model's own words."""
 
-import dataclasses
 import json
 
 from conftest import DATA, NO_DATA, data_file
@@ -92,16 +91,6 @@ def test_the_mesh_changes_no_token(params):
     mesh = meshes.make(recipe_train.Mesh(data=2, fsdp=2, tensor=2))
     placed = jax.device_put(params, meshes.param_shardings(CFG, mesh))
     assert generated(placed, PROMPTS, 6, mesh=mesh) == want
-
-
-def test_text_is_encoded_and_decoded_by_the_one_tokenizer():
-    own = hand_tokenizer.make()
-    cfg = dataclasses.replace(CFG, vocab_size=own.size)
-    params = tiny_llama.params(cfg)
-    (ids,) = generate.generate_ids(
-        cfg, params, [own.encode("a b")], 5, bos_id=own.bos_id, eos_id=own.eos_id
-    )
-    assert generate.generate(cfg, params, own, ["a b"], 5) == [own.decode(ids)]
 
 
 # ---------------------------------------------------------------------------- stories260K

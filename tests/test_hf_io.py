@@ -457,7 +457,7 @@ def test_a_card_has_front_matter_that_nothing_breaks():
     text = card.card(
         title='Korean: "x" | <b>\n---', base_model="org/base-7b", base_license="llama2",
         license="my own: licence", languages=["kor_Hang", "eng_Latn"],
-        metrics=[card.Metric("bits per byte, kor|eng", 2.5, 1.25)], new_pieces=12,
+        metrics=[("bits per byte, kor|eng", 2.5, 1.25)], new_pieces=12,
     )  # fmt: skip
     _, front, body = text.split("---\n", 2)
     got = YAML(typ="safe").load(front)
@@ -517,7 +517,6 @@ def exported(tmp_path_factory):
 def test_the_gate_passes_what_is_right(exported):
     got = gate.check(*exported, TEXTS, "bfloat16")
     assert got.problems == ()
-    assert got.passed
     assert got.texts == 3
     assert got.reload_error == 0
     if got.transformers_error is not None:
@@ -528,7 +527,6 @@ def test_the_gate_stops_weights_that_are_not_the_trained_ones(exported):
     folder, cfg, params, own = exported
     other = dict(params, norm_D=params["norm_D"] * 1.5)
     got = gate.check(folder, cfg, other, own, TEXTS, "bfloat16")
-    assert not got.passed
     assert "reloaded logits differ" in got.problems[0]
 
 

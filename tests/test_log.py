@@ -15,9 +15,12 @@ from lrl_jax.train import learn, log
 from lrl_jax.train.clock import Clock
 from lrl_jax.train.log import Dispatched, Log, StepRecorder, flops_per_token
 
+SETTINGS = tiny.settings(steps=9, log_every=1, tensorboard=False)
+
 
 def write(folder, steps, *, done=0, total=9, every=1, board=False):
-    with Log(folder, done, total, every, board) as out:
+    settings = tiny.settings(steps=total, log_every=every, tensorboard=board)
+    with Log(folder, settings, done, 0.0) as out:
         for step in steps:
             out.step({"step": step, "loss": 1.5 * step, "lr": {"a": 0.5}}, f"step {step}")
 
@@ -50,7 +53,7 @@ def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path, torn):
 
 def test_samples_keep_their_script_and_their_line_separators(tmp_path):
     record = {"step": 1, "prompt": "\ub098\ub294", "text": "a\u2028b\nc"}
-    with Log(tmp_path, 0, 9, 1, False) as out:
+    with Log(tmp_path, SETTINGS, 0, 0.0) as out:
         out.write("samples.jsonl", record)
     text = (tmp_path / "samples.jsonl").read_text()
     assert "\ub098\ub294" in text
@@ -59,7 +62,7 @@ def test_samples_keep_their_script_and_their_line_separators(tmp_path):
 
 
 def test_a_loss_that_is_not_a_number_is_still_json(tmp_path):
-    with Log(tmp_path, 0, 9, 1, False) as out:
+    with Log(tmp_path, SETTINGS, 0, 0.0) as out:
         out.step({"step": 1, "loss": float("nan"), "deep": {"x": float("inf")}}, "")
     text = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(text) == {"step": 1, "loss": None, "deep": {"x": None}}

@@ -161,17 +161,14 @@ def test_a_run_is_not_called_saved_when_its_last_save_failed(tmp_path):
     assert saved(tmp_path) == []
 
 
-def test_samples_and_evaluations_are_written_with_their_step(tmp_path):
+def test_samples_are_written_with_their_step(tmp_path):
     def sample(params, done):
         return [{"prompt": "a", "text": str(float(params["norm_D"].shape[0]))}]
 
     train = tiny.settings(steps=6, sample_every=2)
-    evaluators = [lambda params, done: {"kor": done / 2}]
-    tiny.train(tmp_path, train, tiny.mesh(), sample=sample, evaluators=evaluators)
+    tiny.train(tmp_path, train, tiny.mesh(), sample=sample)
     got = read(tmp_path / "train" / "samples.jsonl")
     assert got == [{"step": n, "prompt": "a", "text": "16.0"} for n in (2, 4, 6)]
-    got = read(tmp_path / "train" / "evaluations.jsonl")
-    assert got == [{"step": 3, "kor": 1.5}, {"step": 6, "kor": 3.0}]
 
 
 def test_a_sample_that_fails_does_not_stop_the_run(tmp_path, caplog):

@@ -1,5 +1,7 @@
 """Each kind of optimizer is what its paper says, in any form, and lies where it should."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding
@@ -22,13 +24,18 @@ def arrays(seed, shapes=WIDE):
     return {path: jnp.asarray(rng.standard_normal(s, np.float32)) for path, s in shapes.items()}
 
 
+def abstract(settings, params):
+    """Shapes of the first state."""
+    return jax.eval_shape(functools.partial(moments.init, settings), params)
+
+
 def run(settings, shapes=WIDE, steps=5):
     """Moves of the last of `steps` steps, and the state after it."""
-    one = moments.transform(settings, [*shapes])
     params, moves = arrays(0, shapes), {}
-    state = one.init(params)
+    state = moments.init(settings, params)
     for i in range(steps):
-        moves, state = one.update(arrays(i + 1, shapes), state, params, jnp.int32(i))
+        grads = arrays(i + 1, shapes)
+        moves, state = moments.update(settings, grads, state, params, jnp.int32(i))
     return moves, state
 
 
@@ -62,12 +69,12 @@ def test_moments_in_bytes_are_right_on_average():
     rows = [np.asarray(RNG.standard_normal(64) * sizes, np.float32) for _ in range(30)]
 
     def end(settings):
-        one = moments.transform(settings, [*shapes])
         params = {"w_DF": jnp.zeros(shapes["w_DF"])}
-        state, moves = one.init(params), {}
+        state, moves = moments.init(settings, params), {}
+        update = jax.jit(functools.partial(moments.update, settings))
         for i, row in enumerate(rows):
             grads = {"w_DF": jnp.broadcast_to(jnp.asarray(row), shapes["w_DF"])}
-            moves, state = jax.jit(one.update)(grads, state, params, jnp.int32(i))
+            moves, state = update(grads, state, params, jnp.int32(i))
         return np.asarray(moves["w_DF"], np.float64)
 
     got, want = end(settings), end(exact)[0]
@@ -78,8 +85,8 @@ def test_moments_in_bytes_are_right_on_average():
 @pytest.mark.parametrize(("form", "bytes_each"), [("float32", 8), ("bfloat16", 4), ("int8", 2.125)])
 def test_state_has_the_bytes_its_form_promises(form, bytes_each):
     shapes = {"layers/up_DF": (2, 128, 256)}
-    one = moments.transform(recipe_train.Optimizer(moments=form), [*shapes])
-    state = jax.eval_shape(one.init, arrays(0, shapes))
+    settings = recipe_train.Optimizer(moments=form)
+    state = abstract(settings, arrays(0, shapes))
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     assert size == 2 * 128 * 256 * bytes_each + 4
 
@@ -87,8 +94,7 @@ def test_state_has_the_bytes_its_form_promises(form, bytes_each):
 def test_adafactor_keeps_a_row_and_a_column():
     shapes = {"layers/up_DF": (2, 128, 256), "norm_D": (128,)}
     settings = recipe_train.Optimizer(kind="adafactor", b1=0.0)
-    one = moments.transform(settings, [*shapes])
-    state = jax.eval_shape(one.init, arrays(0, shapes))
+    state = abstract(settings, arrays(0, shapes))
     size = sum(leaf.size for leaf in jax.tree.leaves(state) if leaf.size > 1)
     assert size == 2 * 128 + 2 * 256 + 128
 
@@ -154,8 +160,7 @@ def test_nothing_but_counters_is_kept_whole_on_every_device(kind, form):
     mesh = tiny.mesh(1, 2, 4)
     placed = {path: NamedSharding(mesh, P(*axes[path])) for path in shapes}
     params = {path: jax.ShapeDtypeStruct(s, jnp.float32) for path, s in shapes.items()}
-    one = moments.transform(recipe_train.Optimizer(kind=kind, moments=form), [*shapes])
-    state = jax.eval_shape(one.init, params)
+    state = abstract(recipe_train.Optimizer(kind=kind, moments=form), params)
     places = moments.shardings(state, params, placed, NamedSharding(mesh, P()))
     whole = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
     part = sum(
@@ -170,12 +175,12 @@ def test_factored_moments_lie_with_the_axis_they_keep():
     mesh = tiny.mesh(1, 2, 2)
     params = {"embed_VD": jax.ShapeDtypeStruct((128, 128), jnp.float32)}  # which one is larger?
     placed = {"embed_VD": NamedSharding(mesh, P("tensor", "fsdp"))}
-    one = moments.transform(recipe_train.Optimizer(kind="adafactor", b1=0.0), [*params])
-    places = moments.shardings(
-        jax.eval_shape(one.init, params), params, placed, NamedSharding(mesh, P())
-    )
+    settings = recipe_train.Optimizer(kind="adafactor", b1=0.0)
+    everywhere = NamedSharding(mesh, P())
+    places = moments.shardings(abstract(settings, params), params, placed, everywhere)
     grads = {"embed_VD": jnp.zeros((128, 128)).at[3, 7].set(5.0)}
-    _, state = one.update(grads, one.init(grads), grads, jnp.int32(0))
+    first = moments.init(settings, grads)
+    _, state = moments.update(settings, grads, first, grads, jnp.int32(0))
     axis = {3: "tensor", 7: "fsdp"}
     for field in ("v_row", "v_col"):
         at = int(jnp.argmax(getattr(state[0], field)["embed_VD"]))
@@ -186,8 +191,7 @@ def test_scales_that_do_not_divide_over_the_mesh_are_whole_along_that_axis():
     mesh = tiny.mesh(1, 8, 1)
     params = {"layers/o_NHD": jax.ShapeDtypeStruct((2, 4, 8, 64), jnp.float32)}
     placed = {"layers/o_NHD": NamedSharding(mesh, P(None, "tensor", None, "fsdp"))}
-    one = moments.transform(recipe_train.Optimizer(moments="int8"), [*params])
-    state = jax.eval_shape(one.init, params)
+    state = abstract(recipe_train.Optimizer(moments="int8"), params)
     assert state.mu["layers/o_NHD"]["scales"].shape == (2, 4, 8, 64 // rounding.BLOCK)
     places = moments.shardings(state, params, placed, NamedSharding(mesh, P()))
     assert places.mu["layers/o_NHD"]["codes"].spec == P(None, "tensor", None, "fsdp")

@@ -34,15 +34,15 @@ STAGES = [  # learn table, and which of embed, unembed and layers move: none, ne
 def snapshots(tmp_path_factory):
     """Parameters before training and after each stage, and the state at the end."""
     stages = [tiny.stage(f"s{i}", 3, table) for i, (table, _) in enumerate(STAGES, start=1)]
-    settings, mesh = tiny.settings(stages), tiny.mesh(fsdp=2)
+    settings, mesh = tiny.settings(stages, sample_every=3), tiny.mesh(fsdp=2)
     found = [jax.device_get(tiny.params(mesh))]
 
     def keep(params, step):
         found.append(jax.device_get(params))
-        return {"kept": step}
+        return [{"kept": step}]
 
     folder = tmp_path_factory.mktemp("eeve")
-    state, _ = tiny.train(folder, settings, mesh, new_rows=NEW_ROWS, evaluators=[keep])
+    state, _ = tiny.train(folder, settings, mesh, new_rows=NEW_ROWS, sample=keep)
     return found, state
 
 

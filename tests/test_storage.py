@@ -5,6 +5,7 @@ import json
 from etils import epath
 from object_store import mounted
 import pytest
+import worker_train as tiny
 
 from lrl_jax import storage
 from lrl_jax.train import log
@@ -29,7 +30,8 @@ def steps(path=f"{FOLDER}/metrics.jsonl"):
 
 
 def train(steps, done=0, total=9, killed=False, folder=FOLDER):
-    out = Log(folder, done, total, 1, False)
+    settings = tiny.settings(steps=total)
+    out = Log(folder, settings, done, 0.0)
     for step in steps:
         out.step({"step": step, "loss": 1.5}, "")
     if not killed:

@@ -89,8 +89,8 @@ def test_the_gate_compares_with_the_model_and_its_vector(folders, tmp_path):
     save.save(tmp_path, got, OLD, CONFIG, "float32", 10**9)
     family(BASE).write(BASE, str(tmp_path))
     texts = ["a b c abc", "cab bac"]
-    assert gate.check(tmp_path, OLD, got, BASE, texts, "float32").passed
-    assert not gate.check(tmp_path, OLD, before, BASE, texts, "float32").passed
+    assert not gate.check(tmp_path, OLD, got, BASE, texts, "float32").problems
+    assert gate.check(tmp_path, OLD, before, BASE, texts, "float32").problems
 
 
 def test_models_of_another_shape_or_other_tokens_are_refused(folders, tmp_path):

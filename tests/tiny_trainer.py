@@ -6,8 +6,7 @@ import numpy as np
 import worker_train as tiny
 
 from lrl_jax.devices import mesh as meshes
-from lrl_jax.model import llama
-from lrl_jax.train import learn, optimizer
+from lrl_jax.train import learn
 from lrl_jax.train.step import make_step
 
 
@@ -23,9 +22,7 @@ class Trainer:
         self.mesh = on
         new_rows = np.zeros(128, bool) if new_rows is None else new_rows
         (phase,) = learn.phases(self.settings.stages)
-        params, placed = llama.abstract(cfg, dtype), meshes.param_shardings(cfg, on)
-        learner = optimizer.learner(phase, self.settings.optimizer, [*params], new_rows)
-        self.step = make_step(cfg, learner, params, placed, on, self.settings)
+        self.step = make_step(cfg, phase, self.settings, on, dtype, new_rows)
         with jax.set_mesh(on):
             start = jax.tree.map(lambda w: w.astype(dtype), tiny.params(on, cfg))
             self.before = jax.device_get(start)

@@ -46,13 +46,13 @@ def share_steps() -> None:
     """
     made, make = {}, loop.make_step
 
-    def shared(cfg, learner, params, placed, on, settings):
-        phase = dataclasses.replace(learner.phase, name="")
-        rows, devices = learner.new_rows.tobytes(), [device.id for device in on.devices.flat]
+    def shared(cfg, phase, settings, on, dtype, new_rows):
+        nameless = dataclasses.replace(phase, name="")
+        rows, devices = new_rows.tobytes(), [device.id for device in on.devices.flat]
         said = settings.model_dump_json(exclude=SILENT)
-        key = repr((cfg, phase, learner.groups, learner.settings, rows, params, on, devices, said))
+        key = repr((cfg, nameless, settings.optimizer, rows, dtype, on, devices, said))
         if key not in made:
-            made[key] = make(cfg, learner, params, placed, on, settings)
+            made[key] = make(cfg, phase, settings, on, dtype, new_rows)
         return made[key]
 
     loop.make_step = shared

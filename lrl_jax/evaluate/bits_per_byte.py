@@ -56,9 +56,6 @@ def score(texts: Sequence[str], model: MeasuredModel, batch_size: int) -> Score:
     Args:
       texts: one line each; the order and the packing do not change the score.
       batch_size: how many rows are scored at a time; rounded up to what the mesh can split.
-
-    Raises:
-      ValueError: there is no text to score, or rows are too short to score in.
     """
     if model.length < 2:
         raise ValueError(f"length: {model.length}; a window needs at least 2 tokens")

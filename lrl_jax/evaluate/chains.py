@@ -91,7 +91,6 @@ def prompts(
 
 
 def _dataset(entry: Chains) -> Taco:
-    """Returns the dataset that prompts are made from."""
     return Taco(kind="taco", **entry.model_dump(exclude={"limit", "max_new_tokens"}))
 
 

@@ -23,24 +23,6 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 SHORTEST = 32  # prompts are padded to a power of two that is at least this
 
 
-def generate(
-    cfg: llama.LlamaConfig,
-    params: llama.Params,
-    tokenizer: Tokenizer,
-    prompts: Sequence[str],
-    max_new_tokens: int,
-    mesh: Mesh | None = None,
-    batch_size: int = 8,
-) -> list[str]:
-    """Returns continuations of `prompts`, each up to its end or to `max_new_tokens`."""
-    ids = [tokenizer.encode(prompt) for prompt in prompts]
-    out = generate_ids(
-        cfg, params, ids, max_new_tokens,
-        bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, mesh=mesh, batch_size=batch_size,
-    )  # fmt: skip
-    return [tokenizer.decode(new) for new in out]
-
-
 def answers(
     cfg: llama.LlamaConfig,
     params: llama.Params,

@@ -60,8 +60,6 @@ def ngram_bits_per_byte(train_texts: Iterable[str], test_texts: Iterable[str], o
     >>> round(ngram_bits_per_byte(["ab"], ["ab"], order=1), 3)  # each (1 + 2/3) / (2 + 2)
     1.263
     """
-    if order < 1:
-        raise ValueError(f"order: {order}; want 1 (unigram), 2 (bigram) or more")
     counts, seen, kinds = _count(train_texts, order)
 
     def probability(gram: tuple[str, ...]) -> float:

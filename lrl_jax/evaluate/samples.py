@@ -25,27 +25,23 @@ def sampler(
         for template in dict.fromkeys(prompt.template for prompt in settings.samples):
             same = [prompt for prompt in settings.samples if prompt.template == template]
             texts = generate.answers(
-                cfg, params, tokenizer, template, [record(prompt) for prompt in same],
+                cfg, params, tokenizer, template, [_record(prompt) for prompt in same],
                 settings.sample_tokens, mesh, len(same),
             )  # fmt: skip
             answers |= zip(same, texts, strict=True)
-        return [{"prompt": text(p, tokenizer), "text": answers[p]} for p in settings.samples]
+        return [{"prompt": _text(p, tokenizer), "text": answers[p]} for p in settings.samples]
 
     return sample
 
 
-def record(prompt: Prompt) -> dict[str, str]:
+def _record(prompt: Prompt) -> dict[str, str]:
     """Returns the record from which a template writes the prompt."""
     asked = dict.fromkeys(("text", "source", "instruction", "prompt", "inputs"), prompt.text)
     languages = prompt.model_dump(include={"source_language", "target_language"})
     return {**asked, "input": "", **languages}
 
 
-def text(prompt: Prompt, tokenizer: Tokenizer | None) -> str:
-    """Returns the text that the model reads before it answers, with control tokens by name.
-
-    >>> text(Prompt(text="Once"), None)
-    'Once'
-    """
-    parts = templates.prompt_parts(prompt.template, record(prompt), tokenizer)
-    return "".join(text_part.text for text_part in parts)
+def _text(prompt: Prompt, tokenizer: Tokenizer) -> str:
+    """Returns the text that the model reads before it answers, with control tokens by name."""
+    parts = templates.prompt_parts(prompt.template, _record(prompt), tokenizer)
+    return "".join(part.text for part in parts)

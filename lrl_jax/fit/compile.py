@@ -27,7 +27,7 @@ from lrl_jax.fit.topology import Machine
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.storage import GIB
-from lrl_jax.train import learn, log, optimizer, step
+from lrl_jax.train import learn, log, step
 
 UNKNOWN = 10**9  # steps: more than any schedule's warm-up
 LANES = 128  # splash attention reads rows in blocks of this many tokens
@@ -230,12 +230,9 @@ def make(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> step.Step:
     """Returns the training step of a phase on a mesh."""
     if not phase.steps:  # the length is in epochs: unknown until the data is packed
         phase = dataclasses.replace(phase, steps=UNKNOWN)
-    params = llama.abstract(job.cfg, job.param_dtype)
     new_rows = np.zeros(job.cfg.padded_vocab_size, bool)
     new_rows[job.cfg.vocab_size - job.new_tokens : job.cfg.vocab_size] = True
-    learner = optimizer.learner(phase, job.settings.optimizer, [*params], new_rows)
-    placed = meshes.param_shardings(job.cfg, mesh)
-    return step.make_step(job.cfg, learner, params, placed, mesh, job.settings)
+    return step.make_step(job.cfg, phase, job.settings, mesh, job.param_dtype, new_rows)
 
 
 def compile_made(

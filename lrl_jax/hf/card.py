@@ -1,7 +1,6 @@
 """Writes the model card of an export: README.md with the metadata the Hugging Face hub reads."""
 
 from collections.abc import Sequence
-import dataclasses
 import functools
 import json
 import re
@@ -18,15 +17,6 @@ LICENSES = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(frozen=True)
-class Metric:
-    """Holds a row of the card's table; `before` is the base model's, None where it has none."""
-
-    name: str
-    before: float | None
-    after: float
-
-
 def card(
     *,
     title: str,
@@ -35,7 +25,7 @@ def card(
     license: str,
     languages: Sequence[str],
     base_adapter: str = "",
-    metrics: Sequence[Metric] = (),
+    metrics: Sequence[tuple[str, float | None, float]] = (),
     new_pieces: int = 0,
 ) -> str:
     """Returns a README.md: YAML front matter, lineage, numbers, how to load it.
@@ -43,6 +33,7 @@ def card(
     Args:
       base_model, base_adapter: what recipe.base says; a hub id is linked, a path is left out.
       languages: FLORES codes, such as kor_Hang.
+      metrics: what was measured, the base model's number (None where it has none), and this one's.
     """
     linked = [name for name in (base_model, base_adapter) if HUB_ID.fullmatch(name)]
     front = {

@@ -28,11 +28,6 @@ class Gate:
     transformers_error: float | None  # against transformers; None when torch is not installed
     problems: tuple[str, ...]  # what is wrong, a sentence each; empty when the gate is passed
 
-    @property
-    def passed(self) -> bool:
-        """Tells whether nothing is wrong."""
-        return not self.problems
-
 
 def check(
     folder: epath.PathLike,
@@ -51,7 +46,6 @@ def check(
 
     Args:
       texts: at least one; a sample of what the model will read.
-      dtype: of the tensors in the folder, as given to `save`.
       base: of a folder that holds an adapter, the model that the adapter is put on.
       full: parameters that a folder with an adapter holds whole; others but the adapter's should be
         the base's.
@@ -66,7 +60,11 @@ def check(
     model, adapter = (folder, None) if base is None else (base, folder)
     written = [name for name in params if base is None or name in full or "_lora_" in name]
     shardings = {name: w.sharding for name, w in params.items()}
-    want_BTV = _logits(exact, _rounded(params, dtype, written), batch_BT)
+    rounded = {
+        name: (w.astype(dtype) if name in written else w).astype("float32")
+        for name, w in params.items()
+    }
+    want_BTV = _logits(exact, rounded, batch_BT)
     bound = TOLERANCE * max(1.0, float(np.abs(want_BTV).max()))
     reloaded = load.load(model, plain, shardings, "float32", adapter=adapter)
     reload_error = float(np.abs(_logits(plain, reloaded, batch_BT) - want_BTV).max())
@@ -78,14 +76,6 @@ def check(
         problems.append(f"transformers' logits differ by {error:.2g} (at most {bound:.2g})")
     tokens = sum(len(ids) for ids in tokenizer.encode_batch(texts))
     return Gate(len(texts), tokens, reload_error, error, tuple(problems))
-
-
-def _rounded(params: llama.Params, dtype: str, names: Collection[str]) -> llama.Params:
-    """Returns float32 parameters, those in `names` rounded as in a file of `dtype`."""
-    return {
-        name: (w.astype(dtype) if name in names else w).astype("float32")
-        for name, w in params.items()
-    }
 
 
 def _token_problems(folder: epath.Path, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:

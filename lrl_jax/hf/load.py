@@ -129,7 +129,6 @@ def load(
 
     Args:
       cfg: the config of the result; `cfg.vocab_size` counts new tokens too.
-      shardings: of every parameter, as `mesh.param_shardings` gives them.
       grow: "embed_VD", "unembed_DV" -> what turns the old matrix into the new one, both
         with a row a token, float32.
       rows: the old tokenizer's size, where `grow` changes it; more rows than that in the file
@@ -149,7 +148,7 @@ def load(
             matrix = _grown(tensors, row, cfg, grow[row.ours], rows)
             return lambda name, index: matrix[index]
 
-        readers = READERS_REMOTE if tensors.remote else READERS
+        readers = READERS_REMOTE if storage.is_remote(folder) else READERS
         return shards.fill(cfg, shardings, dtype, source, readers)
 
 

@@ -4,7 +4,6 @@ save(folder, params, cfg, full={"embed_VD"}, base="meta-llama/Llama-2-7b-hf", dt
 """
 
 from collections.abc import Collection
-import json
 import re
 from typing import Any
 
@@ -49,8 +48,7 @@ def save(
     folder = epath.Path(folder)
     if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        config = _config(cfg, targets, whole, base)
-        (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
+        saving.write_json(folder / CONFIG, _config(cfg, targets, whole, base))
     saving.write_file(folder / WEIGHTS, tensors, params, cfg, dtype)
 
 

@@ -136,11 +136,6 @@ class Tensors:
 
     files: dict[str, File]
 
-    @property
-    def remote(self) -> bool:
-        """Tells whether some files lie in an object store."""
-        return any(not file._source.exact for file in self.files.values())
-
     def shape(self, name: str) -> tuple[int, ...]:
         """Returns the shape of a tensor."""
         return self.files[name].places[name].shape

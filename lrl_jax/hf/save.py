@@ -43,18 +43,15 @@ def save(
         and `max_position_embeddings`.
       dtype: of the tensors on disk, "float32" or "bfloat16".
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"export dtype {dtype!r}; want one of {', '.join(DTYPES)}")
     folder = epath.Path(folder)
     writer = jax.process_index() == 0
     if writer:
         folder.mkdir(parents=True, exist_ok=True)
         config = families.config_to_hf(hf_config, cfg, dtype)
-        _write_json(folder / "config.json", config)
+        write_json(folder / "config.json", config)
         ids = ("bos_token_id", "eos_token_id", "pad_token_id")
-        generation = {key: config[key] for key in ids if config.get(key) is not None}
-        generation = {"_from_model_config": True} | generation
-        _write_json(folder / "generation_config.json", generation)
+        said = {key: config[key] for key in ids if config.get(key) is not None}
+        write_json(folder / "generation_config.json", {"_from_model_config": True} | said)
     table = layout.tensors(cfg)
     files = _plan(table, dtype, max_shard_bytes)
     names = [f"model-{i:05}-of-{len(files):05}.safetensors" for i in range(1, len(files) + 1)]
@@ -65,7 +62,7 @@ def save(
         weight_map = {t: name for name, tensors in zip(names, files, strict=True) for t in tensors}
         total = sum(_nbytes(table[t], dtype) for t in weight_map)
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        _write_json(folder / load.INDEX, index)
+        write_json(folder / load.INDEX, index)
 
 
 def finish(temp: epath.PathLike, final: epath.PathLike) -> None:
@@ -73,7 +70,7 @@ def finish(temp: epath.PathLike, final: epath.PathLike) -> None:
     temp, final = epath.Path(temp), epath.Path(final)
     digests = load.sha256s(sorted(p for p in temp.iterdir() if p.name != load.MANIFEST))
     files = {p.name: {"bytes": p.stat().length, "sha256": digest} for p, digest in digests.items()}
-    _write_json(temp / load.MANIFEST, {"format": load.FORMAT, "files": files})
+    write_json(temp / load.MANIFEST, {"format": load.FORMAT, "files": files})
     old = final.parent / f".{final.name}.old"
     old.rmtree(missing_ok=True)
     if final.exists():
@@ -189,5 +186,6 @@ def _cut(row: layout.LayoutRow, count: int, dtype: str, turn: bool):
     return jax.jit(cut)
 
 
-def _write_json(path: epath.Path, data: Mapping[str, Any]) -> None:
+def write_json(path: epath.Path, data: Mapping[str, Any]) -> None:
+    """Writes JSON as transformers and peft do, indented by two spaces."""
     path.write_text(json.dumps(data, indent=2) + "\n")

@@ -84,6 +84,9 @@ class _Shards:
             )[row.stacked :]
             for device, index in indices.items()
         }
+        self._alike: dict[int, list[jax.Device]] = {}  # first row of a region -> who holds it
+        for device, region in self._regions.items():
+            self._alike.setdefault(region[row.outer].start, []).append(device)
         size = sharding.shard_shape(self._shape)
         assert not row.stacked or size[0] == cfg.depth, "layers are not split"
         self._layer = size[row.stacked :]
@@ -95,9 +98,8 @@ class _Shards:
     def pieces(self) -> Iterator[slice]:
         """Yields ranges of a shard's outer dimension, each PIECE bytes of HF's tensor or less."""
         rows = self._layer[self._row.outer]
-        ranges = {region[self._row.outer].start for region in self._regions.values()}
         others = [s for i, s in enumerate(self._box(self._regions)) if i != self._row.outer]
-        width = math.prod(s.stop - s.start for s in others) * len(ranges)
+        width = math.prod(s.stop - s.start for s in others) * len(self._alike)
         most = max(1, PIECE // (width * jnp.dtype(self._array.dtype).itemsize))
         for start in range(0, rows, most):
             yield slice(start, min(start + most, rows))
@@ -105,10 +107,7 @@ class _Shards:
     def fetch(self, l: int, of: slice, read: Read) -> tuple["_Shards", np.ndarray, jax.Array]:
         """Reads a piece of every shard to its device; devices with the same rows share a read."""
         outer, pieces = self._row.outer, []
-        alike: dict[int, list] = {}
-        for device, region in self._regions.items():
-            alike.setdefault(region[outer].start, []).append(device)
-        for first, devices in alike.items():
+        for first, devices in self._alike.items():
             rows = slice(first + of.start, first + of.stop)
             box = _with(self._box(devices), outer, rows)
             block = self._read(l, box, read)

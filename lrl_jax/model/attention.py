@@ -45,8 +45,6 @@ def attention(
       softcap: scores become softcap * tanh(score / softcap) (Gemma 2); None leaves them unchanged.
       scale: the factor that scores are multiplied by; None means H**-0.5.
     """
-    if window is not None and window < 1:
-        raise ValueError(f"window={window}; a token sees at least itself: want 1 or more, or None")
     H = q_BTNH.shape[-1]
     form = Form(window=window, softcap=softcap, scale=H**-0.5 if scale is None else scale)
     if implementation == "auto":
@@ -86,13 +84,10 @@ def attention_mask(segments_BT, window: int | None = None) -> jax.Array:
     return same_BTS & causal_TS[None]
 
 
-def masked(
-    q_BTNH, k_BSKH, v_BSKH, mask_BTS, softcap: float | None = None, scale: float | None = None
-) -> jax.Array:
+def masked(q_BTNH, k_BSKH, v_BSKH, mask_BTS, softcap: float | None, scale: float) -> jax.Array:
     """Returns attention under any mask, [B, T, N, H]; every token must see at least one key."""
     B, T, N, H = q_BTNH.shape
     K = k_BSKH.shape[2]
-    scale = H**-0.5 if scale is None else scale
     q_BKGTH = jnp.moveaxis((q_BTNH * scale).reshape(B, T, K, N // K, H), 1, 3)
     k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
     # Scores and softmax are float32: in long rows bfloat16 would not keep scores in order.

@@ -26,7 +26,7 @@ from lrl_jax.model import lora as adapters
 from lrl_jax.model.arithmetic import ACTIVATIONS, product, rms_norm, softcap
 from lrl_jax.model.cache import Cache
 from lrl_jax.model.config import QK_NORMS, Dtype, LlamaConfig
-from lrl_jax.model.remat import LADDER, Remat, rematerialised
+from lrl_jax.model.remat import LADDER, Remat
 
 __all__ = ["LADDER", "Dtype", "Llama", "LlamaConfig", "Params", "Remat", "abstract", "bind", "init"]
 
@@ -177,10 +177,10 @@ class Llama(nnx.Module):
             layer, kind = scanned
             return layer(x_BTD, segments_BT, ropes, kind), None
 
+        policy = LADDER[cfg.remat]
+        run = jax.checkpoint(step, policy=policy, prevent_cse=False) if policy else step
         scanned = self.layers, self.layer_kinds()
-        x_BTD, _ = jax.lax.scan(
-            rematerialised(step, cfg.remat), self.embed(tokens_BT), scanned, unroll=cfg.unroll
-        )
+        x_BTD, _ = jax.lax.scan(run, self.embed(tokens_BT), scanned, unroll=cfg.unroll)
         return _norm(cfg, self.norm_D, x_BTD)
 
     def extend(self, tokens_BT, positions_BT, cache: Cache) -> tuple[jax.Array, Cache]:

@@ -33,9 +33,3 @@ LADDER: dict[str, Callable[..., Any] | None] = {
         offload_dst="pinned_host",
     ),
 }
-
-
-def rematerialised(step: Callable[..., Any], rung: str) -> Callable[..., Any]:
-    """Returns the body of the layer scan, wrapped so that it keeps what a rung of LADDER says."""
-    policy = LADDER[rung]
-    return step if policy is None else jax.checkpoint(step, policy=policy, prevent_cse=False)

@@ -113,8 +113,10 @@ def generate(
     Raises:
       ValueError: `max_new_tokens` below 1.
     """
-    with jax.set_mesh(model.mesh):
-        return decoding.generate(
-            model.config, model.params, model.tokenizer, prompts, max_new_tokens,
-            mesh=model.mesh, batch_size=batch_size,
-        )  # fmt: skip
+    tokenizer = model.tokenizer
+    out = decoding.generate_ids(
+        model.config, model.params, [tokenizer.encode(prompt) for prompt in prompts],
+        max_new_tokens, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, mesh=model.mesh,
+        batch_size=batch_size,
+    )  # fmt: skip
+    return [tokenizer.decode(ids) for ids in out]

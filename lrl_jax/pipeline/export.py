@@ -48,7 +48,7 @@ def run(run: Run) -> None:
         (staged / "README.md").write_text(_card(run))
     meshes.meet("export is written")
     result = check(tokenizer, lines[: recipe.export.gate_lines], recipe.export.dtype)
-    if not result.passed:
+    if result.problems:
         raise VerificationError(
             f"{staged}: the export is not the model: {'; '.join(result.problems)}. "
             f"Nothing was put at {final}"
@@ -110,9 +110,6 @@ def _card(run: Run) -> str:
         base_license=base.license,
         license=recipe.export.license,
         languages=sorted({d.language for d in recipe.data.datasets.values()}),
-        metrics=[
-            card.Metric(f"bits per byte, {name}", old.get(name), score)
-            for name, score in new.items()
-        ],
+        metrics=[(f"bits per byte, {name}", old.get(name), new[name]) for name in new],
         new_pieces=vocab.new_pieces(run),
     )

@@ -15,7 +15,6 @@ from lrl_jax.train import learn, loss
 from lrl_jax.train.moments import Params
 
 Batch = Mapping[str, jax.Array]
-Counts = dict[str, jax.Array]
 
 
 def gradients(
@@ -25,7 +24,7 @@ def gradients(
     frozen: Params,
     batch: Batch,
     placed: Mapping[str, NamedSharding],
-) -> tuple[jax.Array, Params, Counts]:
+) -> tuple[jax.Array, Params, dict[str, jax.Array]]:
     """Returns the value to minimise, its gradients by the names in `trained`, and counts.
 
     The value is the token-weighted mean over the whole batch of loss + z_loss * log(Z)**2, where Z

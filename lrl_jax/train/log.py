@@ -28,8 +28,8 @@ from lrl_jax.train.clock import Clock
 
 log = logging.getLogger(__name__)
 
-METRICS, EVENTS = "metrics.jsonl", "events.jsonl"
-FILES = (METRICS, "samples.jsonl", "evaluations.jsonl")
+METRICS, SAMPLES, EVENTS = "metrics.jsonl", "samples.jsonl", "events.jsonl"
+FILES = (METRICS, SAMPLES)
 
 
 class Log(contextlib.AbstractContextManager["Log"]):
@@ -41,35 +41,29 @@ class Log(contextlib.AbstractContextManager["Log"]):
 
     Args:
       folder: where FILES, EVENTS and tensorboard/ are written.
-      done: how many steps of `total`, those of the whole run, are done.
-      every: how many steps lie between two lines on a plain terminal.
-      began: when this process began, in seconds since 1970; 0 means now.
+      done: how many steps of the run are done.
+      began: when this process began, in seconds since 1970.
     """
 
     def __init__(
-        self,
-        folder: epath.PathLike,
-        done: int,
-        total: int,
-        every: int,
-        tensorboard: bool,
-        began: float = 0.0,
+        self, folder: epath.PathLike, settings: recipe_train.Train, done: int, began: float
     ):
         self.folder = epath.Path(folder)
-        self._every, self._total = every, total
+        self._every, self._total = settings.log_every, settings.steps
         self._pending: dict[str, list[str]] = {}
         self._lines = {name: storage.Lines(self.folder / name) for name in (*FILES, EVENTS)}
         self._board = self._progress = None
         if lead():
             self.folder.mkdir(parents=True, exist_ok=True)
-            if done < total:
+            if done < self._total:
                 before = read(self.folder / EVENTS), read(self.folder / METRICS)
-                left = goodput.left_behind(*before, done)
-                self.event("start", done, at=began or time.time(), **left)
+                self.event("start", done, at=began, **goodput.left_behind(*before, done))
             for name in FILES:
                 _drop_after(self._lines[name], done)
-            self._board = _board(self.folder / "tensorboard", done) if tensorboard else None
-            self._progress = _progress(done, total) if sys.stderr.isatty() else None
+            if settings.tensorboard:
+                self._board = _board(self.folder / "tensorboard", done)
+            if sys.stderr.isatty():
+                self._progress = _progress(done, self._total)
 
     def __exit__(self, kind, error, trace) -> None:
         self.flush()

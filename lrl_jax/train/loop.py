@@ -10,7 +10,6 @@ import bisect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
-import functools
 import itertools
 import logging
 import time
@@ -23,13 +22,13 @@ import numpy as np
 
 from lrl_jax.data.feed.plan import Plan, changes, compatible
 from lrl_jax.data.feed.stream import Prefetch
-from lrl_jax.devices.mesh import check_batch, param_shardings, place, said_by_each
+from lrl_jax.devices.mesh import check_batch, place, said_by_each
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, goodput, learn, optimizer
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints
 from lrl_jax.train.clock import Clock
-from lrl_jax.train.log import Dispatched, Log, StepRecorder
+from lrl_jax.train.log import SAMPLES, Dispatched, Log, StepRecorder
 from lrl_jax.train.moments import Params
 from lrl_jax.train.preemption import NOTHING, STOP, Asks
 from lrl_jax.train.step import Metrics, State, Step, make_step
@@ -38,7 +37,6 @@ from lrl_jax.train.trace import Profile
 log = logging.getLogger(__name__)
 
 Sample = Callable[[Params, int], Sequence[Mapping[str, Any]]]
-Evaluator = Callable[[Params, int], Mapping[str, float]]
 
 
 class Preempted(Exception):  # noqa: N818 (nothing went wrong)
@@ -84,7 +82,6 @@ def train(
     new_rows: np.ndarray | None = None,
     bytes_per_token: Mapping[str, float] | None = None,
     sample: Sample | None = None,
-    evaluators: Sequence[Evaluator] = (),
 ) -> State:
     """Trains from the newest verified checkpoint, or from `params()`; returns the last state.
 
@@ -94,11 +91,10 @@ def train(
     Args:
       params: makes the starting parameters, placed by `mesh.param_shardings`.
       folder: the run's train/ folder; gets checkpoints/, metrics.jsonl, samples.jsonl,
-        evaluations.jsonl, events.jsonl, tensorboard/ and profile/.
+        events.jsonl, tensorboard/ and profile/.
       new_rows: bool [padded vocabulary], true for rows of new tokens.
       bytes_per_token: for each dataset, bytes of text per token that counts in the loss.
       sample: called every `sample_every` steps; returns records {prompt, text} to log and show.
-      evaluators: called at the end of each stage.
 
     Raises:
       Preempted: the run was asked to stop, and has saved.
@@ -110,7 +106,11 @@ def train(
     check_batch(mesh.shape, stream.batch_size, settings.accumulate)
     trace = Profile(settings.traced(), folder / "profile")
     table = learn.phases(settings.stages)
-    steps = _steps(settings, cfg, mesh, table, param_dtype, new_rows)
+    if new_rows is None:
+        new_rows = np.zeros(cfg.padded_vocab_size, bool)
+    if new_rows.any():
+        adapt.refuse_idle_rows(cfg, settings)
+    steps = [make_step(cfg, phase, settings, mesh, param_dtype, new_rows) for phase in table]
     length, chips = stream.sequence_length, mesh.devices.size
     report = StepRecorder(settings, cfg, stream.plan, length, chips, bytes_per_token or {}, clock)
     with contextlib.ExitStack() as stack:
@@ -121,40 +121,22 @@ def train(
         with clock.doing("start"):
             state, done, row = _resume(checkpoints, table, steps, stream, settings)
             if state is None:
-                state = steps(0).begin(params(), jnp.int32(0), jnp.int32(0))
-        out = Log(folder, done, settings.steps, settings.log_every, settings.tensorboard, began)
-        stack.enter_context(out)
+                state = steps[0].begin(params(), jnp.int32(0), jnp.int32(0))
+        out = stack.enter_context(Log(folder, settings, done, began))
         batches = stack.enter_context(stream.prefetch(row))
         stack.enter_context(trace)
         run = _Run(
-            settings, mesh, stream, checkpoints, asks, out, report, sample, evaluators, clock, trace
-        )
-        run.state, run.done, run.row = state, done, row
+            settings, mesh, stream, checkpoints, asks, out, report, sample, clock, trace,
+            state, done, row,
+        )  # fmt: skip
         if done < settings.steps:
             stack.callback(lambda: out.event("stop", run.done, spent=clock.lap()))
-        for i, phase in enumerate(table):
+        for phase, step in zip(table, steps, strict=True):
             if run.done < phase.end:
-                run.phase(phase, steps(i), batches)
+                run.phase(phase, step, batches)
         if done < settings.steps and (summary := out.goodput()):
             out.say(goodput.line(summary))
         return run.state
-
-
-def _steps(settings, cfg, mesh, table, param_dtype, new_rows) -> Callable[[int], Step]:
-    """Checks the learn tables; returns a function that builds the step of phase i on first use."""
-    params = llama.abstract(cfg, param_dtype)
-    placed = param_shardings(cfg, mesh)
-    if new_rows is None:
-        new_rows = np.zeros(cfg.padded_vocab_size, bool)
-    if new_rows.any():
-        adapt.refuse_idle_rows(cfg, settings)
-    learners = [optimizer.learner(p, settings.optimizer, [*params], new_rows) for p in table]
-
-    @functools.cache
-    def step(i: int) -> Step:
-        return make_step(cfg, learners[i], params, placed, mesh, settings)
-
-    return step
 
 
 def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, int, int]:
@@ -167,7 +149,7 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
                 f"{settings.steps}: give the recipe another name, or add steps"
             )
         optimizer.check_same(meta["train"], settings)
-        return steps(learn.phase_at(table, meta["step"])).abstract
+        return steps[learn.phase_at(table, meta["step"])].abstract
 
     restored = checkpoints.restore(abstract)
     if restored is None:
@@ -213,12 +195,11 @@ class _Run:
     log: Log
     report: StepRecorder
     sample: Sample | None
-    evaluators: Sequence[Evaluator]
     clock: Clock
     trace: Profile
-    state: State = dataclasses.field(default_factory=dict)
-    done: int = 0
-    row: int = 0
+    state: State
+    done: int
+    row: int
     unread: tuple[Dispatched, Metrics] | None = None
 
     def phase(self, phase: learn.Phase, step: Step, batches: Prefetch) -> None:
@@ -242,8 +223,7 @@ class _Run:
             self.clock.dispatched(metrics["loss"])
             first = False
             asked = self.read()  # the step before this one, so that devices need not wait
-            stage = self.settings.stages[bisect.bisect_left(self._ends(), self.done)].name
-            ids = self.stream.dataset_ids(row)
+            ids, stage = self.stream.dataset_ids(row), self._stage()
             self.unread = Dispatched(self.done, row, ids, stage, batches.waited), metrics
             if self.trace.ends(self.done):
                 asked = max(asked, self.read())
@@ -278,14 +258,18 @@ class _Run:
         return int(metrics["asked"])
 
     def look(self) -> None:
-        """Makes samples and runs evaluations, if they are due after this step."""
+        """Makes samples, if they are due after this step; a failure does not end the run."""
         every = self.settings.sample_every
         last = self.done == self.settings.steps
-        if self.sample is not None and every and (self.done % every == 0 or last):
-            self._guarded("samples.jsonl", self.sample)
-        if self.done in self._ends():
-            for evaluator in self.evaluators:
-                self._guarded("evaluations.jsonl", lambda *now, e=evaluator: [e(*now)])
+        if self.sample is None or not every or not (self.done % every == 0 or last):
+            return
+        try:
+            for record in self.sample(self.state["params"], self.done):
+                self.log.write(SAMPLES, {"step": self.done, **record})
+                words = "  ".join(f"{key}: {value}" for key, value in record.items())
+                self.log.say(f"step {self.done}  {words}")
+        except Exception:
+            log.exception("step %d: nothing for %s; training goes on", self.done, SAMPLES)
 
     def save_if(self, asked: int) -> None:
         """Saves if asked to, if a save is due, or after the last step; stops if asked to."""
@@ -308,18 +292,9 @@ class _Run:
         if asked == STOP and not last:
             raise Preempted(self.done)
 
-    def _guarded(self, name: str, callback: Callable) -> None:
-        """Runs a sample or an evaluation; its failure is logged and does not end the run."""
-        try:
-            for record in callback(self.state["params"], self.done):
-                self.log.write(name, {"step": self.done, **record})
-                words = "  ".join(f"{key}: {value}" for key, value in record.items())
-                self.log.say(f"step {self.done}  {words}")
-        except Exception:
-            log.exception("step %d: nothing for %s; training goes on", self.done, name)
-
-    def _ends(self) -> list[int]:
-        return list(itertools.accumulate(stage.steps for stage in self.settings.stages))
+    def _stage(self) -> str:
+        ends = [*itertools.accumulate(stage.steps for stage in self.settings.stages)]
+        return self.settings.stages[bisect.bisect_left(ends, self.done)].name
 
     def _diverged(self, at: Dispatched, metrics: Metrics) -> str:
         bad, size = int(metrics["skipped"]), self.stream.batch_size

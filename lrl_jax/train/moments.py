@@ -6,7 +6,7 @@ or `int8` the moments are stored in fewer bits between steps, and are float32 on
 
 from collections.abc import Callable, Mapping, Sequence
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,30 +30,23 @@ HOST = "pinned_host"  # host memory that devices read and write directly
 MUON_RMS = 0.2  # RMS of AdamW's updates, so that both can share one rate (arXiv 2502.16982)
 
 
-class Transform(NamedTuple):
-    """Holds an optimizer that turns gradients into moves.
+def init(settings: Optimizer, params: Params) -> State:
+    """Returns the first state of an optimizer, of parameters in float32 or of their shapes."""
+    inner = KINDS[settings.kind](settings, [*params])
+    return _store(inner.init(params), settings.moments, jnp.int32(0))
+
+
+def update(
+    settings: Optimizer, grads: Params, state: State, params: Params, step: jax.Array
+) -> tuple[Params, State]:
+    """Returns moves, and the state after this step of the run.
 
     The caller multiplies moves by the learning rate and subtracts them from the parameters.
     """
-
-    init: Callable[[Params], State]  # parameters (float32, or their shapes) -> state
-    # (gradients, state, parameters, step of the run) -> (moves, state)
-    update: Callable[[Params, State, Params, jax.Array], tuple[Params, State]]
-
-
-def transform(settings: Optimizer, paths: Sequence[str]) -> Transform:
-    """Returns the optimizer that the settings describe, for the parameters `paths`."""
-    inner = KINDS[settings.kind](settings, paths)
-
-    def init(params: Params) -> State:
-        return _store(inner.init(params), settings.moments, jnp.int32(0))
-
-    def update(grads: Params, state: State, params: Params, step: jax.Array):
-        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
-            moves, state = inner.update(grads, _load(state, settings.moments), params)
-        return moves, _store(state, settings.moments, step)
-
-    return Transform(init, update)
+    inner = KINDS[settings.kind](settings, [*params])
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer power
+        moves, state = inner.update(grads, _load(state, settings.moments), params)
+    return moves, _store(state, settings.moments, step)
 
 
 # ---------------------------------------------------------------------------- kinds

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding
 import numpy as np
 
 from lrl_jax.recipe import train as recipe_train
@@ -36,17 +35,7 @@ class Learner:
     def init(self, params: Params) -> moments.State:
         """Returns a new optimizer state, in float32: in bfloat16 sums of squares stop growing."""
         like = {path: params[path].astype(jnp.float32) for path in self.trainable}
-        return self._transform().init(like)
-
-    def state_shardings(
-        self,
-        params: Mapping[str, jax.ShapeDtypeStruct],
-        placed: Mapping[str, NamedSharding],
-        other: NamedSharding,
-    ) -> moments.State:
-        """Returns the shardings of the state: moments as their parameters, counters as `other`."""
-        state = jax.eval_shape(self.init, {path: params[path] for path in self.trainable})
-        return moments.shardings(state, params, placed, other)
+        return moments.init(self.settings, like)
 
     def mask(self, grads: Params) -> Params:
         """Returns the gradients, set to zero on old rows where only new rows learn."""
@@ -68,7 +57,7 @@ class Learner:
         clipped = {path: g.astype(jnp.float32) * scale for path, g in grads.items()}
         wide = {path: params[path].astype(jnp.float32) for path in clipped}
         step = done + self.phase.start
-        moves, state = self._transform().update(clipped, state, wide, step)
+        moves, state = moments.update(self.settings, clipped, state, wide, step)
         rates, out = {}, {}
         for group in self.groups:
             rates[group.name] = learn.rate(group.schedule, self.phase.steps, done)
@@ -87,9 +76,6 @@ class Learner:
         if self.settings.rounding == "nearest" or old.dtype != jnp.bfloat16:
             return new.astype(old.dtype)
         return rounding.bfloat16(new, rounding.noise(step, f"weight {path}", new.shape)[0])
-
-    def _transform(self) -> moments.Transform:
-        return moments.transform(self.settings, self.trainable)
 
     def _row_mask(self, path: str) -> jax.Array:
         return jnp.expand_dims(self.new_rows, 1 - learn.ROWS[path])

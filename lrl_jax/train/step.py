@@ -1,21 +1,20 @@
 """Builds the training step: computes loss and gradients, and updates weights if all are finite."""
 
-from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
+import numpy as np
 
 from lrl_jax.devices import chips
-from lrl_jax.devices.mesh import replicated
+from lrl_jax.devices.mesh import param_shardings, replicated
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
-from lrl_jax.train import moments
+from lrl_jax.train import learn, moments, optimizer
 from lrl_jax.train.gradients import Batch, gradients
 from lrl_jax.train.moments import Params
-from lrl_jax.train.optimizer import Learner, check_rounding
 
 # Keys: params, opt, step (steps done), skipped (steps skipped in a row), and ema if it is on.
 State = dict[str, Any]
@@ -24,24 +23,23 @@ Metrics = dict[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """Holds the compiled step of one phase, and the shardings of its state.
+    """Holds the compiled step of one phase, and what its state looks like.
 
     Call `run` and `begin` under `jax.set_mesh`: the sharding hints of the model need it.
     """
 
     run: jax.stages.Wrapped  # (state, batch, asked_X) -> (state, metrics); donates the given state
     begin: jax.stages.Wrapped  # (params, done, skipped) -> state, anew; donates the parameters
-    shardings: State  # a tree in the form of the state
     abstract: State  # shapes, dtypes and shardings of the state, to restore a checkpoint with
 
 
 def make_step(
     cfg: llama.LlamaConfig,
-    learner: Learner,
-    params: Mapping[str, jax.ShapeDtypeStruct],
-    placed: Mapping[str, NamedSharding],
-    mesh: Mesh,
+    phase: learn.Phase,
     settings: recipe_train.Train,
+    mesh: Mesh,
+    param_dtype: str,
+    new_rows: np.ndarray,
 ) -> Step:
     """Builds the step of one phase; nothing is compiled before its first call.
 
@@ -51,15 +49,18 @@ def make_step(
     not applied in a row), and `asked` (the largest of `asked_X`, which has a request from each
     device, so that all hosts save or stop at the same step).
 
-    The optimizer's settings are those of `learner`, whatever `settings` says.
+    Args:
+      new_rows: bool [padded vocabulary], true for rows of new tokens.
 
     Raises:
-      ValueError: moments or rounding that these devices or parameters do not allow.
+      ValueError: a learn table, moments or rounding that these parameters or devices do not allow.
     """
     cfg = dataclasses.replace(cfg, sequence_parallel=settings.axes.sequence)
+    params, placed = llama.abstract(cfg, param_dtype), param_shardings(cfg, mesh)
+    learner = optimizer.learner(phase, settings.optimizer, [*params], new_rows)
     everywhere = replicated(mesh)
     names = set(learner.trainable)
-    check_rounding(learner.settings, {name: params[name] for name in names})
+    optimizer.check_rounding(settings.optimizer, {name: params[name] for name in names})
 
     def begin(params: Params, done: jax.Array, skipped: jax.Array) -> State:
         state = dict(params=params, opt=learner.init(params), step=done, skipped=skipped)
@@ -75,12 +76,11 @@ def make_step(
         grads = learner.mask(grads)
         norm = _norm(grads)
         applied = jnp.isfinite(value) & jnp.isfinite(norm)
-        done = state["step"] - learner.phase.start
+        done = state["step"] - phase.start
         new, opt, rates = learner.update(trained, grads, norm, kept["opt"], done)
         changed = dict(params=new, opt=opt)
-        before = dict(params=trained, opt=kept["opt"])
+        before = dict(params=trained, **kept)
         if settings.ema:
-            before["ema"] = kept["ema"]
             changed["ema"] = average(kept["ema"], new, settings.ema, done)
         after = jax.tree.map(lambda new, old: jnp.where(applied, new, old), changed, before)
         skipped = jnp.where(applied, 0, state["skipped"] + 1)
@@ -90,18 +90,18 @@ def make_step(
         return after | dict(step=state["step"] + 1, skipped=skipped), metrics | counts
 
     scalar = jax.ShapeDtypeStruct((), jnp.int32)
-    shapes = jax.eval_shape(begin, dict(params), scalar, scalar)
-    near = dict(opt=learner.state_shardings(params, placed, everywhere))
+    shapes = jax.eval_shape(begin, params, scalar, scalar)
+    near = dict(opt=moments.shardings(shapes["opt"], params, placed, everywhere))
     if settings.ema:
         near["ema"] = {name: placed[name] for name in learner.trainable}
     lying = near
-    if learner.settings.moments_on == "host":
+    if settings.optimizer.moments_on == "host":
         lying = moments.on_host(near, {k: shapes[k] for k in near}, mesh)
 
     def fetch(leaf: jax.Array, place: NamedSharding) -> jax.Array:
         return jax.device_put(leaf, place) if lying is not near else leaf
 
-    shardings = dict(params=dict(placed), step=everywhere, skipped=everywhere, **lying)
+    shardings = dict(params=placed, step=everywhere, skipped=everywhere, **lying)
     abstract = jax.tree.map(lambda leaf, place: leaf.update(sharding=place), shapes, shardings)
     return Step(
         run=jax.jit(
@@ -111,7 +111,6 @@ def make_step(
             compiler_options=chips.options(mesh.devices.flat[0]),
         ),
         begin=jax.jit(begin, donate_argnums=0, out_shardings=shardings),
-        shardings=shardings,
         abstract=abstract,
     )
 

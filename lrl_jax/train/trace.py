@@ -24,7 +24,7 @@ class Profile(contextlib.AbstractContextManager["Profile"]):
         self._local: str = ""
 
     def __exit__(self, kind, error, trace) -> None:
-        self._end()
+        self.end()
 
     def begins(self, step: int) -> bool:
         """Tells whether the trace begins before this step; a resumed run can begin inside it."""
@@ -40,13 +40,9 @@ class Profile(contextlib.AbstractContextManager["Profile"]):
         return bool(self._local) and step >= self._last
 
     def end(self) -> str:
-        """Writes the trace, once its last step is done; returns where it is and how to view it."""
-        self._end()
-        return f"trace of steps {self._first} to {self._last}: {self.folder}; {HOW} {self.folder}"
-
-    def _end(self) -> None:
+        """Writes the trace, if one has begun; returns where it is and how to view it."""
         if not self._local:
-            return
+            return ""
         jax.profiler.stop_trace()
         source, self._local = epath.Path(self._local), ""
         if is_remote(self.folder):
@@ -55,3 +51,4 @@ class Profile(contextlib.AbstractContextManager["Profile"]):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(path.read_bytes())
             source.rmtree()
+        return f"trace of steps {self._first} to {self._last}: {self.folder}; {HOW} {self.folder}"

@@ -176,7 +176,7 @@ def lrl_step(shape: Shape, dtype):
     from lrl_jax.devices import mesh
     from lrl_jax.model import llama
     from lrl_jax.recipe import train as recipe_train
-    from lrl_jax.train import learn, optimizer, step
+    from lrl_jax.train import learn, step
 
     cfg = config(shape, dtype)
     rule = recipe_train.Rule(match=".*", schedule=recipe_train.Schedule(peak=1e-3))
@@ -185,13 +185,8 @@ def lrl_step(shape: Shape, dtype):
         batch_size=shape.batch, stages=(stage,), loss_blocks=8 if shape.gpu else 1
     )  # fmt: skip
     devices = mesh.make(recipe_train.Mesh())
-    shapes = llama.abstract(cfg, dtype)
-    learner = optimizer.learner(
-        learn.phases([stage])[0], settings.optimizer, list(shapes),
-        np.zeros(cfg.padded_vocab_size, bool),
-    )  # fmt: skip
-    placed = mesh.param_shardings(cfg, devices)
-    compiled = step.make_step(cfg, learner, shapes, placed, devices, settings)
+    (phase,), new_rows = learn.phases([stage]), np.zeros(cfg.padded_vocab_size, bool)
+    compiled = step.make_step(cfg, phase, settings, devices, dtype, new_rows)
     size = (shape.batch, shape.length)
     tokens = np.random.default_rng(0).integers(3, shape.vocab, size).astype(np.int32)
     rows = {
