@@ -147,7 +147,7 @@ def whole_state(job: CompileJob, like: jax.Device) -> float:
     """Returns the bytes of parameters and optimizer state on all devices, in the largest phase."""
     alone = meshes.make(recipe_train.Mesh(), [like])
     plain = job.but(mesh=recipe_train.Mesh())
-    return max(state_bytes(plain, phase, alone)["device"] for phase in job.phases)
+    return max(state_bytes(make(plain, phase, alone))["device"] for phase in job.phases)
 
 
 def refuse(job: CompileJob, count: int, tpu: bool) -> None:
@@ -183,7 +183,8 @@ def check(job: CompileJob, target: Machine) -> Mesh:
     """
     refuse(job, target.count, target.is_tpu)
     mesh = meshes.make(job.settings.axes, target.devices)
-    state, memory = state_bytes(job, job.phases[0], mesh)["device"], target.chip.memory
+    state = state_bytes(make(job, job.phases[0], mesh))["device"]
+    memory = target.chip.memory
     if state > memory:
         raise TooLargeError(state, memory, "the state alone (parameters and optimizer)")
     return mesh
@@ -254,14 +255,10 @@ def compile_made(
             raise refusal(e, limit) from None
 
 
-def state_bytes(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> dict[str, float]:
+def state_bytes(made: step.Step) -> dict[str, float]:
     """Returns the bytes per chip of parameters and of other state, on device and on host."""
-    return _state_bytes(make(job, phase, mesh).abstract)
-
-
-def _state_bytes(abstract: Mapping[str, Any]) -> dict[str, float]:
     out = dict(parameters=0.0, optimizer=0.0, device=0.0, host=0.0)
-    for kind, tree in abstract.items():
+    for kind, tree in made.abstract.items():
         for leaf in jax.tree.leaves(tree):
             items = math.prod(leaf.sharding.shard_shape(leaf.shape))
             size = items * jax.dtypes.itemsize_bits(leaf.dtype) / 8
@@ -284,7 +281,7 @@ def needed(compiled: jax.stages.Compiled) -> tuple[Any, float]:
 
 
 def _memory(compiled: jax.stages.Compiled, made: step.Step, target: Machine) -> Memory:
-    (sizes, more), state = needed(compiled), _state_bytes(made.abstract)
+    (sizes, more), state = needed(compiled), state_bytes(made)
     given = sizes.argument_size_in_bytes
     return Memory(
         parameters=state["parameters"],

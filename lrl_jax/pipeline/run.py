@@ -24,9 +24,9 @@ from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.pack import packing, rows
 from lrl_jax.pipeline.lease import Lease
+from lrl_jax.recipe import supply
 from lrl_jax.recipe.file import dump
 from lrl_jax.recipe.schema import Pretrained, Recipe
-from lrl_jax.recipe.vocab import Extend, TrainVocab
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import fingerprint
 
@@ -207,11 +207,7 @@ def _made(run: Run, step: str) -> str:
 
 def _vocab(run: Run) -> dict[str, str]:
     base, vocab = run.recipe.base, run.recipe.vocab
-    uris = list(vocab.report.texts.values())
-    if isinstance(vocab, TrainVocab | Extend):
-        uris += vocab.text
-    if isinstance(vocab, Extend):
-        uris += vocab.prove_on
+    uris = [uri for _, uri in supply.vocab_texts(vocab)]
     source = run.base_tokenizer() if isinstance(base, Pretrained) else base.tokenizer
     tokenizer = fingerprint(*tokenizers.read(source).values()) if source else ""
     return {"vocab": _hash(vocab.model_dump_json()), "base tokenizer": tokenizer, **_texts(uris)}

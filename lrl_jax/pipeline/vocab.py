@@ -9,7 +9,7 @@ from lrl_jax.data.feed import mixture
 from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Pretrained, Recipe
-from lrl_jax.recipe.vocab import Extend, TrainVocab
+from lrl_jax.recipe.vocab import Extend
 from lrl_jax.report import fertility as fertility_report
 from lrl_jax.train.checkpoint import VerificationError
 from lrl_jax.vocab import build, exposure, fertility
@@ -52,8 +52,8 @@ def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof
     Ids of the tokenizer `base` must not change.
     """
     vocab = run.recipe.vocab
-    new_texts = vocab.text if isinstance(vocab, TrainVocab | Extend) else ()
-    base_texts = vocab.prove_on if isinstance(vocab, Extend) else new_texts
+    new_texts = getattr(vocab, "text", ())
+    base_texts = getattr(vocab, "prove_on", new_texts)
     texts = (text.read_many(uris) for uris in (base_texts, new_texts))
     with tempfile.TemporaryDirectory() as local:
         copy_tokenizer(folder, epath.Path(local))

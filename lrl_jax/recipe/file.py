@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import importlib.resources
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 from etils import epath
@@ -20,11 +19,11 @@ from ruamel.yaml.tokens import AliasToken, AnchorToken
 
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe.evaluate import SECTIONS
+from lrl_jax.recipe.extras import CHECKOUT
 from lrl_jax.recipe.languages import english_name
 from lrl_jax.recipe.schema import Recipe
 from lrl_jax.recipe.vocab import Section, did_you_mean
 
-CHECKOUT = Path(__file__).parents[2]
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
 
 
