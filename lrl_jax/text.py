@@ -133,8 +133,7 @@ def place(file: str, start: int, number: int) -> str:
 def files(uri: str) -> list[str]:
     """Returns the files that `uri` names, sorted; the name of a sample is returned as it is.
 
-    Raises:
-      DataError: there is no such file, or it is empty or a folder.
+    A file that is missing, empty or a folder is a DataError.
     """
     if uri.startswith(SAMPLE):
         return [uri]
@@ -163,8 +162,7 @@ def matching(uri: str) -> list[str]:
 def opened(path: epath.Path) -> Iterator[Any]:
     """Opens a file for reading bytes, which are unpacked if its suffix says so.
 
-    Raises:
-      DataError: the compressed file is broken or cut short; raised also while the caller reads it.
+    A packed file that is broken or cut short is a DataError, also while the caller reads it.
     """
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(path.open("rb"))

@@ -26,8 +26,7 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 def run(run: Run) -> None:
     """Writes a Hugging Face folder under a temporary name, checks it, and renames it.
 
-    Raises:
-      VerificationError: the folder does not hold the trained model.
+    A folder that does not hold the trained model is a VerificationError.
     """
     recipe, final = run.recipe, run.at("export")
     cfg = dataclasses.replace(weights.config(run), dtype="float32")

@@ -260,10 +260,9 @@ def _explain(error: Any, inner: list[tuple]) -> str:
 
 def _without_tags(path: list[str]) -> list[str]:
     """Drops the keys that pydantic adds to a path to name the chosen member of a union."""
-    unions = {"base": 1, "vocab": 1}  # top key -> where its tag stands in the path
-    tag = unions.get(path[0], -1) if path else -1
-    chosen = ("Schedule", "Mesh", "literal")
-    return [key for i, key in enumerate(path) if i != tag and key not in chosen]
+    if path and path[0] in ("base", "vocab"):  # their tag is the second key
+        path = [path[0], *path[2:]]
+    return [key for key in path if key not in ("Schedule", "Mesh", "literal")]
 
 
 def _known_keys() -> list[str]:

@@ -169,12 +169,7 @@ class Cell(NamedTuple):
 
 
 def render(rows: Sequence[FertilityRow], reference: str, context: int) -> str:
-    """Returns the whole page: the same bytes for the same rows.
-
-    Args:
-      reference: the language of parity, as `fertility.find` reads it.
-      context: tokens a model reads at most.
-    """
+    """Returns the whole page: the same bytes for the same rows; arguments as `write_report`."""
     r = FertilityFindings(rows, reference, context)
     measures = _measures(r)
     bars = len(r.languages) <= BARS
