@@ -151,11 +151,9 @@ def whole_state(job: CompileJob, like: jax.Device) -> float:
 
 
 def refuse(job: CompileJob, count: int, tpu: bool) -> None:
-    """Refuses a job that cannot run on `count` chips, as its sizes alone show.
+    """Refuses a job that cannot run on `count` chips, as its sizes alone show; says what would.
 
-    Raises:
-      ValueError: a mesh that does not divide the model or the batch, or rows of a length that the
-        attention kernel does not support; says what would work.
+    The mesh must divide the model and the batch, and the attention kernel's block the rows.
     """
     settings, length = job.settings, job.length
     data, fsdp, tensor = meshes.sizes(settings.axes, count)
@@ -200,10 +198,7 @@ def compile_step(
     """Compiles the step of a phase as `lrl train` would on the target.
 
     The compiler gets `options` in addition to the chip's own. The optimised program is written to
-    the file `text_to`.
-
-    Raises:
-      ValueError: as `check`; it is a TooLargeError if the step does not fit.
+    the file `text_to`. Raises as `check`, and TooLargeError if the step does not fit.
     """
     job = settled(job, target.devices, target.chip.memory)
     mesh = check(job, target)

@@ -16,13 +16,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from lrl_jax.recipe.dataset import KINDS, Dataset, Filters, Hub, OfAnyKind, Tfds, Written
+from lrl_jax.recipe.dataset import Dataset, Hub, OfAnyKind, Tfds, Written
 from lrl_jax.recipe.vocab import Language, Section, Share
-
-__all__ = (
-    "KINDS", "Chat", "Completion", "Data", "Dataset", "Filters", "Hub", "Instructions", "Mixture",
-    "Name", "Parallel", "Rows", "SectionWeights", "Taco", "Task", "Text", "Tfds",
-)  # fmt: skip
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 

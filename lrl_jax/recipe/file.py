@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tokens import AliasToken, AnchorToken
 
-from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe.dataset import KINDS
 from lrl_jax.recipe.evaluate import SECTIONS
 from lrl_jax.recipe.extras import CHECKOUT
 from lrl_jax.recipe.languages import english_name
@@ -130,7 +130,7 @@ def _members(name: str, entry: dict) -> dict[str, dict]:
             f"{where}: every language would be the same; write {{code}} or {{name}} "
             "where they differ, such as path: ['{name}.txt']"
         )
-    kind = recipe_data.KINDS.get(entry.get("kind", ""))
+    kind = KINDS.get(entry.get("kind", ""))
     fields = kind.model_fields if kind else ()
     learnt = "target_language" if "target_language" in fields else "language"
     members = {}
@@ -168,7 +168,7 @@ def dump(recipe: Recipe) -> str:
 def schema() -> str:
     """Returns the JSON Schema of a recipe, for editors; docs/recipe.schema.json holds it."""
     tree = Recipe.model_json_schema()
-    for kind in recipe_data.KINDS.values():
+    for kind in KINDS.values():
         _allow_languages(tree["$defs"][kind.__name__])
     return json.dumps(tree, indent=1, sort_keys=True) + "\n"
 

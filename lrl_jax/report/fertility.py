@@ -56,7 +56,6 @@ def write_report(
     """Measures and writes fertility.json, .csv, .svg and index.html; the rows are returned.
 
     Args:
-      texts: the texts of each language, as `fertility.texts_in` reads them.
       reference: language that parity is relative to; '' for none.
       parallel: the texts say the same as wholes, whatever their lines; otherwise line by line.
       context: tokens a model reads at most, to say how many words they hold.
