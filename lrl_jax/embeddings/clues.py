@@ -98,7 +98,7 @@ def counts(base: Tokenizer, texts: Iterable[str]) -> np.ndarray:
 
 def lines(sources: Sources) -> Iterator[str]:
     """Returns the lines of text that clues are made from."""
-    return itertools.islice(text.read_many(sources.text), sources.lines)
+    return itertools.islice(text.lines(*sources.text), sources.lines)
 
 
 # ---------------------------------------------------------------------------- text of a token

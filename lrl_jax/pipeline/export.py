@@ -33,7 +33,7 @@ def run(run: Run) -> None:
     mesh = weights.make_mesh(run, cfg)
     tokenizer = tokenizers.load(run.at("vocab"))
     texts = recipe.export.gate_on or tuple(recipe.evaluate.bits_per_byte.values())
-    lines = [line for line in text.read_many(texts) if line.strip()]
+    lines = [line for line in text.lines(*texts) if line.strip()]
     staged = final.with_name("export.unproved")
     if meshes.lead() and staged.exists():
         staged.rmtree()

@@ -100,8 +100,7 @@ def perform(
 ) -> bool:
     """Runs a step if it is due; returns whether it ran. Every process calls it.
 
-    Raises:
-      MismatchError: the folder holds this step made from other inputs, and `redo` is false.
+    A folder that holds the step made from other inputs is a MismatchError, unless `redo`.
     """
     want, out, note = inputs(run, step), run.at(step), _note(run, step)
     # `lrl_jax.train` decides which of them may change while a training is interrupted.

@@ -54,7 +54,7 @@ def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof
     vocab = run.recipe.vocab
     new_texts = getattr(vocab, "text", ())
     base_texts = getattr(vocab, "prove_on", new_texts)
-    texts = (text.read_many(uris) for uris in (base_texts, new_texts))
+    texts = (text.lines(*uris) for uris in (base_texts, new_texts))
     with tempfile.TemporaryDirectory() as local:
         copy_tokenizer(folder, epath.Path(local))
         if isinstance(run.recipe.base, Pretrained):  # transformers chooses its class by config.json
@@ -94,7 +94,7 @@ def _exposure(run: Run, built: build.Built) -> None:
     vocab, budget = run.recipe.vocab, _tokens_of_new_languages(run.recipe)
     if not isinstance(vocab, Extend) or not budget:
         return
-    exposed = exposure.expose(built.new, built.splice, text.read_many(vocab.text), budget)
+    exposed = exposure.expose(built.new, built.splice, text.lines(*vocab.text), budget)
     exposed.write(run.at("vocab") / "exposure.json")
     for line in (exposed.summary, *exposed.advice):
         say(f"vocab: {line}")

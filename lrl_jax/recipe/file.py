@@ -37,11 +37,8 @@ def _shipped() -> dict[str, Any]:
 def load(path: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
     """Reads a recipe, applies `a.b=c` overrides and adds files to data.imports.
 
-    Args:
-      path: a YAML file, or the name of a recipe that ships.
-
-    Raises:
-      ValueError: the recipe is wrong; the message has a line for each problem, with its key.
+    `path` is a YAML file, or the name of a recipe that ships. A wrong recipe is a ValueError whose
+    message has a line for each problem, with its key.
     """
     if "/" not in path and not epath.Path(path).exists():
         path = str(_shipped().get(path, path))
