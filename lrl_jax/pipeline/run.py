@@ -220,14 +220,13 @@ def _init(run: Run) -> dict[str, str]:
     else:
         weights = _hash(base.model_dump_json())
     words = settings.words.model_dump().values() if settings.words else ()
-    helper = epath.Path(settings.helper) if settings.helper else None
     return {
         "init": _hash(settings.model_dump_json()),
         "base": weights,
         "seed": str(run.recipe.seed),
         "vocab": _made(run, "vocab"),
         **_texts([*settings.text, *filter(None, words)]),
-        **({"helper": _weights(helper)} if helper else {}),
+        **({"helper": _weights(epath.Path(settings.helper))} if settings.helper else {}),
     }
 
 
