@@ -52,9 +52,7 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
     if searching:
         best = search.frontier(search.walk(wanted, target, tell))
         if as_json:
-            _print_json(
-                [{"settings": search.said(trial.changes)} | _plain(trial.fitted) for trial in best]
-            )
+            _print_json([{"settings": trial.words} | _plain(trial.fitted) for trial in best])
         else:
             Console().print(frontier_table(best, target))
         return
@@ -94,9 +92,7 @@ def _compile_or_advise(
                 f"{f' ({larger} holds twice the state)' if larger else ''}, train less "
                 "(train.lora), or store moments in fewer bits (train.optimizer.moments)"
             ) from None
-        raise ValueError(
-            f"{target.name}: {e}; it fits with {search.said(instead.changes)}"
-        ) from None
+        raise ValueError(f"{target.name}: {e}; it fits with {instead.words}") from None
 
 
 # ---------------------------------------------------------------------------- the model
@@ -183,10 +179,7 @@ def frontier_table(best: Sequence[search.FitTrial], target: topology.Machine) ->
         assert trial.fitted is not None
         step = trial.fitted
         table.add_row(
-            search.said(trial.changes),
-            f"{trial.memory / GIB:.2f}",
-            f"{step.seconds:.3f}",
-            f"{step.mfu:.0%}",
+            trial.words, f"{trial.memory / GIB:.2f}", f"{step.seconds:.3f}", f"{step.mfu:.0%}"
         )
     return table
 

@@ -44,6 +44,10 @@ class FitTrial:
     needed: float = 0.0
 
     @property
+    def words(self) -> str:
+        return said(self.changes)
+
+    @property
     def memory(self) -> float:
         return self.fitted.memory.total if self.fitted else self.needed
 
@@ -243,9 +247,9 @@ def walk(job: CompileJob, target: Machine, tell: Told) -> list[FitTrial]:
             out.append(trial)
             size = f"{trial.memory / GIB:.2f} GiB"
             if trial.fitted is None:
-                tell(f"{said(changes)}: needs {size} a chip")
+                tell(f"{trial.words}: needs {size} a chip")
                 break
-            tell(f"{said(changes)}: {size}, {trial.fitted.seconds:.3f} s")
+            tell(f"{trial.words}: {size}, {trial.fitted.seconds:.3f} s")
     return out
 
 
