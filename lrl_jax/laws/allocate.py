@@ -19,8 +19,7 @@ def allocate(
     caps: Mapping[str, int] | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> dict[str, int]:
-    """Returns how many pairs of each language maximise the weighted sum of scores, `budget` in
-    total.
+    """Returns the pairs of each language, `budget` in total, that maximise the weighted scores.
 
     Every language gets at least one pair: without any the law has no score.
 

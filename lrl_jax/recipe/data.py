@@ -48,9 +48,6 @@ class Rows(Dataset):
         if len(given) != 1:
             yield f"give exactly one of {', '.join(self._places)}; got {' and '.join(given) or 0}"
 
-    def files(self) -> tuple[str, ...]:
-        return self.aligned() or self.path
-
     def catalogue(self) -> Tfds | Hub | None:
         return self.tfds or self.hub
 
@@ -64,10 +61,7 @@ class Text(Rows):
     kind: Literal["text"]
     language: Language
     documents: Literal["lines", "paragraphs", "files"] = "lines"
-
-    @property
-    def template(self) -> str:
-        return "plain"
+    template: ClassVar[str] = "plain"
 
     def written(self) -> Written:
         return super().written()._replace(documents=self.documents)
@@ -178,9 +172,6 @@ class Taco(Dataset):
     def aligned(self) -> tuple[str, str] | None:
         return (self.english, self.translated) if self.english else None
 
-    def files(self) -> tuple[str, ...]:
-        return self.aligned() or self.path
-
     def template_options(self) -> dict[str, Any]:
         return {"prompt": self.prompt, "weights": self.weights}
 
@@ -193,6 +184,7 @@ class Task(Dataset):
     """
 
     brings_tensorflow: ClassVar[bool] = True
+    template: ClassVar[str] = "task"
 
     kind: Literal["task"]
     task: str
@@ -200,10 +192,6 @@ class Task(Dataset):
     split: str = "train"
     imports: tuple[str, ...] = ()
     """Files that register it; those of data.imports if empty."""
-
-    @property
-    def template(self) -> str:
-        return "task"
 
 
 # ---------------------------------------------------------------------------- mixtures
