@@ -71,43 +71,29 @@ class CompileJob:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Holds the bytes that a step needs on one chip, by kind.
-
-    Attributes:
-      temporaries: activations, gradients and gathered weights, as the compiler allocates them.
-      other: the batch, and the padding of arrays.
-      host: bytes of the host's memory that are used for this chip.
-      limit: how many bytes a program may use on the chip.
-    """
+    """Holds the bytes that a step needs on one chip, by kind."""
 
     parameters: float
     optimizer: float
-    other: float
-    temporaries: float
-    host: float
+    other: float  # the batch, and the padding of arrays
+    temporaries: float  # activations, gradients, gathered weights, as the compiler allocates them
+    host: float  # of the host's memory, for this chip
     total: float
-    limit: float
+    limit: float  # how many bytes a program may use on the chip
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """Holds the memory and time of one compiled step.
+    """Holds the memory and time of one compiled step."""
 
-    Attributes:
-      phase: the names of its stages.
-      tokens: how many tokens one step reads, on all chips together.
-      mfu: the share of the chips' peak at the estimated time; 0 when time was not estimated.
-      compiling: how many seconds it took to compile.
-    """
-
-    phase: str
+    phase: str  # the names of its stages
     chips: int
     remat: str
-    tokens: int
+    tokens: int  # how many one step reads, on all chips together
     memory: Memory
     cost: cost.Cost | None
-    mfu: float
-    compiling: float
+    mfu: float  # share of the chips' peak at the estimated time; 0 when time was not estimated
+    compiling: float  # how many seconds it took to compile
 
     @property
     def seconds(self) -> float:
