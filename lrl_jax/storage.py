@@ -35,11 +35,7 @@ def is_remote(path: epath.PathLike) -> bool:
 
 
 def sha256(path: epath.PathLike) -> str:
-    """Returns the SHA-256 of a file in hex; the file is read in blocks.
-
-    Raises:
-      ValueError: there is no such file.
-    """
+    """Returns the SHA-256 of a file in hex, read in blocks; no such file is a ValueError."""
     path = epath.Path(path)
     if not path.exists():
         raise ValueError(f"{path}: no such file")

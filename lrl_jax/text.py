@@ -9,7 +9,7 @@ unpacked. What cannot be read is reported with file and line; nothing is silentl
 
 import bisect
 import bz2
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -17,6 +17,7 @@ import glob
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import lzma
 import os
@@ -56,27 +57,21 @@ class Bad:
 
 
 # ---------------------------------------------------------------------------- lines
-def lines(uri: str) -> Iterator[str]:
-    """Yields the lines of `uri` without their newline.
+def lines(*uris: str) -> Iterator[str]:
+    """Yields the lines of each uri without their newline.
 
     Args:
-      uri: a path, a glob, a gs:// address, or `sample:NAME` (lrl_jax.sample.world.NAMES).
+      uris: paths, globs, gs:// addresses, or `sample:NAME` (lrl_jax.sample.world.NAMES).
 
     Raises:
       DataError: a file is missing, empty, a git-lfs pointer, or compressed and cut short; a line
         has bytes that are not UTF-8 or a NUL, or is longer than LONGEST.
     """
-    for file in files(uri):
+    for file in itertools.chain.from_iterable(map(files, uris)):
         for _, line in numbered(file):
             if isinstance(line, Bad):
                 raise DataError(f"{line.where}: {line.why}")
             yield line
-
-
-def read_many(uris: Iterable[str]) -> Iterator[str]:
-    """Yields the lines of several uris, one after another."""
-    for uri in uris:
-        yield from lines(uri)
 
 
 def numbered(file: str, start: int = 0, end: int = -1) -> Iterator[tuple[int, str | Bad]]:
@@ -133,8 +128,7 @@ def place(file: str, start: int, number: int) -> str:
 def files(uri: str) -> list[str]:
     """Returns the files that `uri` names, sorted; the name of a sample is returned as it is.
 
-    Raises:
-      DataError: there is no such file, or it is empty or a folder.
+    A file that is missing, empty or a folder is a DataError.
     """
     if uri.startswith(SAMPLE):
         return [uri]
@@ -163,8 +157,7 @@ def matching(uri: str) -> list[str]:
 def opened(path: epath.Path) -> Iterator[Any]:
     """Opens a file for reading bytes, which are unpacked if its suffix says so.
 
-    Raises:
-      DataError: the compressed file is broken or cut short; raised also while the caller reads it.
+    A packed file that is broken or cut short is a DataError, also while the caller reads it.
     """
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(path.open("rb"))

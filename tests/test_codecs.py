@@ -109,6 +109,6 @@ def test_llama_2_spells_real_text_the_same_either_way():
     assert isinstance(real.codec, WordCodec)
     library = SentencePieceCodec(real.files["tokenizer.model"])
     files = sorted((DATA / "parallel" / "ntrex128").glob("*.txt"))
-    lines = [*text.read_many(str(file) for file in files)]
+    lines = [*text.lines(*map(str, files))]
     lines += text.lines(str(DATA / "mono" / "en" / "tinystories_sample.txt"))
     assert real.encode_batch(lines) == library.encode_batch(lines)

@@ -11,6 +11,7 @@ from lrl_jax.data.pack import jobs, rows
 from lrl_jax.data.read import kinds
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe import dataset
 from lrl_jax.recipe import file as recipe_file
 
 COUNTER = itertools.count()
@@ -48,7 +49,7 @@ TEMPLATES["twice"] = lambda record: [
 @pytest.fixture(autouse=True)
 def forget():
     """Takes away what a test registers."""
-    tables: tuple[dict, ...] = (recipe_data.KINDS, kinds.KINDS, templates.TEMPLATES)
+    tables: tuple[dict, ...] = (dataset.KINDS, kinds.KINDS, templates.TEMPLATES)
     before = [dict(table) for table in tables]
     yield
     for table, entries in zip(tables, before, strict=True):

@@ -93,7 +93,7 @@ def test_a_state_larger_than_a_chip_is_refused_with_both_sizes():
 def test_the_state_is_counted_by_kind_and_split_over_the_mesh():
     mesh = fitting.check(job(), here())
     one = job()
-    got = fitting.state_bytes(one, one.phases[0], mesh)
+    got = fitting.state_bytes(fitting.make(one, one.phases[0], mesh))
     shapes = llama.abstract(CFG)
     norms = sum(4 * leaf.size for name, leaf in shapes.items() if "norm" in name)
     split = sum(4 * leaf.size for name, leaf in shapes.items() if "norm" not in name)

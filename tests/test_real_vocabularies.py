@@ -36,9 +36,9 @@ def fertility(tokenizer: Tokenizer, lines: list[str]) -> float:
 def proof_of(built: build.Built, part: Extend, folder: Path) -> prove.Proof:
     tokenizers.family(built.new).write(built.new, folder)
     every = [line for path in sorted(FLORES.iterdir()) for line in text.lines(str(path))]
-    new = itertools.chain(text.read_many(part.text), every)
+    new = itertools.chain(text.lines(*part.text), every)
     start = build.starting(part, built.base)
-    return prove.prove(folder, built.base, text.read_many(ENGLISH), new, start=start)
+    return prove.prove(folder, built.base, text.lines(*ENGLISH), new, start=start)
 
 
 def llama3() -> Tokenizer:
@@ -89,7 +89,7 @@ def test_llama_3_takes_tamil_as_far_as_its_pre_tokenizer_lets_it(pretokenizer, m
     built = build.build(part, base)
     proof = proof_of(built, part, tmp_path)
     assert proof.ok, proof.summary
-    tamil, english = flores("tam"), list(text.read_many(ENGLISH))
+    tamil, english = flores("tam"), list(text.lines(*ENGLISH))
     assert fertility(base, tamil) == pytest.approx(12.12, abs=0.005)
     assert fertility(built.new, tamil) < most
     assert built.new.encode_batch(english) == base.encode_batch(english)

@@ -4,7 +4,7 @@ Neither the machine nor the base's weights are needed. The shape of the model co
 run has made, from the base's config.json, or from `base.expected` if the base is not here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 import dataclasses
 import functools
 import json
@@ -28,8 +28,11 @@ from lrl_jax.vocab.tokenizer import load as tokenizers
 
 def job(run: Run) -> CompileJob:
     """Returns the recipe's model and training as a job to compile."""
-    recipe = run.recipe
-    config, new = _config(run)
+    recipe, made = run.recipe, run.at("init") / "config.json"
+    if made.exists():
+        config, new = json.loads(made.read_text()), vocab.new_pieces(run)
+    else:  # as many pieces as there will be at most
+        config, new = foreseen(run), getattr(recipe.vocab, "pieces", 0)
     cfg = adapt.adapted(weights.configured(run, config), recipe.train)
     return CompileJob(cfg, recipe.train, recipe.data.sequence_length, recipe.init.param_dtype, new)
 
@@ -93,35 +96,20 @@ def _compile_or_advise(
 
 
 # ---------------------------------------------------------------------------- the model
-def _config(run: Run) -> tuple[Mapping[str, Any], int]:
-    """Returns a config.json with the vocabulary's size, and how many of its tokens are new.
-
-    Before `lrl init` has run, both are what they will be at most.
-    """
-    made = run.at("init") / "config.json"
-    if not made.exists():
-        return foreseen(run), getattr(run.recipe.vocab, "pieces", 0)
-    return json.loads(made.read_text()), vocab.new_pieces(run)
-
-
 def foreseen(run: Run) -> dict[str, Any]:
     """Returns the config.json of the base with the largest vocabulary that the recipe can make."""
-    settings = run.recipe.vocab
-    config, pieces = _base(run)
-    more = getattr(settings, "pieces", 0) + getattr(settings, "size", 0)
-    return {**config, "vocab_size": pieces + more}
-
-
-def _base(run: Run) -> tuple[Mapping[str, Any], int]:
-    """Returns the config.json of the base, and how many pieces its tokenizer has."""
-    base = run.recipe.base
+    base, settings = run.recipe.base, run.recipe.vocab
     if not isinstance(base, Pretrained):
+        config = base.shape.model_dump()
         pieces = tokenizers.load(base.tokenizer).size if base.tokenizer else 0
-        return base.shape.model_dump(), pieces
-    folders = filter(None, (base.model, base.adapter))
-    if base.expected is not None and not all(epath.Path(path).is_dir() for path in folders):
-        return base.expected.model_dump(), base.expected.vocab_size
-    return run.base_config(), tokenizers.load(run.base_tokenizer()).size
+    elif base.expected is not None and not all(
+        epath.Path(path).is_dir() for path in (base.model, base.adapter) if path
+    ):
+        config, pieces = base.expected.model_dump(), base.expected.vocab_size
+    else:
+        config, pieces = run.base_config(), tokenizers.load(run.base_tokenizer()).size
+    more = getattr(settings, "pieces", 0) + getattr(settings, "size", 0)
+    return config | {"vocab_size": pieces + more}
 
 
 def _steps(run: Run) -> dict[str, int]:

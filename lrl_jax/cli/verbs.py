@@ -40,7 +40,7 @@ def check(args: argparse.Namespace) -> None:
 def vocab(args: argparse.Namespace) -> None:
     """Runs the step `vocab` in this process alone; with --prove, proves its result again."""
     if not args.prove:
-        _step(args, "vocab", ALONE)
+        _step(args, ALONE)
         return
     from lrl_jax.pipeline import vocab as vocab_step
 
@@ -109,9 +109,12 @@ def laws_allocate(args: argparse.Namespace) -> None:
         _say(f"laws: {args.write}, to go into a recipe")
 
 
-def init(args: argparse.Namespace) -> None:
-    """Runs the step `init` on all processes."""
-    _step(args, "init", _start(args))
+def step(args: argparse.Namespace) -> None:
+    """Runs the step that the verb names on all processes."""
+    _step(args, _start(args))
+
+
+init = train = evaluate = export = step
 
 
 def data(args: argparse.Namespace) -> None:
@@ -122,22 +125,7 @@ def data(args: argparse.Namespace) -> None:
     if args.runner_option and not args.runner:
         raise ValueError(f"--runner-option needs a --runner: {', '.join(beam.RUNNERS)}")
     runner = beam.runner(args.runner, args.runner_option) if args.runner else None
-    _step(args, "data", ALONE, functools.partial(data_step.run, runner=runner))
-
-
-def train(args: argparse.Namespace) -> None:
-    """Runs the step `train` on all processes."""
-    _step(args, "train", _start(args))
-
-
-def evaluate(args: argparse.Namespace) -> None:
-    """Runs the step `evaluate` on all processes."""
-    _step(args, "evaluate", _start(args))
-
-
-def export(args: argparse.Namespace) -> None:
-    """Runs the step `export` on all processes."""
-    _step(args, "export", _start(args))
+    _step(args, ALONE, functools.partial(data_step.run, runner=runner))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -189,10 +177,8 @@ def _short(path: str) -> str:
     return name.parent.name if plain else name.name
 
 
-def _step(
-    args: argparse.Namespace, step: str, team: Team, work: Callable[[Run], None] | None = None
-) -> None:
-    this = Run(_recipe(args))
+def _step(args: argparse.Namespace, team: Team, work: Callable[[Run], None] | None = None) -> None:
+    this, step = Run(_recipe(args)), args.verb
     from lrl_jax.pipeline.steps import STEPS  # takes seconds: what is wrong in a recipe comes first
 
     work = work or STEPS[step]

@@ -19,29 +19,17 @@ VMEM = "xla_tpu_scoped_vmem_limit_kib"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Chip:
-    """Describes one kind of accelerator; bytes/s are those of one chip in each direction.
+    """Describes one kind of accelerator; bytes/s are those of one chip in each direction."""
 
-    Attributes:
-      kinds: all spellings of its `device_kind`.
-      memory: bytes that one program may use.
-      peak: dense bfloat16 FLOP/s.
-      clock: cycles per second, the unit of the compiler's estimates; 0 if it gives none.
-      link: bytes/s of one link of the network within a slice or node.
-      links: how many of these a chip has.
-      network: bytes/s between slices or nodes.
-      host: bytes/s to the host's memory.
-      options: compiler options for this chip, in the form that `jax.jit` takes.
-    """
-
-    kinds: tuple[str, ...]
-    memory: float
-    peak: float
-    clock: float
-    link: float
-    links: int
-    network: float
-    host: float
-    options: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    kinds: tuple[str, ...]  # all spellings of its `device_kind`
+    memory: float  # bytes that one program may use
+    peak: float  # dense bfloat16 FLOP/s
+    clock: float  # cycles per second, the unit of the compiler's estimates; 0 if it gives none
+    link: float  # bytes/s of one link of the network within a slice or node
+    links: int  # how many of these a chip has
+    network: float  # bytes/s between slices or nodes
+    host: float  # bytes/s to the host's memory
+    options: Mapping[str, str] = dataclasses.field(default_factory=dict)  # as `jax.jit` takes them
 
 
 # Collective matmul (a matrix product in a loop over what its neighbours send) is slower where FSDP

@@ -146,9 +146,7 @@ def _slices(devices: list[jax.Device], count: int) -> list[list[jax.Device]]:
     if count == 1:
         return [devices]
     location = slice_of if slices > 1 else operator.attrgetter("process_index")
-    ordered = sorted(
-        devices, key=location
-    )  # stable, so that the order within a group does not change
+    ordered = sorted(devices, key=location)  # stable: the order within a group does not change
     size = len(devices) // count
     groups = [ordered[i * size : (i + 1) * size] for i in range(count)]
     places = len({*map(location, devices)})

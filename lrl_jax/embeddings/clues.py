@@ -77,7 +77,7 @@ def counts(base: Tokenizer, texts: Iterable[str]) -> np.ndarray:
 
 def lines(init: Init) -> Iterator[str]:
     """Returns the lines of text that clues are made from."""
-    return itertools.islice(text.read_many(init.text), init.lines)
+    return itertools.islice(text.lines(*init.text), init.lines)
 
 
 # ---------------------------------------------------------------------------- text of a token

@@ -121,7 +121,7 @@ def baselines(settings: Evaluate) -> Mapping[str, Mapping[str, float]]:
     return {
         name: {
             model: metrics.ngram_bits_per_byte(
-                text.read_many(uris), _lines(settings.bits_per_byte[name], settings), order
+                text.lines(*uris), _lines(settings.bits_per_byte[name], settings), order
             )
             for order, model in ((1, "unigram"), (2, "bigram"))
         }

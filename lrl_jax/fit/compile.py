@@ -71,43 +71,29 @@ class CompileJob:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Holds the bytes that a step needs on one chip, by kind.
-
-    Attributes:
-      temporaries: activations, gradients and gathered weights, as the compiler allocates them.
-      other: the batch, and the padding of arrays.
-      host: bytes of the host's memory that are used for this chip.
-      limit: how many bytes a program may use on the chip.
-    """
+    """Holds the bytes that a step needs on one chip, by kind."""
 
     parameters: float
     optimizer: float
-    other: float
-    temporaries: float
-    host: float
+    other: float  # the batch, and the padding of arrays
+    temporaries: float  # activations, gradients, gathered weights, as the compiler allocates them
+    host: float  # of the host's memory, for this chip
     total: float
-    limit: float
+    limit: float  # how many bytes a program may use on the chip
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """Holds the memory and time of one compiled step.
+    """Holds the memory and time of one compiled step."""
 
-    Attributes:
-      phase: the names of its stages.
-      tokens: how many tokens one step reads, on all chips together.
-      mfu: the share of the chips' peak at the estimated time; 0 when time was not estimated.
-      compiling: how many seconds it took to compile.
-    """
-
-    phase: str
+    phase: str  # the names of its stages
     chips: int
     remat: str
-    tokens: int
+    tokens: int  # how many one step reads, on all chips together
     memory: Memory
     cost: cost.Cost | None
-    mfu: float
-    compiling: float
+    mfu: float  # share of the chips' peak at the estimated time; 0 when time was not estimated
+    compiling: float  # how many seconds it took to compile
 
     @property
     def seconds(self) -> float:
@@ -147,15 +133,13 @@ def whole_state(job: CompileJob, like: jax.Device) -> float:
     """Returns the bytes of parameters and optimizer state on all devices, in the largest phase."""
     alone = meshes.make(recipe_train.Mesh(), [like])
     plain = job.but(mesh=recipe_train.Mesh())
-    return max(state_bytes(plain, phase, alone)["device"] for phase in job.phases)
+    return max(state_bytes(make(plain, phase, alone))["device"] for phase in job.phases)
 
 
 def refuse(job: CompileJob, count: int, tpu: bool) -> None:
-    """Refuses a job that cannot run on `count` chips, as its sizes alone show.
+    """Refuses a job that cannot run on `count` chips, as its sizes alone show; says what would.
 
-    Raises:
-      ValueError: a mesh that does not divide the model or the batch, or rows of a length that the
-        attention kernel does not support; says what would work.
+    The mesh must divide the model and the batch, and the attention kernel's block the rows.
     """
     settings, length = job.settings, job.length
     data, fsdp, tensor = meshes.sizes(settings.axes, count)
@@ -183,7 +167,8 @@ def check(job: CompileJob, target: Machine) -> Mesh:
     """
     refuse(job, target.count, target.is_tpu)
     mesh = meshes.make(job.settings.axes, target.devices)
-    state, memory = state_bytes(job, job.phases[0], mesh)["device"], target.chip.memory
+    state = state_bytes(make(job, job.phases[0], mesh))["device"]
+    memory = target.chip.memory
     if state > memory:
         raise TooLargeError(state, memory, "the state alone (parameters and optimizer)")
     return mesh
@@ -199,10 +184,7 @@ def compile_step(
     """Compiles the step of a phase as `lrl train` would on the target.
 
     The compiler gets `options` in addition to the chip's own. The optimised program is written to
-    the file `text_to`.
-
-    Raises:
-      ValueError: as `check`; it is a TooLargeError if the step does not fit.
+    the file `text_to`. Raises as `check`, and TooLargeError if the step does not fit.
     """
     job = settled(job, target.devices, target.chip.memory)
     mesh = check(job, target)
@@ -251,14 +233,10 @@ def compile_made(
             raise refusal(e, limit) from None
 
 
-def state_bytes(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> dict[str, float]:
+def state_bytes(made: step.Step) -> dict[str, float]:
     """Returns the bytes per chip of parameters and of other state, on device and on host."""
-    return _state_bytes(make(job, phase, mesh).abstract)
-
-
-def _state_bytes(abstract: Mapping[str, Any]) -> dict[str, float]:
     out = dict(parameters=0.0, optimizer=0.0, device=0.0, host=0.0)
-    for kind, tree in abstract.items():
+    for kind, tree in made.abstract.items():
         for leaf in jax.tree.leaves(tree):
             items = math.prod(leaf.sharding.shard_shape(leaf.shape))
             size = items * jax.dtypes.itemsize_bits(leaf.dtype) / 8
@@ -281,7 +259,7 @@ def needed(compiled: jax.stages.Compiled) -> tuple[Any, float]:
 
 
 def _memory(compiled: jax.stages.Compiled, made: step.Step, target: Machine) -> Memory:
-    (sizes, more), state = needed(compiled), _state_bytes(made.abstract)
+    (sizes, more), state = needed(compiled), state_bytes(made)
     given = sizes.argument_size_in_bytes
     return Memory(
         parameters=state["parameters"],

@@ -33,44 +33,28 @@ BETWEEN_SLICES = "xla_megascale_runtime"  # the handler named in a send or recv 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """Holds the totals of one kind of collective over a step.
-
-    Attributes:
-      group: how many chips take part.
-      hidden: whether it runs beside arithmetic.
-      count: how often it runs in a step.
-      bytes: the size of the whole arrays, summed over runs.
-    """
+    """Holds the totals of one kind of collective over a step."""
 
     op: str
-    group: int
-    hidden: bool
-    count: int
-    bytes: float
+    group: int  # how many chips take part
+    hidden: bool  # whether it runs beside arithmetic
+    count: int  # how often it runs in a step
+    bytes: float  # the size of the whole arrays, summed over runs
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Holds the estimated seconds of one step on one chip, by what they are spent on.
+    """Holds the estimated seconds of one step on one chip, by what they are spent on."""
 
-    Attributes:
-      compute: arithmetic and copies, as the compiler estimates them; `kinds` has them by kind.
-      kernels: Pallas kernels at the chip's peak; `flops` has their FLOPs by name.
-      exposed: waiting for collectives.
-      host: waiting for copies to and from the host's memory.
-      host_bytes: how many bytes are copied to and from the host.
-      unknown: kernels and loops that could not be counted, so that the estimate is too low.
-    """
-
-    compute: float
-    kernels: float
-    exposed: float
-    host: float
-    host_bytes: float
-    kinds: Mapping[str, float]
-    flops: Mapping[str, float]
+    compute: float  # arithmetic and copies, as the compiler estimates them
+    kernels: float  # Pallas kernels at the chip's peak
+    exposed: float  # waiting for collectives
+    host: float  # waiting for copies to and from the host's memory
+    host_bytes: float  # how many bytes are copied to and from the host
+    kinds: Mapping[str, float]  # seconds of `compute` by kind
+    flops: Mapping[str, float]  # FLOPs of kernels by name
     collectives: tuple[Collective, ...]
-    unknown: tuple[str, ...]
+    unknown: tuple[str, ...]  # kernels and loops not counted, so that the estimate is too low
 
     @property
     def seconds(self) -> float:

@@ -95,20 +95,15 @@ def programs(job: CompileJob) -> list[learn.Phase]:
 
 
 def _program(phase: learn.Phase) -> tuple:
-    """Returns a key that is equal for phases with the same program.
-
-    Learning rates and numbers of steps do not change the program.
-    """
+    """Returns a key of a phase's program, which rates and numbers of steps do not change."""
     return tuple((rule.match, rule.rows, rule.schedule == "frozen") for rule in phase.learn)
 
 
 def most(job: CompileJob, compiled: Callable[[CompileJob], T], tell: Told) -> T:
     """Returns the result of `compiled` on the highest rung that fits, which `remat: auto` chooses.
 
-    It searches by bisection: a job that fits on one rung also fits on all rungs below.
-
-    Raises:
-      TooLargeError: from `compiled`, on the lowest rung.
+    It searches by bisection: a job that fits on one rung also fits on all rungs below. Raises the
+    TooLargeError of the lowest rung if not even that fits.
     """
     results: dict[llama.Remat, T] = {}
 

@@ -53,20 +53,13 @@ ENVIRONMENT = {
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Describes a machine to compile for.
-
-    Attributes:
-      kind: the kind of its chips, a key of `chips.CHIPS`.
-      slices: how many groups of chips there are, with a slower network between them.
-      shape: chips along each side of a slice, in libtpu's form; for GPUs, how many there are.
-      count: how many chips all slices have together.
-    """
+    """Describes a machine to compile for."""
 
     name: str
-    kind: str
-    slices: int
-    shape: str
-    count: int
+    kind: str  # of its chips, a key of `chips.CHIPS`
+    slices: int  # groups of chips with a slower network between them
+    shape: str  # chips along each side of a slice, in libtpu's form; for GPUs, how many there are
+    count: int  # how many chips all slices have together
     devices: Sequence[Any] = dataclasses.field(default=(), repr=False)
 
     @property

@@ -19,8 +19,7 @@ def allocate(
     caps: Mapping[str, int] | None = None,
     weights: Mapping[str, float] | None = None,
 ) -> dict[str, int]:
-    """Returns how many pairs of each language maximise the weighted sum of scores, `budget` in
-    total.
+    """Returns the pairs of each language, `budget` in total, that maximise the weighted scores.
 
     Every language gets at least one pair: without any the law has no score.
 
@@ -83,11 +82,10 @@ def even(budget: int, languages: Sequence[str], caps: Mapping[str, int]) -> dict
 def takes(pairs: Mapping[str, int], datasets: Mapping[str, str]) -> dict[str, int]:
     """Returns the field `take` of each dataset; datasets: language -> name, where they differ.
 
+    Refuses a language that is not there, and two languages of one dataset.
+
     >>> takes({"kor_Hang": 3, "tam_Taml": 4}, {"tam_Taml": "tamil"})
     {'kor_Hang': 3, 'tamil': 4}
-
-    Raises:
-      ValueError: a language that is not there, or two languages of one dataset.
     """
     _known(datasets, list(pairs), "dataset")
     counts = {datasets.get(language, language): count for language, count in pairs.items()}

@@ -61,8 +61,7 @@ class Laws(Section):
 def read_points(path: str) -> list[Point]:
     """Reads a CSV with a header: language, pairs, score and, for `shared`, similarity.
 
-    Raises:
-      DataError: a missing column, or what is no number, with file and line.
+    A missing column, or what is no number, is a DataError with file and line.
     """
     rows = csv.DictReader(text.lines(path))
     if missing := {"language", "pairs", "score"} - set(rows.fieldnames or ()):

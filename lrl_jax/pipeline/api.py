@@ -70,8 +70,7 @@ def run(recipe: Recipe, *, redo: bool = False) -> epath.Path:
 def load_tokenizer(name: str, revision: str = "main") -> Tokenizer:
     """Loads the tokenizer of a folder, a file, `gs://` or a hub id.
 
-    Raises:
-      ValueError: no such place, or nothing in it that is a usable tokenizer.
+    No such place, or no usable tokenizer in it, is a ValueError.
     """
     path = epath.Path(name)
     if not path.exists() and load.HUB_ID.fullmatch(name):
@@ -109,9 +108,7 @@ def generate(
     """Continues each prompt with its most probable tokens, up to the end of the document.
 
     Prompts are text as it stands; for an instruct model write them in the model's template.
-
-    Raises:
-      ValueError: `max_new_tokens` below 1.
+    `max_new_tokens` below 1 is a ValueError.
     """
     tokenizer = model.tokenizer
     out = decoding.generate_ids(

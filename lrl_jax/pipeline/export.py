@@ -26,15 +26,14 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 def run(run: Run) -> None:
     """Writes a Hugging Face folder under a temporary name, checks it, and renames it.
 
-    Raises:
-      VerificationError: the folder does not hold the trained model.
+    A folder that does not hold the trained model is a VerificationError.
     """
     recipe, final = run.recipe, run.at("export")
     cfg = dataclasses.replace(weights.config(run), dtype="float32")
     mesh = weights.make_mesh(run, cfg)
     tokenizer = tokenizers.load(run.at("vocab"))
     texts = recipe.export.gate_on or tuple(recipe.evaluate.bits_per_byte.values())
-    lines = [line for line in text.read_many(texts) if line.strip()]
+    lines = [line for line in text.lines(*texts) if line.strip()]
     staged = final.with_name("export.unproved")
     if meshes.lead() and staged.exists():
         staged.rmtree()

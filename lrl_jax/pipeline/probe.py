@@ -103,9 +103,8 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
         enough = math.ceil(budget / (batch * lengths[count]))
         for way in dict.fromkeys(rows) if count else ("",):
             trials.append(_trial(sized_run, way, enough, lengths[count]))
-            storage.write_json(
-                run.at("probe") / "probe.json", [dataclasses.asdict(t) for t in trials]
-            )
+            records = [dataclasses.asdict(trial) for trial in trials]
+            storage.write_json(run.at("probe") / "probe.json", records)
     (run.at("probe") / "index.html").write_text(page(trials))
     return trials
 

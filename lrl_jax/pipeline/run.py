@@ -24,9 +24,9 @@ from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.pack import packing, rows
 from lrl_jax.pipeline.lease import Lease
+from lrl_jax.recipe import supply
 from lrl_jax.recipe.file import dump
 from lrl_jax.recipe.schema import Pretrained, Recipe
-from lrl_jax.recipe.vocab import Extend, TrainVocab
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import fingerprint
 
@@ -100,8 +100,7 @@ def perform(
 ) -> bool:
     """Runs a step if it is due; returns whether it ran. Every process calls it.
 
-    Raises:
-      MismatchError: the folder holds this step made from other inputs, and `redo` is false.
+    A folder that holds the step made from other inputs is a MismatchError, unless `redo`.
     """
     want, out, note = inputs(run, step), run.at(step), _note(run, step)
     # `lrl_jax.train` decides which of them may change while a training is interrupted.
@@ -207,11 +206,7 @@ def _made(run: Run, step: str) -> str:
 
 def _vocab(run: Run) -> dict[str, str]:
     base, vocab = run.recipe.base, run.recipe.vocab
-    uris = list(vocab.report.texts.values())
-    if isinstance(vocab, TrainVocab | Extend):
-        uris += vocab.text
-    if isinstance(vocab, Extend):
-        uris += vocab.prove_on
+    uris = [uri for _, uri in supply.vocab_texts(vocab)]
     source = run.base_tokenizer() if isinstance(base, Pretrained) else base.tokenizer
     tokenizer = fingerprint(*tokenizers.read(source).values()) if source else ""
     return {"vocab": _hash(vocab.model_dump_json()), "base tokenizer": tokenizer, **_texts(uris)}
@@ -225,14 +220,13 @@ def _init(run: Run) -> dict[str, str]:
     else:
         weights = _hash(base.model_dump_json())
     words = settings.words.model_dump().values() if settings.words else ()
-    helper = epath.Path(settings.helper) if settings.helper else None
     return {
         "init": _hash(settings.model_dump_json()),
         "base": weights,
         "seed": str(run.recipe.seed),
         "vocab": _made(run, "vocab"),
         **_texts([*settings.text, *filter(None, words)]),
-        **({"helper": _weights(helper)} if helper else {}),
+        **({"helper": _weights(epath.Path(settings.helper))} if settings.helper else {}),
     }
 
 

@@ -27,11 +27,8 @@ def perform_all(
 ) -> None:
     """Does every step that is due, or all with `redo`, then writes the report.
 
-    Every process calls it. The lead calls `skipped` for each step that was not due.
-
-    Raises:
-      InUseError: another process holds the run folder.
-      MismatchError: the folder holds a step made from other inputs.
+    Every process calls it. The lead calls `skipped` for each step that was not due. Raises as
+    `locked` and `perform`.
     """
     with locked(run) if team.lead else contextlib.nullcontext():
         for name, work in STEPS.items():

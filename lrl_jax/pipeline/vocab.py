@@ -9,7 +9,7 @@ from lrl_jax.data.feed import mixture
 from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Pretrained, Recipe
-from lrl_jax.recipe.vocab import Extend, TrainVocab
+from lrl_jax.recipe.vocab import Extend
 from lrl_jax.report import fertility as fertility_report
 from lrl_jax.train.checkpoint import VerificationError
 from lrl_jax.vocab import build, exposure, fertility
@@ -52,9 +52,9 @@ def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof
     Ids of the tokenizer `base` must not change.
     """
     vocab = run.recipe.vocab
-    new_texts = vocab.text if isinstance(vocab, TrainVocab | Extend) else ()
-    base_texts = vocab.prove_on if isinstance(vocab, Extend) else new_texts
-    texts = (text.read_many(uris) for uris in (base_texts, new_texts))
+    new_texts = getattr(vocab, "text", ())
+    base_texts = getattr(vocab, "prove_on", new_texts)
+    texts = (text.lines(*uris) for uris in (base_texts, new_texts))
     with tempfile.TemporaryDirectory() as local:
         copy_tokenizer(folder, epath.Path(local))
         if isinstance(run.recipe.base, Pretrained):  # transformers chooses its class by config.json
@@ -94,7 +94,7 @@ def _exposure(run: Run, built: build.Built) -> None:
     vocab, budget = run.recipe.vocab, _tokens_of_new_languages(run.recipe)
     if not isinstance(vocab, Extend) or not budget:
         return
-    exposed = exposure.expose(built.new, built.splice, text.read_many(vocab.text), budget)
+    exposed = exposure.expose(built.new, built.splice, text.lines(*vocab.text), budget)
     exposed.write(run.at("vocab") / "exposure.json")
     for line in (exposed.summary, *exposed.advice):
         say(f"vocab: {line}")

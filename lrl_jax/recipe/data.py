@@ -16,13 +16,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from lrl_jax.recipe.dataset import KINDS, Dataset, Filters, Hub, OfAnyKind, Tfds, Written
+from lrl_jax.recipe.dataset import Dataset, Hub, OfAnyKind, Tfds, Written
 from lrl_jax.recipe.vocab import Language, Section, Share
-
-__all__ = (
-    "KINDS", "Chat", "Completion", "Data", "Dataset", "Filters", "Hub", "Instructions", "Mixture",
-    "Name", "Parallel", "Rows", "SectionWeights", "Taco", "Task", "Text", "Tfds",
-)  # fmt: skip
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -52,9 +47,6 @@ class Rows(Dataset):
         given = [name for name in self._places if getattr(self, name)]
         if len(given) != 1:
             yield f"give exactly one of {', '.join(self._places)}; got {' and '.join(given) or 0}"
-
-    def files(self) -> tuple[str, ...]:
-        return self.aligned() or self.path
 
     def catalogue(self) -> Tfds | Hub | None:
         return self.tfds or self.hub
@@ -182,9 +174,6 @@ class Taco(Dataset):
 
     def aligned(self) -> tuple[str, str] | None:
         return (self.english, self.translated) if self.english else None
-
-    def files(self) -> tuple[str, ...]:
-        return self.aligned() or self.path
 
     def template_options(self) -> dict[str, Any]:
         return {"prompt": self.prompt, "weights": self.weights}

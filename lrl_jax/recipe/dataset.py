@@ -99,7 +99,7 @@ class Dataset(Section):
 
     brings_tensorflow: ClassVar[bool] = False  # whether reading its records imports TensorFlow
 
-    if TYPE_CHECKING:  # every kind has these, each as a field or as a property
+    if TYPE_CHECKING:  # every kind has these: as fields, ClassVars or properties
 
         @property
         def kind(self) -> str: ...
@@ -120,8 +120,8 @@ class Dataset(Section):
         return None
 
     def files(self) -> tuple[str, ...]:
-        """Returns every file that a dataset names; of aligned files, the source comes first."""
-        return ()
+        """Returns the aligned files, the source first, or else those of its field `path`."""
+        return self.aligned() or getattr(self, "path", ())
 
     def catalogue(self) -> Tfds | Hub | None:
         """Returns the catalogue that rows are read from; None where they are read from files."""

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 import importlib.resources
 import io
 import json
-from pathlib import Path
 from typing import Any
 
 from etils import epath
@@ -18,13 +17,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tokens import AliasToken, AnchorToken
 
-from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe.dataset import KINDS
 from lrl_jax.recipe.evaluate import SECTIONS
+from lrl_jax.recipe.extras import CHECKOUT
 from lrl_jax.recipe.languages import english_name
 from lrl_jax.recipe.schema import Recipe
 from lrl_jax.recipe.vocab import Section, did_you_mean
 
-CHECKOUT = Path(__file__).parents[2]
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
 
 
@@ -38,11 +37,8 @@ def _shipped() -> dict[str, Any]:
 def load(path: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
     """Reads a recipe, applies `a.b=c` overrides and adds files to data.imports.
 
-    Args:
-      path: a YAML file, or the name of a recipe that ships.
-
-    Raises:
-      ValueError: the recipe is wrong; the message has a line for each problem, with its key.
+    `path` is a YAML file, or the name of a recipe that ships. A wrong recipe is a ValueError whose
+    message has a line for each problem, with its key.
     """
     if "/" not in path and not epath.Path(path).exists():
         path = str(_shipped().get(path, path))
@@ -131,7 +127,7 @@ def _members(name: str, entry: dict) -> dict[str, dict]:
             f"{where}: every language would be the same; write {{code}} or {{name}} "
             "where they differ, such as path: ['{name}.txt']"
         )
-    kind = recipe_data.KINDS.get(entry.get("kind", ""))
+    kind = KINDS.get(entry.get("kind", ""))
     fields = kind.model_fields if kind else ()
     learnt = "target_language" if "target_language" in fields else "language"
     members = {}
@@ -169,7 +165,7 @@ def dump(recipe: Recipe) -> str:
 def schema() -> str:
     """Returns the JSON Schema of a recipe, for editors; docs/recipe.schema.json holds it."""
     tree = Recipe.model_json_schema()
-    for kind in recipe_data.KINDS.values():
+    for kind in KINDS.values():
         _allow_languages(tree["$defs"][kind.__name__])
     return json.dumps(tree, indent=1, sort_keys=True) + "\n"
 
@@ -261,10 +257,9 @@ def _explain(error: Any, inner: list[tuple]) -> str:
 
 def _without_tags(path: list[str]) -> list[str]:
     """Drops the keys that pydantic adds to a path to name the chosen member of a union."""
-    unions = {"base": 1, "vocab": 1}  # top key -> where its tag stands in the path
-    tag = unions.get(path[0], -1) if path else -1
-    chosen = ("Schedule", "Mesh", "literal")
-    return [key for i, key in enumerate(path) if i != tag and key not in chosen]
+    if path and path[0] in ("base", "vocab"):  # their tag is the second key
+        path = [path[0], *path[2:]]
+    return [key for key in path if key not in ("Schedule", "Mesh", "literal")]
 
 
 def _known_keys() -> list[str]:

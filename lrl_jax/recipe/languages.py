@@ -4,13 +4,10 @@ import difflib
 
 
 def english_name(code: str) -> str:
-    """Returns the English name of a FLORES code.
+    """Returns the English name of a FLORES code; one that is not in the table is a ValueError.
 
     >>> english_name("kor_Hang")
     'Korean'
-
-    Raises:
-      ValueError: the code is not in the table.
     """
     if code not in NAMES:
         near = difflib.get_close_matches(code, NAMES, n=3)

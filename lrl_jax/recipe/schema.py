@@ -5,7 +5,6 @@ Every number a run depends on is a field here; `docs/recipe.schema.json` is gene
 """
 
 from collections.abc import Iterator
-import itertools
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -171,9 +170,9 @@ class Recipe(Section):
     what is missing."""
 
     def _misfits(self) -> Iterator[str]:
-        return itertools.chain(
-            self._mixture_misfits(), self._vocab_misfits(), self._export_misfits()
-        )
+        yield from self._mixture_misfits()
+        yield from self._vocab_misfits()
+        yield from self._export_misfits()
 
     def _mixture_misfits(self) -> Iterator[str]:
         names = [*self.data.datasets, *self.data.mixtures]

@@ -12,7 +12,7 @@ from etils import epath
 
 from lrl_jax import text
 from lrl_jax.recipe.schema import Pretrained, Recipe
-from lrl_jax.recipe.vocab import Extend, TrainVocab
+from lrl_jax.recipe.vocab import Extend, Vocab
 
 
 def wanted(recipe: Recipe) -> dict[str, str]:
@@ -62,12 +62,14 @@ def named(recipe: Recipe) -> Iterator[str]:
 
 def texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yields (field of the recipe, uri) for everything that is read as lines of text."""
-    vocab = recipe.vocab
-    for code, uri in vocab.report.texts.items():
-        yield f"vocab.report.texts.{code}", uri
-    if isinstance(vocab, TrainVocab | Extend):
-        yield from (("vocab.text", uri) for uri in vocab.text)
-    if isinstance(vocab, Extend):
-        yield from (("vocab.prove_on", uri) for uri in vocab.prove_on)
+    yield from vocab_texts(recipe.vocab)
     yield from recipe.evaluate.files()
     yield from (("export.gate_on", uri) for uri in recipe.export.gate_on)
+
+
+def vocab_texts(vocab: Vocab) -> Iterator[tuple[str, str]]:
+    """Yields (field of the recipe, uri) for the texts that the vocabulary is made and proved on."""
+    for code, uri in vocab.report.texts.items():
+        yield f"vocab.report.texts.{code}", uri
+    for field in ("text", "prove_on"):
+        yield from ((f"vocab.{field}", uri) for uri in getattr(vocab, field, ()))

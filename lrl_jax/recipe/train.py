@@ -196,8 +196,7 @@ class Train(Section):
     def traced(self) -> tuple[int, ...]:
         """Returns the first and the last step that `profile` names; () for none.
 
-        Raises:
-          ValueError: `profile` is no range of steps, or not one of this run.
+        What is no range of steps of this run is a ValueError.
         """
         if not self.profile:
             return ()

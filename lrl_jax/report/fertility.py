@@ -56,7 +56,6 @@ def write_report(
     """Measures and writes fertility.json, .csv, .svg and index.html; the rows are returned.
 
     Args:
-      texts: the texts of each language, as `fertility.texts_in` reads them.
       reference: language that parity is relative to; '' for none.
       parallel: the texts say the same as wholes, whatever their lines; otherwise line by line.
       context: tokens a model reads at most, to say how many words they hold.
@@ -169,12 +168,7 @@ class Cell(NamedTuple):
 
 
 def render(rows: Sequence[FertilityRow], reference: str, context: int) -> str:
-    """Returns the whole page: the same bytes for the same rows.
-
-    Args:
-      reference: the language of parity, as `fertility.find` reads it.
-      context: tokens a model reads at most.
-    """
+    """Returns the whole page: the same bytes for the same rows; arguments as `write_report`."""
     r = FertilityFindings(rows, reference, context)
     measures = _measures(r)
     bars = len(r.languages) <= BARS

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rich.table import Table
+from rich.table import Column, Table
 
 from lrl_jax.laws.law import Law, Point, predict
 from lrl_jax.report import pages, plots
@@ -14,9 +14,8 @@ BEYOND = 10  # times the most pairs measured: how far curves are drawn
 
 def laws_table(laws: Sequence[Law]) -> Table:
     """Returns a table of laws; `foretold`: the score of the most pairs by all other points."""
-    out = Table(title="score = 100 - a pairs^b", title_justify="left")
-    for i, heading in enumerate(COLUMNS):
-        out.add_column(heading, justify="right" if i else "left")
+    numbers = [Column(heading, justify="right") for heading in COLUMNS[1:]]
+    out = Table(COLUMNS[0], *numbers, title="score = 100 - a pairs^b", title_justify="left")
     for law in laws:
         out.add_row(*_cells(law))
     return out

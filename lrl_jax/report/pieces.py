@@ -68,11 +68,7 @@ class Pieces:
 
 
 def read(folder: epath.PathLike) -> Pieces:
-    """Collects the pieces of a run folder.
-
-    Raises:
-      ValueError: a piece that is there is not what it should be; the message names the file.
-    """
+    """Collects the pieces of a run folder; one that is not what it should be is a ValueError."""
     folder = epath.Path(folder)
     recipe = folder / "recipe.yaml"
     text = recipe.read_text() if recipe.exists() else ""

@@ -44,11 +44,7 @@ STEPS = ("vocab", "init", "data", "train", "evaluate", "export")
 
 
 def write(folder: epath.PathLike) -> epath.Path:
-    """Writes `report/index.html` into the run folder and returns its path.
-
-    Raises:
-      ValueError: a piece that is there is not what it should be; the message names the file.
-    """
+    """Writes `report/index.html` into the run folder and returns its path; raises as `read`."""
     folder = epath.Path(folder)
     path = folder / "report" / "index.html"
     html = render(read(folder))

@@ -34,7 +34,7 @@ def build(vocab: Vocab, base: Tokenizer | None) -> Built:
     that the text gives no piece, the parity is out of reach, or the base cannot be extended.
     """
     if isinstance(vocab, TrainVocab):
-        base = learn.train(text.read_many(vocab.text), vocab.size, vocab.character_coverage)
+        base = learn.train(text.lines(*vocab.text), vocab.size, vocab.character_coverage)
     assert base is not None
     if isinstance(vocab, Extend):
         return _extended(vocab, base)
@@ -88,14 +88,14 @@ def _candidates(vocab: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
         given = donor.pieces(vocab.donor, start, scripts)
         return given.pieces, [given.summary]
     if vocab.choose == "frequency":
-        return choose.frequent(lambda: text.read_many(vocab.text), scripts, start, least), []
+        return choose.frequent(lambda: text.lines(*vocab.text), scripts, start, least), []
     settings = 2 * vocab.pieces, scripts, vocab.character_coverage, start
     if vocab.choose == "continue":
-        return choose.continued(text.read_many(vocab.text), *settings, least), []
-    return learn.pieces(text.read_many(vocab.text), *settings), []
+        return choose.continued(text.lines(*vocab.text), *settings, least), []
+    return learn.pieces(text.lines(*vocab.text), *settings), []
 
 
 def _worth(vocab: Extend, start: Tokenizer, pieces: list[str]) -> list[str]:
     """Returns the pieces that occur often enough in the text to be worth an embedding row."""
-    texts, spare = text.read_many(vocab.text), text.read_many(vocab.prove_on)
+    texts, spare = text.lines(*vocab.text), text.lines(*vocab.prove_on)
     return splice.prune(start, pieces, texts, vocab.min_count, spare)

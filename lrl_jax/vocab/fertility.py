@@ -276,7 +276,7 @@ def texts_in(folder: epath.PathLike) -> dict[str, LanguageText]:
     for path, language in zip(entries, _languages(entries, index), strict=True):
         if language in out:
             raise ValueError(f"{path}: is a second text of {language!r}; make it a folder of files")
-        lines = list(text_lines.read_many(_files(path)))
+        lines = list(text_lines.lines(*_files(path)))
         entry = index.get(path.name, {})
         script = entry.get("script") or _script(language, lines)
         out[language] = LanguageText(lines, entry.get("name") or "", script)
