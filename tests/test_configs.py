@@ -144,7 +144,10 @@ def test_without_the_shape_of_a_base_there_is_nothing_to_check(elsewhere, capsys
         (["train.mesh={data: 2, slices: 2}"], "slices=2, but v5e-64 has 1"),
         (["train.mesh={tensor: 16}"], r"num_kv_heads .*\(8\); use tensor=2 or 4 or 8"),
         (["train.batch_size=60"], "60 rows at once .* use a multiple of 64 rows"),
-        (["train.mesh={}", "train.batch_size=60"], "batch_size=60 does not divide .* use 64"),
+        (
+            ["train.mesh={}", "train.batch_size=60"],
+            "batch_size=60 cannot be split over .* use a multiple of 64 ",
+        ),
         (
             [
                 "train.mesh={fsdp: 8, data: 1, tensor: 8, sequence: true}",

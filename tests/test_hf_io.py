@@ -3,9 +3,7 @@
 import dataclasses
 import fnmatch
 import json
-from pathlib import Path
 import struct
-import tomllib
 from typing import get_args
 
 import huggingface_hub
@@ -490,12 +488,6 @@ def test_a_card_names_the_adapter_it_began_with():
     )  # fmt: skip
     assert 'base_model: ["org/base", "org/lora"]' in text
     assert "- Base: org/base, with the adapter org/lora (license: mit)" in text
-
-
-def test_the_template_of_the_card_is_in_the_package():
-    settings = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["tool"]
-    patterns = settings["setuptools"]["package-data"]["lrl_jax.hf"]
-    assert any(fnmatch.fnmatch("card.md.j2", pattern) for pattern in patterns)
 
 
 TEXTS = ["the quick brown fox", "a lazy dog sleeps here", "the dog and the fox"]
