@@ -9,6 +9,7 @@ import pytest
 from lrl_jax.pipeline import run
 from lrl_jax.pipeline.lease import InUseError
 from lrl_jax.recipe import file as recipe_file
+from lrl_jax.train.checkpoint import VerificationError
 
 RECIPE = """
 name: small
@@ -54,16 +55,146 @@ def test_a_finished_step_is_skipped_while_its_inputs_stay(small):
     assert len(calls) == 1
 
 
-def test_a_step_cut_short_is_taken_up_again_with_what_it_left(small):
-    def dies(this):
-        (this.at("vocab") / "half").write_text("x")
-        raise RuntimeError("cut short")
+def dies(this):
+    (this.at("vocab") / "half").write_text("x")
+    raise RuntimeError("cut short")
 
+
+def test_a_step_that_failed_begins_anew_from_whatever_the_recipe_says_now(small):
     with pytest.raises(RuntimeError):
         run.perform(small(), "vocab", dies)
+    small.text.write_text("mended\n")
     calls = []
-    assert run.perform(small(), "vocab", work_counting(calls))
-    assert (small().at("vocab") / "half").exists()
+    assert run.perform(small("vocab.size=301"), "vocab", work_counting(calls))
+    assert calls == ["small"]
+    assert not (small().at("vocab") / "half").exists()
+
+
+@pytest.mark.parametrize("step", ["data", "train"])
+def test_what_packing_or_training_has_done_so_far_is_kept_when_it_is_cut_short(small, step):
+    for earlier in ("vocab", "init", "data")[: 1 if step == "data" else 3]:
+        run.perform(small(), earlier, lambda this: None)
+
+    def cut_short(this):
+        (this.at(step) / "half").write_text("x")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run.perform(small(), step, cut_short)
+    assert run.perform(small(), step, lambda this: None)
+    assert (small().at(step) / "half").exists()
+
+
+def test_text_may_move_but_not_change(small, tmp_path):
+    run.perform(small(), "vocab", work_counting([]))
+    moved = tmp_path / "elsewhere.txt"
+    small.text.rename(moved)
+    assert not run.perform(small(f'vocab.text=["{moved}"]'), "vocab", work_counting([]))
+    moved.write_text("two\n")
+    with pytest.raises(run.MismatchError, match=r"vocab.text.0 \(.*elsewhere.txt\)"):
+        run.perform(small(f'vocab.text=["{moved}"]'), "vocab", work_counting([]))
+
+
+def test_data_follows_the_recipe_without_a_flag(small):
+    for step in ("vocab", "data"):
+        run.perform(small(), step, lambda this: None)
+    assert run.perform(small("data.sequence_length=16"), "data", lambda this: None)
+
+
+def writes(name, text):
+    def work(this):
+        step = name.split("/")[0]
+        path = this.at(step) / name.partition("/")[2]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    return work
+
+
+def finish(make, *overrides, init="1"):
+    made = {
+        "vocab": ("vocab/tokenizer.json", "t"),
+        "init": ("init/config.json", init),
+        "data": ("data/datasets.json", "{}"),
+        "train": ("train/checkpoints/3/meta/metadata", "m"),
+        "evaluate": ("evaluate/after.json", "{}"),
+    }
+    for step, (name, text) in made.items():
+        run.perform(make(*overrides), step, writes(name, text), redo=True)
+
+
+@pytest.mark.parametrize(
+    ("file", "step"),
+    [
+        ("vocab/tokenizer.json", "init"),
+        ("vocab/tokenizer.json", "evaluate"),
+        ("init/config.json", "train"),
+        ("init/config.json", "export"),
+        ("data/datasets.json", "train"),
+        ("train/checkpoints/3/meta/metadata", "evaluate"),
+    ],
+)
+@pytest.mark.parametrize("damage", ["changed", "removed"])
+def test_a_file_that_is_not_what_its_step_wrote_is_named_before_it_is_used(
+    small, file, step, damage
+):
+    finish(small)
+    path = small().folder / file
+    path.write_text("other") if damage == "changed" else path.unlink()
+    with pytest.raises(VerificationError, match=rf"{path.name}: (has changed|is missing)") as error:
+        run.perform(small(), step, lambda this: None)
+    assert error.value.exit_code == 5
+
+
+def test_what_is_written_for_people_may_change(small):
+    finish(small)
+    (small().at("vocab") / "proof.json").write_text("x")
+    assert not run.perform(small(), "init", lambda this: None)
+
+
+def test_redo_makes_anew_only_what_changed_and_keeps_training(small):
+    finish(small)
+    other = 'evaluate.bits_per_byte={t: "' + str(small.text) + '"}'
+    with pytest.raises(run.MismatchError, match=r"changed: evaluate"):
+        run.perform(small(other), "evaluate", lambda this: None)
+    ran = [
+        step
+        for step in ("vocab", "init", "data", "train", "evaluate")
+        if run.perform(small(other), step, lambda this: None, redo=True)
+    ]
+    assert ran == ["evaluate"]
+    assert (small().at("train") / "checkpoints/3").exists()
+
+
+def test_training_on_other_weights_is_set_aside_only_where_that_is_said(small):
+    finish(small)
+    run.perform(small("seed=5"), "init", writes("init/config.json", "2"), redo=True)
+    run.perform(small("seed=5"), "data", writes("data/datasets.json", "{}"))
+    with pytest.raises(run.MismatchError, match=r"began with other weights.*--discard-training"):
+        run.perform(small("seed=5"), "train", lambda this: None, redo=True)
+    assert (small().at("train") / "checkpoints/3").exists()
+    assert run.perform(small("seed=5"), "train", lambda this: None, discard=True)
+    assert (small().folder / "train.aside-1/checkpoints/3/meta/metadata").read_text() == "m"
+    assert not (small().at("train") / "checkpoints").exists()
+
+
+def test_a_step_whose_base_was_made_anew_is_not_used(small):
+    finish(small)
+    run.perform(small("vocab.size=301"), "vocab", writes("vocab/tokenizer.json", "u"), redo=True)
+    with pytest.raises(run.MismatchError, match="init was made from another vocab"):
+        run.perform(small("vocab.size=301"), "evaluate", lambda this: None, redo=True)
+
+
+def test_a_note_of_an_earlier_version_is_taken_over_and_completed(small, capsys):
+    finish(small)
+    path = small().folder / "steps" / "init.json"
+    note = json.loads(path.read_text())
+    del note["outputs"]
+    path.write_text(json.dumps(note | {"inputs": {"base": "as it was hashed then"}}))
+    assert not run.perform(small(), "init", lambda this: None)
+    assert "of an earlier version" in capsys.readouterr().err
+    assert json.loads(path.read_text())["outputs"].keys() == {"config.json"}
+    assert not run.perform(small(), "evaluate", lambda this: None)
 
 
 def test_changed_text_is_refused_by_name_and_redone_on_demand(small):

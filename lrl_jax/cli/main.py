@@ -103,14 +103,20 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument("--prove", action="store_true", help="prove what is there once more")
         if step == "data":
             _with_runner(verb)
+        if step in ("evaluate", "export"):
+            what = "the checkpoint to use, which may be an older one (default: the newest)"
+            verb.add_argument("--step", type=int, default=0, help=what)
         if step == "train":
+            _with_discard(verb)
             what = "steps to trace, such as 10:15: sets train.profile"
             verb.add_argument("--profile", default="", metavar="FIRST:LAST", help=what)
     _probe(verbs)
     _fertility(verbs)
     _laws(verbs)
     run = _with_recipe(_verb(verbs, "run", "all steps that are due, in order, and the report"))
-    run.add_argument("--redo", action="store_true", help="make steps anew whose inputs changed")
+    what = "make finished steps anew whose inputs changed"
+    run.add_argument("--redo", action="store_true", help=what)
+    _with_discard(run)
     _with_processes(run)
 
     fit = _with_recipe(_verb(verbs, "fit", "compile for a machine you do not have: memory, time"))
@@ -208,6 +214,11 @@ def _with_recipe(verb: argparse.ArgumentParser) -> argparse.ArgumentParser:
     )  # fmt: skip
     verb.epilog = "Typed overrides may follow the recipe: train.batch_size=8"
     return verb
+
+
+def _with_discard(verb: argparse.ArgumentParser) -> None:
+    what = "set training aside, as train.aside-1, and begin again"
+    verb.add_argument("--discard-training", action="store_true", help=what)
 
 
 def _with_processes(verb: argparse.ArgumentParser) -> None:

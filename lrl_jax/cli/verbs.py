@@ -132,7 +132,8 @@ def run(args: argparse.Namespace) -> None:
     """Runs all steps that are due, then writes the report and prints the summary."""
     from lrl_jax.pipeline.steps import perform_all
 
-    perform_all(Run(_recipe(args)), redo=args.redo, team=_start(args), skipped=_skipped)
+    this, discard = Run(_recipe(args)), args.discard_training
+    perform_all(this, redo=args.redo, discard=discard, team=_start(args), skipped=_skipped)
 
 
 def fit(args: argparse.Namespace) -> None:
@@ -178,12 +179,14 @@ def _short(path: str) -> str:
 
 
 def _step(args: argparse.Namespace, team: Team, work: Callable[[Run], None] | None = None) -> None:
-    this, step = Run(_recipe(args)), args.verb
+    this, step = Run(_recipe(args), step=getattr(args, "step", 0)), args.verb
     from lrl_jax.pipeline.steps import STEPS  # takes seconds: what is wrong in a recipe comes first
 
     work = work or STEPS[step]
     with locked(this) if team.lead else contextlib.nullcontext():
-        if not perform(this, step, work, redo=args.redo, team=team) and team.lead:
+        discard = getattr(args, "discard_training", False)
+        ran = perform(this, step, work, force=args.redo or discard, discard=discard, team=team)
+        if not ran and team.lead:
             _skipped(this, step)
 
 

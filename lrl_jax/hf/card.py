@@ -27,12 +27,14 @@ def card(
     base_adapter: str = "",
     metrics: Sequence[tuple[str, float | None, float]] = (),
     new_pieces: int = 0,
+    checkpoint: str = "",
 ) -> str:
     """Returns a README.md: YAML front matter, lineage, numbers, how to load it.
 
     Args:
       base_model, base_adapter: what recipe.base says; a hub id is linked, a path is left out.
       languages: FLORES codes, such as kor_Hang.
+      checkpoint: which of the training's it is.
       metrics: what was measured, the base model's number (None where it has none), and this one's.
     """
     linked = [name for name in (base_model, base_adapter) if HUB_ID.fullmatch(name)]
@@ -58,7 +60,7 @@ def card(
     return environment.get_template("card.md.j2").render(
         front=front, linked=linked, title=title, base_model=base_model, base_adapter=base_adapter,
         base_license=base_license, license=license, languages=languages, metrics=metrics,
-        new_pieces=new_pieces,
+        new_pieces=new_pieces, checkpoint=checkpoint,
     )  # fmt: skip
 
 

@@ -51,11 +51,15 @@ def load_recipe(path: str, *overrides: str, imports: Sequence[str] = ()) -> Reci
     return recipe_imports.load_recipe(path, overrides, imports)
 
 
-def run(recipe: Recipe, *, redo: bool = False) -> epath.Path:
+def run(recipe: Recipe, *, redo: bool = False, discard_training: bool = False) -> epath.Path:
     """Does every step of a recipe that is due, and returns the run's folder.
 
-    On several hosts call `lrl_jax.devices.mesh.start` first, on each of them; then this. With
-    `redo`, steps that are done are done again.
+    On several hosts call `lrl_jax.devices.mesh.start` first, on each of them; then this.
+
+    Args:
+      redo: whether finished steps whose inputs changed are made anew.
+      discard_training: whether training that began with other weights is set aside, as
+        train.aside-1, and begun again.
 
     Raises:
       ValueError: what the recipe asks for cannot be done, or the folder is in use or was made from
@@ -63,7 +67,8 @@ def run(recipe: Recipe, *, redo: bool = False) -> epath.Path:
     """
     meshes.start()
     this = Run(recipe)
-    perform_all(this, redo=redo, team=Team(meshes.lead(), meshes.meet))
+    team = Team(meshes.lead(), meshes.meet)
+    perform_all(this, redo=redo, discard=discard_training, team=team)
     return this.folder
 
 

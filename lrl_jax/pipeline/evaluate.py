@@ -35,7 +35,8 @@ def run(run: Run) -> None:
         del params
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     params = weights.trained(run, cfg, mesh)
-    _measure(run, "after", cfg, params, tokenizer, mesh, baselines)
+    used = {"checkpoint": weights.checkpoint(run)}
+    _measure(run, "after", cfg, params, tokenizer, mesh, baselines | used)
     say(f"evaluate: {run.at('evaluate')}/before.json, after.json")
 
 

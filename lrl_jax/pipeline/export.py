@@ -1,9 +1,10 @@
 """Runs the step `export`: writes a Hugging Face folder, checks it, and moves it into place."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import json
+from typing import Any
 
 from etils import epath
 import jax
@@ -38,13 +39,14 @@ def run(run: Run) -> None:
     if meshes.lead() and staged.exists():
         staged.rmtree()
     meshes.meet("export is clear")
+    used = weights.checkpoint(run)
     write = {"merged": _merged, "adapter": _adapter}[recipe.export.form]
     check = write(run, staged, cfg, mesh)
     if meshes.lead():
         vocab.copy_tokenizer(run.at("vocab"), staged)
         base = vocab.base_tokenizer(run) or tokenizer
         vocab.refuse_lossy(staged, vocab.prove_lossless(run, staged, base))
-        (staged / "README.md").write_text(_card(run))
+        (staged / "README.md").write_text(_card(run, used))
     meshes.meet("export is written")
     result = check(tokenizer, lines[: recipe.export.gate_lines], recipe.export.dtype)
     if result.problems:
@@ -53,7 +55,8 @@ def run(run: Run) -> None:
             f"Nothing was put at {final}"
         )
     if meshes.lead():
-        storage.write_json(staged / "gate.json", {"passed": True} | dataclasses.asdict(result))
+        passed = {"passed": True, "checkpoint": used, **dataclasses.asdict(result)}
+        storage.write_json(staged / "gate.json", passed)
         save.finish(staged, final)
     say(f"export: {final}: same tokens on {result.texts} texts, {_differences(result)}")
 
@@ -99,7 +102,7 @@ def _differences(result: gate.Gate) -> str:
     return f"{reloaded}, transformers' within {result.transformers_error:.1e}"
 
 
-def _card(run: Run) -> str:
+def _card(run: Run, used: Mapping[str, Any]) -> str:
     recipe, base = run.recipe, run.recipe.base
     old, new = (evaluate.scores(run, when) for when in ("before", "after"))
     return card.card(
@@ -111,4 +114,5 @@ def _card(run: Run) -> str:
         languages=sorted({d.language for d in recipe.data.datasets.values()}),
         metrics=[(f"bits per byte, {name}", old.get(name), new[name]) for name in new],
         new_pieces=vocab.new_pieces(run),
+        checkpoint=f"step {used['step']:,} ({used['sha256'][:16]})",
     )

@@ -12,6 +12,7 @@ from lrl_jax.devices import mesh as meshes
 from lrl_jax.embeddings import clues, strategies
 from lrl_jax.embeddings.moments import Matrix, calibrate
 from lrl_jax.hf import families, load, peft_read
+from lrl_jax.hf.safetensors_ranges import some
 from lrl_jax.model import llama
 from lrl_jax.pipeline import weights
 from lrl_jax.pipeline.console import say
@@ -19,6 +20,7 @@ from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Scratch
 from lrl_jax.recipe.vocab import Extend
 from lrl_jax.train.checkpoint import Checkpoints
+from lrl_jax.train.digest import not_finite
 from lrl_jax.vocab.pieces import splice
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
@@ -40,6 +42,11 @@ def run(run: Run) -> None:
         params = make(jax.random.key(recipe.seed))
     else:
         params = _adapted(run, cfg, places)
+        if broken := not_finite(params):
+            raise ValueError(
+                f"{recipe.base.model}: its weights are not all finite numbers: {some(broken)}; no "
+                "training mends that: fetch the base again, or take another one"
+            )
     with Checkpoints(out / "checkpoint") as checkpoints:
         checkpoints.save(0, params, {"base": recipe.base.model_dump(mode="json")})
     if meshes.lead():

@@ -165,7 +165,7 @@ def _sized(run: Run, count: int) -> Run:
     update |= {"vocab": vocab if count else Keep(method="keep")}
     sized = Run(run.recipe.model_copy(update=update))
     for step in ("vocab", "data"):
-        perform(sized, step, STEPS[step], redo=True)
+        perform(sized, step, STEPS[step], force=True)
     settings, packed = resolved(sized).train, manifests(sized)
     longest = max(range(len(settings.stages)), key=lambda i: settings.stages[i].steps)
     first = sum(stage.steps for stage in settings.stages[:longest]) * settings.batch_size
@@ -201,8 +201,10 @@ def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> ProbeTrial
     update = {"name": name, "init": init, "train": _short(recipe, steps), "evaluate": evaluate}
     shared = {step: sized.at(step) for step in ("vocab", "data")}
     run = Run(recipe.model_copy(update=update), shared)
+    if run.folder.exists():
+        run.folder.rmtree()
     for step in ("init", "train", "evaluate"):
-        perform(run, step, TRIAL_STEPS[step], redo=True)
+        perform(run, step, TRIAL_STEPS[step])
     return ProbeTrial(
         name=name,
         pieces=vocab_step.new_pieces(run),

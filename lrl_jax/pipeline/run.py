@@ -2,28 +2,32 @@
 
     runs/<name>/recipe.yaml          the recipe as resolved
     runs/<name>/<step>/...           the results of the step
-    runs/<name>/steps/<step>.json    the inputs of the step, and whether it finished
+    runs/<name>/steps/<step>.json    what the step was made from and what it made (`pipeline.notes`)
 
-A step is skipped if it has finished with the same inputs, continued if it was interrupted, and
-refused if its inputs have changed since.
+A step that has finished is skipped while its inputs stay. A step that has not may change freely,
+but for training, which goes on from its checkpoints: those begin with certain weights. What has
+been packed follows the recipe; training compares what it has read of it. Any other step that has
+finished is made anew only where that is asked for, and training is set aside, never removed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import contextlib
 import dataclasses
-import hashlib
 import itertools
 import json
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from etils import epath
 
-from lrl_jax import __version__, storage, text
+from lrl_jax import storage, text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.pack import packing, rows
+from lrl_jax.pipeline import notes
+from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.lease import Lease
+from lrl_jax.pipeline.notes import MismatchError, Note, digest
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.file import dump
 from lrl_jax.recipe.schema import Pretrained, Recipe
@@ -31,18 +35,25 @@ from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import fingerprint
 
 
-class MismatchError(ValueError):
-    """Reports that a step in the run folder was made from other inputs than the recipe has now."""
+class Input(NamedTuple):
+    """Describes something that a step depends on: a digest of its content, and where it lies."""
 
-    exit_code = 4
+    digest: str
+    place: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Holds a recipe and its run folder; `elsewhere` has steps whose folder is in another run."""
+    """Holds a recipe and its run folder.
+
+    Attributes:
+      elsewhere: step -> its folder in another run, whose result is used.
+      step: the checkpoint of training to evaluate and export; 0 means the newest.
+    """
 
     recipe: Recipe
     elsewhere: Mapping[str, epath.Path] = dataclasses.field(default_factory=dict)
+    step: int = 0
 
     @property
     def folder(self) -> epath.Path:
@@ -91,66 +102,103 @@ class Team:
 
 
 ALONE = Team()
-KEPT = ("data",)  # steps that replace their old results only once the new ones are complete
 LEAD_ONLY = ("vocab", "data")  # steps without devices, which the lead runs while others wait
+CLEARED = ("vocab", "init", "evaluate")  # their folders hold nothing that a later try can use
+FOLLOWING = ("data", "train")  # these go on under a recipe that changed, as far as that can be
+EARLIER = {"init": ("vocab",), "data": ("vocab",), "train": ("vocab", "init")}
 
 
 def perform(
-    run: Run, step: str, work: Callable[[Run], Any], *, redo: bool = False, team: Team = ALONE
+    run: Run,
+    step: str,
+    work: Callable[[Run], Any],
+    *,
+    redo: bool = False,
+    force: bool = False,
+    discard: bool = False,
+    team: Team = ALONE,
 ) -> bool:
     """Runs a step if it is due; returns whether it ran. Every process calls it.
 
-    A folder that holds the step made from other inputs is a MismatchError, unless `redo`.
+    Args:
+      redo: whether a finished step whose inputs changed is made anew.
+      force: whether it is made anew although they did not.
+      discard: whether training that began with other weights is set aside, and begun again.
+
+    Raises:
+      MismatchError: the folder holds the step made from other inputs, and nothing says to redo it.
+      VerificationError: a file of an earlier step is not what that step wrote.
     """
-    want, out, note = inputs(run, step), run.at(step), _note(run, step)
+    want, out, path = inputs(run, step), run.at(step), _note(run, step)
     # `lrl_jax.train` decides which of them may change while a training is interrupted.
-    settings = _hash(run.recipe.train.model_dump_json()) if step == "train" else ""
-    have = _read_note(note)
+    settings = digest(run.recipe.train.model_dump_json()) if step == "train" else ""
+    made_from = {name: given.digest for name, given in want.items()}
+    have = notes.read(path)
     team.meet(f"{step}: all have read what is there")
-    if have is not None and not redo:
-        was = have["inputs"]
-        if changed := [name for name in was | want if was.get(name) != want.get(name)]:
-            raise MismatchError(
-                f"{out} was made from other inputs; changed: {', '.join(changed)}. "
-                f"Give the recipe another name, or make it anew with --redo"
-            )
-        if have["finished"] and have["settings"] == settings:
-            return False
+    changed = _changed(have, want)
+    aside = step == "train" and (force or "init" in changed) and _has_checkpoints(out)
+    if aside and not discard:
+        raise MismatchError(_would_discard(out, changed))
+    finished = have if have is not None and have.finished else None
+    if finished and changed and step not in FOLLOWING and not (redo or force):
+        raise MismatchError(
+            f"{out} was made from other inputs; changed: {', '.join(changed.values())}. "
+            f"Give the recipe another name, or make it anew with --redo"
+        )
+    if finished and not changed and not force and finished.settings == settings:
+        if finished.outputs is None and team.lead:
+            say(f"{path}: of an earlier version; what it was made from is not compared")
+            notes.write(path, Note(made_from, settings, True, notes.outputs(step, out)))
+        return False
     started = time.time()
-    record = {"inputs": want, "settings": settings, "finished": False, "version": __version__}
+    note = Note(made_from, settings, finished=False)
     if team.lead:
-        if have is not None and redo and step not in KEPT and out.exists():
+        if aside:
+            say(f"train: what was trained is set aside as {notes.set_aside(out)}")
+        if step in CLEARED and out.exists():
             out.rmtree()
         out.mkdir(parents=True, exist_ok=True)
-        note.parent.mkdir(parents=True, exist_ok=True)
-        storage.write_json(note, record)
+        notes.write(path, note)
     team.meet(f"{step}: begins")
     if team.lead or step not in LEAD_ONLY:
         work(run)
     team.meet(f"{step}: done")
     if team.lead:
-        seconds = round(time.time() - started, 1)
-        storage.write_json(note, record | {"finished": True, "seconds": seconds})
+        whole = dataclasses.replace(note, finished=True, outputs=notes.outputs(step, out))
+        notes.write(path, whole, seconds=round(time.time() - started, 1))
     team.meet(f"{step}: noted")
     return True
 
 
+def _changed(have: Note | None, want: Mapping[str, Input]) -> dict[str, str]:
+    """Returns the inputs that differ from a note's: name -> how a message calls it."""
+    if have is None or (have.outputs is None and have.finished):
+        return {}
+    if have.outputs is None and set(have.inputs) != set(want):
+        return {}  # begun by a version that named its inputs otherwise
+    names = {name: None for name in [*have.inputs, *want]}
+    return {
+        name: f"{name} ({want[name].place})" if name in want and want[name].place else name
+        for name in names
+        if name not in want or have.inputs.get(name) != want[name].digest
+    }
+
+
+def _has_checkpoints(folder: epath.Path) -> bool:
+    checkpoints = folder / "checkpoints"
+    return checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir())
+
+
+def _would_discard(out: epath.Path, changed: Mapping[str, str]) -> str:
+    why = "holds training that began with other weights" if changed else "holds training"
+    return (
+        f"{out} {why}. Give the recipe another name, or undo the change; or begin again with "
+        f"--discard-training, which sets that training aside as {out.name}.aside-1"
+    )
+
+
 def _note(run: Run, step: str) -> epath.Path:
     return run.at(step).parent / "steps" / f"{step}.json"
-
-
-def _read_note(path: epath.Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    try:
-        note = json.loads(path.read_text())
-        complete = {"settings": note["settings"], "inputs": dict(note["inputs"])}
-        return note | complete | {"finished": bool(note["finished"])}
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
-        raise MismatchError(
-            f"{path}: does not say what its step was made from ({type(e).__name__}: {e}); remove "
-            "the file, and the step is taken up again from what lies in its folder"
-        ) from None
 
 
 def manifests(run: Run) -> dict[str, rows.Manifest]:
@@ -177,8 +225,8 @@ def locked(run: Run) -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------- fingerprints
-def inputs(run: Run, step: str) -> dict[str, str]:
-    """Returns everything that a step depends on, by name, each as a short fingerprint."""
+def inputs(run: Run, step: str) -> dict[str, Input]:
+    """Returns everything that a step depends on, by name."""
     match step:
         case "vocab":
             return _vocab(run)
@@ -187,46 +235,81 @@ def inputs(run: Run, step: str) -> dict[str, str]:
         case "data":
             return _data(run)
         case "train":
-            return {name: _made(run, name) for name in ("init", "data")}
+            return {name: _made(run, name) for name in ("vocab", "init", "data")}
         case "evaluate":
-            return _evaluate(run)
+            return _trained(run) | _evaluate(run)
     assert step == "export", step
-    return _trained(run) | {"export": _hash(run.recipe.export.model_dump_json())}
+    return _trained(run) | {"export": Input(digest(run.recipe.export.model_dump_json()))}
 
 
-def _made(run: Run, step: str) -> str:
-    """Returns one hash of all inputs of an earlier step, which must have finished."""
-    have = _read_note(_note(run, step))
-    if have is None or not have["finished"]:
+def _made(run: Run, step: str) -> Input:
+    """Returns one digest of what an earlier step has made, after comparing its files with its note.
+
+    The step must have finished, and the steps it was made from must still be what they were.
+    """
+    have = notes.read(_note(run, step))
+    if have is None or not have.finished:
         raise MismatchError(
             f"{run.at(step)} is not finished; run `lrl {step}` first, or `lrl run` for all steps"
         )
-    return _hash(json.dumps(have["inputs"], sort_keys=True))
+    for earlier in EARLIER.get(step, ()) if have.outputs is not None else ():
+        if have.inputs[earlier] != _made(run, earlier).digest:
+            raise MismatchError(
+                f"{run.at(step)} was made from another {earlier} than {run.at(earlier)} holds now: "
+                f"run `lrl {step}`, or undo the change of {earlier}"
+            )
+    have = notes.verify(step, run.at(step), have)
+    return Input(have.made())
 
 
-def _vocab(run: Run) -> dict[str, str]:
+def _contents(part: str, section: Any, files: Mapping[str, str]) -> dict[str, Input]:
+    """Returns a digest of a section's settings and one of each file it names, by its key.
+
+    Args:
+      files: path -> digest of its content. A path that is no setting may change freely.
+    """
+    named: dict[str, Input] = {}
+
+    def without_paths(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {name: without_paths(item, f"{key}.{name}") for name, item in value.items()}
+        if isinstance(value, list):
+            return [without_paths(item, f"{key}.{i}") for i, item in enumerate(value)]
+        if value not in files:
+            return value
+        named[key] = Input(files[value][:16], value)
+        return ""
+
+    settings = without_paths(section.model_dump(mode="json"), part)
+    return {part: Input(digest(json.dumps(settings, sort_keys=True))), **named}
+
+
+def _vocab(run: Run) -> dict[str, Input]:
     base, vocab = run.recipe.base, run.recipe.vocab
-    uris = [uri for _, uri in supply.vocab_texts(vocab)]
+    files = _texts(uri for _, uri in supply.vocab_texts(vocab))
+    if donor := getattr(vocab, "donor", ""):
+        files[donor] = fingerprint(*tokenizers.read(donor).values())
     source = run.base_tokenizer() if isinstance(base, Pretrained) else base.tokenizer
     tokenizer = fingerprint(*tokenizers.read(source).values()) if source else ""
-    return {"vocab": _hash(vocab.model_dump_json()), "base tokenizer": tokenizer, **_texts(uris)}
+    return {"base tokenizer": Input(tokenizer), **_contents("vocab", vocab, files)}
 
 
-def _init(run: Run) -> dict[str, str]:
+def _init(run: Run) -> dict[str, Input]:
     base, settings = run.recipe.base, run.recipe.init
     if isinstance(base, Pretrained):
         folders = filter(None, (run.base_folder(), run.base_adapter()))
         weights = " ".join(map(_weights, folders))
     else:
-        weights = _hash(base.model_dump_json())
+        weights = digest(base.model_dump_json())
     words = settings.words.model_dump().values() if settings.words else ()
+    files = _texts([*settings.text, *filter(None, words)])
+    if settings.helper:
+        files[settings.helper] = _weights(epath.Path(settings.helper))
     return {
-        "init": _hash(settings.model_dump_json()),
-        "base": weights,
-        "seed": str(run.recipe.seed),
+        "base": Input(weights),
+        "seed": Input(str(run.recipe.seed)),
         "vocab": _made(run, "vocab"),
-        **_texts([*settings.text, *filter(None, words)]),
-        **({"helper": _weights(epath.Path(settings.helper))} if settings.helper else {}),
+        **_contents("init", settings, files),
     }
 
 
@@ -234,36 +317,35 @@ def _weights(folder: epath.Path) -> str:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; want a Hugging Face model")
     files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json"))
-    return _hash(" ".join(f"{p.name}:{storage.sha256(p)}" for p in files))
+    return digest(" ".join(f"{p.name}:{storage.sha256(p)}" for p in files))
 
 
-def _data(run: Run) -> dict[str, str]:
-    data, digests = run.recipe.data, {}
-    made = {"vocab": _made(run, "vocab"), "seed": str(run.recipe.seed)}
+def _data(run: Run) -> dict[str, Input]:
+    data = run.recipe.data
+    texts: dict[str, str] = {}
     for dataset in data.datasets.values():
-        digests |= datasets.contents(dataset)
+        texts |= datasets.contents(dataset)
     shape = data.model_dump_json(exclude={"workers", "cache_gib"})
-    return made | {"data": _hash(shape)} | {name: digests[name][:16] for name in sorted(digests)}
-
-
-def _evaluate(run: Run) -> dict[str, str]:
-    settings = run.recipe.evaluate
-    baselines = itertools.chain.from_iterable(settings.baseline_text.values())
     return {
-        **_trained(run),
-        "evaluate": _hash(settings.model_dump_json()),
-        **({"use_ema": "true"} if run.recipe.export.use_ema else {}),  # averages are measured then
-        **_texts([*(uri for _, uri in settings.files()), *baselines]),
+        "vocab": _made(run, "vocab"),
+        "seed": Input(str(run.recipe.seed)),
+        "data": Input(digest(shape)),
+        **{name: Input(texts[name][:16]) for name in sorted(texts)},
     }
 
 
-def _trained(run: Run) -> dict[str, str]:
-    return {"train": _made(run, "train"), "steps": str(resolved(run).train.steps)}
+def _evaluate(run: Run) -> dict[str, Input]:
+    settings = run.recipe.evaluate
+    baselines = itertools.chain.from_iterable(settings.baseline_text.values())
+    files = _texts([*(uri for _, uri in settings.files()), *baselines])
+    averaged = {"use_ema": Input("true")} if run.recipe.export.use_ema else {}
+    return averaged | _contents("evaluate", settings, files)
 
 
-def _texts(uris: list[str]) -> dict[str, str]:
-    return {uri: text.fingerprint(uri)[:16] for uri in sorted(set(uris))}
+def _trained(run: Run) -> dict[str, Input]:
+    made = {name: _made(run, name) for name in ("vocab", "init", "train")}
+    return made | {"steps": Input(str(run.step or resolved(run).train.steps))}
 
 
-def _hash(data: str) -> str:
-    return hashlib.sha256(data.encode()).hexdigest()[:16]
+def _texts(uris: Iterable[str]) -> dict[str, str]:
+    return {uri: text.fingerprint(uri) for uri in sorted(set(uris))}

@@ -22,17 +22,19 @@ def perform_all(
     run: Run,
     *,
     redo: bool = False,
+    discard: bool = False,
     team: Team = ALONE,
     skipped: Callable[[Run, str], None] = lambda run, step: None,
 ) -> None:
-    """Does every step that is due, or all with `redo`, then writes the report.
+    """Does every step that is due, then writes the report; `redo` and `discard` as in `perform`.
 
     Every process calls it. The lead calls `skipped` for each step that was not due. Raises as
     `locked` and `perform`.
     """
     with locked(run) if team.lead else contextlib.nullcontext():
         for name, work in STEPS.items():
-            if not perform(run, name, work, redo=redo, team=team) and team.lead:
+            ran = perform(run, name, work, redo=redo, discard=discard, team=team)
+            if not ran and team.lead:
                 skipped(run, name)
         report(run)
 

@@ -97,7 +97,7 @@ def unmerged(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama
     if run.recipe.export.use_ema:  # what the last phase trains has averages
         table = learn.groups(run.recipe.train.stages[-1].learn, [*target["params"]])
         target["ema"] = {n: plain[n].update(dtype="float32") for n in learn.trainable(table)}
-    params = averaged(_restored(run.at("train") / "checkpoints", target))
+    params = averaged(_trained(run, target))
     if stored:
         originals = {name: plain[name] for name in stored}
         params |= _restored(run.at("init") / "checkpoint", originals)
@@ -112,9 +112,51 @@ def _places(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Shapes
     }
 
 
+def checkpoint(run: Run) -> dict[str, Any]:
+    """Returns the step and the digest of the checkpoint that `trained` reads, for results."""
+    with Checkpoints(run.at("train") / "checkpoints") as checkpoints:
+        step = _step(run, checkpoints)
+        return {"step": step, "sha256": checkpoints.sha256(step)}
+
+
+def _trained(run: Run, target: Any) -> Any:
+    """Restores the newest checkpoint of training, or that of `run.step`; no other one will do."""
+
+    def fitting(meta: Mapping[str, Any]) -> Any:
+        adapt.check_same(meta["train"], run.recipe.train)
+        return target
+
+    with Checkpoints(run.at("train") / "checkpoints") as checkpoints:
+        step = _step(run, checkpoints)
+        try:
+            restored = checkpoints.restore(fitting, partial=True, only=step)
+        except VerificationError as e:
+            others = ", ".join(str(other) for other in checkpoints.steps() if other != step)
+            if not others:
+                raise
+            raise VerificationError(f"{e}\nOr use another of its steps: --step {others}") from None
+    assert restored is not None  # it is there, and verified
+    return restored.state
+
+
+def _step(run: Run, checkpoints: Checkpoints) -> int:
+    steps = checkpoints.steps()
+    if not steps:
+        raise _missing(checkpoints.folder)
+    if run.step and run.step not in steps:
+        raise ValueError(
+            f"--step {run.step}: {checkpoints.folder} holds {', '.join(map(str, steps))}"
+        )
+    return run.step or steps[-1]
+
+
 def _restored(folder: epath.Path, target: Any) -> Any:
     with Checkpoints(folder) as checkpoints:
         restored = checkpoints.restore(target, partial=True)
     if restored is None:
-        raise VerificationError(f"{folder}: holds no checkpoint; run the step that writes it again")
+        raise _missing(folder)
     return restored.state
+
+
+def _missing(folder: epath.Path) -> VerificationError:
+    return VerificationError(f"{folder}: holds no checkpoint; run the step that writes it again")

@@ -16,7 +16,9 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class Section(pydantic.BaseModel):
     """Holds a section of a recipe; it is frozen, and unknown keys are refused."""
 
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = pydantic.ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     def _misfits(self) -> Iterator[str]:
         """Yields what is wrong with fields that are right each by itself."""

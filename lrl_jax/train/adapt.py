@@ -10,6 +10,7 @@ import jax
 from lrl_jax.model import llama, lora, quantize
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import learn
+from lrl_jax.train.checkpoint import CheckpointMismatchError
 
 
 def adapted(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> llama.LlamaConfig:
@@ -66,6 +67,27 @@ def refuse_idle_rows(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> No
             f"the vocabulary was extended, but no stage trains {' or '.join(rows)}: with adapters "
             "alone the rows of new tokens would stay as they were made. Add a rule such as "
             "{match: embed, rows: new, schedule: {peak: 2.0e-4}} (or rows: all) to a stage"
+        )
+
+
+def check_same(saved: Mapping[str, Any], settings: recipe_train.Train) -> None:
+    """Refuses adapters that these settings would scale otherwise than training did.
+
+    `saved` is the `train` section of the recipe that trained them, as plain data. Adapters of
+    another rank, or of other weights, do not fit their arrays, which is refused elsewhere.
+    """
+    before, now = saved.get("lora"), settings.lora
+    if not before or now is None:
+        return
+    changed = [
+        f"train.lora.{name} was {before[name]}, is {getattr(now, name)}"
+        for name in ("alpha", "rank_stabilised")
+        if name in before and before[name] != getattr(now, name)
+    ]
+    if changed:
+        raise CheckpointMismatchError(
+            f"the adapters were trained at another scale: {'; '.join(changed)}. With it they are "
+            "another model: undo the change, or give the recipe another name"
         )
 
 

@@ -125,7 +125,9 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 for step in self.steps()[: -self._keep]:
                     (self.folder / str(step)).rmtree(missing_ok=True)
 
-    def restore(self, abstract: Abstract, partial: bool = False) -> Restored | None:
+    def restore(
+        self, abstract: Abstract, partial: bool = False, only: int | None = None
+    ) -> Restored | None:
         """Returns the newest committed step that verifies, or None when no step was committed.
 
         Steps that do not verify are skipped with a warning and left in place; a run that continues
@@ -135,15 +137,16 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
           abstract: ShapeDtypeStructs with shardings, in the form of the state; or a function that
             returns them, given the saved metadata. The mesh may differ from that of the save.
           partial: whether `abstract` names only some of the saved arrays.
+          only: the one step that will do.
 
         Raises:
-          VerificationError: there are steps, and none of them verifies.
+          VerificationError: there are steps, and none of them verifies, or not the one asked for.
           CheckpointMismatchError: a verified step has other arrays, shapes or dtypes than
             `abstract` asks for.
         """
         self.wait()
         problems = []
-        for step in reversed(self.steps()):
+        for step in reversed(self.steps()) if only is None else (only,):
             try:
                 return self._read(step, abstract, partial)
             except _DamagedError as e:
@@ -156,6 +159,15 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 + "\nRestore the folder from a copy, or remove it to start over."
             )
         return None
+
+    def sha256(self, step: int) -> str:
+        """Returns the digest of a step's metadata, which has the digests of all its arrays."""
+        try:
+            sealed = self._load(self.folder / str(step), meta=ocp.args.JsonRestore()).meta
+            _unsealed(sealed)
+        except _DamagedError as e:
+            raise VerificationError(f"{self.folder}: step {step}: {e}") from None
+        return sealed["sha256"]
 
     def put_aside(self, after: int) -> None:
         """Renames all steps later than `after`, so that they can be saved again."""

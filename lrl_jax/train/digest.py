@@ -33,6 +33,30 @@ def describe(tree: Tree) -> dict[str, dict]:
     }
 
 
+def not_finite(tree: Tree) -> list[str]:
+    """Returns the paths of the arrays that hold a NaN or an infinity.
+
+    >>> not_finite({"a": jnp.array([1.0, jnp.inf]), "b": jnp.array([2])})
+    ['a']
+    """
+    leaves = {k: v for k, v in _paths(tree).items() if jnp.issubdtype(v.dtype, jnp.inexact)}
+    near = tuple(_near(leaf) for leaf in leaves.values())
+    fine = jax.device_get(_finite(near)([*leaves.values()]))
+    return [path for path, good in zip(leaves, fine, strict=True) if not good]
+
+
+@functools.cache
+def _finite(near: tuple[jax.sharding.Sharding | None, ...]) -> Callable[..., list[jax.Array]]:
+    def all_of(leaves: list[jax.Array]) -> list[jax.Array]:
+        moved = [
+            leaf if place is None else jax.device_put(leaf, place)
+            for leaf, place in zip(leaves, near, strict=True)
+        ]
+        return [jnp.isfinite(leaf).all() for leaf in moved]
+
+    return jax.jit(all_of)
+
+
 def leaf_table(tree: Tree) -> dict[str, dict]:
     """Returns path -> shape and dtype of every array or ShapeDtypeStruct."""
     return {

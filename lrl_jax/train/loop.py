@@ -28,6 +28,7 @@ from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, goodput, learn, optimizer
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints
 from lrl_jax.train.clock import Clock
+from lrl_jax.train.digest import not_finite
 from lrl_jax.train.log import SAMPLES, Dispatched, Log, StepRecorder
 from lrl_jax.train.moments import Params
 from lrl_jax.train.preemption import NOTHING, STOP, Asks
@@ -149,6 +150,7 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
                 f"{settings.steps}: give the recipe another name, or add steps"
             )
         optimizer.check_same(meta["train"], settings)
+        adapt.check_same(meta["train"], settings)
         return steps[learn.phase_at(table, meta["step"])].abstract
 
     restored = checkpoints.restore(abstract)
@@ -279,6 +281,8 @@ class _Run:
             return
         asked = max(asked, self.read())
         self.log.flush()
+        if broken := not_finite(self.state["params"]):
+            raise DivergedError(self._broken(broken))
         meta = {
             "step": self.done,
             "data": {"next_row": self.row, "plan": self.stream.plan.to_json()},
@@ -295,6 +299,14 @@ class _Run:
     def _stage(self) -> str:
         ends = [*itertools.accumulate(stage.steps for stage in self.settings.stages)]
         return self.settings.stages[bisect.bisect_left(ends, self.done)].name
+
+    def _broken(self, names: Sequence[str]) -> str:
+        some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        kept = ", ".join(map(str, self.checkpoints.steps())) or "none"
+        return (
+            f"after step {self.done} weights are not finite, though its loss was: {some}. They "
+            f"were not saved; steps saved: {kept}. Lower the learning rate, and run again"
+        )
 
     def _diverged(self, at: Dispatched, metrics: Metrics) -> str:
         bad, size = int(metrics["skipped"]), self.stream.batch_size
