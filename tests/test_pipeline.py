@@ -155,10 +155,26 @@ def test_a_tokenizer_that_is_not_the_models_is_refused(copy):
 def test_text_that_changed_under_a_finished_run_is_refused_by_name(copy):
     with (copy / "ko.txt").open("a") as f:
         f.write("새 줄\n")
-    lrl("vocab", str(copy / "korean.yaml"), "--redo")
-    got = lrl("data", str(copy / "korean.yaml"), code=4)
+    got = lrl("run", str(copy / "korean.yaml"), code=4)
     assert "ko.txt" in got.stderr
     assert "--redo" in got.stderr
+
+
+def test_another_text_to_evaluate_on_leaves_training_alone(copy):
+    checkpoint = copy / "runs/korean/train/checkpoints/12"
+    before = checkpoint.stat().st_mtime_ns
+    lrl("run", str(copy / "korean.yaml"), "evaluate.max_lines=3", "--redo")
+    assert checkpoint.stat().st_mtime_ns == before
+    after = json.loads((copy / "runs/korean/evaluate/after.json").read_text())
+    assert after["bits_per_byte"]["kor_Hang"]["lines"] == 3
+    assert after["checkpoint"]["step"] == 12
+
+
+def test_a_tokenizer_swapped_under_a_finished_run_is_named_before_it_is_used(copy):
+    tokenizer = copy / "runs/korean/vocab/tokenizer.json"
+    tokenizer.write_text(tokenizer.read_text().replace("<0xBE>", "<0pBE>"))
+    got = lrl("export", str(copy / "korean.yaml"), "--redo", code=5)
+    assert "vocab/tokenizer.json: has changed since `lrl vocab` wrote it" in got.stderr
 
 
 def test_two_processes_train_the_recipe_with_the_losses_of_one(copy):
@@ -168,8 +184,9 @@ def test_two_processes_train_the_recipe_with_the_losses_of_one(copy):
         coordinator = f"localhost:{s.getsockname()[1]}"
     children = [
         subprocess.Popen(
-            [sys.executable, "-m", "lrl_jax.cli", "train", str(copy / "korean.yaml"), "--redo",
-             "--coordinator", coordinator, "--processes", "2", "--process-id", str(i)],
+            [sys.executable, "-m", "lrl_jax.cli", "train", str(copy / "korean.yaml"),
+             "--discard-training", "--coordinator", coordinator, "--processes", "2",
+             "--process-id", str(i)],
             cwd=ROOT, stderr=subprocess.PIPE, text=True,
         )
         for i in range(2)
