@@ -35,8 +35,9 @@ def run(run: Run) -> None:
         del params
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     params = weights.trained(run, cfg, mesh)
-    used = {"checkpoint": weights.checkpoint(run)}
-    _measure(run, "after", cfg, params, tokenizer, mesh, baselines | used)
+    used = weights.checkpoint(run)
+    facts = {"checkpoint": f"step {used['step']:,} ({used['sha256'][:16]})"}
+    _measure(run, "after", cfg, params, tokenizer, mesh, baselines, facts)
     say(f"evaluate: {run.at('evaluate')}/before.json, after.json")
 
 
@@ -63,9 +64,11 @@ def _measure(
     tokenizer: Tokenizer,
     mesh: jax.sharding.Mesh,
     baselines: dict[str, Any],
+    facts: dict[str, str] | None = None,
 ) -> None:
     length, blocks = run.recipe.data.sequence_length, run.recipe.train.loss_blocks
     model = kinds.MeasuredModel(cfg, params, tokenizer, mesh, length, blocks)
     results = kinds.measure(run.recipe.evaluate, model) | baselines
+    results["facts"] |= facts or {}
     if meshes.lead():
         storage.write_json(run.at("evaluate") / f"{when}.json", results)
