@@ -13,6 +13,7 @@ from lrl_jax.devices import mesh as meshes
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, learn, loop
+from lrl_jax.train.checkpoint import CheckpointMismatchError
 from lrl_jax.train.log import read
 from lrl_jax.train.step import make_step
 
@@ -156,3 +157,24 @@ def test_a_coded_base_is_held_in_codes_and_never_decoded_whole(dtype, most, rema
     if dtype != "bfloat16":  # CPUs compute on no bfloat16: XLA makes it float32, all of it
         _, plain = compiled(remat=remat)
         assert memory.temp_size_in_bytes < plain.temp_size_in_bytes + 2 * base / WIDE.depth
+
+
+@pytest.mark.parametrize("changed", [{"alpha": 9.0}, {"rank_stabilised": True}])
+def test_adapters_trained_at_one_scale_are_not_read_at_another(tmp_path, changed):
+    settings = tiny.settings((tiny.stage("one", 2, learn=ROWS),), lora=LORA)
+    saved = settings.model_dump(mode="json")
+    adapt.check_same(saved, settings)
+    other = settings.model_copy(update={"lora": settings.lora.model_copy(update=changed)})
+    (name,) = changed
+    with pytest.raises(
+        CheckpointMismatchError, match=rf"train.lora.{name} was .*, is {changed[name]}"
+    ):
+        adapt.check_same(saved, other)
+    train(tmp_path, settings, tiny.mesh())
+    with pytest.raises(CheckpointMismatchError, match="trained at another scale"):
+        train(tmp_path, other, tiny.mesh())
+
+
+def test_a_run_without_adapters_has_no_scale_to_compare():
+    settings = tiny.settings()
+    adapt.check_same(settings.model_dump(mode="json"), settings)

@@ -130,6 +130,16 @@ def test_too_many_in_a_row_stop_the_run_and_say_where(tmp_path):
         tiny.train(tmp_path, train, tiny.mesh(), rows)
 
 
+def test_weights_that_are_not_finite_are_not_saved_though_the_loss_was(tmp_path):
+    peak = recipe_train.Schedule(peak=1e39, kind="constant")
+    every = (recipe_train.Rule(match=".*", schedule=peak),)
+    stage = recipe_train.Stage(name="one", steps=4, mixture={"kor": 1, "eng": 1}, learn=every)
+    train = tiny.settings((stage,), max_skipped=4, save={"steps": 1})
+    with pytest.raises(loop.DivergedError, match=r"after step 1 weights are not finite.*none"):
+        tiny.train(tmp_path, train, tiny.mesh())
+    assert saved(tmp_path) == []
+
+
 def test_a_save_that_fails_stops_the_run(tmp_path):
     def block(params, done):
         if done == 1:

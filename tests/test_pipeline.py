@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 from small_world import ROOT, lrl, write_recipes
 
 from lrl_jax.cli import main
@@ -142,6 +143,34 @@ def test_a_flipped_bit_in_the_only_checkpoint_stops_evaluation(copy):
             file.write_bytes(data)
     got = lrl("evaluate", str(copy / "korean.yaml"), "--redo", code=5)
     assert "none of its checkpoints is what was saved" in got.stderr
+
+
+def test_an_older_checkpoint_is_used_only_where_it_is_named(copy):
+    for file in (copy / "runs/korean/train/checkpoints/12").rglob("*"):
+        if file.is_file() and "/d/" in str(file):
+            data = bytearray(file.read_bytes())
+            data[len(data) // 2] ^= 4
+            file.write_bytes(data)
+    got = lrl("export", str(copy / "korean.yaml"), "--redo", code=5)
+    assert "Or use another of its steps: --step 5, 10" in got.stderr
+    got = lrl("export", str(copy / "korean.yaml"), "--redo", "--step", "11", code=2)
+    assert "--step 11: " in got.stderr
+    lrl("export", str(copy / "korean.yaml"), "--redo", "--step", "10")
+    gate = json.loads((copy / "runs/korean/export/gate.json").read_text())
+    assert gate["checkpoint_step"] == 10
+    assert "- Checkpoint: step 10 (" in (copy / "runs/korean/export/README.md").read_text()
+
+
+def test_a_base_that_holds_no_numbers_is_refused_by_the_name_of_the_tensor(copy):
+    export = copy / "runs/base/export"
+    tensors = safetensors.numpy.load_file(export / "model.safetensors")
+    tensors["model.norm.weight"][3] = np.nan
+    safetensors.numpy.save_file(tensors, export / "model.safetensors")
+    (export / "manifest.json").unlink()
+    shutil.rmtree(copy / "runs/korean")
+    lrl("vocab", str(copy / "korean.yaml"))
+    got = lrl("init", str(copy / "korean.yaml"), code=2)
+    assert "its weights are not all finite numbers: norm_D" in got.stderr
 
 
 def test_a_tokenizer_that_is_not_the_models_is_refused(copy):

@@ -180,6 +180,12 @@ def test_languages_that_say_nothing_are_refused(languages, path, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("value", [".inf", "-.inf", ".nan"])
+def test_a_number_without_an_end_is_refused(path, value):
+    with pytest.raises(ValueError, match=r"peak.*finite number"):
+        recipe_file.load(str(path), [f"train.stages.0.learn.0.schedule.peak={value}"])
+
+
 def test_languages_are_valid_by_code_and_by_schema(path, tmp_path):
     text = (
         Path(path)

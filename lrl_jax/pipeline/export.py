@@ -55,7 +55,8 @@ def run(run: Run) -> None:
             f"Nothing was put at {final}"
         )
     if meshes.lead():
-        passed = {"passed": True, "checkpoint": used, **dataclasses.asdict(result)}
+        which = {f"checkpoint_{key}": value for key, value in used.items()}
+        passed = {"passed": True, **which, **dataclasses.asdict(result)}
         storage.write_json(staged / "gate.json", passed)
         save.finish(staged, final)
     say(f"export: {final}: same tokens on {result.texts} texts, {_differences(result)}")
