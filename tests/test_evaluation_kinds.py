@@ -136,7 +136,7 @@ def test_evaluation_is_due_again_when_its_file_changes(newlines, load, tmp_path)
     before = runs.inputs(pointed, "evaluate")
     other.write_text("four\n")
     after = runs.inputs(pointed, "evaluate")
-    assert [key for key in after if after[key] != before[key]] == [str(other)]
+    assert [key for key in after if after[key] != before[key]] == ["evaluate.newlines.here.text"]
 
 
 def test_a_missing_file_is_a_problem_unless_supply_says_how_to_get_it(newlines, load, tmp_path):

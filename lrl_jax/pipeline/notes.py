@@ -41,7 +41,7 @@ class MismatchError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Note:
+class StepNote:
     """Describes how a step was made; `outputs` is None in notes of versions that kept none."""
 
     inputs: Mapping[str, str]
@@ -54,14 +54,14 @@ class Note:
         return digest(json.dumps(dict(self.outputs or {}), sort_keys=True))
 
 
-def read(path: epath.Path) -> Note | None:
+def read(path: epath.Path) -> StepNote | None:
     """Reads a note; None if the step has none. A file that is no note is a MismatchError."""
     if not path.exists():
         return None
     try:
         note = json.loads(path.read_text())
         outputs = None if note.get("outputs") is None else dict(note["outputs"])
-        return Note(dict(note["inputs"]), note["settings"], bool(note["finished"]), outputs)
+        return StepNote(dict(note["inputs"]), note["settings"], bool(note["finished"]), outputs)
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise MismatchError(
             f"{path}: does not say what its step was made from ({type(e).__name__}: {e}); remove "
@@ -69,7 +69,7 @@ def read(path: epath.Path) -> Note | None:
         ) from None
 
 
-def write(path: epath.Path, note: Note, **more: Any) -> None:
+def write(path: epath.Path, note: StepNote, **more: Any) -> None:
     """Writes a note whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     storage.write_json(path, {**dataclasses.asdict(note), "version": __version__, **more})
@@ -80,7 +80,7 @@ def outputs(step: str, folder: epath.Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): storage.sha256(path) for path in _files(step, folder)}
 
 
-def verify(step: str, folder: epath.Path, note: Note) -> Note:
+def verify(step: str, folder: epath.Path, note: StepNote) -> StepNote:
     """Returns the note, with outputs if it has none, after comparing the files with it.
 
     Raises:

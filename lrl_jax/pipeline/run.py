@@ -27,7 +27,7 @@ from lrl_jax.data.pack import packing, rows
 from lrl_jax.pipeline import notes
 from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.lease import Lease
-from lrl_jax.pipeline.notes import MismatchError, Note, digest
+from lrl_jax.pipeline.notes import MismatchError, StepNote, digest
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.file import dump
 from lrl_jax.recipe.schema import Pretrained, Recipe
@@ -148,10 +148,10 @@ def perform(
     if finished and not changed and not force and finished.settings == settings:
         if finished.outputs is None and team.lead:
             say(f"{path}: of an earlier version; what it was made from is not compared")
-            notes.write(path, Note(made_from, settings, True, notes.outputs(step, out)))
+            notes.write(path, StepNote(made_from, settings, True, notes.outputs(step, out)))
         return False
     started = time.time()
-    note = Note(made_from, settings, finished=False)
+    note = StepNote(made_from, settings, finished=False)
     if team.lead:
         if aside:
             say(f"train: what was trained is set aside as {notes.set_aside(out)}")
@@ -170,7 +170,7 @@ def perform(
     return True
 
 
-def _changed(have: Note | None, want: Mapping[str, Input]) -> dict[str, str]:
+def _changed(have: StepNote | None, want: Mapping[str, Input]) -> dict[str, str]:
     """Returns the inputs that differ from a note's: name -> how a message calls it."""
     if have is None or (have.outputs is None and have.finished):
         return {}
