@@ -134,23 +134,23 @@ def test_a_truncated_base_is_named(copy):
     assert "Traceback" not in got.stderr
 
 
-def test_a_flipped_bit_in_the_only_checkpoint_stops_evaluation(copy):
-    checkpoints = copy / "runs/korean/train/checkpoints"
+def flip_bits(checkpoints):
+    """Flips one bit in the middle of every file of arrays."""
     for file in checkpoints.rglob("*"):
         if file.is_file() and "/d/" in str(file):
             data = bytearray(file.read_bytes())
             data[len(data) // 2] ^= 4
             file.write_bytes(data)
+
+
+def test_a_flipped_bit_in_the_only_checkpoint_stops_evaluation(copy):
+    flip_bits(copy / "runs/korean/train/checkpoints")
     got = lrl("evaluate", str(copy / "korean.yaml"), "--redo", code=5)
     assert "none of its checkpoints is what was saved" in got.stderr
 
 
 def test_an_older_checkpoint_is_used_only_where_it_is_named(copy):
-    for file in (copy / "runs/korean/train/checkpoints/12").rglob("*"):
-        if file.is_file() and "/d/" in str(file):
-            data = bytearray(file.read_bytes())
-            data[len(data) // 2] ^= 4
-            file.write_bytes(data)
+    flip_bits(copy / "runs/korean/train/checkpoints/12")
     got = lrl("export", str(copy / "korean.yaml"), "--redo", code=5)
     assert "Or use another of its steps: --step 5, 10" in got.stderr
     got = lrl("export", str(copy / "korean.yaml"), "--redo", "--step", "11", code=2)
