@@ -1,7 +1,9 @@
 """A step is skipped, resumed or refused by what it was made from."""
 
+import dataclasses
 import json
 import os
+import shutil
 import socket
 
 import pytest
@@ -144,6 +146,38 @@ def test_a_file_that_is_not_what_its_step_wrote_is_named_before_it_is_used(
     with pytest.raises(VerificationError, match=rf"{path.name}: (has changed|is missing)") as error:
         run.perform(small(), step, lambda this: None)
     assert error.value.exit_code == 5
+
+
+@pytest.mark.parametrize("name", ["3.bak", "4.orbax-checkpoint-tmp-1", "2.unverified"])
+def test_what_lies_beside_checkpoints_is_none_of_them(small, name):
+    finish(small)
+    beside = writes(f"train/checkpoints/{name}/meta/metadata", "x")
+    run.perform(small(), "train", beside, force=True, discard=True)
+    assert run.notes.read(small().folder / "steps/train.json").outputs == {}
+
+
+@pytest.mark.parametrize("step", ["evaluate", "vocab"])
+def test_a_step_whose_own_files_are_gone_is_not_called_done(small, step):
+    finish(small)
+    shutil.rmtree(small().at(step))
+    with pytest.raises(VerificationError, match="is missing"):
+        run.perform(small(), step, lambda this: None)
+
+
+def test_a_step_that_was_not_trained_removes_no_results(small):
+    finish(small)
+    this = dataclasses.replace(small(), step=77)
+    with pytest.raises(ValueError, match=r"--step 77: there is no .*checkpoints/77"):
+        run.perform(this, "evaluate", lambda this: None, force=True)
+    assert (small().at("evaluate") / "after.json").exists()
+
+
+def test_a_text_may_have_the_name_of_an_input(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vocab").write_text("one\n")
+    for step in ("vocab", "init", "data", "train"):
+        run.perform(small('data.datasets.t.path=["vocab"]'), step, lambda this: None)
+    assert not run.perform(small('data.datasets.t.path=["vocab"]'), "train", lambda this: None)
 
 
 def test_what_is_written_for_people_may_change(small):

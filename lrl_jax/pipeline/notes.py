@@ -17,7 +17,7 @@ from typing import Any
 from etils import epath
 
 from lrl_jax import __version__, storage
-from lrl_jax.train.checkpoint import UNVERIFIED, VerificationError
+from lrl_jax.train.checkpoint import VerificationError
 
 # What is written for people, and read by no step.
 FOR_PEOPLE = (
@@ -116,6 +116,6 @@ def digest(data: str) -> str:
 def _files(step: str, folder: epath.Path) -> Iterator[epath.Path]:
     every = sorted(path for pattern in OUTPUTS[step] for path in folder.glob(pattern))
     if step == "train":  # the newest checkpoint is what later steps use
-        every = [path for path in every if UNVERIFIED not in str(path)]
-        every = sorted(every, key=lambda path: int(path.parent.parent.name))[-1:]
+        committed = [path for path in every if path.parent.parent.name.isdigit()]
+        every = sorted(committed, key=lambda path: int(path.parent.parent.name))[-1:]
     yield from (path for path in every if path.is_file() and path.name not in FOR_PEOPLE)

@@ -136,7 +136,8 @@ def perform(
     have = notes.read(path)
     team.meet(f"{step}: all have read what is there")
     changed = _changed(have, want)
-    aside = step == "train" and (force or "init" in changed) and _has_checkpoints(out)
+    other_weights = force or not changed.keys().isdisjoint(EARLIER["train"])
+    aside = step == "train" and other_weights and _has_checkpoints(out)
     if aside and not discard:
         raise MismatchError(_would_discard(out, changed))
     finished = have if have is not None and have.finished else None
@@ -149,16 +150,17 @@ def perform(
         if finished.outputs is None and team.lead:
             say(f"{path}: of an earlier version; what it was made from is not compared")
             notes.write(path, StepNote(made_from, settings, True, notes.outputs(step, out)))
+        notes.verify(step, out, finished)
         return False
     started = time.time()
     note = StepNote(made_from, settings, finished=False)
     if team.lead:
+        notes.write(path, note)  # first: a step that is killed here has not finished
         if aside:
             say(f"train: what was trained is set aside as {notes.set_aside(out)}")
         if step in CLEARED and out.exists():
             out.rmtree()
         out.mkdir(parents=True, exist_ok=True)
-        notes.write(path, note)
     team.meet(f"{step}: begins")
     if team.lead or step not in LEAD_ONLY:
         work(run)
@@ -281,7 +283,9 @@ def _contents(part: str, section: Any, files: Mapping[str, str]) -> dict[str, In
         return ""
 
     settings = without_paths(section.model_dump(mode="json"), part)
-    return {part: Input(digest(json.dumps(settings, sort_keys=True))), **named}
+    shown = {given.place for given in named.values()}
+    unnamed = {uri: Input(files[uri][:16], uri) for uri in files if uri not in shown}
+    return {**unnamed, **named, part: Input(digest(json.dumps(settings, sort_keys=True)))}
 
 
 def _vocab(run: Run) -> dict[str, Input]:
@@ -327,10 +331,10 @@ def _data(run: Run) -> dict[str, Input]:
         texts |= datasets.contents(dataset)
     shape = data.model_dump_json(exclude={"workers", "cache_gib"})
     return {
+        **{f"text {name}": Input(texts[name][:16]) for name in sorted(texts)},
         "vocab": _made(run, "vocab"),
         "seed": Input(str(run.recipe.seed)),
         "data": Input(digest(shape)),
-        **{name: Input(texts[name][:16]) for name in sorted(texts)},
     }
 
 
@@ -343,8 +347,17 @@ def _evaluate(run: Run) -> dict[str, Input]:
 
 
 def _trained(run: Run) -> dict[str, Input]:
-    made = {name: _made(run, name) for name in ("vocab", "init", "train")}
-    return made | {"steps": Input(str(run.step or resolved(run).train.steps))}
+    made = {name: _made(run, name) for name in ("vocab", "init")}
+    if not run.step:
+        return made | {"train": _made(run, "train"), "steps": Input(str(_steps(run)))}
+    checkpoint = run.at("train") / "checkpoints" / str(run.step)  # it verifies itself
+    if not checkpoint.exists():
+        raise ValueError(f"--step {run.step}: there is no {checkpoint}")
+    return made | {"steps": Input(str(run.step))}
+
+
+def _steps(run: Run) -> int:
+    return resolved(run).train.steps
 
 
 def _texts(uris: Iterable[str]) -> dict[str, str]:
