@@ -92,9 +92,12 @@ def verify(step: str, folder: epath.Path, note: StepNote) -> StepNote:
         path = folder / name
         if not path.exists() or storage.sha256(path) != sha256:
             what = "has changed" if path.exists() else "is missing"
+            other = f"make the step anew: lrl {step} RECIPE --redo"
+            if step == "train":
+                other = "evaluate and export an older checkpoint with --step"
             raise VerificationError(
                 f"{path}: {what} since `lrl {step}` wrote it; put the file back from a copy, or "
-                f"make the step anew: lrl {step} RECIPE --redo"
+                f"{other}"
             )
     return note
 

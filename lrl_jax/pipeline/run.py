@@ -130,9 +130,8 @@ def perform(
       VerificationError: a file of an earlier step is not what that step wrote.
     """
     want, out, path = inputs(run, step), run.at(step), _note(run, step)
-    # `lrl_jax.train` decides which of them may change while a training is interrupted.
-    settings = digest(run.recipe.train.model_dump_json()) if step == "train" else ""
-    made_from = {name: given.digest for name, given in want.items()}
+    settings = _settings(run, step)
+    note = StepNote({name: given.digest for name, given in want.items()}, settings, finished=False)
     have = notes.read(path)
     team.meet(f"{step}: all have read what is there")
     changed = _changed(have, want)
@@ -140,20 +139,19 @@ def perform(
     aside = step == "train" and other_weights and _has_checkpoints(out)
     if aside and not discard:
         raise MismatchError(_would_discard(out, changed))
-    finished = have if have is not None and have.finished else None
+    finished = _finished(have)
     if finished and changed and step not in FOLLOWING and not (redo or force):
         raise MismatchError(
             f"{out} was made from other inputs; changed: {', '.join(changed.values())}. "
             f"Give the recipe another name, or make it anew with --redo"
         )
     if finished and not changed and not force and finished.settings == settings:
-        if finished.outputs is None and team.lead:
-            say(f"{path}: of an earlier version; what it was made from is not compared")
-            notes.write(path, StepNote(made_from, settings, True, notes.outputs(step, out)))
-        notes.verify(step, out, finished)
+        if finished.outputs is not None:
+            notes.verify(step, out, finished)
+        elif team.lead:
+            _complete(path, dataclasses.replace(note, outputs=notes.outputs(step, out)))
         return False
     started = time.time()
-    note = StepNote(made_from, settings, finished=False)
     if team.lead:
         notes.write(path, note)  # first: a step that is killed here has not finished
         if aside:
@@ -172,13 +170,28 @@ def perform(
     return True
 
 
+def _settings(run: Run, step: str) -> str:
+    # `lrl_jax.train` decides which of them may change while a training is interrupted.
+    return digest(run.recipe.train.model_dump_json()) if step == "train" else ""
+
+
+def _finished(note: StepNote | None) -> StepNote | None:
+    return note if note is not None and note.finished else None
+
+
+def _complete(path: epath.Path, note: StepNote) -> None:
+    """Writes the note that an earlier version would have written for a finished step."""
+    say(f"{path}: of an earlier version; what it was made from is not compared")
+    notes.write(path, dataclasses.replace(note, finished=True))
+
+
 def _changed(have: StepNote | None, want: Mapping[str, Input]) -> dict[str, str]:
     """Returns the inputs that differ from a note's: name -> how a message calls it."""
     if have is None or (have.outputs is None and have.finished):
         return {}
     if have.outputs is None and set(have.inputs) != set(want):
         return {}  # begun by a version that named its inputs otherwise
-    names = {name: None for name in [*have.inputs, *want]}
+    names = dict.fromkeys([*have.inputs, *want])
     return {
         name: f"{name} ({want[name].place})" if name in want and want[name].place else name
         for name in names
@@ -195,7 +208,7 @@ def _would_discard(out: epath.Path, changed: Mapping[str, str]) -> str:
     why = "holds training that began with other weights" if changed else "holds training"
     return (
         f"{out} {why}. Give the recipe another name, or undo the change; or begin again with "
-        f"--discard-training, which sets that training aside as {out.name}.aside-1"
+        f"--discard-training, which sets that training aside as {out.name}.aside-1, or -2, ..."
     )
 
 
@@ -268,7 +281,7 @@ def _contents(part: str, section: Any, files: Mapping[str, str]) -> dict[str, In
     """Returns a digest of a section's settings and one of each file it names, by its key.
 
     Args:
-      files: path -> digest of its content. A path that is no setting may change freely.
+      files: path -> digest of its content. A path that stands in no setting is its own name.
     """
     named: dict[str, Input] = {}
 
@@ -349,15 +362,12 @@ def _evaluate(run: Run) -> dict[str, Input]:
 def _trained(run: Run) -> dict[str, Input]:
     made = {name: _made(run, name) for name in ("vocab", "init")}
     if not run.step:
-        return made | {"train": _made(run, "train"), "steps": Input(str(_steps(run)))}
+        steps = Input(str(resolved(run).train.steps))
+        return made | {"train": _made(run, "train"), "steps": steps}
     checkpoint = run.at("train") / "checkpoints" / str(run.step)  # it verifies itself
     if not checkpoint.exists():
         raise ValueError(f"--step {run.step}: there is no {checkpoint}")
     return made | {"steps": Input(str(run.step))}
-
-
-def _steps(run: Run) -> int:
-    return resolved(run).train.steps
 
 
 def _texts(uris: Iterable[str]) -> dict[str, str]:

@@ -143,10 +143,6 @@ def _step(run: Run, checkpoints: Checkpoints) -> int:
     steps = checkpoints.steps()
     if not steps:
         raise _missing(checkpoints.folder)
-    if run.step and run.step not in steps:
-        raise ValueError(
-            f"--step {run.step}: {checkpoints.folder} holds {', '.join(map(str, steps))}"
-        )
     return run.step or steps[-1]
 
 
