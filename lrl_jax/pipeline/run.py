@@ -135,10 +135,7 @@ def perform(
     have = notes.read(path)
     team.meet(f"{step}: all have read what is there")
     changed = _changed(have, want)
-    other_weights = force or not changed.keys().isdisjoint(EARLIER["train"])
-    aside = step == "train" and other_weights and _has_checkpoints(out)
-    if aside and not discard:
-        raise MismatchError(_would_discard(out, changed))
+    aside = step == "train" and _began_otherwise(out, changed, force=force, discard=discard)
     finished = _finished(have)
     if finished and changed and step not in FOLLOWING and not (redo or force):
         raise MismatchError(
@@ -202,6 +199,17 @@ def _changed(have: StepNote | None, want: Mapping[str, Input]) -> dict[str, str]
 def _has_checkpoints(folder: epath.Path) -> bool:
     checkpoints = folder / "checkpoints"
     return checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir())
+
+
+def _began_otherwise(
+    out: epath.Path, changed: Mapping[str, str], *, force: bool, discard: bool
+) -> bool:
+    """Tells whether there is training to set aside; refuses that unless `discard`."""
+    other_weights = force or not changed.keys().isdisjoint(EARLIER["train"])
+    aside = other_weights and _has_checkpoints(out)
+    if aside and not discard:
+        raise MismatchError(_would_discard(out, changed))
+    return aside
 
 
 def _would_discard(out: epath.Path, changed: Mapping[str, str]) -> str:
