@@ -111,7 +111,7 @@ def run(recipe: recipes.Recipe, out: Path, mesh: jax.sharding.Mesh, slow: float 
 def spawn(folder: Path, out: Path, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, __file__, str(folder), str(out), json.dumps(options)],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
