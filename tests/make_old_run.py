@@ -21,6 +21,7 @@ import small_world
 
 from lrl_jax import __version__
 
+ARCHIVES = sorted(Path(__file__).with_name("data").glob("run-*.tar.xz"))
 LARGEST = 400_000  # bytes of an archive: each stays in the repository for ever
 STOP_AFTER = 8  # steps: beyond those of the first stage, so that the optimizer is the second one
 # Paths are relative, so that the archive can be unpacked anywhere.
@@ -77,6 +78,12 @@ train:
 evaluate: {bits_per_byte: {kor_Hang: ko.txt, eng_Latn: en.txt}, max_lines: 20}
 export: {dtype: bfloat16, gate_on: [en.txt, ko.txt], gate_lines: 20}
 """
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpacks an archive of a run."""
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
 
 
 def lrl(*args: str, cwd: Path) -> subprocess.CompletedProcess:

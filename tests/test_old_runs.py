@@ -1,13 +1,12 @@
 """A run folder that an older version left behind is resumed, evaluated and exported by this one."""
 
 import json
-from pathlib import Path
-import tarfile
 
-from make_old_run import LARGEST, losses, lrl
+from make_old_run import ARCHIVES, LARGEST, losses, lrl, unpack
 import pytest
 
-ARCHIVES = sorted(Path(__file__).with_name("data").glob("run-*.tar.xz"))
+from lrl_jax.pipeline.run import Run, perform
+from lrl_jax.recipe import file as recipe_file
 
 
 def test_there_is_a_run_of_a_released_version_and_it_is_small():
@@ -15,11 +14,19 @@ def test_there_is_a_run_of_a_released_version_and_it_is_small():
     assert all(archive.stat().st_size < LARGEST for archive in ARCHIVES)
 
 
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name)
+def test_a_finished_step_of_an_older_version_is_not_due(archive, tmp_path, monkeypatch):
+    unpack(archive, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    old = Run(recipe_file.load("korean.yaml"))
+    for step in ("vocab", "init", "data"):
+        assert not perform(old, step, lambda run: pytest.fail("it is made anew")), step
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name)
 def test_a_run_of_an_older_version_goes_on_to_its_end(archive, tmp_path):
-    with tarfile.open(archive) as tar:
-        tar.extractall(tmp_path, filter="data")
+    unpack(archive, tmp_path)
     run, want = tmp_path / "runs/korean", json.loads((tmp_path / "want.json").read_text())
     before = (run / "train/metrics.jsonl").read_bytes()
     said = lrl("run", "korean.yaml", cwd=tmp_path).stderr

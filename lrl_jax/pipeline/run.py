@@ -81,6 +81,27 @@ class Run:
             return self.base_folder()
         return folder
 
+    def another(self) -> tuple["Run", int]:
+        """Returns the run that `init.weights` names, and the step that is taken of it."""
+        from lrl_jax.data.seqio import imports
+        from lrl_jax.train.checkpoint import committed_steps
+
+        source = self.recipe.init.weights
+        assert source is not None
+        folder = epath.Path(source.run)
+        if not (folder / "recipe.yaml").exists() or not (folder / "train").is_dir():
+            raise ValueError(
+                f"init.weights.run: {folder}: no run that was trained; want the folder of one, "
+                "which holds recipe.yaml and train/checkpoints"
+            )
+        steps = committed_steps(folder / "train" / "checkpoints")
+        step = source.step or max(steps, default=0)
+        if step not in steps:
+            kept = ", ".join(map(str, steps)) or "none"
+            raise ValueError(f"init.weights.step: {folder} has no step {step}; steps kept: {kept}")
+        places = {name: folder / name for name in ("vocab", "init", "data", "train")}
+        return Run(imports.load_recipe(str(folder / "recipe.yaml"), (), ()), places), step
+
 
 @dataclasses.dataclass(frozen=True)
 class Team:
@@ -227,13 +248,22 @@ def _init(run: Run) -> dict[str, str]:
     words = settings.words.model_dump().values() if settings.words else ()
     helper = epath.Path(settings.helper) if settings.helper else None
     return {
-        "init": _hash(settings.model_dump_json()),
+        "init": _hash(settings.model_dump_json(exclude={"weights"})),
         "base": weights,
         "seed": str(run.recipe.seed),
         "vocab": _made(run, "vocab"),
         **_texts([*settings.text, *filter(None, words)]),
         **({"helper": _weights(helper)} if helper else {}),
+        **({"init.weights": _checkpoint(run)} if settings.weights else {}),
     }
+
+
+def _checkpoint(run: Run) -> str:
+    """Returns the fingerprint of the checkpoint that `init.weights` names."""
+    from lrl_jax.train.checkpoint import fingerprint
+
+    other, step = run.another()
+    return fingerprint(other.at("train") / "checkpoints", step)[:16]
 
 
 def _weights(folder: epath.Path) -> str:

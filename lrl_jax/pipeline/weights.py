@@ -18,11 +18,13 @@ from lrl_jax.fit.compile import CompileJob
 from lrl_jax.hf import families
 from lrl_jax.model import llama, lora
 from lrl_jax.pipeline import vocab
-from lrl_jax.pipeline.run import Run
+from lrl_jax.pipeline.console import say
+from lrl_jax.pipeline.run import MismatchError, Run
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, learn
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
 from lrl_jax.train.step import averaged
+from lrl_jax.vocab.tokenizer import load as tokenizers
 
 Shapes = dict[str, jax.ShapeDtypeStruct]
 
@@ -63,6 +65,41 @@ def initial(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.
     return _restored(run.at("init") / "checkpoint", _places(run, cfg, mesh))
 
 
+def of_another_run(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:
+    """Returns the weights of the checkpoint that `init.weights` names, as parameters of `cfg`.
+
+    They are those that the other run would export: its adapters are merged.
+
+    Raises:
+      MismatchError: the other run has another tokenizer or another model.
+    """
+    other, step = run.another()
+    theirs, ours = other.at("vocab"), run.at("vocab")
+    if tokenizers.load(theirs).fingerprint != tokenizers.load(ours).fingerprint:
+        raise MismatchError(
+            f"init.weights: {theirs} and {ours} are different tokenizers: take the sections base "
+            "and vocab of that run's recipe.yaml, and the texts they name"
+        )
+    refuse_another_model(run, other, cfg)
+    say(f"init: weights of {other.at('train').parent}, step {step}; its optimizer is left behind")
+    return trained(other, cfg, mesh, step)
+
+
+def refuse_another_model(run: Run, other: Run, cfg: llama.LlamaConfig) -> None:
+    """Raises MismatchError if the model of another run has not the shape or dtype of this one."""
+    stored = json.loads((other.at("init") / "config.json").read_text())
+    theirs, ours = (
+        dataclasses.asdict(plain) | {"init.param_dtype": of.recipe.init.param_dtype}
+        for plain, of in ((families.config_from_hf(stored), other), (cfg, run))
+    )
+    odd = [f"{name} is {theirs[name]} there, {ours[name]} here" for name in ours]
+    odd = [line for line, name in zip(odd, ours, strict=True) if theirs[name] != ours[name]]
+    if odd:
+        raise MismatchError(
+            f"init.weights: {other.at('train').parent} has another model: {'; '.join(odd)}"
+        )
+
+
 def start(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:
     """Returns the weights that training starts with: initial weights and new adapters.
 
@@ -76,7 +113,9 @@ def start(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Pa
     return adapt.start(read, cfg, meshes.param_shardings(cfg, mesh), run.recipe.seed)
 
 
-def trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:
+def trained(
+    run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh, step: int | None = None
+) -> llama.Params:
     """Returns the trained weights as parameters of `cfg`, the model without adapters.
 
     Adapters are merged into the weights of the step `init`, not into their quantised form. The base
@@ -85,19 +124,24 @@ def trained(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.
     running averages are used.
     """
     training = adapt.adapted(cfg, run.recipe.train)
-    params = unmerged(run, training, mesh)
+    params = unmerged(run, training, mesh, step)
     return lora.merge(params, training.lora) if training.lora else params
 
 
-def unmerged(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:
-    """Returns the trained weights before adapters are merged; `cfg` is that of training."""
+def unmerged(
+    run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh, step: int | None = None
+) -> llama.Params:
+    """Returns the trained weights before adapters are merged; `cfg` is that of training.
+
+    They are those of the newest checkpoint that verifies, or of `step`.
+    """
     plain = _places(run, dataclasses.replace(cfg, frozen=None), mesh)
     stored = cfg.frozen.names if cfg.frozen else ()
     target: dict[str, Shapes] = {"params": {n: w for n, w in plain.items() if n not in stored}}
     if run.recipe.export.use_ema:  # what the last phase trains has averages
         table = learn.groups(run.recipe.train.stages[-1].learn, [*target["params"]])
         target["ema"] = {n: plain[n].update(dtype="float32") for n in learn.trainable(table)}
-    params = averaged(_restored(run.at("train") / "checkpoints", target))
+    params = averaged(_restored(run.at("train") / "checkpoints", target, step))
     if stored:
         originals = {name: plain[name] for name in stored}
         params |= _restored(run.at("init") / "checkpoint", originals)
@@ -112,9 +156,9 @@ def _places(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> Shapes
     }
 
 
-def _restored(folder: epath.Path, target: Any) -> Any:
+def _restored(folder: epath.Path, target: Any, step: int | None = None) -> Any:
     with Checkpoints(folder) as checkpoints:
-        restored = checkpoints.restore(target, partial=True)
+        restored = checkpoints.restore(target, partial=True, step=step)
     if restored is None:
         raise VerificationError(f"{folder}: holds no checkpoint; run the step that writes it again")
     return restored.state

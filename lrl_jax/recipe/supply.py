@@ -53,7 +53,8 @@ def named(recipe: Recipe) -> Iterator[str]:
         yield recipe.vocab.donor
     init = recipe.init
     words = (init.words.source, init.words.target, init.words.dictionary) if init.words else ()
-    yield from filter(None, (*init.text, init.helper, *words))
+    other = init.weights.run if init.weights else ""
+    yield from filter(None, (*init.text, init.helper, *words, other))
     for dataset in recipe.data.datasets.values():
         yield from dataset.places()
     if recipe.export.vector:
