@@ -19,6 +19,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tokens import AliasToken, AnchorToken
 
 from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe import supply
 from lrl_jax.recipe.evaluate import SECTIONS
 from lrl_jax.recipe.languages import english_name
 from lrl_jax.recipe.schema import Recipe
@@ -69,7 +70,10 @@ def parse(tree: dict, where: str = "recipe") -> Recipe:
       train: missing
     """
     try:
-        return Recipe.model_validate(per_language(tree))
+        recipe = Recipe.model_validate(per_language(tree))
+        if odd := [*supply.odd_addresses(recipe)]:
+            raise ValueError("\n  ".join(odd))
+        return recipe
     except pydantic.ValidationError as e:
         errors = e.errors()
         inner = [error["loc"] for error in errors if error["type"] != "too_short"]
@@ -77,7 +81,7 @@ def parse(tree: dict, where: str = "recipe") -> Recipe:
         lines.sort(key=lambda line: "unknown key" not in line)
         head = f"{where}: {len(lines)} problem{'s' * (len(lines) != 1)}"
         raise ValueError("\n  ".join([head, *lines])) from None
-    except ValueError as e:  # of per_language
+    except ValueError as e:  # of per_language and of addresses
         raise ValueError(f"{where}: {e}") from None
 
 

@@ -10,7 +10,7 @@ import glob
 
 from etils import epath
 
-from lrl_jax import text
+from lrl_jax import storage, text
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.vocab import Extend, TrainVocab
 
@@ -59,6 +59,15 @@ def named(recipe: Recipe) -> Iterator[str]:
         yield from dataset.places()
     if recipe.export.vector:
         yield from (recipe.export.vector.instruct, recipe.export.vector.base)
+
+
+def odd_addresses(recipe: Recipe) -> Iterator[str]:
+    """Yields what is wrong with addresses on object stores that a recipe names."""
+    for name in dict.fromkeys([recipe.folder, *named(recipe)]):
+        try:
+            storage.refuse_odd(name, writes=name == recipe.folder)
+        except ValueError as e:
+            yield str(e)
 
 
 def texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
