@@ -8,6 +8,7 @@ import struct
 import tomllib
 from typing import get_args
 
+from etils import epath
 import huggingface_hub
 import jax
 import numpy as np
@@ -251,7 +252,9 @@ def test_a_shard_that_is_not_there_is_named(params, tmp_path):
         read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "a/b", "..", "", 3])
+@pytest.mark.parametrize(
+    "name", ["../outside.safetensors", "/etc/passwd", "a/b", "..", "", 3, "..\\a", "C:\\a", "a\0b"]
+)
 def test_an_index_cannot_lead_outside_its_folder(folder, name):
     (folder / load.INDEX).write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
     with pytest.raises(ValueError, match="want plain names of its own files"):
@@ -449,6 +452,41 @@ def test_an_export_replaces_the_one_before_it(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.txt", "final", "manifest.json"]
     assert (tmp_path / "final" / "a.txt").read_text() == "second"
     load.verify(tmp_path / "final")
+
+
+@pytest.mark.parametrize("survives", range(3))  # steps of `finish` before the process is killed
+def test_an_export_killed_at_its_end_leaves_nothing_that_looks_whole_and_is_not(
+    tmp_path, monkeypatch, survives
+):
+    for name, text in (("final", "old"), ("temp", "new")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(text)
+    (tmp_path / "final").rename(tmp_path / "before")
+    save.finish(tmp_path / "before", tmp_path / "final")
+    done, kind = [], type(epath.Path(tmp_path))
+
+    def killed(plain):
+        def step(self, *args, **fields):
+            if len(done) == survives:
+                raise KeyboardInterrupt
+            done.append(self.name)
+            return plain(self, *args, **fields)
+
+        return step
+
+    for name in ("write_text", "write_bytes", "rename"):
+        monkeypatch.setattr(kind, name, killed(getattr(kind, name)))
+    with pytest.raises(KeyboardInterrupt):
+        save.finish(tmp_path / "temp", tmp_path / "final")
+    monkeypatch.undo()
+    if (tmp_path / "final").exists():
+        load.verify(tmp_path / "final")
+    assert {(tmp_path / name / "a.txt").read_text() for name in ("final", ".final.old")
+            if (tmp_path / name).exists()} == {"old"}  # fmt: skip
+    if (tmp_path / "temp").exists():
+        save.finish(tmp_path / "temp", tmp_path / "final")
+    assert (tmp_path / "final" / "a.txt").read_text() == "new"
+    assert not (tmp_path / ".final.old").exists()
 
 
 def test_a_card_has_front_matter_that_nothing_breaks():
