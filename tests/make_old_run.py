@@ -86,10 +86,11 @@ def unpack(archive: Path, folder: Path) -> None:
         tar.extractall(folder, filter="data")
 
 
-def lrl(*args: str, cwd: Path) -> subprocess.CompletedProcess:
-    """Runs a verb in a folder, which must end well."""
+def lrl(*args: str, cwd: Path, **fields) -> subprocess.CompletedProcess:
+    """Runs a verb in a folder, which must end well; `fields` are those of subprocess.run."""
     command = [sys.executable, "-m", "lrl_jax.cli", *args]
-    got = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
+    fields |= dict(capture_output=True, text=True, cwd=cwd, timeout=600, check=False)
+    got = subprocess.run(command, **fields)
     assert got.returncode == 0, got.stdout + got.stderr
     return got
 

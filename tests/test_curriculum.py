@@ -27,7 +27,6 @@ from lrl_jax.train import loop
 from lrl_jax.train.log import read
 
 CFG = dataclasses.replace(tiny.CFG, vocab_size=266)  # of the tokenizer done by hand
-ROOT = Path(__file__).parents[1]
 
 
 def curriculum(folder: Path) -> recipes.Recipe:

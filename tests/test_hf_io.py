@@ -2,14 +2,17 @@
 
 import dataclasses
 import fnmatch
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import json
 from pathlib import Path
 import struct
+import threading
 import tomllib
 from typing import get_args
 
 from etils import epath
 import huggingface_hub
+from huggingface_hub import constants
 import jax
 import numpy as np
 import pytest
@@ -280,6 +283,58 @@ def test_a_hub_id_is_fetched_at_its_revision_without_pickles(folder, monkeypatch
     assert load.resolve(base) == load.resolve_adapter(base) == folder
     assert asked == [("some/base", "main"), ("some/lora", "v2")]
     assert load.resolve_adapter(schema.Pretrained(model="some/base")) is None
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does where a model cannot be had: its name is the code."""
+
+    def do_GET(self):
+        status, code = {"gated": (403, "GatedRepo"), "stale": (404, "RevisionNotFound")}.get(
+            self.path.split("/")[4], (404, "RepoNotFound")
+        )
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        """Stays silent."""
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub on this machine, and a cache with nothing in it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield constants
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "offline", "cause"),
+    [
+        ("org/gated", False, "403"),
+        ("org/stale", False, "404"),
+        ("org/none", False, "404"),
+        ("org/none", True, "([Oo]ffline|cannot find)"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_said_in_a_line_with_the_remedy(
+    hub, monkeypatch, name, offline, cause
+):
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", offline)
+    want = rf"^{name}: neither a folder here nor a hub repository .*\(revision v9\): .*{cause}"
+    with pytest.raises(ValueError, match=want) as error:
+        load.resolve(schema.Pretrained(model=name, revision="v9"))
+    assert str(error.value).endswith("need `hf auth login`; offline, give a folder")
+    assert "\n" not in str(error.value)
 
 
 def test_an_adapter_that_git_lfs_did_not_fetch_is_called_by_its_name(tmp_path):
