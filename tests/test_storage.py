@@ -9,6 +9,7 @@ import pytest
 from test_recipe import MINIMAL
 
 from lrl_jax import storage, text
+from lrl_jax.cli import main
 from lrl_jax.pipeline.run import Run, locked
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.train import log
@@ -94,6 +95,35 @@ def test_a_recipe_with_such_an_address_is_refused_before_anything_is_done(field,
     (tmp_path / "r.yaml").write_text(MINIMAL)
     with pytest.raises(ValueError, match=r"r\.yaml: 'gs:.*(want gs://|`\.\.` names no folder)"):
         recipe_file.load(str(tmp_path / "r.yaml"), [f"{field}={name}"])
+
+
+def test_the_folder_of_a_catalogue_is_an_address_too(tmp_path):
+    (tmp_path / "r.yaml").write_text(MINIMAL)
+    tfds = "{kind: text, language: kor_Hang, tfds: {builder: a/b, data_dir: GS://bucket/tfds}}"
+    with pytest.raises(ValueError, match="want gs://bucket/tfds"):
+        recipe_file.load(str(tmp_path / "r.yaml"), [f"data.datasets.ko={tfds}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "https://host/r.yaml"], "https:// cannot be read"),
+        (["check", "GS://bucket/r.yaml"], "want gs://bucket/r.yaml"),
+        (["new", "r.yaml", "--language", "kor_Hang", "--base", "https://huggingface.co/org/name"],
+         "named by its id: org/name"),
+        (["vocab", "fertility", "org/name", "gs:/bucket/vocab", "--texts", "x"],
+         "want gs://bucket/vocab"),
+        (["laws", "fit", "points.csv", "--out", "gs://bucket//laws"], "want gs://bucket/laws"),
+    ],
+)  # fmt: skip
+def test_an_odd_address_on_the_command_line_is_refused(
+    words, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(words) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize("place", ["gs://bucket", "gs://bucket/", "gs://bucket/runs 1/"])

@@ -11,6 +11,7 @@ import glob
 from etils import epath
 
 from lrl_jax import storage, text
+from lrl_jax.recipe.dataset import Tfds
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.vocab import Extend, TrainVocab
 
@@ -63,7 +64,9 @@ def named(recipe: Recipe) -> Iterator[str]:
 
 def odd_addresses(recipe: Recipe) -> Iterator[str]:
     """Yields what is wrong with addresses on object stores that a recipe names."""
-    for name in dict.fromkeys([recipe.folder, *named(recipe)]):
+    catalogues = [dataset.catalogue() for dataset in recipe.data.datasets.values()]
+    folders = [tfds.data_dir for tfds in catalogues if isinstance(tfds, Tfds)]
+    for name in dict.fromkeys([recipe.folder, *named(recipe), *folders]):
         try:
             storage.refuse_odd(name, writes=name == recipe.folder)
         except ValueError as e:
