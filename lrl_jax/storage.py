@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from typing import Any
 import uuid
@@ -27,6 +28,55 @@ GIB = 2**30
 BLOCK = 1 << 20
 READERS = 32  # objects that are read at the same time
 PARTIAL = ".part"  # the suffix of unfinished files
+SCHEMES = ("gs", "s3", "az", "hf")  # what epath opens
+# A word, a colon and slashes; `gs:/bucket` with one slash too, which is meant as an address.
+ADDRESS = re.compile(r"\s*((?i:gs|s3)(?=:/)|[A-Za-z][A-Za-z0-9+.-]*(?=://)):(/+)(.*)", re.DOTALL)
+BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]*")
+SLASHES = re.compile("//+")
+CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+
+
+def refuse_odd(name: str, writes: bool = False) -> None:
+    """Refuses an address that a store would not take for what was meant; passes local paths.
+
+    A bucket alone, a slash at the end, spaces and brackets are fine: `gs://bucket/a b[1].txt`.
+
+    Args:
+      writes: whether files will be written and removed below it; clients of stores then read marks
+        of globs as patterns, and would remove what matches.
+
+    Raises:
+      ValueError: another scheme, no bucket, two slashes in a row, `..`, or control characters.
+    """
+    if not (match := ADDRESS.match(name)):
+        return
+    scheme, slashes, rest = match.groups()
+    lower, (bucket, _, key) = scheme.lower(), rest.partition("/")
+    web = lower in ("http", "https") and bucket == "huggingface.co"
+    problems = [
+        (web, f"is a web page; a model on the hub is named by its id: {key.strip('/ ')}"),
+        (
+            lower not in SCHEMES,
+            f"{scheme}:// cannot be read; want a local path or gs://BUCKET/NAME",
+        ),
+        (
+            name != name.strip() or CONTROL.search(name),
+            "has a space at an end, or a line break or another control character",
+        ),
+        (scheme != lower or slashes != "//", f"want {lower}://{rest}"),
+        (
+            not BUCKET.fullmatch(bucket),
+            f"{bucket!r} is not the name of a bucket; want gs://BUCKET/NAME",
+        ),
+        ("//" in rest, f"has two slashes in a row; want {lower}://{SLASHES.sub('/', rest)}"),
+        (".." in key.split("/"), "`..` names no folder on an object store; write it without"),
+        (
+            writes and set(key) & set("*?["),
+            "a folder that is written to may not have *, ? or [ in its name",
+        ),
+    ]
+    if problem := next((words for is_odd, words in problems if is_odd), ""):
+        raise ValueError(f"{name!r}: {problem}")
 
 
 def is_remote(path: epath.PathLike) -> bool:

@@ -132,12 +132,14 @@ def files(uri: str) -> list[str]:
     """
     if uri.startswith(SAMPLE):
         return [uri]
-    local = [epath.Path(file) for file in (matching(uri) if glob.has_magic(uri) else [uri])]
-    if not local:
+    storage.refuse_odd(uri)
+    is_glob = glob.has_magic(uri) and not epath.Path(uri).exists()  # names may have brackets too
+    paths = [epath.Path(file) for file in (matching(uri) if is_glob else [uri])]
+    if not paths:
         raise DataError(f"{uri}: no file matches")
-    for file in local:
-        _check(file)
-    return [str(file) for file in local]
+    for path in paths:
+        _check(path)
+    return [str(path) for path in paths]
 
 
 def matching(uri: str) -> list[str]:

@@ -1,10 +1,13 @@
 """Makes every test strict, finds the public test data, and says at the end what was skipped.
 
-Strict: no silent broadcasting, no silent change of dtype, eight CPU devices.
+Strict: no silent broadcasting, no silent change of dtype, eight CPU devices, no network.
 """
 
 import os
 from pathlib import Path
+import runpy
+import shutil
+import tempfile
 
 import jax
 import pytest
@@ -22,6 +25,17 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 CHECKOUT = Path(__file__).parents[1]
+# The suite runs without a network, in this process and in those that it starts.
+OFFLINE = Path(__file__).with_name("offline")
+CONNECTIONS = Path(tempfile.mkdtemp(prefix="lrl-tests-")) / "connections"  # those that were tried
+os.environ["LRL_TEST_CONNECTIONS"] = str(CONNECTIONS)
+PATHS = [str(OFFLINE), str(CHECKOUT), os.environ.get("PYTHONPATH", "")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, PATHS))
+collect_ignore = ["offline"]
+for proxy in ("http_proxy", "https_proxy", "all_proxy"):  # one on this machine leads elsewhere
+    os.environ.pop(proxy, None)
+    os.environ.pop(proxy.upper(), None)
+runpy.run_path(str(OFFLINE / "sitecustomize.py"))
 NO_DATA = "needs the public test data"
 # Words in the reason of a skipped test, and what the suite says of such tests at its end.
 SKIPPED = {
@@ -53,6 +67,21 @@ def data_file(path: str) -> Path:
     if not (DATA / path).exists():
         pytest.skip(f"{NO_DATA}: {path}")
     return DATA / path
+
+
+@pytest.fixture(autouse=True)
+def no_network():
+    """Fails a test in which a process tried to reach another machine, even if it went on."""
+    yield
+    if CONNECTIONS.exists():
+        attempts = CONNECTIONS.read_text(encoding="utf-8")
+        CONNECTIONS.unlink()
+        pytest.fail(f"tests have no network, and this one tried:\n{attempts}", pytrace=False)
+
+
+def pytest_unconfigure():
+    """Removes the folder of the attempts."""
+    shutil.rmtree(CONNECTIONS.parent, ignore_errors=True)
 
 
 def skipped_lines(reports: list[tuple[str, str]]) -> list[str]:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 def run(script, *options):
     command = [sys.executable, ROOT / "scripts/benchmarks" / script, "--model", "1m", *options]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    env = {**os.environ, "JAX_PLATFORMS": "cpu"}
     return subprocess.run(
         command, capture_output=True, text=True, check=True, timeout=300, env=env
     ).stdout

@@ -4,6 +4,8 @@ import contextlib
 import json
 import resource
 import shutil
+import subprocess
+import sys
 
 import jax
 from jax import P
@@ -197,6 +199,67 @@ def test_leftovers_of_a_killed_save_are_removed_by_the_next(folder):
     assert_is(restore(folder), 3)
 
 
+KILLED_IN_RENAME = """
+import os, sys, time
+import jax
+jax.config.update("jax_platforms", "cpu")
+import numpy as np
+from lrl_jax.train.checkpoint import Checkpoints
+
+folder, last = sys.argv[1:]
+plain = os.rename
+
+def rename(source, target, **fields):
+    if os.fspath(target) == last:
+        print("now", flush=True)
+        time.sleep(600)
+    plain(source, target, **fields)
+
+os.rename = rename
+with Checkpoints(folder, keep=3) as checkpoints:
+    checkpoints.save(3, {"x": np.ones(9)}, {"next_row": 30})
+"""
+
+
+@pytest.mark.parametrize("last", ["3", "3.orbax-checkpoint-tmp/state"])
+def test_a_process_killed_as_it_commits_leaves_no_step(folder, last):
+    command = [sys.executable, "-c", KILLED_IN_RENAME, str(folder), str(folder / last)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout.readline() == "now\n"
+        child.kill()
+    assert (folder / "3.orbax-checkpoint-tmp").exists()
+    assert_is(restore(folder), 2)
+    with Checkpoints(folder, keep=3) as checkpoints:
+        checkpoints.save(3, make(seed=3), {"next_row": 30})
+    assert sorted(path.name for path in folder.iterdir()) == ["1", "2", "3"]
+    assert_is(restore(folder), 3)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_a_step_that_was_half_removed_does_no_harm(folder, share):
+    files = sorted(path for path in (folder / "1").rglob("*") if path.is_file())
+    for path in files[: int(len(files) * share)]:
+        path.unlink()
+    assert_is(restore(folder), 2)
+    with Checkpoints(folder, keep=1) as checkpoints:
+        checkpoints.save(3, make(seed=3), {"next_row": 30})
+    assert [path.name for path in folder.iterdir()] == ["3"]
+
+
+def test_a_step_without_the_marks_of_its_commit_counts_where_its_digests_hold(folder):
+    for name in ("commit_success.txt", "_CHECKPOINT_METADATA"):
+        (folder / "2" / name).unlink()
+    assert_is(restore(folder), 2)
+    flip(largest(folder / "2"), 1000)
+    assert_is(restore(folder), 1)
+
+
+def test_a_folder_that_was_copied_verifies_where_it_lies_now(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    shutil.rmtree(folder / "2")
+    assert_is(restore(tmp_path / "copy"), 2)
+
+
 @contextlib.contextmanager
 def small_files():
     """No file may grow past 4,096 bytes: writing fails as it does on a disk that fills up."""
@@ -238,6 +301,16 @@ def test_another_vocabulary_is_refused_and_never_filled_with_zeros(folder):
         (80, 128), jnp.float32, sharding=place(2)[0]
     )
     want = r"params/embed_VD is float32\[64, 128\], this run wants float32\[80, 128\]"
+    with Checkpoints(folder) as checkpoints, pytest.raises(CheckpointMismatchError, match=want):
+        checkpoints.restore(target)
+
+
+def test_another_dtype_is_refused_and_nothing_rounded_unasked(folder):
+    target = abstract()
+    target["params"]["embed_VD"] = jax.ShapeDtypeStruct(
+        (64, 128), jnp.bfloat16, sharding=place(2)[0]
+    )
+    want = r"embed_VD is float32\[64, 128\], this run wants bfloat16\[64, 128\]"
     with Checkpoints(folder) as checkpoints, pytest.raises(CheckpointMismatchError, match=want):
         checkpoints.restore(target)
 

@@ -73,7 +73,7 @@ def test_a_recipe_of_a_paper_compiles_for_its_machine_and_fits(name, tmp_path):
     command = [sys.executable, "-m", "lrl_jax.cli", "fit", str(ROOT / f"configs/{name}.yaml")]
     got = subprocess.run(
         [*command, "--json"], capture_output=True, text=True, cwd=tmp_path, timeout=3600,
-        check=False, env={**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""},
+        check=False, env={**os.environ, "XLA_FLAGS": ""},
     )  # fmt: skip
     assert got.returncode == 0, got.stderr
     phases = json.loads(got.stdout)

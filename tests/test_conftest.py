@@ -1,10 +1,13 @@
-"""The folder of the test data is found, and the suite says what it skipped."""
+"""The test data is found, the suite says what it skipped, and it reaches no other machine."""
 
 from pathlib import Path
+import shutil
+import socket
 import subprocess
 import sys
+import urllib.request
 
-from conftest import data_folder, skipped_lines
+from conftest import CONNECTIONS, data_folder, skipped_lines
 import pytest
 
 NO_TORCH = "Skipped: could not import 'torch': No module named 'torch'"
@@ -56,3 +59,75 @@ def test_the_suite_says_at_its_end_what_it_skipped(workers, tmp_path, monkeypatc
     assert got.returncode == 0, got.stdout
     assert "skipped for want of public test data (" in got.stdout
     assert "): 3 tests and 0 whole files\n" in got.stdout
+
+
+# ---------------------------------------------------------------------------- no network
+REACHES = (
+    "import contextlib, socket\n"
+    "with contextlib.suppress(OSError):\n"
+    "    socket.create_connection(('192.0.2.1', 80), timeout=1)\n"
+)
+
+
+@pytest.fixture
+def attempts():
+    """A function that returns what was tried since it was last called, for tests that try."""
+
+    def take():
+        text = CONNECTIONS.read_text(encoding="utf-8") if CONNECTIONS.exists() else ""
+        CONNECTIONS.unlink(missing_ok=True)
+        return text
+
+    yield take
+    take()
+
+
+@pytest.mark.parametrize(
+    "reach",
+    [
+        lambda s: s.connect(("192.0.2.1", 80)),
+        lambda s: s.connect_ex(("192.0.2.1", 80)),
+        lambda s: s.sendto(b"x", ("192.0.2.1", 53)),
+        lambda s: socket.create_connection(("example.org", 80), timeout=1),
+        lambda s: socket.gethostbyname("example.org"),
+        lambda s: urllib.request.urlopen("http://192.0.2.1/", timeout=1),
+    ],
+    ids=["connect", "connect_ex", "sendto", "name", "gethostbyname", "http"],
+)
+def test_another_machine_is_never_reached(reach, attempts):
+    with socket.socket() as s:
+        s.settimeout(1)
+        with pytest.raises(OSError, match="the tests run without a network"):
+            reach(s)
+    assert "192.0.2.1" in (tried := attempts()) or "example.org" in tried
+
+
+def test_this_machine_is_reached(attempts):
+    with socket.create_server(("localhost", 0)) as server:
+        port = server.getsockname()[1]
+        for host in ("localhost", "127.0.0.1"):
+            socket.create_connection((host, port), timeout=9).close()
+    left, right = socket.socketpair()
+    left.close()
+    right.close()
+    assert socket.getaddrinfo(socket.gethostname(), 80)
+    assert attempts() == ""
+
+
+@pytest.mark.parametrize("flags", [[], ["-P"]], ids=["plain", "without its own folder"])
+def test_a_child_process_reaches_no_other_machine_either(flags, attempts):
+    subprocess.run([sys.executable, *flags, "-c", REACHES], check=True, timeout=60)
+    assert "'192.0.2.1' by -c" in attempts()
+
+
+def test_a_test_that_tries_in_secret_fails(tmp_path):
+    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    shutil.copytree(Path(__file__).with_name("offline"), tmp_path / "offline")
+    lines = "".join(f"    {line}\n" for line in REACHES.splitlines())
+    (tmp_path / "test_secret.py").write_text(f"def test_secret():\n{lines}")
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", str(tmp_path)]
+    got = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert got.returncode == 1, got.stdout
+    assert "tests have no network, and this one tried:\nsocket.getaddrinfo '192.0.2.1' by" in (
+        got.stdout
+    )

@@ -27,7 +27,6 @@ from lrl_jax.train import loop
 from lrl_jax.train.log import read
 
 CFG = dataclasses.replace(tiny.CFG, vocab_size=266)  # of the tokenizer done by hand
-ROOT = Path(__file__).parents[1]
 
 
 def curriculum(folder: Path) -> recipes.Recipe:
@@ -111,7 +110,7 @@ def run(recipe: recipes.Recipe, out: Path, mesh: jax.sharding.Mesh, slow: float 
 def spawn(folder: Path, out: Path, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, __file__, str(folder), str(out), json.dumps(options)],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 

@@ -2,11 +2,15 @@
 
 import dataclasses
 import fnmatch
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import json
 import struct
+import threading
 from typing import get_args
 
+from etils import epath
 import huggingface_hub
+from huggingface_hub import constants
 import jax
 import numpy as np
 import pytest
@@ -249,7 +253,9 @@ def test_a_shard_that_is_not_there_is_named(params, tmp_path):
         read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["../outside.safetensors", "/etc/passwd", "a/b", "..", "", 3])
+@pytest.mark.parametrize(
+    "name", ["../outside.safetensors", "/etc/passwd", "a/b", "..", "", 3, "..\\a", "C:\\a", "a\0b"]
+)
 def test_an_index_cannot_lead_outside_its_folder(folder, name):
     (folder / load.INDEX).write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
     with pytest.raises(ValueError, match="want plain names of its own files"):
@@ -275,6 +281,58 @@ def test_a_hub_id_is_fetched_at_its_revision_without_pickles(folder, monkeypatch
     assert load.resolve(base) == load.resolve_adapter(base) == folder
     assert asked == [("some/base", "main"), ("some/lora", "v2")]
     assert load.resolve_adapter(schema.Pretrained(model="some/base")) is None
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Answers as the hub does where a model cannot be had: its name is the code."""
+
+    def do_GET(self):
+        status, code = {"gated": (403, "GatedRepo"), "stale": (404, "RevisionNotFound")}.get(
+            self.path.split("/")[4], (404, "RepoNotFound")
+        )
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        """Stays silent."""
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub on this machine, and a cache with nothing in it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield constants
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "offline", "cause"),
+    [
+        ("org/gated", False, "403"),
+        ("org/stale", False, "404"),
+        ("org/none", False, "404"),
+        ("org/none", True, "([Oo]ffline|cannot find)"),
+    ],
+)
+def test_a_model_that_cannot_be_had_is_said_in_a_line_with_the_remedy(
+    hub, monkeypatch, name, offline, cause
+):
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", offline)
+    want = rf"^{name}: neither a folder here nor a hub repository .*\(revision v9\): .*{cause}"
+    with pytest.raises(ValueError, match=want) as error:
+        load.resolve(schema.Pretrained(model=name, revision="v9"))
+    assert str(error.value).endswith("need `hf auth login`; offline, give a folder")
+    assert "\n" not in str(error.value)
 
 
 def test_an_adapter_that_git_lfs_did_not_fetch_is_called_by_its_name(tmp_path):
@@ -447,6 +505,41 @@ def test_an_export_replaces_the_one_before_it(tmp_path):
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.txt", "final", "manifest.json"]
     assert (tmp_path / "final" / "a.txt").read_text() == "second"
     load.verify(tmp_path / "final")
+
+
+@pytest.mark.parametrize("survives", range(3))  # steps of `finish` before the process is killed
+def test_an_export_killed_at_its_end_leaves_nothing_that_looks_whole_and_is_not(
+    tmp_path, monkeypatch, survives
+):
+    for name, text in (("final", "old"), ("temp", "new")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.txt").write_text(text)
+    (tmp_path / "final").rename(tmp_path / "before")
+    save.finish(tmp_path / "before", tmp_path / "final")
+    done, kind = [], type(epath.Path(tmp_path))
+
+    def killed(plain):
+        def step(self, *args, **fields):
+            if len(done) == survives:
+                raise KeyboardInterrupt
+            done.append(self.name)
+            return plain(self, *args, **fields)
+
+        return step
+
+    for name in ("write_text", "write_bytes", "rename"):
+        monkeypatch.setattr(kind, name, killed(getattr(kind, name)))
+    with pytest.raises(KeyboardInterrupt):
+        save.finish(tmp_path / "temp", tmp_path / "final")
+    monkeypatch.undo()
+    if (tmp_path / "final").exists():
+        load.verify(tmp_path / "final")
+    assert {(tmp_path / name / "a.txt").read_text() for name in ("final", ".final.old")
+            if (tmp_path / name).exists()} == {"old"}  # fmt: skip
+    if (tmp_path / "temp").exists():
+        save.finish(tmp_path / "temp", tmp_path / "final")
+    assert (tmp_path / "final" / "a.txt").read_text() == "new"
+    assert not (tmp_path / ".final.old").exists()
 
 
 def test_a_card_has_front_matter_that_nothing_breaks():

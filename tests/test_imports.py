@@ -1,6 +1,5 @@
 """A user's own seqio Tasks and Mixtures: read as text, described elsewhere, refused clearly."""
 
-import os
 from pathlib import Path
 import subprocess
 import sys
@@ -14,8 +13,6 @@ from lrl_jax.data.seqio.vocabulary import Vocabulary
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.text import Bad
-
-ROOT = Path(__file__).parents[1]
 
 # What users write: plain seqio, with the tokenizer of some other model.
 HEAD = """
@@ -333,7 +330,7 @@ def test_a_recipe_is_resolved_without_tensorflow_in_its_own_process(tmp_path):
     (tmp_path / "main.py").write_text(code)
     got = subprocess.run(
         [sys.executable, str(tmp_path / "main.py")],
-        stdout=subprocess.PIPE, text=True, check=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
     assert got.stdout.split("\n")[:2] == ["2", "[]"]
 

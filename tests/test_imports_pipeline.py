@@ -68,7 +68,6 @@ def lrl(folder: Path, verb: str, *args: str) -> list[str]:
     got = subprocess.run(
         [sys.executable, str(main)],
         capture_output=True, text=True, cwd=ROOT, timeout=300, check=False,
-        env={**__import__("os").environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert got.returncode == 0, got.stdout + got.stderr
     return got.stdout.splitlines()[-1:]

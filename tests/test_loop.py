@@ -1,6 +1,7 @@
 """The loop: stages and phases, saving when asked, stopping when asked, and when nothing learns."""
 
 import os
+from pathlib import Path
 import resource
 import signal
 import subprocess
@@ -79,6 +80,44 @@ def test_a_signal_saves_and_stops(tmp_path, number):
     assert saved(tmp_path) == [5]
     assert [m["step"] for m in read(tmp_path / "train" / "metrics.jsonl")] == [1, 2, 3, 4, 5]
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_while_a_step_is_written_waits_for_it_and_saves_each_step_once(tmp_path):
+    train = tiny.settings(steps=9, sample_every=1, save={"steps": 1, "keep": 9})
+
+    def stop(params, done):  # the save of the step before has just begun
+        if done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return []
+
+    with pytest.raises(loop.Preempted) as e:
+        tiny.train(tmp_path, train, tiny.mesh(), sample=stop)
+    assert saved(tmp_path) == [*range(1, e.value.step + 1)]
+    folder = tmp_path / "train" / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == [str(n) for n in saved(tmp_path)]
+    events = [(m["event"], m["step"]) for m in read(tmp_path / "train" / "events.jsonl")]
+    assert [step for name, step in events if name == "save"] == saved(tmp_path)
+
+
+def memory() -> int:
+    """Bytes of this process that lie in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="Linux says it")
+def test_memory_does_not_grow_with_the_steps(tmp_path):
+    seen = []
+
+    def look(params, done):
+        seen.append(memory())
+        return []
+
+    train = tiny.settings(steps=700, sample_every=100, save={"steps": 50}, log_every=100)
+    tiny.train(tmp_path, train, tiny.mesh(fsdp=2), sample=look)
+    growth = seen[-1] - seen[1]  # what is made once is there after 200 steps
+    assert len(seen) == 7
+    assert growth < 500 * 20_000, f"{growth / 500:,.0f} bytes a step"
 
 
 def test_a_second_signal_ends_the_process_at_once():

@@ -102,6 +102,12 @@ def test_yaml_that_is_no_recipe_is_refused(tmp_path, text, message):
         recipe_file.load(str(path))
 
 
+def test_a_file_too_large_to_be_a_recipe_is_not_parsed(tmp_path):
+    (tmp_path / "r.yaml").write_text(f"name: {'a' * (1 << 20)}\n")
+    with pytest.raises(ValueError, match=r"1048583 bytes; a recipe has at most 1048576"):
+        recipe_file.load(str(tmp_path / "r.yaml"))
+
+
 def test_bytes_that_are_not_utf8_and_missing_files_are_named(tmp_path):
     (tmp_path / "r.yaml").write_bytes(b"name: \xff\n")
     with pytest.raises(ValueError, match="not UTF-8 at byte 6"):

@@ -68,6 +68,13 @@ def test_losses_are_the_same_on_every_mesh(option, shape):
     np.testing.assert_allclose(got, alone(option), rtol=TOLERANCE.get(option, 1e-5))
 
 
+def test_a_step_in_bfloat16_has_nearly_the_losses_of_float32():
+    cfg = dataclasses.replace(tiny.CFG, dtype="bfloat16")
+    got = Trainer(tiny.mesh(), cfg=cfg, steps=50).losses(50)
+    assert got != alone("plain")
+    np.testing.assert_allclose(got, alone("plain"), rtol=0.01)  # eight bits: 1 in 256
+
+
 def test_parts_change_no_loss():
     np.testing.assert_allclose(alone("parts"), alone("plain"), rtol=1e-5)
 

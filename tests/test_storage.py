@@ -1,13 +1,18 @@
 """Files on local disks and object stores: digests, whole writes, lines that are added."""
 
 import json
+import re
 
 from etils import epath
 from object_store import mounted
 import pytest
+from test_recipe import MINIMAL
 import worker_train as tiny
 
-from lrl_jax import storage
+from lrl_jax import storage, text
+from lrl_jax.cli import main
+from lrl_jax.pipeline.run import Run, locked
+from lrl_jax.recipe import file as recipe_file
 from lrl_jax.train import log
 from lrl_jax.train.log import Log
 
@@ -36,6 +41,111 @@ def train(steps, done=0, total=9, killed=False, folder=FOLDER):
         out.step({"step": step, "loss": 1.5}, "")
     if not killed:
         out.__exit__(None, None, None)
+
+
+# ---------------------------------------------------------------------------- addresses
+ODD = {
+    "gs://": "'' is not the name of a bucket; want gs://BUCKET/NAME",
+    "gs:///runs": "want gs://runs",
+    "gs:/bucket/runs": "want gs://bucket/runs",
+    "GS://bucket/runs": "want gs://bucket/runs",
+    "gs://My_Bucket/runs": "'My_Bucket' is not the name of a bucket",
+    "gs://my bucket/runs": "'my bucket' is not the name of a bucket",
+    "gs://[a-z]/runs": "is not the name of a bucket",
+    "gs://bucket//runs": "has two slashes in a row; want gs://bucket/runs",
+    "gs://bucket/a///b": "want gs://bucket/a/b",
+    "gs://bucket/../other": "`..` names no folder on an object store",
+    "gs://bucket/a/..": "`..` names no folder on an object store",
+    "gs://bucket/a\nb": "a line break or another control character",
+    "gs://bucket/a\u2028b": "a line break or another control character",
+    " gs://bucket/runs": "has a space at an end",
+    "gs://bucket/runs ": "has a space at an end",
+    "file:///tmp/runs": "file:// cannot be read; want a local path or gs://BUCKET/NAME",
+    "ftp://host/runs": "ftp:// cannot be read",
+    "https://host/runs": "https:// cannot be read",
+    "https://huggingface.co/org/name": "a model on the hub is named by its id: org/name",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_address_that_is_none_is_refused_with_what_is_meant(name):
+    with pytest.raises(ValueError, match=f"^{re.escape(repr(name))}: .*{re.escape(ODD[name])}"):
+        storage.refuse_odd(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["gs://bucket", "gs://bucket/", "gs://bucket/runs/", "gs://b-1.x_y/a b/..c/ \u200c.txt",
+     "gs://bucket/part[1]?*.txt", "s3://bucket/x", "sample:english", "org/name", "a:/b", ""],
+)  # fmt: skip
+def test_other_names_are_taken_as_they_are(name):
+    storage.refuse_odd(name)
+
+
+@pytest.mark.parametrize("mark", ["*", "?", "["])
+def test_nothing_is_written_below_a_name_that_stores_take_for_a_pattern(mark):
+    with pytest.raises(ValueError, match=r"may not have \*, \? or \[ in its name"):
+        storage.refuse_odd(f"gs://bucket/runs{mark}1", writes=True)
+    storage.refuse_odd("gs://bucket/a b", writes=True)
+
+
+@pytest.mark.parametrize(
+    "field", ["folder", "base.model", "vocab.text.0", "data.datasets.ko.path.0"]
+)
+@pytest.mark.parametrize("name", ["gs:/bucket/x", "gs://bucket/../x", "gs://bucket//x"])
+def test_a_recipe_with_such_an_address_is_refused_before_anything_is_done(field, name, tmp_path):
+    (tmp_path / "r.yaml").write_text(MINIMAL)
+    with pytest.raises(ValueError, match=r"r\.yaml: 'gs:.*(want gs://|`\.\.` names no folder)"):
+        recipe_file.load(str(tmp_path / "r.yaml"), [f"{field}={name}"])
+
+
+def test_the_folder_of_a_catalogue_is_an_address_too(tmp_path):
+    (tmp_path / "r.yaml").write_text(MINIMAL)
+    tfds = "{kind: text, language: kor_Hang, tfds: {builder: a/b, data_dir: GS://bucket/tfds}}"
+    with pytest.raises(ValueError, match="want gs://bucket/tfds"):
+        recipe_file.load(str(tmp_path / "r.yaml"), [f"data.datasets.ko={tfds}"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "https://host/r.yaml"], "https:// cannot be read"),
+        (["check", "GS://bucket/r.yaml"], "want gs://bucket/r.yaml"),
+        (["new", "r.yaml", "--language", "kor_Hang", "--base", "https://huggingface.co/org/name"],
+         "named by its id: org/name"),
+        (["vocab", "fertility", "org/name", "gs:/bucket/vocab", "--texts", "x"],
+         "want gs://bucket/vocab"),
+        (["laws", "fit", "points.csv", "--out", "gs://bucket//laws"], "want gs://bucket/laws"),
+    ],
+)  # fmt: skip
+def test_an_odd_address_on_the_command_line_is_refused(
+    words, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(words) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("place", ["gs://bucket", "gs://bucket/", "gs://bucket/runs 1/"])
+def test_a_run_lies_in_a_bucket_alone_or_below_a_name_with_spaces(store, place, tmp_path):
+    (tmp_path / "r.yaml").write_text(MINIMAL)
+    this = Run(recipe_file.load(str(tmp_path / "r.yaml"), [f"folder={place}"]))
+    with locked(this):
+        assert names(place)[0] == "q"
+        assert names(this.folder) == ["lock.json", "recipe.yaml"]
+    train([1, 2], folder=this.folder / "train")
+    assert steps(f"{place.rstrip('/')}/q/train/metrics.jsonl") == [1, 2]
+
+
+@pytest.mark.parametrize("name", ["part[1].txt", "what?.txt", "50 %*.txt", "a#b.txt"])
+@pytest.mark.parametrize("remote", [True, False], ids=["bucket", "disk"])
+def test_a_file_whose_name_looks_like_a_pattern_is_read(store, tmp_path, name, remote):
+    place = f"gs://bucket/{name}" if remote else str(tmp_path / name)
+    epath.Path(place).write_text("one\n")
+    assert [*text.lines(place)] == ["one"]
+    assert [*text.lines(place.rpartition("/")[0] + "/*.txt")] == ["one"]
 
 
 # ---------------------------------------------------------------------------- digests and writes

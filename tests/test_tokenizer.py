@@ -5,6 +5,7 @@ import pickle
 
 from conftest import DATA, NO_DATA
 import hand_tokenizer
+import numpy as np
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
@@ -106,6 +107,23 @@ def test_a_model_cut_short_is_refused(words, tmp_path):
     (tmp_path / "tokenizer.model").write_bytes(words.files["tokenizer.model"][:2000])
     with pytest.raises(ValueError, match=r"refuses it|cut short"):
         load(tmp_path)
+
+
+def test_a_model_with_flipped_bytes_is_refused_or_a_whole_tokenizer(words):
+    model, rng = words.files["tokenizer.model"], np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        data = np.frombuffer(model, np.uint8).copy()
+        places = rng.integers(0, data.size, rng.integers(1, 9))
+        data[places] ^= rng.integers(1, 256, places.size, np.uint8)
+        try:
+            tokenizer = from_bytes(data.tobytes())
+        except ValueError:
+            refused += 1
+        else:
+            assert tokenizer.size > 0
+            assert all(0 <= i < tokenizer.size for i in tokenizer.encode("the cat 한"))
+    assert 50 < refused < 200
 
 
 def test_a_missing_file_and_a_folder_without_a_model_say_what_to_bring(tmp_path):

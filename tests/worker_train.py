@@ -7,7 +7,6 @@ from collections.abc import Collection
 import dataclasses
 import functools
 import json
-import os
 from pathlib import Path
 import subprocess
 import sys
@@ -31,7 +30,6 @@ CFG = llama.LlamaConfig(
 FLAT = recipe_train.Schedule(peak=0.01, warmup=2, kind="constant")  # one program for any length
 ALL = recipe_train.Rule(match=".*", schedule=FLAT)
 LENGTH = 12
-ROOT = Path(__file__).parents[1]
 
 
 SILENT = {"stages", "save", "log_every", "max_skipped"}  # what of `train` a step does not look at
@@ -179,7 +177,7 @@ def spawn(folder, **options) -> subprocess.Popen:
     """Starts `main` in a process of its own."""
     return subprocess.Popen(
         [sys.executable, __file__, str(folder), json.dumps(options)],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 

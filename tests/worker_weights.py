@@ -6,7 +6,6 @@ python worker_weights.py '{"folder": "base", "dtype": "bfloat16"}'
 import dataclasses
 import hashlib
 import json
-import os
 from pathlib import Path
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from lrl_jax.hf import load, save
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 
-ROOT = Path(__file__).parents[1]
 IDS = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64}
 # 346 MB in float32; the largest tensor is 262 MB, beside which a compiler's memory is small
 CFG = llama.LlamaConfig(
@@ -33,7 +31,7 @@ def spawn(**options) -> subprocess.Popen:
     """Starts `main` in a process of its own; it prints one JSON object."""
     return subprocess.Popen(
         [sys.executable, __file__, json.dumps(options)],
-        stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 

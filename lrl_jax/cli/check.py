@@ -27,6 +27,7 @@ from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import topology
 from lrl_jax.hf import families, load, peft_read, safetensors_ranges
 from lrl_jax.model import llama, sharding
+from lrl_jax.pipeline import weights
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.data import Dataset
@@ -64,6 +65,8 @@ def check(run: Run) -> None:
     if not problems and not unknown:
         cfg = families.config_from_hf(fit_verb.foreseen(run))
         problems += _learn_tables(recipe, cfg)
+        if recipe.init.weights and recipe.init.weights.run not in wanted:
+            problems += _trouble("init", _another_model, run, cfg)
         planned = None
         if not problems:
             try:
@@ -145,6 +148,13 @@ def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
         for need in starts.STRATEGIES[way].needs:
             if not named.get(need, True):
                 yield f"init.{field}: {way} needs more; set {starts.FIELDS[need]}"
+
+
+def _another_model(run: Run, cfg: llama.LlamaConfig) -> None:
+    """Checks that the model of `init.weights` is that of the recipe, as far as it is known."""
+    other = run.another()
+    pieces = load.read_config(other.at("init"))["vocab_size"]  # those of this run are not known yet
+    weights.refuse_another_model(run, other, dataclasses.replace(cfg, vocab_size=pieces))
 
 
 def _readable(dataset: Dataset) -> None:

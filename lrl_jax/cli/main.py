@@ -43,8 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [arg for arg in rest if arg not in args.overrides]:
         commands.error(f"unknown argument: {' '.join(unknown)}")
     try:
+        from lrl_jax import storage
         from lrl_jax.cli import verbs
 
+        for value in vars(args).values():  # places are local paths, or addresses on a store
+            for name in value if isinstance(value, list) else [value]:
+                if isinstance(name, str):
+                    storage.refuse_odd(name)
         return getattr(verbs, args.verb.replace(" ", "_"))(args) or 0
     except KeyboardInterrupt:
         return 130

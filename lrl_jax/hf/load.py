@@ -57,6 +57,7 @@ def resolve_adapter(base: schema.Pretrained) -> epath.Path | None:
 
 
 def _folder(name: str, revision: str) -> epath.Path:
+    storage.refuse_odd(name)
     folder = epath.Path(name)
     if folder.is_dir():
         return folder

@@ -20,11 +20,19 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 
 def run(run: Run) -> None:
-    """Measures both models; writes before.json, if there is a base, and after.json."""
+    """Measures both models; writes before.json, if there is a base, and after.json.
+
+    With `init.weights`, the model before is the one that training began with.
+    """
     recipe = run.recipe
     mesh = weights.make_mesh(run, weights.config(run))
     baselines = {"baselines": bits_per_byte.baselines(recipe.evaluate)}
-    if isinstance(recipe.base, Pretrained):
+    if recipe.init.weights:
+        cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
+        params = weights.initial(run, cfg, mesh)
+        _measure(run, "before", cfg, params, tokenizer, mesh, baselines)
+        del params
+    elif isinstance(recipe.base, Pretrained):
         folder = run.base_folder()
         tokenizer = tokenizers.load(run.base_tokenizer())
         cfg = weights.configured(run, load.read_config(folder))

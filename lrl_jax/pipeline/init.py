@@ -36,8 +36,11 @@ def run(run: Run) -> None:
     else:
         config = run.base_config()
     cfg = dataclasses.replace(families.config_from_hf(config), vocab_size=tokenizer.size)
-    places = meshes.param_shardings(cfg, weights.make_mesh(run, cfg))
-    if isinstance(recipe.base, Scratch):
+    mesh = weights.make_mesh(run, cfg)
+    places = meshes.param_shardings(cfg, mesh)
+    if recipe.init.weights:
+        params = weights.of_another_run(run, cfg, mesh)
+    elif isinstance(recipe.base, Scratch):
         make = jax.jit(lambda key: llama.init(cfg, key, dtype), out_shardings=places)
         params = make(jax.random.key(recipe.seed))
     else:

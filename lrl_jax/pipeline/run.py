@@ -92,6 +92,27 @@ class Run:
             return self.base_folder()
         return folder
 
+    def another(self) -> "Run":
+        """Returns the run that `init.weights` names, and its step that is taken."""
+        from lrl_jax.data.seqio import imports
+        from lrl_jax.train.checkpoint import committed_steps
+
+        source = self.recipe.init.weights
+        assert source is not None
+        folder = epath.Path(source.run)
+        if not (folder / "recipe.yaml").exists() or not (folder / "train").is_dir():
+            raise ValueError(
+                f"init.weights.run: {folder}: no run that was trained; want the folder of one, "
+                "which holds recipe.yaml and train/checkpoints"
+            )
+        steps = committed_steps(folder / "train" / "checkpoints")
+        step = source.step or max(steps, default=0)
+        if step not in steps:
+            kept = ", ".join(map(str, steps)) or "none"
+            raise ValueError(f"init.weights.step: {folder} has no step {step}; steps kept: {kept}")
+        places = {name: folder / name for name in ("vocab", "init", "data", "train")}
+        return Run(imports.load_recipe(str(folder / "recipe.yaml"), (), ()), places, step)
+
 
 @dataclasses.dataclass(frozen=True)
 class Team:
@@ -334,8 +355,18 @@ def _init(run: Run) -> dict[str, Input]:
         "base": Input(weights),
         "seed": Input(str(run.recipe.seed)),
         "vocab": _made(run, "vocab"),
-        **_contents("init", settings, files),
+        **_contents("init", settings.model_copy(update={"weights": None}), files),
+        **({"init.weights": _start(run)} if settings.weights else {}),
     }
+
+
+def _start(run: Run) -> Input:
+    """Returns the digest of the checkpoint that `init.weights` names."""
+    from lrl_jax.train import checkpoint
+
+    other = run.another()
+    folder = other.at("train") / "checkpoints"
+    return Input(checkpoint.fingerprint(folder, other.step)[:16], str(other.at("train").parent))
 
 
 def _weights(folder: epath.Path) -> str:

@@ -18,11 +18,13 @@ from lrl_jax.fit.compile import CompileJob
 from lrl_jax.hf import families
 from lrl_jax.model import llama, lora
 from lrl_jax.pipeline import vocab
-from lrl_jax.pipeline.run import Run
+from lrl_jax.pipeline.console import say
+from lrl_jax.pipeline.run import MismatchError, Run
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, learn
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
 from lrl_jax.train.step import averaged
+from lrl_jax.vocab.tokenizer import load as tokenizers
 
 Shapes = dict[str, jax.ShapeDtypeStruct]
 
@@ -61,6 +63,42 @@ def configured(run: Run, hf: Mapping[str, Any]) -> llama.LlamaConfig:
 def initial(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:
     """Returns the weights that the step `init` has saved."""
     return _restored(run.at("init") / "checkpoint", _places(run, cfg, mesh))
+
+
+def of_another_run(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:
+    """Returns the weights of the checkpoint that `init.weights` names, as parameters of `cfg`.
+
+    They are those that the other run would export: its adapters are merged.
+
+    Raises:
+      MismatchError: the other run has another tokenizer or another model.
+    """
+    other = run.another()
+    theirs, ours = other.at("vocab"), run.at("vocab")
+    if tokenizers.load(theirs).fingerprint != tokenizers.load(ours).fingerprint:
+        raise MismatchError(
+            f"init.weights: {theirs} and {ours} are different tokenizers: take the sections base "
+            "and vocab of that run's recipe.yaml, and the texts they name"
+        )
+    refuse_another_model(run, other, cfg)
+    source = other.at("train").parent
+    say(f"init: weights of {source}, step {other.step}; its optimizer is left behind")
+    return trained(other, cfg, mesh)
+
+
+def refuse_another_model(run: Run, other: Run, cfg: llama.LlamaConfig) -> None:
+    """Raises MismatchError if the model of another run has not the shape or dtype of this one."""
+    stored = json.loads((other.at("init") / "config.json").read_text())
+    theirs, ours = (
+        dataclasses.asdict(plain) | {"init.param_dtype": of.recipe.init.param_dtype}
+        for plain, of in ((families.config_from_hf(stored), other), (cfg, run))
+    )
+    odd = [f"{name} is {theirs[name]} there, {ours[name]} here" for name in ours]
+    odd = [line for line, name in zip(odd, ours, strict=True) if theirs[name] != ours[name]]
+    if odd:
+        raise MismatchError(
+            f"init.weights: {other.at('train').parent} has another model: {'; '.join(odd)}"
+        )
 
 
 def start(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:

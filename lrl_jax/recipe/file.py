@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.tokens import AliasToken, AnchorToken
 
+from lrl_jax.recipe import supply
 from lrl_jax.recipe.dataset import KINDS
 from lrl_jax.recipe.evaluate import SECTIONS
 from lrl_jax.recipe.extras import CHECKOUT
@@ -65,7 +66,10 @@ def parse(tree: dict, where: str = "recipe") -> Recipe:
       train: missing
     """
     try:
-        return Recipe.model_validate(per_language(tree))
+        recipe = Recipe.model_validate(per_language(tree))
+        if odd := [*supply.odd_addresses(recipe)]:
+            raise ValueError("\n  ".join(odd))
+        return recipe
     except pydantic.ValidationError as e:
         errors = e.errors()
         inner = [error["loc"] for error in errors if error["type"] != "too_short"]
@@ -73,7 +77,7 @@ def parse(tree: dict, where: str = "recipe") -> Recipe:
         lines.sort(key=lambda line: "unknown key" not in line)
         head = f"{where}: {len(lines)} problem{'s' * (len(lines) != 1)}"
         raise ValueError("\n  ".join([head, *lines])) from None
-    except ValueError as e:  # of per_language
+    except ValueError as e:  # of per_language and of addresses
         raise ValueError(f"{where}: {e}") from None
 
 

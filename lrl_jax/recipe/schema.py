@@ -5,6 +5,7 @@ Every number a run depends on is a field here; `docs/recipe.schema.json` is gene
 """
 
 from collections.abc import Iterator
+import posixpath
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -98,6 +99,15 @@ class Words(Section):
     aligned yet."""
 
 
+class TrainedWeights(Section):
+    """Names a checkpoint of another run, whose weights this run starts with."""
+
+    run: str
+    """The folder of the run, such as runs/tamil or gs://bucket/runs/tamil."""
+    step: NonNegativeInt = 0
+    """A step that it has saved; 0 is the newest."""
+
+
 class Init(Section):
     """Says how the embedding rows of new tokens start, in the input and in the output matrix."""
 
@@ -117,6 +127,18 @@ class Init(Section):
     helper: str = ""
     """A Hugging Face folder whose tokenizer has the new tokens, for `clp` and `omp`."""
     param_dtype: Literal["float32", "bfloat16"] = "float32"
+    weights: TrainedWeights | None = None
+    """Weights of another run with the same tokenizer and the same shape, in place of the base's;
+    training begins at step 0, with a new optimizer."""
+
+    def _misfits(self) -> Iterator[str]:
+        rows = ("input_rows", "output_rows", "norms", "text", "words", "helper")
+        changed = [name for name in rows if getattr(self, name) != Init.model_fields[name].default]
+        if self.weights and changed:
+            yield (
+                "init.weights has a row for every token already; leave out "
+                f"init.{', init.'.join(changed)}"
+            )
 
 
 # ---------------------------------------------------------------------------- export
@@ -172,6 +194,7 @@ class Recipe(Section):
     def _misfits(self) -> Iterator[str]:
         yield from self._mixture_misfits()
         yield from self._vocab_misfits()
+        yield from self._init_misfits()
         yield from self._export_misfits()
 
     def _mixture_misfits(self) -> Iterator[str]:
@@ -217,6 +240,11 @@ class Recipe(Section):
                 f"init.param_dtype: {stored}; change one of them"
             )
 
+    def _init_misfits(self) -> Iterator[str]:
+        weights, own = self.init.weights, f"{self.folder}/{self.name}"
+        if weights and posixpath.normpath(weights.run) == posixpath.normpath(own):
+            yield f"init.weights.run: {own} is this run itself; give the recipe another name"
+
     def _export_misfits(self) -> Iterator[str]:
         base, export = self.base, self.export
         if export.form == "adapter":
@@ -229,6 +257,11 @@ class Recipe(Section):
                 yield (
                     f"{what} is put on base.model alone, but this run began with base.adapter on "
                     f"it{instead}"
+                )
+            elif self.init.weights:
+                yield (
+                    f"{what} is put on base.model alone, but this run began with init.weights, the "
+                    f"weights of another run{instead}"
                 )
             if export.vector:
                 yield f"export.vector changes every weight, which no adapter can hold{instead}"

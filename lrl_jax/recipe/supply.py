@@ -10,7 +10,8 @@ import glob
 
 from etils import epath
 
-from lrl_jax import text
+from lrl_jax import storage, text
+from lrl_jax.recipe.dataset import Tfds
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.vocab import Extend, Vocab
 
@@ -53,11 +54,23 @@ def named(recipe: Recipe) -> Iterator[str]:
         yield recipe.vocab.donor
     init = recipe.init
     words = (init.words.source, init.words.target, init.words.dictionary) if init.words else ()
-    yield from filter(None, (*init.text, init.helper, *words))
+    other = init.weights.run if init.weights else ""
+    yield from filter(None, (*init.text, init.helper, *words, other))
     for dataset in recipe.data.datasets.values():
         yield from dataset.places()
     if recipe.export.vector:
         yield from (recipe.export.vector.instruct, recipe.export.vector.base)
+
+
+def odd_addresses(recipe: Recipe) -> Iterator[str]:
+    """Yields what is wrong with addresses on object stores that a recipe names."""
+    catalogues = [dataset.catalogue() for dataset in recipe.data.datasets.values()]
+    folders = [tfds.data_dir for tfds in catalogues if isinstance(tfds, Tfds)]
+    for name in dict.fromkeys([recipe.folder, *named(recipe), *folders]):
+        try:
+            storage.refuse_odd(name, writes=name == recipe.folder)
+        except ValueError as e:
+            yield str(e)
 
 
 def texts(recipe: Recipe) -> Iterator[tuple[str, str]]:

@@ -88,9 +88,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
 
     def steps(self) -> list[int]:
         """Returns the committed steps, oldest first, read from storage."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(p.name) for p in self.folder.iterdir() if _committed(p))
+        return committed_steps(self.folder)
 
     def save(self, step: int, state: Tree, meta: Mapping[str, Any]) -> None:
         """Starts to save a step; the arrays may be donated as soon as this returns.
@@ -137,7 +135,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
           abstract: ShapeDtypeStructs with shardings, in the form of the state; or a function that
             returns them, given the saved metadata. The mesh may differ from that of the save.
           partial: whether `abstract` names only some of the saved arrays.
-          only: the one step that will do.
+          only: the one step that will do; None: the newest that verifies.
 
         Raises:
           VerificationError: there are steps, and none of them verifies, or not the one asked for.
@@ -152,6 +150,10 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             except _DamagedError as e:
                 problems.append(f"step {step}: {e}")
                 log.warning("%s: step %d does not verify: %s", self.folder, step, e)
+        if only is not None:
+            raise VerificationError(
+                f"{self.folder}: {problems[0]}; restore it from a copy, or name another step"
+            )
         if problems:
             raise VerificationError(
                 f"{self.folder}: none of its checkpoints is what was saved\n  "
@@ -238,6 +240,18 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 path.rmtree(missing_ok=True)
 
 
+def committed_steps(folder: epath.Path) -> list[int]:
+    """Returns the steps that were committed in a folder of checkpoints, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if _committed(path))
+
+
+def fingerprint(folder: epath.Path, step: int) -> str:
+    """Returns the SHA-256 of the metadata of a step, which holds the digest of every array."""
+    return storage.sha256(folder / str(step) / "meta" / "metadata")
+
+
 class _DamagedError(Exception):
     """Reports that a step cannot be read, or does not match its digests."""
 
@@ -255,8 +269,8 @@ def _check_leaves(path: epath.Path, saved: dict, wanted: dict, partial: bool) ->
         more = f"\n  and {len(notes) - 8} more" if len(notes) > 8 else ""
         raise CheckpointMismatchError(
             f"{path} does not fit this run:\n  " + "\n  ".join(notes[:8]) + more + "\n"
-            "The model, the vocabulary or the learn table changed since: use another run folder, "
-            "or undo the change."
+            "The model, the vocabulary or the learn table changed since: undo the change, or give "
+            "the recipe another name; init.weights starts that run with these weights alone."
         )
 
 

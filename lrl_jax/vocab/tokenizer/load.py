@@ -9,6 +9,7 @@ import os
 
 from etils import epath
 
+from lrl_jax import storage
 from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
 from lrl_jax.vocab.tokenizer.codecs import SentencePieceCodec
 from lrl_jax.vocab.tokenizer.types import (
@@ -39,6 +40,7 @@ def present(folder: epath.Path) -> bool:
 
 def read(path: epath.PathLike) -> dict[str, bytes]:
     """Reads the files of the tokenizer that `path` (a file, or a folder with others) names."""
+    storage.refuse_odd(os.fspath(path))
     path = epath.Path(path)
     if not path.is_dir():
         if not path.exists():

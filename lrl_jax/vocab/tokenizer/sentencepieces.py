@@ -87,6 +87,8 @@ def parse(model: bytes, where: str = "tokenizer model") -> Any:
     pieces = [piece.piece for piece in proto.pieces]
     if not pieces:
         raise ValueError(f"{where}: is a SentencePiece model without pieces; fetch the file again")
+    if odd := [i for i, piece in enumerate(pieces) if not isinstance(piece, str)]:  # bytes, then
+        raise ValueError(f"{where}: its piece {odd[0]} is not UTF-8; it is damaged, fetch it again")
     if len(set(pieces)) < len(pieces) or "" in pieces:
         raise ValueError(f"{where}: has empty or repeated pieces; it is damaged, fetch it again")
     return proto
