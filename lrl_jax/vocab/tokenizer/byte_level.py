@@ -36,7 +36,21 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     """
     if JSON not in files:
         raise ValueError(f"{where}: holds no {JSON}; take it from the base model's repository")
-    return _tokenizer(inspection.inspect(files[JSON], where), files, where)
+    tree = inspection.inspect(files[JSON], where)
+    names = inspection.named(tree, _config(files, where), where)
+    if any(token["content"] in names and not token["special"] for token in added_tokens(tree)):
+        tree = _with_special(tree, names)
+        files = {**files, JSON: _written(tree)}
+    return _tokenizer(tree, files, where)
+
+
+def _with_special(tree: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Returns the tree with tokens of these names special, as transformers makes them on loading.
+
+    Only so is their name in a text ordinary text.
+    """
+    tokens = [t | {"special": t["special"] or t["content"] in names} for t in added_tokens(tree)]
+    return {**tree, "added_tokens": tokens}
 
 
 def _tokenizer(tree: Mapping[str, Any], files: Mapping[str, bytes], where: str) -> Tokenizer:

@@ -24,6 +24,8 @@ TRIAL_CHARS = 5000
 TRIED = 64  # characters, and words, of a pattern that are tried
 # Parts that do no harm on any text, whatever their settings.
 HARMLESS = {"Sequence", "Split", "ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD"}
+# Bytes that no text has in UTF-8: GPT-NeoX, Pythia and OLMo have no pieces for them.
+UNUSED = {0xC0, 0xC1, *range(0xF5, 0x100)}
 SEQUENCES = ("pretokenizers", "normalizers", "decoders")
 GUESSED = {
     "bos_token": ("<|begin_of_text|>", "<s>"),
@@ -184,11 +186,13 @@ def _in_bytes(tree: Mapping[str, Any]) -> None:
         )
     if in_bytes[0].get("add_prefix_space"):
         raise ValueError("puts a space before every text (add_prefix_space); set it to false")
-    missing = [byte for byte, c in alphabet().items() if c not in tree["model"]["vocab"]]
+    vocab = tree["model"]["vocab"]
+    used = {byte: c for byte, c in alphabet().items() if byte not in UNUSED}
+    missing = [byte for byte, c in used.items() if c not in vocab]
     if missing:
         raise ValueError(
-            f"has no piece for {len(missing)} of 256 bytes, such as 0x{missing[0]:02X}; some text "
-            f"would be lost. {AGAIN.capitalize()}"
+            f"has no piece for {len(missing)} of {len(used)} bytes, such as 0x{missing[0]:02X}; "
+            f"some text would be lost. {AGAIN.capitalize()}"
         )
 
 
@@ -271,6 +275,7 @@ def named(
     """
     tokens = added_tokens(tree)
     special = [token["content"] for token in tokens if token["special"]]
+    whole = [token["content"] for token in tokens]
     if config is None:
         present = {key: [name for name in GUESSED[key] if name in special] for key in GUESSED}
         config = {key: names[0] for key, names in present.items() if names}
@@ -281,7 +286,7 @@ def named(
             f"is one of its special tokens ({', '.join(special[:4]) or 'it has none'})"
         )
     for name in (bos, eos, pad):
-        if name is not None and name not in special:
+        if name is not None and name not in whole:
             raise ValueError(
                 f"{where}: {CONFIG} names {name!r}, which is no special token of tokenizer.json; "
                 "take both from the same repository"
