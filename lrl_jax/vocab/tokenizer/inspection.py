@@ -13,6 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
+from lrl_jax.vocab.tokenizer.declared import content
 from lrl_jax.vocab.tokenizer.patterns import well_known
 from lrl_jax.vocab.tokenizer.types import CONFIG, MAX_BYTES, not_a_tokenizer
 
@@ -68,7 +69,7 @@ def inspect(data: bytes, where: str) -> dict[str, Any]:
         _ids(model["vocab"], added)
         _merges(model)
         _in_bytes(tree)
-        _tried(tree)
+        tried(tree)
     except ValueError as e:
         raise ValueError(f"{where}: {e}") from None
     except RecursionError:
@@ -209,7 +210,7 @@ def leaves(node: Any) -> list[dict[str, Any]]:
 
 
 # ---------------------------------------------------------------------------- the trial
-def _tried(tree: Mapping[str, Any]) -> None:
+def tried(tree: Mapping[str, Any]) -> None:
     """Runs what is not well known in a child process, on text made to be slow."""
     nodes = [leaf for key in ("normalizer", "pre_tokenizer") for leaf in leaves(tree.get(key))]
     patterns = sorted({*regexes(nodes)} - well_known())
@@ -279,7 +280,7 @@ def named(
     if config is None:
         present = {key: [name for name in GUESSED[key] if name in special] for key in GUESSED}
         config = {key: names[0] for key, names in present.items() if names}
-    bos, eos, pad = (_content(config.get(f"{key}_token")) for key in ("bos", "eos", "pad"))
+    bos, eos, pad = (content(config.get(f"{key}_token")) for key in ("bos", "eos", "pad"))
     if eos is None:
         raise ValueError(
             f"{where}: has no end-of-text token; put {CONFIG} beside it, with an eos_token that "
@@ -295,20 +296,15 @@ def named(
     return bos or eos, eos, pad or eos
 
 
-def _content(value: Any) -> str | None:
-    content = value.get("content") if isinstance(value, dict) else value
-    return content if isinstance(content, str) and content else None
-
-
 def _agree(tokens: list[dict[str, Any]], listed: Any, where: str) -> None:
     if not isinstance(listed, dict | None):
         raise ValueError(f"{where}: {CONFIG} has {listed!r:.80} as its added_tokens_decoder")
     listed = listed or {}
     have = {str(token["id"]): token["content"] for token in tokens}
-    other = [i for i, token in listed.items() if _content(token) != have.get(i)]
+    other = [i for i, token in listed.items() if content(token) != have.get(i)]
     if other:
         raise ValueError(
             f"{where}: {CONFIG} lists {len(other)} added tokens that tokenizer.json has not, such "
-            f"as {_content(listed[other[0]])!r} with id {other[0]}; save both once more with "
+            f"as {content(listed[other[0]])!r} with id {other[0]}; save both once more with "
             "transformers (`save_pretrained`)"
         )
