@@ -6,6 +6,8 @@ otherwise than the form made of the model, the base's settings are kept and new 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import functools
 import json
 from typing import Any
 
@@ -16,6 +18,7 @@ from lrl_jax.vocab.tokenizer import inspection
 from lrl_jax.vocab.tokenizer.auto import FastCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec
 from lrl_jax.vocab.tokenizer.declared import FLAGS
+from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer
 
 SETTINGS = ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
 OF_TEXT = ("normalizer", "pre_tokenizer", "decoder")  # those that decide on text alone
@@ -173,6 +176,51 @@ def alike(form: FastCodec, text: str) -> bool:
 def _whole(form: FastCodec) -> list[str]:
     tokens = form.fast.get_added_tokens_decoder().values()
     return [token.content for token in tokens if not token.special]
+
+
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """Describes how a form reads text beside control tokens.
+
+    Attributes:
+      inside: the form without a mark before text, where it puts one only where all text begins.
+      swallow_after, swallow_before: control tokens that take the white space beside them.
+    """
+
+    inside: FastCodec | None
+    swallow_after: frozenset[str]
+    swallow_before: frozenset[str]
+
+    def trimmed(self, text: str, before: str, after: str) -> str:
+        """Returns a text without what the control tokens around it take ("" for none)."""
+        text = text.lstrip() if before in self.swallow_after else text
+        return text.rstrip() if after in self.swallow_before else text
+
+
+def beside(tokenizer: Tokenizer) -> Beside | None:
+    """Returns how a tokenizer reads text beside control tokens; None where it is as any text."""
+    return _beside(tokenizer.files[JSON]) if JSON in tokenizer.files else None
+
+
+@functools.lru_cache(maxsize=4)
+def _beside(form: bytes) -> Beside | None:
+    tree = json.loads(form)
+    tokens = tree.get("added_tokens") or []
+    after, before = (
+        frozenset(token["content"] for token in tokens if token.get(flag))
+        for flag in ("rstrip", "lstrip")
+    )
+    first = [leaf for leaf in inspection.leaves(tree.get("pre_tokenizer")) if _at_first(leaf)]
+    if not (first or after or before):
+        return None
+    for leaf in first:
+        leaf["prepend_scheme"] = "never"
+    inside = FastCodec(loaded(written(tree), JSON)) if first else None
+    return Beside(inside, after, before)
+
+
+def _at_first(node: Mapping[str, Any]) -> bool:
+    return node.get("type") == "Metaspace" and node.get("prepend_scheme") == "first"
 
 
 def _flags(tree: Mapping[str, Any]) -> list[Any]:
