@@ -276,3 +276,43 @@ def test_control_tokens_that_an_export_reads_otherwise_are_caught(tmp_path):
     broken = prove.prove(tmp_path, base, ["a"], ["b"], chats=chats).broken
     assert broken["control_ids"].examples[0] == "<|u|> a"
     assert broken["base_pieces"].examples == ("(form)",)
+
+
+# ---------------------------------------------------------------------------- tokenizer.json alone
+def json_alone(files: dict[str, bytes], **model: object) -> dict[str, bytes]:
+    form = json.loads(files["tokenizer.json"])
+    form["model"] |= model
+    rest = {name: data for name, data in files.items() if name != "tokenizer.model"}
+    return rest | {"tokenizer.json": json.dumps(form).encode()}
+
+
+@pytest.mark.parametrize("save", [with_json, metaspace])
+def test_a_base_with_only_its_tokenizer_json_is_read_and_extended(save, tmp_path):
+    base, config = toy(("ab", 0), ("\u2581ab", -1), ("cc", -2)), {"eos_token": "</s>"}
+    files = save(base, flagged(base.size, "[I]"), config=config)
+    got = from_files(json_alone(files))
+    texts = ["ab cc", "abab ab", "\ud55c\uad6d ab"]
+    assert got.encode_batch(texts) == base.encode_batch(texts)
+    assert (got.bos_id, got.eos_id, got.control("[I]")) == (1, 2, base.size)
+    new, _ = splice.splice(got, ["\u2581abc"])
+    auto = written(new, tmp_path)
+    assert new.encode("abc")[-1] == base.size + 1
+    form = tokenizers.Tokenizer.from_str(files["tokenizer.json"].decode())
+    assert auto.read(["[I]ab"]) == [form.encode("[I]ab").ids]
+    assert prove.prove(tmp_path, got, texts, ["abc ab"]).broken == {}
+
+
+@pytest.mark.parametrize(
+    ("model", "match"),
+    [
+        ({"vocab": {"<unk>": 0, "a": 7}, "merges": []}, "its ids are not 0 to 1, each once"),
+        ({"vocab": {"a": 0}, "merges": []}, "with a piece for what is unknown"),
+        ({"vocab": {"<unk>": "0"}, "merges": []}, "its ids are not 0 to 0"),
+        ({"vocab": ["a"]}, "cannot be read"),
+        ({"merges": [3]}, "cannot be read"),
+        ({"dropout": 0.1}, "without dropout"),
+    ],
+)
+def test_a_tokenizer_json_alone_that_is_damaged_is_named(model, match):
+    with pytest.raises(ValueError, match=f"x/tokenizer.json: .*{match}"):
+        from_files(json_alone(with_json(hand_tokenizer.make()), **model), "x")

@@ -64,7 +64,7 @@ def byte_of() -> dict[str, int]:
 def inspect(data: bytes, where: str) -> dict[str, Any]:
     """Reads a byte-level BPE tokenizer.json; one that is not fit to use is a ValueError."""
     try:
-        tree = _parsed(data)
+        tree = parsed(data)
         model, added = _model(tree), _added(tree)
         _ids(model["vocab"], added)
         _merges(model)
@@ -89,7 +89,8 @@ def pairs(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 # ---------------------------------------------------------------------------- its parts
-def _parsed(data: bytes) -> dict[str, Any]:
+def parsed(data: bytes) -> dict[str, Any]:
+    """Parses a tokenizer.json; a ValueError says what other bytes look like."""
     if guess := not_a_tokenizer(data):
         raise ValueError(f"{guess}; want a tokenizer.json")
     if len(data) > MAX_BYTES:

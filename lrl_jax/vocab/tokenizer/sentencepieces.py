@@ -18,7 +18,7 @@ from sentencepiece import sentencepiece_model_pb2
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from lrl_jax.vocab.tokenizer import declared, own_form
+from lrl_jax.vocab.tokenizer import declared, from_json, inspection, own_form
 from lrl_jax.vocab.tokenizer.auto import AutoCodec, FastCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec, WordCodec, apart
 from lrl_jax.vocab.tokenizer.types import (
@@ -55,6 +55,9 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     A model that is damaged, lacks bos or eos, or disagrees with its tokenizer.json is a ValueError.
     """
     config = declared.config(files, where) or {}
+    json_only = MODEL not in files
+    if json_only:
+        files = {**files, MODEL: from_json.model(files, config, where)}
     model, tokens = _with_declared(files, config, where)
     proto = parse(model, where)
     try:
@@ -79,7 +82,7 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
         files={name: files[name] for name in EXTRAS if name in files} | {MODEL: model},
         codec=codec,
     )
-    return _as_the_base_reads(tokenizer, files, tokens, config, where)
+    return _as_the_base_reads(tokenizer, files, tokens, config, where, json_only)
 
 
 def parse(model: bytes, where: str = "tokenizer model") -> Any:
@@ -172,8 +175,12 @@ def _as_the_base_reads(
     tokens: Mapping[int, Mapping[str, Any]],
     config: Mapping[str, Any],
     where: str,
+    json_only: bool,
 ) -> Tokenizer:
-    """Returns the tokenizer with the base's own form, where that reads text otherwise."""
+    """Returns the tokenizer with the base's own form, where that reads text otherwise.
+
+    A model that was made of the form alone stands for it only where it has the same merges.
+    """
     proto = proto_of(tokenizer)
     if proto.trainer_spec.model_type != proto.trainer_spec.BPE:
         return tokenizer
@@ -197,22 +204,24 @@ def _as_the_base_reads(
         asked = {"add_bos_token": JSON not in files} | {key: config[key] for key in explicit}
         tree["post_processor"] = own_form.ends(asked, *names)
     tokens = tokens or {token["id"]: token for token in tree["added_tokens"]}
-    if own_form.same_settings({**tree, "added_tokens": [*tokens.values()]}, plain):
+    merges = _merges(proto.pieces)
+    other = json_only and [*inspection.pairs(tree["model"])] != merges
+    if not other and own_form.same_settings({**tree, "added_tokens": [*tokens.values()]}, plain):
         return tokenizer
     own_form.refuse_harm(tree, f"{where}/{JSON}")
     scores = {piece.piece: piece.score for piece in proto.pieces}
-    merges, names = _merges(proto.pieces), [piece.piece for piece in proto.pieces]
+    names = [piece.piece for piece in proto.pieces]
     form = own_form.written(own_form.completed(tree, names, tokens, merges, scores, where))
     fast = own_form.loaded(form, f"{where}/{JSON}")
     filled = tree.get("truncation") or tree.get("padding")
-    if not filled and own_form.reads_alike(fast, fast_form(tokenizer)):
+    if not filled and not other and own_form.reads_alike(fast, fast_form(tokenizer)):
         return tokenizer
     kept = dataclasses.replace(
         tokenizer,
         controls={**tokenizer.controls, **{t["content"]: i for i, t in tokens.items()}},
         files={**tokenizer.files, JSON: form},
     )
-    if not whole and all(tree.get(key) == plain.get(key) for key in own_form.OF_TEXT):
+    if not whole and not other and all(tree.get(key) == plain.get(key) for key in own_form.OF_TEXT):
         return kept  # it differs around control tokens only, which text never has
     mark = fingerprint(tokenizer.files[MODEL], form)
     return dataclasses.replace(kept, fingerprint=mark, codec=FastCodec(fast))

@@ -19,6 +19,7 @@ from lrl_jax.text import LFS_POINTER
 MODEL, JSON, CONFIG = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
 SPECIAL_MAP, ADDED = "special_tokens_map.json", "added_tokens.json"
 EXTRAS = (CONFIG, SPECIAL_MAP, "chat_template.jinja")
+FALLBACK = re.compile(rb'"byte_fallback"\s*:\s*true')  # as no string of JSON can hold it
 MAX_BYTES = 1 << 28  # the largest published tokenizers are some tens of MB
 
 T = TypeVar("T")
@@ -111,8 +112,13 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def is_sentencepiece(files: Mapping[str, bytes]) -> bool:
-    """Tells whether files have a SentencePiece model; Llama 3 has a tiktoken file in its place."""
-    return MODEL in files and not (JSON in files and _is_tiktoken(files[MODEL]))
+    """Tells whether files have a SentencePiece model, or the JSON form of one alone.
+
+    Llama 3 has a tiktoken file in its place.
+    """
+    if MODEL not in files:
+        return bool(FALLBACK.search(files.get(JSON, b"")))
+    return not (JSON in files and _is_tiktoken(files[MODEL]))
 
 
 def _is_tiktoken(data: bytes) -> bool:
