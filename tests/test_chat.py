@@ -9,6 +9,7 @@ from hand_tokenizer import make
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 import pytest
+from test_sentencepieces import flagged, metaspace
 from tokenizers import Tokenizer as Fast
 import transformers
 
@@ -16,7 +17,10 @@ from lrl_jax.data.templates import chat, documents, renderer, sandbox, tokenizer
 from lrl_jax.data.templates import table as templates
 from lrl_jax.data.templates.chat import Turn
 from lrl_jax.data.templates.parts import TextPart
+from lrl_jax.pipeline import vocab as vocab_step
 from lrl_jax.recipe import data as recipe_data
+from lrl_jax.vocab.tokenizer import sentencepieces
+from lrl_jax.vocab.tokenizer.load import from_files
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 LLAMA3 = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>")
@@ -458,3 +462,51 @@ def test_what_published_templates_use_is_there():
     assert sandbox.compiled(source).render(messages, add_generation_prompt=False) == (
         '2"<b>"as-1ab[(\'a\', 1)]TruexTrueFalse{\n "k": [\n  "é"\n ]\n}x\n  y'
     )
+
+
+# ---------------------------------------------------------------------------- beside control tokens
+LIKE_PHI = (
+    "{{ bos_token }}{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] }}"
+    "{{ '<|end|>\n' }}{% endfor %}"
+)
+LIKE_MISTRAL = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}"
+    "{{ '[INST] ' + m['content'] + '[/INST]' }}"
+    "{% else %}{{ ' ' + m['content'] + eos_token }}{% endif %}{% endfor %}"
+)
+LIKE_LLAMA = LIKE_MISTRAL.replace("[INST]", "(").replace("[/INST]", ")")
+
+
+@pytest.mark.parametrize("source", [LIKE_PHI, LIKE_MISTRAL, LIKE_LLAMA])
+@pytest.mark.parametrize("scheme", ["first", "always"])
+def test_what_is_learnt_has_the_ids_of_transformers_beside_control_tokens(source, scheme, tmp_path):
+    names = ("[INST]", "[/INST]", "<|user|>", "<|assistant|>", "<|end|>")
+    strips = {"<|user|>", "<|assistant|>", "<|end|>"}
+    added = [flagged(266 + n, name, rstrip=name in strips) for n, name in enumerate(names)]
+    config = {"chat_template": source, "bos_token": "<s>", "eos_token": "</s>"}
+    files = metaspace(make(), *added, config=config)
+    form = json.loads(files["tokenizer.json"])
+    form["pre_tokenizer"]["prepend_scheme"] = scheme
+    tokenizer = from_files(files | {"tokenizer.json": json.dumps(form).encode()})
+    sentencepieces.write(tokenizer, tmp_path)
+    auto = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    said = [("user", "a b"), ("assistant", "b\nc"), ("user", " c"), ("assistant", "a  ")]
+    turns = [Turn(role, text, float(role == "assistant")) for role, text in said]
+    messages = [{"role": role, "content": text} for role, text in said]
+    want = auto.apply_chat_template(messages, tokenize=True, return_dict=False)
+    got = documents.ids(tokenizer_chat.own(tokenizer)(turns), tokenizer)
+    if source == LIKE_LLAMA:  # no control token lies between what is read and what is learnt
+        assert got[0] == want[1]
+    else:
+        assert got == want[1:]
+    twice = documents.encode([tokenizer_chat.own(tokenizer)(turns)] * 2, tokenizer)
+    assert twice[0].tokens.tolist() == twice[1].tokens.tolist()
+
+
+def test_ten_conversations_are_rendered_for_the_proof():
+    config = {"chat_template": LIKE_MISTRAL, "bos_token": "<s>", "eos_token": "</s>"}
+    tokenizer = from_files(metaspace(make(), flagged(266, "[INST]"), config=config))
+    got = vocab_step.rendered(tokenizer)
+    assert len(got) == len(vocab_step.CHATS) == 10
+    assert got[1] == "<s>[INST] Hello[/INST] Hi!</s>"
+    assert vocab_step.rendered(make()) == []

@@ -253,10 +253,68 @@ def test_a_shard_that_is_not_there_is_named(params, tmp_path):
         read(tmp_path)
 
 
+def test_a_whole_file_is_read_before_an_index_and_the_index_is_named(params, folder):
+    old = {name: w * 2 for name, w in tensors(folder).items()}
+    safetensors.numpy.save_file(old, folder / "model-00001-of-00001.safetensors")
+    weight_map = dict.fromkeys(old, "model-00001-of-00001.safetensors")
+    (folder / load.INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    assert_same(read(folder), params)
+    (remark,) = load.remarks(folder, "float32")
+    assert "model.safetensors.index.json and model-00001-of-00001.safetensors are not" in remark
+
+
+def test_an_index_that_names_the_whole_file_is_not_remarked_on(folder):
+    weight_map = dict.fromkeys(tensors(folder), load.WEIGHTS)
+    (folder / load.INDEX).write_text(json.dumps({"weight_map": weight_map}))
+    assert load.remarks(folder, "float32") == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "dtype", "said"),
+    [
+        ("float16", "bfloat16", "stored as float16, which bfloat16 rounds; set init.param_dtype"),
+        ("float64", "float32", "stored as float64, which float32 rounds"),
+        ("float16", "float32", ""),
+        ("float32", "float32", ""),
+    ],
+)
+def test_weights_that_are_rounded_are_named(folder, stored, dtype, said):
+    rewrite(folder, lambda found: found.update({n: w.astype(stored) for n, w in found.items()}))
+    assert "".join(load.remarks(folder, dtype)).find(said) >= (1 if said else 0)
+    assert bool(load.remarks(folder, dtype)) == bool(said)
+
+
+@pytest.mark.parametrize("rows", [97, 99])
+def test_a_head_that_differs_although_tied_is_refused(tmp_path, rows):
+    cfg = dataclasses.replace(CFG, tie_embeddings=True)
+    save.save(tmp_path, stripped(cfg), cfg, IDS, "float32", 10**9)
+    found = tensors(tmp_path)
+    copy = found["model.embed_tokens.weight"].copy()
+    safetensors.numpy.save_file(found | {"lm_head.weight": copy}, tmp_path / load.WEIGHTS)
+    load.check(tmp_path, cfg)
+    read(tmp_path, cfg)
+    other = np.resize(copy, (rows, copy.shape[1]))
+    other[rows - 1, 3] += 1
+    safetensors.numpy.save_file(found | {"lm_head.weight": other}, tmp_path / load.WEIGHTS)
+    for look in (load.check, read):
+        with pytest.raises(ValueError, match=r"says tie_word_embeddings, but lm_head.weight is"):
+            look(tmp_path, cfg)
+
+
+def test_the_base_s_way_to_generate_goes_out_as_it_came(params, tmp_path):
+    asked = {"eos_token_id": [2, 7], "temperature": 0.6, "do_sample": True}
+    save.save(tmp_path, params, CFG, IDS, "float32", 10**9, asked)
+    assert load.read_generation(tmp_path) == asked
+    save.save(tmp_path, params, CFG, IDS, "float32", 10**9)
+    ends = {"_from_model_config": True, "bos_token_id": 1, "eos_token_id": 2}
+    assert load.read_generation(tmp_path) == ends
+
+
 @pytest.mark.parametrize(
     "name", ["../outside.safetensors", "/etc/passwd", "a/b", "..", "", 3, "..\\a", "C:\\a", "a\0b"]
 )
 def test_an_index_cannot_lead_outside_its_folder(folder, name):
+    (folder / load.WEIGHTS).unlink()
     (folder / load.INDEX).write_text(json.dumps({"weight_map": {"model.norm.weight": name}}))
     with pytest.raises(ValueError, match="want plain names of its own files"):
         read(folder)

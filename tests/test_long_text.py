@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
+from test_sentencepieces import flagged, metaspace
 
 from lrl_jax.data.templates import documents
 from lrl_jax.data.templates.parts import TextPart
 from lrl_jax.vocab.tokenizer import long_text
-from lrl_jax.vocab.tokenizer.load import from_bytes
+from lrl_jax.vocab.tokenizer.load import from_bytes, from_files
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 LINES = ["the cat's 12 mats, \n", "한국어 문장입니다. 다음!", "  aa\tbb  \n\n c"] * 9
@@ -43,6 +44,7 @@ TOKENIZERS = {
     "without prefix": altered(add_dummy_prefix=False),
     "fewer spaces": altered(remove_extra_whitespaces=True),
     "unknown letters": altered(fallback=False),
+    "with a form of its own": from_files(metaspace(make(), flagged(266, "d", special=False))),
     "byte-level": BYTES,
 }
 

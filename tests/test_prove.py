@@ -121,7 +121,8 @@ def test_forms_that_decode_differently_are_caught(base, extended, tmp_path):
     form["decoder"]["decoders"].pop()  # the one that takes the first space off
     (tmp_path / "tokenizer.json").write_text(json.dumps(form))
     proof = prove.prove(tmp_path, base, ENGLISH, KOREAN)
-    assert set(proof.broken) == {"form_texts"}
+    assert set(proof.broken) == {"form_texts", "round_trip", "base_pieces"}
+    assert proof.base_pieces.examples == ("(form)",)
 
 
 def test_text_that_does_not_come_back_is_caught(tmp_path):

@@ -126,6 +126,13 @@ def test_a_model_with_flipped_bytes_is_refused_or_a_whole_tokenizer(words):
     assert 50 < refused < 200
 
 
+@pytest.mark.parametrize("start", ["<!doctype html>\n<html>", "\n <HTML lang=en>", "<?xml version"])
+def test_a_web_page_in_place_of_a_file_is_called_one(start, tmp_path):
+    (tmp_path / "tokenizer.model").write_text(f"{start}<title>Sign in</title>")
+    with pytest.raises(ValueError, match=f"{tmp_path}: is a web page, such as a login form"):
+        load(tmp_path)
+
+
 def test_a_missing_file_and_a_folder_without_a_model_say_what_to_bring(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         load(tmp_path / "nothing.model")

@@ -10,6 +10,7 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
+from etils import epath
 import jax
 from rich.console import Console
 from rich.markup import escape
@@ -78,7 +79,7 @@ def check(run: Run) -> None:
             problems += _room(run, cfg, planned)
     if wanted:
         console.print(_wanted(wanted))
-    for remark in _remarks(recipe):
+    for remark in (*_remarks(recipe), *([] if problems else _of_base(run, wanted))):
         console.print(f"[yellow]note[/yellow] {escape(remark)}")
     if problems:
         raise ProblemsError(f"{len(problems)} problem(s)\n  " + "\n  ".join(problems))
@@ -126,6 +127,7 @@ def _base(run: Run, wanted: Collection[str]) -> Iterator[str]:
     if "model" not in away:
         yield from _trouble("base.model", lambda: load.read_config(run.base_folder()))
         yield from _trouble("base.model", lambda: tokenizers.load(run.base_folder()))
+        yield from _trouble("base.model", _weights, run.base_folder())
     if base.adapter and not away:
         yield from _trouble("base.adapter", _goes_on, run)
     if not away:
@@ -190,6 +192,12 @@ def _goes_on(run: Run) -> None:
     cfg = families.config_from_hf(load.read_config(folder))
     with contextlib.ExitStack() as stack:
         peft_read.put(adapter, safetensors_ranges.open_folder(folder, stack), cfg, stack)
+
+
+def _weights(folder: epath.Path) -> None:
+    """Checks that the weights are those config.json describes, and what generation asks for."""
+    load.check(folder, families.config_from_hf(load.read_config(folder)))
+    load.read_generation(folder)
 
 
 def _fits(run: Run, base: Pretrained) -> None:
@@ -336,6 +344,14 @@ def _wanted(wanted: Mapping[str, str]) -> Table:
         names = "\n".join(name for name, advice in wanted.items() if advice == how)
         table.add_row(Text(names), Text(how))  # as Text, so that brackets are not read as markup
     return table
+
+
+def _of_base(run: Run, wanted: Collection[str]) -> list[str]:
+    """Returns what of the base's weights is not read, or is rounded."""
+    base = run.recipe.base
+    if not isinstance(base, Pretrained) or base.model in wanted:
+        return []
+    return load.remarks(run.base_folder(), run.recipe.init.param_dtype)
 
 
 def _remarks(recipe: Recipe) -> Iterator[str]:

@@ -268,7 +268,7 @@ def embedding(folder: epath.PathLike, matrix: Matrix) -> np.ndarray:
 
 
 def _files(folder: epath.Path) -> list[epath.Path]:
-    if not (folder / INDEX).exists():
+    if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():  # as transformers chooses
         return [folder / WEIGHTS]
     try:
         names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))

@@ -27,15 +27,19 @@ from lrl_jax.text import LFS_POINTER
 
 Grow = Callable[[np.ndarray], np.ndarray]
 
-MANIFEST = "manifest.json"
+HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
+MANIFEST, GENERATION = "manifest.json", "generation_config.json"
 FORMAT = "lrl_jax export 1"  # what our manifests say they are
 READERS, READERS_REMOTE = 4, 16  # threads; an object store is slow to begin, not to go on
 PICKLES = (".bin", ".pth", ".pt", ".pkl", ".ckpt")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HUB_FILES = (
     "*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*",
-    "special_tokens_map.json", "chat_template.jinja", "LICENSE*",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "LICENSE*",
 )  # fmt: skip
+# Data types with more bits than a dtype of ours has in some part of a number.
+FINER = {"bfloat16": {"F16", "F32", "F64"}, "float32": {"F64"}}
+COMPARED = 1 << 14  # rows of two matrices that are compared at a time
 # Tensors other tools write and no Llama needs: tables of old conversions.
 IGNORED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
 
@@ -83,11 +87,61 @@ def read_config(folder: epath.PathLike, adapter: epath.Path | None = None) -> di
     return config if size is None else config | {"vocab_size": size}
 
 
+def read_generation(folder: epath.PathLike) -> dict[str, Any]:
+    """Reads `generation_config.json`: how text is generated, and where it ends; {} without it."""
+    path = epath.Path(folder) / GENERATION
+    return ranges.read_json(path) if path.exists() else {}
+
+
 def source_note(folder: epath.PathLike) -> str:
     """Says whether `load` would notice a flipped bit in this folder."""
     if _manifest(epath.Path(folder)):
         return f"verified against {MANIFEST}"
     return f"unverified source: {folder} has no {MANIFEST} of ours; a flipped bit goes unseen"
+
+
+def remarks(folder: epath.PathLike, dtype: str) -> list[str]:
+    """Says what of a checkpoint is not read, and what `dtype` rounds; reads headers only.
+
+    Raises:
+      ValueError: the files cannot be opened.
+    """
+    folder, notes = epath.Path(folder), []
+    with contextlib.ExitStack() as stack:
+        tensors = ranges.open_folder(folder, stack)
+        if stale := _unread(folder):
+            notes.append(
+                f"{folder / INDEX} and {some(stale)} are not read: {WEIGHTS} lies beside them, and "
+                "transformers reads that one too; remove what is old"
+            )
+        kinds = {file.places[name].dtype for name, file in tensors.files.items()}
+        finer = sorted(kinds & FINER.get(dtype, set()))
+        if finer:
+            stored = " and ".join(ranges.WEIGHT_DTYPES[kind] for kind in finer)
+            notes.append(
+                f"{folder}: stored as {stored}, which {dtype} rounds; set init.param_dtype: "
+                "float32 to keep every bit"
+            )
+    return notes
+
+
+def _unread(folder: epath.Path) -> list[str]:
+    """Returns the files that an index beside a whole file names."""
+    if not ((folder / WEIGHTS).exists() and (folder / INDEX).exists()):
+        return []
+    weight_map = ranges.read_json(folder / INDEX).get("weight_map")
+    names = weight_map.values() if isinstance(weight_map, dict) else ()
+    return sorted({str(name) for name in names} - {WEIGHTS})
+
+
+def check(folder: epath.PathLike, cfg: llama.LlamaConfig) -> None:
+    """Refuses weights that `config.json` does not describe; reads headers, and a tied head.
+
+    The tokenizer is not looked at: it may have fewer pieces than there are rows.
+    """
+    folder = epath.Path(folder)
+    with contextlib.ExitStack() as stack:
+        _check_tensors(ranges.open_folder(folder, stack), cfg, folder, 0)
 
 
 def verify(folder: epath.PathLike) -> None:
@@ -187,7 +241,7 @@ def _grown(tensors: ranges.Tensors, row, cfg, grow: Grow, rows: int) -> np.ndarr
 def _check_tensors(tensors: ranges.Tensors, cfg: llama.LlamaConfig, folder, rows: int) -> None:
     want = layout.tensors(cfg)
     missing = sorted(set(want) - set(tensors.files))
-    copies = {"lm_head.weight"} if cfg.tie_embeddings else set()  # of the embeddings
+    copies = {HEAD} if cfg.tie_embeddings else set()  # of the embeddings
     extra = sorted(set(tensors.files) - set(want) - copies)
     extra = [name for name in extra if not IGNORED.fullmatch(name)]
     if missing or extra:
@@ -207,6 +261,25 @@ def _check_tensors(tensors: ranges.Tensors, cfg: llama.LlamaConfig, folder, rows
             shape, want_shape = shape[1:], want_shape[1:]
         if shape != want_shape:
             raise ValueError(f"{folder}: {name} is {shape}; config.json says {want_shape}")
+    if cfg.tie_embeddings and HEAD in tensors.files:
+        _check_head(tensors, folder)
+
+
+def _check_head(tensors: ranges.Tensors, folder: epath.Path) -> None:
+    """Refuses a head of its own where config.json says that the embeddings are the head."""
+    shape = tensors.shape(HEAD)
+    same = shape == tensors.shape(EMBEDDINGS) and all(
+        np.array_equal(tensors.read(HEAD, rows), tensors.read(EMBEDDINGS, rows))
+        for rows in (
+            (slice(start, start + COMPARED), slice(None)) for start in range(0, shape[0], COMPARED)
+        )
+    )
+    if not same:
+        raise ValueError(
+            f"{folder}: config.json says tie_word_embeddings, but {HEAD} is not {EMBEDDINGS}, and "
+            "transformers computes with both; set tie_word_embeddings to false there, or remove "
+            f"{HEAD} if the embeddings are meant"
+        )
 
 
 def _check_files(folder: epath.Path) -> None:

@@ -146,8 +146,11 @@ class Tensors:
 
 
 def open_folder(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
-    """Opens every tensor of the checkpoint, by name; the index's own names are not trusted."""
-    if not (folder / INDEX).exists():
+    """Opens every tensor of the checkpoint, by name; the index's own names are not trusted.
+
+    Where there is one whole file, it is read and an index beside it is not, as in transformers.
+    """
+    if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
         file = open_file(folder / WEIGHTS, stack)
         return Tensors(dict.fromkeys(file.places, file))
     weight_map = read_json(folder / INDEX).get("weight_map")

@@ -32,6 +32,7 @@ def save(
     hf_config: Mapping[str, Any],
     dtype: str,
     max_shard_bytes: int,
+    generation: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes weights, `config.json` and `generation_config.json` into `folder`.
 
@@ -42,6 +43,8 @@ def save(
       hf_config: the base's `config.json`, or {} with at least `bos_token_id`, `eos_token_id`
         and `max_position_embeddings`.
       dtype: of the tensors on disk, "float32" or "bfloat16".
+      generation: the base's `generation_config.json`, which still holds as ids keep their meaning;
+        without it, the ends that `config.json` names.
     """
     folder = epath.Path(folder)
     writer = jax.process_index() == 0
@@ -51,7 +54,7 @@ def save(
         write_json(folder / "config.json", config)
         ids = ("bos_token_id", "eos_token_id", "pad_token_id")
         said = {key: config[key] for key in ids if config.get(key) is not None}
-        write_json(folder / "generation_config.json", {"_from_model_config": True} | said)
+        write_json(folder / load.GENERATION, generation or {"_from_model_config": True} | said)
     table = layout.tensors(cfg)
     files = _plan(table, dtype, max_shard_bytes)
     names = [f"model-{i:05}-of-{len(files):05}.safetensors" for i in range(1, len(files) + 1)]

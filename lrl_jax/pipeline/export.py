@@ -75,7 +75,9 @@ def _merged(run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.shar
         rows = len(splice.read(run.at("vocab") / "splice.json").kept)
         params = vector.add(params, cfg, instruct, base, settings.vector.scale, rows)
     config = json.loads((run.at("init") / "config.json").read_text())
-    save.save(staged, params, cfg, config, settings.dtype, settings.max_shard_bytes)
+    pretrained = isinstance(run.recipe.base, Pretrained)
+    generation = load.read_generation(run.base_folder()) if pretrained else None
+    save.save(staged, params, cfg, config, settings.dtype, settings.max_shard_bytes, generation)
     return functools.partial(gate.check, staged, cfg, params)
 
 

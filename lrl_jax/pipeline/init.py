@@ -63,6 +63,8 @@ def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> lla
     folder, adapter = run.base_folder(), run.base_adapter()
     relation = splice.read(run.at("vocab") / "splice.json")
     say(f"init: {folder}: {load.source_note(folder)}")
+    for remark in load.remarks(folder, run.recipe.init.param_dtype):
+        say(f"init: {remark}")
     if adapter is not None:
         say(f"init: {adapter}: {peft_read.note(adapter)}")
     grow = _grow(run, relation) if relation.added else {}

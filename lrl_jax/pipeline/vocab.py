@@ -1,11 +1,14 @@
 """Runs the step `vocab`: makes the vocabulary, proves it lossless and reports what it gains."""
 
+import contextlib
+import itertools
 import tempfile
 
 from etils import epath
 
 from lrl_jax import text
 from lrl_jax.data.feed import mixture
+from lrl_jax.data.templates import sandbox, tokenizer_chat
 from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Pretrained, Recipe
@@ -17,6 +20,19 @@ from lrl_jax.vocab.pieces import prove, splice
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import EXTRAS, Tokenizer
 
+# Conversations on which a chat template is proved: the system turn, or "", then user and assistant.
+CHATS = (
+    ("", "Hello"),
+    ("", "Hello", "Hi!"),
+    ("", " a space first and last ", " so here "),
+    ("", "two\nlines\n", "\n\nthree"),
+    ("", "Who?", "A cat.", "Where?"),
+    ("", "1 + 1 = ?", "2", "Why?", "Because."),
+    ("", "caf\u00e9 cafe\u0301", "\u2581 mark"),
+    ("Be brief.", "Hello"),
+    ("Be brief.\n", "Hello", "Hi!", "Bye"),
+    ("You are a cat", "  ", "Meow"),
+)
 ENGLISH = "eng"  # the base language of every model of this family
 
 
@@ -60,7 +76,28 @@ def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof
         if isinstance(run.recipe.base, Pretrained):  # transformers chooses its class by config.json
             config = (run.base_folder() / "config.json").read_bytes()
             (epath.Path(local) / "config.json").write_bytes(config)
-        return prove.prove(local, base, *texts, start=build.starting(vocab, base))
+        start, chats = build.starting(vocab, base), rendered(base)
+        return prove.prove(local, base, *texts, start=start, chats=chats)
+
+
+def rendered(tokenizer: Tokenizer) -> list[str]:
+    """Returns CHATS as the tokenizer's own chat template writes them, those that it accepts."""
+    try:
+        template = sandbox.compiled(tokenizer_chat.template(tokenizer))
+    except ValueError:  # it has none
+        return []
+    by_id = {i: name for name, i in tokenizer.controls.items()}
+    names = {"bos_token": by_id.get(tokenizer.bos_id, ""), "eos_token": by_id[tokenizer.eos_id]}
+    texts = []
+    for contents in CHATS:
+        roles = itertools.cycle(("user", "assistant"))
+        system = [{"role": "system", "content": contents[0]}] if contents[0] else []
+        turns = [
+            {"role": role, "content": text} for role, text in zip(roles, contents[1:], strict=False)
+        ]
+        with contextlib.suppress(ValueError):  # many templates refuse a system turn
+            texts.append(template.render([*system, *turns], len(turns) % 2 == 1, names))
+    return texts
 
 
 def copy_tokenizer(source: epath.Path, target: epath.Path) -> None:

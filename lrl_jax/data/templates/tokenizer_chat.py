@@ -15,9 +15,10 @@ import itertools
 import json
 import re
 
-from lrl_jax.data.templates import renderer, sandbox
+from lrl_jax.data.templates import documents, renderer, sandbox
 from lrl_jax.data.templates.chat import FORMATS, Format, Turn
 from lrl_jax.data.templates.parts import TextPart, joined
+from lrl_jax.vocab.tokenizer import own_form
 from lrl_jax.vocab.tokenizer.types import CONFIG, Tokenizer
 
 JINJA = "chat_template.jinja"
@@ -39,6 +40,7 @@ def own(tokenizer: Tokenizer) -> Format:
     source = template(tokenizer)
     compiled = sandbox.compiled(source)
     names, (controls, heads) = _special_names(tokenizer), _controls(tokenizer)
+    goes_on = own_form.beside(tokenizer) is not None
     spans = _marked if GENERATION.search(source) else _added
     check_system = functools.cache(functools.partial(_check_system, compiled, names))
 
@@ -50,6 +52,8 @@ def own(tokenizer: Tokenizer) -> Format:
         whole, learnt = spans(functools.partial(compiled.prefixes, messages, names=names), turns)
         parts = _cut(whole, learnt, controls, restored)
         has_bos = parts[0].control and tokenizer.control(parts[0].text) == tokenizer.bos_id
+        if has_bos and goes_on:
+            return [documents.AFTER_BOS, *parts[1:]]
         return parts[1:] if has_bos else parts
 
     _check_answers(write)

@@ -4,7 +4,7 @@ proof = prove("runs/korean/vocab", base, english_lines, korean_lines)
 if not proof.ok: raise ValueError(proof.summary)
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 
@@ -12,8 +12,10 @@ from etils import epath
 import numpy as np
 
 from lrl_jax import storage
+from lrl_jax.vocab.tokenizer import own_form
+from lrl_jax.vocab.tokenizer.auto import AutoCodec
 from lrl_jax.vocab.tokenizer.load import family, load
-from lrl_jax.vocab.tokenizer.types import Codec, Tokenizer, batches
+from lrl_jax.vocab.tokenizer.types import JSON, Codec, Tokenizer, batches
 
 SHOWN = 5  # offending texts kept of each kind
 SHOWN_CHARS = 160
@@ -64,6 +66,8 @@ class Proof:
       form_texts: texts whose ids two forms decode differently.
       round_trip: texts that decode to something else than was encoded.
       base_moved: texts of the base language whose ids changed.
+      control_ids: texts with control tokens, read as such, whose ids differ from the base's, but
+        for those with new pieces.
       base_pieces: base pieces whose id, kind or score changed.
       unreachable: new pieces whose own text is split into other pieces.
       silent: new pieces never emitted on the new text; some are needed to merge others from.
@@ -77,6 +81,7 @@ class Proof:
     form_texts: Finding
     round_trip: Finding
     base_moved: Finding
+    control_ids: Finding
     base_pieces: Finding
     unreachable: Finding
     silent: Finding
@@ -124,6 +129,7 @@ def prove(
     base_texts: Iterable[str],
     new_texts: Iterable[str],
     start: Tokenizer | None = None,
+    chats: Sequence[str] = (),
 ) -> Proof:
     """Checks the tokenizer in `folder` against its base, on given and on adversarial texts.
 
@@ -133,10 +139,13 @@ def prove(
       base: what it extends, or the same when it extends none.
       base_texts: text of the base language, whose ids must not change.
       start: the base with another pre-tokenizer, where the recipe asks for one.
+      chats: conversations as the base's chat template renders them.
     """
     new = load(folder)
     tokenizer_family = family(new)
-    audit = _Audit(new, tokenizer_family.forms(folder))
+    forms = tokenizer_family.forms(folder)
+    controls = _controls(start or base, forms[JSON], chats)
+    audit = _Audit(new, forms)
     audit.read([*ADVERSARIAL, LONG])
     moved, base_count = Finding(), 0
     for batch in batches(base_texts, BATCH):
@@ -156,6 +165,7 @@ def prove(
         form_texts=audit.form_texts,
         round_trip=audit.round_trip,
         base_moved=moved,
+        control_ids=controls,
         base_pieces=Finding().plus(tokenizer_family.altered(start or base, new)),
         unreachable=Finding().plus(unreachable(new, base.size)),
         silent=Finding().plus(silent),
@@ -166,6 +176,19 @@ def prove(
         tokens_before=before,
         tokens_after=int(emitted.sum()),
     )
+
+
+def _controls(base: Tokenizer, form: Codec, chats: Sequence[str]) -> Finding:
+    """Compares what callers of transformers get from a new tokenizer with the base's own reading.
+
+    Control tokens are read as such, bos is put first. Texts with new pieces are left out.
+    """
+    assert isinstance(form, AutoCodec)
+    reading = family(base).reading(base)
+    texts = [*ADVERSARIAL, *own_form.control_texts(own_form.names_of(reading)), *chats]
+    got, want = form.read(texts), [row.ids for row in reading.encode_batch_fast(texts)]
+    pairs = zip(texts, got, want, strict=True)
+    return Finding().plus(t for t, a, b in pairs if a != b and max(a, default=0) < base.size)
 
 
 def unreachable(new: Tokenizer, first: int) -> list[str]:

@@ -50,3 +50,9 @@ class AutoCodec(FastCodec):
         if self.tokenizer.clean_up_tokenization_spaces:
             raise ValueError(f"{folder}: tokenizer_config.json asks to clean up spaces; want false")
         super().__init__(self.tokenizer.backend_tokenizer)
+
+    def read(self, texts: Sequence[str]) -> list[list[int]]:
+        """Encodes as callers of transformers do: bos put first, control tokens read as such."""
+        rows = [self.tokenizer(text, split_special_tokens=False)["input_ids"] for text in texts]
+        self.fast.encode_special_tokens = True
+        return rows

@@ -15,11 +15,19 @@ from typing import Any
 from etils import epath
 import tokenizers
 
-from lrl_jax.vocab.tokenizer import inspection, ranks
+from lrl_jax.vocab.tokenizer import declared, inspection, own_form, ranks
 from lrl_jax.vocab.tokenizer.auto import AutoCodec, FastCodec
 from lrl_jax.vocab.tokenizer.inspection import added_tokens, byte_of, pairs
 from lrl_jax.vocab.tokenizer.patterns import keeping_marks
-from lrl_jax.vocab.tokenizer.types import CONFIG, EXTRAS, JSON, Codec, Tokenizer, fingerprint
+from lrl_jax.vocab.tokenizer.types import (
+    CONFIG,
+    EXTRAS,
+    JSON,
+    SPECIAL_MAP,
+    Codec,
+    Tokenizer,
+    fingerprint,
+)
 
 FORMS: tuple[str, ...] = (JSON, CONFIG, ranks.RANKS)  # the last only where it gives the same ids
 LONGEST = 256  # bytes; a longer piece is not a word of any language
@@ -36,11 +44,25 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     """
     if JSON not in files:
         raise ValueError(f"{where}: holds no {JSON}; take it from the base model's repository")
-    return _tokenizer(inspection.inspect(files[JSON], where), files, where)
+    tree = inspection.inspect(files[JSON], where)
+    names = inspection.named(tree, declared.config(files, where), where)
+    if any(token["content"] in names and not token["special"] for token in added_tokens(tree)):
+        tree = _with_special(tree, names)
+        files = {**files, JSON: _written(tree)}
+    return _tokenizer(tree, files, where)
+
+
+def _with_special(tree: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Returns the tree with tokens of these names special, as transformers makes them on loading.
+
+    Only so is their name in a text ordinary text.
+    """
+    tokens = [t | {"special": t["special"] or t["content"] in names} for t in added_tokens(tree)]
+    return {**tree, "added_tokens": tokens}
 
 
 def _tokenizer(tree: Mapping[str, Any], files: Mapping[str, bytes], where: str) -> Tokenizer:
-    names = inspection.named(tree, _config(files, where), where)
+    names = inspection.named(tree, declared.config(files, where), where)
     try:
         codec = FastCodec(tokenizers.Tokenizer.from_str(json.dumps(tree)))
     except Exception as e:  # the library raises plain Exception for a file it cannot read
@@ -69,21 +91,6 @@ def _tokenizer(tree: Mapping[str, Any], files: Mapping[str, bytes], where: str) 
 
 def _ids(tree: Mapping[str, Any]) -> dict[str, int]:
     return tree["model"]["vocab"] | {t["content"]: t["id"] for t in added_tokens(tree)}
-
-
-def _config(files: Mapping[str, bytes], where: str) -> dict[str, Any] | None:
-    """Returns tokenizer_config.json merged over special_tokens_map.json; None without either."""
-    merged: dict[str, Any] = {}
-    there = [name for name in reversed(EXTRAS) if name in files and name.endswith(".json")]
-    for name in there:
-        try:
-            config = json.loads(files[name])
-        except (ValueError, RecursionError) as e:
-            raise ValueError(f"{where}: {name} is not JSON ({e!r}); fetch it again") from None
-        if not isinstance(config, dict):
-            raise ValueError(f"{where}: {name} holds no JSON object; fetch it again")
-        merged |= {key: value for key, value in config.items() if value is not None}
-    return merged if there else None
 
 
 def tree_of(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -252,7 +259,11 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = json.dumps(_written_config(tokenizer), indent=2, ensure_ascii=False) + "\n"
-    for name, data in {**tokenizer.files, CONFIG: config.encode()}.items():
+    files = {**tokenizer.files, CONFIG: config.encode()}
+    if SPECIAL_MAP in files:
+        settings = declared.config(tokenizer.files, "tokenizer") or {}
+        files[SPECIAL_MAP] = declared.special_map(files[SPECIAL_MAP], settings)
+    for name, data in files.items():
         (folder / name).write_bytes(data)
     lines = ranks.lines(tree_of(tokenizer))
     if lines is not None:
@@ -269,6 +280,17 @@ def forms(folder: epath.PathLike) -> dict[str, Codec]:
         tree = json.loads((folder / JSON).read_bytes())
         codecs[ranks.RANKS] = ranks.TiktokenCodec((folder / ranks.RANKS).read_bytes(), tree)
     return codecs
+
+
+def reading(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    """Returns the tokenizer that reads control tokens in text as such, as transformers does."""
+    tree = tree_of(tokenizer)
+    config = declared.config(tokenizer.files, "tokenizer") or {}
+    if any(key in config for key in ("add_bos_token", "add_eos_token")):
+        names = pieces(tokenizer)
+        ends = ((names[i], i) for i in (tokenizer.bos_id, tokenizer.eos_id))
+        tree = tree | {"post_processor": own_form.ends(config, *ends)}
+    return own_form.loaded(_written(tree), "tokenizer")
 
 
 def _written_config(tokenizer: Tokenizer) -> dict[str, Any]:

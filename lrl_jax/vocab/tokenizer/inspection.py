@@ -13,6 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
+from lrl_jax.vocab.tokenizer.declared import content
 from lrl_jax.vocab.tokenizer.patterns import well_known
 from lrl_jax.vocab.tokenizer.types import CONFIG, MAX_BYTES, not_a_tokenizer
 
@@ -24,6 +25,8 @@ TRIAL_CHARS = 5000
 TRIED = 64  # characters, and words, of a pattern that are tried
 # Parts that do no harm on any text, whatever their settings.
 HARMLESS = {"Sequence", "Split", "ByteLevel", "Digits", "NFC", "NFD", "NFKC", "NFKD"}
+# Bytes that no text has in UTF-8: GPT-NeoX, Pythia and OLMo have no pieces for them.
+UNUSED = {0xC0, 0xC1, *range(0xF5, 0x100)}
 SEQUENCES = ("pretokenizers", "normalizers", "decoders")
 GUESSED = {
     "bos_token": ("<|begin_of_text|>", "<s>"),
@@ -61,12 +64,12 @@ def byte_of() -> dict[str, int]:
 def inspect(data: bytes, where: str) -> dict[str, Any]:
     """Reads a byte-level BPE tokenizer.json; one that is not fit to use is a ValueError."""
     try:
-        tree = _parsed(data)
+        tree = parsed(data)
         model, added = _model(tree), _added(tree)
         _ids(model["vocab"], added)
         _merges(model)
         _in_bytes(tree)
-        _tried(tree)
+        tried(tree)
     except ValueError as e:
         raise ValueError(f"{where}: {e}") from None
     except RecursionError:
@@ -86,7 +89,8 @@ def pairs(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 # ---------------------------------------------------------------------------- its parts
-def _parsed(data: bytes) -> dict[str, Any]:
+def parsed(data: bytes) -> dict[str, Any]:
+    """Parses a tokenizer.json; a ValueError says what other bytes look like."""
     if guess := not_a_tokenizer(data):
         raise ValueError(f"{guess}; want a tokenizer.json")
     if len(data) > MAX_BYTES:
@@ -184,11 +188,13 @@ def _in_bytes(tree: Mapping[str, Any]) -> None:
         )
     if in_bytes[0].get("add_prefix_space"):
         raise ValueError("puts a space before every text (add_prefix_space); set it to false")
-    missing = [byte for byte, c in alphabet().items() if c not in tree["model"]["vocab"]]
+    vocab = tree["model"]["vocab"]
+    used = {byte: c for byte, c in alphabet().items() if byte not in UNUSED}
+    missing = [byte for byte, c in used.items() if c not in vocab]
     if missing:
         raise ValueError(
-            f"has no piece for {len(missing)} of 256 bytes, such as 0x{missing[0]:02X}; some text "
-            f"would be lost. {AGAIN.capitalize()}"
+            f"has no piece for {len(missing)} of {len(used)} bytes, such as 0x{missing[0]:02X}; "
+            f"some text would be lost. {AGAIN.capitalize()}"
         )
 
 
@@ -205,7 +211,7 @@ def leaves(node: Any) -> list[dict[str, Any]]:
 
 
 # ---------------------------------------------------------------------------- the trial
-def _tried(tree: Mapping[str, Any]) -> None:
+def tried(tree: Mapping[str, Any]) -> None:
     """Runs what is not well known in a child process, on text made to be slow."""
     nodes = [leaf for key in ("normalizer", "pre_tokenizer") for leaf in leaves(tree.get(key))]
     patterns = sorted({*regexes(nodes)} - well_known())
@@ -271,17 +277,18 @@ def named(
     """
     tokens = added_tokens(tree)
     special = [token["content"] for token in tokens if token["special"]]
+    whole = [token["content"] for token in tokens]
     if config is None:
         present = {key: [name for name in GUESSED[key] if name in special] for key in GUESSED}
         config = {key: names[0] for key, names in present.items() if names}
-    bos, eos, pad = (_content(config.get(f"{key}_token")) for key in ("bos", "eos", "pad"))
+    bos, eos, pad = (content(config.get(f"{key}_token")) for key in ("bos", "eos", "pad"))
     if eos is None:
         raise ValueError(
             f"{where}: has no end-of-text token; put {CONFIG} beside it, with an eos_token that "
             f"is one of its special tokens ({', '.join(special[:4]) or 'it has none'})"
         )
     for name in (bos, eos, pad):
-        if name is not None and name not in special:
+        if name is not None and name not in whole:
             raise ValueError(
                 f"{where}: {CONFIG} names {name!r}, which is no special token of tokenizer.json; "
                 "take both from the same repository"
@@ -290,20 +297,15 @@ def named(
     return bos or eos, eos, pad or eos
 
 
-def _content(value: Any) -> str | None:
-    content = value.get("content") if isinstance(value, dict) else value
-    return content if isinstance(content, str) and content else None
-
-
 def _agree(tokens: list[dict[str, Any]], listed: Any, where: str) -> None:
     if not isinstance(listed, dict | None):
         raise ValueError(f"{where}: {CONFIG} has {listed!r:.80} as its added_tokens_decoder")
     listed = listed or {}
     have = {str(token["id"]): token["content"] for token in tokens}
-    other = [i for i, token in listed.items() if _content(token) != have.get(i)]
+    other = [i for i, token in listed.items() if content(token) != have.get(i)]
     if other:
         raise ValueError(
             f"{where}: {CONFIG} lists {len(other)} added tokens that tokenizer.json has not, such "
-            f"as {_content(listed[other[0]])!r} with id {other[0]}; save both once more with "
+            f"as {content(listed[other[0]])!r} with id {other[0]}; save both once more with "
             "transformers (`save_pretrained`)"
         )

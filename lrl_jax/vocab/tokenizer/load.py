@@ -13,6 +13,7 @@ from lrl_jax import storage
 from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
 from lrl_jax.vocab.tokenizer.codecs import SentencePieceCodec
 from lrl_jax.vocab.tokenizer.types import (
+    ADDED,
     EXTRAS,
     JSON,
     MAX_BYTES,
@@ -53,6 +54,8 @@ def read(path: epath.PathLike) -> dict[str, bytes]:
         raise ValueError(
             f"{path}: holds no {MODEL} and no {JSON}; take them from the base model's repository"
         )
+    if JSON not in files and _there(path / ADDED):  # tokenizer.json has all of them
+        files[ADDED] = _bytes(path / ADDED)
     return files
 
 

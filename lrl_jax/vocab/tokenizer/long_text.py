@@ -15,6 +15,8 @@ import re
 import numpy as np
 import sentencepiece
 
+from lrl_jax.vocab.tokenizer import own_form
+from lrl_jax.vocab.tokenizer.auto import FastCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec
 from lrl_jax.vocab.tokenizer.inspection import added_tokens, regexes
 from lrl_jax.vocab.tokenizer.patterns import well_known
@@ -32,6 +34,9 @@ Ends = Callable[[str, str], bool]  # whether a text can be cut between two chara
 def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
     """Returns the ids of `text`, those of `tokenizer.encode`, as int32."""
     if tokenizer.family == "sentencepiece":
+        own = isinstance(tokenizer.codec, FastCodec)  # the base's own form
+        if own and not own_form.alike(tokenizer.codec, text):
+            return np.asarray(tokenizer.encode(text), np.int32)
         text = _normal(tokenizer, text)
         codec, ends = _bare(tokenizer.files[MODEL])
     else:

@@ -6,7 +6,8 @@ is the same tokenizer for it, and `prove` compares the two.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import dataclasses
 import json
 from typing import Any
 
@@ -17,13 +18,16 @@ from sentencepiece import sentencepiece_model_pb2
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
-from lrl_jax.vocab.tokenizer.auto import AutoCodec
+from lrl_jax.vocab.tokenizer import declared, from_json, inspection, own_form
+from lrl_jax.vocab.tokenizer.auto import AutoCodec, FastCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec, WordCodec, apart
 from lrl_jax.vocab.tokenizer.types import (
+    ADDED,
     CONFIG,
     EXTRAS,
     JSON,
     MODEL,
+    SPECIAL_MAP,
     Codec,
     Tokenizer,
     fingerprint,
@@ -43,11 +47,18 @@ CONTROLS = (Piece.CONTROL, Piece.UNKNOWN)
 
 # ---------------------------------------------------------------------------- reading
 def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
-    """Makes a tokenizer of `tokenizer.model`; tokens only in tokenizer.json become its pieces.
+    """Makes a tokenizer of `tokenizer.model`; tokens only in other files become its pieces.
+
+    Where the base's tokenizer.json, or what its config says of bos and added tokens, reads text
+    otherwise than the model alone, that is kept, and its ids are the tokenizer's.
 
     A model that is damaged, lacks bos or eos, or disagrees with its tokenizer.json is a ValueError.
     """
-    model = _with_added(files, where)
+    config = declared.config(files, where) or {}
+    json_only = MODEL not in files
+    if json_only:
+        files = {**files, MODEL: from_json.model(files, config, where)}
+    model, tokens = _with_declared(files, config, where)
     proto = parse(model, where)
     try:
         codec = WordCodec(model) if apart(proto) else SentencePieceCodec(model)
@@ -60,7 +71,7 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
             f"{where}: has no {'bos' if bos < 0 else 'eos'} piece, which Llama models need; "
             "train it with bos_id=1, eos_id=2"
         )
-    return Tokenizer(
+    tokenizer = Tokenizer(
         family="sentencepiece",
         bos_id=bos,
         eos_id=eos,
@@ -71,6 +82,7 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
         files={name: files[name] for name in EXTRAS if name in files} | {MODEL: model},
         codec=codec,
     )
+    return _as_the_base_reads(tokenizer, files, tokens, config, where, json_only)
 
 
 def parse(model: bytes, where: str = "tokenizer model") -> Any:
@@ -99,37 +111,122 @@ def proto_of(tokenizer: Tokenizer) -> Any:
     return parse(tokenizer.files[MODEL])
 
 
-def _with_added(files: Mapping[str, bytes], where: str) -> bytes:
-    """Returns the model with tokens that only tokenizer.json has (`<|im_start|>`) added."""
+def _with_declared(
+    files: Mapping[str, bytes], config: Mapping[str, Any], where: str
+) -> tuple[bytes, dict[int, dict[str, Any]]]:
+    """Returns the model with what other files say of its tokens, and the added tokens by id.
+
+    Tokens that the model lacks (`<|im_start|>`) become its pieces, and its bos and eos are those
+    that the base's config names.
+    """
     model = files[MODEL]
-    if JSON not in files or not_a_tokenizer(model):
-        return model
+    if not_a_tokenizer(model):
+        return model, {}
     proto = parse(model, where)
     try:
-        form = json.loads(files[JSON])
-        added = {token["id"]: token for token in form.get("added_tokens", [])}
-        names = {i: token["content"] for i, token in added.items()}
-        vocab = form["model"]["vocab"]
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        tokens = declared.added(files, config, where)
+        vocab = json.loads(files[JSON])["model"]["vocab"] if JSON in files else ()
+        len(vocab)
+    except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"{where}/{JSON}: cannot be read ({e!r}); fetch it again") from None
     size = len(proto.pieces)
+    names = {i: token["content"] for i, token in tokens.items()}
     wrong = [name for i, name in names.items() if i < size and proto.pieces[i].piece != name]
-    beyond = sorted(i for i in added if i >= size)
+    beyond = sorted(i for i in tokens if i >= size)
     if wrong or beyond != [*range(size, size + len(beyond))] or len(vocab) > size + len(beyond):
+        source = f"{JSON} ({len(vocab)} pieces," if JSON in files else f"{CONFIG} or {ADDED} ("
         raise ValueError(
-            f"{where}: {JSON} ({len(vocab)} pieces, tokens added {wrong or beyond}) is not the "
+            f"{where}: {source} tokens added {wrong or beyond}) is not the "
             f"tokenizer of {MODEL} ({size} pieces); remove the one the model was not trained with"
         )
-    if not beyond:
-        return model
-    pad = json.loads(files.get(CONFIG, b"{}")).get("pad_token")
+    pad = declared.content(config.get("pad_token"))
     for i in beyond:
-        kind = Piece.CONTROL if added[i].get("special") else Piece.USER_DEFINED
+        kind = Piece.CONTROL if tokens[i]["special"] else Piece.USER_DEFINED
         proto.pieces.add(piece=names[i], score=0.0, type=kind)
         if names[i] == pad:
             proto.trainer_spec.pad_id, proto.trainer_spec.pad_piece = i, pad
-    proto.trainer_spec.vocab_size = len(proto.pieces)
-    return proto.SerializeToString(deterministic=True)
+    if beyond:
+        proto.trainer_spec.vocab_size = len(proto.pieces)
+    moved = [_name_end(proto, key, config, where) for key in ("bos", "eos")]
+    if not beyond and not any(moved):
+        return model, tokens
+    return proto.SerializeToString(deterministic=True), tokens
+
+
+def _name_end(proto: Any, key: str, config: Mapping[str, Any], where: str) -> bool:
+    """Makes the bos or eos of a model the one that the config names; tells whether it was not."""
+    name, spec = declared.content(config.get(f"{key}_token")), proto.trainer_spec
+    if name is None or name == getattr(spec, f"{key}_piece"):
+        return False
+    ids = {piece.piece: i for i, piece in enumerate(proto.pieces)}
+    if name not in ids:
+        raise ValueError(
+            f"{where}: {CONFIG} or {SPECIAL_MAP} names {name!r} as its {key}_token, which is no "
+            f"piece of {MODEL} and no added token; take all files from the same repository"
+        )
+    setattr(spec, f"{key}_piece", name)
+    setattr(spec, f"{key}_id", ids[name])
+    if proto.pieces[ids[name]].type in (Piece.NORMAL, Piece.USER_DEFINED):
+        proto.pieces[ids[name]].type = Piece.CONTROL
+    return True
+
+
+def _as_the_base_reads(
+    tokenizer: Tokenizer,
+    files: Mapping[str, bytes],
+    tokens: Mapping[int, Mapping[str, Any]],
+    config: Mapping[str, Any],
+    where: str,
+    json_only: bool,
+) -> Tokenizer:
+    """Returns the tokenizer with the base's own form, where that reads text otherwise.
+
+    A model that was made of the form alone stands for it only where it has the same merges.
+    """
+    proto = proto_of(tokenizer)
+    if proto.trainer_spec.model_type != proto.trainer_spec.BPE:
+        return tokenizer
+    whole = {token["content"] for token in tokens.values() if not token["special"]}
+    explicit = [key for key in ("add_bos_token", "add_eos_token") if key in config]
+    plain = json.loads(_form(tokenizer, (), []).to_str())
+    if JSON in files:
+        tree = json.loads(files[JSON])
+    elif whole or any(token[flag] for token in tokens.values() for flag in declared.STRIPS):
+        # The model's normaliser marks a token's own beginning: it must be found before.
+        tokens = {i: {**token, "normalized": False} for i, token in tokens.items()}
+        tree = json.loads(_form(tokenizer, whole).to_str())
+        kept = {t["id"]: t for t in tree["added_tokens"] if t["content"] not in whole}
+        tokens = kept | tokens
+    elif config.get("add_bos_token", True) and not config.get("add_eos_token"):
+        return tokenizer
+    else:
+        tree = json.loads(_form(tokenizer, ()).to_str())
+    if explicit or not tree.get("post_processor"):
+        names = ((proto.pieces[i].piece, i) for i in (tokenizer.bos_id, tokenizer.eos_id))
+        asked = {"add_bos_token": JSON not in files} | {key: config[key] for key in explicit}
+        tree["post_processor"] = own_form.ends(asked, *names)
+    tokens = tokens or {token["id"]: token for token in tree["added_tokens"]}
+    merges = _merges(proto.pieces)
+    other = json_only and [*inspection.pairs(tree["model"])] != merges
+    if not other and own_form.same_settings({**tree, "added_tokens": [*tokens.values()]}, plain):
+        return tokenizer
+    own_form.refuse_harm(tree, f"{where}/{JSON}")
+    scores = {piece.piece: piece.score for piece in proto.pieces}
+    names = [piece.piece for piece in proto.pieces]
+    form = own_form.written(own_form.completed(tree, names, tokens, merges, scores, where))
+    fast = own_form.loaded(form, f"{where}/{JSON}")
+    filled = tree.get("truncation") or tree.get("padding")
+    if not filled and not other and own_form.reads_alike(fast, fast_form(tokenizer)):
+        return tokenizer
+    kept = dataclasses.replace(
+        tokenizer,
+        controls={**tokenizer.controls, **{t["content"]: i for i, t in tokens.items()}},
+        files={**tokenizer.files, JSON: form},
+    )
+    if not whole and not other and all(tree.get(key) == plain.get(key) for key in own_form.OF_TEXT):
+        return kept  # it differs around control tokens only, which text never has
+    mark = fingerprint(tokenizer.files[MODEL], form)
+    return dataclasses.replace(kept, fingerprint=mark, codec=FastCodec(fast))
 
 
 # ---------------------------------------------------------------------------- words and pieces
@@ -177,6 +274,11 @@ def written(surface: bytes) -> str:
 
 def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
     """Returns a function from a text to what decoding should give: space marks become spaces."""
+    if JSON in tokenizer.files and tokenizer.codec.decode_batch(
+        tokenizer.codec.encode_batch([" a"])
+    ) == ["a"]:  # the base's form takes a space at the beginning for the one it puts there
+        of_model = normal(dataclasses.replace(tokenizer, files={MODEL: tokenizer.files[MODEL]}))
+        return lambda text: of_model(text).removeprefix(" ")
     spec = proto_of(tokenizer).normalizer_spec
     if not (spec.precompiled_charsmap or spec.remove_extra_whitespaces):
         return lambda text: text.replace(SPACE, " ")
@@ -213,7 +315,9 @@ def altered(base: Tokenizer, new: Tokenizer) -> list[str]:
     same = zip(old.pieces, now.pieces, strict=False)
     changed = [a.piece for a, b in same if (a.piece, a.type, a.score) != (b.piece, b.type, b.score)]
     changed += [piece.piece for piece in old.pieces[len(now.pieces) :]]
-    return changed + ["(normaliser)"] * (old.normalizer_spec != now.normalizer_spec)
+    changed += ["(normaliser)"] * (old.normalizer_spec != now.normalizer_spec)
+    forms = [json.loads(side.files.get(JSON, b"{}")) for side in (base, new)]
+    return changed + ["(form)"] * (not own_form.same_settings(*forms))
 
 
 def _bpe(tokenizer: Tokenizer) -> Any:
@@ -254,28 +358,54 @@ def write(tokenizer: Tokenizer, folder: epath.PathLike) -> None:
     """
     folder = epath.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    form = fast_form(tokenizer).to_str(pretty=False)
+    form = tokenizer.files.get(JSON) or fast_form(tokenizer).to_str(pretty=False).encode()
     config = json.dumps(_config(tokenizer), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
-    files = {**tokenizer.files, JSON: form.encode(), CONFIG: config.encode()}
+    files = {**tokenizer.files, JSON: form, CONFIG: config.encode()}
+    if SPECIAL_MAP in files:
+        settings = declared.config(tokenizer.files, "tokenizer") or {}
+        files[SPECIAL_MAP] = declared.special_map(files[SPECIAL_MAP], settings)
     for name, data in files.items():
         (folder / name).write_bytes(data)
 
 
 def forms(folder: epath.PathLike) -> dict[str, Codec]:
-    """Returns the codec of the JSON form, as transformers reads it."""
-    return {JSON: AutoCodec(folder)}
+    """Returns the codec of the JSON form, as transformers reads it, and of a model beside it."""
+    folder, names = epath.Path(folder), (MODEL, JSON, *EXTRAS)
+    codecs: dict[str, Codec] = {JSON: AutoCodec(folder)}
+    files = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+    tokenizer = from_files(files, str(folder))
+    if isinstance(tokenizer.codec, FastCodec):
+        codecs[MODEL] = own_form.ModelBeside(tokenizer.files[MODEL], tokenizer.codec)
+    return codecs
+
+
+def reading(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
+    """Returns the tokenizer that reads control tokens in text as such, as transformers does."""
+    return fast_form(tokenizer)
 
 
 def fast_form(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     """Converts the tokenizer for the `tokenizers` library, which merges by rank, not score."""
+    if JSON in tokenizer.files:
+        return own_form.loaded(tokenizer.files[JSON], JSON)
+    return _form(tokenizer)
+
+
+def _form(
+    tokenizer: Tokenizer,
+    added: Collection[str] = (),
+    merges: list[tuple[str, str]] | None = None,
+) -> tokenizers.Tokenizer:
+    """Makes the form of the model alone, which cuts out none of the tokens in `added`."""
     proto = _bpe(tokenizer)
     spec = proto.normalizer_spec
     space = SPACE if spec.escape_whitespaces else " "
     own: list[str] = [piece.piece for piece in proto.pieces if piece.type == Piece.USER_DEFINED]
+    own = [name for name in own if name not in added]
     fast = tokenizers.Tokenizer(
         models.BPE(
             vocab={piece.piece: i for i, piece in enumerate(proto.pieces)},
-            merges=_merges(proto.pieces),
+            merges=_merges(proto.pieces) if merges is None else merges,
             unk_token=_unknown(proto.pieces),
             fuse_unk=True,
             byte_fallback=proto.trainer_spec.byte_fallback,
@@ -337,7 +467,8 @@ def _unknown(pieces: Iterable[Piece]) -> str:
 def _config(tokenizer: Tokenizer) -> dict[str, Any]:
     base = json.loads(tokenizer.files.get(CONFIG, b"{}"))
     proto = proto_of(tokenizer)
-    config = {"add_bos_token": True, "add_eos_token": False}
+    own = JSON in tokenizer.files  # its post-processor says what is added where the base does not
+    config = {} if own else {"add_bos_token": True, "add_eos_token": False}
     config |= {key: base[key] for key in CARRIED if key in base}
     config |= {
         "tokenizer_class": "PreTrainedTokenizerFast",  # reads tokenizer.json and adds nothing
@@ -346,6 +477,10 @@ def _config(tokenizer: Tokenizer) -> dict[str, Any]:
         "unk_token": _unknown(proto.pieces),
         "clean_up_tokenization_spaces": False,
     }
+    named = declared.config(tokenizer.files, "tokenizer") or {}
+    pad = declared.content(named.get("pad_token"))
     if tokenizer.pad_id != tokenizer.eos_id:
         config["pad_token"] = proto.pieces[tokenizer.pad_id].piece
+    elif pad in {piece.piece for piece in proto.pieces}:
+        config["pad_token"] = pad
     return config

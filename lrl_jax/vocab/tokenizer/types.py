@@ -10,14 +10,16 @@ import dataclasses
 import hashlib
 import itertools
 import re
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from etils import epath
 
 from lrl_jax.text import LFS_POINTER
 
 MODEL, JSON, CONFIG = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
-EXTRAS = (CONFIG, "special_tokens_map.json", "chat_template.jinja")
+SPECIAL_MAP, ADDED = "special_tokens_map.json", "added_tokens.json"
+EXTRAS = (CONFIG, SPECIAL_MAP, "chat_template.jinja")
+FALLBACK = re.compile(rb'"byte_fallback"\s*:\s*true')  # as no string of JSON can hold it
 MAX_BYTES = 1 << 28  # the largest published tokenizers are some tens of MB
 
 T = TypeVar("T")
@@ -94,6 +96,7 @@ class TokenizerFamily(Protocol):
     def altered(self, base: Tokenizer, new: Tokenizer) -> list[str]: ...
     def write(self, tokenizer: Tokenizer, folder: epath.PathLike) -> None: ...
     def forms(self, folder: epath.PathLike) -> dict[str, Codec]: ...
+    def reading(self, tokenizer: Tokenizer) -> Any: ...
 
 
 def fingerprint(*parts: bytes) -> str:
@@ -109,8 +112,13 @@ def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def is_sentencepiece(files: Mapping[str, bytes]) -> bool:
-    """Tells whether files have a SentencePiece model; Llama 3 has a tiktoken file in its place."""
-    return MODEL in files and not (JSON in files and _is_tiktoken(files[MODEL]))
+    """Tells whether files have a SentencePiece model, or the JSON form of one alone.
+
+    Llama 3 has a tiktoken file in its place.
+    """
+    if MODEL not in files:
+        return bool(FALLBACK.search(files.get(JSON, b"")))
+    return not (JSON in files and _is_tiktoken(files[MODEL]))
 
 
 def _is_tiktoken(data: bytes) -> bool:
@@ -124,6 +132,8 @@ def not_a_tokenizer(data: bytes) -> str:
         return "is empty"
     if data.startswith(LFS_POINTER):
         return "is a git-lfs pointer, not the file (run `git lfs pull`)"
+    if re.match(rb"\s*<(!doctype|html|\?xml|head)", data[:64], re.IGNORECASE):
+        return "is a web page, such as a login form (fetch the file while logged in)"
     if data.startswith(b"\x1f\x8b"):
         return "is compressed with gzip (unpack it)"
     if _is_tiktoken(data):
