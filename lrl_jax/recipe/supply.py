@@ -37,7 +37,7 @@ def _names(pattern: str, uri: str) -> bool:
 
 def is_here(uri: str) -> bool:
     """Returns whether a path or a pattern names something on this machine or in its bucket."""
-    if uri.startswith(text.SAMPLE) or epath.Path(uri).exists():
+    if uri.startswith(text.SAMPLE) or epath.Path(text.plain(uri)).exists():
         return True
     return glob.has_magic(uri) and bool(text.matching(uri))
 
