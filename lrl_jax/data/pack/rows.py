@@ -171,6 +171,10 @@ class Manifest:
       tokens: all tokens, eos included.
       loss_tokens: tokens that are trained on.
       cut: tokens of long documents that were cut off and are in no row.
+      beyond: how many documents with a prompt have something to learn beyond their first row.
+      source_rows: rows that records were made from; 0 where they do not come from rows.
+      unread: field -> how many of those rows have it, though nothing reads it.
+      absent: column of the recipe -> how many of those rows do not have it.
     """
 
     name: str
@@ -194,6 +198,10 @@ class Manifest:
     cut: int
     rows: int
     shards: tuple[Shard, ...]
+    beyond: int = 0
+    source_rows: int = 0
+    unread: dict[str, int] = dataclasses.field(default_factory=dict)
+    absent: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def fill(self) -> float:
