@@ -21,6 +21,7 @@ import numpy as np
 from lrl_jax import storage, text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.pack import bins, rows
+from lrl_jax.data.pack.rows import Count
 from lrl_jax.data.read import filters
 from lrl_jax.data.read.makers import NOTHING
 from lrl_jax.data.read.tally import Tally
@@ -69,28 +70,6 @@ class ShardJob:
     def path(self, suffix: str = SUFFIX) -> epath.Path:
         """Returns the path of its file of rows, or of the file with another suffix beside it."""
         return epath.Path(self.folder) / f"rows-{self.number:05}-of-{self.count:05}{suffix}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Count:
-    """Counts what was packed, with the attributes of `rows.Manifest`; two counts can be added."""
-
-    records: int = 0
-    left_out: Counter[str] = dataclasses.field(default_factory=Counter)
-    docs: int = 0
-    scripts: Counter[str] = dataclasses.field(default_factory=Counter)
-    bytes: int = 0
-    tokens: int = 0
-    loss_tokens: int = 0
-    cut: int = 0
-    beyond: int = 0
-    source_rows: int = 0
-    unread: Counter[str] = dataclasses.field(default_factory=Counter)
-    absent: Counter[str] = dataclasses.field(default_factory=Counter)
-
-    def __add__(self, other: "Count") -> "Count":
-        names = [field.name for field in dataclasses.fields(self)]
-        return Count(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclasses.dataclass(frozen=True)
