@@ -3,13 +3,16 @@
     for line in lines("corpus/*.txt.gz"): ...                 the first bad line raises
     for number, line in numbered("a.txt", start, end): ...    a bad line is yielded as `Bad`
 
-UTF-8 is checked, a byte-order mark is dropped, CRLF is read as LF, and .gz .bz2 .xz .zst files are
-unpacked. What cannot be read is reported with file and line; nothing is silently skipped.
+UTF-8 is checked; UTF-16 is read where a byte-order mark says so. Such a mark is dropped, also at
+the beginning of a later line, where joined files have it. CRLF is read as LF, and CR too in a file
+that ends its lines by nothing else. .gz .bz2 .xz .zst files are unpacked. What cannot be read is
+reported with file and line; nothing is silently skipped.
 """
 
 import bisect
 import bz2
-from collections.abc import Iterator, Sequence
+import codecs
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
@@ -24,6 +27,7 @@ import os
 from pathlib import Path
 import time
 from typing import Any
+import urllib.parse
 import zlib
 
 from etils import epath
@@ -33,6 +37,9 @@ from lrl_jax import storage
 SAMPLE = "sample:"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 BOM = b"\xef\xbb\xbf"
+MARK = "\ufeff"  # a byte-order mark, decoded
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # how such a file begins
+LOCAL = "file://"
 BLOCK = 1 << 20
 LONGEST = 64 << 20  # bytes of a line; a longer one is reported and never in memory as a whole
 PACKED = (".gz", ".bz2", ".xz", ".zst")
@@ -99,7 +106,12 @@ def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
         yield from (f"{line}\n".encode() for line in _sample(file))
         return
     for block in _blocks(epath.Path(file), start, end):
-        yield from [None] if block is None else io.BytesIO(block)
+        if block is None:
+            yield None
+        elif BOM in block:
+            yield from (line.removeprefix(BOM) for line in io.BytesIO(block))
+        else:
+            yield from io.BytesIO(block)
 
 
 def flaw(line: bytes | None) -> str:
@@ -132,9 +144,9 @@ def files(uri: str) -> list[str]:
     """
     if uri.startswith(SAMPLE):
         return [uri]
-    storage.refuse_odd(uri)
-    is_glob = glob.has_magic(uri) and not epath.Path(uri).exists()  # names may have brackets too
-    paths = [epath.Path(file) for file in (matching(uri) if is_glob else [uri])]
+    storage.refuse_odd(plain(uri))
+    names = matching(uri) if glob.has_magic(uri) else [plain(uri)]
+    paths = [epath.Path(name) for name in names]
     if not paths:
         raise DataError(f"{uri}: no file matches")
     for path in paths:
@@ -142,8 +154,36 @@ def files(uri: str) -> list[str]:
     return [str(path) for path in paths]
 
 
+def plain(uri: str) -> str:
+    """Returns the path that a file:// address names; any other name as it is.
+
+    >>> plain("file:///data/a%20b.txt"), plain("gs://data/a.txt")
+    ('/data/a b.txt', 'gs://data/a.txt')
+    """
+    if not uri.lower().startswith(LOCAL):
+        return uri
+    host, slash, path = uri[len(LOCAL) :].partition("/")
+    if host not in ("", "localhost"):
+        raise DataError(
+            f"{uri}: names a file of the machine {host!r}; an address of a file here has three "
+            f"slashes, such as {LOCAL}/{host}/{path}"
+        )
+    return slash + urllib.parse.unquote(path)
+
+
 def matching(uri: str) -> list[str]:
-    """Returns the names that match a glob; `**` stands for any number of folders."""
+    """Returns the names that match a glob; `**` stands for any number of folders.
+
+    Brackets stand for themselves where files have them in their names.
+    """
+    uri = plain(uri)
+    brackets = uri.replace("[", "[[]")
+    if not glob.has_magic(uri.replace("[", "")) and epath.Path(uri).exists():
+        return [uri]
+    return _matching(uri) or (_matching(brackets) if brackets != uri else [])
+
+
+def _matching(uri: str) -> list[str]:
     if "://" not in uri:
         names = glob.glob(uri, recursive=True)
         return sorted(path for path in names if "**" not in uri or not os.path.isdir(path))
@@ -163,15 +203,26 @@ def opened(path: epath.Path) -> Iterator[Any]:
     """
     with contextlib.ExitStack() as stack:
         stream = stack.enter_context(path.open("rb"))
-        if path.suffix not in PACKED:
+        if not is_packed(path.name):
             yield stream
             return
         try:
-            yield stack.enter_context(_unpacked(stream, path.suffix))
+            yield stack.enter_context(_unpacked(stream, path.suffix.lower()))
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as e:
             if isinstance(e, EOFError) or "runcated" in str(e):  # how pyarrow says EOFError
                 raise DataError(f"{path}: is cut short; fetch it again") from None
             raise DataError(f"{path}: is not a whole {path.suffix} file ({e})") from None
+
+
+def is_packed(name: str) -> bool:
+    """Tells by the name of a file whether its content is compressed."""
+    return name.lower().endswith(PACKED)
+
+
+def is_utf_16(file: str) -> bool:
+    """Tells whether a file, unpacked, begins as UTF-16 does."""
+    with opened(epath.Path(file)) as f:
+        return f.read(2) in UTF_16
 
 
 def _unpacked(stream: Any, suffix: str) -> Any:
@@ -256,12 +307,14 @@ def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
             f.seek(start)
         pending: list[bytes] = []
         size, at = 0, start  # size: bytes of the line whose end was not read yet
+        recoded: Callable[[bytes], bytes] | None = None
         while data := f.read(BLOCK if end < 0 else min(BLOCK, end - at)):
             if not at:
-                at = len(data)
-                data = data.removeprefix(BOM)
+                recoded = _recoder(data, path)
+                data, at = data.removeprefix(BOM), len(data)
             else:
                 at += len(data)
+            data = recoded(data) if recoded else data
             first = data.find(b"\n") + 1
             if first and size + first > LONGEST:
                 yield None
@@ -272,15 +325,48 @@ def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
                 pending, size, data = [], 0, data[whole:]
             size += len(data)
             pending = [*pending, data] if size <= LONGEST else []
-        if size:
+        if recoded:
+            recoded(b"")  # says if a UTF-16 file ends in half a character
+        if size and pending != [BOM]:  # of an empty file that was joined to others
             yield b"".join(pending) if size <= LONGEST else None
+
+
+def _recoder(first: bytes, path: epath.Path) -> Callable[[bytes], bytes] | None:
+    """Returns what makes UTF-8 lines of the blocks of a file that begins with `first`.
+
+    None where the blocks are such lines already. An empty block is the end of the file.
+    """
+    new_decoder = codecs.getincrementaldecoder("utf-16")
+    decoded = first.startswith(UTF_16)
+    sample = _from_utf_16(new_decoder(), path, first) if decoded else first
+    recoded = functools.partial(_from_utf_16, new_decoder(), path) if decoded else None
+    if b"\r" not in sample[:-1] or b"\n" in sample:
+        return recoded
+    return lambda data: _with_newlines(recoded(data) if recoded else data)
+
+
+def _from_utf_16(decoder: codecs.IncrementalDecoder, path: epath.Path, data: bytes) -> bytes:
+    try:
+        return decoder.decode(data, final=not data).encode()
+    except UnicodeDecodeError as e:
+        raise DataError(
+            f"{path}: begins with the mark of UTF-16, and is not UTF-16 ({e.reason}); "
+            "write it as UTF-8"
+        ) from None
+
+
+def _with_newlines(data: bytes) -> bytes:
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _texts(block: bytes | None, file: str, start: int, number: int) -> Sequence[str | Bad]:
     """Returns the lines of a block; `number` lines of the range come before it."""
     with contextlib.suppress(UnicodeDecodeError):
         if block is not None and b"\0" not in block:  # nearly always: the block as a whole
-            texts = block.decode().replace("\r\n", "\n").split("\n")
+            decoded = block.decode().replace("\r\n", "\n")
+            if MARK in decoded:
+                decoded = decoded.removeprefix(MARK).replace(f"\n{MARK}", "\n")
+            texts = decoded.split("\n")
             last = texts.pop().removesuffix("\r")
             return [*texts, last] if last or not block.endswith(b"\n") else texts
     out: list[str | Bad] = []
@@ -288,7 +374,7 @@ def _texts(block: bytes | None, file: str, start: int, number: int) -> Sequence[
         if line is None or flaw(line):
             out.append(Bad(place(file, start, at), flaw(line)))
         else:
-            out.append(line.decode().removesuffix("\n").removesuffix("\r"))
+            out.append(line.decode().removeprefix(MARK).removesuffix("\n").removesuffix("\r"))
     return out
 
 

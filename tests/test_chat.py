@@ -194,6 +194,25 @@ def test_only_the_last_answer_is_learnt_where_the_recipe_says_so(template):
     assert got.count(">") == 1
 
 
+@pytest.mark.parametrize("name", chat.FORMATS)
+def test_an_answer_counts_by_the_weight_it_has(name):
+    weights = {"q": None, "BAD": 0.0, "r": None, "GOOD": 0.5, "s": None, "BEST": None}
+    talk = [
+        ("assistant" if text.isupper() else "user", text, weight)
+        for text, weight in weights.items()
+    ]
+    messages = [
+        {"role": role, "content": text} | ({} if weight is None else {"weight": weight})
+        for role, text, weight in talk
+    ]
+    record = {"messages": json.dumps(messages)}
+    got = chat.FORMATS[name](chat.turns(record))
+    learnt = {p.text.strip(): p.weight for p in got if p.trained and not p.control}
+    assert learnt == {"GOOD": 0.5, "BEST": 1.0}
+    last = chat.FORMATS[name](chat.turns(record, learn="last_answer"))
+    assert [p.text.strip() for p in last if p.trained and not p.control] == ["BEST"]
+
+
 def test_a_template_that_changes_earlier_turns_teaches_only_last_answers():
     tokenizer = with_template(LAST_DIFFERS)
     with pytest.raises(ValueError, match=r"turn 2 in another way.*generation %}.*last_answer"):

@@ -102,6 +102,30 @@ def test_the_manifest_says_what_was_packed(text, tmp_path):
     assert rows.read_manifest(folder) == got
 
 
+def test_fields_that_are_not_read_are_in_the_manifest(tmp_path, monkeypatch):
+    monkeypatch.setattr("lrl_jax.data.dataset.SHARD_BYTES", 40)
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text": "a", "id": {i}}}\n' for i in range(10)))
+    got = prepare(data_of(path), tmp_path / "out")
+    assert len(got.shards) > 3
+    assert (got.source_rows, got.unread, got.absent) == (10, {"id": 10}, {})
+    columns = {"columns": {"prompt": "q", "completion": "text"}, "filters": {"bad": "drop"}}
+    asked = dataset_of(path, kind="completion", **columns)
+    with pytest.raises(ValueError, match=r"'d': columns: {prompt: q}: no row of 10 has .* 'q'"):
+        prepare(data_of(datasets={"d": asked}), tmp_path / "out")
+
+
+def test_a_manifest_of_before_is_read(text, tmp_path):
+    got = prepare(data_of(text), tmp_path / "out")
+    path = pack.folders(tmp_path / "out")["d"] / rows.MANIFEST
+    fields = json.loads(path.read_text())
+    for name in ("beyond", "source_rows", "unread", "absent"):
+        del fields[name]
+    path.write_text(json.dumps(fields))
+    assert prepare(data_of(text), tmp_path / "out").fingerprint == got.fingerprint
+    assert json.loads(path.read_text()) == fields  # it was not packed again
+
+
 def test_what_is_left_out_is_counted_over_shards_and_shown(corpus, tmp_path):
     one = dataset_of(corpus, filters={"min_chars": 3})
     got = prepare(data_of(datasets={"d": one}), tmp_path / "out")

@@ -224,6 +224,60 @@ def test_a_dropped_document_is_counted_shown_and_not_distinct(text, tmp_path):
     assert done.count.bytes == len("a b") + len("c")
 
 
+ASKED = (  # three documents: of 4 tokens, of 13 whose answer lies beyond a row of 8, and of 12
+    '{"prompt": "a a", "completion": "b"}\n'
+    '{"prompt": "a a a a a a a a a a a", "completion": "b"}\n'
+    '{"prompt": "a a a a a a", "completion": "b b b b b"}\n'
+)
+# how to pack: rows of (tokens, how many are learnt), left out, tokens cut, answers beyond the row
+UNLEARNT: dict[tuple[str, str], tuple[list, dict, int, int]] = {
+    ("best_fit", "split"): ([[(4, 2)], [(5, 2)], [(8, 2)], [(4, 4)]], {}, 8, 2),
+    ("best_fit", "truncate"): ([[(4, 2)], [(8, 2)]], {pack.BEYOND: 1}, 17, 2),
+    ("best_fit", "drop"): ([[(4, 2)]], {pack.TOO_LONG: 2}, 25, 2),
+    ("none", "split"): ([[(4, 2)], [(5, 2)], [(8, 2)], [(4, 4)]], {}, 8, 2),
+    ("concatenate", "split"): ([[(4, 2), (4, 0)], [(8, 1)], [(1, 1), (7, 1)], [(5, 5)]], {}, 0, 2),
+}
+
+
+@pytest.mark.parametrize(("packing", "long"), UNLEARNT)
+def test_pieces_without_a_token_to_learn_are_left_out_and_counted(tmp_path, packing, long):
+    (tmp_path / "a.jsonl").write_text(ASKED)
+    one = {"kind": "completion", "path": [str(tmp_path / "a.jsonl")], "order": "file"}
+    done = packed(data_of("", one, packing=packing, long_documents=long), tmp_path)
+    got = [[(len(d), sum(t for _, t in d)) for d in segments(row)] for row in read(done, tmp_path)]
+    want, left_out, cut, beyond = UNLEARNT[packing, long]
+    assert sorted(got) == sorted(want)
+    count = done.count
+    assert (dict(count.left_out), count.cut, count.beyond) == (left_out, cut, beyond)
+    assert count.records == count.docs + sum(left_out.values()) == 3
+    assert count.tokens == sum(n for row in got for n, _ in row)
+    assert count.loss_tokens == sum(n for row in got for _, n in row)
+    assert len(done.digests) == count.docs
+
+
+def test_a_row_of_a_stream_without_a_token_to_learn_is_left_out_and_counted(tmp_path):
+    (tmp_path / "a.jsonl").write_text(f'{{"prompt": "{" ".join("a" * 20)}", "completion": "b"}}\n')
+    one = {"kind": "completion", "path": [str(tmp_path / "a.jsonl")]}
+    done = packed(data_of("", one, packing="concatenate"), tmp_path)
+    assert tokens(read(done, tmp_path)) == [[[A] * 4 + [B, EOS]]]
+    assert (done.count.tokens, done.count.cut, done.count.docs) == (6, 16, 1)
+
+
+def test_text_alone_has_no_answers_beyond_the_row(text, tmp_path):
+    assert packed(data_of(text), tmp_path).count.beyond == 0
+
+
+def test_a_document_of_nothing_to_learn_is_left_out(tmp_path):
+    one = {"kind": "chat", "path": [str(tmp_path / "c.jsonl")], "template": "guanaco"}
+    (tmp_path / "c.jsonl").write_text(
+        '{"messages": [{"role": "user", "content": "a"}, '
+        '{"role": "assistant", "content": "b", "weight": 0}]}\n'
+        '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    )
+    done = packed(data_of("", one, sequence_length=99), tmp_path)
+    assert (done.count.docs, dict(done.count.left_out)) == (1, {"nothing to learn": 1})
+
+
 def test_shorter_documents_are_in_earlier_windows_and_longer_ones_give_the_key(tmp_path):
     (tmp_path / "t").write_text("a b c\nb\na b\nc\na b c a b c a b c\n")  # 4 2 3 2 10 tokens
     data = data_of(tmp_path / "t", {"order": "length"})

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import decimal
 import gzip
 import io
 import json
@@ -16,6 +17,8 @@ import pytest
 from lrl_jax import text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import files, formats, kinds
+from lrl_jax.data.read import tally as tallies
+from lrl_jax.data.read.tally import Tally
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
 
@@ -88,6 +91,26 @@ CHAINED = {
     "instruction": "더해라", "input": "", "output": "셋", "english_instruction": "Add.",
     "english_input": "", "english_output": "3", "language": "kor_Hang",
 }  # fmt: skip
+DOCTYPE = TMX.replace("<tmx", '<!DOCTYPE tmx SYSTEM "tmx14.dtd">\n<tmx', 1)
+
+
+def said(*turns: tuple[str, str]) -> datasets.Record:
+    messages = [{"role": role, "content": content} for role, content in turns]
+    return {"messages": json.dumps(messages, ensure_ascii=False)}
+
+
+def weighed(first: str, second: str) -> str:
+    """A conversation of two answers, with these fields beside them."""
+    turns = ('"user", "content": "q"', f'"assistant", "content": "a", {first}',
+             '"user", "content": "r"', f'"assistant", "content": "b", {second}')  # fmt: skip
+    return f'{{"messages": [{", ".join(f"""{{"role": {turn}}}""" for turn in turns)}]}}\n'
+
+
+WEIGHED = {
+    "messages": '[{"role": "user", "content": "q"}, '
+    '{"role": "assistant", "content": "a", "weight": 0.0}, '
+    '{"role": "user", "content": "r"}, {"role": "assistant", "content": "b"}]'
+}
 TWO = [{"text": "가"}, {"text": "나 "}]
 
 # name: kind, file, content, words of the recipe, records
@@ -127,6 +150,61 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
     ),
     "text tsv with raw quotes": ("text", "a.tsv", 'n\ttext\n1\t"a\n2\tb"\n', {},
                                  [{"text": '"a'}, {"text": 'b"'}]),
+    "text tsv with quoted cells": (
+        "text", "a.tsv", 'text\tn\n"She said ""hi""."\t1\n"A\ttab"\t2\n"two\nlines"\t3\nb\t4\n',
+        {}, [{"text": 'She said "hi".'}, {"text": "A\ttab"}, {"text": "two\nlines"},
+             {"text": "b"}],
+    ),
+    "text tsv with every cell quoted": (
+        "text", "a.tsv", '"n"\t"text"\r\n"1"\t"a"\r\n"2"\t"b"\r\n', {},
+        [{"text": "a"}, {"text": "b"}],
+    ),
+    "text tsv of dialogue": (
+        "text", "a.tsv", 'n\ttext\n1\t"a"\n2\tsay "b"\n', {},
+        [{"text": '"a"'}, {"text": 'say "b"'}],
+    ),
+    "text tsv said to be quoted": (
+        "text", "a.tsv", 'n\ttext\n1\t"a"\n', {"format": "tsv_quoted"}, [{"text": "a"}]
+    ),
+    "text tsv said to be raw": (
+        "text", "a.tsv", 'text\tn\n"""a"""\t1\n', {"format": "tsv_raw"}, [{"text": '"""a"""'}]
+    ),
+    "text csv of lines that end in CR": (
+        "text", "a.csv", 'text,n\r"a\rb",1\rc,2\r', {}, [{"text": "a\nb"}, {"text": "c"}]
+    ),
+    "text csv in UTF-16": ("text", "a.csv", "text\n가\n나 \n".encode("utf-16"), {}, TWO),
+    "text csv joined of two": (
+        "text", "a.csv", "\ufefftext,n\n가,1\n\ufeff나 ,2\n", {}, TWO
+    ),
+    "text ndjson": ("text", "a.ndjson", lines(*TWO), {}, TWO),
+    "text JSONL": ("text", "a.JSONL", lines(*TWO), {}, TWO),
+    "text jl gz": ("text", "a.jl.GZ", gzip.compress(lines(*TWO).encode()), {}, TWO),
+    "text jsonl joined of two": (
+        "text", "a.jsonl", f"{lines(TWO[0])}\ufeff{lines(TWO[1])}", {}, TWO
+    ),
+    "text that is JSON by its recipe": (
+        "text", "a.txt", '{"a": 1}\n', {"format": "text"}, [{"text": '{"a": 1}'}]
+    ),
+    "text json in UTF-16": ("text", "a.json", json.dumps(TWO).encode("utf-16"), {}, TWO),
+    "text numbers in JSON": (
+        "text", "a.jsonl", '{"text": 42}\n{"text": 3.10}\n{"text": -1e5}\n', {},
+        [{"text": "42"}, {"text": "3.10"}, {"text": "-1e5"}],
+    ),
+    "text numbers in a list": ("text", "a.json", '[{"text": 1.50}]', {}, [{"text": "1.50"}]),
+    "text numbers in parquet": (
+        "text", "a.parquet", table({"text": 42}, {"text": 7}), {}, [{"text": "42"}, {"text": "7"}]
+    ),
+    "text decimals in parquet": (
+        "text", "a.parquet", table({"text": decimal.Decimal("3.10")}), {}, [{"text": "3.10"}]
+    ),
+    "completion without a prompt": (
+        "completion", "a.jsonl", '{"prompt": null, "completion": "b"}\n', {},
+        [{"prompt": "", "completion": "b"}],
+    ),
+    "instructions with NaN for none": (
+        "instructions", "a.jsonl", '{"instruction": "d", "input": NaN, "output": "e"}\n', {},
+        ALPACA_READ[1:],
+    ),
     "text parquet": ("text", "a.parquet", table(*TWO), {}, TWO),
     "text parquet with a null": (
         "text", "a.parquet", table({"text": "가"}, {"text": None}), {},
@@ -152,6 +230,26 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
                       [pair("a", "가")]),
     "pairs tmx": (
         "parallel", "a.tmx", TMX, {"columns": {"source": "en", "target": "ko"}},
+        [pair("Good morning &", "안녕"), pair("Two", "둘")],
+    ),
+    "pairs tmx with the standard's DOCTYPE": (
+        "parallel", "a.tmx", DOCTYPE, {"columns": {"source": "en", "target": "ko"}},
+        [pair("Good morning &", "안녕"), pair("Two", "둘")],
+    ),
+    "pairs tmx with a DOCTYPE that declares elements": (
+        "parallel", "a.tmx", TMX.replace("<tmx", "<!DOCTYPE tmx [<!ELEMENT seg ANY>]><tmx"),
+        {"columns": {"source": "en", "target": "ko"}},
+        [pair("Good morning &", "안녕"), pair("Two", "둘")],
+    ),
+    "pairs tmx of a namespace": (
+        "parallel", "a.tmx",
+        '<x:tmx xmlns:x="http://www.lisa.org/tmx14"><x:body><x:tu><x:tuv xml:lang="en">'
+        '<x:seg>a</x:seg></x:tuv><x:tuv xml:lang="ko"><x:seg>가</x:seg></x:tuv></x:tu></x:body>'
+        "</x:tmx>", {"columns": {"source": "en", "target": "ko"}}, [pair("a", "가")],
+    ),
+    "pairs tmx in UTF-16": (
+        "parallel", "a.tmx", TMX.replace("UTF-8", "UTF-16").encode("utf-16"),
+        {"columns": {"source": "en", "target": "ko"}},
         [pair("Good morning &", "안녕"), pair("Two", "둘")],
     ),
     "pairs tmx gz": (
@@ -208,6 +306,59 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
         {},
         [{"messages": json.dumps([{"role": "system", "content": "s"}, *MESSAGES],
                                  ensure_ascii=False)}],
+    ),
+    "chat with empty system turns": (
+        "chat", "a.jsonl",
+        lines(
+            {"conversations": [{"from": "system", "value": ""}, *SHAREGPT]},
+            {"messages": [{"role": "system", "content": None}, *MESSAGES]},
+            {"messages": [{"role": "system", "content": [PARTS[0]["content"][0] | {"text": " "}]},
+                          *MESSAGES]},
+        ),
+        {}, [conversation("가", "나")] * 3,
+    ),
+    "chat with a system beside it": (
+        "chat", "a.jsonl",
+        lines(
+            {"conversations": SHAREGPT, "system": "s"},
+            {"conversations": SHAREGPT, "system": " "},
+            {"conversations": [{"from": "system", "value": "t"}, *SHAREGPT], "system": "s"},
+        ),
+        {},
+        [said(("system", "s"), ("user", "가"), ("assistant", "나")), conversation("가", "나"),
+         said(("system", "t"), ("user", "가"), ("assistant", "나"))],
+    ),
+    "chat with parts of value": (
+        "chat", "a.jsonl",
+        lines({"messages": [{"role": "user", "content": [{"type": "text", "value": "가"}]},
+                            {"role": "assistant",
+                             "content": [{"type": "output_text", "text": "나"}]}]}),
+        {}, [conversation("가", "나")],
+    ),
+    "chat of numbers": (
+        "chat", "a.jsonl", '{"messages": [{"role": "user", "content": 1}, '
+        '{"role": "assistant", "content": 2.50}]}\n', {}, [conversation("1", "2.50")],
+    ),
+    "chat with weights": (
+        "chat", "a.jsonl",
+        "".join(weighed(*pair) for pair in [
+            ('"weight": 0', '"weight": 1'), ('"train": false', '"train": true'),
+            ('"loss_weight": 0.0', '"loss_weight": 1.0'), ('"loss": false', '"loss": null'),
+        ]) + weighed('"weight": 0.5', '"weight": null'),
+        {}, [*[WEIGHED] * 4, {"messages": WEIGHED["messages"].replace("0.0", "0.5")}],
+    ),
+    "chat where nulls fill the columns": (
+        "chat", "a.parquet",
+        table(
+            {"messages": MESSAGES, "conversations": None},
+            {"messages": None, "conversations": SHAREGPT},
+        ),
+        {}, [conversation("가", "나")] * 2,
+    ),
+    "chat where nulls fill the turns": (
+        "chat", "a.parquet",
+        table({"messages": [{"role": None, "content": None, **turn} for turn in SHAREGPT]}),
+        {}, [conversation("가", "나")],
     ),
     "taco scaffold": (
         "taco", "a.json", json.dumps([{"instruction": "더해라", "output": CHAIN}]), {}, [CHAINED]
@@ -325,6 +476,11 @@ TURNS = {
 NOT_TALK = {
     "turn 1 is by 'tool'": [{"role": "tool", "content": "x"}],
     "turn 2 is no text": [MESSAGES[0], {"role": "assistant", "content": None}],
+    "turn 2 calls a tool": [MESSAGES[0], {**MESSAGES[1], "tool_calls": [{"name": "f"}]}],
+    "turn 1: an item of type text has no text": [
+        {"role": "user", "content": [{"type": "text", "body": "x"}]},
+        MESSAGES[1],
+    ],
     "turn 1: want role and content, or from and value": [{"text": "x"}],
     "want a list of turns": {"role": "user"},
     "not JSON": "[{",
@@ -373,6 +529,39 @@ BAD: Bads = {
                             [bad("a.csv:3", "not UTF-8 at byte 0")]),
     "a quote that does not end": ("text", "a.csv", 'text,n\na,1\n"b,2\n', {},
                                   [bad("a.csv:3", "not CSV (unexpected end of data)")]),
+    "a cell that is torn": (
+        "text", "a.csv", 'text,n\na,1\n"b,2\nc,3\n"d",4\na,5\n', {},
+        [bad("a.csv:3", "not CSV"), bad("a.csv:4", "is part of the record of line 3"),
+         bad("a.csv:5", "is part of the record of line 3")],
+    ),
+    "a cell of .tsv that is torn": (
+        "text", "a.tsv", 'text\tn\na\t1\n"b\t2\n', {"format": "tsv_quoted"},
+        [bad("a.tsv:3", "not CSV (unexpected end of data)")],
+    ),
+    "a number of Parquet with a point": (
+        "text", "a.parquet", table({"text": 42.0}), {},
+        [bad("a.parquet: row 1", "42 may be stored as 42.0: write numbers as they are")],
+    ),
+    "a value that is true": ("text", "a.jsonl", '{"text": true}\n' + GOOD, {},
+                             [bad("a.jsonl:1", "must be a string; got 'True'")]),
+    "NaN": ("text", "a.jsonl", '{"text": NaN}\n' + GOOD, {},
+            [bad("a.jsonl:1", "field 'text' is null", "empty")]),
+    "no answer that is learnt": (
+        "chat", "a.jsonl", weighed('"train": false', '"train": false'), {},
+        [bad("a.jsonl:1", "no answer is learnt", "nothing to learn")],
+    ),
+    "no last answer that is learnt": (
+        "chat", "a.jsonl", weighed('"weight": 1', '"weight": 0'), {"learn": "last_answer"},
+        [bad("a.jsonl:1", "no answer is learnt", "nothing to learn")],
+    ),
+    "a weight that is none": (
+        "chat", "a.jsonl", weighed('"weight": "no"', '"weight": -1'), {},
+        [bad("a.jsonl:1", "turn 2: weight is 'no'; want true, false, or a number from 0")],
+    ),
+    "no conversation but null": (
+        "chat", "a.jsonl", '{"messages": null}\n', {},
+        [bad("a.jsonl:1", "field 'messages' or 'conversations' is null", "empty")],
+    ),
     "no such place": ("text", "a.csv", "a\n", {"header": False, "columns": {"text": "1"}},
                       [bad("a.csv:1", "has no field '1'; it has 0")]),
     "half of a pair": ("parallel", "a.jsonl", lines({"source": "", "target": "b"}), {},
@@ -423,7 +612,7 @@ def test_a_bad_record_is_named_and_reading_goes_on(tmp_path, name):
     assert [(one.where, one.reason) for one in found] == [(at, reason) for at, _, reason in want]
     assert all(why in one.why for one, (_, why, _) in zip(found, want, strict=True))
     assert all(record["text"] in ("a", "b") for record in got if record not in found)
-    assert kind != "text" or len(got) > len(found) or "place" in name
+    assert kind != "text" or len(got) > len(found) or "place" in name or "point" in name
 
 
 def test_a_bad_line_of_a_pair_is_one_bad_pair(tmp_path):
@@ -438,7 +627,7 @@ def test_a_bad_line_of_a_pair_is_one_bad_pair(tmp_path):
 
 def test_a_place_in_a_later_shard_is_the_line_of_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets, "SHARD_BYTES", 20)
-    rows = lines(*({"text": f"{i}"} for i in range(40))).replace('"30"', "30")
+    rows = lines(*({"text": f"{i}"} for i in range(40))).replace('"30"', "[30]")
     [found] = [r for r in read(dataset("text", path=[write(tmp_path / "a.jsonl", rows)]))
                if isinstance(r, Bad)]  # fmt: skip
     assert found.where == f"{tmp_path}/a.jsonl:31"
@@ -457,6 +646,7 @@ def of(kind: str, file: str, content: str | bytes, **words: Any) -> Break:
     return lambda folder: dataset(kind, path=[write(folder / file, content)], **words)
 
 
+DROP = {"bad": "drop"}
 ENTITIES = TMX.replace("<tmx", '<!DOCTYPE t [<!ENTITY a "b">]>\n<tmx')
 USELESS: dict[str, tuple[Break, str]] = {
     "unequal": (unequal, r"/s has 3 lines and .*/t 1; parallel files say the same thing"),
@@ -476,16 +666,25 @@ USELESS: dict[str, tuple[Break, str]] = {
     "a header that is not text": (of("text", "a.csv", b"\xff\na\n"), r"a.csv:1: not UTF-8"),
     "TMX with entities": (
         of("parallel", "a.tmx", ENTITIES, columns={"source": "en", "target": "ko"}),
-        r"a.tmx:2: has a DOCTYPE, and entities are not read",
+        r"a.tmx:2: has the entity 'a', and entities are not read",
     ),
-    "TMX with a DOCTYPE": (
+    "TMX with an entity of its DTD": (
         of(
             "parallel",
             "a.tmx",
-            TMX.replace("<tmx", '<!DOCTYPE tmx SYSTEM "tmx14.dtd"><tmx'),
+            DOCTYPE.replace("Two", "&two;"),
             columns={"source": "en", "target": "ko"},
         ),
-        "delete that declaration",
+        r"a.tmx:6: has the entity 'two', and entities are not read",
+    ),
+    "TMX with a parameter entity": (
+        of(
+            "parallel",
+            "a.tmx",
+            TMX.replace("<tmx", '<!DOCTYPE t [<!ENTITY % p SYSTEM "/etc/passwd"> %p;]><tmx'),
+            columns={"source": "en", "target": "ko"},
+        ),
+        r"a.tmx:2: has the entity 'p'",
     ),
     "TMX cut short": (
         of("parallel", "a.tmx", TMX[:-20], columns={"source": "en", "target": "ko"}),
@@ -493,6 +692,45 @@ USELESS: dict[str, tuple[Break, str]] = {
     ),
     "TMX without languages": (of("parallel", "a.tmx", TMX), r"say which with columns, such as"),
     "plain text": (of("instructions", "a.txt", "a\n"), r"a.txt: plain text has no rows; want one"),
+    "a quote that takes in rows": (
+        of("text", "a.csv", "text,n\n" + "a,1\n" * 5 + '"b,2\n' + "a,1\n" * 994, filters=DROP),
+        r"a.csv:7: a quote that opens in this record takes in 995 lines, to line 1001, and ends in "
+        "no cell",
+    ),
+    "a quote that takes in rows up to another quote": (
+        of("text", "a.csv", 'text,n\n"b,2\n' + "a,1\n" * 20 + '"c",1\n', filters=DROP),
+        r"a.csv:2: a quote that opens in this record takes in 22 lines, to line 23",
+    ),
+    "a quote that takes in rows and ends": (
+        of("text", "a.csv", 'n,text\n2,"b\n' + "1,a\n" * 200 + '3,c"\n4,d\n', filters=DROP),
+        r"a.csv:2: a quote .* takes in 202 lines, to line 203, each of which looks like a row",
+    ),
+    "a quote of .tsv that takes in rows": (
+        of("text", "a.tsv", 'text\tn\n"b\t2\n' + "a\t1\n" * 20, filters=DROP, format="tsv_quoted"),
+        r"a.tsv:2: a quote that opens in this record takes in 21 lines",
+    ),
+    "TSV that is quoted here and there": (
+        of("text", "a.tsv", 'n\ttext\n1\t"a ""b"""\n2\tc "d"\n', filters=DROP),
+        r"a.tsv: cells are quoted in line 2 and 0 others, and quote marks stand by themselves in "
+        r"line 3 and 0 others; .* say `format: tsv_quoted` or `format: tsv_raw`",
+    ),
+    "JSON lines by no name": (
+        of("text", "part-00000", lines(*TWO)),
+        r"part-00000:1: looks like JSON lines .* say `format",
+    ),
+    "JSON lines named .txt": (of("text", "a.jsonl.txt", lines(*TWO)), "looks like JSON lines"),
+    "columns of a file of any name": (
+        of("text", "dev.kor", "a\tb\n", columns={"text": "0"}),
+        "dev.kor: is read as plain text, which has no columns, and the recipe gives columns: text",
+    ),
+    "columns of text": (
+        of("text", "a.txt", "a\n", columns={"text": "body"}),
+        "plain text, which has no columns",
+    ),
+    "columns of text by its recipe": (
+        of("text", "a.jsonl", GOOD, columns={"text": "body"}, format="text"),
+        "and no columns",
+    ),
     "a field that is none": (
         of("text", "a.jsonl", GOOD, columns={"txt": "body"}),
         "columns: txt: no field of kind text, which reads text",
@@ -505,6 +743,18 @@ def test_a_file_that_cannot_be_used_is_an_error(tmp_path, name):
     make, message = USELESS[name]
     with pytest.raises(text.DataError, match=message):
         read(make(tmp_path))
+
+
+def test_text_and_rows_may_stand_side_by_side(tmp_path):
+    paths = [write(tmp_path / "a.txt", "a\n"), write(tmp_path / "b.jsonl", '{"body": "b"}\n')]
+    got = read(dataset("text", path=paths, columns={"text": "body"}))
+    assert got == [{"text": "a"}, {"text": "b"}]
+
+
+def test_a_cell_of_many_lines_is_a_cell(tmp_path):
+    prose = "\n".join(f"line {i}, and so on, and on" for i in range(300))
+    path = write(tmp_path / "a.csv", f'n,text\n1,"{prose}"\n2,b\n')
+    assert read(dataset("text", path=[path])) == [{"text": prose}, {"text": "b"}]
 
 
 def test_json_that_does_not_fit_is_refused(tmp_path, monkeypatch):
@@ -522,6 +772,132 @@ def test_a_fingerprint_follows_the_text_and_not_its_place(tmp_path):
     marks = [datasets.fingerprints(each) for each in (one, moved, other)]
     assert marks[0] == marks[1] != marks[2]
     assert datasets.contents(one).keys() == {f"{tmp_path}/a.txt"}
+
+
+def test_what_older_versions_read_otherwise_has_another_fingerprint(tmp_path):
+    quoted = 'n\ttext\n1\t"a ""b"""\n'
+    for name, content, other in [
+        ("a.tsv", quoted, ":tsv_quoted:0:-1"),
+        ("b.tsv", "n\ttext\n1\ta\n", ":0:-1"),
+        ("a.ndjson", GOOD, ":jsonl:0:-1"),
+        ("a.JSONL", GOOD, ":jsonl:0:-1"),
+        ("a.jsonl", GOOD, ":0:-1"),
+        ("dev.kor", "a\n", ":0:-1"),
+    ]:
+        path = write(tmp_path / name, content)
+        [[mark]] = datasets.fingerprints(dataset("text", path=[path]))
+        assert mark == text.fingerprint(path) + other
+    one = dataset("instructions", path=[write(tmp_path / "b.ndjson", lines(*ALPACA))])
+    assert datasets.fingerprints(one)[0][0].count(":") == 2  # they were rows already
+    assert len(read(one)) == 2
+
+
+def test_quoted_tsv_is_never_cut_and_utf_16_neither(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "SHARD_BYTES", 8)
+    quoted = 'n\ttext\n1\t"a ""b"""\n2\t"c\nd"\n'
+    for name, content in [("a.tsv", quoted), ("a.txt", "a\nb\nc\nd\ne\n".encode("utf-16"))]:
+        one = dataset("text", path=[write(tmp_path / name, content)])
+        assert len(datasets.shards(one)) == 1
+    assert datasets.quoted_files(dataset("text", path=[str(tmp_path / "a.tsv")])) == [
+        str(tmp_path / "a.tsv")
+    ]
+
+
+# ---------------------------------------------------------------------------- fields not read
+def tallied(one: Any) -> Tally:
+    tally = Tally()
+    for shard in datasets.shards(one):
+        for _ in datasets.read(one, shard, tally):
+            pass
+    return tally
+
+
+UNREAD: dict[str, tuple[str, str, str | bytes, dict, dict]] = {
+    "fields beside the text": (
+        "text", "a.jsonl", lines({"text": "a", "id": 0, "url": ""}, {"text": "b", "id": 1}), {},
+        {"id": 2},
+    ),
+    "columns of a table": ("text", "a.csv", "n,text\n1,a\n,b\n", {}, {"n": 1}),
+    "columns without names": (
+        "text", "a.tsv", "1\ta\n", {"header": False, "columns": {"text": "1"}}, {"0": 1}
+    ),
+    "columns of Parquet that are left out": (
+        "text", "a.parquet", table(*({"text": t, "id": i} for i, t in enumerate("abc"))), {},
+        {"id": 3},
+    ),
+    "nested": (
+        "text", "a.jsonl", lines({"a": {"b": "x"}, "c": 1}), {"columns": {"text": "a.b"}}, {"c": 1}
+    ),
+    "languages of TMX": ("parallel", "a.tmx", TMX, {"columns": {"source": "en", "target": "ko"}},
+                         {"de": 1}),
+    "SQuAD": ("instructions", "a.json", squad(("c", "q?", ["one"])), {"format": "squad"}, {}),
+    "Alpaca with a history": (
+        "instructions", "a.jsonl", lines({**ALPACA[0], "system": "s", "history": [["q", "a"]]},
+                                         {**ALPACA[0], "system": "", "history": []}), {},
+        {"system": 1, "history": 1},
+    ),
+    "a conversation": (
+        "chat", "a.jsonl",
+        lines(
+            {"messages": [{**MESSAGES[0], "weight": 1, "name": ""},
+                          {**MESSAGES[1], "reasoning_content": "r", "weight": 0.5}], "tools": "[]"},
+            {"messages": [{**MESSAGES[0], "weight": 0.0},
+                          {**MESSAGES[1], "reasoning_content": "r", "tool_calls": []}],
+             "system": "s", "id": 7},
+        ), {},
+        {"tools": 1, "weight of a turn that is no answer": 1, "reasoning_content of a turn": 2,
+         "id": 1},
+    ),
+    "a conversation with two systems": (
+        "chat", "a.jsonl",
+        lines({"messages": [{"role": "system", "content": "t"}, *MESSAGES], "system": "s"}), {},
+        {"system": 1},
+    ),
+    "ShareGPT": ("chat", "a.jsonl", lines({"conversations": SHAREGPT, "id": "x"}), {}, {"id": 1}),
+    "LIMA": ("chat", "a.jsonl", lines({"conversations": ["a", "b"], "source": "x"}), {},
+             {"source": 1}),
+    "two conversations": (
+        "chat", "a.jsonl", lines({"messages": MESSAGES, "conversations": SHAREGPT}), {},
+        {"conversations": 1},
+    ),
+    "parts": (
+        "chat", "a.jsonl",
+        lines({"messages": [{"role": "user", "content": [
+            {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]}, MESSAGES[1]]}),
+        {}, {"cache_control of a part of a turn": 1},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_fields_that_are_not_read_are_counted_by_rows(tmp_path, name):
+    kind, file, content, words, want = UNREAD[name]
+    got = tallied(dataset(kind, path=[write(tmp_path / file, content)], **words))
+    assert dict(got.unread) == want
+    assert got.rows > 0 or name == "SQuAD"
+
+
+def test_a_column_that_no_row_has_is_refused_and_an_input_that_none_has_is_said(tmp_path):
+    rows = [{"instruction": "a", "context": "b", "response": "c"}] * 3
+    path = write(tmp_path / "a.jsonl", lines(*rows))
+    columns = {"output": "response", "input": "contxt"}
+    wrong = dataset("instructions", path=[path], columns=columns)
+    message = (
+        r"dataset 'd': columns: \{input: contxt\}: no row of 3 has the column 'contxt'; "
+        "columns that nothing reads: context"
+    )
+    with pytest.raises(text.DataError, match=message):
+        tallies.refuse_absent(wrong, "d", tallied(wrong))
+    none = dataset("instructions", path=[path], columns={"output": "response"})
+    tallies.refuse_absent(none, "d", tallied(none))
+    assert [*tallies.remarks(tallied(none))] == [
+        "no row has input, which is read as empty; if a field that is not read holds it, say so "
+        "with columns: {input: NAME_OF_THE_FIELD}",
+        "fields not read: context in 3 (of 3 rows)",
+    ]
+    some = write(tmp_path / "b.jsonl", lines({"instruction": "a", "contxt": "b", "response": "c"}))
+    right = wrong.model_copy(update={"path": (path, some)})
+    tallies.refuse_absent(right, "d", tallied(right))  # some row has it
 
 
 def test_the_sample_world_is_read():

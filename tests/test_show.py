@@ -106,6 +106,29 @@ def test_show_prints_the_documents_of_a_row(tmp_path):
         show.show(folder, make(("d",)))
 
 
+def test_what_is_worth_a_second_look_is_said_in_a_line():
+    loses = dataclasses.replace(
+        MANIFEST, records=100, docs=88, left_out={"empty": 6, "too short": 5, "longer": 1}
+    )
+    assert [*show.remarks({"ko": loses})] == [
+        "ko: 6 of 100 records are left out: empty (samples.json beside the rows has some)"
+    ]
+    fields = {f"f{i:02}": 20 - i for i in range(14)}
+    named = dataclasses.replace(
+        MANIFEST, records=100, source_rows=1000, unread=fields, absent={"input": 1000, "x": 9}
+    )
+    first = ", ".join(f"f{i:02} in {20 - i}" for i in range(12))
+    assert [*show.remarks({"ko": named})] == [
+        "ko: no row has input, which is read as empty; if a field that is not read holds it, say "
+        "so with columns: {input: NAME_OF_THE_FIELD}",
+        f"ko: fields not read: {first}, 2 more (of 1,000 rows)",
+    ]
+    [beyond] = show.remarks({"ko": dataclasses.replace(MANIFEST, records=100, beyond=3)})
+    assert beyond.startswith(
+        "ko: 3 of 100 documents have something to learn beyond the first row of 10 tokens"
+    )
+
+
 def test_a_stage_is_shown_in_the_order_of_training(tmp_path):
     for name, lines in (("d", "a b\nb a\na a\n"), ("e", "c c\nc a\n")):
         (tmp_path / f"{name}.txt").write_text(lines)

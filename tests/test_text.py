@@ -12,6 +12,7 @@ import pyarrow
 import pytest
 
 from lrl_jax import text
+from lrl_jax.recipe import supply
 from lrl_jax.text import Bad
 
 PACK = {
@@ -32,6 +33,69 @@ def test_bom_and_crlf_are_not_text(tmp_path):
     assert list(text.lines(uri)) == ["one", "two", "", "four"]
 
 
+def test_a_mark_where_files_were_joined_is_not_text(tmp_path):
+    uri = write(tmp_path / "a", b"\xef\xbb\xbfone\n\xef\xbb\xbftwo\r\n\xef\xbb\xbf{\n")
+    assert list(text.lines(uri)) == ["one", "two", "{"]
+    assert list(text.raw(uri)) == [b"one\n", b"two\r\n", b"{\n"]
+    uri = write(tmp_path / "b", b"a\n\xef\xbb\xbf")  # the second file was empty
+    assert list(text.lines(uri)) == ["a"]
+    uri = write(tmp_path / "c", "a\ufeffb\n".encode())  # within a line it is a character
+    assert list(text.lines(uri)) == ["a\ufeffb"]
+
+
+@pytest.mark.parametrize("code", ["utf-16", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("block", [4, 1 << 20])
+def test_utf_16_with_a_mark_is_read(tmp_path, monkeypatch, code, end, block):
+    monkeypatch.setattr(text, "BLOCK", block)
+    mark = "" if code == "utf-16" else "\ufeff"
+    uri = write(tmp_path / "a.txt", f"{mark}가{end}ก😀{end}".encode(code))
+    if end == "\r" and block == 4:
+        return  # what ends lines is told by the first block
+    assert list(text.lines(uri)) == ["가", "ก😀"]
+
+
+def test_utf_16_that_is_damaged_is_named(tmp_path):
+    uri = write(tmp_path / "a.txt", "\ufeffab".encode("utf-16-le")[:-1])
+    with pytest.raises(text.DataError, match=r"a\.txt: begins with the mark of UTF-16, and is not"):
+        list(text.lines(uri))
+
+
+def test_lines_that_end_in_cr_alone_are_lines(tmp_path):
+    uri = write(tmp_path / "a", b"one\rtwo\r\rfour")
+    assert list(text.lines(uri)) == ["one", "two", "", "four"]
+    assert list(text.lines(write(tmp_path / "b", b"one\r"))) == ["one"]
+
+
+def test_brackets_in_names_are_brackets(tmp_path):
+    for name in ("a [v2].txt", "b[1]/c.txt", "b[1]/d.txt", "e1.txt", "e[1].txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write(tmp_path / name, f"{name}\n".encode())
+    for uri, want in [
+        ("a [v2].txt", ["a [v2].txt"]),
+        ("b[1]/*.txt", ["b[1]/c.txt", "b[1]/d.txt"]),
+        ("e[1].txt", ["e[1].txt"]),  # the file of exactly this name
+        ("e[0-9].txt", ["e1.txt"]),
+    ]:
+        assert list(text.lines(str(tmp_path / uri))) == want
+
+
+def test_a_file_address_names_a_file(tmp_path):
+    write(tmp_path / "a b.txt", b"one\n")
+    assert list(text.lines(f"file://{tmp_path}/a%20b.txt")) == ["one"]
+    assert list(text.lines(f"FILE://localhost{tmp_path}/*.txt")) == ["one"]
+    assert supply.is_here(f"file://{tmp_path}/a%20b.txt")
+    with pytest.raises(
+        text.DataError, match=r"names a file of the machine 'data'; .* three slashes"
+    ):
+        text.files("file://data/a.txt")
+
+
+def test_the_suffix_of_what_is_packed_may_be_in_capitals(tmp_path):
+    uri = write(tmp_path / "a.TXT.GZ", gzip.compress(b"one\n"))
+    assert list(text.lines(uri)) == ["one"]
+
+
 def test_a_line_separator_inside_a_line_does_not_cut_it(tmp_path):
     uri = write(tmp_path / "a.txt", "a\u2028b\x0bc\rd\n".encode())
     assert list(text.lines(uri)) == ["a\u2028b\x0bc\rd"]
@@ -41,7 +105,7 @@ def test_a_line_separator_inside_a_line_does_not_cut_it(tmp_path):
 def test_lines_are_what_lies_between_newlines(tmp_path_factory, parts):
     data = "\n".join(["x", *parts])
     uri = write(tmp_path_factory.mktemp("t") / "a", data.encode())
-    want = [line.removesuffix("\r") for line in data.split("\n")]
+    want = [line.removeprefix("\ufeff").removesuffix("\r") for line in data.split("\n")]
     assert list(text.lines(uri)) == (want if want[-1] or data.endswith("\r") else want[:-1])
 
 
@@ -63,7 +127,7 @@ def test_a_glob_looks_into_folders(tmp_path):
 def test_what_is_packed_is_unpacked_and_what_is_cut_short_is_named(tmp_path, suffix):
     packed = PACK[suffix]("\ufeff가\r\n나\n".encode() * 400)
     whole = write(tmp_path / f"whole.txt{suffix}", packed)
-    assert [*text.lines(whole)][:3] == ["가", "나", "\ufeff가"]
+    assert [*text.lines(whole)][:3] == ["가", "나", "가"]
     cut = write(tmp_path / f"cut.txt{suffix}", packed[:-5])
     with pytest.raises(text.DataError, match=rf"cut.txt\{suffix}: is cut short; fetch it again"):
         list(text.lines(cut))

@@ -21,6 +21,7 @@ from lrl_jax import storage, text
 from lrl_jax.cli import fit as fit_verb
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
+from lrl_jax.data.read.tally import Tally, refuse_absent
 from lrl_jax.data.templates import table as templates
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.embeddings import strategies as starts
@@ -99,7 +100,7 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[str]:
             yield from _trouble(where, next, text.lines(uri), None)
     for name, dataset in recipe.data.datasets.items():
         if not any(uri in wanted for uri in dataset.places()):
-            yield from _trouble(f"data.datasets.{name}", _readable, dataset)
+            yield from _trouble(f"data.datasets.{name}", _readable, name, dataset)
     yield from _base(run, wanted)
     donor = recipe.vocab.donor if isinstance(recipe.vocab, Extend) else ""
     if donor and donor not in wanted:
@@ -159,9 +160,10 @@ def _another_model(run: Run, cfg: llama.LlamaConfig) -> None:
     weights.refuse_another_model(run, other, dataclasses.replace(cfg, vocab_size=pieces))
 
 
-def _readable(dataset: Dataset) -> None:
+def _readable(called: str, dataset: Dataset) -> None:
     """Reads up to LOOK records of a dataset as `lrl data` will, which takes seconds."""
-    every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard))
+    tally = Tally()
+    every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard, tally))
     name = dataset.template
     first = bad = None
     for record in itertools.islice(every, LOOK):
@@ -175,6 +177,8 @@ def _readable(dataset: Dataset) -> None:
                 templates.parts(name, record)
     if first is None:
         raise ValueError(f"holds no record{f'; {bad.where}: {bad.why}' if bad else ''}")
+    if next(every, None) is None:  # all of it was read
+        refuse_absent(dataset, called, tally)
 
 
 def _trouble(where: str, look: Callable[..., object], *args: object) -> Iterator[str]:

@@ -8,14 +8,15 @@ and catalogues, or from a user's own seqio Task, which `seqio.imports` looks up 
 `seqio.user_tasks` runs. Callers of this module need not know which of these a dataset has.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import functools
 import itertools
 
 from lrl_jax import text
-from lrl_jax.data.read import catalogues, files, formats, kinds, makers
+from lrl_jax.data.read import catalogues, files, formats, kinds, makers, tables
 from lrl_jax.data.read.files import Span
 from lrl_jax.data.read.makers import Record
+from lrl_jax.data.read.tally import Tally
 from lrl_jax.data.seqio import imports
 from lrl_jax.recipe import data as recipe_data
 
@@ -54,7 +55,12 @@ def fingerprints(dataset: recipe_data.Dataset) -> list[list[str]]:
     if place := dataset.catalogue():
         marks = dict.fromkeys(names, catalogues.fingerprint(place))
     else:
-        marks = {name: text.fingerprint(name) for name in sorted(names)}
+        # what older versions read in another way is other text
+        formats_read = {name: _format(dataset, name) for name in names if _read_anew(dataset, name)}
+        marks = {
+            name: ":".join(filter(None, (text.fingerprint(name), formats_read.get(name))))
+            for name in sorted(names)
+        }
     return [[f"{marks[span.uri]}:{span.start}:{span.end}" for span in shard] for shard in every]
 
 
@@ -67,15 +73,38 @@ def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
 
 
 def _format(dataset: recipe_data.Dataset, uri: str) -> str:
-    return files.format_of(uri, dataset.written().format, kinds.of(dataset).unmarked)
+    written = files.format_of(uri, dataset.written().format, kinds.of(dataset).unmarked)
+    if written == "tsv":
+        return "tsv_quoted" if tables.is_quoted(uri) else "tsv_raw"
+    return written
+
+
+def _read_anew(dataset: recipe_data.Dataset, uri: str) -> bool:
+    """Tells whether older versions read a file in another way."""
+    if dataset.aligned() and kinds.of(dataset).cut_aligned:
+        return False  # as lines, whatever its name
+    given, written = dataset.written().format, _format(dataset, uri)
+    unquoted = given != "tsv_quoted" and written == "tsv_quoted"
+    return unquoted or (given == "auto" and files.renamed(uri, kinds.of(dataset).unmarked))
+
+
+def quoted_files(dataset: recipe_data.Dataset) -> list[str]:
+    """Returns the .tsv files of a dataset that are read as quoted because they look so."""
+    if dataset.written().format not in ("auto", "tsv") or dataset.aligned():
+        return []
+    names = [name for uri in dataset.files() for name in text.files(uri)]
+    return [name for name in names if _format(dataset, name) == "tsv_quoted"]
 
 
 # ---------------------------------------------------------------------------- reading
-def read(dataset: recipe_data.Dataset, shard: Shard) -> Iterator[Record | text.Bad]:
+def read(
+    dataset: recipe_data.Dataset, shard: Shard, tally: Tally | None = None
+) -> Iterator[Record | text.Bad]:
     """Yields the records of one shard; in place of a record that cannot be used, a Bad.
 
     Blank lines between texts are no records. The reasons of a Bad are "unreadable", "empty",
-    "untranslated", "no scaffold" and "not a conversation".
+    "untranslated", "no scaffold", "not a conversation" and "nothing to learn". The rows, and the
+    fields of them that are not read, are added to `tally`.
 
     Raises:
       ValueError: a whole file is unusable; the message names it.
@@ -85,33 +114,67 @@ def read(dataset: recipe_data.Dataset, shard: Shard) -> Iterator[Record | text.B
 
         yield from user_tasks.read(dataset, shard)
         return
-    kind, columns = kinds.of(dataset), _columns(dataset)
+    kind, columns, tally = kinds.of(dataset), _columns(dataset), tally or Tally()
     if dataset.aligned() and kind.join:
+
+        def rows(span: Span) -> formats.Rows:
+            form = _form(dataset, span.uri)
+            skipped = formats.skipped(span, form)
+            return tally.counting(dataset, columns, formats.rows(span, form), skipped)
+
         for source, target in zip(shard[::2], shard[1::2], strict=True):
-            yield from kind.join(
-                dataset, source, target, lambda span: formats.rows(span, _form(dataset, span.uri))
-            )
+            yield from kind.join(dataset, source, target, rows)
         return
     for span in shard:
-        yield from _span(dataset, span, columns)
+        yield from _span(dataset, span, columns, tally)
 
 
 def _span(
-    dataset: recipe_data.Dataset, span: Span, columns: dict[str, str]
+    dataset: recipe_data.Dataset, span: Span, columns: dict[str, str], tally: Tally
 ) -> Iterator[Record | text.Bad]:
     kind = kinds.of(dataset)
+    skipped: Sequence[str] = ()
+    counted = True
     if place := dataset.catalogue():
         rows = catalogues.rows(place, span)
     else:
         form = _form(dataset, span.uri)
         if form.format == "text" and kind.unmarked == "text":
+            _check_is_text(dataset, span)
             yield from _texts(span, dataset.written().documents)
             return
-        rows = formats.rows(span, form)
+        rows, skipped = formats.rows(span, form), formats.skipped(span, form)
+        counted = form.format != "squad"  # everything in it is read, under other names
     if kind.make is None:
         raise text.DataError(f"{span.uri}: datasets of kind {dataset.kind} are not read from rows")
+    if counted:
+        rows = tally.counting(dataset, columns, rows, skipped)
     for _, made in makers.made(rows, kind.make(dataset, columns), span):
         yield from made
+
+
+def _check_is_text(dataset: recipe_data.Dataset, span: Span) -> None:
+    """Refuses plain text of which the recipe says columns, and rows of JSON taken for text."""
+    written = dataset.written()
+    if written.format == "text" and not written.columns:
+        return
+    if not span.start and files.has_json_rows(span.uri):
+        raise text.DataError(
+            f"{span.uri}:1: looks like JSON lines and is read as plain text, braces included; say "
+            "`format: jsonl`, or `format: text` and no columns if the lines are meant as they stand"
+        )
+    if written.columns and not (files.named(span.uri) and _has_rows(dataset)):
+        raise text.DataError(
+            f"{span.uri}: is read as plain text, which has no columns, and the recipe gives "
+            f"columns: {', '.join(written.columns)}; say its format, one of "
+            f"{', '.join(formats.READERS)}, or leave columns out"
+        )
+
+
+def _has_rows(dataset: recipe_data.Dataset) -> bool:
+    """Tells whether any file of a dataset has rows and not only text."""
+    names = (name for uri in dataset.files() for name in text.files(uri))
+    return any(_format(dataset, name) != "text" for name in names)
 
 
 def _texts(span: Span, documents: str) -> Iterator[Record | text.Bad]:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
+from rich.markup import escape
+
 from lrl_jax import storage
+from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture, plan
 from lrl_jax.data.feed import show as showing
 from lrl_jax.data.pack import jobs, packing, progress, rows, workers
@@ -29,6 +32,16 @@ def run(run: Run, runner: workers.Runner | None = None) -> None:
             packed = jobs.prepare_all(recipe.data, tokenizer, out, announce, runner)
     display(showing.datasets(packed))
     show_plan(run, mixture.plan(recipe, packed), packed)
+    for name, dataset in recipe.data.datasets.items():
+        for file in datasets.quoted_files(dataset):
+            say(
+                escape(
+                    f"data: {name}: {file}: its cells are quoted where they have to be, and are "
+                    "read so; `format: tsv_raw` takes quote marks for text"
+                )
+            )
+    for remark in showing.remarks(packed):
+        say(escape(f"data: {remark}"))
 
 
 def show_plan(run: Run, order: plan.Plan, packed: Mapping[str, rows.Manifest]) -> None:

@@ -30,11 +30,14 @@ class Rows(Dataset):
     """Files or globs, local or gs://; .gz, .bz2, .xz and .zst are unpacked on the way."""
     tfds: Tfds | None = None
     hub: Hub | None = None
-    format: Literal["auto", "text", "jsonl", "json", "csv", "tsv", "parquet", "tmx", "squad"] = (
-        "auto"
-    )
-    """`auto` goes by the suffix (.txt .jsonl .json .csv .tsv .parquet .tmx); a file with another
-    suffix is text; `squad` is JSON of articles, paragraphs, questions (SQuAD, XQuAD, KorQuAD)."""
+    format: Literal[
+        "auto", "text", "jsonl", "json", "csv", "tsv", "tsv_quoted", "tsv_raw", "parquet", "tmx",
+        "squad",
+    ] = "auto"  # fmt: skip
+    """`auto` goes by the suffix (.txt .jsonl .json .csv .tsv .parquet .tmx; .ndjson and .jl are
+    .jsonl); a file with another suffix is text; `squad` is JSON of articles, paragraphs, questions
+    (SQuAD, XQuAD, KorQuAD). `tsv` tells by the file whether cells are quoted as in .csv
+    (`tsv_quoted`) or quote marks are text (`tsv_raw`)."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Field -> column, where their names differ; `a.b` is b inside of a. Columns of .csv and .tsv
     files without a header are numbers from 0."""

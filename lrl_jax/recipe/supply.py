@@ -38,7 +38,7 @@ def _names(pattern: str, uri: str) -> bool:
 
 def is_here(uri: str) -> bool:
     """Returns whether a path or a pattern names something on this machine or in its bucket."""
-    if uri.startswith(text.SAMPLE) or epath.Path(uri).exists():
+    if uri.startswith(text.SAMPLE) or epath.Path(text.plain(uri)).exists():
         return True
     return glob.has_magic(uri) and bool(text.matching(uri))
 
@@ -66,7 +66,8 @@ def odd_addresses(recipe: Recipe) -> Iterator[str]:
     """Yields what is wrong with addresses on object stores that a recipe names."""
     catalogues = [dataset.catalogue() for dataset in recipe.data.datasets.values()]
     folders = [tfds.data_dir for tfds in catalogues if isinstance(tfds, Tfds)]
-    for name in dict.fromkeys([recipe.folder, *named(recipe), *folders]):
+    places = [text.plain(name) for name in named(recipe)]
+    for name in dict.fromkeys([recipe.folder, *places, *folders]):
         try:
             storage.refuse_odd(name, writes=name == recipe.folder)
         except ValueError as e:

@@ -15,6 +15,8 @@ from rich.text import Text
 from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import Files
 from lrl_jax.data.pack import rows
+from lrl_jax.data.read import tally as tallies
+from lrl_jax.data.read.tally import Tally
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
@@ -23,6 +25,7 @@ LEARNT = "bold"
 WEIGHED = "bold yellow"  # counts in the loss, but not as 1
 MARK = "cyan"
 UNHEARD = "dim cyan"  # a control token the loss does not count
+MUCH = 1 / 20  # of the records; what leaves out more of them is said in a line of its own
 SCRIPTS = 2  # most scripts shown in a cell
 RAMP = re.compile(r"\.\d\d\Z")  # the end of the name of a stage of a ramp
 
@@ -192,6 +195,25 @@ def datasets(manifests: Mapping[str, rows.Manifest]) -> Group:
             records = f"{m.records:,}", f"{sum(m.left_out.values()):,}"
             left_out.add_row(name, *records, ", ".join(why))
     return Group(table, left_out) if left_out.row_count else Group(table)
+
+
+def remarks(manifests: Mapping[str, rows.Manifest]) -> Iterator[str]:
+    """Yields a line on everything about the packed datasets that is worth a second look."""
+    for name, m in manifests.items():
+        for reason, count in Counter(m.left_out).most_common():
+            if count > MUCH * m.records:
+                yield (
+                    f"{name}: {count:,} of {m.records:,} records are left out: {reason} "
+                    "(samples.json beside the rows has some)"
+                )
+        tally = Tally(m.source_rows, Counter(m.unread), Counter(m.absent))
+        yield from (f"{name}: {remark}" for remark in tallies.remarks(tally))
+        if m.beyond:
+            yield (
+                f"{name}: {m.beyond:,} of {m.records:,} documents have something to learn beyond "
+                f"the first row of {m.sequence_length:,} tokens, without their prompt or lost; "
+                "raise data.sequence_length, or set data.long_documents: drop"
+            )
 
 
 def _scripts(m: rows.Manifest) -> Iterator[str]:

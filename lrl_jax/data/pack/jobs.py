@@ -22,6 +22,7 @@ import itertools
 import json
 import os
 import time
+from typing import Any
 
 from etils import epath
 import numpy as np
@@ -32,6 +33,8 @@ from lrl_jax.data.pack import packed, packing, progress, rows
 from lrl_jax.data.pack.packing import Count, ShardJob, Tick
 from lrl_jax.data.pack.workers import Runner, Work, local
 from lrl_jax.data.read import duplicates, files, filters
+from lrl_jax.data.read.makers import NOTHING
+from lrl_jax.data.read.tally import Tally, refuse_absent
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import DataError
@@ -301,7 +304,10 @@ def _finish(target: DatasetTarget, jobs: Sequence[ShardJob], tokenizer: Tokenize
     for note in notes:
         for reason, records in note.samples.items():
             samples[reason] = (samples.get(reason, []) + records)[: filters.SAMPLES]
-    filters.verdict(dataset, target.name, count.left_out, count.docs, samples)
+    refuse_absent(dataset, target.name, Tally(count.source_rows, count.unread, count.absent))
+    taught = count.docs or not count.left_out[NOTHING]
+    if taught:
+        filters.verdict(dataset, target.name, count.left_out, count.docs, samples)
     if not count.bytes:
         raise DataError(
             f"dataset {target.name!r}: template {dataset.template!r} trains on none of "
@@ -335,7 +341,10 @@ def manifest_of(
 ) -> rows.Manifest:
     """Returns a dataset's manifest; without shards, it has as many rows as its tokens fill."""
     dataset = data.datasets[name]
-    counted = vars(count) | {"left_out": dict(count.left_out), "scripts": dict(count.scripts)}
+    counted: dict[str, Any] = {
+        key: dict(value) if isinstance(value, Counter) else value
+        for key, value in vars(count).items()
+    }
     return rows.Manifest(
         name=name,
         fingerprint=mark,

@@ -21,7 +21,10 @@ import numpy as np
 from lrl_jax import storage, text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.pack import bins, rows
+from lrl_jax.data.pack.rows import Count
 from lrl_jax.data.read import filters
+from lrl_jax.data.read.makers import NOTHING
+from lrl_jax.data.read.tally import Tally
 from lrl_jax.data.templates import documents
 from lrl_jax.data.templates import table as templates
 from lrl_jax.recipe import data as recipe_data
@@ -34,6 +37,7 @@ BATCH_CHARS = 1 << 20  # characters from which a batch is tokenised with fewer d
 SUFFIX = ".array_record"
 DATASETS = "datasets.json"  # name -> folder of its rows, beside those folders
 TOO_LONG = "longer than a row"  # why `long_documents: drop` leaves a document out
+BEYOND = "its answer lies beyond the row"  # why `truncate` leaves a document out
 Tick = Callable[[int], None]  # called with a number of documents that are done
 
 
@@ -66,24 +70,6 @@ class ShardJob:
     def path(self, suffix: str = SUFFIX) -> epath.Path:
         """Returns the path of its file of rows, or of the file with another suffix beside it."""
         return epath.Path(self.folder) / f"rows-{self.number:05}-of-{self.count:05}{suffix}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Count:
-    """Counts what was packed, with the attributes of `rows.Manifest`; two counts can be added."""
-
-    records: int = 0
-    left_out: Counter[str] = dataclasses.field(default_factory=Counter)
-    docs: int = 0
-    scripts: Counter[str] = dataclasses.field(default_factory=Counter)
-    bytes: int = 0
-    tokens: int = 0
-    loss_tokens: int = 0
-    cut: int = 0
-
-    def __add__(self, other: "Count") -> "Count":
-        names = [field.name for field in dataclasses.fields(self)]
-        return Count(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,14 +137,16 @@ def pack_shard(
     source = identities(job)
     sieve = filters.Sieve(dataset)
     write = templates.writer(dataset, tokenizer)
-    kept = sieve.sift(datasets.read(dataset, job.shard), repeated)
+    tally = Tally()
+    kept = sieve.sift(datasets.read(dataset, job.shard, tally), repeated)
     cutter = Cutter(tokenizer, data, tick)
     pieces = cutter.pieces(write(record) for record in kept)
     if dataset.order == "length":
         pieces = iter(sorted(pieces, key=lambda piece: piece.whole))
     keys: list[int] = []
-    shard = _write(job.path(), _encoded(arrange(pieces, data, dataset.order), length, keys))
-    count = cutter.count + Count(sieve.read, Counter(sieve.counts), scripts=sieve.scripts)
+    arranged = cutter.learnt(arrange(pieces, data, dataset.order))
+    shard = _write(job.path(), _encoded(arranged, length, keys))
+    count = cutter.count + counted(sieve, tally)
     return Packed(
         source=source,
         shard=shard,
@@ -166,6 +154,18 @@ def pack_shard(
         samples=sieve.samples | cutter.samples,
         digests=np.unique(np.delete(np.array(sieve.digests, np.uint64), cutter.dropped)),
         keys=np.array(keys if dataset.order == "length" else [], np.int32),
+    )
+
+
+def counted(sieve: filters.Sieve, tally: Tally) -> Count:
+    """Returns what was counted of records before they were packed."""
+    return Count(
+        records=sieve.read,
+        left_out=Counter(sieve.counts),
+        scripts=sieve.scripts,
+        source_rows=tally.rows,
+        unread=tally.unread,
+        absent=tally.absent,
     )
 
 
@@ -200,7 +200,7 @@ class Cutter:
     tick: Tick
     seen: int = 0
     count: Count = dataclasses.field(default_factory=Count)
-    dropped: list[int] = dataclasses.field(default_factory=list)  # ordinals of too long documents
+    dropped: list[int] = dataclasses.field(default_factory=list)  # ordinals of left out documents
     samples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # of those, by reason
 
     def pieces(self, examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[Piece]:
@@ -222,7 +222,10 @@ class Cutter:
             for document, text_parts in zip(encoded, batch, strict=True):
                 start, end = end, end + len(document.tokens)
                 piece = Piece(tokens[start:end], weights[start:end], end - start)
-                if piece.whole <= self.data.sequence_length or joined:
+                self.count += Count(beyond=_answers_beyond(piece, self.data.sequence_length))
+                if not piece.weights.any():
+                    self._leave_out(piece, 0, NOTHING, text_parts)
+                elif piece.whole <= self.data.sequence_length or joined:
                     yield piece
                 else:
                     yield from self._cut(piece, document.bytes, text_parts)
@@ -235,22 +238,53 @@ class Cutter:
         """Splits, truncates or drops a document of `size` bytes that is longer than a row."""
         length, long = self.data.sequence_length, self.data.long_documents
         if long == "split":
-            for at in range(0, document.whole, length):
-                yield document.cut(at, at + length)
+            pieces = [document.cut(at, at + length) for at in range(0, document.whole, length)]
+            for piece in pieces:
+                if piece.weights.any():
+                    yield piece
+                else:
+                    self._lose(piece)
             return
         keep = length if long == "truncate" else 0
+        if not document.weights[:keep].any():
+            self._leave_out(document, size, BEYOND if keep else TOO_LONG, text_parts)
+            return
         before, after = (int(np.count_nonzero(document.weights[:n])) for n in (None, keep))
         # an estimate: each token that is trained on has the same share of the bytes
-        lost = size - round(size * after / before) if before else 0
-        cut = document.whole - keep
-        self.count += Count(bytes=-lost, tokens=-cut, loss_tokens=after - before, cut=cut)
-        if keep:
-            yield document.cut(0, keep)._replace(whole=keep)
-        else:
-            self.count += Count(docs=-1, left_out=Counter({TOO_LONG: 1}))
-            self.dropped.append(self.seen)
-            learnt = "".join(text_part.text for text_part in text_parts if text_part.trained)
-            filters.add_sample(self.samples, TOO_LONG, learnt)
+        lost = size - round(size * after / before)
+        self._lose(document.cut(keep, document.whole), lost)
+        yield document.cut(0, keep)._replace(whole=keep)
+
+    def learnt(self, packed_rows: Iterable[list[Piece]]) -> Iterator[list[Piece]]:
+        """Yields the rows that have a token to learn; a stream cut at row ends may have others."""
+        for row in packed_rows:
+            if any(piece.weights.any() for piece in row):
+                yield row
+            else:
+                for piece in row:
+                    self._lose(piece)
+
+    def _lose(self, piece: Piece, size: int = 0) -> None:
+        """Counts tokens that are in no row, of which `size` bytes are learnt."""
+        learnt, tokens = int(np.count_nonzero(piece.weights)), len(piece.tokens)
+        self.count += Count(bytes=-size, tokens=-tokens, loss_tokens=-learnt, cut=tokens)
+
+    def _leave_out(
+        self, document: Piece, size: int, why: str, text_parts: Sequence[templates.TextPart]
+    ) -> None:
+        """Counts a whole document that is in no row."""
+        self._lose(document, size)
+        self.count += Count(docs=-1, left_out=Counter({why: 1}))
+        self.dropped.append(self.seen)
+        learnt = "".join(text_part.text for text_part in text_parts if text_part.trained)
+        filters.add_sample(self.samples, why, learnt or "".join(p.text for p in text_parts))
+
+
+def _answers_beyond(document: Piece, length: int) -> bool:
+    """Tells whether a document with a prompt has something to learn beyond its first row."""
+    return bool(
+        document.whole > length and document.weights[length:].any() and not document.weights.all()
+    )
 
 
 def _batches(examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[list]:

@@ -11,6 +11,7 @@ The bytes of a row, little endian:
     the tokens u16, or u32 if an id needs it (WIDE)
 """
 
+from collections import Counter
 from collections.abc import Sequence
 import dataclasses
 import io
@@ -171,6 +172,10 @@ class Manifest:
       tokens: all tokens, eos included.
       loss_tokens: tokens that are trained on.
       cut: tokens of long documents that were cut off and are in no row.
+      beyond: how many documents with a prompt have something to learn beyond their first row.
+      source_rows: rows that records were made from; 0 where they do not come from rows.
+      unread: field -> how many of those rows have it, though nothing reads it.
+      absent: column of the recipe -> how many of those rows do not have it.
     """
 
     name: str
@@ -194,11 +199,37 @@ class Manifest:
     cut: int
     rows: int
     shards: tuple[Shard, ...]
+    beyond: int = 0
+    source_rows: int = 0
+    unread: dict[str, int] = dataclasses.field(default_factory=dict)
+    absent: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def fill(self) -> float:
         """Returns the share of the rows that is tokens, not padding."""
         return self.tokens / (self.rows * self.sequence_length)
+
+
+@dataclasses.dataclass(frozen=True)
+class Count:
+    """Counts what was packed, with the attributes of `Manifest`; two counts can be added."""
+
+    records: int = 0
+    left_out: Counter[str] = dataclasses.field(default_factory=Counter)
+    docs: int = 0
+    scripts: Counter[str] = dataclasses.field(default_factory=Counter)
+    bytes: int = 0
+    tokens: int = 0
+    loss_tokens: int = 0
+    cut: int = 0
+    beyond: int = 0
+    source_rows: int = 0
+    unread: Counter[str] = dataclasses.field(default_factory=Counter)
+    absent: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def __add__(self, other: "Count") -> "Count":
+        names = [field.name for field in dataclasses.fields(self)]
+        return Count(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 def write_manifest(manifest: Manifest, folder: epath.Path) -> None:

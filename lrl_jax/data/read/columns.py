@@ -5,6 +5,8 @@ get({"instances": [{"output": "Yes."}]})        'Yes.'
 """
 
 from collections.abc import Callable, Mapping
+import decimal
+import math
 import re
 from typing import Any
 
@@ -46,14 +48,15 @@ def field(
 ) -> Callable[[Mapping[str, Any]], str]:
     """Returns a function from a row to the text of a column, which raises UnusableError.
 
-    An `optional` column that is absent or null gives ''; with `empty` the text may be blank.
+    An `optional` column that is absent or null gives ''; with `empty` the text may be blank or
+    null.
     """
 
     def get(row: Mapping[str, Any]) -> str:
         value = row[column] if column in row else lookup(row, column)
-        if optional and (value is ABSENT or value is None):
+        if (optional and value is ABSENT) or ((optional or empty) and is_null(value)):
             return ""
-        if value is None:
+        if is_null(value):
             raise UnusableError(f"field {column!r} is null", "empty")
         if value is ABSENT:
             raise UnusableError(f"has no field {column!r}; it has {', '.join(row) or 'none'}")
@@ -65,15 +68,28 @@ def field(
     return get
 
 
+def is_null(value: Any) -> bool:
+    """Tells whether a value stands for none: null, or NaN, which is how pandas writes it."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def string(value: Any, name: str) -> str:
-    """Returns a value as text; UnusableError if it is none, or one that no UTF-8 file can hold."""
+    """Returns a value as text; UnusableError if it is none, or one that no UTF-8 file can hold.
+
+    Whole numbers and decimals are text too. Others are not: how they were written is not known.
+    """
+    if isinstance(value, int | decimal.Decimal) and not isinstance(value, bool):
+        value = str(value)
     if isinstance(value, bytes):
         try:
             value = value.decode()
         except UnicodeDecodeError as e:
             raise UnusableError(f"field {name!r} is not UTF-8 at byte {e.start}") from None
     if not isinstance(value, str):
-        raise UnusableError(f"field {name!r} must be a string; got {str(value)[:60]!r}")
+        more = ""
+        if isinstance(value, float):
+            more = "; 42 may be stored as 42.0: write numbers as they are to be read, as text"
+        raise UnusableError(f"field {name!r} must be a string; got {str(value)[:60]!r}{more}")
     if "\0" in value:
         raise UnusableError(f"field {name!r} holds a NUL")
     try:

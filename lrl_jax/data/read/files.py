@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import functools
 import itertools
+import json
 import re
 from typing import Any, NamedTuple
 
@@ -23,7 +24,13 @@ SUFFIXES = {
     ".txt": "text", ".jsonl": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv",
     ".parquet": "parquet", ".tmx": "tmx",
 }  # fmt: skip
-CUT = ("text", "jsonl", "tsv")  # formats whose files may be cut at any line
+# Other names of JSON lines; and case does not matter.
+OTHER_NAMES = {
+    ".ndjson": "jsonl", ".jl": "jsonl", ".jsonlines": "jsonl", ".json-lines": "jsonl",
+    ".ldjson": "jsonl",
+}  # fmt: skip
+CUT = ("text", "jsonl", "tsv", "tsv_raw")  # formats whose files may be cut at any line
+LOOK = 3  # rows from which JSON lines are known
 LINE = re.compile(rb"\n")
 BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
@@ -39,15 +46,45 @@ class Span(NamedTuple):
 def format_of(uri: str, given: str = "auto", other: str = "text") -> str:
     """Returns the format of a file: `given`, or with "auto" that of its suffix, or else `other`.
 
-    >>> format_of("a/b.jsonl.gz"), format_of("dev/kor_Hang.dev"), format_of("a.json", "squad")
+    >>> format_of("a/b.JSONL.gz"), format_of("dev/kor_Hang.dev"), format_of("a.json", "squad")
     ('jsonl', 'text', 'squad')
     """
     if given != "auto":
         return given
+    suffix = _suffix(uri)
+    named = (SUFFIXES | OTHER_NAMES).get(suffix.lower(), other)
+    return other if suffix not in SUFFIXES and (named, other) == ("jsonl", "json") else named
+
+
+def renamed(uri: str, other: str = "text") -> bool:
+    """Tells whether a file has a name by which only newer versions know its format."""
+    return _suffix(uri) not in SUFFIXES and format_of(uri, other=other) != other
+
+
+def named(uri: str) -> bool:
+    """Tells whether the suffix of a file says its format."""
+    return _suffix(uri).lower() in SUFFIXES | OTHER_NAMES
+
+
+def _suffix(uri: str) -> str:
     path = epath.Path(uri)
-    if path.suffix in text.PACKED:
-        path = path.with_suffix("")
-    return SUFFIXES.get(path.suffix, other)
+    return path.with_suffix("").suffix if text.is_packed(path.name) else path.suffix
+
+
+def has_json_rows(uri: str) -> bool:
+    """Tells whether the first lines of a file are JSON objects, each on a line of its own."""
+    lines = (line for _, line in text.numbered(uri) if isinstance(line, text.Bad) or line.strip())
+    first = [*itertools.islice(lines, LOOK)]
+    return bool(first) and all(isinstance(line, str) and _is_object(line) for line in first)
+
+
+def _is_object(line: str) -> bool:
+    if not line.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def where(span: Span, at: int | str) -> str:
@@ -123,7 +160,7 @@ def _pieces(file: str, kind: str, documents: str, size: int) -> Iterator[Piece]:
     length = epath.Path(file).stat().length
     if kind == "parquet":
         cuts, sizes = _row_groups(file, size)
-    elif length <= size or kind not in CUT or documents == "files" or file.endswith(text.PACKED):
+    elif length <= size or kind not in CUT or documents == "files" or _uncut(file):
         cuts, sizes = [0, -1], [length]
     else:
         mark = BLANK_LINE if documents == "paragraphs" else LINE
@@ -131,6 +168,11 @@ def _pieces(file: str, kind: str, documents: str, size: int) -> Iterator[Piece]:
         sizes = np.diff([*cuts[:-1], length]).tolist()
     for (start, end), bytes_ in zip(itertools.pairwise(cuts), sizes, strict=True):
         yield (Span(file, start, end),), bytes_
+
+
+def _uncut(file: str) -> bool:
+    """Tells whether a file has to be read from its beginning, whatever its format."""
+    return text.is_packed(file) or text.is_utf_16(file)
 
 
 def _cuts(file: str, length: int, size: int, mark: re.Pattern[bytes]) -> list[int]:
@@ -201,7 +243,7 @@ def _aligned_pieces(source: str, target: str, size: int) -> Iterator[Piece]:
         yield (Span(source), Span(target)), size
         return
     length = max(epath.Path(file).stat().length for file in both)
-    if length <= size or any(file.endswith(text.PACKED) for file in both):
+    if length <= size or any(map(_uncut, both)):
         yield (Span(source), Span(target)), length
         return
     cuts = _cuts_of_both(source, target, size, (text.identity(source), text.identity(target)))

@@ -6,9 +6,8 @@
 makes a place of it. A row that cannot be read is yielded as text.Bad, and reading goes on.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 import contextlib
-import csv
 import dataclasses
 import itertools
 import json
@@ -19,6 +18,7 @@ from xml.parsers import expat
 from etils import epath
 
 from lrl_jax import text
+from lrl_jax.data.read import tables
 from lrl_jax.data.read.files import Span, parquet, where
 
 WHOLE = 1 << 30  # bytes of JSON that are read at once
@@ -71,8 +71,8 @@ def _json(span: Span, form: RowFormat) -> Read:
     first, second = next(head, ""), next(head, "")
     if isinstance(first, str) and first.lstrip().startswith("{"):
         with contextlib.suppress(ValueError, RecursionError):
-            row = json.loads(first)
-            if second or any(_top(column) in row for column in form.wanted) or not _lists(row):
+            row = json.loads(first, parse_float=str)
+            if second or any(top(column) in row for column in form.wanted) or not _lists(row):
                 yield from _json_lines(span, form)
                 return
     whole = _whole(span.uri)
@@ -113,7 +113,7 @@ def _squad(span: Span, form: RowFormat) -> Read:
 
 def _object(line: str) -> dict[str, Any] | str:
     try:
-        value = json.loads(line)
+        value = json.loads(line, parse_float=str)  # a number is text as it was written: 3.10
     except (ValueError, RecursionError) as e:
         return f"not JSON ({e}); got {line[:60]!r}"
     return value if isinstance(value, dict) else _no_object(line)
@@ -130,14 +130,17 @@ def _lists(value: dict[str, Any]) -> list[list]:
 
 def _whole(file: str) -> Any:
     data = "\n".join(text.lines(file)).encode() if file.startswith(text.SAMPLE) else _bytes(file)
+    code = "utf-16" if data.startswith(text.UTF_16) else "utf-8-sig"
     try:
-        return json.loads(data.removeprefix(text.BOM).decode())
+        return json.loads(data.decode(code), parse_float=str)
     except UnicodeDecodeError:
         for _ in text.lines(file):  # raises with the line
             pass
         raise
     except (ValueError, RecursionError) as e:
-        raise text.DataError(f"{file}: not JSON ({e}); got {data[:60].decode()!r}") from None
+        raise text.DataError(
+            f"{file}: not JSON ({e}); got {data[:60].decode(code, 'replace')!r}"
+        ) from None
 
 
 def _bytes(file: str) -> bytearray:
@@ -153,74 +156,10 @@ def _bytes(file: str) -> bytearray:
     return content
 
 
-# ---------------------------------------------------------------------------- tables
-def _csv(span: Span, form: RowFormat) -> Read:
-    csv.field_size_limit(text.LONGEST)
-    flaws: list[tuple[int, str]] = []
-    # strict: without it an open quote would take in the rest of the file
-    reader = csv.reader(_csv_lines(span, flaws), strict=True)
-    names: list[str] = []
-    while True:
-        flaws.clear()
-        at, cells = reader.line_num + 1, []
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as e:
-            flaws.append((at, f"not CSV ({e})"))
-        if flaws:
-            place, why = flaws[0]
-            if form.header and not names:
-                raise text.DataError(f"{where(span, place)}: {why}")
-            yield place, why
-        elif form.header and not names:
-            names = _header(cells, span)
-        elif cells:
-            yield at, _named(names, cells)
-
-
-def _csv_lines(span: Span, flaws: list[tuple[int, str]]) -> Iterator[str]:
-    """Yields lines for the csv reader, and adds the number and the flaw of each bad one to `flaws`.
-
-    A bad line is yielded too, repaired, so that the quotes around it still match.
-    """
-    for number, line in enumerate(text.raw(*span), start=1):
-        if why := text.flaw(line):
-            flaws.append((number, why))
-        yield (line or b"\n").decode(errors="replace").replace("\r\n", "\n").replace("\0", " ")
-
-
 def _tsv(span: Span, form: RowFormat) -> Read:
-    names: list[str] = []
-    if form.header:
-        _, first = next(text.numbered(span.uri), (1, ""))
-        if isinstance(first, text.Bad):
-            raise text.DataError(f"{first.where}: {first.why}")
-        names = _header(first.split("\t"), span)
-    for at, line in text.numbered(*span):
-        if isinstance(line, text.Bad):
-            yield at, line
-        elif line and not (at == 1 and form.header and not span.start):
-            yield at, _named(names, line.split("\t"))
-
-
-def _header(names: list[str], span: Span) -> list[str]:
-    twice = {name for name in names if names.count(name) > 1}
-    if twice or not any(names):
-        raise text.DataError(
-            f"{span.uri}:1: a header names every column once; got {', '.join(names) or 'nothing'}; "
-            "say `header: false` if there is none"
-        )
-    return names
-
-
-def _named(names: list[str], cells: list[str]) -> dict[str, Any] | str:
-    if not names:
-        return {str(i): cell for i, cell in enumerate(cells)}
-    if len(cells) != len(names):
-        return f"has {len(cells)} cells where the header names {len(names)}"
-    return dict(zip(names, cells, strict=True))
+    if tables.is_quoted(span.uri):
+        return tables.quoted(span, form.header, "\t")
+    return tables.raw(span, form.header)
 
 
 # ---------------------------------------------------------------------------- Parquet
@@ -229,8 +168,7 @@ def _parquet(span: Span, form: RowFormat) -> Read:
         facts, names = file.metadata, set(file.schema_arrow.names)
         end = facts.num_row_groups if span.end < 0 else span.end
         number = sum(facts.row_group(i).num_rows for i in range(span.start))
-        wanted = dict.fromkeys(name if name in names else _top(name) for name in form.wanted)
-        columns = [*wanted] if wanted and names.issuperset(wanted) else None
+        columns = _columns_read(form, names)
         groups = range(span.start, end)
         for batch in file.iter_batches(BATCH, row_groups=groups, columns=columns):
             for row in _listed(batch):
@@ -238,7 +176,23 @@ def _parquet(span: Span, form: RowFormat) -> Read:
                 yield f"row {number}", row
 
 
-def _top(column: str) -> str:
+def _columns_read(form: RowFormat, names: Collection[str]) -> list[str] | None:
+    """Returns the columns of a Parquet file that are read; None for all of them."""
+    wanted = dict.fromkeys(name if name in names else top(name) for name in form.wanted)
+    return [*wanted] if wanted and wanted.keys() <= {*names} else None
+
+
+def skipped(span: Span, form: RowFormat) -> list[str]:
+    """Returns the columns of a span that no row has because the reader leaves them out."""
+    if form.format != "parquet":
+        return []
+    with parquet(span.uri) as file:
+        names = file.schema_arrow.names
+    read = _columns_read(form, names)
+    return [] if read is None else [name for name in names if name not in read]
+
+
+def top(column: str) -> str:
     """Returns the outermost field of a path such as `a.b[0]`."""
     return column.partition(".")[0].partition("[")[0]
 
@@ -266,9 +220,10 @@ def _tmx(span: Span, form: RowFormat) -> Read:
     parser = expat.ParserCreate()
 
     def start(tag: str, attributes: dict[str, str]) -> None:
-        parents.append(builder.start(tag, attributes))
+        parents.append(builder.start(_local(tag), attributes))
 
     def end(tag: str) -> None:
+        tag = _local(tag)
         builder.end(tag)
         element = parents.pop()
         if tag == "tu":
@@ -276,15 +231,18 @@ def _tmx(span: Span, form: RowFormat) -> Read:
             for parent in parents:
                 parent.clear()  # a corpus need not fit in memory
 
-    def refuse(*unused: object) -> None:
-        # entities can grow without bound or name other files
+    def refuse(name: str, *unused: object) -> None:
+        # entities can grow without bound or name other files; one that is not declared here stands
+        # for text that is not here
         raise text.DataError(
-            f"{span.uri}:{parser.CurrentLineNumber}: has a DOCTYPE, and entities are not read; "
-            "delete that declaration"
+            f"{span.uri}:{parser.CurrentLineNumber}: has the entity {name!r}, and entities are not "
+            "read; write the text that it stands for, and delete its declaration"
         )
 
+    # a DOCTYPE that names the standard's own file declares nothing, and that file is not fetched
     parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.CharacterDataHandler, parser.StartDoctypeDeclHandler = builder.data, refuse
+    parser.CharacterDataHandler = builder.data
+    parser.EntityDeclHandler = parser.SkippedEntityHandler = refuse
     numbers = itertools.count(1)
     try:
         with text.opened(epath.Path(span.uri)) as f:
@@ -298,6 +256,11 @@ def _tmx(span: Span, form: RowFormat) -> Read:
         raise text.DataError(
             f"{span.uri}:{e.lineno}: not XML ({expat.ErrorString(e.code)})"
         ) from None
+
+
+def _local(tag: str) -> str:
+    """Returns the name of an element without the prefix of its namespace."""
+    return tag.rpartition(":")[2]
 
 
 def _unit(element: ElementTree.Element, wanted: tuple[str, ...]) -> dict[str, str]:
@@ -328,8 +291,10 @@ def _text(segment: ElementTree.Element) -> str:
 READERS: dict[str, Callable[[Span, RowFormat], Read]] = {
     "jsonl": _json_lines,
     "json": _json,
-    "csv": _csv,
+    "csv": lambda span, form: tables.quoted(span, form.header, ","),
     "tsv": _tsv,
+    "tsv_quoted": lambda span, form: tables.quoted(span, form.header, "\t"),
+    "tsv_raw": lambda span, form: tables.raw(span, form.header),
     "parquet": _parquet,
     "tmx": _tmx,
     "squad": _squad,

@@ -10,13 +10,15 @@ A new kind is a subclass of `recipe.data.Dataset` with its `kind`, and a row her
 Readers, filters, templates and the search for duplicates ask the row.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 import dataclasses
 import json
 from typing import Any
 
 from lrl_jax.data.read import makers
+from lrl_jax.data.read.columns import ABSENT, UnusableError, is_null, lookup
 from lrl_jax.data.read.files import Span
+from lrl_jax.data.read.formats import top
 from lrl_jax.data.read.makers import ROW, Columns, Make, ReadRows, Record
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad, DataError
@@ -58,6 +60,13 @@ class Kind:
         """Returns the columns that a reader of files must not leave out."""
         return tuple(columns.values())
 
+    def unread(self, columns: Columns, row: Mapping[str, Any]) -> Iterator[str]:
+        """Yields the fields of a row that are not empty and that nothing reads."""
+        read = {column if column in row else top(column) for column in columns.values()}
+        for name, value in row.items():
+            if name not in read and _says_something(value):
+                yield name
+
     def text_learnt(self, dataset: Any, record: Record) -> str:
         """Returns the text of a record that the model learns to write."""
         return record[self.learnt]
@@ -73,6 +82,10 @@ class Kind:
             whole["language"] = dataset.language
         empty = {field: "" for field in self.fields if field.endswith(makers.CAN_BE_EMPTY)}
         return [whole, whole | empty] if empty else [whole]
+
+
+def _says_something(value: Any) -> bool:
+    return not makers.is_blank(value) and value not in ([], {}, (), b"")
 
 
 class Pairs(Kind):
@@ -93,9 +106,26 @@ class Conversations(Kind):
         given = tuple(columns.values())
         return makers.CHAT_COLUMNS if given == self.fields else given
 
+    def unread(self, columns: Columns, row: Mapping[str, Any]) -> Iterator[str]:
+        """Yields the fields that nothing reads: of the row, of its turns and of their items."""
+        names = makers.chat_columns(columns)
+        try:
+            turns = makers.listed(makers.conversation(row, names))
+        except UnusableError:
+            return
+        values = ((name, lookup(row, name)) for name in names)
+        used = next(n for n, v in values if v is not ABSENT and not is_null(v))
+        read = {"messages": used}
+        if not any(map(_is_system, turns[:1])):
+            read[makers.SYSTEM] = makers.SYSTEM
+        yield from super().unread(read, row)
+        for turn in turns:
+            yield from _unread_of_turn(turn)
+
     def text_learnt(self, dataset: recipe_data.Chat, record: Record) -> str:
-        answers = _contents(record, ("assistant",))
-        return "\n".join(answers if dataset.learn == "answers" else answers[-1:])
+        turns = [t for t in json.loads(record["messages"]) if t["role"] == "assistant"]
+        learnt = turns if dataset.learn == "answers" else turns[-1:]
+        return "\n".join(turn["content"] for turn in learnt if turn.get("weight", 1))
 
     def texts_compared(self, record: Record) -> tuple[str, ...]:
         return ("\n".join(_contents(record, ("user", "assistant"))),)
@@ -103,6 +133,36 @@ class Conversations(Kind):
     def specimens(self, dataset: recipe_data.Chat) -> list[Record]:
         messages = [{"role": role, "content": role} for role in ("user", "assistant") * 2]
         return [{"messages": json.dumps(messages)}]
+
+
+def _is_system(turn: Any) -> bool:
+    """Tells whether a turn is a system prompt that is not blank."""
+    keys = makers.keys_of(turn)
+    if not keys:
+        return False
+    role, content = (turn[key] for key in keys)
+    return makers.ROLES.get(str(role).lower()) == "system" and not makers.is_blank(content)
+
+
+def _unread_of_turn(turn: Any) -> Iterator[str]:
+    keys = makers.keys_of(turn)
+    if not keys:
+        return
+    role, content = (turn[key] for key in keys)
+    answer = makers.ROLES.get(str(role).lower()) == "assistant"
+    for name, value in turn.items():
+        if name in makers.WEIGHTS:
+            # of a turn that is no answer 0 is what it has; more cannot be had
+            if not answer and value not in (None, False, 0) and str(value) not in ("0.0", "0"):
+                yield f"{name} of a turn that is no answer"
+        elif name not in keys and _says_something(value):
+            yield f"{name} of a turn"
+    for item in content if isinstance(content, list) else ():
+        if isinstance(item, dict):
+            read = {"type", *(key for key in ("text", "value") if isinstance(item.get(key), str))}
+            for name in item.keys() - read:
+                if _says_something(item[name]):
+                    yield f"{name} of a part of a turn"
 
 
 def _contents(record: Record, roles: tuple[str, ...]) -> list[str]:

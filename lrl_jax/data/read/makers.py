@@ -12,11 +12,12 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 from typing import Any
 
 from lrl_jax import text
 from lrl_jax.data.read import files, formats
-from lrl_jax.data.read.columns import ABSENT, UnusableError, field, lookup, string
+from lrl_jax.data.read.columns import ABSENT, UnusableError, field, is_null, lookup, string
 from lrl_jax.data.read.files import Span
 from lrl_jax.data.templates import taco
 from lrl_jax.recipe import data as recipe_data
@@ -75,6 +76,7 @@ def pair(dataset: recipe_data.Parallel, columns: Columns) -> Make:
 
 # ---------------------------------------------------------------------------- conversations
 CHAT_COLUMNS = ("messages", "conversations")  # where a recipe names no column
+SYSTEM = "system"  # the field beside the turns that LLaMA-Factory's ShareGPT has
 ROLES = {
     "system": "system",
     "user": "user", "human": "user", "prompter": "user",
@@ -82,34 +84,67 @@ ROLES = {
     "chatgpt": "assistant",
 }  # fmt: skip
 KEYS = (("role", "content"), ("from", "value"))
+# How a turn says that it is not learnt, or by what weight: OpenAI, LLaMA-Factory, axolotl, swift.
+WEIGHTS = ("weight", "loss_weight", "train", "training", "loss")
+CALLS = ("tool_calls", "function_call")  # what an answer asks for in place of its end
+TEXTS = ("text", "input_text", "output_text")  # types of items that are text
+NOTHING = "nothing to learn"  # why a conversation without a learnt answer is left out
 
 _unusable = functools.partial(UnusableError, reason="not a conversation")
 
 
 def chat(dataset: recipe_data.Chat, columns: Columns) -> Make:
-    """Makes {messages}: the turns of a conversation as JSON."""
-    given = [columns["messages"]] if columns["messages"] != "messages" else CHAT_COLUMNS
+    """Makes {messages}: the turns of a conversation as JSON.
+
+    An answer whose row gives it a weight keeps it; of an answer that is not learnt it is 0.
+    """
+    columns_given = chat_columns(columns)
 
     def make(row: Mapping[str, Any]) -> list[Record]:
-        values = [v for column in given if (v := lookup(row, column)) is not ABSENT]
-        if not values:
-            raise UnusableError(f"has no field {' or '.join(given)}; it has {', '.join(row)}")
-        said = turns(values[0])
+        said = turns(conversation(row, columns_given))
+        system = row.get(SYSTEM)
+        if said[0]["role"] != "system" and isinstance(system, str) and not is_blank(system):
+            said.insert(0, {"role": "system", "content": system})
         for number, turn in enumerate(said, start=1):
             if not string(turn["content"], f"turn {number}").strip():
                 raise UnusableError(f"turn {number} is empty", "empty")
+        answers = [turn.get("weight", 1) for turn in said if turn["role"] == "assistant"]
+        if not any(answers if dataset.learn == "answers" else answers[-1:]):
+            raise UnusableError("no answer is learnt, by the weights of its turns", NOTHING)
         return [{"messages": json.dumps(said, ensure_ascii=False)}]
 
     return make
 
 
-def turns(value: Any) -> list[dict[str, str]]:
+def chat_columns(columns: Columns) -> Sequence[str]:
+    """Returns the columns in which the turns of a conversation may stand."""
+    given = columns["messages"]
+    return [given] if given != "messages" else CHAT_COLUMNS
+
+
+def conversation(row: Mapping[str, Any], columns: Sequence[str]) -> Any:
+    """Returns the value of the first column that a row has; UnusableError if it has none."""
+    values = [v for column in columns if (v := lookup(row, column)) is not ABSENT]
+    if not values:
+        raise UnusableError(f"has no field {' or '.join(columns)}; it has {', '.join(row)}")
+    values = [value for value in values if not is_null(value)]
+    if not values:
+        raise UnusableError(f"field {' or '.join(map(repr, columns))} is null", "empty")
+    return values[0]
+
+
+def turns(value: Any) -> list[dict[str, Any]]:
     """Returns the turns of a conversation: `messages`, ShareGPT's `conversations`, LIMA's strings.
 
-    A system turn may come first; then user and assistant alternate, and the assistant is last.
+    A system turn may come first; then user and assistant alternate, and the assistant is last. A
+    system turn without text is left out. A turn has `weight` where it is an answer and its row
+    gives it another weight than 1.
+
     Raises UnusableError for any other shape or order.
     """
-    said = [_turn(turn, number) for number, turn in enumerate(_listed(value))]
+    said = [_turn(turn, number) for number, turn in enumerate(listed(value))]
+    if said and said[0]["role"] == "system" and is_blank(said[0]["content"]):
+        said = said[1:]
     roles = [turn["role"] for turn in said]
     spoken = roles[1:] if roles[:1] == ["system"] else roles
     if not spoken or spoken != ["user", "assistant"] * (len(spoken) // 2):
@@ -120,11 +155,16 @@ def turns(value: Any) -> list[dict[str, str]]:
     return said
 
 
-def _listed(value: Any) -> list:
+def is_blank(text: Any) -> bool:
+    """Tells whether a text is null or white space."""
+    return is_null(text) or (isinstance(text, str) and not text.strip())
+
+
+def listed(value: Any) -> list:
     """Returns the turns as a list, from a list, JSON text or columns of turns."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json.loads(value, parse_float=str)
         except (ValueError, RecursionError) as e:
             raise _unusable(f"not JSON ({e}); got {value[:60]!r}") from None
     if isinstance(value, dict):  # {"role": [...], "content": [...]}, as TFDS and Arrow have it
@@ -136,30 +176,70 @@ def _listed(value: Any) -> list:
     return value
 
 
-def _turn(turn: Any, number: int) -> dict[str, str]:
+def keys_of(turn: Any) -> tuple[str, str] | None:
+    """Returns the names under which a turn has its role and its text; None if it has none."""
+    named = [keys for keys in KEYS if isinstance(turn, dict) and turn.keys() >= {*keys}]
+    return next((keys for keys in named if not is_null(turn[keys[0]])), next(iter(named), None))
+
+
+def _turn(turn: Any, number: int) -> dict[str, Any]:
     if isinstance(turn, str):
         return {"role": ("user", "assistant")[number % 2], "content": turn}
-    for role, content in KEYS:
-        if isinstance(turn, dict) and role in turn and content in turn:
-            name = ROLES.get(str(turn[role]).lower(), "")
-            if not name:
-                roles = ", ".join(ROLES)
-                raise _unusable(f"turn {number + 1} is by {turn[role]!r}; want one of {roles}")
-            return {"role": name, "content": _content(turn[content], number)}
-    raise _unusable(
-        f"turn {number + 1}: want role and content, or from and value; got {str(turn)[:60]!r}"
-    )
+    keys = keys_of(turn)
+    if not keys:
+        raise _unusable(
+            f"turn {number + 1}: want role and content, or from and value; got {str(turn)[:60]!r}"
+        )
+    role, content = (turn[key] for key in keys)
+    name = ROLES.get(str(role).lower(), "")
+    if not name:
+        roles = ", ".join(ROLES)
+        raise _unusable(f"turn {number + 1} is by {role!r}; want one of {roles}")
+    if any(turn.get(key) for key in CALLS):
+        raise _unusable(f"turn {number + 1} calls a tool, and no template here writes calls")
+    blank = name == "system" and is_blank(content)
+    said = {"role": name, "content": "" if blank else _content(content, number)}
+    weight = _weight(turn, number) if name == "assistant" else 1.0
+    return said if weight == 1 else said | {"weight": weight}
+
+
+def _weight(turn: Mapping[str, Any], number: int) -> float:
+    """Returns the weight that a turn says it has in the loss, 1 if it says nothing."""
+    key = next((key for key in WEIGHTS if not is_null(turn.get(key))), "")
+    if not key:
+        return 1.0
+    value = turn[key]
+    try:
+        weight = float(value)  # a JSON number with a point comes as text
+    except (TypeError, ValueError):
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise UnusableError(
+            f"turn {number + 1}: {key} is {value!r}; want true, false, or a number from 0"
+        )
+    return weight
 
 
 def _content(value: Any, number: int) -> str:
     """Returns the text of a turn, which is a string or a list of items that are all text."""
     if isinstance(value, list) and all(
-        isinstance(item, dict) and item.get("type") == "text" for item in value
+        isinstance(item, dict) and item.get("type") in TEXTS for item in value
     ):
-        value = "".join(str(item.get("text", "")) for item in value)
+        texts = [_item(item, number) for item in value]
+        value = "".join(texts)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
     if not isinstance(value, str):
         raise _unusable(f"turn {number + 1} is no text; got {str(value)[:60]!r}")
     return value
+
+
+def _item(item: Mapping[str, Any], number: int) -> str:
+    """Returns the text of an item of a turn; LLaMA-Factory has it under `value`."""
+    for key in ("text", "value"):
+        if isinstance(item.get(key), str):
+            return item[key]
+    raise _unusable(f"turn {number + 1}: an item of type text has no text; got {str(item)[:60]!r}")
 
 
 # ---------------------------------------------------------------------------- TaCo

@@ -8,7 +8,6 @@ on average do tokens have the shares of the plan; to resume at a row, all rows b
 once more.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import functools
@@ -24,6 +23,7 @@ from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import Batch, Prefetch
 from lrl_jax.data.pack import jobs, packing, rows
 from lrl_jax.data.read import filters
+from lrl_jax.data.read.tally import Tally, refuse_absent
 from lrl_jax.data.seqio import registry
 from lrl_jax.data.seqio.libraries import seqio, tf
 from lrl_jax.data.seqio.sources import Records
@@ -169,10 +169,14 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
     write = templates.writer(dataset, tokenizer)
     cutter = packing.Cutter(tokenizer, data, lambda documents: None)
     pieces, digests, total = 0, set(), packing.Count()
-    for sieve, kept in Records(dataset).sifted():
+    source = Records(dataset)
+    for sieve, kept in source.sifted():
         pieces += sum(1 for _ in cutter.pieces(write(record) for record in kept))
         digests |= set(sieve.digests)
-        total += packing.Count(sieve.read, Counter(sieve.counts), scripts=sieve.scripts)
+        total += packing.counted(sieve, Tally())
+    tally = source.tally
+    refuse_absent(dataset, name, tally)
+    total += packing.Count(source_rows=tally.rows, unread=tally.unread, absent=tally.absent)
     filters.verdict(dataset, name, total.left_out, total.records - total.left_out.total())
     total += cutter.count
     if not total.loss_tokens:

@@ -236,18 +236,27 @@ def _tokenize(dataset: tf.data.Dataset, encode: Encode, place: int) -> tf.data.D
 
 
 def _cut(dataset: tf.data.Dataset, sequence_length: Any, long_documents: str) -> tf.data.Dataset:
-    """Splits, truncates or drops long documents, as the recipe says; seqio would truncate them."""
+    """Splits, truncates or drops long documents, as the recipe says; seqio would truncate them.
+
+    What has nothing to learn is left out.
+    """
     if sequence_length is None:
-        return dataset
+        return dataset.filter(_learnt)
     length = sequence_length["targets"]
     if long_documents == "drop":
-        return dataset.filter(lambda example: tf.size(example["targets"]) <= length)
+        dataset = dataset.filter(lambda example: tf.size(example["targets"]) <= length)
+        return dataset.filter(_learnt)
     if long_documents == "truncate":
-        return dataset.map(lambda example: {k: v[:length] for k, v in example.items()})
+        dataset = dataset.map(lambda example: {k: v[:length] for k, v in example.items()})
+        return dataset.filter(_learnt)
 
     def cuts(example: dict[str, tf.Tensor]) -> tf.data.Dataset:
         size = tf.cast(tf.size(example["targets"]), tf.int64)
         starts = tf.data.Dataset.range(0, size, length)
         return starts.map(lambda at: {k: v[at : at + length] for k, v in example.items()})
 
-    return dataset.flat_map(cuts)
+    return dataset.flat_map(cuts).filter(_learnt)
+
+
+def _learnt(example: dict[str, tf.Tensor]) -> tf.Tensor:
+    return tf.reduce_any(example["weights"] > 0)

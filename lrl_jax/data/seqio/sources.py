@@ -10,6 +10,7 @@ import numpy as np
 
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import duplicates, filters, kinds
+from lrl_jax.data.read.tally import Tally
 from lrl_jax.data.seqio.libraries import seqio, tf
 from lrl_jax.data.seqio.vocabulary import BLOCK
 from lrl_jax.recipe import data as recipe_data
@@ -25,12 +26,14 @@ class Records(seqio.DataSource):
 
     Attributes:
       error: the error that ended the last run, which TensorFlow turns into an OpError.
+      tally: of the rows that `sifted` has read.
     """
 
     def __init__(self, dataset: recipe_data.Dataset, size: int | None = None):
         self.dataset = dataset
         self.shards = datasets.shards(dataset)
         self.error: ValueError | None = None
+        self.tally = Tally()
         super().__init__(splits=(SPLIT,), num_input_examples={SPLIT: size} if size else None)
 
     supports_arbitrary_sharding = False
@@ -84,7 +87,7 @@ class Records(seqio.DataSource):
         left = self.dataset.take
         for shard in range(len(self.shards)) if chosen is None else chosen:
             sieve = filters.Sieve(self.dataset.model_copy(update={"take": left}))
-            records = datasets.read(self.dataset, self.shards[shard])
+            records = datasets.read(self.dataset, self.shards[shard], self.tally)
             yield sieve, sieve.sift(records, self._repeated[shard])
             if self.dataset.take and not (left := left - len(sieve.digests)):
                 return

@@ -32,7 +32,7 @@ class Turn:
 
 Format = Callable[[Sequence[Turn]], list[TextPart]]
 Exchange = Callable[[Record], tuple[str, str]]  # a record's question and answer
-Message = tuple[str, str]  # role and content
+Message = tuple[str, str, float]  # role, content and weight if it is an answer
 
 
 # ---------------------------------------------------------------------------- turns
@@ -58,7 +58,8 @@ def turns(record: Record, system: str = "", learn: str = "answers") -> list[Turn
     """Returns the turns of a conversation, or of any record with a question and an answer.
 
     Args:
-      record: {messages} as JSON, or the fields of instructions, completions, pairs or tasks.
+      record: {messages} as JSON, or the fields of instructions, completions, pairs or tasks. A
+        message may have a `weight`; 0 is that of an answer which is not learnt.
       system: the system prompt of conversations that do not begin with one.
       learn: `answers`, or `last_answer`.
 
@@ -67,10 +68,13 @@ def turns(record: Record, system: str = "", learn: str = "answers") -> list[Turn
     """
     messages = _messages(record)
     if system and messages[0][0] != "system":
-        messages = [("system", system), *messages]
-    answers = [i for i, (role, _) in enumerate(messages) if role == "assistant"]
+        messages = [("system", system, 1.0), *messages]
+    answers = [i for i, (role, _, _) in enumerate(messages) if role == "assistant"]
     learnt = answers[-1:] if learn == "last_answer" else answers
-    return [Turn(role, text, float(i in learnt)) for i, (role, text) in enumerate(messages)]
+    return [
+        Turn(role, text, weight if i in learnt else 0.0)
+        for i, (role, text, weight) in enumerate(messages)
+    ]
 
 
 def _messages(record: Record) -> list[Message]:
@@ -84,16 +88,16 @@ def _messages(record: Record) -> list[Message]:
             f"the record has {', '.join(record) or 'none'}"
         )
     question, answer = EXCHANGES[field](record)
-    return [("user", question), ("assistant", answer)]
+    return [("user", question, 1.0), ("assistant", answer, 1.0)]
 
 
 def _parsed(data: str) -> list[Message]:
     tree = json.loads(data)
     try:
-        messages = [(message["role"], message["content"]) for message in tree]
-    except (KeyError, TypeError):
+        messages = [(m["role"], m["content"], float(m.get("weight", 1))) for m in tree]
+    except (KeyError, TypeError, AttributeError):
         raise ValueError(f"want turns of role and content; got {data[:80]!r}") from None
-    if not messages or not all(isinstance(text, str) for _, text in messages):
+    if not messages or not all(isinstance(text, str) for _, text, _ in messages):
         raise ValueError(f"want turns of role and content, both text; got {data[:80]!r}")
     return messages
 

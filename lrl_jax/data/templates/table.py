@@ -258,5 +258,6 @@ def _conversation(name: str, record: Record, tokenizer: Tokenizer | None) -> lis
         messages = json.loads(record["messages"])
         if not messages or messages[-1].get("role") != "assistant":
             messages.append({"role": "assistant", "content": "a"})  # a prompt ends before it
+        messages[-1] = messages[-1] | {"weight": 1}
         record = {"messages": json.dumps(messages)}
     return write(chat.turns(record, learn="last_answer"))
