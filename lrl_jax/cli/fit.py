@@ -30,7 +30,7 @@ def job(run: Run) -> CompileJob:
     """Returns the recipe's model and training as a job to compile."""
     recipe, made = run.recipe, run.at("init") / "config.json"
     if made.exists():
-        config, new = json.loads(made.read_text()), vocab.new_pieces(run)
+        config, new = weights.made_config(run), vocab.new_pieces(run)
     else:  # as many pieces as there will be at most
         config, new = foreseen(run), getattr(recipe.vocab, "pieces", 0)
     cfg = adapt.adapted(weights.configured(run, config), recipe.train)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 import functools
-import json
 
 from etils import epath
 import jax
@@ -70,7 +69,7 @@ def _merged(run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.shar
         base = load.resolve(Pretrained(model=settings.vector.base))
         rows = len(splice.read(run.at("vocab") / "splice.json").kept)
         params = vector.add(params, cfg, instruct, base, settings.vector.scale, rows)
-    config = json.loads((run.at("init") / "config.json").read_text())
+    config = weights.made_config(run)
     save.save(staged, params, cfg, config, settings.dtype, settings.max_shard_bytes)
     return functools.partial(gate.check, staged, cfg, params)
 

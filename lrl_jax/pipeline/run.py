@@ -143,7 +143,7 @@ def _read_note(path: epath.Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        note = json.loads(path.read_text())
+        note = storage.read_json(path)
         complete = {"settings": note["settings"], "inputs": dict(note["inputs"])}
         return note | complete | {"finished": bool(note["finished"])}
     except (ValueError, KeyError, TypeError, AttributeError) as e:

@@ -12,13 +12,12 @@ before it.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import itertools
-import json
 import re
 
 from lrl_jax.data.templates import renderer, sandbox
 from lrl_jax.data.templates.chat import FORMATS, Format, Turn
 from lrl_jax.data.templates.parts import TextPart, joined
-from lrl_jax.vocab.tokenizer.types import CONFIG, Tokenizer
+from lrl_jax.vocab.tokenizer.types import Tokenizer, config_of
 
 JINJA = "chat_template.jinja"
 GUARD = "\ufdd0"  # breaks up control tokens that messages spell out, until they are rendered
@@ -60,7 +59,7 @@ def template(tokenizer: Tokenizer) -> str:
     """Returns the source of the tokenizer's own chat template; ValueError if it has none."""
     if JINJA in tokenizer.files:
         return tokenizer.files[JINJA].decode()
-    source = _config(tokenizer).get("chat_template")
+    source = config_of(tokenizer.files).get("chat_template")
     if isinstance(source, list):  # several by name
         entries = (entry for entry in source if isinstance(entry, dict))
         source = {entry.get("name"): entry.get("template") for entry in entries}.get("default")
@@ -72,18 +71,13 @@ def template(tokenizer: Tokenizer) -> str:
     return source
 
 
-def _config(tokenizer: Tokenizer) -> dict:
-    config = json.loads(tokenizer.files.get(CONFIG, b"{}"))
-    return config if isinstance(config, dict) else {}
-
-
 def _special_names(tokenizer: Tokenizer) -> dict[str, str]:
     """Returns the variables of templates that hold special tokens: bos_token, eos_token and so on.
 
     A config that says null for one means that there is none.
     """
     by_id = {i: name for name, i in tokenizer.controls.items()}
-    config = _config(tokenizer)
+    config = config_of(tokenizer.files)
     configured = {
         key: value.get("content", "") if isinstance(value, dict) else value
         for key, value in config.items()

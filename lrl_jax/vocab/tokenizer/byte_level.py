@@ -15,11 +15,22 @@ from typing import Any
 from etils import epath
 import tokenizers
 
+from lrl_jax import storage
 from lrl_jax.vocab.tokenizer import inspection, ranks
 from lrl_jax.vocab.tokenizer.auto import AutoCodec, FastCodec
 from lrl_jax.vocab.tokenizer.inspection import added_tokens, byte_of, pairs
 from lrl_jax.vocab.tokenizer.patterns import keeping_marks
-from lrl_jax.vocab.tokenizer.types import CONFIG, EXTRAS, JSON, Codec, Tokenizer, fingerprint
+from lrl_jax.vocab.tokenizer.types import (
+    CONFIG,
+    EXTRAS,
+    JSON,
+    MAX_BYTES,
+    MAX_VALUES,
+    Codec,
+    Tokenizer,
+    config_of,
+    fingerprint,
+)
 
 FORMS: tuple[str, ...] = (JSON, CONFIG, ranks.RANKS)  # the last only where it gives the same ids
 LONGEST = 256  # bytes; a longer piece is not a word of any language
@@ -77,9 +88,9 @@ def _config(files: Mapping[str, bytes], where: str) -> dict[str, Any] | None:
     there = [name for name in reversed(EXTRAS) if name in files and name.endswith(".json")]
     for name in there:
         try:
-            config = json.loads(files[name])
-        except (ValueError, RecursionError) as e:
-            raise ValueError(f"{where}: {name} is not JSON ({e!r}); fetch it again") from None
+            config = storage.parse_json(files[name], f"{where}/{name}")
+        except ValueError as e:
+            raise ValueError(f"{e}; fetch it again") from None
         if not isinstance(config, dict):
             raise ValueError(f"{where}: {name} holds no JSON object; fetch it again")
         merged |= {key: value for key, value in config.items() if value is not None}
@@ -266,7 +277,7 @@ def forms(folder: epath.PathLike) -> dict[str, Codec]:
     folder = epath.Path(folder)
     codecs: dict[str, Codec] = {JSON: AutoCodec(folder)}
     if (folder / ranks.RANKS).exists():
-        tree = json.loads((folder / JSON).read_bytes())
+        tree = storage.read_json(folder / JSON, MAX_BYTES, MAX_VALUES)
         codecs[ranks.RANKS] = ranks.TiktokenCodec((folder / ranks.RANKS).read_bytes(), tree)
     return codecs
 
@@ -276,7 +287,7 @@ def _written_config(tokenizer: Tokenizer) -> dict[str, Any]:
     guessed = {"eos_token": names[tokenizer.eos_id]}
     if tokenizer.bos_id != tokenizer.eos_id:
         guessed["bos_token"] = names[tokenizer.bos_id]
-    base = json.loads(tokenizer.files[CONFIG]) if CONFIG in tokenizer.files else guessed
+    base = config_of(tokenizer.files) if CONFIG in tokenizer.files else guessed
     kept = {key: value for key, value in base.items() if key != "auto_map"}  # code of others
     for key, value in kept.items():
         if key.endswith("_token") and isinstance(value, dict):

@@ -17,15 +17,18 @@ from sentencepiece import sentencepiece_model_pb2
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
+from lrl_jax import storage
 from lrl_jax.vocab.tokenizer.auto import AutoCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec, WordCodec, apart
 from lrl_jax.vocab.tokenizer.types import (
     CONFIG,
     EXTRAS,
     JSON,
+    MAX_VALUES,
     MODEL,
     Codec,
     Tokenizer,
+    config_of,
     fingerprint,
     not_a_tokenizer,
 )
@@ -104,7 +107,7 @@ def _with_added(files: Mapping[str, bytes], where: str) -> bytes:
         return model
     proto = parse(model, where)
     try:
-        form = json.loads(files[JSON])
+        form = storage.parse_json(files[JSON], JSON, MAX_VALUES)
         added = {token["id"]: token for token in form.get("added_tokens", [])}
         names = {i: token["content"] for i, token in added.items()}
         vocab = form["model"]["vocab"]
@@ -120,7 +123,7 @@ def _with_added(files: Mapping[str, bytes], where: str) -> bytes:
         )
     if not beyond:
         return model
-    pad = json.loads(files.get(CONFIG, b"{}")).get("pad_token")
+    pad = config_of(files, where).get("pad_token")
     for i in beyond:
         kind = Piece.CONTROL if added[i].get("special") else Piece.USER_DEFINED
         proto.pieces.add(piece=names[i], score=0.0, type=kind)
@@ -333,7 +336,7 @@ def _unknown(pieces: Iterable[Piece]) -> str:
 
 
 def _config(tokenizer: Tokenizer) -> dict[str, Any]:
-    base = json.loads(tokenizer.files.get(CONFIG, b"{}"))
+    base = config_of(tokenizer.files)
     proto = proto_of(tokenizer)
     config = {"add_bos_token": True, "add_eos_token": False}
     config |= {key: base[key] for key in CARRIED if key in base}
