@@ -152,9 +152,10 @@ def write_header(path, header, data=b""):
 
 
 def tensors(count):
-    each = ('"t%d":{"dtype":"F32","shape":[],"data_offsets":[%d,%d]}' % (n, 4 * n, 4 * n + 4)
-            for n in range(count))  # fmt: skip
-    return ("{" + ",".join(each) + "}").encode()
+    entry = {"dtype": "F32", "shape": []}
+    spans = ([4 * n, 4 * n + 4] for n in range(count))
+    header = {f"t{n}": entry | {"data_offsets": span} for n, span in enumerate(spans)}
+    return json.dumps(header).encode()
 
 
 @pytest.mark.parametrize(
@@ -171,10 +172,13 @@ def tensors(count):
 def test_a_header_that_is_not_of_weights_is_refused_soon_and_by_name(tmp_path, header, message):
     path = epath.Path(tmp_path / "model.safetensors")
     write_header(path, header)
-    with quickly(), contextlib.ExitStack() as stack, pytest.raises(ValueError) as caught:
+    with (
+        quickly(),
+        contextlib.ExitStack() as stack,
+        pytest.raises(ValueError, match=message) as caught,
+    ):
         ranges.open_folder(epath.Path(tmp_path), stack)
     assert str(path) in str(caught.value)
-    assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("weight_map", [["a"], {"a": ["b"]}, {"a": {}}, {"a": 1}, "a", {}])
@@ -219,9 +223,8 @@ def test_a_damaged_file_of_a_run_is_named_soon(tmp_path, name, text):
     path = epath.Path(tmp_path / name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text)
-    with quickly(), pytest.raises(ValueError) as caught:
+    with quickly(), pytest.raises(ValueError, match=str(path)):
         READERS[name](path)
-    assert str(path) in str(caught.value)
 
 
 def test_a_splice_that_keeps_more_ids_than_there_are_is_refused(tmp_path):

@@ -25,7 +25,7 @@ from etils import epath
 import pydantic
 import pydantic.dataclasses
 
-from lrl_jax import storage
+from lrl_jax import storage, terminal
 
 log = logging.getLogger(__name__)
 
@@ -244,7 +244,7 @@ def _clock(seconds: float) -> str:
 
 
 def _end_process(why: str) -> None:
-    print(why, file=sys.stderr, flush=True)
+    print(terminal.visible(why), file=sys.stderr, flush=True)
     os._exit(InUseError.exit_code)
 
 

@@ -121,4 +121,4 @@ def _json(path: epath.Path, missing: Any) -> Any:
 
 
 def _jsonl(path: epath.Path) -> list[Json]:
-    return [record for record in log.read(path) if isinstance(record, dict) and "step" in record]
+    return log.read(path)
