@@ -7,10 +7,13 @@ import struct
 import time
 
 from etils import epath
+import pyarrow
+from pyarrow import parquet
 import pytest
 
-from lrl_jax import storage
+from lrl_jax import storage, text
 from lrl_jax.data.pack import rows
+from lrl_jax.data.read import files, formats
 from lrl_jax.hf import families, load, peft_read
 from lrl_jax.hf import safetensors_ranges as ranges
 from lrl_jax.pipeline import lease, run
@@ -217,12 +220,14 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize("text", [b"{", b"\xff", DEEP.encode(), b"[" + b"[]," * (1 << 24) + b"1]"])
+@pytest.mark.parametrize(
+    "content", [b"{", b"\xff", DEEP.encode(), b"[" + b"[]," * (1 << 24) + b"1]"]
+)
 @pytest.mark.parametrize("name", READERS)
-def test_a_damaged_file_of_a_run_is_named_soon(tmp_path, name, text):
+def test_a_damaged_file_of_a_run_is_named_soon(tmp_path, name, content):
     path = epath.Path(tmp_path / name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text)
+    path.write_bytes(content)
     with quickly(), pytest.raises(ValueError, match=str(path)):
         READERS[name](path)
 
@@ -232,6 +237,36 @@ def test_a_splice_that_keeps_more_ids_than_there_are_is_refused(tmp_path):
     (tmp_path / "splice.json").write_text(json.dumps(tree))
     with quickly(), pytest.raises(ValueError, match=r"splice\.json: .*keeps 1,000,000,000,000 ids"):
         splice.read(tmp_path / "splice.json")
+
+
+# ---------------------------------------------------------------------------- Parquet
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([b"a" * (100 << 20)], "over 1,000 times as many"),
+        (pyarrow.nulls(5 << 20, "string"), "says that it has 5,242,880 rows"),
+    ],
+)
+def test_a_parquet_file_that_grows_beyond_reason_is_refused_before_it_is_read(
+    tmp_path, column, message
+):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": column}), path, compression="brotli")
+    with quickly():
+        for read in (
+            lambda: files.shards([str(path)]),
+            lambda: next(formats.rows(files.Span(str(path)), formats.RowFormat("parquet"))),
+        ):
+            with pytest.raises(text.DataError, match=message) as caught:
+                read()
+            assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_column_of_one_word_is_read(tmp_path):
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": ["word"] * 3000}), path, compression="brotli")
+    got = list(formats.rows(files.Span(str(path)), formats.RowFormat("parquet")))
+    assert len(got) == 3000
 
 
 # ---------------------------------------------------------------------------- links

@@ -1,14 +1,22 @@
 """What files and people say reaches the terminal as text: no markup, no control characters."""
 
 import io
+import json
 import logging
 from pathlib import Path
 
+from hand_tokenizer import make
 import pytest
 from rich.table import Table
 from rich.text import Text
+import small_world
+from test_show import ROW
+import worker_train as tiny
 
-from lrl_jax import terminal
+from lrl_jax import storage, terminal
+from lrl_jax.cli import main
+from lrl_jax.data.feed import show
+from lrl_jax.train import log
 
 ROOT = Path(terminal.__file__).parent
 CLEAR, CLIPBOARD = "\x1b[2J\x1b[H", "\x1b]52;c;cm0gLXJmIH4K\x07"
@@ -95,3 +103,50 @@ def test_nothing_prints_with_another_console():
     paths = [path for path in ROOT.rglob("*.py") if path.name != "terminal.py"]
     assert len(paths) > 100
     assert not [path for path in paths if "Console(" in path.read_text()]
+
+
+def test_a_hostile_corpus_is_shown_and_not_obeyed(monkeypatch):
+    tokenizer, pieces = make(), [HOSTILE, "[/b]"]
+    monkeypatch.setattr(type(tokenizer), "decode", lambda self, ids: pieces[0] * len(ids))
+    (first, *_) = show.documents(ROW, tokenizer)
+    assert SHOWN in first.plain
+    assert "\x1b" not in first.plain
+
+
+def test_a_sample_of_hostile_text_is_shown_and_not_obeyed(tmp_path, capsys):
+    with log.Log(tmp_path, tiny.settings(steps=9, tensorboard=False), 0, 0.0) as out:
+        out.say(f"step 1  prompt: {HOSTILE}")
+    assert capsys.readouterr().err == f"step 1  prompt: {SHOWN}\n"
+
+
+@pytest.mark.parametrize("folder", ["[/b]", "[a-z]", "[red]", f"a{CLEAR}"])
+def test_check_prints_brackets_of_paths_and_rules_as_they_are(tmp_path, capsys, folder):
+    recipe, _ = small_world.write_recipes(tmp_path)
+    rule = "train.stages.0.learn.0.match=[a-z].*|x[/b]?"
+    where = f"folder={tmp_path}/{folder}"
+    assert main.main(["check", recipe, json_text(where), rule]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert terminal.visible(folder) in shown.replace(" ", "")
+    assert "[a-z].*|x[/b]?" in shown
+    assert CLEAR not in shown
+
+
+def json_text(override):
+    key, _, value = override.partition("=")
+    return f"{key}={json.dumps(value)}"
+
+
+def test_check_tries_whether_the_run_folder_can_be_written(tmp_path, capsys):
+    recipe, _ = small_world.write_recipes(tmp_path)
+    (tmp_path / "file").write_text("")
+    assert main.main(["check", recipe, f"folder={tmp_path}/file"]) == 3
+    assert f"folder: {tmp_path}/file/base cannot be written" in capsys.readouterr().err
+    assert main.main(["check", recipe]) == 0
+    assert not (tmp_path / "runs").exists()  # nothing is left there
+
+
+def test_a_folder_in_which_nothing_can_be_written_is_told(tmp_path):
+    storage.check_writable(tmp_path / "a/b")
+    assert [*tmp_path.iterdir()] == []
+    with pytest.raises(OSError, match="/proc/"):
+        storage.check_writable("/proc/lrl/a")

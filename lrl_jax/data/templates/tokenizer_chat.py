@@ -58,7 +58,10 @@ def own(tokenizer: Tokenizer) -> Format:
 def template(tokenizer: Tokenizer) -> str:
     """Returns the source of the tokenizer's own chat template; ValueError if it has none."""
     if JINJA in tokenizer.files:
-        return tokenizer.files[JINJA].decode()
+        try:
+            return tokenizer.files[JINJA].decode()
+        except UnicodeDecodeError as e:
+            raise ValueError(f"{JINJA}: not UTF-8 at byte {e.start}; fetch it again") from None
     source = config_of(tokenizer.files).get("chat_template")
     if isinstance(source, list):  # several by name
         entries = (entry for entry in source if isinstance(entry, dict))
