@@ -27,6 +27,7 @@ CUT = ("text", "jsonl", "tsv")  # formats whose files may be cut at any line
 # A Parquet file above these sizes may not be so much larger when it is read than on disk: text is
 # packed to a third or a tenth.
 GROWN, ROWS, GROWTH = 64 << 20, 1 << 20, 1000
+ROWS_A_BYTE = 100  # above ROWS; rows that all say the same
 LINE = re.compile(rb"\n")
 BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
@@ -193,7 +194,7 @@ def _refuse_growth(file: str, facts: Any) -> None:
             f"{file}: {length:,} bytes that unpack to {unpacked:,}, over {GROWTH:,} times as many; "
             "this is no text"
         )
-    if facts.num_rows > ROWS and facts.num_rows > GROWTH * length:
+    if facts.num_rows > ROWS and facts.num_rows > ROWS_A_BYTE * length:
         raise text.DataError(
             f"{file}: says that it has {facts.num_rows:,} rows in {length:,} bytes; this is no text"
         )
