@@ -2,6 +2,7 @@
 
     sha256(path)                                  hex digest of a file's content
     write(path, data), write_json(path, value)    whole or not at all
+    read_json(path)                               JSON of bounded size, or an error with the path
     lines = Lines(path); lines.add("...\\n")       adds lines, also where a store cannot append
 
 A path is local or on an object store (`gs://`, through epath). An object store writes a file whole
@@ -10,12 +11,14 @@ and lists whatever was written before. It can neither append to a file nor renam
 
 from collections.abc import Mapping
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
+import stat
 from typing import Any
 import uuid
 
@@ -34,6 +37,9 @@ ADDRESS = re.compile(r"\s*((?i:gs|s3)(?=:/)|[A-Za-z][A-Za-z0-9+.-]*(?=://)):(/+)
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]*")
 SLASHES = re.compile("//+")
 CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+# Bounds of a JSON file that is read as a whole. A value of a byte or two takes some 60 bytes in
+# memory, so that values are bounded beside bytes.
+JSON_BYTES, JSON_VALUES = 64 << 20, 1 << 22
 
 
 def refuse_odd(name: str, writes: bool = False) -> None:
@@ -94,6 +100,94 @@ def sha256(path: epath.PathLike) -> str:
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
+
+
+def read_bytes(path: epath.PathLike, most: int) -> bytes:
+    """Returns the content of a plain file of at most `most` bytes; ValueError for any other.
+
+    A file that is absent raises FileNotFoundError. A pipe or a device never ends, and is refused.
+    """
+    path = epath.Path(path)
+    if not is_remote(path):
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            raise ValueError(f"{path}: is a folder, pipe or device; want a plain file")
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{path}: more than {most:,} bytes; want a smaller file, or the right one")
+    return data
+
+
+def read_json(path: epath.PathLike, most: int = JSON_BYTES, values: int = JSON_VALUES) -> Any:
+    """Reads a JSON file as a whole, in bounded time and memory; other files are a ValueError.
+
+    A file that is absent raises FileNotFoundError. See `parse_json`.
+    """
+    return parse_json(read_bytes(path, most), os.fspath(path), values)
+
+
+def parse_json(data: bytes, where: str, values: int = JSON_VALUES) -> Any:
+    """Reads JSON of at most `values` values; `where` names it in errors, which are ValueErrors.
+
+    >>> parse_json(b"[1, 2", "a.json")
+    Traceback (most recent call last):
+        ...
+    ValueError: a.json: not JSON (Expecting ',' delimiter: line 1 column 6 (char 5))
+    """
+    count = sum(data.count(mark) for mark in (b",", b"[", b"{"))  # commas of strings count too
+    if count > values:
+        raise ValueError(f"{where}: some {count:,} values; want at most {values:,}")
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError(f"{where}: its JSON is nested too deep") from None
+    except ValueError as e:
+        raise ValueError(f"{where}: not JSON ({e})") from None
+
+
+def within(folder: epath.PathLike, name: str) -> epath.Path:
+    """Returns the path of a file of a folder; ValueError if it is a link that leads out of it.
+
+    A folder from anyone could otherwise make us copy any file of this machine. Snapshots of the
+    hub's cache hold links to the blobs beside them; those are followed.
+    """
+    folder = epath.Path(folder)
+    path = folder / name
+    if is_remote(folder):
+        return path
+    home, target = os.path.realpath(folder), os.path.realpath(path)
+    snapshots = os.path.dirname(home)
+    homes = [home]
+    if os.path.basename(snapshots) == "snapshots":
+        homes.append(os.path.join(os.path.dirname(snapshots), "blobs"))
+    if not any(target.startswith(os.path.join(inside, "")) for inside in homes):
+        raise ValueError(
+            f"{path}: is a link that leads out of its folder, to {target}; put the file itself "
+            "there if you trust it"
+        )
+    return path
+
+
+def refuse_links_out(folder: epath.PathLike) -> None:
+    """Raises ValueError if a file of the folder is a link that leads out of it."""
+    if not is_remote(folder) and os.path.isdir(folder):
+        for name in sorted(os.listdir(folder)):
+            within(folder, name)
+
+
+def check_writable(folder: epath.PathLike) -> None:
+    """Tries to write where `folder` is or will be; leaves nothing there. Raises OSError."""
+    path = epath.Path(folder)
+    if not is_remote(path):
+        while not os.path.lexists(path):
+            path = path.parent
+    trial = path / f".{uuid.uuid4().hex}{PARTIAL}"
+    try:
+        trial.write_bytes(b"x")
+    finally:
+        with contextlib.suppress(OSError):
+            trial.unlink(missing_ok=True)
 
 
 def partial(path: epath.Path) -> epath.Path:

@@ -437,6 +437,49 @@ def test_an_attack_that_waits_for_a_message_is_stopped_and_the_next_rendering_wo
         assert template.prefixes(five, [(4, False), (3, True)]) == ["a", "a"]
 
 
+SHARED = "{% set ns = namespace(a=[], b=[]) %}{% for i in range(40) %}"
+SHARED += "{% set ns.a = [ns.a, ns.a] %}{% set ns.b = [ns.b, ns.b] %}{% endfor %}"
+# What is said at the fifth turn -> the way it goes on for ever.
+LATE = {
+    "compares lists shared 2**40 deep": SHARED + "{{ ns.a == ns.b }}",
+    "finds a list in one of such lists": SHARED + "{{ ns.a in [ns.b] }}",
+    "sorts such lists": SHARED + "{{ [ns.a, ns.b] | sort }}",
+    "writes such a list as JSON": SHARED + "{{ ns.a | tojson }}",
+    "joins such a list": SHARED + "{{ ns.a | string }}",
+    "searches 1 MB in a loop": "{% set t = 'a' * 1000000 %}{% for i in range(99999) %}"
+    "{% if ('a' * 500000 ~ 'b') in t %}{% endif %}{% endfor %}",
+    "replaces 1 MB in a loop": "{% for i in range(99999) %}"
+    "{% set x = (messages[0].content * 1000000) | replace('a', 'b') %}{% endfor %}",
+    "splits 1 MB": "{% for i in range(99999) %}{% set x = ('a ' * 500000).split() %}{% endfor %}",
+    "raises to a power": "{{ ((messages | length) ** 9999999) | string | length }}",
+}
+
+
+@pytest.mark.parametrize("way", LATE)
+def test_a_template_that_behaves_until_the_fifth_turn_is_stopped(way):
+    template = sandbox.compiled("{% if messages | length > 4 %}" + LATE[way] + "{% endif %}a")
+    turns = [{"role": "user", "content": "a"}] * 5
+    assert template.render(turns[:4], add_generation_prompt=False) == "a"
+    started = time.monotonic()
+    with pytest.raises(ValueError, match=r"the chat template (takes|needs|crashes|fails|refuses)"):
+        template.render(turns, add_generation_prompt=False)
+    assert time.monotonic() - started < renderer.WALL_SECONDS
+
+
+def test_all_beginnings_of_one_conversation_are_bounded_together():
+    slow = "{% for m in messages %}{{ 'a' * 8000000 }}{% break %}{% endfor %}"
+    template = sandbox.compiled(slow)
+    turns = [{"role": "user", "content": "a"}] * 40
+    wanted = [(n, False) for n in range(1, 41)]
+    with pytest.raises(ValueError, match="texts of more than 67108864 characters of one conv"):
+        template.prefixes(turns, wanted)
+    assert len(template.prefixes(turns, wanted[:4])[3]) == 8_000_000
+    assert (
+        renderer._too_much(0, renderer.ALL_SECONDS + 0.1) == "takes over 20 s for one conversation"
+    )
+    assert renderer._too_much(renderer.ALL_OUTPUT, renderer.ALL_SECONDS) == ""
+
+
 def test_a_child_that_was_ended_is_started_anew():
     template = sandbox.compiled("{{ messages | length }}")
     child = template._child

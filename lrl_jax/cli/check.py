@@ -1,6 +1,6 @@
 """Runs `lrl check`: reports every problem of a recipe that takes seconds to see, and prints a plan.
 
-Nothing is written, downloaded or trained. All problems are reported, not only the first.
+Nothing is kept, downloaded or trained. All problems are reported, not only the first.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -12,12 +12,9 @@ from typing import Any, NamedTuple
 
 from etils import epath
 import jax
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
-from rich.text import Text
 
-from lrl_jax import storage, text
+from lrl_jax import storage, terminal, text
 from lrl_jax.cli import fit as fit_verb
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
@@ -58,11 +55,11 @@ class Planned(NamedTuple):
 
 def check(run: Run) -> None:
     """Prints the plan of a recipe and what the user still has to supply; raises all problems."""
-    console, recipe = Console(), run.recipe
+    console, recipe = terminal.console(), run.recipe
     wanted = supply.wanted(recipe)
     problems = [*dict.fromkeys(_gather(run, wanted))]  # a missing base is seen by several looks
     unknown = getattr(recipe.base, "tokenizer", "") in wanted  # then the model's size is unknown
-    console.print(f"[bold]{recipe.name}[/bold]  ->  {run.folder}")
+    console.print(terminal.styled((recipe.name, "bold"), f"  ->  {run.folder}"))
     console.print(_stages(recipe))
     if not problems and not unknown:
         cfg = families.config_from_hf(fit_verb.foreseen(run))
@@ -81,7 +78,7 @@ def check(run: Run) -> None:
     if wanted:
         console.print(_wanted(wanted))
     for remark in (*_remarks(recipe), *([] if problems else _of_base(run, wanted))):
-        console.print(f"[yellow]note[/yellow] {escape(remark)}")
+        console.print(terminal.styled(("note", "yellow"), f" {remark}"))
     if problems:
         raise ProblemsError(f"{len(problems)} problem(s)\n  " + "\n  ".join(problems))
     then = f"lrl run {recipe.name}"
@@ -98,6 +95,13 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[str]:
     for where, uri in supply.texts(recipe):
         if uri not in wanted:
             yield from _trouble(where, next, text.lines(uri), None)
+    try:
+        storage.check_writable(run.folder)
+    except OSError as e:
+        yield (
+            f"folder: {run.folder} cannot be written ({e.strerror or e}); "
+            "set `folder` to where this user may write"
+        )
     for name, dataset in recipe.data.datasets.items():
         if not any(uri in wanted for uri in dataset.places()):
             yield from _trouble(f"data.datasets.{name}", _readable, name, dataset)
@@ -346,7 +350,7 @@ def _wanted(wanted: Mapping[str, str]) -> Table:
     table = Table("to supply", "how", title_justify="left")
     for how in dict.fromkeys(wanted.values()):
         names = "\n".join(name for name, advice in wanted.items() if advice == how)
-        table.add_row(Text(names), Text(how))  # as Text, so that brackets are not read as markup
+        table.add_row(names, how)
     return table
 
 

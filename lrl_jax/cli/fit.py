@@ -12,9 +12,9 @@ import sys
 from typing import Any
 
 from etils import epath
-from rich.console import Console
 from rich.table import Table
 
+from lrl_jax import terminal
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import search, topology
 from lrl_jax.fit.compile import BAND, CompileJob, Fitted, TooLargeError
@@ -30,7 +30,7 @@ def job(run: Run) -> CompileJob:
     """Returns the recipe's model and training as a job to compile."""
     recipe, made = run.recipe, run.at("init") / "config.json"
     if made.exists():
-        config, new = json.loads(made.read_text()), vocab.new_pieces(run)
+        config, new = weights.made_config(run), vocab.new_pieces(run)
     else:  # as many pieces as there will be at most
         config, new = foreseen(run), getattr(recipe.vocab, "pieces", 0)
     cfg = adapt.adapted(weights.configured(run, config), recipe.train)
@@ -42,7 +42,7 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
 
     Settings that do not fit there are refused with settings that do.
     """
-    tell = functools.partial(Console(stderr=True, highlight=False).print, soft_wrap=True)
+    tell = functools.partial(terminal.console(stderr=True).print, soft_wrap=True)
     name = name or run.recipe.train.pod
     if not name:
         raise ValueError("no machine to fit: --on v5e-64, or train.pod in the recipe")
@@ -54,7 +54,7 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
         if as_json:
             _print_json([{"settings": trial.words} | _plain(trial.fitted) for trial in best])
         else:
-            Console().print(frontier_table(best, target))
+            terminal.console().print(frontier_table(best, target))
         return
     if run.recipe.train.remat == "auto":  # the highest rung on which all phases fit
         fitted = search.most(wanted, lambda tried: search.compile_phases(tried, target, tell), tell)
@@ -65,12 +65,12 @@ def fit(run: Run, name: str, *, searching: bool, as_json: bool) -> None:
         _print_json([_plain(step) | {"steps": count.get(step.phase)} for step in fitted])
         return
     for step in fitted:
-        Console().print(report(run.recipe.name, step, target, count.get(step.phase)))
+        terminal.console().print(report(run.recipe.name, step, target, count.get(step.phase)))
     if len(fitted) > 1 and all(count.get(step.phase) and step.cost for step in fitted):
         days = [step.days(count[step.phase]) for step in fitted]
         low, high = (sum(each) for each in zip(*days, strict=True))
         hours = [24 * target.count * day for day in (low, high)]
-        Console().print(
+        terminal.console().print(
             f"the whole run: {low:.2f} to {high:.2f} days, {hours[0]:,.0f} to {hours[1]:,.0f} "
             "chip-hours"
         )

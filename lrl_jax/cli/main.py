@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.overrides.append(f"train.profile={args.profile}")
     if unknown := [arg for arg in rest if arg not in args.overrides]:
         commands.error(f"unknown argument: {' '.join(unknown)}")
+    from lrl_jax import terminal
+
+    terminal.show_logs_visibly()
     try:
         from lrl_jax import storage
         from lrl_jax.cli import verbs
@@ -55,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except Exception as e:
         if args.debug or not _is_users(e):
-            traceback.print_exc()
-        print(f"lrl {args.verb}: {_message(e)}", file=sys.stderr)
+            print(terminal.visible(traceback.format_exc()), file=sys.stderr)
+        print(terminal.visible(f"lrl {args.verb}: {_message(e)}"), file=sys.stderr)
         return getattr(e, "exit_code", 2 if _is_users(e) else 1)
 
 

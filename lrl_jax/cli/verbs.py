@@ -7,8 +7,8 @@ import functools
 import sys
 
 from etils import epath
-from rich.console import Console
 
+from lrl_jax import terminal
 from lrl_jax.pipeline.run import ALONE, Run, Team, locked, perform
 from lrl_jax.recipe.schema import Recipe
 
@@ -27,7 +27,7 @@ def new(args: argparse.Namespace) -> None:
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    print(f"wrote {path}; read it, then: lrl check {path}")
+    print(terminal.visible(f"wrote {path}; read it, then: lrl check {path}"))
 
 
 def check(args: argparse.Namespace) -> None:
@@ -55,7 +55,7 @@ def vocab_probe(args: argparse.Namespace) -> None:
     _start(args)
     with locked(this):
         trials = probe.probe(this, args.pieces, args.rows, args.steps)
-    Console().print(probe.table(trials))
+    terminal.console().print(probe.table(trials))
     chosen = trials[probe.best(trials)]
     _say(f"probe: {this.at('probe')}/index.html; go on with {chosen.advice}")
 
@@ -73,7 +73,7 @@ def vocab_fertility(args: argparse.Namespace) -> None:
         reference=args.reference, parallel=args.parallel, context=args.context,
     )  # fmt: skip
     if len(texts) <= SHOWN:
-        Console().print(fertility.table(rows))
+        terminal.console().print(fertility.table(rows))
     _say(f"fertility: {args.out}/index.html")
 
 
@@ -88,7 +88,7 @@ def laws_fit(args: argparse.Namespace) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     law.write(laws, folder / "laws.json")
     (folder / "index.html").write_text(laws_page.page(laws, points))
-    Console().print(laws_page.laws_table(laws))
+    terminal.console().print(laws_page.laws_table(laws))
     _say(f"laws: {folder}/index.html; go on with lrl laws allocate {folder}/laws.json --budget N")
 
 
@@ -100,9 +100,10 @@ def laws_allocate(args: argparse.Namespace) -> None:
     laws, caps = law.read(args.laws), dict(args.cap)
     pairs = allocate.allocate(laws, args.budget, caps, dict(args.weight))
     even = allocate.even(args.budget, list(pairs), caps)
-    Console().print(laws_page.allocation_table(laws, pairs, even))
+    terminal.console().print(laws_page.allocation_table(laws, pairs, even))
     takes = allocate.takes(pairs, dict(args.dataset))
-    print(" ".join(f"data.datasets.{name}.take={count}" for name, count in takes.items()))
+    takes_of = " ".join(f"data.datasets.{name}.take={count}" for name, count in takes.items())
+    print(terminal.visible(takes_of))
     if args.write:
         lines = [f"    {name}: {{take: {count}}}\n" for name, count in takes.items()]
         epath.Path(args.write).write_text("".join(["data:\n  datasets:\n", *lines]))
@@ -195,4 +196,4 @@ def _skipped(this: Run, step: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(terminal.visible(text), file=sys.stderr)

@@ -14,7 +14,7 @@ from etils import epath
 import numpy as np
 import safetensors
 
-from lrl_jax import text
+from lrl_jax import storage, text
 from lrl_jax.embeddings import vectors
 from lrl_jax.embeddings.moments import Clues, Matrix, Space
 from lrl_jax.recipe.schema import Init, Words
@@ -25,6 +25,7 @@ from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer, batches
 
 BATCH = 10_000  # words or lines spelled at a time
 INDEX, WEIGHTS = "model.safetensors.index.json", "model.safetensors"
+MAX_INDEX = 16 << 20  # bytes of the index
 # Names of the matrix in Hugging Face checkpoints: Llama and most others, GPT-2, BLOOM, OPT, NeoX.
 INPUT = (
     "model.embed_tokens.weight",
@@ -268,14 +269,16 @@ def embedding(folder: epath.PathLike, matrix: Matrix) -> np.ndarray:
 
 
 def _files(folder: epath.Path) -> list[epath.Path]:
+    storage.refuse_links_out(folder)
     if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():  # as transformers chooses
         return [folder / WEIGHTS]
     try:
-        names = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+        index = storage.read_json(folder / INDEX, MAX_INDEX)
+        names = sorted(set(index["weight_map"].values()))
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"{folder / INDEX}: cannot be read ({e!r}); fetch it again") from None
     for name in names:
-        if epath.Path(name).name != name:
+        if not isinstance(name, str) or epath.Path(name).name != name:
             raise ValueError(f"{folder / INDEX}: names {name!r}, which is not a file beside it")
     return [folder / name for name in names]
 

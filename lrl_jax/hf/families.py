@@ -9,6 +9,7 @@ and, where its arithmetic is new, a field there (docs/decisions/0010-families.md
 
 from collections.abc import Callable
 import dataclasses
+import math
 from typing import Any
 
 from lrl_jax.hf import rotary
@@ -23,8 +24,15 @@ COMMON = {
     "num_kv_heads": "num_key_value_heads", "head_width": "head_dim", "norm_eps": "rms_norm_eps",
     "tie_embeddings": "tie_word_embeddings",
 }  # fmt: skip
+# The largest values that can be true of a field, far above those of any published model. What they
+# bound is what we build of a config before its weights are seen.
+LARGEST = {
+    "vocab_size": 1 << 24, "width": 1 << 18, "depth": 1 << 12, "mlp_width": 1 << 22,
+    "num_heads": 1 << 14, "num_kv_heads": 1 << 14, "head_width": 1 << 14,
+}  # fmt: skip
 REQUIRED = ("vocab_size", "width", "depth", "mlp_width", "num_heads")
 SILENT: dict[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+MOST_POSITIONS = 1 << 31
 Fixed = dict[str, tuple[Any, ...]]
 SILU: Fixed = {"hidden_act": ("silu", "swish")}
 # Gemma 1 says gelu and means the other.
@@ -171,8 +179,8 @@ def config_from_hf(hf: Json, dtype: Dtype = "bfloat16", remat: Remat = "nothing"
       ValueError: no family of ours, or a model with parts we do not compute; names key and value.
     """
     model_type = hf.get("model_type", "llama")
-    if model_type not in FAMILIES:
-        why = f" ({OTHERS[model_type]})" if model_type in OTHERS else ""
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        why = f" ({OTHERS[str(model_type)]})" if str(model_type) in OTHERS else ""
         raise ValueError(
             f"config.json: model_type={model_type!r} is not supported{why}; want one of "
             f"{', '.join(FAMILIES)}"
@@ -183,15 +191,45 @@ def config_from_hf(hf: Json, dtype: Dtype = "bfloat16", remat: Remat = "nothing"
         if value not in allowed:
             want = " or ".join(map(repr, allowed))
             raise ValueError(f"config.json: {key}={value!r} is not supported; want {want}")
-    missing = [COMMON[field] for field in REQUIRED if COMMON[field] not in hf]
+    missing = [COMMON[field] for field in REQUIRED if hf.get(COMMON[field]) is None]
     if missing:
         raise ValueError(
             f"config.json: {', '.join(missing)} missing; is this a language model's config?"
         )
     said = {**family.silent, **hf}
-    fields = _plain(said, family) | _windows(said, family)
-    fields |= rotary.read(said, family.rope, fields["head_width"])
-    return LlamaConfig(family=model_type, dtype=dtype, remat=remat, **family.ours, **fields)
+    refuse_impossible(said)
+    try:
+        fields = _plain(said, family) | _windows(said, family)
+        fields |= rotary.read(said, family.rope, fields["head_width"])
+        return LlamaConfig(family=model_type, dtype=dtype, remat=remat, **family.ours, **fields)
+    except (TypeError, AttributeError, ArithmeticError) as e:  # a list where a number should be
+        raise ValueError(f"config.json: cannot be read ({e}); fetch it again") from None
+
+
+def refuse_impossible(said: Json, where: str = "config.json") -> None:
+    """Raises ValueError for numbers that cannot be true, such as a billion layers, or a text.
+
+    Keys that are absent or null are not looked at. `where` names the file.
+    """
+    for field, most in LARGEST.items():
+        if (value := said.get(COMMON[field])) is None:
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= most:
+            raise ValueError(
+                f"{where}: {COMMON[field]}={value!r:.60}; want a whole number, 1 to {most:,}"
+            )
+    for key in ("rms_norm_eps", "rope_theta", "rope_local_base_freq"):
+        value = said.get(key)
+        fits = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (fits and 0 <= value < math.inf):
+            raise ValueError(f"{where}: {key}={value!r:.60}; want a number, 0 or more")
+    for key in ("max_position_embeddings", "sliding_window", "max_window_layers"):
+        value = said.get(key)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and not (whole and 0 <= value <= MOST_POSITIONS):
+            raise ValueError(
+                f"{where}: {key}={value!r:.60}; want a whole number up to {MOST_POSITIONS:,}"
+            )
 
 
 def _plain(said: Json, family: Family) -> dict[str, Any]:

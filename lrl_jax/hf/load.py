@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from lrl_jax import storage
-from lrl_jax.hf import layout, peft_read, shards
+from lrl_jax.hf import families, layout, peft_read, shards
 from lrl_jax.hf import safetensors_ranges as ranges
 from lrl_jax.hf.safetensors_ranges import INDEX, WEIGHTS, some
 from lrl_jax.model import llama
@@ -82,7 +82,9 @@ def _folder(name: str, revision: str) -> epath.Path:
 
 def read_config(folder: epath.PathLike, adapter: epath.Path | None = None) -> dict[str, Any]:
     """Reads `config.json`; an adapter that brings embeddings decides its `vocab_size`."""
-    config = ranges.read_json(epath.Path(folder) / "config.json")
+    path = epath.Path(folder) / "config.json"
+    config = ranges.read_json(path)
+    families.refuse_impossible(config, str(path))
     size = peft_read.vocab_size(adapter) if adapter is not None else None
     return config if size is None else config | {"vocab_size": size}
 
@@ -297,7 +299,8 @@ def _check_files(folder: epath.Path) -> None:
 
 
 def _check_pointers(folder: epath.Path) -> None:
-    """Refuses what `git clone` leaves in place of a large file where git-lfs is not installed."""
+    """Refuses links out of the folder, and what `git clone` leaves where git-lfs is absent."""
+    storage.refuse_links_out(folder)
     for path in sorted(folder.iterdir()):
         small = path.is_file() and path.stat().length < 1024
         if small and path.read_bytes().startswith(LFS_POINTER):
@@ -308,4 +311,14 @@ def _manifest(folder: epath.Path) -> dict[str, dict[str, Any]]:
     if not (folder / MANIFEST).exists():
         return {}
     data = ranges.read_json(folder / MANIFEST)
-    return data["files"] if data.get("format") == FORMAT else {}
+    if data.get("format") != FORMAT:
+        return {}
+    try:
+        return {
+            name: {"bytes": int(said["bytes"]), "sha256": str(said["sha256"])}
+            for name, said in data["files"].items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise ValueError(
+            f"{folder / MANIFEST}: does not say what the files are ({e!r}); copy the folder again"
+        ) from None

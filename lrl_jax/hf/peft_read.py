@@ -11,12 +11,14 @@ from collections.abc import Callable, Collection, Mapping
 import contextlib
 import dataclasses
 import functools
+import math
 import re
 from typing import Any
 
 from etils import epath
 import numpy as np
 
+from lrl_jax import storage
 from lrl_jax.hf import layout
 from lrl_jax.hf.safetensors_ranges import Index, Tensors, open_file, read_json, some
 from lrl_jax.model import llama
@@ -27,6 +29,7 @@ PREFIX = "base_model.model."  # peft's, before the names of the model itself
 WRAPPED = re.compile(r"\.(modules_to_save|original_module|base_layer)(?=\.)")  # peft's, in names
 FACTOR = re.compile(r"(.+)\.lora_[AB]\.weight")
 EMBEDDINGS = "embed_tokens.weight"
+MAX_RANK = 1 << 16  # above the width of any model
 
 # What we compute; the first is what peft takes where the file is silent.
 FIXED: dict[str, tuple[Any, ...]] = {
@@ -136,8 +139,12 @@ def read_config(folder: epath.PathLike) -> dict[str, Any]:
                 f"{path}: {key}={value!r} is not supported; plain LoRA has nothing there. Merge "
                 "the adapter with peft (merge_and_unload) and begin with the merged model"
             )
-    if not isinstance(config.get("r"), int) or config["r"] < 1:
-        raise ValueError(f"{path}: r={config.get('r')!r}; want the rank, 1 or more")
+    rank = config.get("r")
+    if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= MAX_RANK:
+        raise ValueError(f"{path}: r={rank!r:.60}; want the rank, 1 to {MAX_RANK:,}")
+    alpha = config.get("lora_alpha", 8)
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
+        raise ValueError(f"{path}: lora_alpha={alpha!r:.60}; want a number")
     return config
 
 
@@ -162,7 +169,7 @@ def _opened(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
             f"{folder}: no {WEIGHTS}; pickled adapters are not read, for they can run code: "
             "save it again with a newer peft"
         )
-    file = open_file(folder / WEIGHTS, stack)
+    file = open_file(storage.within(folder, WEIGHTS), stack)
     return Tensors(dict.fromkeys(file.places, file))
 
 

@@ -22,8 +22,13 @@ from etils import epath
 import jax.numpy as jnp
 import numpy as np
 
+from lrl_jax import storage
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-MAX_HEADER = 100_000_000  # bytes, as in the format's own library
+# Of a file's header. The format allows 100 MB; a decoder of 126 layers has 1,138 tensors, and a
+# header of 150 kB. Headers are read before anything else is known of a file.
+MAX_HEADER, MAX_TENSORS = 16 << 20, 100_000
+MAX_CONFIG, CONFIG_VALUES = 16 << 20, 1 << 18  # bytes and values of config.json and the index
 SIZES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "U64": 8,
     "I32": 4, "U32": 4, "I16": 2, "U16": 2, "I8": 1, "U8": 1, "BOOL": 1,
@@ -151,13 +156,15 @@ def open_folder(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
     Where there is one whole file, it is read and an index beside it is not, as in transformers.
     """
     if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
-        file = open_file(folder / WEIGHTS, stack)
+        file = open_file(storage.within(folder, WEIGHTS), stack)
         return Tensors(dict.fromkeys(file.places, file))
     weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(f"{folder / INDEX}: has no weight_map; copy the folder again")
+    if not all(isinstance(name, str) for name in weight_map.values()):
+        raise ValueError(f"{folder / INDEX}: its weight_map names no files; copy the folder again")
     files = {}
-    for name in sorted(set(weight_map.values()), key=str):
+    for name in sorted(set(weight_map.values())):
         path = inside(folder, name, INDEX)
         if not path.exists():
             raise ValueError(f"{path}: missing, but {INDEX} lists it; copy the folder again")
@@ -179,18 +186,19 @@ def open_file(path: epath.Path, stack: contextlib.ExitStack) -> File:
 def inside(folder: epath.Path, name: Any, where: str) -> epath.Path:
     """Returns the path of a file of the folder; refuses a name that could lead outside of it."""
     if not isinstance(name, str) or not re.fullmatch(r"[\w-][\w.-]*", name):
-        raise ValueError(f"{folder / where}: names {name!r}; want plain names of its own files")
-    return folder / name
+        raise ValueError(f"{folder / where}: names {name!r:.80}; want plain names of its own files")
+    return storage.within(folder, name)
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:
     """Reads a JSON object; raises ValueError if there is no such file or something else in it."""
     try:
-        data = json.loads(path.read_text())
+        path = storage.within(path.parent, path.name)
+        data = storage.read_json(path, MAX_CONFIG, CONFIG_VALUES)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; want a Hugging Face model folder") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise ValueError(f"{path}: not JSON ({e}); fetch it again") from None
+    except ValueError as e:
+        raise ValueError(f"{e}; fetch it again") from None
     if not isinstance(data, dict):
         raise ValueError(f"{path}: want a JSON object, got a {type(data).__name__}")
     return data
@@ -208,13 +216,19 @@ def _places(source: Source) -> dict[str, Place]:
     _must(source.size >= 8, "no header")
     source.fill(0, head)
     length = int.from_bytes(head.tobytes(), "little")
-    _must(length <= min(MAX_HEADER, source.size - 8), f"a header of {length} bytes")
+    most = min(MAX_HEADER, source.size - 8)
+    _must(length <= most, f"a header of {length:,} bytes; want at most {most:,}")
     text = np.zeros(length, np.uint8)
     if length:
         source.fill(8, text)
+    content = text.tobytes()
+    for mark, most in ((b"{", MAX_TENSORS), (b"[", 2 * MAX_TENSORS), (b",", 16 * MAX_TENSORS)):
+        _must(content.count(mark) <= most, f"its header describes over {MAX_TENSORS:,} tensors")
     try:
-        header = json.loads(text.tobytes(), object_pairs_hook=_unique)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        header = json.loads(content, object_pairs_hook=_unique)
+    except DamagedError:
+        raise
+    except (ValueError, RecursionError):
         raise DamagedError("its header is not JSON") from None
     _must(isinstance(header, dict), "its header is no object")
     header.pop("__metadata__", None)
@@ -229,16 +243,18 @@ def _place(name: str, entry: Any, data: int) -> Place:
     """Checks what a header says of a tensor; offsets in it count from the byte `data`."""
     _must(isinstance(entry, dict), f"{name} is not described")
     dtype, shape, span = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
-    _must(isinstance(dtype, str) and dtype in SIZES, f"{name} has data type {dtype!r}")
-    _must(_counts(shape), f"{name} has shape {shape!r}")
-    _must(_counts(span) and len(span) == 2, f"{name} lies at {span!r}")
+    _must(isinstance(dtype, str) and dtype in SIZES, f"{name} has data type {dtype!r:.80}")
+    _must(_counts(shape), f"{name} has shape {shape!r:.80}")
+    _must(_counts(span) and len(span) == 2, f"{name} lies at {span!r:.80}")
     size = math.prod(shape) * SIZES[dtype]
     _must(span[1] - span[0] == size, f"{name} has {span[1] - span[0]} bytes, needs {size}")
     return Place(dtype, tuple(shape), data + span[0], data + span[1])
 
 
 def _counts(value: Any) -> bool:
-    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+    """Tells whether a value is a short list of numbers that a file offset could be."""
+    few = isinstance(value, list) and len(value) <= 8
+    return few and all(type(n) is int and 0 <= n < 1 << 63 for n in value)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from etils import epath
 import numpy as np
 import pydantic
 
-from lrl_jax import text
+from lrl_jax import storage, text
 from lrl_jax.recipe.vocab import Section
 
 BOUND = 100.0  # of the score
@@ -85,7 +85,7 @@ def read_points(path: str) -> list[Point]:
 def read(path: str) -> tuple[Law, ...]:
     """Reads laws.json, and refuses a file that `write` did not write."""
     try:
-        return Laws.model_validate_json(epath.Path(path).read_text()).laws
+        return Laws.model_validate_json(storage.read_bytes(path, storage.JSON_BYTES)).laws
     except FileNotFoundError:
         raise text.DataError(f"{path}: no such file; make it: lrl laws fit points.csv") from None
     except pydantic.ValidationError as e:

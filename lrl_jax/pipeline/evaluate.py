@@ -1,7 +1,6 @@
 """Runs the step `evaluate`: measures the base and the trained model on the same text."""
 
 import dataclasses
-import json
 from typing import Any
 
 import jax
@@ -60,8 +59,11 @@ def compare_start_and_end(run: Run) -> None:
 def scores(run: Run, when: str) -> dict[str, float]:
     """Returns the bits per byte of every text in before.json or after.json, if it exists."""
     path = run.at("evaluate") / f"{when}.json"
-    by_text = json.loads(path.read_text())["bits_per_byte"] if path.exists() else {}
-    return {name: score["bits_per_byte"] for name, score in by_text.items()}
+    try:
+        by_text = storage.read_json(path)["bits_per_byte"] if path.exists() else {}
+        return {name: float(score["bits_per_byte"]) for name, score in by_text.items()}
+    except (KeyError, TypeError, AttributeError) as e:
+        raise ValueError(f"{path}: holds no scores ({e!r}); run `lrl evaluate --redo`") from None
 
 
 def _measure(

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
-import json
 from typing import Any
 
 from etils import epath
@@ -74,7 +73,7 @@ def _merged(run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.shar
         base = load.resolve(Pretrained(model=settings.vector.base))
         rows = len(splice.read(run.at("vocab") / "splice.json").kept)
         params = vector.add(params, cfg, instruct, base, settings.vector.scale, rows)
-    config = json.loads((run.at("init") / "config.json").read_text())
+    config = weights.made_config(run)
     pretrained = isinstance(run.recipe.base, Pretrained)
     generation = load.read_generation(run.base_folder()) if pretrained else None
     save.save(staged, params, cfg, config, settings.dtype, settings.max_shard_bytes, generation)

@@ -25,7 +25,7 @@ from etils import epath
 import pydantic
 import pydantic.dataclasses
 
-from lrl_jax import storage
+from lrl_jax import storage, terminal
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ LEASE = 180.0  # seconds after its last renewal at which a lease ends: six faile
 TOLERANCE = 60.0  # seconds that the clocks of two hosts may differ
 CLAIM = 60.0  # seconds after which a claim is considered left behind by a dead process
 LOCK, CLAIMS = "lock.json", "lock.claims"
+MAX_BYTES = 1 << 16  # of lock.json, which has some 200
 
 
 class InUseError(ValueError):
@@ -188,12 +189,16 @@ def _read_owner(path: epath.Path) -> Owner | None:
     if not path.exists():
         return None
     try:
-        return pydantic.TypeAdapter(Owner).validate_json(path.read_bytes())
+        return pydantic.TypeAdapter(Owner).validate_json(storage.read_bytes(path, MAX_BYTES))
+    except FileNotFoundError:  # its holder has just released it
+        return None
     except pydantic.ValidationError as e:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))} {p['msg']}" for p in e.errors())
         raise InUseError(
             f"{path}: does not say who uses the folder ({problems}); remove it if no run does"
         ) from None
+    except ValueError as e:
+        raise InUseError(f"{e}; remove it if no run uses the folder") from None
 
 
 def _this_process() -> Owner:
@@ -239,7 +244,7 @@ def _clock(seconds: float) -> str:
 
 
 def _end_process(why: str) -> None:
-    print(why, file=sys.stderr, flush=True)
+    print(terminal.visible(why), file=sys.stderr, flush=True)
     os._exit(InUseError.exit_code)
 
 

@@ -59,7 +59,7 @@ def read(path: epath.Path) -> StepNote | None:
     if not path.exists():
         return None
     try:
-        note = json.loads(path.read_text())
+        note = storage.read_json(path)
         outputs = None if note.get("outputs") is None else dict(note["outputs"])
         return StepNote(dict(note["inputs"]), note["settings"], bool(note["finished"]), outputs)
     except (ValueError, KeyError, TypeError, AttributeError) as e:

@@ -6,12 +6,12 @@ use the same weights.
 
 from collections.abc import Iterable, Mapping
 import dataclasses
-import json
 from typing import Any
 
 from etils import epath
 import jax
 
+from lrl_jax import storage
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.fit import search
 from lrl_jax.fit.compile import CompileJob
@@ -46,7 +46,17 @@ def make_mesh(run: Run, cfg: llama.LlamaConfig) -> jax.sharding.Mesh:
 
 def config(run: Run) -> llama.LlamaConfig:
     """Returns the config of the plain model, without what training adds (`adapt.adapted`)."""
-    return configured(run, json.loads((run.at("init") / "config.json").read_text()))
+    return configured(run, made_config(run))
+
+
+def made_config(run: Run) -> dict[str, Any]:
+    """Returns the `config.json` that the step `init` wrote; ValueError if it is damaged."""
+    path = run.at("init") / "config.json"
+    config = storage.read_json(path)
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: holds no JSON object; run `lrl init --redo`")
+    families.refuse_impossible(config, str(path))
+    return config
 
 
 def configured(run: Run, hf: Mapping[str, Any]) -> llama.LlamaConfig:
@@ -88,10 +98,9 @@ def of_another_run(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) ->
 
 def refuse_another_model(run: Run, other: Run, cfg: llama.LlamaConfig) -> None:
     """Raises MismatchError if the model of another run has not the shape or dtype of this one."""
-    stored = json.loads((other.at("init") / "config.json").read_text())
     theirs, ours = (
         dataclasses.asdict(plain) | {"init.param_dtype": of.recipe.init.param_dtype}
-        for plain, of in ((families.config_from_hf(stored), other), (cfg, run))
+        for plain, of in ((families.config_from_hf(made_config(other)), other), (cfg, run))
     )
     odd = [f"{name} is {theirs[name]} there, {ours[name]} here" for name in ours]
     odd = [line for line, name in zip(odd, ours, strict=True) if theirs[name] != ours[name]]

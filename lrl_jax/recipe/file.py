@@ -15,8 +15,9 @@ from etils import epath
 import pydantic
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.tokens import AliasToken, AnchorToken
+from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
+from lrl_jax import storage
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.dataset import KINDS
 from lrl_jax.recipe.evaluate import SECTIONS
@@ -26,6 +27,9 @@ from lrl_jax.recipe.schema import Recipe
 from lrl_jax.recipe.vocab import Section, did_you_mean
 
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
+MAX_LINE = 1 << 16  # characters; time to read a tag grows with the square of its length
+MAX_DEPTH = 32  # of mappings and lists in one another; recipes have about 8
+MAX_EVENTS = 50_000  # of the YAML parser: a key, a value, the beginning or end of a list
 
 
 def _shipped() -> dict[str, Any]:
@@ -43,7 +47,7 @@ def load(path: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) 
     """
     if "/" not in path and not epath.Path(path).exists():
         path = str(_shipped().get(path, path))
-    tree = _read_yaml(epath.Path(path))
+    tree = read_tree(epath.Path(path))
     for override in overrides:
         _apply(tree, override)
     if imports and isinstance(tree.get("data"), dict):
@@ -186,32 +190,51 @@ def _allow_languages(kind: dict) -> None:
     }
 
 
-def _read_yaml(path: epath.Path) -> dict:
+def read_tree(path: epath.Path) -> dict[str, Any]:
+    """Reads a recipe file as plain data, which is not validated; raises as `load`."""
     try:
-        data = path.read_bytes()
+        data = storage.read_bytes(path, MAX_BYTES)
     except FileNotFoundError:
         names = sorted(_shipped())
         raise ValueError(
             f"{path}: no such recipe; give a YAML file, or a recipe that ships: {', '.join(names)}"
             f"{did_you_mean(str(path), names)}"
         ) from None
-    except IsADirectoryError:
-        raise ValueError(f"{path}: is a folder; a recipe is a YAML file") from None
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"{path}: {len(data)} bytes; a recipe has at most {MAX_BYTES}")
     try:
-        source = data.decode("utf-8")
-        tokens = YAML(typ="safe", pure=True).scan(source)
-        if any(isinstance(token, AnchorToken | AliasToken) for token in tokens):
-            raise ValueError(f"{path}: YAML anchors and aliases are not used in recipes")
-        tree = YAML(typ="safe", pure=True).load(source)
+        tree = _parse_yaml(data.decode("utf-8"))
     except UnicodeDecodeError as e:
         raise ValueError(f"{path}: not UTF-8 at byte {e.start}") from None
-    except YAMLError as e:
-        raise ValueError(f"{path}: not YAML 1.2: {e}") from None
+    except ValueError as e:
+        raise ValueError(f"{path}: {e}") from None
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: a recipe is a mapping; got {type(tree).__name__}")
     return tree
+
+
+def _parse_yaml(source: str) -> Any:
+    """Returns a YAML document as plain data; ValueError if it is none, or more than plain data.
+
+    It is read twice: first as events, which take no memory, so that nothing is built of a document
+    that grows (anchors and aliases) or is too deep or too long for a recipe.
+    """
+    longest = max(map(len, source.splitlines()), default=0)
+    if longest > MAX_LINE:
+        raise ValueError(f"a line of {longest:,} characters; want at most {MAX_LINE:,} in a recipe")
+    depth = 0
+    try:
+        for count, event in enumerate(YAML(typ="safe", pure=True).parse(source)):
+            if getattr(event, "anchor", None) is not None:  # of an alias as well
+                raise ValueError("YAML anchors and aliases are not used in recipes")
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise ValueError(f"nested over {MAX_DEPTH} deep; a recipe is not")
+            if count > MAX_EVENTS:
+                raise ValueError(f"has over {MAX_EVENTS:,} keys and values; a recipe has fewer")
+        return YAML(typ="safe", pure=True).load(source)
+    except YAMLError as e:
+        raise ValueError(f"not YAML 1.2: {e}") from None
+    except (TypeError, OverflowError) as e:  # a key that is a mapping, a date that is none
+        raise ValueError(f"not YAML 1.2: {e}") from None
 
 
 def _apply(tree: dict, override: str) -> None:
@@ -219,8 +242,8 @@ def _apply(tree: dict, override: str) -> None:
     if not equals or not key:
         raise ValueError(f"override {override!r}: want key.path=value, such as train.batch_size=8")
     try:
-        value = YAML(typ="safe", pure=True).load(text) if text else ""
-    except YAMLError as e:
+        value = _parse_yaml(text) if text else ""
+    except ValueError as e:
         raise ValueError(f"override {override!r}: {e}") from None
     *parents, last = key.split(".")
     node: Any = tree

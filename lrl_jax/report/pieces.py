@@ -29,13 +29,13 @@ The NAMEs are the recipe's, and join the two files.
 
 from collections.abc import Mapping
 import dataclasses
-import json
 from typing import Any
 
 from etils import epath
-from ruamel.yaml import YAML
 
+from lrl_jax import storage
 from lrl_jax.evaluate.rows import number
+from lrl_jax.recipe.file import read_tree
 from lrl_jax.storage import Json
 from lrl_jax.train import log
 
@@ -71,7 +71,7 @@ def read(folder: epath.PathLike) -> Pieces:
     """Collects the pieces of a run folder; one that is not what it should be is a ValueError."""
     folder = epath.Path(folder)
     recipe = folder / "recipe.yaml"
-    text = recipe.read_text() if recipe.exists() else ""
+    settings = read_tree(recipe) if recipe.exists() else {}
     notes = {path.stem: _json(path, {}) for path in sorted(folder.glob("steps/*.json"))}
     folders = _json(folder / "data" / "datasets.json", {})
     manifests = {
@@ -80,8 +80,8 @@ def read(folder: epath.PathLike) -> Pieces:
     steps = {record["step"]: record for record in _jsonl(folder / "train" / "metrics.jsonl")}
     return Pieces(
         name=folder.name,
-        recipe=text,
-        settings=YAML(typ="safe", pure=True).load(text) or {},
+        recipe=recipe.read_text() if settings else "",
+        settings=settings,
         seconds={step: note["seconds"] for step, note in notes.items() if "seconds" in note},
         fertility=_json(folder / "vocab" / "fertility.json", []),
         proof=_json(folder / "vocab" / "proof.json", {}),
@@ -111,9 +111,9 @@ def _json(path: epath.Path, missing: Any) -> Any:
     if not path.exists():
         return missing
     try:
-        value = json.loads(path.read_text())
+        value = storage.read_json(path)
     except ValueError as e:
-        raise ValueError(f"{path}: not JSON ({e}); remove it or make its step anew") from None
+        raise ValueError(f"{e}; remove it or make its step anew") from None
     if not isinstance(value, type(missing)):
         want = "a list" if isinstance(missing, list) else "an object"
         raise ValueError(f"{path}: want {want}, got {type(value).__name__}")
@@ -121,4 +121,4 @@ def _json(path: epath.Path, missing: Any) -> Any:
 
 
 def _jsonl(path: epath.Path) -> list[Json]:
-    return [record for record in log.read(path) if isinstance(record, dict) and "step" in record]
+    return log.read(path)

@@ -17,7 +17,7 @@ from flax import traverse_util
 import jax
 import numpy as np
 
-from lrl_jax import storage
+from lrl_jax import storage, terminal
 from lrl_jax.data.feed.plan import Plan
 from lrl_jax.devices import chips
 from lrl_jax.devices.mesh import lead
@@ -36,8 +36,10 @@ class Log(contextlib.AbstractContextManager["Log"]):
     """Writes metrics to files and to TensorBoard; a context manager. Only process 0 writes.
 
     When a run resumes, lines of steps after `done` are removed, since the same steps will be
-    written again; so is a line that a crash cut short. Events are never removed, because they
-    record how long the repeated steps took. When TensorBoard fails, training continues without it.
+    written again. Events are never removed, because they record how long the repeated steps took.
+    A line that is no record, whether a crash cut it short or a disk changed it, is set aside: it is
+    named in a warning and moved to a file of its own (`metrics.jsonl.bad`). When TensorBoard fails,
+    training continues without it.
 
     Args:
       folder: where FILES, EVENTS and tensorboard/ are written.
@@ -55,6 +57,8 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self._board = self._progress = None
         if lead():
             self.folder.mkdir(parents=True, exist_ok=True)
+            for name in (*FILES, EVENTS):
+                _set_aside(self._lines[name])
             if done < self._total:
                 before = read(self.folder / EVENTS), read(self.folder / METRICS)
                 self.event("start", done, at=began, **goodput.left_behind(*before, done))
@@ -83,7 +87,8 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self._to_board(record)
         step = record["step"]
         if self._progress is not None:
-            self._progress.update(self._progress.task_ids[0], completed=step, description=line)
+            (task,), shown = self._progress.task_ids, terminal.visible(line)
+            self._progress.update(task, completed=step, description=shown)
         if step % self._every == 0 or step == self._total:
             self.flush()
             if self._progress is None:
@@ -110,8 +115,9 @@ class Log(contextlib.AbstractContextManager["Log"]):
 
     def say(self, text: str) -> None:
         """Prints a line on the terminal."""
+        text = terminal.visible(text)
         if self._progress is not None:
-            self._progress.console.print(text, markup=False, highlight=False)
+            self._progress.console.print(text)
         elif lead():
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
@@ -236,15 +242,90 @@ def flops_per_token(
 
 
 def read(path: epath.PathLike) -> list[dict]:
-    """Returns the records of a JSON-lines file, or of its parts; skips lines that are cut short."""
-    records = []
-    for content in storage.read_parts(path):
-        for line in filter(None, content.split(b"\n")):
-            try:
-                records.append(json.loads(line))
-            except ValueError:  # half an object, or half a character
-                log.warning("%s: dropped a line that was cut short", path)
+    """Returns the records of a JSON-lines file, or of its parts; names bad lines in a warning."""
+    records, bad = _read(epath.Path(path))
+    for line in bad:
+        log.warning("%s: %s; it is left out", path, line.why)
     return records
+
+
+@dataclasses.dataclass(frozen=True)
+class _BadLine:
+    """Holds a line of a log that is no record, and which line it is and what is wrong with it."""
+
+    content: bytes
+    why: str
+
+
+def _read(path: epath.Path) -> tuple[list[dict], list[_BadLine]]:
+    records: list[dict] = []
+    bad: list[_BadLine] = []
+    number = 0
+    for content in storage.read_parts(path):
+        for line in content.split(b"\n"):
+            number += 1
+            if not line.strip():
+                continue
+            try:
+                record = storage.parse_json(line, f"line {number}")
+                _check(path.name, record)
+                records.append(record)
+            except ValueError as e:  # half an object, or one with a letter changed
+                why = str(e).removeprefix(f"line {number}: ")
+                bad.append(_BadLine(line, f"line {number} is no record ({why})"))
+        number -= content.endswith(b"\n")  # what follows the last newline is no line
+    return records, bad
+
+
+def _check(name: str, record: Any) -> None:
+    """Raises ValueError for a value that is no record of the file, or lacks what is read of it."""
+    if not isinstance(record, dict):
+        raise ValueError(f"want an object, got a {type(record).__name__}")
+    step = record.get("step")
+    if not isinstance(step, int) or isinstance(step, bool) or not 0 <= step < 1 << 53:
+        raise ValueError(f"step={step!r:.40}")
+    numbers = {"at", "seconds"} & record.keys()
+    if name == EVENTS:
+        if not isinstance(record.get("event"), str):
+            raise ValueError(f"event={record.get('event')!r:.40}")
+        numbers = {"at"} | ({"lost", "lost_seconds"} if record["event"] == "start" else set())
+    for key in sorted(numbers):
+        if not _is_number(record.get(key)):
+            raise ValueError(f"{key}={record.get(key)!r:.40}")
+    tables = {"spent", "epochs", "bits_per_byte", "losses", "lr"} & record.keys()
+    tables |= {"spent"} if record.get("event") == "stop" else set()
+    for key in sorted(tables):
+        table = record.get(key)
+        # a loss that was not finite is null
+        if not isinstance(table, dict) or not all(
+            value is None or _is_number(value) for value in table.values()
+        ):
+            raise ValueError(f"{key}={table!r:.40}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _set_aside(lines: storage.Lines) -> None:
+    """Moves the lines of a file that are no records to a file beside it, and names them."""
+    _, bad = _read(lines.path)
+    if not bad:
+        return
+    aside = lines.path.with_name(f"{lines.path.name}.bad")
+    before = aside.read_bytes() if aside.exists() else b""
+    storage.write(aside, before + b"".join(line.content + b"\n" for line in bad))
+    for line in bad:
+        log.warning("%s: %s; it is set aside in %s", lines.path, line.why, aside.name)
+    whole = b"\n".join(storage.read_parts(lines.path)).split(b"\n")
+    removed = collections.Counter(line.content for line in bad)
+    kept = []
+    for line in whole:
+        if removed[line]:
+            removed[line] -= 1
+        elif line.strip():
+            kept.append(line + b"\n")
+    lines.replace(b"".join(kept))
 
 
 def peak_flops(device: jax.Device) -> float | None:
@@ -282,14 +363,14 @@ def _board(folder: epath.Path, done: int) -> Any:
 
 
 def _progress(done: int, total: int) -> Any:
-    from rich import console, progress
+    from rich import progress
 
     bar = progress.Progress(
         progress.TextColumn("train"),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TextColumn("{task.description}", markup=False),
-        console=console.Console(stderr=True),
+        console=terminal.console(stderr=True),
     )
     bar.add_task("starting", total=total, completed=done)
     bar.start()

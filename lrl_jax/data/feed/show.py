@@ -12,6 +12,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from lrl_jax import terminal
 from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import Files
 from lrl_jax.data.pack import rows
@@ -53,7 +54,7 @@ def show(
     files = Files(folder, manifest)
     for index in range(start, min(start + count, manifest.rows)):
         title = f"{manifest.name} row {index}"
-        _print(title, files, index, tokenizer, console or Console(), tokens)
+        _print(title, files, index, tokenizer, console or terminal.console(), tokens)
 
 
 def show_stage(
@@ -84,7 +85,7 @@ def show_stage(
         files = Files(folders[name], _manifest(folders[name], tokenizer))
         (index,) = files.ids(np.array([place]))
         title = f"{stage} row {g - first} (row {g} of training): {name} row {index}"
-        _print(title, files, index, tokenizer, console or Console(), tokens)
+        _print(title, files, index, tokenizer, console or terminal.console(), tokens)
 
 
 def documents(row: rows.PackedRow, tokenizer: Tokenizer) -> list[Text]:
@@ -105,7 +106,8 @@ def token_table(row: rows.PackedRow, tokenizer: Tokenizer) -> Table:
         for position, (input_id, target, weight) in enumerate(every):
             style = MASKED if not weight else LEARNT if weight == 1 else WEIGHED
             cells = f"{number}", f"{position}", f"{input_id}", f"{target}"
-            table.add_row(*cells, Text(pieces[target]), f"{weight:g}", style=style)
+            piece = Text(terminal.visible(pieces[target]))
+            table.add_row(*cells, piece, f"{weight:g}", style=style)
     return table
 
 
@@ -114,7 +116,7 @@ def _print(
 ) -> None:
     (row,) = files.read(np.array([index]))
     count, filled, length = len(row.lengths), len(row.tokens), files.manifest.sequence_length
-    console.rule(title)
+    console.rule(Text(terminal.visible(title)))
     console.print(
         f"{count} document{'s' * (count != 1)}, {filled} of {length} tokens "
         f"({filled / length:.1%}), {np.count_nonzero(row.weights)} trained on",
@@ -155,7 +157,7 @@ def _document(
             before = tokenizer.decode(tokens[:start])
             body = tokenizer.decode(tokens[:end])[len(before) :]
             style = LEARNT if weight else MASKED
-        text.append(body, style=style if weight in (0, 1) else WEIGHED)
+        text.append(terminal.visible(body), style=style if weight in (0, 1) else WEIGHED)
         if weight not in (0, 1):
             text.append(f"[{weight:g}]", style=MARK)
     return text

@@ -36,7 +36,7 @@ def write(job: ShardJob, done: Packed) -> None:
 
 def read(job: ShardJob) -> Note:
     """Reads the note that `write` wrote."""
-    return NOTE.validate_json(job.path(SIDECAR).read_bytes())
+    return NOTE.validate_json(storage.read_bytes(job.path(SIDECAR), storage.JSON_BYTES))
 
 
 def whole(job: ShardJob) -> bool:
@@ -44,7 +44,7 @@ def whole(job: ShardJob) -> bool:
     try:
         note = read(job)
         digests, keys = load(job.path(DIGESTS)), load(job.path(KEYS))
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, MemoryError):
         return False  # a file is missing or damaged: the shard is packed again
     if note.source != packing.identities(job) or len(digests) > note.count.docs:
         return False

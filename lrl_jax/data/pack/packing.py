@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import dataclasses
 import errno
-import json
 import os
 import tempfile
 from typing import NamedTuple
@@ -185,7 +184,7 @@ def folders(data_folder: epath.PathLike) -> dict[str, epath.Path]:
     if not path.exists():
         raise DataError(f"{path}: no such file; run `lrl data` to pack the datasets")
     try:
-        return {name: data_folder / place for name, place in json.loads(path.read_text()).items()}
+        return {name: data_folder / place for name, place in storage.read_json(path).items()}
     except (ValueError, TypeError, AttributeError) as e:
         raise DataError(f"{path}: is damaged ({e}); run `lrl data` again") from None
 

@@ -8,8 +8,9 @@ import functools
 import sys
 import time
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from lrl_jax import terminal
 
 EVERY = 10.0  # seconds between lines of a log
 
@@ -56,18 +57,19 @@ Report = Callable[[State], None]
 @contextlib.contextmanager
 def shown() -> Iterator[Report]:
     """Yields a report for `jobs.prepare_all` that shows the progress on stderr."""
-    console = Console(stderr=True, highlight=False)
+    console = terminal.console(stderr=True)
     if not sys.stderr.isatty():
         yield logged(functools.partial(console.print, soft_wrap=True))
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
+    words = TextColumn("{task.fields[words]}", markup=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), words)
     with Progress(*columns, console=console, transient=True) as bar:
         tasks = {}
 
         def report(state: State) -> None:
             if state.step not in tasks:
                 tasks[state.step] = bar.add_task(f"data: {state.step}", words="")
-            words = state.line.removeprefix(f"{state.step} ")
+            words = terminal.visible(state.line.removeprefix(f"{state.step} "))
             bar.update(tasks[state.step], total=state.size, completed=state.bytes, words=words)
 
         yield report

@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Sequence
 import dataclasses
 import io
-import json
 import struct
 
 from etils import epath
@@ -210,6 +209,9 @@ class Manifest:
         return self.tokens / (self.rows * self.sequence_length)
 
 
+MAX_BYTES, MAX_VALUES = 1 << 28, 1 << 24  # of manifest.json; a shard is some 400 bytes, 12 values
+
+
 @dataclasses.dataclass(frozen=True)
 class Count:
     """Counts what was packed, with the attributes of `Manifest`; two counts can be added."""
@@ -243,7 +245,7 @@ def read_manifest(folder: epath.PathLike) -> Manifest:
     if not path.exists():
         raise DataError(f"{path}: no such file; run `lrl data` to pack this dataset")
     try:
-        fields = json.loads(path.read_text())
+        fields = storage.read_json(path, MAX_BYTES, MAX_VALUES)
         shards = tuple(Shard(**shard) for shard in fields.pop("shards"))
         return Manifest(**fields, shards=shards)
     except (ValueError, TypeError, KeyError, AttributeError) as e:
@@ -262,7 +264,7 @@ def read_order(folder: epath.PathLike, manifest: Manifest) -> np.ndarray | None:
     path = epath.Path(folder) / ORDER
     try:
         order = np.load(io.BytesIO(path.read_bytes()))
-    except (OSError, ValueError, EOFError) as e:
+    except (OSError, ValueError, EOFError, MemoryError) as e:
         raise DataError(f"{path}: cannot be read ({e}); run `lrl data` again") from None
     if not np.array_equal(np.sort(order), np.arange(manifest.rows)):
         raise DataError(f"{path}: is not an order of {manifest.rows} rows; run `lrl data` again")

@@ -31,6 +31,10 @@ OTHER_NAMES = {
 }  # fmt: skip
 CUT = ("text", "jsonl", "tsv", "tsv_raw")  # formats whose files may be cut at any line
 LOOK = 3  # rows from which JSON lines are known
+# A Parquet file above these sizes may not be so much larger when it is read than on disk: text is
+# packed to a third or a tenth.
+GROWN, ROWS, GROWTH = 64 << 20, 1 << 20, 1000
+ROWS_A_BYTE = 100  # above ROWS; rows that all say the same
 LINE = re.compile(rb"\n")
 BLANK_LINE = re.compile(rb"\n[ \t\r]*\n")
 
@@ -217,9 +221,25 @@ def parquet(file: str) -> Iterator[Any]:
         remote = "://" in file
         source = epath.Path(file).open("rb") if remote else contextlib.nullcontext(file)
         with source as opened, ParquetFile(opened) as row_groups:
+            _refuse_growth(file, row_groups.metadata)
             yield row_groups
     except (pyarrow.ArrowException, OSError) as e:
         raise text.DataError(f"{file}: is no whole Parquet file; is it cut short? ({e})") from None
+
+
+def _refuse_growth(file: str, facts: Any) -> None:
+    """Raises DataError for a file that grows beyond reason when it is read."""
+    length = epath.Path(file).stat().length
+    unpacked = sum(facts.row_group(i).total_byte_size for i in range(facts.num_row_groups))
+    if unpacked > GROWN and unpacked > GROWTH * length:
+        raise text.DataError(
+            f"{file}: {length:,} bytes that unpack to {unpacked:,}, over {GROWTH:,} times as many; "
+            "this is no text"
+        )
+    if facts.num_rows > ROWS and facts.num_rows > ROWS_A_BYTE * length:
+        raise text.DataError(
+            f"{file}: says that it has {facts.num_rows:,} rows in {length:,} bytes; this is no text"
+        )
 
 
 def _row_groups(file: str, size: int) -> tuple[list[int], list[int]]:

@@ -158,7 +158,7 @@ def read_counts(folder: epath.PathLike) -> dict[str, Counted]:
     try:
         return {
             name: Counted(rows.Manifest(**(entry["manifest"] | {"shards": ()})), entry["pieces"])
-            for name, entry in json.loads(path.read_text()).items()
+            for name, entry in storage.read_json(path).items()
         }
     except (ValueError, TypeError, KeyError, AttributeError) as e:
         raise DataError(f"{path}: not of this version ({e}); run `lrl data` again") from None

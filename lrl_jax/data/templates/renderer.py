@@ -12,6 +12,7 @@ import json
 import resource
 import signal
 import sys
+import time
 from typing import Any
 
 import jinja2
@@ -23,6 +24,8 @@ TODAY = datetime.datetime(2024, 7, 26)
 MAX_OUTPUT = 1 << 24  # characters of one rendering
 CPU_SECONDS = 2  # of one rendering, which usually takes milliseconds
 WALL_SECONDS = 30  # of one rendering, on a busy machine too
+# The same of one conversation, of which every beginning that ends in an answer may be rendered.
+ALL_OUTPUT, ALL_SECONDS = 1 << 26, 20
 MEMORY = 128 << 20  # bytes, on top of what the process takes before it renders
 MEMORY_ELSEWHERE = 4 << 30  # bytes in all, on systems that do not say what it takes
 
@@ -116,14 +119,25 @@ def _serve() -> None:
     source = json.loads(sys.stdin.buffer.readline())
     for line in sys.stdin.buffer:
         request = json.loads(line)
+        size, began = 0, time.process_time()
         for count, ask in request["wanted"]:
             _limit_time(CPU_SECONDS, WALL_SECONDS)
             answer = _answer(source, request["messages"][:count], ask, request["names"])
+            size += len(answer.get("text", ""))
+            if "error" not in answer and (why := _too_much(size, time.process_time() - began)):
+                answer = {"error": why}
             sys.stdout.buffer.write(to_line(answer))
             _limit_time(0, 0)
             if "error" in answer:
                 break
         sys.stdout.flush()
+
+
+def _too_much(size: int, seconds: float) -> str:
+    """Returns why the renderings of one conversation are refused so far; '' if they are not."""
+    if size > ALL_OUTPUT:
+        return f"makes texts of more than {ALL_OUTPUT} characters of one conversation"
+    return f"takes over {ALL_SECONDS} s for one conversation" if seconds > ALL_SECONDS else ""
 
 
 def _limit_time(cpu_seconds: float, wall_seconds: float) -> None:

@@ -12,14 +12,13 @@ before it.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import itertools
-import json
 import re
 
 from lrl_jax.data.templates import documents, renderer, sandbox
 from lrl_jax.data.templates.chat import FORMATS, Format, Turn
 from lrl_jax.data.templates.parts import TextPart, joined
 from lrl_jax.vocab.tokenizer import own_form
-from lrl_jax.vocab.tokenizer.types import CONFIG, Tokenizer
+from lrl_jax.vocab.tokenizer.types import Tokenizer, config_of
 
 JINJA = "chat_template.jinja"
 GUARD = "\ufdd0"  # breaks up control tokens that messages spell out, until they are rendered
@@ -63,8 +62,11 @@ def own(tokenizer: Tokenizer) -> Format:
 def template(tokenizer: Tokenizer) -> str:
     """Returns the source of the tokenizer's own chat template; ValueError if it has none."""
     if JINJA in tokenizer.files:
-        return tokenizer.files[JINJA].decode()
-    source = _config(tokenizer).get("chat_template")
+        try:
+            return tokenizer.files[JINJA].decode()
+        except UnicodeDecodeError as e:
+            raise ValueError(f"{JINJA}: not UTF-8 at byte {e.start}; fetch it again") from None
+    source = config_of(tokenizer.files).get("chat_template")
     if isinstance(source, list):  # several by name
         entries = (entry for entry in source if isinstance(entry, dict))
         source = {entry.get("name"): entry.get("template") for entry in entries}.get("default")
@@ -76,18 +78,13 @@ def template(tokenizer: Tokenizer) -> str:
     return source
 
 
-def _config(tokenizer: Tokenizer) -> dict:
-    config = json.loads(tokenizer.files.get(CONFIG, b"{}"))
-    return config if isinstance(config, dict) else {}
-
-
 def _special_names(tokenizer: Tokenizer) -> dict[str, str]:
     """Returns the variables of templates that hold special tokens: bos_token, eos_token and so on.
 
     A config that says null for one means that there is none.
     """
     by_id = {i: name for name, i in tokenizer.controls.items()}
-    config = _config(tokenizer)
+    config = config_of(tokenizer.files)
     configured = {
         key: value.get("content", "") if isinstance(value, dict) else value
         for key, value in config.items()

@@ -12,6 +12,7 @@ from typing import Any
 
 from etils import epath
 
+from lrl_jax import storage
 from lrl_jax.vocab import scripts as writing
 from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
 from lrl_jax.vocab.tokenizer.inspection import leaves
@@ -19,6 +20,7 @@ from lrl_jax.vocab.tokenizer.load import family, read
 from lrl_jax.vocab.tokenizer.sentencepieces import LONGEST, SPACE
 from lrl_jax.vocab.tokenizer.types import (
     JSON,
+    MAX_VALUES,
     MODEL,
     Tokenizer,
     TokenizerFamily,
@@ -148,7 +150,7 @@ def _read(files: Mapping[str, bytes], where: str) -> tuple[list[str], TokenizerF
         normal = [p.piece for p in proto.pieces if p.type == p.NORMAL]
         return normal, sentencepieces, _normaliser(files)
     try:
-        tree = json.loads(files[JSON])
+        tree = storage.parse_json(files[JSON], JSON, MAX_VALUES)
         kind, names = tree["model"].get("type", "BPE"), _names(tree)
         steps = json.dumps([tree.get("pre_tokenizer"), tree.get("decoder")])
         normaliser = _normaliser(files)

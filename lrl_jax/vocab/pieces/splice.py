@@ -12,9 +12,12 @@ import json
 
 from etils import epath
 
+from lrl_jax import storage
 from lrl_jax.vocab.tokenizer.load import family
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
+MAX_BYTES, MAX_VALUES = 1 << 28, 1 << 25  # of splice.json
+MAX_IDS = 1 << 24  # ids of a vocabulary
 NOTHING: frozenset[str] = frozenset()  # one for all words no new piece touches
 
 
@@ -50,7 +53,9 @@ class Splice:
 def read(path: epath.PathLike) -> Splice:
     """Reads what `Splice.write` wrote; another file, or none, is a ValueError."""
     try:
-        tree = json.loads(epath.Path(path).read_text())
+        tree = storage.read_json(path, MAX_BYTES, MAX_VALUES)
+        if (ids := sum(length for *_, length in tree["kept"])) > MAX_IDS:
+            raise ValueError(f"keeps {ids:,} ids; no vocabulary has over {MAX_IDS:,}")
         return Splice(
             kept={new + i: old + i for new, old, length in tree["kept"] for i in range(length)},
             added={new: tuple(old) for new, *old in tree["added"]},

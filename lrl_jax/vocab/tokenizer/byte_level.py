@@ -15,6 +15,7 @@ from typing import Any
 from etils import epath
 import tokenizers
 
+from lrl_jax import storage
 from lrl_jax.vocab.tokenizer import declared, inspection, own_form, ranks
 from lrl_jax.vocab.tokenizer.auto import AutoCodec, FastCodec
 from lrl_jax.vocab.tokenizer.inspection import added_tokens, byte_of, pairs
@@ -23,9 +24,12 @@ from lrl_jax.vocab.tokenizer.types import (
     CONFIG,
     EXTRAS,
     JSON,
+    MAX_BYTES,
+    MAX_VALUES,
     SPECIAL_MAP,
     Codec,
     Tokenizer,
+    config_of,
     fingerprint,
 )
 
@@ -277,7 +281,7 @@ def forms(folder: epath.PathLike) -> dict[str, Codec]:
     folder = epath.Path(folder)
     codecs: dict[str, Codec] = {JSON: AutoCodec(folder)}
     if (folder / ranks.RANKS).exists():
-        tree = json.loads((folder / JSON).read_bytes())
+        tree = storage.read_json(folder / JSON, MAX_BYTES, MAX_VALUES)
         codecs[ranks.RANKS] = ranks.TiktokenCodec((folder / ranks.RANKS).read_bytes(), tree)
     return codecs
 
@@ -298,7 +302,7 @@ def _written_config(tokenizer: Tokenizer) -> dict[str, Any]:
     guessed = {"eos_token": names[tokenizer.eos_id]}
     if tokenizer.bos_id != tokenizer.eos_id:
         guessed["bos_token"] = names[tokenizer.bos_id]
-    base = json.loads(tokenizer.files[CONFIG]) if CONFIG in tokenizer.files else guessed
+    base = config_of(tokenizer.files) if CONFIG in tokenizer.files else guessed
     kept = {key: value for key, value in base.items() if key != "auto_map"}  # code of others
     for key, value in kept.items():
         if key.endswith("_token") and isinstance(value, dict):

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 import json
 from typing import Any
 
-from lrl_jax.vocab.tokenizer.types import ADDED, CONFIG, JSON, SPECIAL_MAP
+from lrl_jax import storage
+from lrl_jax.vocab.tokenizer.types import ADDED, CONFIG, JSON, MAX_VALUES, SPECIAL_MAP
 
 DECODER = "added_tokens_decoder"
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
@@ -102,10 +103,11 @@ def _listed(
 
 
 def _object(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any]:
+    most = MAX_VALUES if name == JSON else storage.JSON_VALUES
     try:
-        tree = json.loads(files[name])
-    except (ValueError, RecursionError) as e:
-        raise ValueError(f"{where}: {name} is not JSON ({e!r}); fetch it again") from None
+        tree = storage.parse_json(files[name], f"{where}/{name}", most)
+    except ValueError as e:
+        raise ValueError(f"{e}; fetch it again") from None
     if not isinstance(tree, dict):
         raise ValueError(f"{where}: {name} holds no JSON object; fetch it again")
     return tree

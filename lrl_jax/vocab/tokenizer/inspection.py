@@ -15,7 +15,7 @@ from typing import Any
 
 from lrl_jax.vocab.tokenizer.declared import content
 from lrl_jax.vocab.tokenizer.patterns import well_known
-from lrl_jax.vocab.tokenizer.types import CONFIG, MAX_BYTES, not_a_tokenizer
+from lrl_jax.vocab.tokenizer.types import CONFIG, MAX_BYTES, MAX_VALUES, not_a_tokenizer
 
 MAX_ID = 1 << 22  # the largest published vocabularies have some 260,000
 CPU_SECONDS = 5  # what the trial may take; it needs well under one
@@ -95,6 +95,8 @@ def parsed(data: bytes) -> dict[str, Any]:
         raise ValueError(f"{guess}; want a tokenizer.json")
     if len(data) > MAX_BYTES:
         raise ValueError(f"{len(data)} bytes are no tokenizer; want at most {MAX_BYTES}")
+    if (count := sum(data.count(mark) for mark in (b",", b"[", b"{"))) > MAX_VALUES:
+        raise ValueError(f"some {count:,} values are no tokenizer; want at most {MAX_VALUES:,}")
     try:
         tree = json.loads(data, object_pairs_hook=_once)
     except ValueError as e:

@@ -17,6 +17,7 @@ from lrl_jax.vocab.tokenizer.types import (
     EXTRAS,
     JSON,
     MAX_BYTES,
+    MAX_EXTRA,
     MODEL,
     Tokenizer,
     TokenizerFamily,
@@ -49,7 +50,8 @@ def read(path: epath.PathLike) -> dict[str, bytes]:
                 f"{path}: no such file; want a SentencePiece .model, a tokenizer.json or a folder"
             )
         return {JSON if path.suffix == ".json" else MODEL: _bytes(path)}
-    files = {name: _bytes(path / name) for name in (MODEL, JSON, *EXTRAS) if _there(path / name)}
+    names = [name for name in (MODEL, JSON, *EXTRAS) if _there(path / name)]
+    files = {name: _bytes(storage.within(path, name)) for name in names}
     if MODEL not in files and JSON not in files:
         raise ValueError(
             f"{path}: holds no {MODEL} and no {JSON}; take them from the base model's repository"
@@ -82,7 +84,4 @@ def _there(path: epath.Path) -> bool:
 
 
 def _bytes(path: epath.Path) -> bytes:
-    size = path.stat().length
-    if size > MAX_BYTES:
-        raise ValueError(f"{path}: {size} bytes is no tokenizer; want at most {MAX_BYTES}")
-    return path.read_bytes()
+    return storage.read_bytes(path, MAX_EXTRA if path.name in EXTRAS else MAX_BYTES)

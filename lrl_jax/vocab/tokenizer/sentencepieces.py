@@ -18,6 +18,7 @@ from sentencepiece import sentencepiece_model_pb2
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
+from lrl_jax import storage
 from lrl_jax.vocab.tokenizer import declared, from_json, inspection, own_form
 from lrl_jax.vocab.tokenizer.auto import AutoCodec, FastCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec, WordCodec, apart
@@ -26,10 +27,12 @@ from lrl_jax.vocab.tokenizer.types import (
     CONFIG,
     EXTRAS,
     JSON,
+    MAX_VALUES,
     MODEL,
     SPECIAL_MAP,
     Codec,
     Tokenizer,
+    config_of,
     fingerprint,
     not_a_tokenizer,
 )
@@ -125,7 +128,8 @@ def _with_declared(
     proto = parse(model, where)
     try:
         tokens = declared.added(files, config, where)
-        vocab = json.loads(files[JSON])["model"]["vocab"] if JSON in files else ()
+        form = storage.parse_json(files[JSON], JSON, MAX_VALUES) if JSON in files else None
+        vocab = form["model"]["vocab"] if form else ()
         len(vocab)
     except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"{where}/{JSON}: cannot be read ({e!r}); fetch it again") from None
@@ -465,7 +469,7 @@ def _unknown(pieces: Iterable[Piece]) -> str:
 
 
 def _config(tokenizer: Tokenizer) -> dict[str, Any]:
-    base = json.loads(tokenizer.files.get(CONFIG, b"{}"))
+    base = config_of(tokenizer.files)
     proto = proto_of(tokenizer)
     own = JSON in tokenizer.files  # its post-processor says what is added where the base does not
     config = {} if own else {"add_bos_token": True, "add_eos_token": False}

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 from etils import epath
 
+from lrl_jax import storage
 from lrl_jax.text import LFS_POINTER
 
 MODEL, JSON, CONFIG = "tokenizer.model", "tokenizer.json", "tokenizer_config.json"
@@ -21,6 +22,8 @@ SPECIAL_MAP, ADDED = "special_tokens_map.json", "added_tokens.json"
 EXTRAS = (CONFIG, SPECIAL_MAP, "chat_template.jinja")
 FALLBACK = re.compile(rb'"byte_fallback"\s*:\s*true')  # as no string of JSON can hold it
 MAX_BYTES = 1 << 28  # the largest published tokenizers are some tens of MB
+MAX_VALUES = 1 << 23  # of its JSON; 262,144 pieces and 514,906 merges are some 2 million
+MAX_EXTRA = 1 << 24  # bytes of each of EXTRAS; the largest published are some MB
 
 T = TypeVar("T")
 
@@ -102,6 +105,14 @@ class TokenizerFamily(Protocol):
 def fingerprint(*parts: bytes) -> str:
     """Returns the name of a tokenizer in manifests and splices: SHA-256 of what defines it."""
     return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+def config_of(files: Mapping[str, bytes], where: str = "tokenizer") -> dict[str, Any]:
+    """Returns tokenizer_config.json as an object, {} without one; ValueError for anything else."""
+    config = storage.parse_json(files.get(CONFIG, b"{}"), f"{where}/{CONFIG}")
+    if not isinstance(config, dict):
+        raise ValueError(f"{where}/{CONFIG}: holds no JSON object; fetch it again")
+    return config
 
 
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
