@@ -23,8 +23,10 @@ def new(args: argparse.Namespace) -> None:
     if path.exists():
         raise ValueError(f"{path}: exists already; name another file")
     text = recipe_text(
-        args.path, language=args.language, base=args.base, text=args.text, english=args.english
-    )
+        args.path,
+        language=args.language, language_name=args.language_name,
+        base=args.base, text=args.text, english=args.english,
+    )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     print(f"wrote {path}; read it, then: lrl check {path}")

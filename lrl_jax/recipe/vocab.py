@@ -2,15 +2,42 @@
 
 from collections.abc import Iterable, Iterator
 import difflib
+import re
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, PositiveFloat, PositiveInt
 
-LANGUAGE = r"^[a-z]{3}_[A-Z][a-z]{3}$"
+from lrl_jax.recipe import languages
+from lrl_jax.recipe.scripts import Script
 
-Language = Annotated[str, Field(pattern=LANGUAGE, description="FLORES code, such as kor_Hang")]
+
+def _code(value: str) -> str:
+    """Returns the code of a language; whether a code exists is checked with the whole recipe,
+    which may name languages of its own."""
+    return value if re.fullmatch(languages.CODE, value) else languages.resolve(value)
+
+
+Language = Annotated[
+    str,
+    pydantic.AfterValidator(_code),
+    Field(
+        description="FLORES code, such as kor_Hang; an ISO 639 code (ko, kor) or an English name "
+        "that means one of them"
+    ),
+]
+Code = Annotated[str, Field(pattern=languages.CODE)]
+EnglishName = Annotated[str, Field(pattern=r"^[^\s{}]([^\n{}]*[^\s{}])?$")]  # {} stand in templates
+Names = dict[Code, EnglishName]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def is_default(value: object) -> bool:
+    """Tells pydantic to leave a field out of what is written where it is 0 or empty.
+
+    So are fields that older recipes do not have: what was made by those stays what it was.
+    """
+    return not value
 
 
 class Section(pydantic.BaseModel):
@@ -80,7 +107,7 @@ class Extend(Section):
     """Raw text of the new language, from which the pieces are learnt."""
     pieces: PositiveInt
     """Most new pieces."""
-    scripts: tuple[str, ...] = Field(min_length=1)
+    scripts: tuple[Script, ...] = Field(min_length=1)
     """The scripts (ISO 15924, such as Hang) that pieces may be written in; others are dropped."""
     choose: Literal["continue", "append", "frequency", "donor"] = "continue"
     """`continue` goes on with BPE where the base's merges end (arXiv 2512.03989); `append` learns a
