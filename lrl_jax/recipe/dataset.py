@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from pydantic_core import core_schema
 
 from lrl_jax.recipe.scripts import Script
-from lrl_jax.recipe.vocab import Names, Section, Share, did_you_mean, is_default
+from lrl_jax.recipe.vocab import Names, Section, Share, did_you_mean, is_default, is_keep
 
 
 # ---------------------------------------------------------------------------- where rows lie
@@ -97,6 +97,8 @@ class Dataset(Section):
     """How rows are read: `shuffled` in a new order every epoch, `file` in the order of the files,
     `length` with shorter documents first."""
     filters: Filters = Filters()
+    normalize: Literal["keep", "nfc"] = Field(default="keep", exclude_if=is_keep)
+    """`nfc` composes letters and marks of every record (Unicode's NFC), before filters see it."""
     language_names: Names = Field(default_factory=dict, exclude_if=is_default)
     """English names of its languages, for prompts; those of the recipe's `languages` if empty."""
 

@@ -55,6 +55,11 @@ class Section(pydantic.BaseModel):
             raise ValueError(misfit)
 
 
+def is_keep(value: object) -> bool:
+    """Tells pydantic to leave a field out of what is written where it is `keep`, its default."""
+    return value == "keep"
+
+
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Returns a hint to append to an error: the name nearest to `name`, or '' if none is near.
 
@@ -85,6 +90,8 @@ class TrainVocab(Section):
     text: tuple[str, ...] = Field(min_length=1)
     size: PositiveInt
     character_coverage: Share = 0.9995
+    normalize: Literal["keep", "nfc"] = Field(default="keep", exclude_if=is_keep)
+    """`nfc` composes letters and marks of `text` (Unicode's NFC) before pieces are learnt."""
     report: FertilityReport = FertilityReport()
 
 
@@ -125,7 +132,13 @@ class Extend(Section):
     """Pieces that the spliced tokenizer emits less often than this on `text` are dropped."""
     character_coverage: Share = 0.9995
     prove_on: tuple[str, ...] = Field(min_length=1)
-    """Text of the base language whose ids must not change."""
+    """Text of the base language whose ids must not change, beyond `drift`."""
+    drift: Annotated[float, Field(ge=0, le=10_000)] = Field(default=0.0, exclude_if=is_default)
+    """Most tokens of `prove_on` that may change, out of 10,000 as the base splits it. 0 leaves out
+    every piece that `prove_on` has once, letters of the language among them."""
+    normalize: Literal["keep", "nfc"] = Field(default="keep", exclude_if=is_keep)
+    """`nfc` composes letters and marks of `text` and `report.texts` (Unicode's NFC) before pieces
+    are learnt and proved; compose the datasets too (`normalize: nfc`)."""
     report: FertilityReport = FertilityReport()
 
     def _misfits(self) -> Iterator[str]:
