@@ -14,6 +14,8 @@ MARKED = {
     "Bali", "Beng", "Cakm", "Deva", "Gran", "Gujr", "Guru", "Java", "Khmr", "Knda", "Lana", "Laoo",
     "Mlym", "Mtei", "Mymr", "Orya", "Sinh", "Sund", "Taml", "Telu", "Thaa", "Thai", "Tibt",
 }  # fmt: skip
+# Scripts with more characters than a vocabulary has room for; of others every letter gets a piece.
+MANY = {"Bopo", "Hang", "Hani", "Hans", "Hant", "Hanb", "Jpan", "Kore", "Nshu", "Tang", "Yiii"}
 
 
 def recipe_text(
@@ -42,5 +44,6 @@ def recipe_text(
         name=re.sub(r"[^A-Za-z0-9._-]", "-", path.rsplit("/", 1)[-1].removesuffix(".yaml")),
         language=code, language_name=name, given_name=language_name,
         short=short, script=script, base=base, text=text, english=english,
+        whole_alphabet=script not in MANY,
         pretokenizer="mark_aware" if script in MARKED else "keep",
     )  # fmt: skip
