@@ -255,12 +255,19 @@ def _scripts(r: FertilityFindings, tones: Mapping[str, str]) -> dict[str, Any]:
     priced = (code for name, code in costs if name == last)
     order = sorted(priced, key=lambda code: (medians[last, code], code))
     series = {
-        name: {f"{script_name(code)} ({codes[code]})": medians[name, code] for code in order}
+        name: {
+            f"{script_name(code)} ({codes[code]})": medians[name, code]
+            for code in order
+            if (name, code) in medians
+        }
         for name in r.tokenizers
     }
     rows = [
         [script_name(code), code, codes[code]]
-        + [f"{medians[name, code]:.2f}" for name in r.tokenizers]
+        + [
+            f"{medians[key]:.2f}" if (key := (name, code)) in medians else ""
+            for name in r.tokenizers
+        ]
         + [max(costs[last, code])[1]]
         for code in order
     ]
