@@ -70,7 +70,7 @@ def test_an_override_is_typed(path):
         ("train.stages.0.mixture={ko: 0}", "the weights of stage 'a' sum to zero"),
         ("train.batch_size=many", "train.batch_size: Input should be a valid integer"),
         ("train.batch_size=-1", "train.batch_size: Input should be greater than 0; got '-1'"),
-        ("data.datasets.ko.language=kr", "data.datasets.ko.language: String should match"),
+        ("data.datasets.ko.language=xx", "data.datasets.ko.language: unknown language 'xx'"),
         ("vocab={method: train, text: [a], size: 9}", "base.model's embeddings do not fit"),
         ("train.stages.7.name=b", "want an index below 1, got '7'"),
         ("train.batch_size", "want key.path=value"),

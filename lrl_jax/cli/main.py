@@ -97,7 +97,12 @@ def parser() -> argparse.ArgumentParser:
 
     new = _verb(verbs, "new", "write a commented recipe for your language")
     new.add_argument("path", help="the recipe to write, such as tamil.yaml")
-    new.add_argument("--language", required=True, help="FLORES code, such as tam_Taml")
+    new.add_argument(
+        "--language",
+        required=True,
+        help="code such as tam_Taml, ISO 639 code such as ta, or English name such as Tamil",
+    )
+    new.add_argument("--language-name", default="", help="its name, for a code in no table")
     new.add_argument("--base", required=True, help="Hugging Face folder or hub id")
     new.add_argument("--text", default="corpus/*.txt", help="raw text of the language")
     new.add_argument("--english", default="english/*.txt", help="raw English text, for replay")

@@ -1,7 +1,8 @@
 """Runs each verb of `lrl`; every verb imports the libraries that it needs itself."""
 
 import argparse
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 import contextlib
 import functools
 import sys
@@ -12,6 +13,7 @@ from lrl_jax import terminal
 from lrl_jax.pipeline.run import ALONE, Run, Team, locked, perform
 from lrl_jax.recipe.schema import Recipe
 
+PLAIN = ("tokenizer.model", "tokenizer.json", "vocab", "export")  # names that tell nothing
 SHOWN = 40  # languages that a table in the terminal shows at most
 
 
@@ -23,8 +25,10 @@ def new(args: argparse.Namespace) -> None:
     if path.exists():
         raise ValueError(f"{path}: exists already; name another file")
     text = recipe_text(
-        args.path, language=args.language, base=args.base, text=args.text, english=args.english
-    )
+        args.path,
+        language=args.language, language_name=args.language_name,
+        base=args.base, text=args.text, english=args.english,
+    )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     print(terminal.visible(f"wrote {path}; read it, then: lrl check {path}"))
@@ -66,7 +70,8 @@ def vocab_fertility(args: argparse.Namespace) -> None:
     from lrl_jax.vocab import fertility
     from lrl_jax.vocab.tokenizer import load as tokenizers
 
-    named = {_short(path): tokenizers.load(path) for path in args.tokenizers}
+    names = _apart(args.tokenizers)
+    named = {name: tokenizers.load(path) for name, path in names.items()}
     texts = fertility.texts_in(args.texts)
     rows = fertility_report.write_report(
         named, texts, args.out,
@@ -172,11 +177,26 @@ def _start(args: argparse.Namespace) -> Team:
     return Team(mesh.lead(), mesh.meet)
 
 
-def _short(path: str) -> str:
-    """Returns the name of a tokenizer in tables: that of its folder or file."""
-    name = epath.Path(path)
-    plain = name.name in ("tokenizer.model", "tokenizer.json", "vocab", "export")
-    return name.parent.name if plain else name.name
+def _apart(paths: Sequence[str]) -> dict[str, str]:
+    """Returns the tokenizers by their names in tables: as much of each path as tells it apart.
+
+    >>> _apart(["x/base", "y/base", "runs/ko/vocab"])
+    {'x/base': 'x/base', 'y/base': 'y/base', 'ko': 'runs/ko/vocab'}
+    """
+    resolved = [str(epath.Path(path).resolve()) for path in paths]
+    if twice := [path for path, n in Counter(resolved).items() if n > 1]:
+        raise ValueError(f"{twice[0]}: given twice; name each tokenizer once")
+    parts = [epath.Path(path).parts for path in resolved]
+    short = [(*p[:-1],) if p[-1] in PLAIN and len(p) > 1 else p for p in parts]
+    if len(set(short)) < len(short):  # a folder, and its file of that name
+        short = parts
+    shown = {}
+    for path, own in zip(paths, short, strict=True):
+        lengths = range(1, len(own) + 1)
+        alike = [other for other in short if other != own]
+        n = next((n for n in lengths if all(own[-n:] != o[-n:] for o in alike)), len(own))
+        shown["/".join(own[-n:])] = path
+    return shown
 
 
 def _step(args: argparse.Namespace, team: Team, work: Callable[[Run], None] | None = None) -> None:

@@ -11,6 +11,7 @@ and catalogues, or from a user's own seqio Task, which `seqio.imports` looks up 
 from collections.abc import Iterator, Sequence
 import functools
 import itertools
+import unicodedata
 
 from lrl_jax import text
 from lrl_jax.data.read import catalogues, files, formats, kinds, makers, tables
@@ -102,6 +103,8 @@ def read(
 ) -> Iterator[Record | text.Bad]:
     """Yields the records of one shard; in place of a record that cannot be used, a Bad.
 
+    Letters and marks are composed where the dataset says so.
+
     Blank lines between texts are no records. The reasons of a Bad are "unreadable", "empty",
     "untranslated", "no scaffold", "not a conversation" and "nothing to learn". The rows, and the
     fields of them that are not read, are added to `tally`.
@@ -109,6 +112,17 @@ def read(
     Raises:
       ValueError: a whole file is unusable; the message names it.
     """
+    records = _read(dataset, shard)
+    return map(_nfc, records) if dataset.normalize == "nfc" else records
+
+
+def _nfc(record: Record | text.Bad) -> Record | text.Bad:
+    if isinstance(record, text.Bad):
+        return record
+    return {name: unicodedata.normalize("NFC", value) for name, value in record.items()}
+
+
+def _read(dataset: recipe_data.Dataset, shard: Shard) -> Iterator[Record | text.Bad]:
     if isinstance(dataset, recipe_data.Task):
         from lrl_jax.data.seqio import user_tasks  # imports TensorFlow
 

@@ -7,6 +7,7 @@ import jax
 from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import generate
 from lrl_jax.model import llama
+from lrl_jax.recipe.languages import named
 from lrl_jax.recipe.train import Prompt, Train
 from lrl_jax.train.loop import Sample
 from lrl_jax.vocab.tokenizer.types import Tokenizer
@@ -21,15 +22,18 @@ def sampler(
 
     def sample(params: llama.Params, step: int) -> list[dict[str, Any]]:
         del step  # decoding is greedy, so the result depends on the parameters alone
-        answers: dict[Prompt, str] = {}
-        for template in dict.fromkeys(prompt.template for prompt in settings.samples):
-            same = [prompt for prompt in settings.samples if prompt.template == template]
+        prompts, answers = settings.samples, dict[int, str]()
+        for template in dict.fromkeys(prompt.template for prompt in prompts):
+            same = [i for i, prompt in enumerate(prompts) if prompt.template == template]
             texts = generate.answers(
-                cfg, params, tokenizer, template, [_record(prompt) for prompt in same],
+                cfg, params, tokenizer, template, [_record(prompts[i]) for i in same],
                 settings.sample_tokens, mesh, len(same),
             )  # fmt: skip
             answers |= zip(same, texts, strict=True)
-        return [{"prompt": _text(p, tokenizer), "text": answers[p]} for p in settings.samples]
+        return [
+            {"prompt": _text(prompt, tokenizer), "text": answers[i]}
+            for i, prompt in enumerate(prompts)
+        ]
 
     return sample
 
@@ -38,7 +42,7 @@ def _record(prompt: Prompt) -> dict[str, str]:
     """Returns the record from which a template writes the prompt."""
     asked = dict.fromkeys(("text", "source", "instruction", "prompt", "inputs"), prompt.text)
     languages = prompt.model_dump(include={"source_language", "target_language"})
-    return {**asked, "input": "", **languages}
+    return {**asked, "input": "", **named(languages, prompt.language_names)}
 
 
 def _text(prompt: Prompt, tokenizer: Tokenizer) -> str:

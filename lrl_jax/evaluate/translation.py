@@ -9,6 +9,7 @@ from lrl_jax.evaluate import generate, metrics
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
 from lrl_jax.evaluate.rows import Json, ReportRow, score_rows
 from lrl_jax.recipe.evaluate import Evaluate, Translation
+from lrl_jax.recipe.languages import named
 
 EXAMPLES = 20  # translations that are kept for the report
 
@@ -18,6 +19,7 @@ def measure(entry: Translation, model: MeasuredModel, settings: Evaluate) -> dic
     sources = list(text.lines(entry.source))[: entry.limit]
     references = list(text.lines(entry.target))[: entry.limit]
     languages = dict(source_language=entry.source_language, target_language=entry.target_language)
+    languages = named(languages, entry.language_names)
     records = [{"source": source, **languages} for source in sources]
     translations = generate.answers(
         model.cfg, model.params, model.tokenizer, entry.template, records, entry.max_new_tokens,

@@ -11,7 +11,9 @@ per byte. Trials with the same vocabulary share the results of the steps `vocab`
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
+import itertools
 import math
+import re
 
 from rich.table import Column, Table
 
@@ -21,6 +23,7 @@ from lrl_jax.pipeline import evaluate as evaluate_step
 from lrl_jax.pipeline import vocab as vocab_step
 from lrl_jax.pipeline.run import Run, manifests, perform, resolved
 from lrl_jax.pipeline.steps import STEPS
+from lrl_jax.recipe import languages
 from lrl_jax.recipe.evaluate import Evaluate
 from lrl_jax.recipe.schema import Init, Recipe
 from lrl_jax.recipe.train import Rule, Save, Schedule, Train
@@ -30,7 +33,8 @@ from lrl_jax.train import log
 
 TITLE = "probe: bits per byte at equal bytes"
 LINES = 200  # lines of each text that are evaluated
-REFERENCE = "eng_"  # languages whose loss is shown, but does not decide which trial is best
+REFERENCE = "eng"  # the language whose loss is shown, but does not decide which trial is best
+UNNAMED = ("und", "mul", "zxx")  # codes that name no language
 NEAR = 0.01  # trials within this share of the best count as equal, and the simplest is chosen
 
 
@@ -43,6 +47,7 @@ class ProbeTrial:
       rows: the strategy for their rows; "" when there are none.
       bytes: bytes of text read in training, about the same in every trial.
       before, after: name of a text -> bits per byte, at the start and at the end.
+      decisive: names of the texts in new languages; all if empty.
       curve: for each step, bytes read so far and the loss of the step in bits per byte.
     """
 
@@ -55,6 +60,7 @@ class ProbeTrial:
     before: Mapping[str, float]
     after: Mapping[str, float]
     curve: Sequence[tuple[float, float]]
+    decisive: Sequence[str] = ()
 
     @property
     def advice(self) -> str:
@@ -70,7 +76,7 @@ class ProbeTrial:
 
     def sought(self, when: Mapping[str, float]) -> float:
         """Returns the mean bits per byte of the new languages in `before` or `after`."""
-        scores = [x for name, x in when.items() if not name.startswith(REFERENCE)]
+        scores = [x for name, x in when.items() if name in self.decisive or not self.decisive]
         return sum(scores) / len(scores)
 
 
@@ -91,9 +97,11 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
         raise ValueError(
             f"a probe compares new pieces; want vocab.method: extend, got {recipe.vocab.method}"
         )
-    if all(name.startswith(REFERENCE) for name in recipe.evaluate.bits_per_byte):
+    if not in_new_languages(recipe):
+        codes = ", ".join(sorted(_new_languages(recipe))) or "data.datasets has English alone"
         raise ValueError(
-            "a probe needs text of the new language in evaluate.bits_per_byte, to compare on"
+            f"a probe needs text of the new language ({codes}) in evaluate.bits_per_byte, to "
+            "compare on; name it by its code, as kor_Hang: PATH"
         )
     sized = {count: _sized(run, count) for count in dict.fromkeys(pieces)}
     lengths = {count: _bytes_per_row(sized_run) for count, sized_run in sized.items()}
@@ -107,6 +115,41 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
             storage.write_json(run.at("probe") / "probe.json", records)
     (run.at("probe") / "index.html").write_text(page(trials))
     return trials
+
+
+def in_new_languages(recipe: Recipe) -> list[str]:
+    """Returns the names of evaluated texts that are in the languages a recipe teaches.
+
+    The language of a text is that of its code (kor_Hang, kor_Hang.news), of the dataset or report
+    that reads the same file, or one that its name spells (ko, korean-news).
+    """
+    new, datasets = _new_languages(recipe), recipe.data.datasets.values()
+    code_of = {file: dataset.language for dataset in datasets for file in dataset.files()}
+    code_of |= {uri: code for code, uri in recipe.vocab.report.texts.items()}
+    names = []
+    for name, uri in recipe.evaluate.bits_per_byte.items():
+        if code := re.match(r"([a-z]{3})_[A-Z][a-z]{3}(?![a-z])", name):
+            spelled = {code[1]}
+        elif uri in code_of:
+            spelled = {code[:3] for code in code_of[uri].split("-")}
+        else:
+            spelled = {*itertools.chain(*map(_meant, (name, *re.split("[._-]", name))))}
+        if spelled & new:
+            names.append(name)
+    return names
+
+
+def _new_languages(recipe: Recipe) -> set[str]:
+    """Returns the languages of a recipe's datasets but English, as ISO 639-3 codes."""
+    codes = (dataset.language.split("-") for dataset in recipe.data.datasets.values())
+    return {code[:3] for code in itertools.chain(*codes)} - {REFERENCE, *UNNAMED}
+
+
+def _meant(name: str) -> list[str]:
+    try:
+        return [languages.resolve(name)[:3]]
+    except ValueError:
+        return []
 
 
 def best(trials: Sequence[ProbeTrial]) -> int:
@@ -214,6 +257,7 @@ def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> ProbeTrial
         bytes=round(steps * recipe.train.batch_size * bytes_per_row),
         before=evaluate_step.scores(run, "before"),
         after=evaluate_step.scores(run, "after"),
+        decisive=in_new_languages(recipe),
         curve=list(_curve(run, bytes_per_row)),
     )
 

@@ -70,14 +70,15 @@ def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof
     vocab = run.recipe.vocab
     new_texts = getattr(vocab, "text", ())
     base_texts = getattr(vocab, "prove_on", new_texts)
-    texts = (text.lines(*uris) for uris in (base_texts, new_texts))
+    texts = text.lines(*base_texts), build.lines(vocab, *new_texts)
     with tempfile.TemporaryDirectory() as local:
         copy_tokenizer(folder, epath.Path(local))
         if isinstance(run.recipe.base, Pretrained):  # transformers chooses its class by config.json
             config = (run.base_folder() / "config.json").read_bytes()
             (epath.Path(local) / "config.json").write_bytes(config)
         start, chats = build.starting(vocab, base), rendered(base)
-        return prove.prove(local, base, *texts, start=start, chats=chats)
+        drift = getattr(vocab, "drift", 0.0)
+        return prove.prove(local, base, *texts, start=start, chats=chats, drift=drift)
 
 
 def rendered(tokenizer: Tokenizer) -> list[str]:
@@ -117,7 +118,8 @@ def refuse_lossy(folder: epath.Path, proof: prove.Proof) -> None:
 
 def _fertility(run: Run, built: build.Built) -> None:
     """Reports how many tokens the same content takes in each language, with base and new pieces."""
-    texts = {code: list(text.lines(uri)) for code, uri in run.recipe.vocab.report.texts.items()}
+    vocab = run.recipe.vocab
+    texts = {code: list(build.lines(vocab, uri)) for code, uri in vocab.report.texts.items()}
     if not texts:
         return
     base = {"base": built.base} if built.splice.added else {}
@@ -131,7 +133,7 @@ def _exposure(run: Run, built: build.Built) -> None:
     vocab, budget = run.recipe.vocab, _tokens_of_new_languages(run.recipe)
     if not isinstance(vocab, Extend) or not budget:
         return
-    exposed = exposure.expose(built.new, built.splice, text.lines(*vocab.text), budget)
+    exposed = exposure.expose(built.new, built.splice, build.lines(vocab, *vocab.text), budget)
     exposed.write(run.at("vocab") / "exposure.json")
     for line in (exposed.summary, *exposed.advice):
         say(f"vocab: {line}")

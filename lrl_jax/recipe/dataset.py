@@ -12,10 +12,11 @@ from collections.abc import Mapping
 import types
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import NonNegativeFloat, NonNegativeInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from pydantic_core import core_schema
 
-from lrl_jax.recipe.vocab import Section, Share, did_you_mean
+from lrl_jax.recipe.scripts import Script
+from lrl_jax.recipe.vocab import Names, Section, Share, did_you_mean, is_default, is_keep
 
 
 # ---------------------------------------------------------------------------- where rows lie
@@ -55,7 +56,7 @@ class Filters(Section):
     """Least characters of the text that is learnt."""
     max_chars: NonNegativeInt = 0
     """Most characters of the text that is learnt."""
-    scripts: tuple[str, ...] = ()
+    scripts: tuple[Script, ...] = ()
     """Writing systems (ISO 15924) of the text that is learnt; at least `script_share` of its
     letters must be in one of them. Empty allows every script."""
     script_share: Share = 0.5
@@ -96,6 +97,10 @@ class Dataset(Section):
     """How rows are read: `shuffled` in a new order every epoch, `file` in the order of the files,
     `length` with shorter documents first."""
     filters: Filters = Filters()
+    normalize: Literal["keep", "nfc"] = Field(default="keep", exclude_if=is_keep)
+    """`nfc` composes letters and marks of every record (Unicode's NFC), before filters see it."""
+    language_names: Names = Field(default_factory=dict, exclude_if=is_default)
+    """English names of its languages, for prompts; those of the recipe's `languages` if empty."""
 
     brings_tensorflow: ClassVar[bool] = False  # whether reading its records imports TensorFlow
 

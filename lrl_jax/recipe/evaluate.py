@@ -21,7 +21,7 @@ import pydantic
 from pydantic import Field, PositiveInt
 
 from lrl_jax.recipe.data import Name
-from lrl_jax.recipe.vocab import Language, Section
+from lrl_jax.recipe.vocab import Language, Names, Section, is_default
 
 ROOM = "lrl_jax.evaluate"  # the package whose module <kind> registers the kind of that name
 SHARED = ("batch_size", "max_lines", "baseline_text")  # keys that are settings, not kinds
@@ -29,6 +29,9 @@ SHARED = ("batch_size", "max_lines", "baseline_text")  # keys that are settings,
 
 class Evaluation(Section, abc.ABC):
     """Describes one thing to measure: an entry of a kind of evaluation."""
+
+    language_names: Names = Field(default_factory=dict, exclude_if=is_default)
+    """English names of its languages, for prompts; those of the recipe's `languages` if empty."""
 
     @abc.abstractmethod
     def files(self) -> tuple[str, ...]:

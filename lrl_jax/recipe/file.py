@@ -18,12 +18,11 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from lrl_jax import storage
-from lrl_jax.recipe import supply
+from lrl_jax.recipe import languages, supply
 from lrl_jax.recipe.dataset import KINDS
 from lrl_jax.recipe.evaluate import SECTIONS
 from lrl_jax.recipe.extras import CHECKOUT
-from lrl_jax.recipe.languages import english_name
-from lrl_jax.recipe.schema import Recipe
+from lrl_jax.recipe.schema import LANGUAGE_FIELDS, Recipe
 from lrl_jax.recipe.vocab import Section, did_you_mean
 
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
@@ -70,7 +69,7 @@ def parse(tree: dict, where: str = "recipe") -> Recipe:
       train: missing
     """
     try:
-        recipe = Recipe.model_validate(per_language(tree))
+        recipe = Recipe.model_validate(_with_names(per_language(tree)))
         if odd := [*supply.odd_addresses(recipe)]:
             raise ValueError("\n  ".join(odd))
         return recipe
@@ -81,7 +80,7 @@ def parse(tree: dict, where: str = "recipe") -> Recipe:
         lines.sort(key=lambda line: "unknown key" not in line)
         head = f"{where}: {len(lines)} problem{'s' * (len(lines) != 1)}"
         raise ValueError("\n  ".join([head, *lines])) from None
-    except ValueError as e:  # of per_language and of addresses
+    except ValueError as e:  # of per_language, of codes in _with_names and of addresses
         raise ValueError(f"{where}: {e}") from None
 
 
@@ -90,7 +89,8 @@ def per_language(tree: dict) -> dict:
 
     `languages` is a list of FLORES codes, or code: name. These replace `{code}` and `{name}` in
     every string of the entry; without a name, the English one is taken. The dataset of a language
-    is called ENTRY_CODE. An entry of that name changes settings for this language alone.
+    is called ENTRY_CODE. An entry of that name changes settings for this language alone. The
+    recipe's own `languages` go before English names.
 
     >>> web = {"kind": "text", "path": ["{name}.txt"], "languages": ["kor_Hang", "npi_Deva"]}
     >>> data = per_language({"data": {"datasets": {"web": web}}})["data"]
@@ -116,14 +116,14 @@ def per_language(tree: dict) -> dict:
         elif "languages" not in settings:
             datasets[entry] = datasets.get(entry, {}) | settings
         else:
-            members = _members(entry, settings)
+            members = _members(entry, settings, tree.get("languages"))
             datasets |= {name: member | datasets.get(name, {}) for name, member in members.items()}
             mixtures.setdefault(entry, {"of": dict.fromkeys(members, 1)})
     expanded = {"datasets": datasets} | ({"mixtures": mixtures} if mixtures else {})
     return tree | {"data": data | expanded}
 
 
-def _members(name: str, entry: dict) -> dict[str, dict]:
+def _members(name: str, entry: dict, given_names: Any) -> dict[str, dict]:
     """Returns the datasets of an entry with `languages`, by name."""
     where, given = f"data.datasets.{name}.languages", entry["languages"]
     names = dict.fromkeys(given) if isinstance(given, list) else given
@@ -138,16 +138,42 @@ def _members(name: str, entry: dict) -> dict[str, dict]:
     kind = KINDS.get(entry.get("kind", ""))
     fields = kind.model_fields if kind else ()
     learnt = "target_language" if "target_language" in fields else "language"
+    own_names = given_names if isinstance(given_names, dict) else {}
     members = {}
     for code, spelled in names.items():
+        code = str(code)
         try:
-            spelled = spelled or english_name(str(code))
+            code = code if code in own_names else languages.resolve(code)
+            spelled = spelled or own_names.get(code) or languages.english_name(code)
         except ValueError as e:
             raise ValueError(f"{where}: {e}") from None
-        member = _filled(shared, str(code), str(spelled))
-        member.setdefault(learnt, str(code))
+        member = _filled(shared, code, str(spelled))
+        member.setdefault(learnt, code)
         members[f"{name}_{code}"] = member
     return members
+
+
+def _with_names(tree: dict) -> dict:
+    """Returns the tree with the names of `languages` beside every entry that has their codes."""
+    names = tree.get("languages")
+    if not isinstance(names, dict) or not names:
+        return tree
+
+    def named(node: Any) -> Any:
+        if isinstance(node, list):
+            return [named(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        node = {key: named(value) for key, value in node.items()}
+        codes = [node[key] for key in LANGUAGE_FIELDS if isinstance(node.get(key), str)]
+        used = {code: names[code] for code in codes if code in names}
+        return {"language_names": used, **node} if used else node
+
+    tree = tree | {key: named(tree[key]) for key in ("evaluate", "train") if key in tree}
+    data = tree.get("data")
+    if isinstance(data, dict) and "datasets" in data:
+        tree["data"] = data | {"datasets": named(data["datasets"])}
+    return tree
 
 
 def _filled(value: Any, code: str, name: str) -> Any:

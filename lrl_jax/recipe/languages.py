@@ -1,22 +1,192 @@
-"""Lists English names of languages by FLORES-200 code, as prompts spell them (arXiv 2207.04672)."""
+"""Knows languages by code and by English name: which there are, and how prompts spell them.
 
+    resolve("ko")                   "kor_Hang"
+    english_name("kor_Hang")        "Korean"
+
+A code is FLORES-200's (arXiv 2207.04672): three letters for the language and four for the script.
+The table has the languages of FLORES, with the names that prompts were trained with. `langcodes`
+knows the others, and which ISO 639 codes and names mean the same language.
+"""
+
+from collections.abc import Collection, Mapping
 import difflib
+import functools
+import re
+
+import langcodes
+from langcodes import data_dicts
+from language_data import names as language_names
+from language_data.util import data_filename
+
+from lrl_jax.recipe import scripts
+
+CODE = r"^[a-z]{3}_[A-Z][a-z]{3}$"
+# Codes of ISO 15924 that are no script.
+UNWRITTEN = ("Zinh", "Zmth", "Zsye", "Zsym", "Zxxx", "Zyyy", "Zzzz")
+SHOWN = 8  # languages that an error lists at most
+ADVICE = (
+    "want a FLORES code such as kor_Hang, an ISO 639 code or an English name; any other code can "
+    "be named in the recipe, as languages: {xyz_Latn: Its Name}"
+)
 
 
 def english_name(code: str) -> str:
-    """Returns the English name of a FLORES code; one that is not in the table is a ValueError.
+    """Returns the English name of a language by its code; a ValueError where there is none.
 
-    >>> english_name("kor_Hang")
-    'Korean'
+    >>> english_name("kor_Hang"), english_name("uzs_Arab")
+    ('Korean', 'Southern Uzbek')
     """
-    if code not in NAMES:
-        near = difflib.get_close_matches(code, NAMES, n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    if code in NAMES:
+        return NAMES[code]
+    if re.fullmatch(CODE, code) and not unknown(code):
+        name = langcodes.Language.get(code[:3]).display_name()
+        if not name.startswith("Unknown language"):
+            return name
+    raise ValueError(f"no English name for the language {code!r}{_hint(code)}; {ADVICE}")
+
+
+def named(record: dict[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """Returns a record with the names that a recipe gives its languages, for templates.
+
+    >>> named({"target_language": "xyz_Latn"}, {"xyz_Latn": "Xyzzy"})
+    {'target_language': 'xyz_Latn', 'target_language_name': 'Xyzzy'}
+    """
+    keys = [key for key in ("language", "source_language", "target_language") if key in record]
+    given = {f"{key}_name": names[record[key]] for key in keys if record[key] in names}
+    return record | given
+
+
+def name_in(record: Mapping[str, str], key: str) -> str:
+    """Returns the English name of the language in a field of a record: the recipe's own, if any."""
+    return record.get(f"{key}_name") or english_name(record[key])
+
+
+def unknown(code: str) -> str:
+    """Returns what is wrong with a code, such as xxx_Latn; '' where its language and script exist.
+
+    >>> unknown("uzs_Arab"), unknown("kor_Hnag").partition("?")[0]
+    ('', "unknown language 'kor_Hnag'; did you mean kor_Hang")
+    """
+    language, script = code.split("_")
+    if script not in (*scripts.SCRIPTS, *scripts.UNIONS, *UNWRITTEN):
+        return f"unknown language {code!r}{_hint(code)}; {scripts.unknown(script)}"
+    if code in NAMES or langcodes.Language.get(language).is_valid():
+        return ""
+    return f"unknown language {code!r}{_hint(code)}; {ADVICE}"
+
+
+def resolve(text: str) -> str:
+    """Returns the code of the language that `text` means: a code, an ISO 639 code or a name.
+
+    >>> [resolve(text) for text in ("kor_Hang", "am", "nob", "Yoruba", "sr-Latn", "taj")]
+    ['kor_Hang', 'amh_Ethi', 'nob_Latn', 'yor_Latn', 'srp_Latn', 'taj_Deva']
+
+    Raises:
+      ValueError: there is no such language, or several have that name; the message lists them.
+    """
+    if re.fullmatch(CODE, text):
+        if problem := unknown(text):
+            raise ValueError(problem)
+        return text
+    spelled = re.fullmatch(r"([A-Za-z]{2,3})[-_]([A-Za-z]{4})", text)
+    language, script = spelled.groups() if spelled else (text, "")
+    codes = _candidates(language.strip())
+    if script:
+        wanted = [code for code in codes if code.endswith(script.title())]
+        codes = wanted or [f"{code[:3]}_{script.title()}" for code in codes]
+        codes = [code for code in dict.fromkeys(codes) if not unknown(code)]
+    if len({code[:3] for code in codes}) == 1:  # one of its scripts may be the usual one
+        codes = [code for code in codes if "(" not in NAMES.get(code, "")] or codes
+    if len(codes) == 1:
+        return codes[0]
+    if codes:
+        raise ValueError(f"{text!r} may be {_listed(codes)}; name one of them by its code")
+    raise ValueError(f"unknown language {text!r}{_hint(text)}; {ADVICE}")
+
+
+def _candidates(text: str) -> list[str]:
+    """Returns the codes of the languages that an ISO 639 code or a name may mean."""
+    if exact := [code for code, name in NAMES.items() if name.casefold() == text.casefold()]:
+        return exact
+    if re.fullmatch("[A-Za-z]{2,3}", text) and langcodes.Language.get(text).is_valid():
+        return _of_code(text.lower())
+    meant = _named(text)
+    if meant and text.casefold() in (meant.display_name().casefold(), meant.autonym().casefold()):
+        return _of_code(str(meant.language))
+    if len(text) < 3:
+        return []
+    word = re.compile(rf"\b{re.escape(text)}\b", re.IGNORECASE)
+    within = [code for code, name in NAMES.items() if word.search(name)]
+    if within:
+        return within
+    names = [name for name in _english_names() if word.search(name)][: SHOWN + 1]
+    return list(dict.fromkeys(code for name in names for code in _of_name(name)))
+
+
+def _of_code(code: str) -> list[str]:
+    """Returns the codes of FLORES that an ISO 639 code means; a code of its own if there is none.
+
+    A code of several languages, such as `no`, means those of its members that bear its name.
+    """
+    own = data_dicts.LANGUAGE_ALPHA3.get(code, code)
+    language = langcodes.Language.get(code)
+    name = language.display_name()
+    for same in (own, language.to_alpha3()):
+        if scripted := [flores for flores in NAMES if flores[:3] == same]:
+            return scripted
+    if exact := [flores for flores, spelled in NAMES.items() if spelled == name]:
+        return exact
+    members = [flores for flores in NAMES if language.language == _macrolanguage(flores[:3])]
+    if members:
+        return [flores for flores in members if name in NAMES[flores]] or members
+    likely = data_dicts.LIKELY_SUBTAGS.get(language.language)
+    if likely is None:
         raise ValueError(
-            f"no English name for the language {code!r}{hint or ';'} "
-            "a language outside FLORES-200 needs a line in lrl_jax/recipe/languages.py"
+            f"{code!r} is {name}; say its script too, such as {own}_Latn or {own}_Arab"
         )
-    return NAMES[code]
+    return [f"{own}_{langcodes.Language.get(likely).script}"]
+
+
+def _of_name(name: str) -> list[str]:
+    meant = _named(name)
+    try:
+        return _of_code(str(meant.language)) if meant else []
+    except ValueError:  # of no known script
+        return []
+
+
+def _named(name: str) -> langcodes.Language | None:
+    try:
+        return langcodes.find(name)
+    except LookupError:
+        return None
+
+
+def _macrolanguage(code: str) -> str | None:
+    return data_dicts.MACROLANGUAGES.get(langcodes.standardize_tag(code), None)
+
+
+@functools.cache
+def _english_names() -> list[str]:
+    """Returns the English names that langcodes knows, in lower case."""
+    path = data_filename("trie/en/name_to_language.marisa")
+    return sorted(language_names.load_trie(path).keys())
+
+
+def _hint(text: str) -> str:
+    """Returns a hint to append to an error: the codes that look like `text`; '' if none does."""
+    spellings: dict[str, str] = {code.casefold(): code for code in NAMES}
+    spellings |= {name.casefold(): code for code, name in NAMES.items()}
+    near = difflib.get_close_matches(text.casefold(), spellings, n=3)
+    if not near and re.fullmatch(CODE, text):
+        near = difflib.get_close_matches(text.casefold(), spellings, n=1, cutoff=0)
+    codes = dict.fromkeys(spellings[spelling] for spelling in near)
+    return f"; did you mean {' or '.join(codes)}?" if codes else ""
+
+
+def _listed(codes: Collection[str]) -> str:
+    shown = [f"{code} ({english_name(code)})" for code in codes][:SHOWN]
+    return ", ".join(shown) + ", ..." * (len(codes) > SHOWN)
 
 
 _TABLE = """

@@ -4,17 +4,18 @@ Every number a run depends on is a field here; `docs/recipe.schema.json` is gene
 `lrl_jax.recipe.file` reads a recipe from YAML.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import posixpath
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from lrl_jax.recipe import languages
 from lrl_jax.recipe.data import Data, Name
 from lrl_jax.recipe.evaluate import Evaluate, EvaluateSection
 from lrl_jax.recipe.train import Train
-from lrl_jax.recipe.vocab import Section, TrainVocab, Vocab, did_you_mean
+from lrl_jax.recipe.vocab import Names, Section, TrainVocab, Vocab, did_you_mean, is_default
 
 # ---------------------------------------------------------------------------- base
 ModelType = Literal[
@@ -174,6 +175,9 @@ class Export(Section):
 
 
 # ---------------------------------------------------------------------------- recipe
+LANGUAGE_FIELDS = ("language", "source_language", "target_language", "reference")
+
+
 class Recipe(Section):
     """Describes one adaptation, in pipeline order: vocab, init, data, train, evaluate, export."""
 
@@ -190,12 +194,18 @@ class Recipe(Section):
     supply: dict[str, str] = Field(default_factory=dict)
     """Path, pattern or hub id of what only the user can bring -> how to get it; `lrl check` lists
     what is missing."""
+    languages: Names = Field(default_factory=dict, exclude_if=is_default)
+    """Code of a language -> its English name, as prompts spell it: for languages that have none, or
+    to spell one otherwise."""
 
     def _misfits(self) -> Iterator[str]:
         yield from self._mixture_misfits()
         yield from self._vocab_misfits()
         yield from self._init_misfits()
         yield from self._export_misfits()
+        for where, code in _codes(self):
+            if code not in self.languages and (problem := languages.unknown(code)):
+                yield f"{where}: {problem}"
 
     def _mixture_misfits(self) -> Iterator[str]:
         names = [*self.data.datasets, *self.data.mixtures]
@@ -269,3 +279,22 @@ class Recipe(Section):
             yield "export.vector is added to base.model, which is not given; leave it out"
         if export.use_ema and not self.train.ema:
             yield "export.use_ema needs train.ema, such as 0.999"
+
+
+def _codes(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    """Yields every code of a language in a section, after the key where it stands."""
+    members: Any = ()
+    if isinstance(value, Section):
+        members = value
+    elif isinstance(value, Mapping):
+        members = value.items()
+    elif isinstance(value, tuple):
+        members = enumerate(value)
+    for name, member in members:
+        key = f"{where}.{name}" if where else str(name)
+        if name in LANGUAGE_FIELDS and isinstance(member, str):
+            yield key, member
+        elif name == "texts":
+            yield from ((f"{key}.{code}", code) for code in member)
+        else:
+            yield from _codes(member, key)

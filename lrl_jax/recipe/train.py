@@ -11,7 +11,7 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lrl_jax.recipe.data import Name
-from lrl_jax.recipe.vocab import Language, Section, Share
+from lrl_jax.recipe.vocab import Language, Names, Section, Share, is_default
 
 Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload", "auto"]
 
@@ -143,6 +143,8 @@ class Prompt(Section):
     text: str
     source_language: Language = "eng_Latn"
     target_language: Language = "eng_Latn"
+    language_names: Names = Field(default_factory=dict, exclude_if=is_default)
+    """English names of its languages; those of the recipe's `languages` if empty."""
 
 
 class Train(Section):

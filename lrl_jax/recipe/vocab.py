@@ -2,15 +2,42 @@
 
 from collections.abc import Iterable, Iterator
 import difflib
+import re
 from typing import Annotated, Any, Literal
 
 import pydantic
 from pydantic import Field, PositiveFloat, PositiveInt
 
-LANGUAGE = r"^[a-z]{3}_[A-Z][a-z]{3}$"
+from lrl_jax.recipe import languages
+from lrl_jax.recipe.scripts import Script
 
-Language = Annotated[str, Field(pattern=LANGUAGE, description="FLORES code, such as kor_Hang")]
+
+def _code(value: str) -> str:
+    """Returns the code of a language; whether a code exists is checked with the whole recipe,
+    which may name languages of its own."""
+    return value if re.fullmatch(languages.CODE, value) else languages.resolve(value)
+
+
+Language = Annotated[
+    str,
+    pydantic.AfterValidator(_code),
+    Field(
+        description="FLORES code, such as kor_Hang; an ISO 639 code (ko, kor) or an English name "
+        "that means one of them"
+    ),
+]
+Code = Annotated[str, Field(pattern=languages.CODE)]
+EnglishName = Annotated[str, Field(pattern=r"^[^\s{}]([^\n{}]*[^\s{}])?$")]  # {} stand in templates
+Names = dict[Code, EnglishName]
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def is_default(value: object) -> bool:
+    """Tells pydantic to leave a field out of what is written where it is 0 or empty.
+
+    So are fields that older recipes do not have: what was made by those stays what it was.
+    """
+    return not value
 
 
 class Section(pydantic.BaseModel):
@@ -28,6 +55,11 @@ class Section(pydantic.BaseModel):
         """Refuses fields that do not fit together (pydantic calls it at the end of validation)."""
         for misfit in self._misfits():
             raise ValueError(misfit)
+
+
+def is_keep(value: object) -> bool:
+    """Tells pydantic to leave a field out of what is written where it is `keep`, its default."""
+    return value == "keep"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -60,6 +92,8 @@ class TrainVocab(Section):
     text: tuple[str, ...] = Field(min_length=1)
     size: PositiveInt
     character_coverage: Share = 0.9995
+    normalize: Literal["keep", "nfc"] = Field(default="keep", exclude_if=is_keep)
+    """`nfc` composes letters and marks of `text` (Unicode's NFC) before pieces are learnt."""
     report: FertilityReport = FertilityReport()
 
 
@@ -82,7 +116,7 @@ class Extend(Section):
     """Raw text of the new language, from which the pieces are learnt."""
     pieces: PositiveInt
     """Most new pieces."""
-    scripts: tuple[str, ...] = Field(min_length=1)
+    scripts: tuple[Script, ...] = Field(min_length=1)
     """The scripts (ISO 15924, such as Hang) that pieces may be written in; others are dropped."""
     choose: Literal["continue", "append", "frequency", "donor"] = "continue"
     """`continue` goes on with BPE where the base's merges end (arXiv 2512.03989); `append` learns a
@@ -100,7 +134,13 @@ class Extend(Section):
     """Pieces that the spliced tokenizer emits less often than this on `text` are dropped."""
     character_coverage: Share = 0.9995
     prove_on: tuple[str, ...] = Field(min_length=1)
-    """Text of the base language whose ids must not change."""
+    """Text of the base language whose ids must not change, beyond `drift`."""
+    drift: Annotated[float, Field(ge=0, le=10_000)] = Field(default=0.0, exclude_if=is_default)
+    """Most tokens of `prove_on` that may change, out of 10,000 as the base splits it. 0 leaves out
+    every piece that `prove_on` has once, letters of the language among them."""
+    normalize: Literal["keep", "nfc"] = Field(default="keep", exclude_if=is_keep)
+    """`nfc` composes letters and marks of `text` and `report.texts` (Unicode's NFC) before pieces
+    are learnt and proved; compose the datasets too (`normalize: nfc`)."""
     report: FertilityReport = FertilityReport()
 
     def _misfits(self) -> Iterator[str]:

@@ -109,6 +109,7 @@ def plot(rows: Sequence[FertilityRow]) -> bytes:
     width = 0.8 / max(len(names), 1)
     for i, name in enumerate(names):
         own = [row for row in rows if row.tokenizer == name]
+        own = [row for row in own if row.comparable]
         if not few:
             axes.plot(sorted(row.per_byte for row in own), label=name)
             continue
@@ -254,12 +255,19 @@ def _scripts(r: FertilityFindings, tones: Mapping[str, str]) -> dict[str, Any]:
     priced = (code for name, code in costs if name == last)
     order = sorted(priced, key=lambda code: (medians[last, code], code))
     series = {
-        name: {f"{script_name(code)} ({codes[code]})": medians[name, code] for code in order}
+        name: {
+            f"{script_name(code)} ({codes[code]})": medians[name, code]
+            for code in order
+            if (name, code) in medians
+        }
         for name in r.tokenizers
     }
     rows = [
         [script_name(code), code, codes[code]]
-        + [f"{medians[name, code]:.2f}" for name in r.tokenizers]
+        + [
+            f"{medians[key]:.2f}" if (key := (name, code)) in medians else ""
+            for name in r.tokenizers
+        ]
         + [max(costs[last, code])[1]]
         for code in order
     ]
@@ -270,7 +278,7 @@ def _scripts(r: FertilityFindings, tones: Mapping[str, str]) -> dict[str, Any]:
 def _costs(r: FertilityFindings) -> Iterator[tuple[str, list[FertilityRow], float | None]]:
     """Yields each tokenizer with the rows to show; of many, the extremes, and the median of all."""
     for name in r.tokenizers[1:]:
-        rows, middle = r.of(name), None
+        rows, middle = r.compared(name), None
         if len(rows) > BARS:
             fewer, more = r.changed(name)
             middle = statistics.median(row.relative for row in rows)
@@ -292,10 +300,12 @@ def _measures(r: FertilityFindings) -> list[Measure]:
         Measure("bytes", "single bytes", lambda row: row.byte_share, "%"),
         Measure("room", room, lambda row: row.words_in(r.context), ",.0f", True, True),
         Measure("floor", "floor per word", lambda row: row.floor, ".2f", words=True),
+        Measure("unknown", "unknown characters", lambda row: row.unknown, "%"),
         Measure("lost", "texts that do not come back", lambda row: row.lost, ",.0f"),
     ]
     says_something = {
         "lost": any(row.lost for row in r.rows),
+        "unknown": any(row.unknown for row in r.rows),
         "relative": len(r.tokenizers) > 1,
         "parity": r.parity,
         "floor": any(row.floor >= 1.05 for row in r.rows if row.spaced),

@@ -1,5 +1,6 @@
 """Looks up the rows of a fertility report by tokenizer and language, and lists them in words."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from lrl_jax.vocab import scripts
@@ -27,7 +28,7 @@ class FertilityFindings:
         self.rows, self.context = rows, context
         self.tokenizers = list(dict.fromkeys(row.tokenizer for row in rows))
         self._rows = {(row.tokenizer, row.language): row for row in rows}
-        self._labels = {row.language: row.name or row.language for row in rows}
+        self._labels = _labels(rows)
         self.reference = find(reference, self._labels) or ""
         with_parity = {row.language: row.lines for row in rows if row.parity is not None}
         self.parity = self.reference in with_parity and len(with_parity) > 1
@@ -52,14 +53,17 @@ class FertilityFindings:
         return [self.row(tokenizer, language) for language in self.languages]
 
     def parities(self, tokenizer: str) -> list[tuple[float, FertilityRow]]:
-        """Returns each language's parity, dearest first, without the reference."""
+        """Returns each language's parity, dearest first, without the reference.
+
+        Languages that the tokenizer does not know have none, here and in `costs` and `changed`.
+        """
         pairs = [(r.parity, r) for r in self.of(tokenizer) if r.language != self.reference]
-        measured = [(value, row) for value, row in pairs if value is not None]
+        measured = [(value, row) for value, row in pairs if value is not None and row.comparable]
         return sorted(measured, key=lambda pair: -pair[0])
 
     def costs(self, tokenizer: str) -> list[tuple[FertilityRow, float]]:
         """Returns the number that figures show, of every language that has it."""
-        rows = self.of(tokenizer)
+        rows = [row for row in self.of(tokenizer) if row.comparable]
         if not self.parity:
             return [(row, row.per_byte) for row in rows]
         scale = self.row(tokenizer, self.reference).relative
@@ -68,13 +72,25 @@ class FertilityFindings:
     def changed(self, tokenizer: str) -> tuple[list[FertilityRow], list[FertilityRow]]:
         """Returns the languages that take fewer tokens than under the first tokenizer, then those
         that take more, each with the largest change first."""
-        rows = sorted(self.of(tokenizer), key=lambda row: row.relative)
+        rows = sorted(self.compared(tokenizer), key=lambda row: row.relative)
         fewer = [row for row in rows if row.relative < 1 - CHANGED]
         return fewer, [row for row in reversed(rows) if row.relative > 1 + CHANGED]
+
+    def compared(self, tokenizer: str) -> list[FertilityRow]:
+        """Returns the rows of languages that both this and the first tokenizer know."""
+        both = zip(self.of(tokenizer), self.of(self.tokenizers[0]), strict=True)
+        return [row for row, first in both if row.comparable and first.comparable]
 
     def each(self, rows: Sequence[FertilityRow], form: str) -> str:
         """Returns rows as a sentence lists them; `form` writes one from its {label} and {row}."""
         return listed([form.format(label=self.label(row.language), row=row) for row in rows])
+
+
+def _labels(rows: Sequence[FertilityRow]) -> dict[str, str]:
+    """Returns the name of each language; those of one name are told apart by their codes."""
+    names = {row.language: row.name or row.language for row in rows}
+    count = Counter(names.values())
+    return {code: name if count[name] == 1 else f"{name} ({code})" for code, name in names.items()}
 
 
 def script_name(code: str) -> str:

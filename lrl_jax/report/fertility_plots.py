@@ -90,6 +90,8 @@ def bars(series: Series, colors: Mapping[str, str], unit: str) -> Picture:
         top = 6 + group * i
         picture.labels.append((left - 10, top + 9 * len(series) + 4, "end", "name", name))
         for j, (tokenizer, values) in enumerate(series.items()):
+            if name not in values:
+                continue
             y, value = top + 18 * j, values[name]
             width = max((right - left) * value / high, 1)
             hover = f"{tokenizer}, {name}: {value:.3f} {unit}"
@@ -111,10 +113,11 @@ def spreads(series: Series, colors: Mapping[str, str], unit: str) -> Picture:
         picture.labels.append((x(tick), top - 14, "middle", None, f"{tick:g}"))
     for i, name in enumerate(names):
         y = top + row * (i + 0.5)
-        ends = [x(values[name]) for values in series.values()]
+        having = {tokenizer: values for tokenizer, values in series.items() if name in values}
+        ends = [x(values[name]) for values in having.values()]
         picture.labels.append((left - 12, y + 4, "end", "name", name))
         picture.lines.append((min(ends), y, max(ends), y, "span"))
-        for (tokenizer, values), end in zip(series.items(), ends, strict=True):
+        for (tokenizer, values), end in zip(having.items(), ends, strict=True):
             hover = f"{tokenizer}, {name}: {values[name]:.2f} {unit}"
             picture.dots.append((end, y, 5, colors[tokenizer], hover))
     return picture
@@ -134,8 +137,8 @@ def _grid(tick: float) -> str:
 
 
 def _names(series: Series) -> list[str]:
-    """Returns the names of all series, which have the same."""
-    return list(next(iter(series.values())))
+    """Returns the names that any series has; what is not compared has no value in some."""
+    return list(dict.fromkeys(name for values in series.values() for name in values))
 
 
 def _margin(names: Sequence[str]) -> float:

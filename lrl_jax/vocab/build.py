@@ -1,14 +1,22 @@
 """Builds the vocabulary of a recipe: finds new pieces, prunes them, and adds them to the base."""
 
+from collections.abc import Iterator
 import dataclasses
+import itertools
+import unicodedata
 
 from lrl_jax import text
 from lrl_jax.recipe.vocab import Extend, TrainVocab, Vocab
-from lrl_jax.vocab.pieces import choose, donor, learn, splice
-from lrl_jax.vocab.pieces.splice import Splice
+from lrl_jax.vocab import scripts
+from lrl_jax.vocab.pieces import choose, donor, learn, prove, splice
+from lrl_jax.vocab.pieces.splice import Pruned, Splice
 from lrl_jax.vocab.tokenizer import byte_level
 from lrl_jax.vocab.tokenizer.load import family
 from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+SHOWN = 6  # pieces or characters that a note names
+LOOK = 100_000  # lines that tell whether text is composed
+DECOMPOSED = 0.01  # share of lines that is worth a note
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +42,18 @@ def build(vocab: Vocab, base: Tokenizer | None) -> Built:
     that the text gives no piece, the parity is out of reach, or the base cannot be extended.
     """
     if isinstance(vocab, TrainVocab):
-        base = learn.train(text.lines(*vocab.text), vocab.size, vocab.character_coverage)
+        base = learn.train(lines(vocab, *vocab.text), vocab.size, vocab.character_coverage)
     assert base is not None
     if isinstance(vocab, Extend):
         return _extended(vocab, base)
-    return Built(base, base, splice.identity(base))
+    return Built(base, base, splice.identity(base), tuple(_composed(vocab, base)))
+
+
+def lines(vocab: Vocab, *uris: str) -> Iterator[str]:
+    """Yields lines of text of a recipe's vocabulary, composed where the recipe says so."""
+    nfc = getattr(vocab, "normalize", "keep") == "nfc"
+    every = text.lines(*uris)
+    return (unicodedata.normalize("NFC", line) for line in every) if nfc else every
 
 
 def starting(vocab: Vocab, base: Tokenizer) -> Tokenizer:
@@ -53,29 +68,46 @@ def _extended(vocab: Extend, base: Tokenizer) -> Built:
     notes = [f"base tokenizer: {flaw}" for flaw in donor.flaws(base)]
     start = starting(vocab, base)
     candidates, remarks = _candidates(vocab, start)
-    kept = _worth(vocab, start, candidates)
+    notes += _composed(vocab, base)
+    pruned = _worth(vocab, start, candidates)
+    kept, reasons = pruned.pieces, list(_left_out(vocab, start, pruned))
     if not kept:
         raise ValueError(
             f"vocab: none of {len(candidates)} pieces is seen {vocab.min_count} times in "
-            f"{', '.join(vocab.text)}; give more text, or lower vocab.min_count"
+            f"{', '.join(vocab.text)} and leaves vocab.prove_on as it is; give more text, or lower "
+            + "; ".join(["vocab.min_count", *reasons])
         )
     if want := vocab.parity:
         uris = (vocab.report.texts[code] for code in (want.language, want.reference))
-        new_lines, reference = (list(text.lines(uri)) for uri in uris)
+        new_lines, reference = (list(lines(vocab, uri)) for uri in uris)
         reached = choose.fewest(start, kept, new_lines, reference, want.at_most)
         notes.append(
             f"{len(reached.pieces):,} of {len(kept):,} pieces reach parity {reached.parity:.2f} "
             f"(base {reached.before:.2f})"
         )
         kept = reached.pieces
+    elif len(kept) < vocab.pieces:
+        remarks.append(
+            f"{len(kept):,} pieces, of {vocab.pieces:,} asked for: of {len(candidates):,} "
+            f"candidates {pruned.rare:,} are emitted fewer than {vocab.min_count} times, "
+            f"{pruned.unreached:,} are not reached by their own text, {len(pruned.moving):,} would "
+            "change prove_on"
+        )
     if kept[vocab.pieces :] or vocab.parity:
-        kept = _worth(vocab, start, kept[: vocab.pieces])
+        pruned = _worth(vocab, start, kept[: vocab.pieces])
+        kept = pruned.pieces
+    if vocab.drift:
+        share = prove.per_10_000(pruned.changed, pruned.whole)
+        remarks.append(
+            f"{pruned.changed:,} of {pruned.whole:,} tokens of prove_on change ({share} of 10,000, "
+            f"vocab.drift allows {vocab.drift:g})"
+        )
     new, relation = splice.splice(start, kept)
     if start is not base:  # the model was trained on text as the base splits it
         spelled = family(base).spell(base, kept)
         added = {base.size + i: tuple(ids) for i, ids in enumerate(spelled)}
         relation = dataclasses.replace(relation, added=added, base_fingerprint=base.fingerprint)
-    return Built(base, new, relation, (*notes, *remarks))
+    return Built(base, new, relation, (*notes, *remarks, *reasons))
 
 
 def _candidates(vocab: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
@@ -83,19 +115,73 @@ def _candidates(vocab: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
 
     There are twice as many candidates as pieces asked for, because some will be pruned.
     """
-    scripts, least = vocab.scripts, vocab.min_count
+    written, least = vocab.scripts, vocab.min_count
     if vocab.choose == "donor":
-        given = donor.pieces(vocab.donor, start, scripts)
-        return given.pieces, [given.summary]
+        given = donor.pieces(vocab.donor, start, written)
+        words = family(start).words(start, lines(vocab, *vocab.text))
+        marks = learn.marks(start, words, written, least)
+        return list(dict.fromkeys([*marks, *given.pieces])), [given.summary]
     if vocab.choose == "frequency":
-        return choose.frequent(lambda: text.lines(*vocab.text), scripts, start, least), []
-    settings = 2 * vocab.pieces, scripts, vocab.character_coverage, start
+        return choose.frequent(lambda: lines(vocab, *vocab.text), written, start, least), []
+    settings = 2 * vocab.pieces, written, vocab.character_coverage, start, least
     if vocab.choose == "continue":
-        return choose.continued(text.lines(*vocab.text), *settings, least), []
-    return learn.pieces(text.lines(*vocab.text), *settings), []
+        return choose.continued(lines(vocab, *vocab.text), *settings), []
+    return learn.pieces(lines(vocab, *vocab.text), *settings), []
 
 
-def _worth(vocab: Extend, start: Tokenizer, pieces: list[str]) -> list[str]:
-    """Returns the pieces that occur often enough in the text to be worth an embedding row."""
-    texts, spare = text.lines(*vocab.text), text.lines(*vocab.prove_on)
-    return splice.prune(start, pieces, texts, vocab.min_count, spare)
+def _worth(vocab: Extend, start: Tokenizer, pieces: list[str]) -> Pruned:
+    """Finds the pieces that occur often enough in the text to be worth an embedding row."""
+    texts, spare = lines(vocab, *vocab.text), text.lines(*vocab.prove_on)
+    return splice.pruned(start, pieces, texts, vocab.min_count, spare, vocab.drift)
+
+
+# ---------------------------------------------------------------------------- what is said
+def _left_out(vocab: Extend, start: Tokenizer, pruned: Pruned) -> Iterator[str]:
+    """Yields why pieces and characters of the language were left out, a line for each reason."""
+    if pruned.moving:
+        often = sorted(pruned.moving.items(), key=lambda item: (len(item[0]) > 1, -item[1]))
+        asked = prove.per_10_000(pruned.asked, pruned.whole)
+        yield (
+            f"{len(pruned.moving):,} pieces left out because prove_on has them: "
+            f"{_listed(start, often)}; with all of them {asked} of 10,000 of its tokens would "
+            f"change, vocab.drift allows {vocab.drift:g}"
+        )
+    bare = {
+        character: n
+        for character, n in pruned.bare.items()
+        if n >= vocab.min_count
+        and (scripts.written_in(character, vocab.scripts) or scripts.is_mark(character))
+    }
+    if bare:
+        often = sorted(bare.items(), key=lambda item: -item[1])
+        yield (
+            f"of the language {len(bare):,} characters are left to bytes: {_listed(start, often)}; "
+            "vocab.character_coverage (1.0 is all) and vocab.drift leave them out"
+        )
+
+
+def _listed(start: Tokenizer, counts: list[tuple[str, int]]) -> str:
+    surface = family(start).surface
+    shown = [f"{surface(p).decode(errors='replace')!r} ({n:,})" for p, n in counts[:SHOWN]]
+    return ", ".join(shown) + ", ..." * (len(counts) > SHOWN)
+
+
+def _composed(vocab: Vocab, base: Tokenizer) -> Iterator[str]:
+    """Yields a note where text is not in NFC: pieces of it are of no use to text that is."""
+    if not isinstance(vocab, Extend | TrainVocab):
+        return
+    normal, read, changed = family(base).normal(base), 0, 0
+    for line in itertools.islice(text.lines(*vocab.text), LOOK):
+        read += 1
+        changed += not unicodedata.is_normalized("NFC", normal(line))
+    if changed <= DECOMPOSED * read:
+        return
+    share = f"{changed / read:.0%} of the lines of vocab.text are not in NFC"
+    if vocab.normalize == "nfc":
+        yield f"{share}; they were composed (vocab.normalize). Datasets need normalize: nfc too"
+    else:
+        yield (
+            f"{share} (marks stand apart from their letters, or in another order): pieces learnt "
+            "from them are of no use to text that is; set vocab.normalize: nfc, and normalize: nfc "
+            "on datasets"
+        )

@@ -20,6 +20,7 @@ from rich.table import Table
 
 from lrl_jax import text as text_lines
 from lrl_jax.vocab import scripts
+from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
 from lrl_jax.vocab.tokenizer.codecs import BYTE, SPACE
 from lrl_jax.vocab.tokenizer.load import family
 from lrl_jax.vocab.tokenizer.types import Tokenizer, batches
@@ -29,6 +30,7 @@ BLOCK = 4096  # texts encoded at a time: a language of millions of lines is neve
 # Characters a word; in the UDHR the longest words are Greenlandic's, 15.6, and the shortest
 # stretches without spaces Khmer's, 20.1.
 UNSPACED = 18.0
+UNKNOWN = 0.01  # share of unknown characters from which a tokenizer is not compared
 # Tokens at which causal attention (2 L D n^2) costs what the weights do (2 P n): P / (L D), here
 # of Llama 2 7B (arXiv 2307.09288), whose matrices hold 6.607e9 numbers in 32 layers of width 4096.
 BALANCE = 50_410
@@ -56,6 +58,8 @@ class FertilityRow:
       whole_types: share of the different words that are one token (single-token retention, STRR).
       whole_words: the same share of all words, each counted as often as it occurs.
       byte_share: share of tokens that are one byte of a character with several.
+      unknown: share of characters that no token stands for (`<unk>`). What a tokenizer does not
+        know costs it nothing, so from UNKNOWN on its other numbers are no measure of cost.
       floor: pre-tokens per word. No merge joins two pre-tokens, so tokens per word cannot go below.
         Pre-tokenizers that cut at combining marks put it far above 1.
       lost: how many texts do not survive encoding and decoding.
@@ -81,11 +85,20 @@ class FertilityRow:
     byte_share: float
     floor: float
     lost: int
+    unknown: float = 0.0
+
+    @property
+    def comparable(self) -> bool:
+        """Tells whether the tokenizer knows enough of the language to be ranked by its tokens."""
+        return self.unknown < UNKNOWN
 
     @property
     def spaced(self) -> bool:
-        """Tells whether the script puts spaces between words; without, "words" are longer."""
-        return self.characters < UNSPACED * self.words
+        """Tells whether the language puts spaces between words, by its script and their length.
+
+        The length alone does not tell: in Burmese spaces part phrases, which are short enough.
+        """
+        return scripts.spaced(self.script) and self.characters < UNSPACED * self.words
 
     def words_in(self, context: int) -> int:
         """Returns how many words of the language fit into `context` tokens."""
@@ -141,21 +154,27 @@ def report(
 
 
 def table(rows: Sequence[FertilityRow]) -> Table:
-    """Returns the rows as a table for the terminal."""
+    """Returns the rows as a table for the terminal.
+
+    Languages without spaces have no numbers per word. Where a tokenizer does not know the language
+    its numbers are in brackets.
+    """
     out = Table("tokenizer", "language", title="tokens per ...", title_justify="left")
-    for heading in ("word", "character", "byte", "line", "parity", "one token"):
+    for heading in ("word", "character", "byte", "line", "parity", "one token", "unknown"):
         out.add_column(heading, justify="right")
     for row in rows:
-        out.add_row(
-            row.tokenizer,
-            row.language,
-            f"{row.per_word:.2f}",
+        numbers = (
+            f"{row.per_word:.2f}" if row.spaced else "",
             f"{row.per_character:.3f}",
             f"{row.per_byte:.3f}",
             f"{row.per_line:.1f}",
             "" if row.parity is None else f"{row.parity:.2f}",
-            f"{row.whole_words:.0%}",
+            f"{row.whole_words:.0%}" if row.spaced else "",
         )
+        shown = numbers if row.comparable else [n and f"({n})" for n in numbers]
+        out.add_row(row.tokenizer, row.language, *shown, f"{row.unknown:.1%}")
+    if any(not row.comparable for row in rows):
+        out.caption = f"in brackets: {UNKNOWN:.0%} of the characters or more are unknown"
     return out
 
 
@@ -188,15 +207,19 @@ def _counter(
     """Returns a function that counts a language; the tokenizer is inspected only once."""
     tokenizer_family, singles = family(tokenizer), _singles(tokenizer)
     normal, whole = tokenizer_family.normal(tokenizer), _whole(tokenizer, distinct_words)
+    unknown = _unknown(tokenizer)
 
     def row(language: str, text: LanguageText, words: Counter[str]) -> FertilityRow:
-        tokens = single = stretches = lost = 0
+        tokens = single = stretches = lost = absent = 0
         for block in batches(text.lines, BLOCK):
             stretches += tokenizer_family.words(tokenizer, block).total()
             for line, ids in zip(block, tokenizer.encode_batch(block), strict=True):
                 tokens += len(ids)
                 single += sum(i in singles for i in ids)
-                lost += tokenizer.decode(ids) != normal(line)
+                if tokenizer.decode(ids) != normal(line):
+                    lost += 1
+                    stays = tokenizer.decode(i for i in ids if i not in unknown)
+                    absent += max(len(normal(line)) - len(stays), 0)
         total, characters = words.total(), sum(map(len, text.lines))
         size = sum(len(line.encode()) for line in text.lines)
         return FertilityRow(
@@ -220,6 +243,7 @@ def _counter(
             byte_share=single / max(tokens, 1),
             floor=stretches / total,
             lost=lost,
+            unknown=min(absent / characters, 1.0),
         )
 
     return row
@@ -233,6 +257,15 @@ def _singles(tokenizer: Tokenizer) -> frozenset[int]:
         return frozenset(i for i, piece in pieces if BYTE.fullmatch(piece))
     short = ((i, tokenizer_family.surface(piece)) for i, piece in pieces if len(piece) == 1)
     return frozenset(i for i, byte in short if byte >= b"\x80")
+
+
+def _unknown(tokenizer: Tokenizer) -> frozenset[int]:
+    """Returns the ids of tokens that stand for whatever the tokenizer does not know."""
+    if tokenizer.family == "sentencepiece":
+        pieces = enumerate(sentencepieces.proto_of(tokenizer).pieces)
+        return frozenset(i for i, piece in pieces if piece.type == piece.UNKNOWN)
+    name = byte_level.tree_of(tokenizer)["model"].get("unk_token")
+    return frozenset(i for i, p in enumerate(family(tokenizer).pieces(tokenizer)) if p == name)
 
 
 def _whole(tokenizer: Tokenizer, words: Sequence[str]) -> set[str]:

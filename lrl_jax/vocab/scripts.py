@@ -8,7 +8,6 @@ is turned into classes of `re` once, because `re` is two to three times as fast 
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-import difflib
 import functools
 import re
 import sys
@@ -16,56 +15,20 @@ import sys
 import numpy as np
 import regex
 
+from lrl_jax.recipe.scripts import SCRIPTS, UNIONS, parts
+
 SPACES = " ▁"  # a space, and how SentencePiece writes one
 INHERITED = ("Zinh",)  # of marks and joiners that take the script of what they stand on
+# Scripts in which letters that Unicode gives to no script are written, such as the okina U+02BB.
+WITH_MODIFIERS = ("Latn", "Cyrl")
+# Scripts that put no space between words: those of Unicode's line breaking classes SA, ID and AK
+# (UAX 14) that modern text is written in, and Tibetan, which marks syllables instead.
+UNSPACED = (
+    "Bali", "Bopo", "Cham", "Hani", "Hira", "Java", "Kana", "Khmr", "Lana", "Laoo", "Mymr", "Nshu",
+    "Tale", "Talu", "Tang", "Tavt", "Thai", "Tibt", "Yiii",
+)  # fmt: skip
+SEPARATOR = "\u200b"  # the space of no width that such scripts may put between words
 
-# ISO 15924 code -> Unicode's name, of all scripts that characters have.
-SCRIPTS: dict[str, str] = dict(
-    re.findall(
-        r"(\w{4}) ([^,\n]+)",
-        """
-Adlm Adlam, Aghb Caucasian Albanian, Ahom Ahom, Arab Arabic, Armi Imperial Aramaic,
-Armn Armenian, Avst Avestan, Bali Balinese, Bamu Bamum, Bass Bassa Vah, Batk Batak,
-Beng Bengali, Berf Beria Erfe, Bhks Bhaiksuki, Bopo Bopomofo, Brah Brahmi, Brai Braille,
-Bugi Buginese, Buhd Buhid, Cakm Chakma, Cans Canadian Aboriginal, Cari Carian, Cham Cham,
-Cher Cherokee, Chrs Chorasmian, Copt Coptic, Cpmn Cypro-Minoan, Cprt Cypriot, Cyrl Cyrillic,
-Deva Devanagari, Diak Dives Akuru, Dogr Dogra, Dsrt Deseret, Dupl Duployan,
-Egyp Egyptian Hieroglyphs, Elba Elbasan, Elym Elymaic, Ethi Ethiopic, Gara Garay,
-Geor Georgian, Glag Glagolitic, Gong Gunjala Gondi, Gonm Masaram Gondi, Goth Gothic,
-Gran Grantha, Grek Greek, Gujr Gujarati, Gukh Gurung Khema, Guru Gurmukhi, Hang Hangul,
-Hani Han, Hano Hanunoo, Hatr Hatran, Hebr Hebrew, Hira Hiragana, Hluw Anatolian Hieroglyphs,
-Hmng Pahawh Hmong, Hmnp Nyiakeng Puachue Hmong, Hung Old Hungarian, Ital Old Italic,
-Java Javanese, Jurc Jurchen, Kali Kayah Li, Kana Katakana, Kawi Kawi, Khar Kharoshthi,
-Khmr Khmer, Khoj Khojki, Kits Khitan Small Script, Knda Kannada, Krai Kirat Rai, Kthi Kaithi,
-Lana Tai Tham, Laoo Lao, Latn Latin, Lepc Lepcha, Limb Limbu, Lina Linear A, Linb Linear B,
-Lisu Lisu, Lyci Lycian, Lydi Lydian, Mahj Mahajani, Maka Makasar, Mand Mandaic,
-Mani Manichaean, Marc Marchen, Medf Medefaidrin, Mend Mende Kikakui, Merc Meroitic Cursive,
-Mero Meroitic Hieroglyphs, Mlym Malayalam, Modi Modi, Mong Mongolian, Mroo Mro,
-Mtei Meetei Mayek, Mult Multani, Mymr Myanmar, Nagm Nag Mundari, Nand Nandinagari,
-Narb Old North Arabian, Nbat Nabataean, Newa Newa, Nkoo N'Ko, Nshu Nushu, Ogam Ogham,
-Olck Ol Chiki, Onao Ol Onal, Orkh Old Turkic, Orya Oriya, Osge Osage, Osma Osmanya,
-Ougr Old Uyghur, Palm Palmyrene, Pauc Pau Cin Hau, Pcun Proto-Cuneiform, Perm Old Permic,
-Phag Phags-pa, Phli Inscriptional Pahlavi, Phlp Psalter Pahlavi, Phnx Phoenician, Plrd Miao,
-Prti Inscriptional Parthian, Rjng Rejang, Rohg Hanifi Rohingya, Runr Runic, Samr Samaritan,
-Sarb Old South Arabian, Saur Saurashtra, Seal Seal, Sgnw SignWriting, Shaw Shavian,
-Shrd Sharada, Sidd Siddham, Sidt Sidetic, Sind Khudawadi, Sinh Sinhala, Sogd Sogdian,
-Sogo Old Sogdian, Sora Sora Sompeng, Soyo Soyombo, Sund Sundanese, Sunu Sunuwar,
-Sylo Syloti Nagri, Syrc Syriac, Tagb Tagbanwa, Takr Takri, Tale Tai Le, Talu New Tai Lue,
-Taml Tamil, Tang Tangut, Tavt Tai Viet, Tayo Tai Yo, Telu Telugu, Tfng Tifinagh, Tglg Tagalog,
-Thaa Thaana, Thai Thai, Tibt Tibetan, Tirh Tirhuta, Tnsa Tangsa, Todr Todhri,
-Tols Tolong Siki, Toto Toto, Tutg Tulu-Tigalari, Ugar Ugaritic, Vaii Vai, Vith Vithkuqi,
-Wara Warang Citi, Wcho Wancho, Xpeo Old Persian, Xsux Cuneiform, Yezi Yezidi, Yiii Yi,
-Zanb Zanabazar Square
-""",
-    )
-)
-# Codes that stand for several scripts, or for a variant that Unicode encodes with its script.
-UNIONS = {
-    "Aran": ("Arab",), "Cyrs": ("Cyrl",), "Geok": ("Geor",), "Hanb": ("Hani", "Bopo"),
-    "Hans": ("Hani",), "Hant": ("Hani",), "Hrkt": ("Hira", "Kana"), "Jamo": ("Hang",),
-    "Jpan": ("Hani", "Hira", "Kana"), "Kore": ("Hang", "Hani"), "Latf": ("Latn",),
-    "Latg": ("Latn",), "Qaac": ("Copt",), "Syre": ("Syrc",), "Syrj": ("Syrc",), "Syrn": ("Syrc",),
-}  # fmt: skip
 CODES = tuple(SCRIPTS)
 NUMBERS = {code: number for number, code in enumerate(CODES, start=1)}
 
@@ -121,6 +84,77 @@ def other(scripts: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile(f"[^ {_ranges(parts(scripts))}{_ranges(INHERITED)}]+")
 
 
+def is_mark(character: str) -> bool:
+    """Tells whether a character is a mark or a joiner, of whichever script."""
+    return bool(regex.fullmatch(r"[\p{Mark}\p{Join_Control}\u200b]", character))
+
+
+def spaced(code: str) -> bool:
+    """Tells whether a script puts spaces between words; so does one that is not known.
+
+    >>> spaced("Hang"), spaced("Mymr"), spaced("Jpan"), spaced("")
+    (True, False, False, True)
+    """
+    return not set(UNIONS.get(code, (code,))) <= set(UNSPACED)
+
+
+def marks(text: str, scripts: tuple[str, ...]) -> list[str]:
+    r"""Returns the marks and joiners that the language writes in `text`.
+
+    They are of its scripts, or of none and stand on its letters, one after another; the space of no
+    width stands between its words.
+
+    >>> marks("k\u0333a \u2764\ufe0f", ("Latn",)), marks("\u1780\u200b\u1781", ("Khmr",))
+    (['\u0333'], ['\u200b'])
+    """
+    standing = own_marks(scripts).findall(text)
+    standing += [mark for match in _marked(scripts).findall(text) for mark in match]
+    if SEPARATOR in text and not all(spaced(code) for code in scripts):
+        standing += SEPARATOR * text.count(SEPARATOR)
+    return standing
+
+
+@functools.cache
+def own_marks(scripts: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches a mark that is of the scripts themselves."""
+    marks = filter(is_mark, own(scripts).findall(_every_character()))
+    return re.compile(f"[{every}]" if (every := "".join(map(re.escape, marks))) else "(?!)")
+
+
+@functools.cache
+def has_modifiers(scripts: tuple[str, ...]) -> re.Pattern[str]:
+    """Matches a letter of no script that is written in these scripts, such as the okina."""
+    letters = "".join(regex.findall(r"\p{Modifier_Letter}+", _every_character()))
+    loose = "".join(regex.findall(r"\p{Script=Zyyy}+", letters))
+    alphabets = tuple(code for code in parts(scripts) if code in WITH_MODIFIERS)
+    return re.compile(f"[{''.join(own(alphabets).findall(loose))}]" if alphabets else "(?!)")
+
+
+@functools.cache
+def _marked(scripts: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile(f"[{_ranges(parts(scripts))}]([{_ranges(INHERITED)}]+)")
+
+
+def digits_apart(text: str) -> list[str]:
+    """Cuts text before and after every digit, of any script.
+
+    >>> digits_apart("a12b")
+    ['a', '1', '2', 'b']
+    """
+    return [part for part in _digit().split(text) if part]
+
+
+def is_digit(text: str) -> bool:
+    """Tells whether text is a single digit, or a sign that stands for a number."""
+    return bool(_digit().fullmatch(text))
+
+
+@functools.cache
+def _digit() -> re.Pattern[str]:
+    runs = (run.group() for run in regex.finditer(r"[\p{Nd}\p{No}]+", _every_character()))
+    return re.compile("([" + "".join(f"{re.escape(r[0])}-{re.escape(r[-1])}" for r in runs) + "])")
+
+
 def stretches(word: bytes, scripts: tuple[str, ...]) -> Iterator[tuple[int, int]]:
     """Yields where a word is in the scripts, from byte to byte; a space it opens with goes along.
 
@@ -144,8 +178,16 @@ def _inside(scripts: tuple[str, ...]) -> re.Pattern[str]:
 def _ranges(scripts: tuple[str, ...]) -> str:
     """Returns the characters that scripts extend to, as ranges of a regular expression class."""
     has_script = "".join(rf"\p{{Script_Extensions={code}}}" for code in scripts)
+    if set(scripts) & set(WITH_MODIFIERS):  # letters that Unicode says nothing more of
+        has_script += _modifiers()
     runs = (run.group() for run in regex.finditer(f"[{has_script}]+", _every_character()))
     return "".join(f"{re.escape(run[0])}-{re.escape(run[-1])}" for run in runs)
+
+
+@functools.cache
+def _modifiers() -> str:
+    letters = "".join(regex.findall(r"\p{Modifier_Letter}+", _every_character()))
+    return "".join(regex.findall(r"\p{Script_Extensions=Zyyy}+", letters))
 
 
 @functools.cache
@@ -170,23 +212,3 @@ def nothing_in(scripts: Sequence[str]) -> str:
         f"the text has nothing written in {', '.join(scripts)}; "
         "name the script of the new language, such as Hang or Deva"
     )
-
-
-def parts(scripts: Sequence[str]) -> tuple[str, ...]:
-    """Returns the codes of SCRIPTS that these codes stand for; an unknown one is a ValueError.
-
-    >>> parts(("Kore", "Hani", "Latn"))
-    ('Hang', 'Hani', 'Latn')
-    """
-    for code in scripts:
-        if code not in SCRIPTS and code not in UNIONS:
-            raise ValueError(_unknown(code))
-    return tuple(dict.fromkeys(single for code in scripts for single in UNIONS.get(code, (code,))))
-
-
-def _unknown(code: str) -> str:
-    codes = {code.lower(): code for code in (*SCRIPTS, *UNIONS)}
-    codes |= {name.lower(): code for code, name in SCRIPTS.items()}
-    near = difflib.get_close_matches(code.lower(), codes, n=1)
-    nearest = f", the nearest is {codes[near[0]]}" if near else ""
-    return f"unknown script {code!r}{nearest}; name ISO 15924 codes, such as Hang, Deva or Latn"

@@ -21,6 +21,7 @@ from lrl_jax.data.read.files import Span
 from lrl_jax.data.read.formats import top
 from lrl_jax.data.read.makers import ROW, Columns, Make, ReadRows, Record
 from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe.languages import named
 from lrl_jax.text import Bad, DataError
 
 Join = Callable[[Any, Span, Span, ReadRows], Iterator[Record | Bad]]
@@ -79,7 +80,7 @@ class Kind:
         """Returns an example record of every shape a dataset has; each field holds its own name."""
         whole = {field: field for field in self.fields}
         if "language" in whole:
-            whole["language"] = dataset.language
+            whole = named(whole | {"language": dataset.language}, dataset.language_names)
         empty = {field: "" for field in self.fields if field.endswith(makers.CAN_BE_EMPTY)}
         return [whole, whole | empty] if empty else [whole]
 
@@ -93,10 +94,11 @@ class Pairs(Kind):
 
     def specimens(self, dataset: recipe_data.Parallel) -> list[Record]:
         languages = dataset.source_language, dataset.target_language
-        return [
+        pairs = [
             {"source": "source", "target": "target", "source_language": a, "target_language": b}
             for a, b in (languages, languages[::-1])
         ]
+        return [named(record, dataset.language_names) for record in pairs]
 
 
 class Conversations(Kind):

@@ -21,6 +21,7 @@ from lrl_jax.data.read.columns import ABSENT, UnusableError, field, is_null, loo
 from lrl_jax.data.read.files import Span
 from lrl_jax.data.templates import taco
 from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe.languages import named
 from lrl_jax.text import Bad, DataError
 
 Record = dict[str, str]
@@ -61,6 +62,8 @@ def _directed(dataset: recipe_data.Parallel, source: str, target: str) -> list[R
     names = ("source", "target", "source_language", "target_language")
     forward = dict(zip(names, (source, target, first, second), strict=True))
     backward = dict(zip(names, (target, source, second, first), strict=True))
+    if dataset.language_names:
+        forward, backward = (named(way, dataset.language_names) for way in (forward, backward))
     if dataset.direction == "either":
         both = f"{source}\0{target}".encode()
         return [(forward, backward)[hashlib.blake2b(both, digest_size=1).digest()[0] & 1]]
@@ -265,7 +268,7 @@ def _chain(dataset: recipe_data.Taco, own: Record, english: Record) -> Record:
     if not all(side[name].strip() for side in (own, english) for name in ("instruction", "output")):
         raise UnusableError("a section of the chain is empty", "empty")
     said = {f"english_{name}": value for name, value in english.items()}
-    return {**own, **said, "language": dataset.language}
+    return named({**own, **said, "language": dataset.language}, dataset.language_names)
 
 
 # ---------------------------------------------------------------------------- two files

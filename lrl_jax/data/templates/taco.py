@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import re
 from typing import NamedTuple
 
-from lrl_jax.recipe.languages import english_name
+from lrl_jax.recipe.languages import name_in
 
 REQUEST = (
     "Translate the following instructions from {language} to English, formulate a response in "
@@ -39,7 +39,7 @@ class Sections(NamedTuple):
 
 def request(record: Mapping[str, str]) -> str:
     """Returns the instruction of a record, asked as TaCo does."""
-    language = english_name(record["language"])
+    language = name_in(record, "language")
     return f"{REQUEST.format(language=language)}\n{record['instruction']}"
 
 
@@ -47,7 +47,7 @@ def sections(record: Mapping[str, str], legacy: bool) -> tuple[str, str, str]:
     """Returns the three sections of a chain; all empty where the record has no answer yet."""
     if not record["output"]:
         return "", "", ""
-    language = english_name(record["language"])
+    language = name_in(record, "language")
     texts = (record["english_instruction"], record.get("english_input", ""))
     instruction = "\n".join(text for text in texts if text)
     end, indent, last = (". ", INDENT, " ") if legacy else ("", "", "")

@@ -9,7 +9,7 @@ others are our own. The wording depends on the pair alone, not on its place in t
 from collections.abc import Mapping
 import hashlib
 
-from lrl_jax.recipe.languages import english_name
+from lrl_jax.recipe.languages import name_in
 
 REQUESTS = (
     "Translate the following sentences from {source} to {target}.",
@@ -55,8 +55,7 @@ FIXED = "Translate the following sentence from {source} to {target}."
 
 def request(record: Mapping[str, str], wording: str) -> str:
     """Returns a request in this wording, with the English names of the record's languages."""
-    source = english_name(record["source_language"])
-    target = english_name(record["target_language"])
+    source, target = name_in(record, "source_language"), name_in(record, "target_language")
     return wording.format(source=source, target=target)
 
 

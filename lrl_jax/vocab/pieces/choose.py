@@ -5,7 +5,7 @@ All of it works on what a family knows of words and pieces, so on any family of 
 
 import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import itertools
@@ -16,6 +16,7 @@ from lrl_jax.vocab import scripts as writing
 from lrl_jax.vocab.pieces import learn
 from lrl_jax.vocab.pieces.splice import join, prune, unknown
 from lrl_jax.vocab.tokenizer.load import family
+from lrl_jax.vocab.tokenizer.sentencepieces import splits_digits
 from lrl_jax.vocab.tokenizer.types import Tokenizer, batches
 
 BATCH = 1 << 16  # words cut into pieces at a time
@@ -47,12 +48,14 @@ def continued(
     stretches, names = _stretches(base, words, scripts)
     base_pieces = set(tokenizer_family.pieces(base))
     bare = [piece for piece in names if piece not in base_pieces]
+    marks = learn.marks(base, words, scripts, min_count)
     letters = dict.fromkeys(_letters(base, words, scripts, coverage, min_count) if bare else ())
+    letters |= dict.fromkeys(marks)
     stretches = _split(stretches, [names[piece] for piece in bare if piece not in letters])
     merges = learn.merges(stretches, count + count // 8 + SPARE, min_count)
     own = {name: piece for piece, name in names.items()}
     joined = ["".join(own[name] for name in left + right) for left, right in merges]
-    return _usable(base, [*letters, *joined], scripts)[:count]
+    return _usable(base, [*letters, *joined], scripts, marks)[:count]
 
 
 def _stretches(
@@ -63,12 +66,14 @@ def _stretches(
     Returns how often each stretch occurs, a character for every piece, and piece -> its character.
     """
     tokenizer_family = family(base)
+    apart = base.family == "sentencepiece" and splits_digits(base)
     surface = functools.cache(tokenizer_family.surface)
     names: dict[str, str] = {}
     stretches: Counter[str] = Counter()
     for batch in batches(words, BATCH):
         for word, parts in zip(batch, tokenizer_family.segments(base, batch), strict=True):
-            for stretch in _allowed(parts, [surface(piece) for piece in parts], scripts):
+            allowed = _allowed(parts, [surface(piece) for piece in parts], scripts)
+            for stretch in itertools.chain(*map(_digits_alone, allowed)) if apart else allowed:
                 name = "".join(names.setdefault(p, chr(FIRST + len(names))) for p in stretch)
                 stretches[name] += words[word]
     if not stretches:
@@ -92,6 +97,13 @@ def _allowed(
             yield parts[first:last]
 
 
+def _digits_alone(stretch: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cuts a stretch of pieces before and after each that is a digit."""
+    for digits, group in itertools.groupby(stretch, writing.is_digit):
+        pieces = list(group)
+        yield from ([piece] for piece in pieces) if digits else [pieces]
+
+
 def _letters(
     base: Tokenizer,
     words: Mapping[str, int],
@@ -101,7 +113,7 @@ def _letters(
 ) -> list[str]:
     """Returns characters of the scripts that the base has no piece for, most frequent first.
 
-    Those of one that cannot be built of two parts, as in bytes, come before it.
+    Parts of characters come as `learn.missing` says.
     """
     tokenizer_family = family(base)
     seen: Counter[str] = Counter()
@@ -111,16 +123,13 @@ def _letters(
     in_scripts = (c for c in seen if writing.written_in(c, scripts))
     written = {tokenizer_family.written(c.encode()): seen[c] for c in in_scripts}
     enough, covered = coverage * sum(written.values()), 0
-    base_pieces = set(tokenizer_family.pieces(base))
-    missing = []
+    taken = []
     for c in sorted(written, key=lambda c: (-written[c], c)):
         if covered >= enough or written[c] < min_count:
             break
         covered += written[c]
-        if c not in base_pieces:
-            missing.append(c)
-    steps = (itertools.accumulate(parts) for parts in tokenizer_family.segments(base, missing))
-    return [step for line in steps for step in line if step not in base_pieces]
+        taken.append(c)
+    return learn.missing(base, taken)
 
 
 def _split(stretches: Mapping[str, int], apart: Sequence[str]) -> Mapping[str, int]:
@@ -134,12 +143,22 @@ def _split(stretches: Mapping[str, int], apart: Sequence[str]) -> Mapping[str, i
     return cut
 
 
-def _usable(base: Tokenizer, pieces: Sequence[str], scripts: tuple[str, ...]) -> list[str]:
-    """Returns the pieces in the scripts that the base and earlier pieces can be joined to."""
+def _usable(
+    base: Tokenizer, pieces: Sequence[str], scripts: tuple[str, ...], marks: Collection[str] = ()
+) -> list[str]:
+    """Returns the pieces in the scripts that the base and earlier pieces can be joined to.
+
+    So are pieces of nothing but `marks`, which are of no script.
+    """
     tokenizer_family = family(base)
     base_pieces = set(tokenizer_family.pieces(base))
-    fresh = unknown(base, pieces)
-    fresh = [piece for piece in fresh if learn.fits(tokenizer_family.surface(piece), scripts)]
+    fresh = [
+        piece
+        for piece in unknown(base, pieces)
+        if piece in marks
+        or learn.fits(tokenizer_family.surface(piece), scripts)
+        or (base.family == "sentencepiece" and set(piece) <= set(marks))
+    ]
     ranks: dict[str, int] = {}
     for piece, parts in zip(fresh, tokenizer_family.segments(base, fresh), strict=True):
         ranks[piece] = len(ranks)
@@ -168,7 +187,8 @@ def frequent(
     words = family(base).words(base, texts())
     letters = _letters(base, words, scripts, 1.0, min_count)
     candidates = learn.pieces(texts(), size, scripts, 1.0, base)
-    return prune(base, [*letters, *candidates], texts(), min_count)
+    marks = learn.marks(base, words, scripts, min_count)
+    return prune(base, [*letters, *marks, *candidates], texts(), min_count)
 
 
 # ---------------------------------------------------------------------------- by budget

@@ -14,6 +14,7 @@ from etils import epath
 
 from lrl_jax import storage
 from lrl_jax.vocab import scripts as writing
+from lrl_jax.vocab.pieces.learn import joins_digits
 from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
 from lrl_jax.vocab.tokenizer.inspection import leaves
 from lrl_jax.vocab.tokenizer.load import family, read
@@ -83,12 +84,13 @@ def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Do
     given, given_family, normaliser = _read(read(donor), str(donor))
     tokenizer_family = family(base)
     normal, base_pieces = tokenizer_family.normal(base), set(tokenizer_family.pieces(base))
+    apart = base.family == "sentencepiece" and sentencepieces.splits_digits(base)
     left_out: Counter[str] = Counter()
     candidates: dict[str, None] = {}
     halves: set[str] = set()
     for surface in map(given_family.surface, given):
         piece = tokenizer_family.written(surface)
-        if why := _unfit(surface, tuple(scripts), normal):
+        if why := _unfit(surface, tuple(scripts), normal, apart):
             left_out[why] += 1
             if why == HALF:
                 halves.add(piece)
@@ -186,7 +188,9 @@ def _normaliser(files: Mapping[str, bytes]) -> str:
 
 
 # ---------------------------------------------------------------------------- choosing
-def _unfit(surface: bytes, scripts: tuple[str, ...], normal: Callable[[str], str]) -> str:
+def _unfit(
+    surface: bytes, scripts: tuple[str, ...], normal: Callable[[str], str], apart: bool
+) -> str:
     """Returns why a piece cannot be taken; '' if it can."""
     try:
         text = surface.decode()
@@ -198,6 +202,8 @@ def _unfit(surface: bytes, scripts: tuple[str, ...], normal: Callable[[str], str
         return "hold a space that is not in front"
     if not writing.written_in(text, scripts):
         return "are not in the scripts"
+    if apart and joins_digits(text):
+        return "join digits, which the base keeps apart"
     if len(text) > LONGEST:
         return f"are longer than {LONGEST} characters"
     if normal(text).lstrip(" ") != text.lstrip(" "):

@@ -6,6 +6,7 @@ The same text gives the same pieces on every run. Memory grows with distinct wor
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import io
+import itertools
 import json
 import re
 from typing import Any
@@ -18,7 +19,7 @@ from lrl_jax.text import DataError
 from lrl_jax.vocab import scripts as writing
 from lrl_jax.vocab.pieces.splice import unknown
 from lrl_jax.vocab.tokenizer.load import family, from_bytes
-from lrl_jax.vocab.tokenizer.sentencepieces import SPACE, parse
+from lrl_jax.vocab.tokenizer.sentencepieces import SPACE, parse, splits_digits
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 LINE_BYTES = 4000  # sentencepiece drops lines over 4,192 bytes in silence; longer ones are cut
@@ -42,7 +43,12 @@ def train(texts: Iterable[str], size: int, coverage: float) -> Tokenizer:
 
 
 def pieces(
-    texts: Iterable[str], count: int, scripts: Sequence[str], coverage: float, base: Tokenizer
+    texts: Iterable[str],
+    count: int,
+    scripts: Sequence[str],
+    coverage: float,
+    base: Tokenizer,
+    min_count: int = 2,
 ) -> list[str]:
     """Learns a separate vocabulary and returns its pieces that `base` lacks (arXiv 2406.14670).
 
@@ -55,12 +61,48 @@ def pieces(
         DataError.
       scripts: ISO 15924 codes, such as ("Hang",), or ("Jpan",) for a union of scripts.
       coverage: share of all characters that may get a piece (SentencePiece; bytes need none).
+      min_count: marks and joiners that are seen as often are among the characters.
     """
     scripts = tuple(scripts)
     words = family(base).words(base, texts)
     if base.family == "byte_level":
-        return _byte_level(words, count, scripts, base)[:count]
-    return _sentencepiece(words, count, scripts, coverage, base)[:count]
+        learnt = _byte_level(words, count, scripts, base)
+    else:
+        learnt = _sentencepiece(words, count, scripts, coverage, base)
+    extra = [mark for mark in marks(base, words, scripts, min_count) if mark not in learnt]
+    characters = sum(len(piece) == 1 for piece in learnt)  # these are the first
+    return [*learnt[:characters], *extra, *learnt[characters:]][:count]
+
+
+def marks(
+    base: Tokenizer, words: Mapping[str, int], scripts: tuple[str, ...], min_count: int
+) -> list[str]:
+    """Returns the marks and joiners of the language that the base lacks, most frequent first.
+
+    Without them its words are spelled in bytes: they get a piece whatever share of the text they
+    are. In byte-level tokenizers, which join bytes by frequency, only those of no script do.
+    """
+    tokenizer_family, seen = family(base), Counter[str]()
+    for word, n in words.items():
+        for mark in writing.marks(tokenizer_family.surface(word).decode(), scripts):
+            seen[mark] += n
+    if base.family == "byte_level":
+        seen = Counter({m: n for m, n in seen.items() if not writing.own(scripts).fullmatch(m)})
+    ranked = sorted(seen, key=lambda mark: (-seen[mark], mark))
+    frequent = [mark for mark in ranked if seen[mark] >= min_count]
+    return missing(base, [tokenizer_family.written(mark.encode()) for mark in frequent])
+
+
+def missing(base: Tokenizer, characters: Sequence[str]) -> list[str]:
+    """Returns the characters that the base has no piece for, in order.
+
+    Those of one that cannot be built of two parts, as in bytes, come before it.
+    """
+    tokenizer_family = family(base)
+    base_pieces = set(tokenizer_family.pieces(base))
+    wanted = [character for character in characters if character not in base_pieces]
+    steps = (itertools.accumulate(parts) for parts in tokenizer_family.segments(base, wanted))
+    return [step for line in steps for step in line if step not in base_pieces]
 
 
 def fits(surface: bytes, scripts: tuple[str, ...]) -> bool:
@@ -97,10 +139,11 @@ def _sentencepiece(
     words: Mapping[str, int], count: int, scripts: tuple[str, ...], coverage: float, base: Tokenizer
 ) -> list[str]:
     """Learns SentencePiece pieces that the base lacks: characters first, then by rank."""
-    counts: Counter[str] = Counter()
+    counts, apart = Counter[str](), splits_digits(base)
     for word, n in words.items():
         if writing.own(scripts).search(word):
-            counts[writing.other(scripts).sub(".", word.removeprefix(SPACE))] += n
+            line = writing.other(scripts).sub(".", word.removeprefix(SPACE))
+            counts["".join(_alone(line)) if apart else line] += n
     if not counts:
         raise DataError(writing.nothing_in(scripts))
     alphabet = len({c for word in counts for c in word})
@@ -112,10 +155,24 @@ def _sentencepiece(
         character_coverage=coverage,
         hard_vocab_limit=False,
         max_sentencepiece_length=LONGEST,
+        split_by_unicode_script=not any(map(writing.has_modifiers(scripts).search, counts)),
     )
     learnt = unknown(base, (p.piece for p in parse(model).pieces if p.type == p.NORMAL))
     fresh = [piece for piece in learnt if writing.written_in(piece, scripts)]
+    if apart:
+        fresh = [piece for piece in fresh if not joins_digits(piece)]
     return sorted(fresh, key=lambda piece: len(piece) > 1)  # stable: each half stays by rank
+
+
+def _alone(line: str) -> Iterator[str]:
+    """Yields a line in parts, every digit between full stops, over which no piece is kept."""
+    for part in writing.digits_apart(line):
+        yield f".{part}." if writing.is_digit(part) else part
+
+
+def joins_digits(piece: str) -> bool:
+    """Tells whether a piece of several characters, its space counted, has a digit among them."""
+    return len(piece) > 1 and len(writing.digits_apart(piece)) > 1
 
 
 def _byte_level(

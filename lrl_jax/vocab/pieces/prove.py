@@ -4,6 +4,7 @@ proof = prove("runs/korean/vocab", base, english_lines, korean_lines)
 if not proof.ok: raise ValueError(proof.summary)
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
@@ -65,7 +66,8 @@ class Proof:
       form_ids: texts to which two forms, such as tokenizer.model and .json, give different ids.
       form_texts: texts whose ids two forms decode differently.
       round_trip: texts that decode to something else than was encoded.
-      base_moved: texts of the base language whose ids changed.
+      base_moved: texts of the base language whose ids changed; more tokens than `drift` allows
+        break the promise.
       control_ids: texts with control tokens, read as such, whose ids differ from the base's, but
         for those with new pieces.
       base_pieces: base pieces whose id, kind or score changed.
@@ -75,6 +77,8 @@ class Proof:
       utilisation: share of them emitted on the new text.
       base_texts, new_texts: how many texts were read, the adversarial ones left out.
       tokens_before, tokens_after: of the new text, in the base and in the new tokenizer.
+      drift: most tokens of the base texts that may change, out of 10,000.
+      base_tokens, base_tokens_changed: of the base texts, as the base splits them.
     """
 
     form_ids: Finding
@@ -91,14 +95,20 @@ class Proof:
     new_texts: int
     tokens_before: int
     tokens_after: int
+    drift: float = 0.0
+    base_tokens: int = 0
+    base_tokens_changed: int = 0
 
     @property
     def broken(self) -> dict[str, Finding]:
         """Returns the promises that did not hold; `silent` pieces are waste, not breakage."""
+        fine = {"silent"}
+        if self.drift and self.base_tokens_changed <= self.drift * self.base_tokens / 10_000:
+            fine.add("base_moved")
         return {
             name: value
             for name, value in vars(self).items()
-            if isinstance(value, Finding) and value.count and name != "silent"
+            if isinstance(value, Finding) and value.count and name not in fine
         }
 
     @property
@@ -108,19 +118,36 @@ class Proof:
     @property
     def summary(self) -> str:
         """Returns a line for each broken promise, with an example; one line when all hold."""
+        drifted = (
+            f"{self.base_tokens_changed:,} of {self.base_tokens:,} base tokens change "
+            f"({per_10_000(self.base_tokens_changed, self.base_tokens)} of 10,000, "
+            f"vocab.drift allows {self.drift:g})"
+        )
         if self.ok:
             return (
                 f"proved on {self.base_texts} base and {self.new_texts} new texts: "
                 f"{self.new_pieces} new pieces, {self.tokens_before} -> {self.tokens_after} tokens"
+                + f"; {drifted}"
+                * bool(self.drift)
             )
-        return "\n".join(
+        lines = [
             f"{name}: {finding.count}, such as {finding.examples[0]!r}"
             for name, finding in self.broken.items()
-        )
+        ]
+        return "\n".join(lines + [drifted] * (self.drift > 0 and "base_moved" in self.broken))
 
     def write(self, path: epath.PathLike) -> None:
         """Writes everything as JSON, with `ok` first."""
         storage.write_json(path, {"ok": self.ok} | dataclasses.asdict(self))
+
+
+def per_10_000(count: int, whole: int) -> str:
+    """Returns a share as it is read aloud: how many of 10,000.
+
+    >>> per_10_000(3, 20_000)
+    '1.5'
+    """
+    return f"{10_000 * count / max(whole, 1):.3g}"
 
 
 def prove(
@@ -130,6 +157,7 @@ def prove(
     new_texts: Iterable[str],
     start: Tokenizer | None = None,
     chats: Sequence[str] = (),
+    drift: float = 0.0,
 ) -> Proof:
     """Checks the tokenizer in `folder` against its base, on given and on adversarial texts.
 
@@ -138,6 +166,7 @@ def prove(
         names a form that is missing or cannot be loaded.
       base: what it extends, or the same when it extends none.
       base_texts: text of the base language, whose ids must not change.
+      drift: most of its tokens that may change all the same, out of 10,000.
       start: the base with another pre-tokenizer, where the recipe asks for one.
       chats: conversations as the base's chat template renders them.
     """
@@ -147,10 +176,13 @@ def prove(
     controls = _controls(start or base, forms[JSON], chats)
     audit = _Audit(new, forms)
     audit.read([*ADVERSARIAL, LONG])
-    moved, base_count = Finding(), 0
+    moved, base_count, base_tokens, changed = Finding(), 0, 0, 0
     for batch in batches(base_texts, BATCH):
-        moved = moved.plus(_where(batch, audit.read(batch), base.encode_batch(batch)))
+        now, was = audit.read(batch), base.encode_batch(batch)
+        moved = moved.plus(_where(batch, now, was))
         base_count += len(batch)
+        base_tokens += sum(map(len, was))
+        changed += sum((Counter(a) - Counter(b)).total() for a, b in zip(was, now, strict=True))
     before, new_count = 0, 0
     emitted = np.zeros(new.size, np.int64)
     for batch in batches(new_texts, BATCH):
@@ -175,6 +207,9 @@ def prove(
         new_texts=new_count,
         tokens_before=before,
         tokens_after=int(emitted.sum()),
+        drift=drift,
+        base_tokens=base_tokens,
+        base_tokens_changed=changed,
     )
 
 

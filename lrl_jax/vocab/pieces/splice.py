@@ -96,49 +96,143 @@ def unknown(base: Tokenizer, pieces: Iterable[str]) -> list[str]:
     return [piece for piece in dict.fromkeys(pieces) if piece not in base_pieces]
 
 
+@dataclasses.dataclass(frozen=True)
+class Pruned:
+    """Holds the pieces that earn their row, and why others were left out.
+
+    Attributes:
+      pieces: in the order they were given.
+      rare: pieces emitted fewer than `min_count` times.
+      unreached: pieces that their own text, or a part of them, does not lead to.
+      moving: pieces left out because text of the base language has them -> how often it has.
+      asked: tokens of the base text that would change if none of `moving` were left out.
+      changed: tokens of it that change.
+      whole: tokens of the base text, as the base splits it.
+      bare: characters of `texts` that stay without a piece -> how often they occur.
+    """
+
+    pieces: list[str]
+    rare: int
+    unreached: int
+    moving: Mapping[str, int]
+    asked: int
+    changed: int
+    whole: int
+    bare: Counter[str]
+
+
 def prune(
     base: Tokenizer,
     pieces: Sequence[str],
     texts: Iterable[str],
     min_count: int,
     spare: Iterable[str] = (),
+    drift: float = 0.0,
 ) -> list[str]:
     """Returns the pieces, in the given order, without those that would not earn their row.
 
+    Arguments as `pruned`.
+    """
+    return pruned(base, pieces, texts, min_count, spare, drift).pieces
+
+
+def pruned(
+    base: Tokenizer,
+    pieces: Sequence[str],
+    texts: Iterable[str],
+    min_count: int,
+    spare: Iterable[str] = (),
+    drift: float = 0.0,
+) -> Pruned:
+    """Leaves out pieces that would not earn their row, and says why.
+
     Dropped, until nothing changes: pieces the base has; pieces whose own text does not come to be
     one piece; pieces emitted fewer than `min_count` times on `texts`, unless a kept piece is joined
-    from them; pieces emitted on `spare`.
+    from them; pieces that change too many tokens of `spare`.
 
     Args:
       texts: text of the new language, one text a line.
       spare: text of the base language that must keep its ids (needed when scripts are shared).
+      drift: most tokens of `spare` that may change, out of 10,000. Those pieces go first that
+        change many for what they save in `texts`; characters the base lacks go last.
     """
     tokenizer_family = family(base)
     base_pieces = set(tokenizer_family.pieces(base))
     left = unknown(base, pieces)
     ranks = {piece: rank for rank, piece in enumerate(left)}
     own = Joins(tokenizer_family.segments(base, left), [1] * len(left), ranks)
+    seen, words = tokenizer_family.words(base, texts), tokenizer_family.words(base, spare)
     wanted, spared = (
         Joins(tokenizer_family.segments(base, list(count)), list(count.values()), ranks)
-        for count in (tokenizer_family.words(base, texts), tokenizer_family.words(base, spare))
+        for count in (seen, words)
     )
+    lengths = map(len, tokenizer_family.spell(base, list(words)))
+    whole = sum(n * length for n, length in zip(words.values(), lengths, strict=True))
+    spelled = zip(left, map(len, tokenizer_family.spell(base, left)), strict=True)
+    harm = _Harm(dict(spelled), wanted, spared, drift * whole / 10_000)
+    asked, rare, unreached = None, 0, 0
+    moving: dict[str, int] = {}
     while True:
         here = [(i, piece) for i, piece in enumerate(left) if piece in ranks]
         with_ids = base_pieces | ranks.keys()  # other characters would be spelled in bytes
-        gone = {
-            piece
-            for i, piece in here
-            if own.joined[i] != [piece] or spared.count[piece] or not with_ids >= {*own.base[i]}
+        unfit = {
+            piece for i, piece in here if own.joined[i] != [piece] or not with_ids >= {*own.base[i]}
         }
+        asked = harm.of(ranks) if asked is None else asked
+        banned = harm.beyond_budget(ranks)
+        moving |= {piece: spared.count[piece] for piece in banned - unfit}
+        unreached += len(unfit)
+        gone = unfit | banned
         if not gone:  # rarity is judged once nothing else will move
             needed = {met for i, piece in here for met in own.met[i] - {piece}}
             gone = {p for _, p in here if wanted.count[p] < min_count and p not in needed}
+            rare += len(gone)
         if not gone:
-            return [piece for _, piece in here]
+            bare = Counter[str]()
+            for parts, n in zip(wanted.base, seen.values(), strict=True):
+                for piece in parts:
+                    if piece not in with_ids:
+                        bare[piece] += n
+            kept = [piece for _, piece in here]
+            return Pruned(kept, rare, unreached, moving, asked, harm.of(ranks), whole, bare)
         for piece in gone:
             del ranks[piece]
         for joins in (own, wanted, spared):
             joins.drop(gone)
+
+
+class _Harm:
+    """Weighs how many tokens of the base language pieces change, within a budget of tokens.
+
+    `spelled` says how many base tokens spell each piece: so many change wherever it is emitted.
+    """
+
+    def __init__(self, spelled: Mapping[str, int], wanted: "Joins", spared: "Joins", budget: float):
+        self._spelled, self._wanted, self._spared = spelled, wanted, spared
+        self._budget = budget
+
+    def of(self, pieces: Iterable[str]) -> int:
+        """Returns how many tokens of the base language these pieces change."""
+        return sum(self._spared.count[piece] * self._spelled[piece] for piece in pieces)
+
+    def beyond_budget(self, pieces: Iterable[str]) -> set[str]:
+        """Returns the pieces to leave out next, none where all are within the budget."""
+        harm = {piece: self.of([piece]) for piece in pieces if self._spared.count[piece]}
+        excess = sum(harm.values()) - self._budget
+        if not self._budget or excess <= 0:
+            return set(harm) if excess > 0 else set()
+
+        def order(piece: str) -> tuple[bool, float, str]:
+            saved = self._wanted.count[piece] * max(self._spelled[piece] - 1, 1)
+            return len(piece) == 1, -harm[piece] / (1 + saved), piece
+
+        out = set()
+        for piece in sorted(harm, key=order):
+            if excess <= 0:
+                break
+            out.add(piece)
+            excess -= harm[piece]
+        return out
 
 
 class Joins:

@@ -46,6 +46,7 @@ CARRIED = ("chat_template", "model_max_length", "add_bos_token", "add_eos_token"
 spm: Any = sentencepiece_model_pb2  # its classes are made on import: type checkers see none
 Piece = spm.ModelProto.SentencePiece
 CONTROLS = (Piece.CONTROL, Piece.UNKNOWN)
+DIGITS = frozenset("0123456789")
 
 
 # ---------------------------------------------------------------------------- reading
@@ -288,6 +289,17 @@ def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
         return lambda text: text.replace(SPACE, " ")
     processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.files[MODEL])
     return lambda text: processor.normalize(text).replace(SPACE, " ").lstrip(" ")
+
+
+def splits_digits(tokenizer: Tokenizer) -> bool:
+    """Tells whether every digit is a token of its own, as in Llama 2.
+
+    The model says so, or it has pieces of all digits and none in which one is joined.
+    """
+    proto = proto_of(tokenizer)
+    normal = [piece.piece for piece in proto.pieces if piece.type == Piece.NORMAL]
+    with_digits = {piece for piece in normal if not DIGITS.isdisjoint(piece)}
+    return bool(proto.trainer_spec.split_digits) or with_digits == DIGITS
 
 
 def _without_prefix(tokenizer: Tokenizer) -> Any:
