@@ -103,16 +103,15 @@ def read(
 ) -> Iterator[Record | text.Bad]:
     """Yields the records of one shard; in place of a record that cannot be used, a Bad.
 
-    Letters and marks are composed where the dataset says so.
-
-    Blank lines between texts are no records. The reasons of a Bad are "unreadable", "empty",
-    "untranslated", "no scaffold", "not a conversation" and "nothing to learn". The rows, and the
-    fields of them that are not read, are added to `tally`.
+    Letters and marks are composed where the dataset says so (`normalize: nfc`). Blank lines between
+    texts are no records. The reasons of a Bad are "unreadable", "empty", "untranslated",
+    "no scaffold", "not a conversation" and "nothing to learn". The rows, and the fields of them
+    that are not read, are added to `tally`.
 
     Raises:
       ValueError: a whole file is unusable; the message names it.
     """
-    records = _read(dataset, shard)
+    records = _read(dataset, shard, tally or Tally())
     return map(_nfc, records) if dataset.normalize == "nfc" else records
 
 
@@ -122,13 +121,13 @@ def _nfc(record: Record | text.Bad) -> Record | text.Bad:
     return {name: unicodedata.normalize("NFC", value) for name, value in record.items()}
 
 
-def _read(dataset: recipe_data.Dataset, shard: Shard) -> Iterator[Record | text.Bad]:
+def _read(dataset: recipe_data.Dataset, shard: Shard, tally: Tally) -> Iterator[Record | text.Bad]:
     if isinstance(dataset, recipe_data.Task):
         from lrl_jax.data.seqio import user_tasks  # imports TensorFlow
 
         yield from user_tasks.read(dataset, shard)
         return
-    kind, columns, tally = kinds.of(dataset), _columns(dataset), tally or Tally()
+    kind, columns = kinds.of(dataset), _columns(dataset)
     if dataset.aligned() and kind.join:
 
         def rows(span: Span) -> formats.Rows:
