@@ -155,9 +155,10 @@ def _members(name: str, entry: dict, given_names: Any) -> dict[str, dict]:
 
 def _with_names(tree: dict) -> dict:
     """Returns the tree with the names of `languages` beside every entry that has their codes."""
-    names = tree.get("languages")
-    if not isinstance(names, dict) or not names:
+    given = tree.get("languages")
+    if not isinstance(given, dict) or not given:
         return tree
+    names: dict = given
 
     def named(node: Any) -> Any:
         if isinstance(node, list):

@@ -139,7 +139,7 @@ def _of_code(code: str) -> list[str]:
     members = [flores for flores in NAMES if language.language == _macrolanguage(flores[:3])]
     if members:
         return [flores for flores in members if name in NAMES[flores]] or members
-    likely = data_dicts.LIKELY_SUBTAGS.get(language.language)
+    likely = data_dicts.LIKELY_SUBTAGS.get(language.language or "")
     if likely is None:
         raise ValueError(
             f"{code!r} is {name}; say its script too, such as {own}_Latn or {own}_Arab"

@@ -121,4 +121,4 @@ def _json(path: epath.Path, missing: Any) -> Any:
 
 
 def _jsonl(path: epath.Path) -> list[Json]:
-    return log.read(path)
+    return [*log.read(path)]

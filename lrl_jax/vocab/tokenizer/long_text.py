@@ -34,8 +34,8 @@ Ends = Callable[[str, str], bool]  # whether a text can be cut between two chara
 def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
     """Returns the ids of `text`, those of `tokenizer.encode`, as int32."""
     if tokenizer.family == "sentencepiece":
-        own = isinstance(tokenizer.codec, FastCodec)  # the base's own form
-        if own and not own_form.alike(tokenizer.codec, text):
+        own = tokenizer.codec  # the base's own form, or the model
+        if isinstance(own, FastCodec) and not own_form.alike(own, text):
             return np.asarray(tokenizer.encode(text), np.int32)
         text = _normal(tokenizer, text)
         codec, ends = _bare(tokenizer.files[MODEL])
