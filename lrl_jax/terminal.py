@@ -64,7 +64,7 @@ class _Hook(RenderHook):
 class _Visible:
     """Renders something with its control characters shown; the console's own commands remain."""
 
-    def __init__(self, item: RenderableType):
+    def __init__(self, item: ConsoleRenderable):
         self._item = item
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
