@@ -9,7 +9,7 @@ A path is local or on an object store (`gs://`, through epath). An object store 
 and lists whatever was written before. It can neither append to a file nor rename a folder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import concurrent.futures
 import contextlib
 import hashlib
@@ -188,6 +188,32 @@ def check_writable(folder: epath.PathLike) -> None:
     finally:
         with contextlib.suppress(OSError):
             trial.unlink(missing_ok=True)
+
+
+def move(path: epath.Path, target: epath.Path) -> None:
+    """Gives a file or folder another name, which must be free.
+
+    An object store has neither folders nor names to change: each object is copied, and only when
+    all of them are is the first one removed.
+    """
+    if not is_remote(path):
+        path.rename(target)
+        return
+    objects = [*_objects(path)]
+    with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+        moved = (target if it == path else target / it.relative_to(path) for it in objects)
+        for _ in pool.map(lambda source, to: source.copy(to, overwrite=True), objects, moved):
+            pass
+    path.rmtree() if path.is_dir() else path.unlink()
+
+
+def _objects(path: epath.Path) -> Iterator[epath.Path]:
+    """Yields every object whose name begins with that of a folder."""
+    if not path.is_dir():
+        yield path
+        return
+    for below in path.iterdir():
+        yield from _objects(below)
 
 
 def partial(path: epath.Path) -> epath.Path:

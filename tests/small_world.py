@@ -78,17 +78,18 @@ train:
   batch_size: 8
   stages:
     - name: align
-      steps: 4
+      steps: 5
       mixture: {{korean: 1}}
       learn:
         - {{match: embed, rows: new, schedule: {{peak: 1.0e-2, kind: constant}}}}
         - {{match: ".*", schedule: frozen}}
     - name: continue
-      steps: 8
+      steps: 7
       mixture: {{korean: 0.5, pairs: 0.25, tasks: 0.25}}
       learn: [{{match: ".*", schedule: {{peak: 1.0e-2, warmup: 2}}}}]
   compute_dtype: float32
   save: {{steps: 5, keep: 3}}
+  ema: 0.5
   sample_every: 6
   samples: [{{template: translation, text: "Minsu saw a book at the park.",
              target_language: kor_Hang}}]

@@ -155,10 +155,28 @@ def test_an_older_checkpoint_is_used_only_where_it_is_named(copy):
     assert "Or use another of its steps: --step 5, 10" in got.stderr
     got = lrl("export", str(copy / "korean.yaml"), "--redo", "--step", "11", code=2)
     assert "--step 11: there is no " in got.stderr
-    lrl("export", str(copy / "korean.yaml"), "--redo", "--step", "10")
+    mean = "export.use_ema=true"  # step 5 has the averages of the stage that it ends
+    got = lrl("export", str(copy / "korean.yaml"), "--redo", "--step", "5", mean)
+    assert "the card has no results, as step 12 (" in got.stderr
     gate = json.loads((copy / "runs/korean/export/gate.json").read_text())
-    assert gate["checkpoint_step"] == 10
-    assert "- Checkpoint: step 10 (" in (copy / "runs/korean/export/README.md").read_text()
+    assert gate["checkpoint_step"] == 5
+    card = (copy / "runs/korean/export/README.md").read_text()
+    assert "- Checkpoint: step 5 (" in card
+    assert "bits per byte" not in card
+
+
+def test_training_with_a_damaged_end_is_done_again_from_what_verifies(copy):
+    metrics = copy / "runs/korean/train/metrics.jsonl"
+    losses = [json.loads(line)["loss"] for line in metrics.read_text().splitlines()]
+    flip_bits(copy / "runs/korean/train/checkpoints/12")
+    got = lrl("train", str(copy / "korean.yaml"), "--redo")
+    assert "resuming from step 10" in got.stderr
+    again = [json.loads(line)["loss"] for line in metrics.read_text().splitlines()]
+    assert again[-2:] == losses[-2:]
+    lrl("export", str(copy / "korean.yaml"), "--redo")
+    card = (copy / "runs/korean/export/README.md").read_text()
+    assert "- Checkpoint: step 12 (" in card
+    assert "bits per byte" in card
 
 
 def test_a_base_that_holds_no_numbers_is_refused_by_the_name_of_the_tensor(copy):

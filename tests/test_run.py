@@ -212,6 +212,28 @@ def test_training_on_other_weights_is_set_aside_only_where_that_is_said(small):
     assert not (small().at("train") / "checkpoints").exists()
 
 
+def test_training_done_again_keeps_what_is_trained_unless_it_is_to_be_discarded(small, capsys):
+    finish(small)
+    assert not run.perform(small(), "train", lambda this: None, discard=True)
+    assert "nothing is set aside" in capsys.readouterr().err
+    assert run.perform(small(), "train", lambda this: None, force=True)
+    assert (small().at("train") / "checkpoints/3").exists()
+    assert run.perform(small(), "train", lambda this: None, force=True, discard=True)
+    assert not (small().at("train") / "checkpoints").exists()
+    assert (small().folder / "train.aside-1/checkpoints/3").exists()
+
+
+@pytest.mark.parametrize("how", [{"force": True}, {}])
+def test_packing_uses_nothing_again_that_has_changed(small, how, capsys):
+    finish(small)
+    (small().at("data") / "datasets.json").write_text("{ }")
+    left = []
+    change = () if how else ("data.sequence_length=16",)
+    run.perform(small(*change), "data", lambda this: left.extend(this.at("data").iterdir()), **how)
+    assert left == []
+    assert "data/datasets.json is not what `lrl data` wrote" in capsys.readouterr().err
+
+
 def test_a_step_whose_base_was_made_anew_is_not_used(small):
     finish(small)
     run.perform(small("vocab.size=301"), "vocab", writes("vocab/tokenizer.json", "u"), redo=True)

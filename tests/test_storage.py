@@ -271,3 +271,17 @@ def test_a_local_file_is_appended_to(tmp_path):
     lines.add("2\n")
     assert (tmp_path / "x.jsonl").stat().st_ino == first
     assert (tmp_path / "x.jsonl").read_text() == "1\n2\n"
+
+
+def test_a_folder_moves_on_a_store_that_has_no_folders(tmp_path):
+    with mounted(tmp_path):
+        folder = epath.Path("gs://bucket/runs/ko/train")
+        for name in ("metrics.jsonl", "checkpoints/3/d/part"):
+            (folder / name).write_text(name)
+        storage.move(folder, folder.with_name("train.aside-1"))
+        assert not folder.exists()
+        aside = folder.with_name("train.aside-1")
+        assert (aside / "checkpoints/3/d/part").read_text() == "checkpoints/3/d/part"
+        storage.move(aside / "metrics.jsonl", folder / "metrics.jsonl")
+        assert (folder / "metrics.jsonl").read_text() == "metrics.jsonl"
+        assert not (aside / "metrics.jsonl").exists()

@@ -19,6 +19,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
+from lrl_jax import storage
 from lrl_jax.hf import families, layout, load, shards
 from lrl_jax.model import llama
 
@@ -77,8 +78,8 @@ def finish(temp: epath.PathLike, final: epath.PathLike) -> None:
     old = final.parent / f".{final.name}.old"
     old.rmtree(missing_ok=True)
     if final.exists():
-        final.rename(old)
-    temp.rename(final)
+        storage.move(final, old)
+    storage.move(temp, final)
     old.rmtree(missing_ok=True)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from etils import epath
 import jax
 
 from lrl_jax import storage
@@ -42,8 +43,7 @@ def run(run: Run) -> None:
         del params
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     params = weights.trained(run, cfg, mesh)
-    used = weights.checkpoint(run)
-    facts = {"checkpoint": f"step {used['step']:,} ({used['sha256'][:16]})"}
+    facts = {"checkpoint": weights.called(weights.checkpoint(run))}
     _measure(run, "after", cfg, params, tokenizer, mesh, baselines, facts)
     say(f"evaluate: {run.at('evaluate')}/before.json, after.json")
 
@@ -58,12 +58,33 @@ def compare_start_and_end(run: Run) -> None:
 
 def scores(run: Run, when: str) -> dict[str, float]:
     """Returns the bits per byte of every text in before.json or after.json, if it exists."""
-    path = run.at("evaluate") / f"{when}.json"
+    results, path = _results(run, when), _path(run, when)
     try:
-        by_text = storage.read_json(path)["bits_per_byte"] if path.exists() else {}
+        by_text = results["bits_per_byte"] if results else {}
         return {name: float(score["bits_per_byte"]) for name, score in by_text.items()}
     except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"{path}: holds no scores ({e!r}); run `lrl evaluate --redo`") from None
+
+
+def measured(run: Run) -> str:
+    """Returns which checkpoint after.json was measured on, as `weights.called` calls it.
+
+    Files of versions that did not say it give an empty text.
+    """
+    facts = _results(run, "after").get("facts")
+    return str(facts.get("checkpoint", "")) if isinstance(facts, dict) else ""
+
+
+def _results(run: Run, when: str) -> dict[str, Any]:
+    path = _path(run, when)
+    results = storage.read_json(path) if path.exists() else {}
+    if not isinstance(results, dict):
+        raise ValueError(f"{path}: holds no JSON object; run `lrl evaluate --redo`")
+    return results
+
+
+def _path(run: Run, when: str) -> epath.Path:
+    return run.at("evaluate") / f"{when}.json"
 
 
 def _measure(
@@ -81,4 +102,4 @@ def _measure(
     results = kinds.measure(run.recipe.evaluate, model) | baselines
     results["facts"] |= facts or {}
     if meshes.lead():
-        storage.write_json(run.at("evaluate") / f"{when}.json", results)
+        storage.write_json(_path(run, when), results)

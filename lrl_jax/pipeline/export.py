@@ -105,8 +105,15 @@ def _differences(result: gate.Gate) -> str:
 
 
 def _card(run: Run, used: Mapping[str, Any]) -> str:
-    recipe, base = run.recipe, run.recipe.base
+    recipe, base, checkpoint = run.recipe, run.recipe.base, weights.called(used)
     old, new = (evaluate.scores(run, when) for when in ("before", "after"))
+    if new and evaluate.measured(run) not in ("", checkpoint):
+        say(
+            f"export: the card has no results, as {evaluate.measured(run)} was evaluated and "
+            f"{checkpoint} is exported: run `lrl evaluate RECIPE --redo --step {used['step']}`, "
+            "and export again"
+        )
+        new = {}
     return card.card(
         title=recipe.export.title or recipe.name,
         base_model=base.model if isinstance(base, Pretrained) else "",
@@ -116,5 +123,5 @@ def _card(run: Run, used: Mapping[str, Any]) -> str:
         languages=sorted({d.language for d in recipe.data.datasets.values()}),
         metrics=[(f"bits per byte, {name}", old.get(name), new[name]) for name in new],
         new_pieces=vocab.new_pieces(run),
-        checkpoint=f"step {used['step']:,} ({used['sha256'][:16]})",
+        checkpoint=checkpoint,
     )

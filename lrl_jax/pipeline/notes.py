@@ -88,26 +88,34 @@ def verify(step: str, folder: epath.Path, note: StepNote) -> StepNote:
     """
     if note.outputs is None:
         return dataclasses.replace(note, outputs=outputs(step, folder))
-    for name, sha256 in note.outputs.items():
-        path = folder / name
-        if not path.exists() or storage.sha256(path) != sha256:
-            what = "has changed" if path.exists() else "is missing"
-            other = f"make the step anew: lrl {step} RECIPE --redo"
-            if step == "train":
-                other = "evaluate and export an older checkpoint with --step"
-            raise VerificationError(
-                f"{path}: {what} since `lrl {step}` wrote it; put the file back from a copy, or "
-                f"{other}"
+    for path in changed(folder, note):
+        what = "has changed" if path.exists() else "is missing"
+        other = f"make the step anew: lrl {step} RECIPE --redo"
+        if step == "train":
+            other = (
+                "train again from the newest checkpoint that verifies: lrl train RECIPE --redo; "
+                "or evaluate and export an older one with --step"
             )
+        raise VerificationError(
+            f"{path}: {what} since `lrl {step}` wrote it; put the file back from a copy, or {other}"
+        )
     return note
 
 
+def changed(folder: epath.Path, note: StepNote) -> Iterator[epath.Path]:
+    """Yields the files of a step that are not what it wrote, and those that are missing."""
+    for name, sha256 in (note.outputs or {}).items():
+        path = folder / name
+        if not path.exists() or storage.sha256(path) != sha256:
+            yield path
+
+
 def set_aside(folder: epath.Path) -> epath.Path:
-    """Renames a folder to a name that is free, such as train.aside-1, and returns it."""
+    """Moves a folder to a name that is free, such as train.aside-1, and returns it."""
     number = 1
     while (aside := folder.with_name(f"{folder.name}.aside-{number}")).exists():
         number += 1
-    folder.rename(aside)
+    storage.move(folder, aside)
     return aside
 
 

@@ -143,8 +143,10 @@ def perform(
 
     Args:
       redo: whether a finished step whose inputs changed is made anew.
-      force: whether it is made anew although they did not.
-      discard: whether training that began with other weights is set aside, and begun again.
+      force: whether it is made anew although they did not. Training then goes on from the newest
+        checkpoint that verifies.
+      discard: whether training that began with other weights is set aside, and begun again; with
+        `force`, all training.
 
     Raises:
       MismatchError: the folder holds the step made from other inputs, and nothing says to redo it.
@@ -156,7 +158,7 @@ def perform(
     have = notes.read(path)
     team.meet(f"{step}: all have read what is there")
     changed = _changed(have, want)
-    aside = step == "train" and _began_otherwise(out, changed, force=force, discard=discard)
+    aside = step == "train" and _to_set_aside(out, changed, force=force, discard=discard)
     finished = _finished(have)
     if finished and changed and step not in FOLLOWING and not (redo or force):
         raise MismatchError(
@@ -172,11 +174,7 @@ def perform(
     started = time.time()
     if team.lead:
         notes.write(path, note)  # first: a step that is killed here has not finished
-        if aside:
-            say(f"train: what was trained is set aside as {notes.set_aside(out)}")
-        if step in CLEARED and out.exists():
-            out.rmtree()
-        out.mkdir(parents=True, exist_ok=True)
+        _make_room(step, out, have, aside=aside)
     team.meet(f"{step}: begins")
     if team.lead or step not in LEAD_ONLY:
         work(run)
@@ -222,23 +220,38 @@ def _has_checkpoints(folder: epath.Path) -> bool:
     return checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir())
 
 
-def _began_otherwise(
+def _to_set_aside(
     out: epath.Path, changed: Mapping[str, str], *, force: bool, discard: bool
 ) -> bool:
-    """Tells whether there is training to set aside; refuses that unless `discard`."""
-    other_weights = force or not changed.keys().isdisjoint(EARLIER["train"])
-    aside = other_weights and _has_checkpoints(out)
-    if aside and not discard:
-        raise MismatchError(_would_discard(out, changed))
-    return aside
+    """Tells whether there is training to set aside; refuses to go on where only that would help."""
+    other_weights = not changed.keys().isdisjoint(EARLIER["train"])
+    if not _has_checkpoints(out):
+        return False
+    if other_weights and not discard:
+        raise MismatchError(
+            f"{out} holds training that began with other weights. Give the recipe another name, or "
+            "undo the change; or begin again with --discard-training, which sets that training "
+            f"aside as {out.name}.aside-1, or -2, ..."
+        )
+    if discard and not (other_weights or force):
+        say(
+            "train: nothing is set aside, as what is trained began with these weights; "
+            "`lrl train RECIPE --discard-training` begins again all the same"
+        )
+    return discard and (other_weights or force)
 
 
-def _would_discard(out: epath.Path, changed: Mapping[str, str]) -> str:
-    why = "holds training that began with other weights" if changed else "holds training"
-    return (
-        f"{out} {why}. Give the recipe another name, or undo the change; or begin again with "
-        f"--discard-training, which sets that training aside as {out.name}.aside-1, or -2, ..."
-    )
+def _make_room(step: str, out: epath.Path, have: StepNote | None, *, aside: bool) -> None:
+    """Removes from a step's folder what its work may not find there."""
+    if aside:
+        say(f"train: what was trained is set aside as {notes.set_aside(out)}")
+    if step in CLEARED and out.exists():
+        out.rmtree()
+    if step == "data" and have is not None:  # which uses again what is packed
+        for path in notes.changed(out, have):
+            say(f"data: {path} is not what `lrl data` wrote, and is made anew")
+            path.unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def _note(run: Run, step: str) -> epath.Path:

@@ -19,7 +19,7 @@ from lrl_jax.hf import families
 from lrl_jax.model import llama, lora
 from lrl_jax.pipeline import vocab
 from lrl_jax.pipeline.console import say
-from lrl_jax.pipeline.run import MismatchError, Run
+from lrl_jax.pipeline.run import MismatchError, Run, resolved
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, learn
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
@@ -140,11 +140,8 @@ def unmerged(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama
     """Returns the trained weights before adapters are merged; `cfg` is that of training."""
     plain = _places(run, dataclasses.replace(cfg, frozen=None), mesh)
     stored = cfg.frozen.names if cfg.frozen else ()
-    target: dict[str, Shapes] = {"params": {n: w for n, w in plain.items() if n not in stored}}
-    if run.recipe.export.use_ema:  # what the last phase trains has averages
-        table = learn.groups(run.recipe.train.stages[-1].learn, [*target["params"]])
-        target["ema"] = {n: plain[n].update(dtype="float32") for n in learn.trainable(table)}
-    params = averaged(_trained(run, target))
+    kept = {n: w for n, w in plain.items() if n not in stored}
+    params = averaged(_trained(run, kept))
     if stored:
         originals = {name: plain[name] for name in stored}
         params |= _restored(run.at("init") / "checkpoint", originals)
@@ -166,12 +163,22 @@ def checkpoint(run: Run) -> dict[str, Any]:
         return {"step": step, "sha256": checkpoints.sha256(step)}
 
 
-def _trained(run: Run, target: Any) -> Any:
+def called(checkpoint: Mapping[str, Any]) -> str:
+    """Returns how results and cards call a checkpoint: its step and the start of its digest."""
+    return f"step {checkpoint['step']:,} ({checkpoint['sha256'][:16]})"
+
+
+def _trained(run: Run, params: Shapes) -> Any:
     """Restores the newest checkpoint of training, or that of `run.step`; no other one will do."""
 
     def fitting(meta: Mapping[str, Any]) -> Any:
         adapt.check_same(meta["train"], run.recipe.train)
-        return target
+        if not run.recipe.export.use_ema:
+            return {"params": params}
+        phases = learn.phases(resolved(run).train.stages)  # what its phase trains has averages
+        table = learn.groups(phases[learn.phase_at(phases, meta["step"])].learn, [*params])
+        means = {n: params[n].update(dtype="float32") for n in learn.trainable(table)}
+        return {"params": params, "ema": means}
 
     with Checkpoints(run.at("train") / "checkpoints") as checkpoints:
         step = _step(run, checkpoints)
@@ -181,7 +188,10 @@ def _trained(run: Run, target: Any) -> Any:
             others = ", ".join(str(other) for other in checkpoints.steps() if other != step)
             if not others:
                 raise
-            raise VerificationError(f"{e}\nOr use another of its steps: --step {others}") from None
+            raise VerificationError(
+                f"{e}\nOr use another of its steps: --step {others}. `lrl train RECIPE --redo` "
+                "trains again from the newest one that verifies"
+            ) from None
     assert restored is not None  # it is there, and verified
     return restored.state
 

@@ -303,7 +303,7 @@ def _rename(path: epath.Path, target: epath.Path) -> None:
     while target.exists():
         number += 1
         target = target.parent / f"{path.name}{UNVERIFIED}{number}"
-    path.rename(target)
+    storage.move(path, target)
 
 
 def _free(folder: epath.Path) -> int:
