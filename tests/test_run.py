@@ -97,6 +97,13 @@ def test_text_may_move_but_not_change(small, tmp_path):
         run.perform(small(f'vocab.text=["{moved}"]'), "vocab", work_counting([]))
 
 
+def test_a_setting_without_a_value_is_as_none_and_one_with_a_value_is_not():
+    now = {"pieces": 60, "new": {"words": None, "drift": 0.0}, "text": ["", "a"], "marks": {}}
+    assert run._digest(now) == run._digest({"pieces": 60, "text": ["", "a"], "new": {}})
+    assert run._digest(now) != run._digest(now | {"new": {"drift": 1.0}})
+    assert run._digest({"text": ["", "a"]}) != run._digest({"text": ["a"]})
+
+
 def test_data_follows_the_recipe_without_a_flag(small):
     for step in ("vocab", "data"):
         run.perform(small(), step, lambda this: None)

@@ -296,7 +296,7 @@ def inputs(run: Run, step: str) -> dict[str, Input]:
         case "evaluate":
             return _trained(run) | _evaluate(run)
     assert step == "export", step
-    return _trained(run) | {"export": Input(digest(run.recipe.export.model_dump_json()))}
+    return _trained(run) | {"export": Input(_digest(run.recipe.export.model_dump(mode="json")))}
 
 
 def _made(run: Run, step: str) -> Input:
@@ -340,7 +340,21 @@ def _contents(part: str, section: Any, files: Mapping[str, str]) -> dict[str, In
     settings = without_paths(section.model_dump(mode="json"), part)
     shown = {given.place for given in named.values()}
     unnamed = {uri: Input(files[uri][:16], uri) for uri in files if uri not in shown}
-    return {**unnamed, **named, part: Input(digest(json.dumps(settings, sort_keys=True)))}
+    return {**unnamed, **named, part: Input(_digest(settings))}
+
+
+def _digest(settings: Any) -> str:
+    """Returns a digest of plain data that leaves out keys without a value (0, false, null, "").
+
+    A later version, with one setting more that is not used, so finds the same digest.
+    """
+
+    def said(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: kept for key, item in sorted(value.items()) if (kept := said(item))}
+        return [said(item) for item in value] if isinstance(value, list) else value
+
+    return digest(json.dumps(said(settings)))
 
 
 def _vocab(run: Run) -> dict[str, Input]:
@@ -359,7 +373,7 @@ def _init(run: Run) -> dict[str, Input]:
         folders = filter(None, (run.base_folder(), run.base_adapter()))
         weights = " ".join(map(_weights, folders))
     else:
-        weights = digest(base.model_dump_json())
+        weights = _digest(base.model_dump(mode="json"))
     words = settings.words.model_dump().values() if settings.words else ()
     files = _texts([*settings.text, *filter(None, words)])
     if settings.helper:
@@ -394,12 +408,12 @@ def _data(run: Run) -> dict[str, Input]:
     texts: dict[str, str] = {}
     for dataset in data.datasets.values():
         texts |= datasets.contents(dataset)
-    shape = data.model_dump_json(exclude={"workers", "cache_gib"})
+    shape = data.model_dump(mode="json", exclude={"workers", "cache_gib"})
     return {
         **{f"text {name}": Input(texts[name][:16]) for name in sorted(texts)},
         "vocab": _made(run, "vocab"),
         "seed": Input(str(run.recipe.seed)),
-        "data": Input(digest(shape)),
+        "data": Input(_digest(shape)),
     }
 
 
