@@ -1,8 +1,10 @@
 """Letters, marks, joiners and digits of a language in new pieces; drift; composed text."""
 
+from collections import Counter
 import itertools
 import unicodedata
 
+from conftest import data_file
 import hand_tokenizer
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
@@ -228,3 +230,35 @@ def test_new_fields_are_not_written_where_they_are_not_used(tmp_path):
     assert "normalize" not in dumped
     dataset = recipe_data.Text(kind="text", path=("a",), language="fra_Latn").model_dump_json()
     assert "normalize" not in dataset
+
+
+# ---------------------------------------------------------------------------- languages as they are
+@pytest.mark.parametrize(
+    ("code", "most"), [("amh_Ethi", 8.0), ("yor_Latn", 3.0), ("khm_Khmr", 3.0), ("nav_Latn", 3.0)]
+)
+def test_no_letter_of_a_language_is_left_to_bytes_on_a_base_of_512_pieces(code, most):
+    base = from_bytes(data_file("tokenizers/tok512/tokenizer.model").read_bytes())
+    new = data_file(f"udhr/udhr_{code[:3]}.txt")
+    english = data_file("mono/en/tinystories_sample.txt")
+    built = build.build(
+        Extend(
+            method="extend", text=[str(new)], pieces=2048, scripts=[code[4:]], min_count=1,
+            character_coverage=1.0, drift=10, prove_on=[str(english)],
+        ),
+        base,
+    )  # fmt: skip
+    names = family(built.new).pieces(built.new)
+    lines = [line for line in new.read_text(encoding="utf-8").splitlines() if line.strip()]
+    letters = {c for c in "".join(lines) if unicodedata.category(c)[0] in "LMN"}
+    ids = built.new.encode_batch(sorted(letters))
+    assert [c for c, own in zip(sorted(letters), ids, strict=True) if _in_bytes(names, own)] == []
+    words = sum(len(line.split()) for line in lines)
+    assert sum(map(len, built.new.encode_batch(lines))) < most * words
+    english = english.read_text(encoding="utf-8").splitlines()
+    was, now = base.encode_batch(english), built.new.encode_batch(english)
+    changed = sum((Counter(a) - Counter(b)).total() for a, b in zip(was, now, strict=True))
+    assert changed <= 10 * sum(map(len, was)) / 10_000
+
+
+def _in_bytes(names, ids):
+    return any(names[i].startswith("<0x") for i in ids)
