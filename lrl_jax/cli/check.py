@@ -276,7 +276,7 @@ def _stages(recipe: Recipe) -> Table:
     table = Table(
         "stage", "steps", "tokens", "mixture", "learns", title="Plan", title_justify="left"
     )
-    row = recipe.train.batch_size * recipe.data.sequence_length
+    row = recipe.train.rows_per_step * recipe.data.sequence_length
     for stage in recipe.train.stages:
         length = f"{stage.steps:,}", f"{stage.steps * row:,}"
         if stage.epochs:  # steps are known once the data is packed

@@ -8,7 +8,7 @@ from lrl_jax.data.feed import show as showing
 from lrl_jax.data.pack import jobs, packing, progress, rows, workers
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.pipeline.console import display, say
-from lrl_jax.pipeline.run import Run, manifests
+from lrl_jax.pipeline.run import Run, counted, manifests
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
 PLAN = "plan.json"  # for people and for the report; training makes its own plan
@@ -28,7 +28,7 @@ def run(run: Run, runner: workers.Runner | None = None) -> None:
         with progress.shown() as announce:
             packed = jobs.prepare_all(recipe.data, tokenizer, out, announce, runner)
     display(showing.datasets(packed))
-    show_plan(run, mixture.plan(recipe, packed), packed)
+    show_plan(run, mixture.plan(counted(run), packed), packed)
 
 
 def show_plan(run: Run, order: plan.Plan, packed: Mapping[str, rows.Manifest]) -> None:
@@ -46,7 +46,7 @@ def show(run: Run, dataset: str, stage: str, first: int, count: int, tokens: boo
     """
     tokenizer, folders = tokenizers.load(run.at("vocab")), packing.folders(run.at("data"))
     if stage:
-        order = mixture.plan(run.recipe, manifests(run))
+        order = mixture.plan(counted(run), manifests(run))
         showing.show_stage(folders, order, tokenizer, stage, count, first, tokens=tokens)
         return
     name = dataset or next(iter(run.recipe.data.datasets))

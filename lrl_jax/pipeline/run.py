@@ -31,6 +31,8 @@ from lrl_jax.pipeline.notes import MismatchError, StepNote, digest
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.file import dump
 from lrl_jax.recipe.schema import Pretrained, Recipe
+from lrl_jax.recipe.train import saved_rows_per_step
+from lrl_jax.train.checkpoint import newest_meta
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import fingerprint
 
@@ -169,7 +171,10 @@ def perform(
 
 def _settings(run: Run, step: str) -> str:
     # `lrl_jax.train` decides which of them may change while a training is interrupted.
-    return digest(run.recipe.train.model_dump_json()) if step == "train" else ""
+    if step != "train":
+        return ""
+    train = run.recipe.train
+    return digest(train.model_dump_json(exclude=None if train.step_rows else {"step_rows"}))
 
 
 def _finished(note: StepNote | None) -> StepNote | None:
@@ -232,18 +237,29 @@ def manifests(run: Run) -> dict[str, rows.Manifest]:
     return {name: rows.read_manifest(folders[name]) for name in run.recipe.data.datasets}
 
 
-def resolved(run: Run) -> Recipe:
-    """Returns the recipe with epochs converted to steps; the data must be packed already."""
-    if not any(stage.epochs for stage in run.recipe.train.stages):
+def counted(run: Run) -> Recipe:
+    """Returns the recipe with `train.step_rows` as training began, where that says another size."""
+    train, meta = run.recipe.train, newest_meta(run.at("train") / "checkpoints")
+    rows = saved_rows_per_step(meta["train"]) if meta else train.batch_size
+    if train.step_rows or rows == train.batch_size:
         return run.recipe
-    return mixture.steps(run.recipe, manifests(run))
+    counted = train.model_copy(update={"step_rows": rows})
+    return run.recipe.model_copy(update={"train": counted})
+
+
+def resolved(run: Run) -> Recipe:
+    """Returns `counted` with epochs converted to steps; the data must be packed already."""
+    recipe = counted(run)
+    if not any(stage.epochs for stage in recipe.train.stages):
+        return recipe
+    return mixture.steps(recipe, manifests(run))
 
 
 @contextlib.contextmanager
 def locked(run: Run) -> Iterator[None]:
     """Reserves the run folder; raises InUseError while another process has reserved it."""
     with Lease(run.folder):
-        storage.write(run.folder / "recipe.yaml", dump(run.recipe))
+        storage.write(run.folder / "recipe.yaml", dump(counted(run)))
         yield
 
 

@@ -238,6 +238,19 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 path.rmtree(missing_ok=True)
 
 
+def newest_meta(folder: epath.PathLike) -> dict[str, Any] | None:
+    """Returns what was saved beside the newest arrays whose metadata is whole; None without any.
+
+    It reads a small file, and waits for no other process.
+    """
+    folder = epath.Path(folder)
+    steps = [p for p in folder.iterdir() if _committed(p)] if folder.is_dir() else []
+    for path in sorted(steps, key=lambda path: -int(path.name)):
+        with contextlib.suppress(OSError, ValueError, _DamagedError):  # `restore` says what it is
+            return _unsealed(json.loads((path / "meta" / "metadata").read_text()))["meta"]
+    return None
+
+
 class _DamagedError(Exception):
     """Reports that a step cannot be read, or does not match its digests."""
 
