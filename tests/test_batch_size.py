@@ -222,6 +222,8 @@ def as_before(folder, **facts):
 def test_a_checkpoint_of_before_goes_on_and_says_how_it_counts(tmp_path, caplog):
     train(tmp_path, curriculum(), stop=0)
     as_before(tmp_path)
+    with pytest.raises(CheckpointMismatchError, match=r"was 1, is 0.9.*Steps count 8 rows"):
+        train(tmp_path, curriculum(4, step_rows=8, replay={"en": 0.1}))
     metrics = train(tmp_path, curriculum(4, step_rows=8))
     check(metrics, curriculum())
     changed = [line for line in caplog.messages if "another setting" in line]
@@ -230,7 +232,7 @@ def test_a_checkpoint_of_before_goes_on_and_says_how_it_counts(tmp_path, caplog)
 
 
 def test_one_whose_steps_and_rows_lie_in_two_stages_is_refused(tmp_path):
-    """A batch of 8 became 4 under an earlier version: step 25 begins `ramp`, row 24 is in `warm`."""
+    """An earlier version counted 25 steps, which is in `ramp`, and few rows, which is in `warm`."""
     train(tmp_path, curriculum(), stop=0)
     as_before(tmp_path, step=25)
     with pytest.raises(CheckpointMismatchError, match=r"learns as in stage 'ramp' and reads as in"):

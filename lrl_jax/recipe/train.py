@@ -53,7 +53,7 @@ class Stage(Section):
 
     name: Name
     steps: NonNegativeInt = 0
-    """How many steps the stage has; give this or `epochs`."""
+    """How many steps the stage has, each of `train.step_rows` rows; give this or `epochs`."""
     epochs: NonNegativeFloat = 0.0
     """How often every dataset of the mixture is read from end to end; the weights multiply it."""
     mixture: dict[Name, NonNegativeFloat] = Field(min_length=1)

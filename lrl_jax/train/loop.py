@@ -176,6 +176,7 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
     if not fits:
         raise CheckpointMismatchError(
             f"{checkpoints.folder}, step {restored.step}: the data changed under the run: {why}"
+            + f". Steps count {unit} rows (train.step_rows)" * (stream.batch_size != unit)
         )
     checkpoints.put_aside(after=restored.step)
     for change in _changes(_with_clock(restored.meta["train"]), _saved(settings), "train"):
