@@ -50,6 +50,7 @@ def curve(
         for done in range(steps):
             rows = stream.batch_at(done * settings.batch_size)
             batch = {k: meshes.place(v, mesh, settings.batch_size) for k, v in rows.items()}
-            state, metrics = step.run(state, batch, meshes.said_by_each(mesh, 0))
+            asked = meshes.said_by_each(mesh, 0), meshes.said_by_all(mesh, done)
+            state, metrics = step.run(state, batch, *asked)
             out.append(metrics["loss"])
     return np.array(jax.device_get(out))

@@ -90,9 +90,9 @@ def run(recipe: recipes.Recipe, out: Path, mesh: jax.sharding.Mesh, slow: float 
     batch_at = stream.batch_at
     out.mkdir(parents=True, exist_ok=True)
 
-    def noted(g: int) -> dict[str, np.ndarray]:
+    def noted(g: int, count: int) -> dict[str, np.ndarray]:
         time.sleep(slow)
-        batch = batch_at(g)
+        batch = batch_at(g, count)
         with (out / f"rows-{os.getpid()}.jsonl").open("a") as f:
             for i, tokens in zip(mine, batch["decoder_target_tokens"], strict=True):
                 at = g + int(i)

@@ -20,7 +20,7 @@ SETTINGS = tiny.settings(steps=9, log_every=1, tensorboard=False)
 
 def write(folder, steps, *, done=0, total=9, every=1, board=False):
     settings = tiny.settings(steps=total, log_every=every, tensorboard=board)
-    with Log(folder, settings, done, 0.0) as out:
+    with Log(folder, settings, done, total, 0.0) as out:
         for step in steps:
             out.step({"step": step, "loss": 1.5 * step, "lr": {"a": 0.5}}, f"step {step}")
 
@@ -53,7 +53,7 @@ def test_a_line_cut_short_by_a_crash_is_dropped(tmp_path, torn):
 
 def test_samples_keep_their_script_and_their_line_separators(tmp_path):
     record = {"step": 1, "prompt": "\ub098\ub294", "text": "a\u2028b\nc"}
-    with Log(tmp_path, SETTINGS, 0, 0.0) as out:
+    with Log(tmp_path, SETTINGS, 0, 9, 0.0) as out:
         out.write("samples.jsonl", record)
     text = (tmp_path / "samples.jsonl").read_text()
     assert "\ub098\ub294" in text
@@ -62,7 +62,7 @@ def test_samples_keep_their_script_and_their_line_separators(tmp_path):
 
 
 def test_a_loss_that_is_not_a_number_is_still_json(tmp_path):
-    with Log(tmp_path, SETTINGS, 0, 0.0) as out:
+    with Log(tmp_path, SETTINGS, 0, 9, 0.0) as out:
         out.step({"step": 1, "loss": float("nan"), "deep": {"x": float("inf")}}, "")
     text = (tmp_path / "metrics.jsonl").read_text()
     assert json.loads(text) == {"step": 1, "loss": None, "deep": {"x": None}}
@@ -103,7 +103,7 @@ def test_a_tracker_that_fails_does_not_stop_the_run(tmp_path, caplog):
 def test_losses_are_split_by_dataset_and_given_in_bits_per_byte():
     train = tiny.settings(steps=8)
     plan = tiny.stream(train).plan
-    report = StepRecorder(train, tiny.CFG, plan, 12, 2, {"kor": 4.0}, Clock())
+    report = StepRecorder(train, tiny.CFG, plan, 12, 2, {"kor": 4.0}, Clock(), 8)
     metrics = dict(
         loss=np.float32(9), grad_norm=np.float32(2), lr={"a": np.float32(0.5)}, applied=True,
         skipped=0, tokens=80, nll_B=np.array([8.0, 3.0, 16.0]), weight_B=np.array([2.0, 1.0, 4.0]),

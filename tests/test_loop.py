@@ -245,5 +245,7 @@ def test_a_run_that_is_finished_is_left_alone(tmp_path):
 
 def test_a_recipe_shorter_than_its_run_is_refused(tmp_path):
     tiny.train(tmp_path, tiny.settings([tiny.stage("a", 4)]), tiny.mesh())
-    with pytest.raises(CheckpointMismatchError, match="stands at step 4, the recipe ends at 3"):
+    with pytest.raises(
+        CheckpointMismatchError, match="at step 4, row 32; the recipe ends at row 24"
+    ):
         tiny.train(tmp_path, tiny.settings([tiny.stage("a", 3)]), tiny.mesh())

@@ -135,9 +135,11 @@ def test_rows_are_told_by_the_dataset_most_of_their_tokens_are_of(tmp_path):
     found = stream(tmp_path, data, tokenizer, *stages)
     assert found.plan.names == ("pairs", "text")
     found.batch_at(0)
-    found.batch_at(4)
+    short = found.batch_at(4, 3)  # the end of a stage, of which three rows are left
     assert found.dataset_ids(0).tolist() == [1, 1, 1, 1]
-    assert found.dataset_ids(4).tolist() == [0, 0, 0, 0]
+    assert found.dataset_ids(4, 3).tolist() == [0, 0, 0]
+    assert (short["decoder_segment_ids"].sum(axis=1) > 0).tolist() == [True, True, True, False]
+    assert {array.shape for array in short.values()} == {(4, 8)}
 
 
 def test_tokens_have_the_shares_of_the_plan_on_average(tmp_path):

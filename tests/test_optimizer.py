@@ -23,6 +23,9 @@ def stage(name, steps, *rules):
     return recipe_train.Stage(name=name, steps=steps, mixture={"kor": 1.0}, learn=rules)
 
 
+NOW = jnp.float32(0), jnp.int32(0)  # the phase has begun, and so has the run
+
+
 def phase(*rules, steps=10, start=0):
     return learn.Phase("p", start, steps, rules)
 
@@ -60,7 +63,7 @@ def test_every_phase_warms_up_again():
     learner = optimizer.learner(phase(warm, start=100), recipe_train.Optimizer(), ["norm_D"], NONE)
     params = {"norm_D": jnp.ones(1)}
     state = learner.init(params)
-    _, _, rates = learner.update(params, params, jnp.float32(1), state, jnp.int32(0))
+    _, _, rates = learner.update(params, params, jnp.float32(1), state, *NOW)
     np.testing.assert_allclose(rates[".*"], 0.2)
 
 
@@ -130,9 +133,9 @@ def test_updates_are_adamw_and_norms_and_biases_are_spared_decay(path, decay):
     params = {path: jnp.array([[1.0, -2.0]])}
     state = learner.init(params)
     grads = [np.array([[0.5, 3.0]]), np.array([[-1.0, 2.0]]), np.array([[0.25, 0.0]])]
-    for i, g in enumerate(grads):
+    for g in grads:
         given = {path: jnp.asarray(g, jnp.float32)}
-        params, state, _ = learner.update(params, given, jnp.float32(1), state, jnp.int32(i))
+        params, state, _ = learner.update(params, given, jnp.float32(1), state, *NOW)
     want = adamw(np.array([[1.0, -2.0]]), grads, lr=0.5, decay=decay, b1=0.5, b2=0.75, eps=0.25)
     np.testing.assert_allclose(params[path], want, rtol=1e-5)
 
@@ -143,7 +146,7 @@ def test_gradients_longer_than_clip_are_shortened_to_it(norm, want):
     learner = optimizer.learner(phase(rule(".*")), adam, ["q_DN"], NONE)
     params = {"q_DN": jnp.zeros((1, 2))}
     grads = {"q_DN": jnp.array([[1.0, 2.0]])}
-    new, _, _ = learner.update(params, grads, jnp.float32(norm), learner.init(params), jnp.int32(0))
+    new, _, _ = learner.update(params, grads, jnp.float32(norm), learner.init(params), *NOW)
     want = np.array([want])
     np.testing.assert_allclose(new["q_DN"], -0.5 * want / (want + 1), rtol=1e-6)
 
@@ -153,9 +156,7 @@ def test_each_group_has_its_own_rate():
     learner = optimizer.learner(table, recipe_train.Optimizer(), ["embed_VD", "norm_D"], NONE)
     params = {"embed_VD": jnp.zeros((4, 1)), "norm_D": jnp.zeros(1)}
     grads = jax.tree.map(jnp.ones_like, params)
-    new, _, rates = learner.update(
-        params, grads, jnp.float32(1), learner.init(params), jnp.int32(0)
-    )
+    new, _, rates = learner.update(params, grads, jnp.float32(1), learner.init(params), *NOW)
     assert {k: float(v) for k, v in rates.items()} == {"embed": 2.0, ".*": 0.5}
     np.testing.assert_allclose(new["embed_VD"], np.full((4, 1), -2.0), rtol=1e-5)
     np.testing.assert_allclose(new["norm_D"], np.full(1, -0.5), rtol=1e-5)
@@ -169,7 +170,7 @@ def test_moments_are_float32_and_only_of_what_learns():
     got = {(leaf.shape, leaf.dtype.name) for leaf in jax.tree.leaves(state)}
     assert got == {((), "int32"), ((4, 2), "float32")}
     grads = {"embed_VD": jnp.ones((4, 2), jnp.bfloat16)}
-    new, _, _ = learner.update(params, grads, jnp.float32(1), state, jnp.int32(0))
+    new, _, _ = learner.update(params, grads, jnp.float32(1), state, *NOW)
     assert new["embed_VD"].dtype == jnp.bfloat16
 
 
@@ -188,7 +189,7 @@ def test_only_new_rows_get_gradients_and_only_they_move(path, moves):
     grads = learner.mask({path: jnp.where(moves, 2.0, jnp.nan)})
     np.testing.assert_array_equal(grads[path], np.where(moves, 2.0, 0.0))
     params = {path: jnp.full(moves.shape, 0.1)}
-    new, _, _ = learner.update(params, grads, jnp.float32(1), learner.init(params), jnp.int32(0))
+    new, _, _ = learner.update(params, grads, jnp.float32(1), learner.init(params), *NOW)
     np.testing.assert_array_equal(new[path] != params[path], moves)
 
 
@@ -202,7 +203,9 @@ def bfloat16_step(rounding, rate, on=None, shape=(64, 64)):
     if on is not None:
         params, grads = jax.device_put((params, grads), on)
     step = jax.jit(learner.update)
-    new, _, _ = step(params, grads, jnp.float32(1), learner.init(params), jnp.int32(3))
+    new, _, _ = step(
+        params, grads, jnp.float32(1), learner.init(params), jnp.float32(3), jnp.int32(3)
+    )
     return new["layers/up_DF"]
 
 

@@ -245,6 +245,22 @@ def test_two_processes_train_the_recipe_with_the_losses_of_one(copy):
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+def test_a_smaller_batch_from_a_checkpoint_on_reads_what_is_left_of_every_stage(copy):
+    """The checkpoint after row 40 of 96; `continue` begins at row 32 and has a rate of its own."""
+    train = copy / "runs/korean/train"
+    for step in ("10", "12"):
+        shutil.rmtree(train / "checkpoints" / step)
+    steps = [json.loads(line) for line in (train / "metrics.jsonl").read_text().splitlines()]
+    got = lrl("train", str(copy / "korean.yaml"), "train.batch_size=4")
+    assert "steps of the recipe count 8 (train.step_rows)" in got.stderr
+    assert "another plan" not in got.stderr
+    halves = [json.loads(line) for line in (train / "metrics.jsonl").read_text().splitlines()]
+    assert [m["rows"] for m in halves] == [8, 16, 24, 32, 40, *range(44, 97, 4)]
+    assert halves[-1]["epochs"] == steps[-1]["epochs"]
+    assert [m["lr"] for m in halves[5::2]] == [m["lr"] for m in steps[5:]]
+    assert "step_rows: 8" in (copy / "runs/korean/recipe.yaml").read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "data", "code", "message"),
     [

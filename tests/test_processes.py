@@ -1,5 +1,6 @@
 """Two processes on loopback are one run: the same losses, and one signal stops both."""
 
+import shutil
 import socket
 import time
 
@@ -70,9 +71,17 @@ def test_sigterm_to_one_of_two_saves_the_same_step_in_both_and_one_process_goes_
 
 
 def test_a_checkpoint_of_one_process_goes_on_in_two_and_damage_is_seen_by_both(tmp_path):
+    """They read three times as many rows at once, in two parts, of which some are padding."""
     rules = tiny.settings(steps=4, save={"steps": 2})
-    tiny.train(tmp_path, rules, tiny.mesh())
-    tiny.damage(tmp_path / "train" / "checkpoints" / "4")
-    assert ended(spawn_two(tmp_path, mesh={"fsdp": 4}, steps=8)) == 0
-    assert [m["step"] for m in records(tmp_path)] == [*range(1, 9)]
-    assert saved(tmp_path) == [2, 8]
+    tiny.train(tmp_path / "two", rules, tiny.mesh())
+    tiny.damage(tmp_path / "two" / "train" / "checkpoints" / "4")
+    shutil.copytree(tmp_path / "two", tmp_path / "one")
+    larger = {"batch_size": 24, "step_rows": 8}
+    parts = larger | {"accumulate": 2}
+    assert ended(spawn_two(tmp_path / "two", mesh={"fsdp": 4}, steps=8, train=parts)) == 0
+    got = records(tmp_path / "two")
+    assert [(m["step"], m["rows"]) for m in got] == [(1, 8), (2, 16), (3, 32), (4, 48), (5, 64)]
+    assert saved(tmp_path / "two") == [2, 5]
+    _, want = tiny.train(tmp_path / "one", tiny.settings(steps=8, **larger), tiny.mesh())
+    np.testing.assert_allclose([m["loss"] for m in got], [m["loss"] for m in want], rtol=1e-6)
+    assert [m["tokens"] for m in got] == [m["tokens"] for m in want] == [80, 80, 160, 160, 160]

@@ -157,15 +157,6 @@ def test_another_learn_table_under_way_is_refused(tmp_path):
         tiny.train(tmp_path, other, tiny.mesh(fsdp=2))
 
 
-def test_another_batch_size_goes_on_at_the_next_row(tmp_path):
-    stages = [tiny.stage("a", 9, kor=0.5)]
-    rude = settings(stages, sample_every=1)
-    with pytest.raises(KeyboardInterrupt):
-        tiny.train(tmp_path, rude, tiny.mesh(fsdp=2), sample=tiny.stop_at(4))
-    _, metrics = tiny.train(tmp_path, settings(stages, batch_size=16), tiny.mesh(fsdp=2))
-    assert [m["rows"] for m in metrics] == [8, 16, *range(32, 16 + 7 * 16 + 1, 16)]
-
-
 def test_a_new_learning_rate_is_allowed_and_said(tmp_path, caplog):
     interrupted(tmp_path, tiny.mesh(fsdp=2), 3)
     gentle = recipe_train.Rule(match=".*", schedule=recipe_train.Schedule(peak=0.005, warmup=2))

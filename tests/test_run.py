@@ -6,12 +6,13 @@ import os
 import shutil
 import socket
 
+import jax.numpy as jnp
 import pytest
 
 from lrl_jax.pipeline import run
 from lrl_jax.pipeline.lease import InUseError
 from lrl_jax.recipe import file as recipe_file
-from lrl_jax.train.checkpoint import VerificationError
+from lrl_jax.train.checkpoint import Checkpoints, VerificationError
 
 RECIPE = """
 name: small
@@ -333,3 +334,39 @@ def test_the_resolved_recipe_lies_in_the_run_folder(small):
     with run.locked(this):
         pass
     assert recipe_file.load(str(this.folder / "recipe.yaml")) == this.recipe
+
+
+# ---------------------------------------------------------------------------- the batch size
+def saved(this, step, **train):
+    """Saves a checkpoint of training, as `lrl_jax.train` does, with this section of the recipe."""
+    with Checkpoints(this.at("train") / "checkpoints", keep=9) as checkpoints:
+        checkpoints.save(step, {"w": jnp.zeros(1)}, {"train": train})
+
+
+def test_steps_count_the_batch_size_with_which_training_began(small):
+    longer = "train.stages.0.steps=12"
+    assert run.counted(small("train.batch_size=6")).train.rows_per_step == 6
+    saved(small(), 3, batch_size=4)  # as earlier versions did
+    assert run.counted(small("train.batch_size=6", longer)).train.rows_per_step == 4
+    assert run.resolved(small("train.batch_size=6", longer)).train.ends == (48,)
+    assert run.counted(small("train.batch_size=4")) == small("train.batch_size=4").recipe
+    assert run.counted(small("train.step_rows=5")).train.rows_per_step == 5
+    saved(small(), 5, batch_size=6, step_rows=4)
+    saved(small(), 7, batch_size=1, step_rows=1)
+    newest = small().at("train") / "checkpoints" / "7" / "meta" / "metadata"
+    newest.write_text(newest.read_text().replace("batch_size", "butch_size"))  # does not verify
+    assert run.counted(small("train.batch_size=8")).train.rows_per_step == 4
+    with run.locked(small("train.batch_size=8")):
+        text = (small().folder / "recipe.yaml").read_text()
+    assert "step_rows: 4" in text
+
+
+def test_notes_of_training_are_those_of_recipes_without_step_rows(small):
+    """So that a training that an earlier version finished is still finished."""
+    for earlier in ("vocab", "init", "data", "train"):
+        run.perform(small(), earlier, lambda this: None)
+    note = json.loads((small().folder / "steps" / "train.json").read_text())
+    train = small().recipe.train.model_dump_json(exclude={"step_rows"})
+    assert note["settings"] == run.digest(train)
+    assert not run.perform(small(), "train", lambda this: None)
+    assert run.perform(small("train.step_rows=2"), "train", lambda this: None)

@@ -129,7 +129,8 @@ def compiled(rules, cfg):
     trainer = Trainer(tiny.mesh(), rules, cfg=cfg)
     batch = {k: jnp.asarray(v) for k, v in trainer.stream.batch_at(0).items()}
     with jax.set_mesh(trainer.mesh):
-        step = trainer.step.run.lower(trainer.state, batch, jnp.zeros(1, jnp.int32)).compile()
+        step = trainer.step.run.lower(trainer.state, batch, jnp.zeros(1, jnp.int32), jnp.float32(0))
+        step = step.compile()
     memory = step.memory_analysis()
     return memory.argument_size_in_bytes, memory.temp_size_in_bytes
 

@@ -36,7 +36,7 @@ def steps(path=f"{FOLDER}/metrics.jsonl"):
 
 def train(steps, done=0, total=9, killed=False, folder=FOLDER):
     settings = tiny.settings(steps=total)
-    out = Log(folder, settings, done, 0.0)
+    out = Log(folder, settings, done, total, 0.0)
     for step in steps:
         out.step({"step": step, "loss": 1.5}, "")
     if not killed:

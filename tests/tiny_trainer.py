@@ -36,7 +36,8 @@ class Trainer:
             batch = {k: meshes.place(v, self.mesh, 8) for k, v in batch.items()}
             asked = meshes.said_by_each(self.mesh, 0)
             with jax.set_mesh(self.mesh):
-                self.state, metrics = self.step.run(self.state, batch, asked)
+                done = meshes.said_by_all(self.mesh, int(self.state["step"]))
+                self.state, metrics = self.step.run(self.state, batch, asked, done)
             out.append(jax.device_get(metrics))
         return out
 

@@ -3,7 +3,7 @@
 python worker_train.py FOLDER '{"devices": 2, "steps": 8}'
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 import dataclasses
 import functools
 import json
@@ -15,6 +15,7 @@ import time
 import jax
 import numpy as np
 
+from lrl_jax.data.feed import batches
 from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import Prefetch
 from lrl_jax.devices import mesh as meshes
@@ -32,7 +33,8 @@ ALL = recipe_train.Rule(match=".*", schedule=FLAT)
 LENGTH = 12
 
 
-SILENT = {"stages", "save", "log_every", "max_skipped"}  # what of `train` a step does not look at
+# What of `train` a step does not look at.
+SILENT = {"stages", "save", "log_every", "max_skipped", "sample_every", "batch_size", "step_rows"}
 
 
 def share_steps() -> None:
@@ -45,7 +47,7 @@ def share_steps() -> None:
     made, make = {}, loop.make_step
 
     def shared(cfg, phase, settings, on, dtype, new_rows):
-        nameless = dataclasses.replace(phase, name="")
+        nameless = dataclasses.replace(phase, name="", start=0)
         rows, devices = new_rows.tobytes(), [device.id for device in on.devices.flat]
         said = settings.model_dump_json(exclude=SILENT)
         key = repr((cfg, nameless, settings.optimizer, rows, dtype, on, devices, said))
@@ -77,10 +79,13 @@ class MemoryStream:
     sequence_length: int = LENGTH
     mine: np.ndarray | None = None
 
-    def batch_at(self, g: int) -> dict[str, np.ndarray]:
+    def batch_at(self, g: int, count: int | None = None) -> dict[str, np.ndarray]:
         time.sleep(self.slow)
-        mine = g + (np.arange(self.batch_size) if self.mine is None else self.mine)
-        rows = [self._row(int(i), *pair) for i, *pair in zip(mine, *self.plan(mine), strict=True)]
+        mine = np.arange(self.batch_size) if self.mine is None else self.mine
+        read = g + mine[mine < (self.batch_size if count is None else count)]
+        rows = [self._row(int(i), *pair) for i, *pair in zip(read, *self.plan(read), strict=True)]
+        empty = {name: np.zeros_like(array) for name, array in self._row(0, 0, 0).items()}
+        rows += [empty] * (len(mine) - len(read))
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     def _row(self, g: int, dataset: int, k: int) -> dict[str, np.ndarray]:
@@ -97,12 +102,11 @@ class MemoryStream:
             decoder_segment_ids=segments, decoder_positions=positions,
         )  # fmt: skip
 
-    def dataset_ids(self, g: int) -> np.ndarray:
-        return self.plan.order(g + np.arange(self.batch_size))[0]
+    def dataset_ids(self, g: int, count: int) -> np.ndarray:
+        return self.plan.order(g + np.arange(count))[0]
 
-    def prefetch(self, start_row: int) -> Prefetch:
-        starts = range(start_row, self.plan.total - self.batch_size + 1, self.batch_size)
-        return Prefetch(self.batch_at, starts)
+    def prefetch(self, start_row: int, ends: Sequence[int]) -> Prefetch:
+        return Prefetch(self.batch_at, batches.spans(start_row, ends, self.batch_size))
 
 
 def stage(name: str, steps: int, learn=(ALL,), kor: float = 0.5) -> recipe_train.Stage:
@@ -121,7 +125,7 @@ def settings(stages=None, *, steps: int = 8, **fields) -> recipe_train.Train:
 
 def stream(train: recipe_train.Train, seed: int = 3, **fields) -> MemoryStream:
     stages = tuple(
-        PlanStage(s.name, s.steps * train.batch_size, dict(s.mixture)) for s in train.stages
+        PlanStage(s.name, s.steps * train.rows_per_step, dict(s.mixture)) for s in train.stages
     )
     return MemoryStream(Plan({"kor": 37, "eng": 23}, stages, seed), train.batch_size, **fields)
 
@@ -194,7 +198,9 @@ def main(folder: str, options: dict) -> int:
     if options.get("woven"):  # as on a TPU, where the rows of a host are seldom neighbours
         devices = sorted(devices, key=lambda device: device.id % options["devices"])
     on = meshes.make(recipe_train.Mesh(**options.get("mesh", {})), devices)
-    chosen = settings(steps=options.get("steps", 8), save=options.get("save", {}))
+    chosen = settings(
+        steps=options.get("steps", 8), save=options.get("save", {}), **options.get("train", {})
+    )
     mine = meshes.rows_here(on, chosen.batch_size)
     rows = stream(chosen, slow=options.get("slow", 0.0), mine=mine)
     try:

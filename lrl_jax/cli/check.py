@@ -27,7 +27,7 @@ from lrl_jax.fit import topology
 from lrl_jax.hf import families, load, peft_read, safetensors_ranges
 from lrl_jax.model import llama, sharding
 from lrl_jax.pipeline import weights
-from lrl_jax.pipeline.run import Run
+from lrl_jax.pipeline.run import Run, counted
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.data import Dataset
 from lrl_jax.recipe.schema import Expected, Pretrained, Recipe
@@ -60,7 +60,7 @@ def check(run: Run) -> None:
     problems = [*dict.fromkeys(_gather(run, wanted))]  # a missing base is seen by several looks
     unknown = getattr(recipe.base, "tokenizer", "") in wanted  # then the model's size is unknown
     console.print(terminal.styled((recipe.name, "bold"), f"  ->  {run.folder}"))
-    console.print(_stages(recipe))
+    console.print(_stages(recipe if problems else counted(run)))
     if not problems and not unknown:
         cfg = families.config_from_hf(fit_verb.foreseen(run))
         problems += _learn_tables(recipe, cfg)
@@ -302,7 +302,7 @@ def _stages(recipe: Recipe) -> Table:
     table = Table(
         "stage", "steps", "tokens", "mixture", "learns", title="Plan", title_justify="left"
     )
-    row = recipe.train.batch_size * recipe.data.sequence_length
+    row = recipe.train.rows_per_step * recipe.data.sequence_length
     for stage in recipe.train.stages:
         length = f"{stage.steps:,}", f"{stage.steps * row:,}"
         if stage.epochs:  # steps are known once the data is packed

@@ -113,13 +113,14 @@ def foreseen(run: Run) -> dict[str, Any]:
 
 
 def _steps(run: Run) -> dict[str, int]:
-    """Returns the steps of each phase by name, without phases whose length is not known yet."""
+    """Returns the batches of each phase by name, without phases whose length is not known yet."""
     try:
         settings = resolved(run).train
     except (ValueError, OSError):  # nothing is packed yet, so that epochs have no length
         settings = run.recipe.train
     phases = learn.phases(settings.stages)
-    return {phase.name: phase.steps for phase in phases if phase.steps}
+    rows, size = settings.rows_per_step, settings.batch_size
+    return {phase.name: -(-phase.steps * rows // size) for phase in phases if phase.steps}
 
 
 # ---------------------------------------------------------------------------- tables

@@ -274,6 +274,12 @@ def said_by_each(mesh: Mesh, word: int) -> jax.Array:
     return jax.make_array_from_callback((mesh.size,), for_each(mesh), lambda _: own)
 
 
+def said_by_all(mesh: Mesh, number: float) -> jax.Array:
+    """Returns a float32 on every device, the `number` that all processes say."""
+    own = np.float32(number)
+    return jax.make_array_from_callback((), replicated(mesh), lambda _: own)
+
+
 def for_each(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of an array [X] that has an item for every device."""
     return NamedSharding(mesh, P(sharding.AXES))

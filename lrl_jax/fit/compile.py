@@ -225,8 +225,9 @@ def compile_made(
     array = jax.ShapeDtypeStruct(shape, np.int32, sharding=meshes.batch_sharding(mesh))
     batch = dict.fromkeys(rows.features([], job.length, bos_id=0, pad_id=0), array)
     asked = jax.ShapeDtypeStruct((mesh.size,), np.int32, sharding=meshes.for_each(mesh))
+    done = jax.ShapeDtypeStruct((), np.float32, sharding=meshes.replicated(mesh))
     with jax.set_mesh(mesh):
-        lowered = made.run.lower(made.abstract, batch, asked)
+        lowered = made.run.lower(made.abstract, batch, asked, done)
         try:
             return lowered.compile(compiler_options=dict(options) or None)
         except jax.errors.JaxRuntimeError as e:

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-from rich.markup import escape
-
 from lrl_jax import storage
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture, plan
@@ -11,7 +9,7 @@ from lrl_jax.data.feed import show as showing
 from lrl_jax.data.pack import jobs, packing, progress, rows, workers
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.pipeline.console import display, say
-from lrl_jax.pipeline.run import Run, manifests
+from lrl_jax.pipeline.run import Run, counted, manifests
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
 PLAN = "plan.json"  # for people and for the report; training makes its own plan
@@ -31,17 +29,15 @@ def run(run: Run, runner: workers.Runner | None = None) -> None:
         with progress.shown() as announce:
             packed = jobs.prepare_all(recipe.data, tokenizer, out, announce, runner)
     display(showing.datasets(packed))
-    show_plan(run, mixture.plan(recipe, packed), packed)
+    show_plan(run, mixture.plan(counted(run), packed), packed)
     for name, dataset in recipe.data.datasets.items():
         for file in datasets.quoted_files(dataset):
             say(
-                escape(
-                    f"data: {name}: {file}: its cells are quoted where they have to be, and are "
-                    "read so; `format: tsv_raw` takes quote marks for text"
-                )
+                f"data: {name}: {file}: its cells are quoted where they have to be, and are read "
+                "so; `format: tsv_raw` takes quote marks for text"
             )
     for remark in showing.remarks(packed):
-        say(escape(f"data: {remark}"))
+        say(f"data: {remark}")
 
 
 def show_plan(run: Run, order: plan.Plan, packed: Mapping[str, rows.Manifest]) -> None:
@@ -59,7 +55,7 @@ def show(run: Run, dataset: str, stage: str, first: int, count: int, tokens: boo
     """
     tokenizer, folders = tokenizers.load(run.at("vocab")), packing.folders(run.at("data"))
     if stage:
-        order = mixture.plan(run.recipe, manifests(run))
+        order = mixture.plan(counted(run), manifests(run))
         showing.show_stage(folders, order, tokenizer, stage, count, first, tokens=tokens)
         return
     name = dataset or next(iter(run.recipe.data.datasets))

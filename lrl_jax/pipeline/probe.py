@@ -211,8 +211,8 @@ def _sized(run: Run, count: int) -> Run:
         perform(sized, step, STEPS[step], force=True)
     settings, packed = resolved(sized).train, manifests(sized)
     longest = max(range(len(settings.stages)), key=lambda i: settings.stages[i].steps)
-    first = sum(stage.steps for stage in settings.stages[:longest]) * settings.batch_size
-    last = first + settings.stages[longest].steps * settings.batch_size
+    first = sum(stage.steps for stage in settings.stages[:longest]) * settings.rows_per_step
+    last = first + settings.stages[longest].steps * settings.rows_per_step
     order = mixtures.plan(sized.recipe, packed)
     before, after = order.consumed(first), order.consumed(last)
     tokens = {
@@ -275,7 +275,7 @@ def _short(recipe: Recipe, steps: int) -> Train:
     stage = recipe.train.stages[0]
     short = stage.model_copy(update={"steps": steps, "learn": tuple(map(constant, stage.learn))})
     saved = {"save": Save(minutes=0, steps=0, keep=1), "tensorboard": False}
-    update = {"stages": (short,), "samples": (), "sample_every": 0, **saved}
+    update = {"stages": (short,), "step_rows": 0, "samples": (), "sample_every": 0, **saved}
     return recipe.train.model_copy(update=update)
 
 

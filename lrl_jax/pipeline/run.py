@@ -31,6 +31,8 @@ from lrl_jax.pipeline.notes import MismatchError, StepNote, digest
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.file import dump
 from lrl_jax.recipe.schema import Pretrained, Recipe
+from lrl_jax.recipe.train import saved_rows_per_step
+from lrl_jax.train import checkpoint
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import fingerprint
 
@@ -95,7 +97,6 @@ class Run:
     def another(self) -> "Run":
         """Returns the run that `init.weights` names, and its step that is taken."""
         from lrl_jax.data.seqio import imports
-        from lrl_jax.train.checkpoint import committed_steps
 
         source = self.recipe.init.weights
         assert source is not None
@@ -105,7 +106,7 @@ class Run:
                 f"init.weights.run: {folder}: no run that was trained; want the folder of one, "
                 "which holds recipe.yaml and train/checkpoints"
             )
-        steps = committed_steps(folder / "train" / "checkpoints")
+        steps = checkpoint.committed_steps(folder / "train" / "checkpoints")
         step = source.step or max(steps, default=0)
         if step not in steps:
             kept = ", ".join(map(str, steps)) or "none"
@@ -188,7 +189,10 @@ def perform(
 
 def _settings(run: Run, step: str) -> str:
     # `lrl_jax.train` decides which of them may change while a training is interrupted.
-    return digest(run.recipe.train.model_dump_json()) if step == "train" else ""
+    if step != "train":
+        return ""
+    train = run.recipe.train
+    return digest(train.model_dump_json(exclude=None if train.step_rows else {"step_rows"}))
 
 
 def _finished(note: StepNote | None) -> StepNote | None:
@@ -266,18 +270,29 @@ def manifests(run: Run) -> dict[str, rows.Manifest]:
     return {name: rows.read_manifest(folders[name]) for name in run.recipe.data.datasets}
 
 
-def resolved(run: Run) -> Recipe:
-    """Returns the recipe with epochs converted to steps; the data must be packed already."""
-    if not any(stage.epochs for stage in run.recipe.train.stages):
+def counted(run: Run) -> Recipe:
+    """Returns the recipe with `train.step_rows` as training began, where that says another size."""
+    train, meta = run.recipe.train, checkpoint.newest_meta(run.at("train") / "checkpoints")
+    rows = saved_rows_per_step(meta["train"]) if meta else train.batch_size
+    if train.step_rows or rows == train.batch_size:
         return run.recipe
-    return mixture.steps(run.recipe, manifests(run))
+    counted = train.model_copy(update={"step_rows": rows})
+    return run.recipe.model_copy(update={"train": counted})
+
+
+def resolved(run: Run) -> Recipe:
+    """Returns `counted` with epochs converted to steps; the data must be packed already."""
+    recipe = counted(run)
+    if not any(stage.epochs for stage in recipe.train.stages):
+        return recipe
+    return mixture.steps(recipe, manifests(run))
 
 
 @contextlib.contextmanager
 def locked(run: Run) -> Iterator[None]:
     """Reserves the run folder; raises InUseError while another process has reserved it."""
     with Lease(run.folder):
-        storage.write(run.folder / "recipe.yaml", dump(run.recipe))
+        storage.write(run.folder / "recipe.yaml", dump(counted(run)))
         yield
 
 
@@ -389,11 +404,9 @@ def _init(run: Run) -> dict[str, Input]:
 
 def _start(run: Run) -> Input:
     """Returns the digest of the checkpoint that `init.weights` names."""
-    from lrl_jax.train import checkpoint
-
     other = run.another()
-    folder = other.at("train") / "checkpoints"
-    return Input(checkpoint.fingerprint(folder, other.step)[:16], str(other.at("train").parent))
+    sha256 = checkpoint.fingerprint(other.at("train") / "checkpoints", other.step)
+    return Input(sha256[:16], str(other.at("train").parent))
 
 
 def _weights(folder: epath.Path) -> str:

@@ -13,7 +13,7 @@ from lrl_jax.fit import search
 from lrl_jax.fit.compile import CompileJob
 from lrl_jax.pipeline import data, weights
 from lrl_jax.pipeline.console import say
-from lrl_jax.pipeline.run import Run, manifests, resolved
+from lrl_jax.pipeline.run import Run, counted, manifests, resolved
 from lrl_jax.train import adapt, loop
 from lrl_jax.vocab.pieces import splice
 from lrl_jax.vocab.tokenizer import load as tokenizers
@@ -57,7 +57,7 @@ def run(run: Run) -> None:
 
 
 def _stream(run: Run, rows: np.ndarray) -> "stream.Stream | online.Online":
-    recipe, size = run.recipe, run.recipe.train.batch_size
+    recipe, size = counted(run), run.recipe.train.batch_size
     if recipe.data.backend == "seqio":
         from lrl_jax.data.seqio import online  # batches made during training need TensorFlow
 

@@ -150,7 +150,7 @@ def _tokens_of_new_languages(recipe: Recipe) -> int:
         for name, dataset in recipe.data.datasets.items()
         if not dataset.language.startswith(f"{ENGLISH}_")
     }
-    step = recipe.train.batch_size * recipe.data.sequence_length
+    step = recipe.train.rows_per_step * recipe.data.sequence_length
     total = 0.0
     for stage in recipe.train.stages:
         shares = mixture.unsized(recipe, stage) or {}

@@ -6,6 +6,7 @@ use the same weights.
 
 from collections.abc import Iterable, Mapping
 import dataclasses
+import math
 from typing import Any
 
 from etils import epath
@@ -175,8 +176,10 @@ def _trained(run: Run, params: Shapes) -> Any:
         adapt.check_same(meta["train"], run.recipe.train)
         if not run.recipe.export.use_ema:
             return {"params": params}
-        phases = learn.phases(resolved(run).train.stages)  # what its phase trains has averages
-        table = learn.groups(phases[learn.phase_at(phases, meta["step"])].learn, [*params])
+        train = resolved(run).train
+        phases, done = learn.phases(train.stages), meta["data"]["next_row"] / train.rows_per_step
+        phase = phases[learn.phase_at(phases, math.ceil(done))]  # what it trains has averages
+        table = learn.groups(phase.learn, [*params])
         means = {n: params[n].update(dtype="float32") for n in learn.trainable(table)}
         return {"params": params, "ema": means}
 

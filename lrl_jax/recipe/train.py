@@ -3,9 +3,10 @@
 Stages, what learns in each and how fast, optimizer, precision, memory, devices, saving, logging.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+import itertools
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -52,7 +53,7 @@ class Stage(Section):
 
     name: Name
     steps: NonNegativeInt = 0
-    """How many steps the stage has; give this or `epochs`."""
+    """How many steps the stage has, each of `train.step_rows` rows; give this or `epochs`."""
     epochs: NonNegativeFloat = 0.0
     """How often every dataset of the mixture is read from end to end; the weights multiply it."""
     mixture: dict[Name, NonNegativeFloat] = Field(min_length=1)
@@ -151,6 +152,10 @@ class Train(Section):
     """Says how to train: stages, batch, optimizer, precision, memory, saving, logging."""
 
     batch_size: PositiveInt
+    step_rows: NonNegativeInt = 0
+    """How many rows a step of the recipe counts, in `steps` of stages, `warmup`, `save.steps` and
+    `sample_every`; 0 is the batch size with which the run began, so that every stage reads its own
+    rows whatever the batch size becomes."""
     accumulate: PositiveInt = 1
     """Into how many parts a batch is split; a step computes them one after the other."""
     stages: tuple[Stage, ...] = Field(min_length=1)
@@ -192,8 +197,18 @@ class Train(Section):
 
     @property
     def steps(self) -> int:
-        """Returns the number of steps of all stages together."""
+        """Returns the number of steps of all stages together, in batches of `rows_per_step`."""
         return sum(stage.steps for stage in self.stages)
+
+    @property
+    def rows_per_step(self) -> int:
+        """Returns how many rows a step of the recipe counts."""
+        return self.step_rows or self.batch_size
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """Returns for each stage the global row after its last one; `epochs` must be steps."""
+        return tuple(itertools.accumulate(s.steps * self.rows_per_step for s in self.stages))
 
     def traced(self) -> tuple[int, ...]:
         """Returns the first and the last step that `profile` names; () for none.
@@ -204,7 +219,9 @@ class Train(Section):
             return ()
         match = re.fullmatch(r"(\d{1,9}):(\d{1,9})", self.profile, re.ASCII)
         first, last = map(int, match.groups()) if match else (0, 0)
-        if not 1 <= first <= last <= self.steps:
+        # Other batches than the recipe counts make another number of steps.
+        total = self.steps if self.rows_per_step == self.batch_size else last
+        if not 1 <= first <= last <= total:
             raise ValueError(
                 f"train.profile: {self.profile!r}; want the first and the last step to trace, "
                 f"such as 10:15, of 1 to {self.steps}"
@@ -222,3 +239,11 @@ class Train(Section):
         """Returns the mesh; `auto` must have been replaced by a mesh before."""
         assert isinstance(self.mesh, Mesh), "auto is settled by fit.compile.settled"
         return self.mesh
+
+
+def saved_rows_per_step(train: Mapping[str, Any]) -> int:
+    """Returns `rows_per_step` of a `train` section that a checkpoint holds as plain data.
+
+    Earlier versions had no `step_rows`: their steps counted the batch size that they had.
+    """
+    return train.get("step_rows") or train["batch_size"]

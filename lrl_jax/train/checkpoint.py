@@ -247,6 +247,19 @@ def committed_steps(folder: epath.Path) -> list[int]:
     return sorted(int(path.name) for path in folder.iterdir() if _committed(path))
 
 
+def newest_meta(folder: epath.PathLike) -> dict[str, Any] | None:
+    """Returns what was saved beside the newest arrays whose metadata is whole; None without any.
+
+    It reads a small file, and waits for no other process.
+    """
+    folder = epath.Path(folder)
+    for step in reversed(committed_steps(folder)):
+        with contextlib.suppress(OSError, ValueError, _DamagedError):  # `restore` says what it is
+            path = folder / str(step) / "meta" / "metadata"
+            return _unsealed(json.loads(path.read_text()))["meta"]
+    return None
+
+
 def fingerprint(folder: epath.Path, step: int) -> str:
     """Returns the SHA-256 of the metadata of a step, which holds the digest of every array."""
     return storage.sha256(folder / str(step) / "meta" / "metadata")

@@ -112,6 +112,8 @@ def is_matrix(path: str) -> bool:
 def rate(schedule: recipe_train.Schedule, steps: int, done: jax.Array) -> jax.Array:
     """Returns the learning rate, float32, of the step after `done` steps in a phase of `steps`.
 
+    Where batches have another size than the recipe counts, `done` is a fraction.
+
     Warm-up is linear, reaches `peak` after `warmup` steps and does not start at zero. After it,
     `cosine` and `linear` fall until the end of the phase; `wsd` (arXiv 2404.06395) stays at the
     peak and falls over the last share `decay` of all steps.

@@ -44,14 +44,20 @@ class Log(contextlib.AbstractContextManager["Log"]):
     Args:
       folder: where FILES, EVENTS and tensorboard/ are written.
       done: how many steps of the run are done.
+      total: how many it will have.
       began: when this process began, in seconds since 1970.
     """
 
     def __init__(
-        self, folder: epath.PathLike, settings: recipe_train.Train, done: int, began: float
+        self,
+        folder: epath.PathLike,
+        settings: recipe_train.Train,
+        done: int,
+        total: int,
+        began: float,
     ):
         self.folder = epath.Path(folder)
-        self._every, self._total = settings.log_every, settings.steps
+        self._every, self._total = settings.log_every, total
         self._pending: dict[str, list[str]] = {}
         self._lines = {name: storage.Lines(self.folder / name) for name in (*FILES, EVENTS)}
         self._board = self._progress = None
@@ -162,6 +168,7 @@ class StepRecorder:
     chips: int
     bytes_per_token: Mapping[str, float]  # bytes of a dataset per token that counts in the loss
     clock: Clock
+    total: int  # how many steps the run will have
 
     def __post_init__(self):
         names, self._flops = [*llama.abstract(self.cfg)], {}
@@ -173,8 +180,9 @@ class StepRecorder:
 
     def __call__(self, at: Dispatched, metrics: Mapping[str, Any]) -> tuple[dict, str]:
         names, size = self.plan.names, self.bytes_per_token
-        nll = np.bincount(at.dataset_ids, metrics["nll_B"], len(names))
-        weight = np.bincount(at.dataset_ids, metrics["weight_B"], len(names))
+        count = len(at.dataset_ids)  # the last rows of a batch can be padding
+        nll = np.bincount(at.dataset_ids, metrics["nll_B"][:count], len(names))
+        weight = np.bincount(at.dataset_ids, metrics["weight_B"][:count], len(names))
         losses = {n: nll[i] / weight[i] for i, n in enumerate(names) if weight[i] > 0}
         record = {
             "step": at.step,
@@ -187,8 +195,8 @@ class StepRecorder:
             "applied": bool(metrics["applied"]),
             "skipped": int(metrics["skipped"]),
             "tokens": int(metrics["tokens"]),
-            "rows": at.row + len(at.dataset_ids),
-            "epochs": self.plan.epochs(at.row + len(at.dataset_ids)),
+            "rows": at.row + count,
+            "epochs": self.plan.epochs(at.row + count),
         }
         return record | self._speed(at, record["tokens"]), self._line(record)
 
@@ -211,7 +219,7 @@ class StepRecorder:
         }
 
     def _line(self, record: Mapping[str, Any]) -> str:
-        total = self.settings.steps
+        total = self.total
         usual = float(np.median([*self._seconds][1:] or self._seconds))  # the first one compiles
         left = datetime.timedelta(seconds=round(usual * (total - record["step"])))
         words = [f"step {record['step']}/{total}", record["stage"], f"loss {record['loss']:.4f}"]

@@ -4,6 +4,9 @@
 
 A run that is killed at any moment and started again ends with the same bits as one that was never
 killed. A step is logged after the next one was dispatched, so devices never wait for the log.
+
+The clock of a run is how many rows it has read. Ends of stages, learning rates, and when to save
+follow from it, so that the batch size may change (docs/decisions/0017-rows-are-the-clock.md).
 """
 
 import bisect
@@ -20,9 +23,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lrl_jax.data.feed import batches as cuts
 from lrl_jax.data.feed.plan import Plan, changes, compatible
 from lrl_jax.data.feed.stream import Prefetch
-from lrl_jax.devices.mesh import check_batch, place, said_by_each
+from lrl_jax.devices.mesh import check_batch, place, said_by_all, said_by_each
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, goodput, learn, optimizer
@@ -64,11 +68,15 @@ class BatchStream(Protocol):
     sequence_length: int
     plan: Plan
 
-    def prefetch(self, start_row: int) -> Prefetch:
-        """Yields (row, this process's share of the batch that starts there) from `start_row` on."""
+    def prefetch(self, start_row: int, ends: Sequence[int]) -> Prefetch:
+        """Yields (row, this process's share of the batch there) from `start_row` to the last end.
 
-    def dataset_ids(self, g: int) -> np.ndarray:
-        """Returns the index in `plan.names` of each row's dataset, [B], in the batch at row `g`."""
+        Batches are cut as `batches.spans` says. All have `batch_size` rows, the last ones padding
+        alone where a batch reads fewer.
+        """
+
+    def dataset_ids(self, g: int, count: int) -> np.ndarray:
+        """Returns the index in `plan.names` of the dataset of each of `count` rows from `g` on."""
 
 
 def train(
@@ -113,7 +121,6 @@ def train(
         adapt.refuse_idle_rows(cfg, settings)
     steps = [make_step(cfg, phase, settings, mesh, param_dtype, new_rows) for phase in table]
     length, chips = stream.sequence_length, mesh.devices.size
-    report = StepRecorder(settings, cfg, stream.plan, length, chips, bytes_per_token or {}, clock)
     with contextlib.ExitStack() as stack:
         stack.enter_context(clock)
         stack.enter_context(jax.set_mesh(mesh))
@@ -123,35 +130,41 @@ def train(
             state, done, row = _resume(checkpoints, table, steps, stream, settings)
             if state is None:
                 state = steps[0].begin(params(), jnp.int32(0), jnp.int32(0))
-        out = stack.enter_context(Log(folder, settings, done, began))
-        batches = stack.enter_context(stream.prefetch(row))
+        total = done + cuts.count(row, settings.ends, stream.batch_size)
+        bytes_each = bytes_per_token or {}
+        report = StepRecorder(settings, cfg, stream.plan, length, chips, bytes_each, clock, total)
+        out = stack.enter_context(Log(folder, settings, done, total, began))
+        batches = stack.enter_context(stream.prefetch(row, settings.ends))
         stack.enter_context(trace)
         run = _Run(
             settings, mesh, stream, checkpoints, asks, out, report, sample, clock, trace,
-            state, done, row,
+            state, done, row, skipping_from=row,
         )  # fmt: skip
-        if done < settings.steps:
+        if done < total:
             stack.callback(lambda: out.event("stop", run.done, spent=clock.lap()))
         for phase, step in zip(table, steps, strict=True):
-            if run.done < phase.end:
-                run.phase(phase, step, batches)
-        if done < settings.steps and (summary := out.goodput()):
+            run.phase(phase, step, batches)
+        if done < total and (summary := out.goodput()):
             out.say(goodput.line(summary))
         return run.state
 
 
 def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, int, int]:
     """Returns the newest verified state, the steps done, and the next row; None, 0, 0 at first."""
+    unit = settings.rows_per_step
 
     def abstract(meta: Mapping[str, Any]) -> State:
-        if meta["step"] > settings.steps:
+        row, end = meta["data"]["next_row"], settings.ends[-1]
+        if row > end:
             raise CheckpointMismatchError(
-                f"{checkpoints.folder} stands at step {meta['step']}, the recipe ends at "
-                f"{settings.steps}: give the recipe another name, or add steps"
+                f"{checkpoints.folder} stands at step {meta['step']}, row {row:,}; the recipe ends "
+                f"at row {end:,}, after {settings.steps} steps of {unit} rows: give the recipe "
+                "another name, or add steps"
             )
+        _check_clocks(checkpoints.folder, meta)
         optimizer.check_same(meta["train"], settings)
         adapt.check_same(meta["train"], settings)
-        return steps[learn.phase_at(table, meta["step"])].abstract
+        return steps[learn.phase_at(table, -(-row // unit))].abstract
 
     restored = checkpoints.restore(abstract)
     if restored is None:
@@ -163,14 +176,52 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
     if not fits:
         raise CheckpointMismatchError(
             f"{checkpoints.folder}, step {restored.step}: the data changed under the run: {why}"
+            + f". Steps count {unit} rows (train.step_rows)" * (stream.batch_size != unit)
         )
     checkpoints.put_aside(after=restored.step)
-    for change in _changes(restored.meta["train"], settings.model_dump(mode="json"), "train"):
+    for change in _changes(_with_clock(restored.meta["train"]), _saved(settings), "train"):
         log.warning("resuming with another setting: %s", change)
+    if stream.batch_size != unit:
+        left = cuts.count(data["next_row"], settings.ends, stream.batch_size)
+        log.warning(
+            "batches have %d rows; steps of the recipe count %d (train.step_rows), so that every "
+            "stage reads its own rows to the end: %d batches are left",
+            stream.batch_size, unit, left,
+        )  # fmt: skip
     for change in changes(old, stream.plan, data["next_row"]):
         log.warning("resuming with another plan: %s", change)
     log.info("resuming from step %d, row %d", restored.step, data["next_row"])
     return restored.state, restored.step, data["next_row"]
+
+
+def _saved(settings: recipe_train.Train) -> dict[str, Any]:
+    """Returns the settings as checkpoints hold them."""
+    return _with_clock(settings.model_dump(mode="json"))
+
+
+def _with_clock(train: Mapping[str, Any]) -> dict[str, Any]:
+    return {**train, "step_rows": recipe_train.saved_rows_per_step(train)}
+
+
+def _check_clocks(folder: epath.Path, meta: Mapping[str, Any]) -> None:
+    """Refuses a checkpoint of earlier versions whose stage by steps is another than by rows.
+
+    They counted data in rows and everything else in steps, also after the batch size had changed.
+    """
+    train, row = meta["train"], meta["data"]["next_row"]
+    if train.get("step_rows"):
+        return
+    ends = [*itertools.accumulate(stage["steps"] for stage in train["stages"])]
+    by_steps = bisect.bisect_left(ends, meta["step"])
+    by_rows = bisect.bisect_left([end * train["batch_size"] for end in ends], row)
+    if by_steps != by_rows:
+        names = [stage["name"] for stage in train["stages"]]
+        raise CheckpointMismatchError(
+            f"{folder}, step {meta['step']}: an earlier version changed the batch size under way, "
+            f"so that it learns as in stage {names[by_steps]!r} and reads as in stage "
+            f"{names[by_rows]!r}. Begin again: give the recipe another name, or use "
+            "--discard-training"
+        )
 
 
 def _changes(old: Any, new: Any, path: str) -> Iterator[str]:
@@ -202,16 +253,19 @@ class _Run:
     state: State
     done: int
     row: int
+    skipping_from: int  # the first row of the steps in a row that were not finite
+    last_size: int = 0  # rows of the batch that was dispatched last
     unread: tuple[Dispatched, Metrics] | None = None
 
     def phase(self, phase: learn.Phase, step: Step, batches: Prefetch) -> None:
-        """Runs the remaining steps of a phase; a phase that has not begun gets a new optimizer."""
-        if self.done == phase.start > 0:
+        """Runs what is left of a phase; a phase that has not begun gets a new optimizer."""
+        unit = self.settings.rows_per_step
+        if self.row == phase.start * unit > 0:
             with self.clock.doing("compile"):
                 last = self.state
                 self.state = step.begin(last["params"], last["step"], last["skipped"])
         first = True
-        while self.done < phase.end:
+        while self.row < phase.end * unit:
             self.checkpoints.poll()
             with self.clock.doing("data"):
                 row, rows = next(batches)
@@ -221,11 +275,11 @@ class _Run:
                 with self.clock.doing("profile"):
                     self.trace.begin()
             with self.clock.doing("compile") if first else contextlib.nullcontext():
-                metrics = self.dispatch(step, rows)
+                metrics = self.dispatch(phase, step, rows)
             self.clock.dispatched(metrics["loss"])
             first = False
             asked = self.read()  # the step before this one, so that devices need not wait
-            ids, stage = self.stream.dataset_ids(row), self._stage()
+            ids, stage = self.stream.dataset_ids(row, self.last_size), self._stage()
             self.unread = Dispatched(self.done, row, ids, stage, batches.waited), metrics
             if self.trace.ends(self.done):
                 asked = max(asked, self.read())
@@ -236,13 +290,15 @@ class _Run:
             with self.clock.doing("checkpoint"):
                 self.save_if(asked)
 
-    def dispatch(self, step: Step, rows: Mapping[str, np.ndarray]) -> Metrics:
-        size = self.stream.batch_size
+    def dispatch(self, phase: learn.Phase, step: Step, rows: Mapping[str, np.ndarray]) -> Metrics:
+        size, unit = self.stream.batch_size, self.settings.rows_per_step
         batch = {name: place(array, self.mesh, size) for name, array in rows.items()}
         asked = said_by_each(self.mesh, self.asks.now())
+        done = said_by_all(self.mesh, self.row / unit - phase.start)
         with jax.profiler.StepTraceAnnotation("train", step_num=self.done + 1):
-            self.state, metrics = step.run(self.state, batch, asked)
-        self.done, self.row = self.done + 1, self.row + size
+            self.state, metrics = step.run(self.state, batch, asked, done)
+        self.last_size = cuts.size_at(self.row, self.settings.ends, size)
+        self.done, self.row = self.done + 1, self.row + self.last_size
         return metrics
 
     def read(self) -> int:
@@ -254,6 +310,8 @@ class _Run:
             return NOTHING
         (dispatched, metrics), self.unread = self.unread, None
         metrics = jax.device_get(metrics)
+        if metrics["skipped"] <= 1:
+            self.skipping_from = dispatched.row
         self.log.step(*self.report(dispatched, metrics))
         if metrics["skipped"] >= self.settings.max_skipped:
             raise DivergedError(self._diverged(dispatched, metrics))
@@ -261,9 +319,8 @@ class _Run:
 
     def look(self) -> None:
         """Makes samples, if they are due after this step; a failure does not end the run."""
-        every = self.settings.sample_every
-        last = self.done == self.settings.steps
-        if self.sample is None or not every or not (self.done % every == 0 or last):
+        every, last = self.settings.sample_every, self.row == self.settings.ends[-1]
+        if self.sample is None or not every or not (self.due(every) or last):
             return
         try:
             for record in self.sample(self.state["params"], self.done):
@@ -275,9 +332,8 @@ class _Run:
 
     def save_if(self, asked: int) -> None:
         """Saves if asked to, if a save is due, or after the last step; stops if asked to."""
-        every = self.settings.save.steps
-        last = self.done == self.settings.steps
-        if not (asked or last or (every and self.done % every == 0)):
+        last = self.row == self.settings.ends[-1]
+        if not (asked or last or self.due(self.settings.save.steps)):
             return
         asked = max(asked, self.read())
         self.log.flush()
@@ -286,7 +342,7 @@ class _Run:
         meta = {
             "step": self.done,
             "data": {"next_row": self.row, "plan": self.stream.plan.to_json()},
-            "train": self.settings.model_dump(mode="json"),
+            "train": _saved(self.settings),
         }
         self.checkpoints.save(self.done, self.state, meta)
         self.log.event("save", self.done)
@@ -296,9 +352,13 @@ class _Run:
         if asked == STOP and not last:
             raise Preempted(self.done)
 
+    def due(self, steps: int) -> bool:
+        """Tells whether the last batch completed another `steps` of the recipe; never for 0."""
+        rows = steps * self.settings.rows_per_step
+        return rows > 0 and self.row // rows > (self.row - self.last_size) // rows
+
     def _stage(self) -> str:
-        ends = [*itertools.accumulate(stage.steps for stage in self.settings.stages)]
-        return self.settings.stages[bisect.bisect_left(ends, self.done)].name
+        return self.settings.stages[bisect.bisect_left(self.settings.ends, self.row)].name
 
     def _broken(self, names: Sequence[str]) -> str:
         some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
@@ -309,15 +369,16 @@ class _Run:
         )
 
     def _diverged(self, at: Dispatched, metrics: Metrics) -> str:
-        bad, size = int(metrics["skipped"]), self.stream.batch_size
+        bad = int(metrics["skipped"])
         names = [self.stream.plan.names[i] for i in at.dataset_ids]
         worst = np.flatnonzero(~np.isfinite(metrics["nll_B"]))
         rows = ", ".join(f"{at.row + i} ({names[i]})" for i in worst)
         kept = ", ".join(map(str, self.checkpoints.steps())) or "none"
+        last = at.row + len(at.dataset_ids) - 1
         return (
             f"{bad} steps in a row had a loss or a gradient that is not finite: steps "
-            f"{at.step - bad + 1} to {at.step}, global rows {at.row - (bad - 1) * size} to "
-            f"{at.row + size - 1}. Last good step: {at.step - bad}; steps saved: {kept}. Rows of "
-            f"the last one that are not finite themselves: {rows or 'none'}. Look at the data, or "
-            "lower the learning rate, and run again"
+            f"{at.step - bad + 1} to {at.step}, global rows {self.skipping_from} to {last}. Last "
+            f"good step: {at.step - bad}; steps saved: {kept}. Rows of the last one that are not "
+            f"finite themselves: {rows or 'none'}. Look at the data, or lower the learning rate, "
+            "and run again"
         )

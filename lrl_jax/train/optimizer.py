@@ -46,17 +46,23 @@ class Learner:
         }
 
     def update(
-        self, params: Params, grads: Params, norm: jax.Array, state: moments.State, done: jax.Array
+        self,
+        params: Params,
+        grads: Params,
+        norm: jax.Array,
+        state: moments.State,
+        done: jax.Array,
+        step: jax.Array,
     ) -> tuple[Params, moments.State, dict[str, jax.Array]]:
         """Returns the new parameters, the new optimizer state, and the learning rate of each group.
 
         Old rows under `rows: new` are returned bit for bit, even with weight decay. The gradients
-        are those after `mask`, with global norm `norm`; `done` counts the steps of the phase.
+        are those after `mask`, with global norm `norm`; `done` is how much of the phase is done, in
+        steps of the recipe, and `step` counts the updates of the run, which choose the noise.
         """
         scale = jnp.minimum(1.0, self.settings.clip / norm)
         clipped = {path: g.astype(jnp.float32) * scale for path, g in grads.items()}
         wide = {path: params[path].astype(jnp.float32) for path in clipped}
-        step = done + self.phase.start
         moves, state = moments.update(self.settings, clipped, state, wide, step)
         rates, out = {}, {}
         for group in self.groups:

@@ -28,7 +28,7 @@ class Step:
     Call `run` and `begin` under `jax.set_mesh`: the sharding hints of the model need it.
     """
 
-    run: jax.stages.Wrapped  # (state, batch, asked_X) -> (state, metrics); donates the given state
+    run: jax.stages.Wrapped  # (state, batch, asked_X, done) -> (state, metrics); donates the state
     begin: jax.stages.Wrapped  # (params, done, skipped) -> state, anew; donates the parameters
     abstract: State  # shapes, dtypes and shardings of the state, to restore a checkpoint with
 
@@ -49,6 +49,9 @@ def make_step(
     not applied in a row), and `asked` (the largest of `asked_X`, which has a request from each
     device, so that all hosts save or stop at the same step).
 
+    `done`, float32, is how much of the phase is done, in steps of the recipe: rates follow the rows
+    that were read, so that the batch size may change.
+
     Args:
       new_rows: bool [padded vocabulary], true for rows of new tokens.
 
@@ -68,7 +71,9 @@ def make_step(
             state["ema"] = {name: params[name].astype(jnp.float32) for name in learner.trainable}
         return state
 
-    def run(state: State, batch: Batch, asked_X: jax.Array) -> tuple[State, Metrics]:
+    def run(
+        state: State, batch: Batch, asked_X: jax.Array, done: jax.Array
+    ) -> tuple[State, Metrics]:
         kept = jax.tree.map(fetch, {k: state[k] for k in near}, near)
         trained = {k: v for k, v in state["params"].items() if k in names}
         frozen = {k: v for k, v in state["params"].items() if k not in names}
@@ -76,8 +81,7 @@ def make_step(
         grads = learner.mask(grads)
         norm = _norm(grads)
         applied = jnp.isfinite(value) & jnp.isfinite(norm)
-        done = state["step"] - phase.start
-        new, opt, rates = learner.update(trained, grads, norm, kept["opt"], done)
+        new, opt, rates = learner.update(trained, grads, norm, kept["opt"], done, state["step"])
         changed = dict(params=new, opt=opt)
         before = dict(params=trained, **kept)
         if settings.ema:

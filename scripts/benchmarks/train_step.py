@@ -200,17 +200,17 @@ def lrl_step(shape: Shape, dtype):
         params = jax.jit(llama.init, static_argnums=(0, 2))(cfg, jax.random.key(0), dtype)
         state = compiled.begin(params, jnp.int32(0), jnp.int32(0))
     batch = {name: mesh.place(part, devices, shape.batch) for name, part in rows.items()}
-    asked = mesh.said_by_each(devices, 0)
+    said = mesh.said_by_each(devices, 0), mesh.said_by_all(devices, 0)
 
     def run():
         nonlocal state
         with jax.set_mesh(devices):
-            state, metrics = compiled.run(state, batch, asked)
+            state, metrics = compiled.run(state, batch, *said)
         jax.block_until_ready(metrics)
 
     def program() -> str:
         with jax.set_mesh(devices):
-            return compiled.run.lower(state, batch, asked).compile().as_text()
+            return compiled.run.lower(state, batch, *said).compile().as_text()
 
     run.program = program
     return run

@@ -52,7 +52,7 @@ def steps(recipe: Recipe, manifests: Manifests) -> Recipe:
     """Returns the recipe with `steps` where it has `epochs`; for the trainer, not for `plan`."""
     in_steps = []
     for stage, plan_stages in by_stage(recipe, manifests):
-        count = sum(plan_stage.rows for plan_stage in plan_stages) // recipe.train.batch_size
+        count = sum(plan_stage.rows for plan_stage in plan_stages) // recipe.train.rows_per_step
         in_steps.append(stage.model_copy(update={"steps": count, "epochs": 0.0}))
     train = recipe.train.model_copy(update={"stages": tuple(in_steps)})
     return recipe.model_copy(update={"train": train})
@@ -167,7 +167,7 @@ def by_stage(
             plan_stages = [_whole(recipe, stage, manifests, left)]
         else:
             weighted = _weighted(recipe, stage, manifests)
-            plan_stages = _within(weighted, left, recipe.train.batch_size)
+            plan_stages = _within(weighted, left, recipe.train.rows_per_step)
         for plan_stage in plan_stages:
             for name, count in plans.taken(plan_stage).items():
                 left[name] -= count
@@ -199,7 +199,7 @@ def _weighted(
         }
         weights = {n: float(f"{share:.{DIGITS}g}") for n, share in _normalised(rows).items()}
         name = f"{stage.name}.{i + 1:02}" if stage.ramp_to else stage.name
-        out.append(plans.PlanStage(name, (end - begin) * recipe.train.batch_size, weights))
+        out.append(plans.PlanStage(name, (end - begin) * recipe.train.rows_per_step, weights))
     return out
 
 
@@ -229,7 +229,7 @@ def _whole(
     room = np.array([left[name] for name in names])
     wanted = np.minimum([counts[name] for name in names], room)
     room = np.where(wanted > 0, room, 0)
-    size, total = recipe.train.batch_size, int(wanted.sum())
+    size, total = recipe.train.rows_per_step, int(wanted.sum())
     up, down = math.ceil(total / size) * size, total // size * size
     rows = up if room.sum() >= up else down
     if not rows:

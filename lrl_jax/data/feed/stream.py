@@ -4,8 +4,8 @@
     with stream.prefetch(start_row) as batches:
         for g, batch in batches: ...
 
-A batch depends on its first global row alone, so a stream has no state, and reading can begin at
-any row at once.
+A batch depends on its global rows alone, so a stream has no state, and reading can begin at any
+row at once.
 """
 
 import bisect
@@ -22,6 +22,7 @@ from etils import epath
 import numpy as np
 
 from lrl_jax import storage
+from lrl_jax.data.feed import batches
 from lrl_jax.data.feed.cache import AGAIN, LIMIT_GIB, ShardCache
 from lrl_jax.data.feed.plan import Plan
 from lrl_jax.data.pack import rows
@@ -32,6 +33,7 @@ OPEN = 256  # most files open at a time; systems often allow 1024 of all kinds
 AHEAD = 1024  # rows of the plan computed at once
 READY = 2  # batches read ahead, beside the one that each thread is reading
 LOOKS = 32  # files checked, or copied, at the same time
+NO_ROW = rows.PackedRow(np.zeros(0, np.int32), np.zeros(0, np.float32), np.zeros(0, np.int64))
 
 
 class Stream:
@@ -75,27 +77,39 @@ class Stream:
         self.sequence_length = first.sequence_length
         self._ids = first.bos_id, first.pad_id
 
-    def batch_at(self, g: int) -> Batch:
-        """Reads this host's rows of the batch at global row `g`: the arrays of `rows.features`."""
-        datasets, places = (array[self._host_rows] for array in self._rows(g))
-        batch = np.empty(len(datasets), object)
+    def batch_at(self, g: int, count: int | None = None) -> Batch:
+        """Reads this host's rows of the batch at global row `g`: the arrays of `rows.features`.
+
+        A batch of `count` rows, fewer than `batch_size`, has as many rows as any other; those after
+        them are padding alone.
+        """
+        planned = self._rows(g, self.batch_size if count is None else count)
+        mine = self._host_rows[self._host_rows < len(planned[0])]
+        datasets, places = (array[mine] for array in planned)
+        batch = np.empty(len(mine), object)
         for dataset in np.unique(datasets):
             at, files = datasets == dataset, self._files[dataset]
             batch[at] = files.read(files.ids(places[at]))
-        return rows.features(batch.tolist(), self.sequence_length, *self._ids)
+        padded = [*batch.tolist(), *[NO_ROW] * (len(self._host_rows) - len(mine))]
+        return rows.features(padded, self.sequence_length, *self._ids)
 
-    def dataset_ids(self, g: int) -> np.ndarray:
+    def dataset_ids(self, g: int, count: int | None = None) -> np.ndarray:
         """Returns the dataset id (place in plan.names) of each row of the global batch at `g`."""
-        return self._rows(g)[0]
+        return self._rows(g, self.batch_size if count is None else count)[0]
 
-    def prefetch(self, start_row: int, threads: int = 2) -> "Prefetch":
-        """Reads batches from `start_row` to the end of the plan, ahead, on `threads` threads."""
-        starts = range(start_row, self.plan.total - self.batch_size + 1, self.batch_size)
-        return Prefetch(self.batch_at, starts, threads)
+    def prefetch(self, start_row: int, ends: Sequence[int] = (), threads: int = 2) -> "Prefetch":
+        """Reads batches from `start_row` to the end, ahead, on `threads` threads.
 
-    def _rows(self, g: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what the plan says of the batch at `g`, from blocks that are kept."""
-        end = g + self.batch_size
+        Args:
+          ends: global rows after which a new batch begins, the last of them the end of the run; by
+            default the end of the plan alone.
+        """
+        spans = batches.spans(start_row, ends or [self.plan.total], self.batch_size)
+        return Prefetch(self.batch_at, spans, threads)
+
+    def _rows(self, g: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what the plan says of `count` rows from `g` on, from blocks that are kept."""
+        end = g + count
         if g < 0 or end > self.plan.total:
             return self.plan(np.arange(g, end))  # raises an error that says what is wrong
         numbers = range(g // AHEAD, (end - 1) // AHEAD + 1)
@@ -109,15 +123,15 @@ class Stream:
 
 
 class Prefetch(Iterator[tuple[int, Batch]]):
-    """Iterates over (first global row, batch) in the order of `starts`, and reads a few ahead.
+    """Iterates over (first global row, batch) in the order of `spans`, and reads a few ahead.
 
     Attributes:
       waited: how many seconds the last `next` had to wait; above 0, data is slower than training.
     """
 
-    def __init__(self, read: Callable[[int], Batch], starts: Iterable[int], threads: int = 1):
+    def __init__(self, read: Callable[[int, int], Batch], spans: Iterable[range], threads: int = 1):
         self.waited = 0.0
-        self._read, self._starts = read, iter(starts)
+        self._read, self._spans = read, iter(spans)
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, "prefetch")
         self._coming: deque[tuple[int, concurrent.futures.Future[Batch]]] = deque()
         for _ in range(READY + threads):
@@ -145,8 +159,9 @@ class Prefetch(Iterator[tuple[int, Batch]]):
         self._pool.shutdown(cancel_futures=True)
 
     def _ask(self) -> None:
-        for g in itertools.islice(self._starts, 1):
-            self._coming.append((g, self._pool.submit(self._read, g)))
+        for span in itertools.islice(self._spans, 1):
+            coming = self._pool.submit(self._read, span.start, len(span))
+            self._coming.append((span.start, coming))
 
 
 Open = Callable[[epath.Path, rows.Shard], ArrayRecordReader]

@@ -19,8 +19,9 @@ from etils import epath
 import numpy as np
 
 from lrl_jax import storage
+from lrl_jax.data.feed import batches
 from lrl_jax.data.feed.plan import Plan, PlanStage
-from lrl_jax.data.feed.stream import Batch, Prefetch
+from lrl_jax.data.feed.stream import NO_ROW, Batch, Prefetch
 from lrl_jax.data.pack import jobs, packing, rows
 from lrl_jax.data.read import filters
 from lrl_jax.data.read.tally import Tally, refuse_absent
@@ -217,39 +218,48 @@ class Online:
         self._tasks = registry.register_datasets(RUN, data, tokenizer, sizes)
         self._plan_indices = np.array([*map(plan.names.index, data.datasets), 0])
         self._row_places = np.asarray(range(batch_size) if row_places is None else row_places, int)
-        self._next = -1  # the global row of the iterator's next batch
-        self._batches: Iterator[Batch] = iter(())
+        self._next = -1  # the global row that the iterator gives next
+        self._rows: Iterator[Batch] = iter(())
         self._ids: dict[int, np.ndarray] = {}
 
-    def batch_at(self, g: int) -> Batch:
-        """Returns our rows of the batch at global row `g`; fast only in ascending order."""
+    def batch_at(self, g: int, count: int | None = None) -> Batch:
+        """Returns our rows of the batch at global row `g`; fast only in ascending order.
+
+        Rows beyond `count`, if that is less than the batch size, are padding alone.
+        """
+        count = self.batch_size if count is None else count
         if g != self._next:
-            self._batches = self._from(g)
+            self._rows = self._from(g)
         with registry.errors(self._tasks.values()):
-            batch = next(self._batches)
-        self._next = g + self.batch_size
+            made = [next(self._rows) for _ in range(count)]
+        self._next = g + count
+        batch = {name: np.stack([row[name] for row in made]) for name in made[0]}
         most = [np.bincount(row[row >= 0]).argmax() for row in batch.pop("dataset")]  # -1: no token
         self._ids[g] = self._plan_indices[most]
         if len(self._ids) > REMEMBERED:
             del self._ids[next(iter(self._ids))]
+        padding = [NO_ROW] * (self.batch_size - count)
+        ids = self._tokenizer.bos_id, self._tokenizer.pad_id
+        for name, empty in rows.features(padding, self.sequence_length, *ids).items():
+            batch[name] = np.concatenate([batch[name], empty])
         return {name: array[self._row_places] for name, array in batch.items()}
 
-    def dataset_ids(self, g: int) -> np.ndarray:
+    def dataset_ids(self, g: int, count: int | None = None) -> np.ndarray:
         """Returns the dataset of most tokens of each row, for a batch that was just read."""
-        return self._ids[g]
+        return self._ids[g][:count]
 
-    def prefetch(self, start_row: int) -> Prefetch:
-        """Yields batches from `start_row` to the end of the plan, read ahead on a thread."""
-        starts = range(start_row, self.plan.total - self.batch_size + 1, self.batch_size)
-        return Prefetch(self.batch_at, starts)
+    def prefetch(self, start_row: int, ends: Sequence[int] = ()) -> Prefetch:
+        """Yields batches from `start_row` on, read ahead on a thread; `ends` as in `Stream`."""
+        spans = batches.spans(start_row, ends or [self.plan.total], self.batch_size)
+        return Prefetch(self.batch_at, spans)
 
     def _from(self, g: int) -> Iterator[Batch]:
-        """Yields batches from global row `g` on; earlier rows of its stage are made and skipped."""
+        """Yields rows from global row `g` on; earlier rows of its stage are made and skipped."""
         first = int(self.plan.stage_at(g))
         start = sum(stage.rows for stage in self.plan.stages[:first])
         stages = [self._stage(number, stage) for number, stage in enumerate(self.plan.stages)]
         whole = functools.reduce(tf.data.Dataset.concatenate, stages[first:])
-        return iter(whole.skip(g - start).batch(self.batch_size).as_numpy_iterator())
+        return iter(whole.skip(g - start).as_numpy_iterator())
 
     def _stage(self, number: int, stage: PlanStage) -> tf.data.Dataset:
         counts = self._counts
