@@ -38,7 +38,7 @@ def write(folder, name="", lines=()):
 
 def resume(folder, done=2):
     """Resumes the log, writes the next step, and measures the whole run."""
-    with Log(folder, SETTINGS, done, 200.0) as out:
+    with Log(folder, SETTINGS, done, 9, 200.0) as out:
         out.step(METRICS[2] | {"step": done + 1}, "line")
         return out.goodput()
 

@@ -114,7 +114,7 @@ def test_a_hostile_corpus_is_shown_and_not_obeyed(monkeypatch):
 
 
 def test_a_sample_of_hostile_text_is_shown_and_not_obeyed(tmp_path, capsys):
-    with log.Log(tmp_path, tiny.settings(steps=9, tensorboard=False), 0, 0.0) as out:
+    with log.Log(tmp_path, tiny.settings(steps=9, tensorboard=False), 0, 9, 0.0) as out:
         out.say(f"step 1  prompt: {HOSTILE}")
     assert capsys.readouterr().err == f"step 1  prompt: {SHOWN}\n"
 
