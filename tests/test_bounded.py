@@ -16,7 +16,7 @@ from lrl_jax.data.pack import rows
 from lrl_jax.data.read import files, formats
 from lrl_jax.hf import families, load, peft_read
 from lrl_jax.hf import safetensors_ranges as ranges
-from lrl_jax.pipeline import lease, run
+from lrl_jax.pipeline import lease, notes
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.report import pieces
 from lrl_jax.vocab.pieces import splice
@@ -207,12 +207,8 @@ def test_numbers_of_an_adapter_that_cannot_be_true_are_refused(tmp_path, change)
 
 
 # ---------------------------------------------------------------------------- a run folder
-def read_note(path):
-    return run._read_note(path)
-
-
 READERS = {
-    "steps/train.json": read_note,
+    "steps/train.json": notes.read,
     "lock.json": lease._read_owner,
     "vocab/splice.json": splice.read,
     "data/a/manifest.json": lambda path: rows.read_manifest(path.parent),

@@ -9,7 +9,10 @@ import pytest
 
 from lrl_jax.cli import check
 from lrl_jax.evaluate import kinds
-from lrl_jax.pipeline import run as runs
+from lrl_jax.pipeline.inputs import inputs
+from lrl_jax.pipeline.notes import MismatchError
+from lrl_jax.pipeline.perform import perform
+from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe import evaluate as recipe_evaluate
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe import supply
@@ -124,18 +127,18 @@ def test_a_key_that_no_kind_has_is_refused(load, key):
 
 
 def test_evaluation_is_due_again_when_its_file_changes(newlines, load, tmp_path):
-    this = runs.Run(load())
+    this = Run(load())
     for step in ("vocab", "init", "data", "train", "evaluate"):
-        runs.perform(this, step, lambda _: None)
-    assert not runs.perform(this, "evaluate", lambda _: None)
+        perform(this, step, lambda _: None)
+    assert not perform(this, "evaluate", lambda _: None)
     other = tmp_path / "other.txt"
     other.write_text("three\n")
-    pointed = runs.Run(load(f"newlines: {{here: {{text: {other}}}}}"))
-    with pytest.raises(runs.MismatchError, match=r"changed: .*other\.txt"):
-        runs.perform(pointed, "evaluate", lambda _: None)
-    before = runs.inputs(pointed, "evaluate")
+    pointed = Run(load(f"newlines: {{here: {{text: {other}}}}}"))
+    with pytest.raises(MismatchError, match=r"changed: .*other\.txt"):
+        perform(pointed, "evaluate", lambda _: None)
+    before = inputs(pointed, "evaluate")
     other.write_text("four\n")
-    after = runs.inputs(pointed, "evaluate")
+    after = inputs(pointed, "evaluate")
     assert [key for key in after if after[key] != before[key]] == ["evaluate.newlines.here.text"]
 
 
@@ -143,7 +146,7 @@ def test_a_missing_file_is_a_problem_unless_supply_says_how_to_get_it(newlines, 
     away = tmp_path / "away.txt"
     recipe = load(f"newlines: {{here: {{text: {away}}}}}")
     with pytest.raises(check.ProblemsError, match=r"evaluate\.newlines\.here: .*away\.txt"):
-        check.check(runs.Run(recipe))
+        check.check(Run(recipe))
     supplied = recipe.model_copy(update={"supply": {str(away): "ask for it"}})
     assert supply.wanted(supplied) == {str(away): "ask for it"}
     assert not supply.idle(supplied)

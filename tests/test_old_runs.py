@@ -6,7 +6,8 @@ import os
 from make_old_run import ARCHIVES, LARGEST, losses, lrl, unpack
 import pytest
 
-from lrl_jax.pipeline.run import Run, perform
+from lrl_jax.pipeline.perform import perform
+from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe import file as recipe_file
 
 

@@ -9,8 +9,10 @@ import socket
 import jax.numpy as jnp
 import pytest
 
-from lrl_jax.pipeline import run
+from lrl_jax.pipeline import inputs, notes, run
 from lrl_jax.pipeline.lease import InUseError
+from lrl_jax.pipeline.notes import MismatchError
+from lrl_jax.pipeline.perform import Team, perform
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
 
@@ -53,8 +55,8 @@ def work_counting(calls):
 
 def test_a_finished_step_is_skipped_while_its_inputs_stay(small):
     calls = []
-    assert run.perform(small(), "vocab", work_counting(calls))
-    assert not run.perform(small(), "vocab", work_counting(calls))
+    assert perform(small(), "vocab", work_counting(calls))
+    assert not perform(small(), "vocab", work_counting(calls))
     assert len(calls) == 1
 
 
@@ -65,10 +67,10 @@ def dies(this):
 
 def test_a_step_that_failed_begins_anew_from_whatever_the_recipe_says_now(small):
     with pytest.raises(RuntimeError):
-        run.perform(small(), "vocab", dies)
+        perform(small(), "vocab", dies)
     small.text.write_text("mended\n")
     calls = []
-    assert run.perform(small("vocab.size=301"), "vocab", work_counting(calls))
+    assert perform(small("vocab.size=301"), "vocab", work_counting(calls))
     assert calls == ["small"]
     assert not (small().at("vocab") / "half").exists()
 
@@ -76,39 +78,39 @@ def test_a_step_that_failed_begins_anew_from_whatever_the_recipe_says_now(small)
 @pytest.mark.parametrize("step", ["data", "train"])
 def test_what_packing_or_training_has_done_so_far_is_kept_when_it_is_cut_short(small, step):
     for earlier in ("vocab", "init", "data")[: 1 if step == "data" else 3]:
-        run.perform(small(), earlier, lambda this: None)
+        perform(small(), earlier, lambda this: None)
 
     def cut_short(this):
         (this.at(step) / "half").write_text("x")
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        run.perform(small(), step, cut_short)
-    assert run.perform(small(), step, lambda this: None)
+        perform(small(), step, cut_short)
+    assert perform(small(), step, lambda this: None)
     assert (small().at(step) / "half").exists()
 
 
 def test_text_may_move_but_not_change(small, tmp_path):
-    run.perform(small(), "vocab", work_counting([]))
+    perform(small(), "vocab", work_counting([]))
     moved = tmp_path / "elsewhere.txt"
     small.text.rename(moved)
-    assert not run.perform(small(f'vocab.text=["{moved}"]'), "vocab", work_counting([]))
+    assert not perform(small(f'vocab.text=["{moved}"]'), "vocab", work_counting([]))
     moved.write_text("two\n")
-    with pytest.raises(run.MismatchError, match=r"vocab.text.0 \(.*elsewhere.txt\)"):
-        run.perform(small(f'vocab.text=["{moved}"]'), "vocab", work_counting([]))
+    with pytest.raises(MismatchError, match=r"vocab.text.0 \(.*elsewhere.txt\)"):
+        perform(small(f'vocab.text=["{moved}"]'), "vocab", work_counting([]))
 
 
 def test_a_setting_without_a_value_is_as_none_and_one_with_a_value_is_not():
     now = {"pieces": 60, "new": {"words": None, "drift": 0.0}, "text": ["", "a"], "marks": {}}
-    assert run._digest(now) == run._digest({"pieces": 60, "text": ["", "a"], "new": {}})
-    assert run._digest(now) != run._digest(now | {"new": {"drift": 1.0}})
-    assert run._digest({"text": ["", "a"]}) != run._digest({"text": ["a"]})
+    assert inputs._digest(now) == inputs._digest({"pieces": 60, "text": ["", "a"], "new": {}})
+    assert inputs._digest(now) != inputs._digest(now | {"new": {"drift": 1.0}})
+    assert inputs._digest({"text": ["", "a"]}) != inputs._digest({"text": ["a"]})
 
 
 def test_data_follows_the_recipe_without_a_flag(small):
     for step in ("vocab", "data"):
-        run.perform(small(), step, lambda this: None)
-    assert run.perform(small("data.sequence_length=16"), "data", lambda this: None)
+        perform(small(), step, lambda this: None)
+    assert perform(small("data.sequence_length=16"), "data", lambda this: None)
 
 
 def writes(name, text):
@@ -130,7 +132,7 @@ def finish(make, *overrides, init="1"):
         "evaluate": ("evaluate/after.json", "{}"),
     }
     for step, (name, text) in made.items():
-        run.perform(make(*overrides), step, writes(name, text), redo=True)
+        perform(make(*overrides), step, writes(name, text), redo=True)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +154,7 @@ def test_a_file_that_is_not_what_its_step_wrote_is_named_before_it_is_used(
     path = small().folder / file
     path.write_text("other") if damage == "changed" else path.unlink()
     with pytest.raises(VerificationError, match=rf"{path.name}: (has changed|is missing)") as error:
-        run.perform(small(), step, lambda this: None)
+        perform(small(), step, lambda this: None)
     assert error.value.exit_code == 5
 
 
@@ -160,8 +162,8 @@ def test_a_file_that_is_not_what_its_step_wrote_is_named_before_it_is_used(
 def test_what_lies_beside_checkpoints_is_none_of_them(small, name):
     finish(small)
     beside = writes(f"train/checkpoints/{name}/meta/metadata", "x")
-    run.perform(small(), "train", beside, force=True, discard=True)
-    assert run.notes.read(small().folder / "steps/train.json").outputs == {}
+    perform(small(), "train", beside, force=True, discard=True)
+    assert notes.read(small().folder / "steps/train.json").outputs == {}
 
 
 @pytest.mark.parametrize("step", ["evaluate", "vocab"])
@@ -169,14 +171,14 @@ def test_a_step_whose_own_files_are_gone_is_not_called_done(small, step):
     finish(small)
     shutil.rmtree(small().at(step))
     with pytest.raises(VerificationError, match="is missing"):
-        run.perform(small(), step, lambda this: None)
+        perform(small(), step, lambda this: None)
 
 
 def test_a_step_that_was_not_trained_removes_no_results(small):
     finish(small)
     this = dataclasses.replace(small(), step=77)
     with pytest.raises(ValueError, match=r"--step 77: there is no .*checkpoints/77"):
-        run.perform(this, "evaluate", lambda this: None, force=True)
+        perform(this, "evaluate", lambda this: None, force=True)
     assert (small().at("evaluate") / "after.json").exists()
 
 
@@ -184,25 +186,25 @@ def test_a_text_may_have_the_name_of_an_input(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "vocab").write_text("one\n")
     for step in ("vocab", "init", "data", "train"):
-        run.perform(small('data.datasets.t.path=["vocab"]'), step, lambda this: None)
-    assert not run.perform(small('data.datasets.t.path=["vocab"]'), "train", lambda this: None)
+        perform(small('data.datasets.t.path=["vocab"]'), step, lambda this: None)
+    assert not perform(small('data.datasets.t.path=["vocab"]'), "train", lambda this: None)
 
 
 def test_what_is_written_for_people_may_change(small):
     finish(small)
     (small().at("vocab") / "proof.json").write_text("x")
-    assert not run.perform(small(), "init", lambda this: None)
+    assert not perform(small(), "init", lambda this: None)
 
 
 def test_redo_makes_anew_only_what_changed_and_keeps_training(small):
     finish(small)
     other = 'evaluate.bits_per_byte={t: "' + str(small.text) + '"}'
-    with pytest.raises(run.MismatchError, match=r"changed: evaluate"):
-        run.perform(small(other), "evaluate", lambda this: None)
+    with pytest.raises(MismatchError, match=r"changed: evaluate"):
+        perform(small(other), "evaluate", lambda this: None)
     ran = [
         step
         for step in ("vocab", "init", "data", "train", "evaluate")
-        if run.perform(small(other), step, lambda this: None, redo=True)
+        if perform(small(other), step, lambda this: None, redo=True)
     ]
     assert ran == ["evaluate"]
     assert (small().at("train") / "checkpoints/3").exists()
@@ -210,23 +212,23 @@ def test_redo_makes_anew_only_what_changed_and_keeps_training(small):
 
 def test_training_on_other_weights_is_set_aside_only_where_that_is_said(small):
     finish(small)
-    run.perform(small("seed=5"), "init", writes("init/config.json", "2"), redo=True)
-    run.perform(small("seed=5"), "data", writes("data/datasets.json", "{}"))
-    with pytest.raises(run.MismatchError, match=r"began with other weights.*--discard-training"):
-        run.perform(small("seed=5"), "train", lambda this: None, redo=True)
+    perform(small("seed=5"), "init", writes("init/config.json", "2"), redo=True)
+    perform(small("seed=5"), "data", writes("data/datasets.json", "{}"))
+    with pytest.raises(MismatchError, match=r"began with other weights.*--discard-training"):
+        perform(small("seed=5"), "train", lambda this: None, redo=True)
     assert (small().at("train") / "checkpoints/3").exists()
-    assert run.perform(small("seed=5"), "train", lambda this: None, discard=True)
+    assert perform(small("seed=5"), "train", lambda this: None, discard=True)
     assert (small().folder / "train.aside-1/checkpoints/3/meta/metadata").read_text() == "m"
     assert not (small().at("train") / "checkpoints").exists()
 
 
 def test_training_done_again_keeps_what_is_trained_unless_it_is_to_be_discarded(small, capsys):
     finish(small)
-    assert not run.perform(small(), "train", lambda this: None, discard=True)
+    assert not perform(small(), "train", lambda this: None, discard=True)
     assert "nothing is set aside" in capsys.readouterr().err
-    assert run.perform(small(), "train", lambda this: None, force=True)
+    assert perform(small(), "train", lambda this: None, force=True)
     assert (small().at("train") / "checkpoints/3").exists()
-    assert run.perform(small(), "train", lambda this: None, force=True, discard=True)
+    assert perform(small(), "train", lambda this: None, force=True, discard=True)
     assert not (small().at("train") / "checkpoints").exists()
     assert (small().folder / "train.aside-1/checkpoints/3").exists()
 
@@ -237,16 +239,16 @@ def test_packing_uses_nothing_again_that_has_changed(small, how, capsys):
     (small().at("data") / "datasets.json").write_text("{ }")
     left = []
     change = () if how else ("data.sequence_length=16",)
-    run.perform(small(*change), "data", lambda this: left.extend(this.at("data").iterdir()), **how)
+    perform(small(*change), "data", lambda this: left.extend(this.at("data").iterdir()), **how)
     assert left == []
     assert "data/datasets.json is not what `lrl data` wrote" in capsys.readouterr().err
 
 
 def test_a_step_whose_base_was_made_anew_is_not_used(small):
     finish(small)
-    run.perform(small("vocab.size=301"), "vocab", writes("vocab/tokenizer.json", "u"), redo=True)
-    with pytest.raises(run.MismatchError, match="init was made from another vocab"):
-        run.perform(small("vocab.size=301"), "evaluate", lambda this: None, redo=True)
+    perform(small("vocab.size=301"), "vocab", writes("vocab/tokenizer.json", "u"), redo=True)
+    with pytest.raises(MismatchError, match="init was made from another vocab"):
+        perform(small("vocab.size=301"), "evaluate", lambda this: None, redo=True)
 
 
 def test_a_note_of_an_earlier_version_is_taken_over_and_completed(small, capsys):
@@ -255,27 +257,27 @@ def test_a_note_of_an_earlier_version_is_taken_over_and_completed(small, capsys)
     note = json.loads(path.read_text())
     del note["outputs"]
     path.write_text(json.dumps(note | {"inputs": {"base": "as it was hashed then"}}))
-    assert not run.perform(small(), "init", lambda this: None)
+    assert not perform(small(), "init", lambda this: None)
     assert "of an earlier version" in capsys.readouterr().err
     assert json.loads(path.read_text())["outputs"].keys() == {"config.json"}
-    assert not run.perform(small(), "evaluate", lambda this: None)
+    assert not perform(small(), "evaluate", lambda this: None)
 
 
 def test_changed_text_is_refused_by_name_and_redone_on_demand(small):
-    run.perform(small(), "vocab", work_counting([]))
+    perform(small(), "vocab", work_counting([]))
     small.text.write_text("two\n")
-    with pytest.raises(run.MismatchError, match=r"changed: .*t.txt.*--redo") as error:
-        run.perform(small(), "vocab", work_counting([]))
+    with pytest.raises(MismatchError, match=r"changed: .*t.txt.*--redo") as error:
+        perform(small(), "vocab", work_counting([]))
     assert error.value.exit_code == 4
     (small().at("vocab") / "stale").write_text("x")
-    assert run.perform(small(), "vocab", work_counting([]), redo=True)
+    assert perform(small(), "vocab", work_counting([]), redo=True)
     assert not (small().at("vocab") / "stale").exists()
 
 
 def test_a_changed_field_of_the_recipe_is_a_changed_input(small):
-    run.perform(small(), "vocab", work_counting([]))
-    with pytest.raises(run.MismatchError, match="changed: vocab"):
-        run.perform(small("vocab.size=301"), "vocab", work_counting([]))
+    perform(small(), "vocab", work_counting([]))
+    with pytest.raises(MismatchError, match="changed: vocab"):
+        perform(small("vocab.size=301"), "vocab", work_counting([]))
 
 
 def test_more_steps_make_a_finished_training_due_again(small):
@@ -283,15 +285,15 @@ def test_more_steps_make_a_finished_training_due_again(small):
         pass
 
     for step in ("vocab", "init", "data", "train"):
-        run.perform(small(), step, work)
-    assert not run.perform(small(), "train", work)
-    assert run.perform(small("train.stages.0.steps=2"), "train", work)
+        perform(small(), step, work)
+    assert not perform(small(), "train", work)
+    assert perform(small("train.stages.0.steps=2"), "train", work)
 
 
 def test_only_the_lead_writes_and_the_others_meet_it(small):
     met, calls = [], []
-    follower = run.Team(lead=False, meet=met.append)
-    assert run.perform(small(), "vocab", work_counting(calls), team=follower)
+    follower = Team(lead=False, meet=met.append)
+    assert perform(small(), "vocab", work_counting(calls), team=follower)
     assert calls == []
     assert not small().at("vocab").exists()
     assert len(met) == 4
@@ -305,13 +307,13 @@ def test_a_note_that_is_half_written_is_refused_by_its_name(small, note):
     path = this.folder / "steps" / "vocab.json"
     path.parent.mkdir(parents=True)
     path.write_text(note)
-    with pytest.raises(run.MismatchError, match=r"vocab.json: does not say .*remove the file"):
-        run.perform(this, "vocab", lambda _: None)
+    with pytest.raises(MismatchError, match=r"vocab.json: does not say .*remove the file"):
+        perform(this, "vocab", lambda _: None)
 
 
 def test_a_step_wants_the_one_before_it(small):
-    with pytest.raises(run.MismatchError, match="vocab is not finished; run `lrl vocab` first"):
-        run.perform(small(), "data", work_counting([]))
+    with pytest.raises(MismatchError, match="vocab is not finished; run `lrl vocab` first"):
+        perform(small(), "data", work_counting([]))
 
 
 def test_a_living_run_holds_its_folder_and_a_dead_one_does_not(small):
@@ -364,9 +366,9 @@ def test_steps_count_the_batch_size_with_which_training_began(small):
 def test_notes_of_training_are_those_of_recipes_without_step_rows(small):
     """So that a training that an earlier version finished is still finished."""
     for earlier in ("vocab", "init", "data", "train"):
-        run.perform(small(), earlier, lambda this: None)
+        perform(small(), earlier, lambda this: None)
     note = json.loads((small().folder / "steps" / "train.json").read_text())
     train = small().recipe.train.model_dump_json(exclude={"step_rows"})
-    assert note["settings"] == run.digest(train)
-    assert not run.perform(small(), "train", lambda this: None)
-    assert run.perform(small("train.step_rows=2"), "train", lambda this: None)
+    assert note["settings"] == notes.digest(train)
+    assert not perform(small(), "train", lambda this: None)
+    assert perform(small("train.step_rows=2"), "train", lambda this: None)

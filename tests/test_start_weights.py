@@ -12,7 +12,9 @@ import worker_train
 from lrl_jax.cli import main
 from lrl_jax.model import llama
 from lrl_jax.pipeline import data, evaluate, init, train, vocab, weights
-from lrl_jax.pipeline.run import MismatchError, Run, perform
+from lrl_jax.pipeline.notes import MismatchError
+from lrl_jax.pipeline.perform import perform
+from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.train.checkpoint import VerificationError
 

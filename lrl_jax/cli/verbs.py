@@ -10,7 +10,8 @@ import sys
 from etils import epath
 
 from lrl_jax import terminal
-from lrl_jax.pipeline.run import ALONE, Run, Team, locked, perform
+from lrl_jax.pipeline.perform import ALONE, Team, perform
+from lrl_jax.pipeline.run import Run, locked
 from lrl_jax.recipe.schema import Recipe
 
 PLAIN = ("tokenizer.model", "tokenizer.json", "vocab", "export")  # names that tell nothing

@@ -21,7 +21,8 @@ from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import generate as decoding
 from lrl_jax.hf import families, load
 from lrl_jax.model import llama
-from lrl_jax.pipeline.run import Run, Team
+from lrl_jax.pipeline.perform import Team
+from lrl_jax.pipeline.run import Run
 from lrl_jax.pipeline.steps import perform_all
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.train import Mesh as MeshShape

@@ -21,7 +21,8 @@ from lrl_jax import storage
 from lrl_jax.data.feed import mixture as mixtures
 from lrl_jax.pipeline import evaluate as evaluate_step
 from lrl_jax.pipeline import vocab as vocab_step
-from lrl_jax.pipeline.run import Run, manifests, perform, resolved
+from lrl_jax.pipeline.perform import perform
+from lrl_jax.pipeline.run import Run, manifests, resolved
 from lrl_jax.pipeline.steps import STEPS
 from lrl_jax.recipe import languages
 from lrl_jax.recipe.evaluate import Evaluate

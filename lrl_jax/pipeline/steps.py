@@ -9,7 +9,8 @@ import contextlib
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.pipeline import data, evaluate, export, init, train, vocab
 from lrl_jax.pipeline.console import display, say
-from lrl_jax.pipeline.run import ALONE, Run, Team, locked, perform
+from lrl_jax.pipeline.perform import ALONE, Team, perform
+from lrl_jax.pipeline.run import Run, locked
 from lrl_jax.report import run as pages
 
 STEPS: Mapping[str, Callable[[Run], None]] = {

@@ -20,7 +20,8 @@ from lrl_jax.hf import families
 from lrl_jax.model import llama, lora
 from lrl_jax.pipeline import vocab
 from lrl_jax.pipeline.console import say
-from lrl_jax.pipeline.run import MismatchError, Run, resolved
+from lrl_jax.pipeline.notes import MismatchError
+from lrl_jax.pipeline.run import Run, resolved
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, learn
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError

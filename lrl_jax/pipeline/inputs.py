@@ -1,0 +1,187 @@
+"""Lists what each step depends on: settings by their place in the recipe, files by their content.
+
+What an earlier step has made is compared with its note (`pipeline.notes`) before it counts.
+"""
+
+from collections.abc import Iterable, Mapping
+import itertools
+import json
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from lrl_jax import storage, text
+from lrl_jax.data import dataset as datasets
+from lrl_jax.pipeline import notes
+from lrl_jax.pipeline.notes import MismatchError, digest
+from lrl_jax.pipeline.run import Run, resolved
+from lrl_jax.recipe import supply
+from lrl_jax.recipe.schema import Pretrained
+from lrl_jax.train import checkpoint
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import fingerprint
+
+EARLIER = {"init": ("vocab",), "data": ("vocab",), "train": ("vocab", "init")}
+
+
+class Input(NamedTuple):
+    """Describes something that a step depends on: a digest of its content, and where it lies."""
+
+    digest: str
+    place: str = ""
+
+
+def inputs(run: Run, step: str) -> dict[str, Input]:
+    """Returns everything that a step depends on, by name."""
+    match step:
+        case "vocab":
+            return _vocab(run)
+        case "init":
+            return _init(run)
+        case "data":
+            return _data(run)
+        case "train":
+            return {name: _made(run, name) for name in ("vocab", "init", "data")}
+        case "evaluate":
+            return _trained(run) | _evaluate(run)
+    assert step == "export", step
+    return _trained(run) | {"export": Input(_digest(run.recipe.export.model_dump(mode="json")))}
+
+
+def _made(run: Run, step: str) -> Input:
+    """Returns one digest of what an earlier step has made, after comparing its files with its note.
+
+    The step must have finished, and the steps it was made from must still be what they were.
+    """
+    have = notes.read(run.note(step))
+    if have is None or not have.finished:
+        raise MismatchError(
+            f"{run.at(step)} is not finished; run `lrl {step}` first, or `lrl run` for all steps"
+        )
+    for earlier in EARLIER.get(step, ()) if have.outputs is not None else ():
+        if have.inputs[earlier] != _made(run, earlier).digest:
+            raise MismatchError(
+                f"{run.at(step)} was made from another {earlier} than {run.at(earlier)} holds now: "
+                f"run `lrl {step}`, or undo the change of {earlier}"
+            )
+    have = notes.verify(step, run.at(step), have)
+    return Input(have.made())
+
+
+def _contents(part: str, section: Any, files: Mapping[str, str]) -> dict[str, Input]:
+    """Returns a digest of a section's settings and one of each file it names, by its key.
+
+    Args:
+      files: path -> digest of its content. A path that stands in no setting is its own name.
+    """
+    named: dict[str, Input] = {}
+
+    def without_paths(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {name: without_paths(item, f"{key}.{name}") for name, item in value.items()}
+        if isinstance(value, list):
+            return [without_paths(item, f"{key}.{i}") for i, item in enumerate(value)]
+        if value not in files:
+            return value
+        named[key] = Input(files[value][:16], value)
+        return ""
+
+    settings = without_paths(section.model_dump(mode="json"), part)
+    shown = {given.place for given in named.values()}
+    unnamed = {uri: Input(files[uri][:16], uri) for uri in files if uri not in shown}
+    return {**unnamed, **named, part: Input(_digest(settings))}
+
+
+def _digest(settings: Any) -> str:
+    """Returns a digest of plain data that leaves out keys without a value (0, false, null, "").
+
+    A later version, with one setting more that is not used, so finds the same digest.
+    """
+
+    def said(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: kept for key, item in sorted(value.items()) if (kept := said(item))}
+        return [said(item) for item in value] if isinstance(value, list) else value
+
+    return digest(json.dumps(said(settings)))
+
+
+def _vocab(run: Run) -> dict[str, Input]:
+    base, vocab = run.recipe.base, run.recipe.vocab
+    files = _texts(uri for _, uri in supply.vocab_texts(vocab))
+    if donor := getattr(vocab, "donor", ""):
+        files[donor] = fingerprint(*tokenizers.read(donor).values())
+    source = run.base_tokenizer() if isinstance(base, Pretrained) else base.tokenizer
+    tokenizer = fingerprint(*tokenizers.read(source).values()) if source else ""
+    return {"base tokenizer": Input(tokenizer), **_contents("vocab", vocab, files)}
+
+
+def _init(run: Run) -> dict[str, Input]:
+    base, settings = run.recipe.base, run.recipe.init
+    if isinstance(base, Pretrained):
+        folders = filter(None, (run.base_folder(), run.base_adapter()))
+        weights = " ".join(map(_weights, folders))
+    else:
+        weights = _digest(base.model_dump(mode="json"))
+    words = settings.words.model_dump().values() if settings.words else ()
+    files = _texts([*settings.text, *filter(None, words)])
+    if settings.helper:
+        files[settings.helper] = _weights(epath.Path(settings.helper))
+    return {
+        "base": Input(weights),
+        "seed": Input(str(run.recipe.seed)),
+        "vocab": _made(run, "vocab"),
+        **_contents("init", settings.model_copy(update={"weights": None}), files),
+        **({"init.weights": _start(run)} if settings.weights else {}),
+    }
+
+
+def _start(run: Run) -> Input:
+    """Returns the digest of the checkpoint that `init.weights` names."""
+    other = run.another()
+    sha256 = checkpoint.fingerprint(other.at("train") / "checkpoints", other.step)
+    return Input(sha256[:16], str(other.at("train").parent))
+
+
+def _weights(folder: epath.Path) -> str:
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; want a Hugging Face model")
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json"))
+    return digest(" ".join(f"{p.name}:{storage.sha256(p)}" for p in files))
+
+
+def _data(run: Run) -> dict[str, Input]:
+    data = run.recipe.data
+    texts: dict[str, str] = {}
+    for dataset in data.datasets.values():
+        texts |= datasets.contents(dataset)
+    shape = data.model_dump(mode="json", exclude={"workers", "cache_gib"})
+    return {
+        **{f"text {name}": Input(texts[name][:16]) for name in sorted(texts)},
+        "vocab": _made(run, "vocab"),
+        "seed": Input(str(run.recipe.seed)),
+        "data": Input(_digest(shape)),
+    }
+
+
+def _evaluate(run: Run) -> dict[str, Input]:
+    settings = run.recipe.evaluate
+    baselines = itertools.chain.from_iterable(settings.baseline_text.values())
+    files = _texts([*(uri for _, uri in settings.files()), *baselines])
+    averaged = {"use_ema": Input("true")} if run.recipe.export.use_ema else {}
+    return averaged | _contents("evaluate", settings, files)
+
+
+def _trained(run: Run) -> dict[str, Input]:
+    made = {name: _made(run, name) for name in ("vocab", "init")}
+    if not run.step:
+        steps = Input(str(resolved(run).train.steps))
+        return made | {"train": _made(run, "train"), "steps": steps}
+    checkpoint = run.at("train") / "checkpoints" / str(run.step)  # it verifies itself
+    if not checkpoint.exists():
+        raise ValueError(f"--step {run.step}: there is no {checkpoint}")
+    return made | {"steps": Input(str(run.step))}
+
+
+def _texts(uris: Iterable[str]) -> dict[str, str]:
+    return {uri: text.fingerprint(uri) for uri in sorted(set(uris))}

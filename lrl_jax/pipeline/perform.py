@@ -1,0 +1,163 @@
+"""Decides whether a step is due, runs it, and notes what it was made from and what it made.
+
+A step that has finished is skipped while its inputs stay. A step that has not may change freely,
+but for training, which goes on from its checkpoints: those begin with certain weights. What has
+been packed follows the recipe; training compares what it has read of it. Any other step that has
+finished is made anew only where that is asked for, and training is set aside, never removed.
+"""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+import time
+from typing import Any
+
+from etils import epath
+
+from lrl_jax.pipeline import notes
+from lrl_jax.pipeline.console import say
+from lrl_jax.pipeline.inputs import EARLIER, Input, inputs
+from lrl_jax.pipeline.notes import MismatchError, StepNote, digest
+from lrl_jax.pipeline.run import Run
+
+LEAD_ONLY = ("vocab", "data")  # steps without devices, which the lead runs while others wait
+CLEARED = ("vocab", "init", "evaluate")  # their folders hold nothing that a later try can use
+FOLLOWING = ("data", "train")  # these go on under a recipe that changed, as far as that can be
+
+
+@dataclasses.dataclass(frozen=True)
+class Team:
+    """Describes this process among those that share a run, by `devices.mesh.lead` and `meet`."""
+
+    lead: bool = True
+    meet: Callable[[str], None] = lambda name: None
+
+
+ALONE = Team()
+
+
+def perform(
+    run: Run,
+    step: str,
+    work: Callable[[Run], Any],
+    *,
+    redo: bool = False,
+    force: bool = False,
+    discard: bool = False,
+    team: Team = ALONE,
+) -> bool:
+    """Runs a step if it is due; returns whether it ran. Every process calls it.
+
+    Args:
+      redo: whether a finished step whose inputs changed is made anew.
+      force: whether it is made anew although they did not. Training then goes on from the newest
+        checkpoint that verifies.
+      discard: whether training that began with other weights is set aside, and begun again; with
+        `force`, all training.
+
+    Raises:
+      MismatchError: the folder holds the step made from other inputs, and nothing says to redo it.
+      VerificationError: a file of an earlier step is not what that step wrote.
+    """
+    want, out, path = inputs(run, step), run.at(step), run.note(step)
+    settings = _settings(run, step)
+    note = StepNote({name: given.digest for name, given in want.items()}, settings, finished=False)
+    have = notes.read(path)
+    team.meet(f"{step}: all have read what is there")
+    changed = _changed(have, want)
+    aside = step == "train" and _to_set_aside(out, changed, force=force, discard=discard)
+    finished = _finished(have)
+    if finished and changed and step not in FOLLOWING and not (redo or force):
+        raise MismatchError(
+            f"{out} was made from other inputs; changed: {', '.join(changed.values())}. "
+            f"Give the recipe another name, or make it anew with --redo"
+        )
+    if finished and not changed and not force and finished.settings == settings:
+        if finished.outputs is not None:
+            notes.verify(step, out, finished)
+        elif team.lead:
+            _complete(path, dataclasses.replace(note, outputs=notes.outputs(step, out)))
+        return False
+    started = time.time()
+    if team.lead:
+        notes.write(path, note)  # first: a step that is killed here has not finished
+        _make_room(step, out, have, aside=aside)
+    team.meet(f"{step}: begins")
+    if team.lead or step not in LEAD_ONLY:
+        work(run)
+    team.meet(f"{step}: done")
+    if team.lead:
+        whole = dataclasses.replace(note, finished=True, outputs=notes.outputs(step, out))
+        notes.write(path, whole, seconds=round(time.time() - started, 1))
+    team.meet(f"{step}: noted")
+    return True
+
+
+def _settings(run: Run, step: str) -> str:
+    # `lrl_jax.train` decides which of them may change while a training is interrupted.
+    if step != "train":
+        return ""
+    train = run.recipe.train
+    return digest(train.model_dump_json(exclude=None if train.step_rows else {"step_rows"}))
+
+
+def _finished(note: StepNote | None) -> StepNote | None:
+    return note if note is not None and note.finished else None
+
+
+def _complete(path: epath.Path, note: StepNote) -> None:
+    """Writes the note that an earlier version would have written for a finished step."""
+    say(f"{path}: of an earlier version; what it was made from is not compared")
+    notes.write(path, dataclasses.replace(note, finished=True))
+
+
+def _changed(have: StepNote | None, want: Mapping[str, Input]) -> dict[str, str]:
+    """Returns the inputs that differ from a note's: name -> how a message calls it."""
+    if have is None or (have.outputs is None and have.finished):
+        return {}
+    if have.outputs is None and set(have.inputs) != set(want):
+        return {}  # begun by a version that named its inputs otherwise
+    names = dict.fromkeys([*have.inputs, *want])
+    return {
+        name: f"{name} ({want[name].place})" if name in want and want[name].place else name
+        for name in names
+        if name not in want or have.inputs.get(name) != want[name].digest
+    }
+
+
+def _has_checkpoints(folder: epath.Path) -> bool:
+    checkpoints = folder / "checkpoints"
+    return checkpoints.is_dir() and any(path.name.isdigit() for path in checkpoints.iterdir())
+
+
+def _to_set_aside(
+    out: epath.Path, changed: Mapping[str, str], *, force: bool, discard: bool
+) -> bool:
+    """Tells whether there is training to set aside; refuses to go on where only that would help."""
+    other_weights = not changed.keys().isdisjoint(EARLIER["train"])
+    if not _has_checkpoints(out):
+        return False
+    if other_weights and not discard:
+        raise MismatchError(
+            f"{out} holds training that began with other weights. Give the recipe another name, or "
+            "undo the change; or begin again with --discard-training, which sets that training "
+            f"aside as {out.name}.aside-1, or -2, ..."
+        )
+    if discard and not (other_weights or force):
+        say(
+            "train: nothing is set aside, as what is trained began with these weights; "
+            "`lrl train RECIPE --discard-training` begins again all the same"
+        )
+    return discard and (other_weights or force)
+
+
+def _make_room(step: str, out: epath.Path, have: StepNote | None, *, aside: bool) -> None:
+    """Removes from a step's folder what its work may not find there."""
+    if aside:
+        say(f"train: what was trained is set aside as {notes.set_aside(out)}")
+    if step in CLEARED and out.exists():
+        out.rmtree()
+    if step == "data" and have is not None:  # which uses again what is packed
+        for path in notes.changed(out, have):
+            say(f"data: {path} is not what `lrl data` wrote, and is made anew")
+            path.unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
