@@ -31,10 +31,10 @@ DEEP = "[" * 100_000
 
 @contextlib.contextmanager
 def quickly(seconds=5.0):
-    """Checks that the block ends soon; five seconds are one on a busy machine."""
-    began = time.perf_counter()
+    """Checks that the block takes few seconds of this process, however busy the machine is."""
+    began = time.process_time()
     yield
-    assert time.perf_counter() - began < seconds
+    assert time.process_time() - began < seconds
 
 
 # ---------------------------------------------------------------------------- YAML
@@ -51,7 +51,7 @@ BOMB = '"a0": &a0 ["l","l","l","l","l","l","l","l","l","l"]\n' + "".join(
         ("a: *x\n", "anchors and aliases"),
         ("[" * 20_000, "nested over 32 deep"),
         ("- " * 20_000, "nested over 32 deep"),
-        ("a: b\n" * 60_000, "over 50,000 keys and values"),
+        ("a: b\n" * 60_000, "over 20,000 keys and values"),
         ("!" * 200_000, "a line of 200,000 characters"),
         ("born: 2001-99-99\n", "month must be in 1..12"),
         ("? [[a]]\n: 1\n", "unhashable"),

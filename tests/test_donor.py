@@ -10,7 +10,7 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax.vocab.pieces import donor, learn, splice
-from lrl_jax.vocab.tokenizer import sentencepieces
+from lrl_jax.vocab.tokenizer import piece_model
 from lrl_jax.vocab.tokenizer.load import family, from_bytes, load
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
@@ -161,7 +161,7 @@ def test_a_bpe_that_marks_the_ends_of_words_is_refused(give):
 
 # ---------------------------------------------------------------------------- flaws
 def test_flaws_are_found_by_kind():
-    proto = sentencepieces.proto_of(hand_tokenizer.make())
+    proto = piece_model.proto_of(hand_tokenizer.make())
     for piece in ("<0xE0>a", "ab▁", "a▁b", "a\x06", "xa", "▁▁"):
         proto.pieces.add(piece=piece, score=-99)
     assert donor.flaws(from_bytes(proto.SerializeToString())) == [

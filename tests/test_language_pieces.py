@@ -16,7 +16,8 @@ from lrl_jax.recipe.vocab import Extend
 from lrl_jax.vocab import build, scripts
 from lrl_jax.vocab.pieces import choose, learn, prove, splice
 from lrl_jax.vocab.tokenizer.load import family, from_bytes
-from lrl_jax.vocab.tokenizer.sentencepieces import splits_digits, write
+from lrl_jax.vocab.tokenizer.piece_model import splits_digits
+from lrl_jax.vocab.tokenizer.sentencepieces import write
 
 OKINA, APOSTROPHE = "\u02bb", "\u02bc"
 ZWSP, ZWNJ, ZWJ = "\u200b", "\u200c", "\u200d"

@@ -5,7 +5,7 @@ import pytest
 
 from lrl_jax.text import DataError
 from lrl_jax.vocab.pieces import learn, splice
-from lrl_jax.vocab.tokenizer import sentencepieces
+from lrl_jax.vocab.tokenizer import piece_model, sentencepieces
 from lrl_jax.vocab.tokenizer.load import family
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
@@ -20,7 +20,7 @@ def base() -> Tokenizer:
 
 
 def test_a_learnt_tokenizer_is_laid_out_as_llama_2_is(base):
-    proto = sentencepieces.proto_of(base)
+    proto = piece_model.proto_of(base)
     pieces = [piece.piece for piece in proto.pieces]
     assert pieces[:4] == ["<unk>", "<s>", "</s>", "<0x00>"]
     assert pieces[258] == "<0xFF>"

@@ -10,7 +10,7 @@ from lrl_jax.vocab.pieces import choose, learn, prove, splice
 from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
 from lrl_jax.vocab.tokenizer.auto import AutoCodec
 from lrl_jax.vocab.tokenizer.load import from_bytes
-from lrl_jax.vocab.tokenizer.sentencepieces import proto_of
+from lrl_jax.vocab.tokenizer.piece_model import proto_of
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 ENGLISH = ["the cat sat on the mat", "the dog ran to the cat", "a mat and a hat"] * 3

@@ -12,7 +12,7 @@ from lrl_jax.vocab.pieces import learn, prove, splice
 from lrl_jax.vocab.tokenizer import sentencepieces
 from lrl_jax.vocab.tokenizer.auto import AutoCodec
 from lrl_jax.vocab.tokenizer.load import from_bytes, from_files, load
-from lrl_jax.vocab.tokenizer.sentencepieces import proto_of
+from lrl_jax.vocab.tokenizer.piece_model import proto_of
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 FLORES = DATA / "parallel" / "flores101_first200"

@@ -10,7 +10,7 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
 from lrl_jax.vocab.pieces import learn
-from lrl_jax.vocab.tokenizer import auto, sentencepieces
+from lrl_jax.vocab.tokenizer import auto, piece_model, sentencepieces
 from lrl_jax.vocab.tokenizer.load import from_bytes, load
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
@@ -47,8 +47,8 @@ def test_padding_is_eos_when_the_model_has_no_padding_piece(words):
 
 
 def test_padding_is_the_model_s_own_piece_when_it_has_one(words):
-    proto = sentencepieces.proto_of(words)
-    proto.pieces.add(piece="<pad>", score=0, type=sentencepieces.Piece.CONTROL)
+    proto = piece_model.proto_of(words)
+    proto.pieces.add(piece="<pad>", score=0, type=piece_model.Piece.CONTROL)
     proto.trainer_spec.pad_id = 290
     words = from_bytes(proto.SerializeToString())
     assert (words.pad_id, words.size) == (290, 291)

@@ -28,7 +28,7 @@ from lrl_jax.recipe.vocab import Section, did_you_mean
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
 MAX_LINE = 1 << 16  # characters; time to read a tag grows with the square of its length
 MAX_DEPTH = 32  # of mappings and lists in one another; recipes have about 8
-MAX_EVENTS = 50_000  # of the YAML parser: a key, a value, the beginning or end of a list
+MAX_EVENTS = 20_000  # of the YAML parser: a key, a value, the beginning or end of a list
 
 
 def _shipped() -> dict[str, Any]:

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from lrl_jax import text as text_lines
 from lrl_jax.vocab import scripts
-from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
+from lrl_jax.vocab.tokenizer import byte_level, piece_model
 from lrl_jax.vocab.tokenizer.codecs import BYTE, SPACE
 from lrl_jax.vocab.tokenizer.load import family
 from lrl_jax.vocab.tokenizer.types import Tokenizer, batches
@@ -262,7 +262,7 @@ def _singles(tokenizer: Tokenizer) -> frozenset[int]:
 def _unknown(tokenizer: Tokenizer) -> frozenset[int]:
     """Returns the ids of tokens that stand for whatever the tokenizer does not know."""
     if tokenizer.family == "sentencepiece":
-        pieces = enumerate(sentencepieces.proto_of(tokenizer).pieces)
+        pieces = enumerate(piece_model.proto_of(tokenizer).pieces)
         return frozenset(i for i, piece in pieces if piece.type == piece.UNKNOWN)
     name = byte_level.tree_of(tokenizer)["model"].get("unk_token")
     return frozenset(i for i, p in enumerate(family(tokenizer).pieces(tokenizer)) if p == name)

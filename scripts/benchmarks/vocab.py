@@ -268,10 +268,10 @@ def moved(folder: Path, known, new) -> str:
 
 def splice_at_zero(folder: Path) -> str:
     from lrl_jax.vocab.tokenizer import load as tokenizers
-    from lrl_jax.vocab.tokenizer import sentencepieces
+    from lrl_jax.vocab.tokenizer import piece_model, sentencepieces
 
     known = tokenizers.load(folder / "base")
-    proto = sentencepieces.proto_of(known)
+    proto = piece_model.proto_of(known)
     have = {piece.piece for piece in proto.pieces}
     for piece in json.loads((folder / "pieces.sentencepiece.json").read_text()):
         if piece not in have:

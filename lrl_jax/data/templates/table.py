@@ -23,7 +23,7 @@ from lrl_jax.data.read import kinds
 from lrl_jax.data.templates import chat, taco, tokenizer_chat, translation
 from lrl_jax.data.templates.parts import Record, TextPart, joined, opening
 from lrl_jax.recipe import data as recipe_data
-from lrl_jax.vocab.tokenizer import sentencepieces
+from lrl_jax.vocab.tokenizer import piece_model
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 OWN = "tokenizer"  # the name by which a recipe asks for the tokenizer's own chat template
@@ -183,7 +183,7 @@ def _format(template: str, tokenizer: Tokenizer) -> chat.Format:
     write = tokenizer_chat.own(tokenizer) if template == OWN else chat.FORMATS[template]
     if tokenizer.family != "sentencepiece":
         return write
-    if not sentencepieces.proto_of(tokenizer).normalizer_spec.add_dummy_prefix:
+    if not piece_model.proto_of(tokenizer).normalizer_spec.add_dummy_prefix:
         return write
     return lambda turns: [*_without_spaces(write(turns))]
 

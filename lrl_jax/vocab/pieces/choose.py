@@ -16,7 +16,7 @@ from lrl_jax.vocab import scripts as writing
 from lrl_jax.vocab.pieces import learn
 from lrl_jax.vocab.pieces.splice import join, prune, unknown
 from lrl_jax.vocab.tokenizer.load import family
-from lrl_jax.vocab.tokenizer.sentencepieces import splits_digits
+from lrl_jax.vocab.tokenizer.piece_model import splits_digits
 from lrl_jax.vocab.tokenizer.types import Tokenizer, batches
 
 BATCH = 1 << 16  # words cut into pieces at a time

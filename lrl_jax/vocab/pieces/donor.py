@@ -15,7 +15,7 @@ from etils import epath
 from lrl_jax import storage
 from lrl_jax.vocab import scripts as writing
 from lrl_jax.vocab.pieces.learn import joins_digits
-from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
+from lrl_jax.vocab.tokenizer import byte_level, piece_model, sentencepieces
 from lrl_jax.vocab.tokenizer.inspection import leaves
 from lrl_jax.vocab.tokenizer.load import family, read
 from lrl_jax.vocab.tokenizer.sentencepieces import LONGEST, SPACE
@@ -84,7 +84,7 @@ def pieces(donor: epath.PathLike, base: Tokenizer, scripts: Sequence[str]) -> Do
     given, given_family, normaliser = _read(read(donor), str(donor))
     tokenizer_family = family(base)
     normal, base_pieces = tokenizer_family.normal(base), set(tokenizer_family.pieces(base))
-    apart = base.family == "sentencepiece" and sentencepieces.splits_digits(base)
+    apart = base.family == "sentencepiece" and piece_model.splits_digits(base)
     left_out: Counter[str] = Counter()
     candidates: dict[str, None] = {}
     halves: set[str] = set()
@@ -146,7 +146,7 @@ def flaws(tokenizer: Tokenizer) -> list[str]:
 def _read(files: Mapping[str, bytes], where: str) -> tuple[list[str], TokenizerFamily, str]:
     """Returns the pieces of text, by id, the family that writes pieces so, and the normaliser."""
     if is_sentencepiece(files):
-        proto = sentencepieces.parse(files[MODEL], where)
+        proto = piece_model.parse(files[MODEL], where)
         if proto.trainer_spec.treat_whitespace_as_suffix:
             raise ValueError(f"{where}: writes spaces after words; want one with {SPACE} before")
         normal = [p.piece for p in proto.pieces if p.type == p.NORMAL]
@@ -181,7 +181,7 @@ def _names(tree: Mapping[str, Any]) -> list[str]:
 def _normaliser(files: Mapping[str, bytes]) -> str:
     """Returns the names of what normalises text before it is cut; '' for nothing."""
     if is_sentencepiece(files):
-        spec = sentencepieces.parse(files[MODEL]).normalizer_spec
+        spec = piece_model.parse(files[MODEL]).normalizer_spec
         return (spec.name or "its own table") if spec.precompiled_charsmap else ""
     names = [leaf["type"] for leaf in leaves(json.loads(files[JSON]).get("normalizer"))]
     return ", ".join(name for name in names if name not in WRITES_SPACES)

@@ -18,8 +18,9 @@ from tokenizers import models, pre_tokenizers, trainers
 from lrl_jax.text import DataError
 from lrl_jax.vocab import scripts as writing
 from lrl_jax.vocab.pieces.splice import unknown
+from lrl_jax.vocab.tokenizer.codecs import SPACE
 from lrl_jax.vocab.tokenizer.load import family, from_bytes
-from lrl_jax.vocab.tokenizer.sentencepieces import SPACE, parse, splits_digits
+from lrl_jax.vocab.tokenizer.piece_model import parse, splits_digits
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 LINE_BYTES = 4000  # sentencepiece drops lines over 4,192 bytes in silence; longer ones are cut

@@ -20,7 +20,7 @@ from lrl_jax.vocab.tokenizer.auto import FastCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec
 from lrl_jax.vocab.tokenizer.inspection import added_tokens, regexes
 from lrl_jax.vocab.tokenizer.patterns import well_known
-from lrl_jax.vocab.tokenizer.sentencepieces import Piece, parse, proto_of
+from lrl_jax.vocab.tokenizer.piece_model import Piece, parse, proto_of
 from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Codec, Tokenizer, batches
 
 LONG = 1 << 16  # characters; a shorter text is tokenised whole

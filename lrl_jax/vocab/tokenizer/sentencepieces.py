@@ -6,22 +6,21 @@ is the same tokenizer for it, and `prove` compares the two.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import json
 from typing import Any
 
 from etils import epath
-from google.protobuf.message import DecodeError
 import sentencepiece
-from sentencepiece import sentencepiece_model_pb2
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from lrl_jax import storage
 from lrl_jax.vocab.tokenizer import declared, from_json, inspection, own_form
 from lrl_jax.vocab.tokenizer.auto import AutoCodec, FastCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec, WordCodec, apart
+from lrl_jax.vocab.tokenizer.model_form import form_of, merges_of
+from lrl_jax.vocab.tokenizer.piece_model import CONTROLS, Piece, bpe_of, parse, proto_of, unknown
 from lrl_jax.vocab.tokenizer.types import (
     ADDED,
     CONFIG,
@@ -39,14 +38,9 @@ from lrl_jax.vocab.tokenizer.types import (
 
 FORMS: tuple[str, ...] = (MODEL, JSON, CONFIG)
 EXACT = float(1 << 24)  # float32 holds every integer up to here; scores are float32
-SPACES = 1 << 30  # more spaces than a text begins with
 LONGEST = 64  # a piece longer than this is not a word of any language
 # What a tokenizer_config.json may carry over from the base; the rest follows from the model.
 CARRIED = ("chat_template", "model_max_length", "add_bos_token", "add_eos_token", "padding_side")
-spm: Any = sentencepiece_model_pb2  # its classes are made on import: type checkers see none
-Piece = spm.ModelProto.SentencePiece
-CONTROLS = (Piece.CONTROL, Piece.UNKNOWN)
-DIGITS = frozenset("0123456789")
 
 
 # ---------------------------------------------------------------------------- reading
@@ -87,32 +81,6 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
         codec=codec,
     )
     return _as_the_base_reads(tokenizer, files, tokens, config, where, json_only)
-
-
-def parse(model: bytes, where: str = "tokenizer model") -> Any:
-    """Reads the bytes of a `.model` file; a ValueError says what other bytes look like."""
-    if guess := not_a_tokenizer(model):
-        raise ValueError(f"{where}: {guess}; want a SentencePiece .model file")
-    if model.lstrip()[:1] in (b"{", b"["):
-        raise ValueError(f"{where}: is JSON; name it tokenizer.json if it is one")
-    proto = spm.ModelProto()
-    try:
-        proto.ParseFromString(model)
-    except DecodeError:
-        raise ValueError(f"{where}: is not a SentencePiece model, or is cut short") from None
-    pieces = [piece.piece for piece in proto.pieces]
-    if not pieces:
-        raise ValueError(f"{where}: is a SentencePiece model without pieces; fetch the file again")
-    if odd := [i for i, piece in enumerate(pieces) if not isinstance(piece, str)]:  # bytes, then
-        raise ValueError(f"{where}: its piece {odd[0]} is not UTF-8; it is damaged, fetch it again")
-    if len(set(pieces)) < len(pieces) or "" in pieces:
-        raise ValueError(f"{where}: has empty or repeated pieces; it is damaged, fetch it again")
-    return proto
-
-
-def proto_of(tokenizer: Tokenizer) -> Any:
-    """Returns the tokenizer's model, parsed."""
-    return parse(tokenizer.files[MODEL])
 
 
 def _with_declared(
@@ -193,25 +161,25 @@ def _as_the_base_reads(
         return tokenizer
     whole = {token["content"] for token in tokens.values() if not token["special"]}
     explicit = [key for key in ("add_bos_token", "add_eos_token") if key in config]
-    plain = json.loads(_form(tokenizer, (), []).to_str())
+    plain = json.loads(form_of(tokenizer, (), []).to_str())
     if JSON in files:
         tree = json.loads(files[JSON])
     elif whole or any(token[flag] for token in tokens.values() for flag in declared.STRIPS):
         # The model's normaliser marks a token's own beginning: it must be found before.
         tokens = {i: {**token, "normalized": False} for i, token in tokens.items()}
-        tree = json.loads(_form(tokenizer, whole).to_str())
+        tree = json.loads(form_of(tokenizer, whole).to_str())
         kept = {t["id"]: t for t in tree["added_tokens"] if t["content"] not in whole}
         tokens = kept | tokens
     elif config.get("add_bos_token", True) and not config.get("add_eos_token"):
         return tokenizer
     else:
-        tree = json.loads(_form(tokenizer, ()).to_str())
+        tree = json.loads(form_of(tokenizer, ()).to_str())
     if explicit or not tree.get("post_processor"):
         names = ((proto.pieces[i].piece, i) for i in (tokenizer.bos_id, tokenizer.eos_id))
         asked = {"add_bos_token": JSON not in files} | {key: config[key] for key in explicit}
         tree["post_processor"] = own_form.ends(asked, *names)
     tokens = tokens or {token["id"]: token for token in tree["added_tokens"]}
-    merges = _merges(proto.pieces)
+    merges = merges_of(proto.pieces)
     other = json_only and [*inspection.pairs(tree["model"])] != merges
     if not other and own_form.same_settings({**tree, "added_tokens": [*tokens.values()]}, plain):
         return tokenizer
@@ -291,17 +259,6 @@ def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
     return lambda text: processor.normalize(text).replace(SPACE, " ").lstrip(" ")
 
 
-def splits_digits(tokenizer: Tokenizer) -> bool:
-    """Tells whether every digit is a token of its own, as in Llama 2.
-
-    The model says so, or it has pieces of all digits and none in which one is joined.
-    """
-    proto = proto_of(tokenizer)
-    normal = [piece.piece for piece in proto.pieces if piece.type == Piece.NORMAL]
-    with_digits = {piece for piece in normal if not DIGITS.isdisjoint(piece)}
-    return bool(proto.trainer_spec.split_digits) or with_digits == DIGITS
-
-
 def _without_prefix(tokenizer: Tokenizer) -> Any:
     proto = proto_of(tokenizer)
     proto.normalizer_spec.add_dummy_prefix = False
@@ -312,7 +269,7 @@ def _without_prefix(tokenizer: Tokenizer) -> Any:
 # ---------------------------------------------------------------------------- extending
 def extend(tokenizer: Tokenizer, pieces: Sequence[str]) -> Tokenizer:
     """Appends `pieces` after all ids, scored below the last ranked base piece, in their order."""
-    proto = _bpe(tokenizer)
+    proto = bpe_of(tokenizer)
     lowest = _last_ranked(proto.pieces)
     for rank, piece in enumerate(pieces, start=1):
         if not piece or " " in piece or len(piece) > LONGEST:
@@ -334,17 +291,6 @@ def altered(base: Tokenizer, new: Tokenizer) -> list[str]:
     changed += ["(normaliser)"] * (old.normalizer_spec != now.normalizer_spec)
     forms = [json.loads(side.files.get(JSON, b"{}")) for side in (base, new)]
     return changed + ["(form)"] * (not own_form.same_settings(*forms))
-
-
-def _bpe(tokenizer: Tokenizer) -> Any:
-    proto = proto_of(tokenizer)
-    spec = proto.trainer_spec
-    if spec.model_type != spec.BPE:
-        kind = spec.ModelType.Name(spec.model_type).lower()
-        raise ValueError(f"the base tokenizer is a SentencePiece {kind} model; want a BPE model")
-    if spec.treat_whitespace_as_suffix:
-        raise ValueError("the base tokenizer writes spaces after words; want one with ▁ before")
-    return proto
 
 
 def _last_ranked(pieces: Iterable[Piece]) -> float:
@@ -404,80 +350,7 @@ def fast_form(tokenizer: Tokenizer) -> tokenizers.Tokenizer:
     """Converts the tokenizer for the `tokenizers` library, which merges by rank, not score."""
     if JSON in tokenizer.files:
         return own_form.loaded(tokenizer.files[JSON], JSON)
-    return _form(tokenizer)
-
-
-def _form(
-    tokenizer: Tokenizer,
-    added: Collection[str] = (),
-    merges: list[tuple[str, str]] | None = None,
-) -> tokenizers.Tokenizer:
-    """Makes the form of the model alone, which cuts out none of the tokens in `added`."""
-    proto = _bpe(tokenizer)
-    spec = proto.normalizer_spec
-    space = SPACE if spec.escape_whitespaces else " "
-    own: list[str] = [piece.piece for piece in proto.pieces if piece.type == Piece.USER_DEFINED]
-    own = [name for name in own if name not in added]
-    fast = tokenizers.Tokenizer(
-        models.BPE(
-            vocab={piece.piece: i for i, piece in enumerate(proto.pieces)},
-            merges=_merges(proto.pieces) if merges is None else merges,
-            unk_token=_unknown(proto.pieces),
-            fuse_unk=True,
-            byte_fallback=proto.trainer_spec.byte_fallback,
-            ignore_merges=bool(own),  # a user-defined piece is whole from the start
-        )
-    )
-    fast.normalizer = normalizers.Sequence([*_normalizers(spec, space)])
-    if own:
-        longest_first = sorted(own, key=len, reverse=True)
-        patterns = ("".join(rf"\x{{{ord(c):x}}}" for c in piece) for piece in longest_first)
-        fast.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(patterns)), "isolated")
-    decoder: list[Any] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
-    if spec.add_dummy_prefix or spec.remove_extra_whitespaces:
-        decoder.append(decoders.Strip(" ", SPACES if spec.remove_extra_whitespaces else 1, 0))
-    fast.decoder = decoders.Sequence(decoder)
-    fast.add_special_tokens([AddedToken(name, normalized=False) for name in tokenizer.controls])
-    bos = proto.pieces[tokenizer.bos_id].piece
-    fast.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A",
-        pair=f"{bos} $A {bos}:1 $B:1",
-        special_tokens=[(bos, tokenizer.bos_id)],
-    )
-    return fast
-
-
-def _merges(pieces: Sequence[Piece]) -> list[tuple[str, str]]:
-    """Returns every way to join two pieces into a third, in the order SentencePiece would.
-
-    Equal scores go left to right there; a longer left part first comes to the same for runs of
-    one character, such as Llama 2's runs of spaces.
-    """
-    scores = {piece.piece: piece.score for piece in pieces if piece.type == Piece.NORMAL}
-    merges = [
-        (piece[:cut], piece[cut:])
-        for piece in scores
-        for cut in range(1, len(piece))
-        if piece[:cut] in scores and piece[cut:] in scores
-    ]
-    return sorted(merges, key=lambda merge: (-scores["".join(merge)], -len(merge[0])))
-
-
-def _normalizers(spec: Any, space: str) -> Iterator[normalizers.Normalizer]:
-    if spec.precompiled_charsmap:
-        yield normalizers.Precompiled(spec.precompiled_charsmap)
-    if spec.remove_extra_whitespaces:
-        yield normalizers.Replace(Regex(r"\A +"), "")
-        yield normalizers.Replace(Regex(r" {2,}"), " ")
-        yield normalizers.Replace(Regex(rf"[ {space}]+\z"), "")
-    if spec.add_dummy_prefix:
-        yield normalizers.Prepend(space)
-    if spec.escape_whitespaces:
-        yield normalizers.Replace(" ", SPACE)
-
-
-def _unknown(pieces: Iterable[Piece]) -> str:
-    return next((p.piece for p in pieces if p.type == Piece.UNKNOWN), "<unk>")
+    return form_of(tokenizer)
 
 
 def _config(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -490,7 +363,7 @@ def _config(tokenizer: Tokenizer) -> dict[str, Any]:
         "tokenizer_class": "PreTrainedTokenizerFast",  # reads tokenizer.json and adds nothing
         "bos_token": proto.pieces[tokenizer.bos_id].piece,
         "eos_token": proto.pieces[tokenizer.eos_id].piece,
-        "unk_token": _unknown(proto.pieces),
+        "unk_token": unknown(proto.pieces),
         "clean_up_tokenization_spaces": False,
     }
     named = declared.config(tokenizer.files, "tokenizer") or {}
