@@ -56,3 +56,9 @@ class AutoCodec(FastCodec):
         rows = [self.tokenizer(text, split_special_tokens=False)["input_ids"] for text in texts]
         self.fast.encode_special_tokens = True
         return rows
+
+    def read_rendered(self, text: str) -> list[int]:
+        """Encodes what a chat template wrote, as transformers does: nothing is put first."""
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=False)
+        self.fast.encode_special_tokens = True
+        return ids["input_ids"]
