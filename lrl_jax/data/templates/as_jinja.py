@@ -7,7 +7,7 @@ What the template puts around messages is found by writing messages that are kno
 template is taken if conversations rendered by it have the ids that training gave them, bos first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 import json
@@ -122,10 +122,13 @@ def write(dataset: recipe_data.Dataset, tokenizer: Tokenizer, read: Read) -> Mad
         return Made("", str(e), _specimen(dataset, tokenizer), eos)
 
 
-def shown(source: str) -> str:
-    """Returns what a chat template writes of one message, of which {message} shows the place."""
+def shown(source: str, names: Mapping[str, str] | None = None) -> str:
+    """Returns what a chat template writes of one message, of which {message} shows the place.
+
+    `names` are variables that a template may read, such as bos_token.
+    """
     messages = [{"role": "user", "content": "{message}"}]
-    return sandbox.compiled(source).render(messages, add_generation_prompt=True)
+    return sandbox.compiled(source).render(messages, add_generation_prompt=True, names=names)
 
 
 # ---------------------------------------------------------------------------- what training writes
