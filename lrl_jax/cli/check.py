@@ -358,7 +358,7 @@ def _of_base(run: Run, wanted: Collection[str]) -> list[str]:
     """Returns what of the base's weights is not read, is rounded, or is shorter than rows."""
     base, remarks = run.recipe.base, []
     if not isinstance(base, Pretrained):
-        config = base.shape.model_dump()
+        config = base.shape.model_dump() | {"vocab_size": 1}
     elif base.model in wanted:
         return []
     else:
