@@ -493,10 +493,8 @@ def _config(tokenizer: Tokenizer) -> dict[str, Any]:
         "unk_token": _unknown(proto.pieces),
         "clean_up_tokenization_spaces": False,
     }
+    names = {piece.piece for piece in proto.pieces}
     named = declared.config(tokenizer.files, "tokenizer") or {}
-    pad = declared.content(named.get("pad_token"))
     if tokenizer.pad_id != tokenizer.eos_id:
         config["pad_token"] = proto.pieces[tokenizer.pad_id].piece
-    elif pad in {piece.piece for piece in proto.pieces}:
-        config["pad_token"] = pad
-    return config
+    return declared.others(named, names) | config
