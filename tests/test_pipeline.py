@@ -12,7 +12,9 @@ import pytest
 import safetensors.numpy
 from small_world import ROOT, lrl, write_recipes
 
+import lrl_jax
 from lrl_jax.cli import main
+from lrl_jax.evaluate import generate as generation
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,28 @@ def test_transformers_loads_the_export_with_the_logits_of_the_gate(world):
         assert torch.isfinite(model(**ids).logits).all()
     gate = json.loads((world / "runs/korean/export/gate.json").read_text())
     assert gate["transformers_error"] < 1e-4
+
+
+def test_messages_give_in_transformers_what_the_trained_model_gives_here(world):
+    folder = world / "runs/korean/export"
+    card = (folder / "README.md").read_text()
+    assert "chat template (template alpaca, 25 % of the last stage)" in card
+    assert "### Instruction:\n{message}\n\n### Response:\n```" in card
+    assert "Asked in training (template translation, 25 % of the last stage)" in card
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    talks = [[{"role": "user", "content": f"Who saw a {thing}?"}] for thing in ("peach", "book")]
+    generate = transformers.pipeline(
+        "text-generation", model=str(folder), dtype=torch.float32, device="cpu"
+    )
+    answers = generate(talks, max_new_tokens=16, do_sample=False, return_full_text=False)
+    model = lrl_jax.load_model(str(folder))
+    want = lrl_jax.generate(model, talks, max_new_tokens=16)
+    assert [answer[0]["generated_text"] for answer in answers] == want
+    asked = [{"instruction": talk[0]["content"]} for talk in talks]
+    assert want == generation.answers(
+        model.config, model.params, model.tokenizer, "alpaca", asked, 16, model.mesh
+    )
 
 
 def test_training_never_imports_tensorflow(world):

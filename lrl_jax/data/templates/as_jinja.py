@@ -135,10 +135,12 @@ def shown(source: str, names: Mapping[str, str] | None = None) -> str:
 def _specimens(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> list[Record]:
     """Returns a record for each direction in which a dataset asks; none where all is learnt.
 
-    Of the texts that may be empty only those are there without which nothing would be asked.
+    Texts that may be empty are, unless nothing of the record would be asked then.
     """
     writer, specimens = table.writer(dataset, tokenizer), kinds.of(dataset).specimens(dataset)
     asking = [r for r in specimens if any(part.text for part in opening(writer(r)))]
+    if not table.is_chat(dataset.template):
+        asking = [r for r in asking if _shown(writer, r)] or asking
     chosen = {"forward": asking[:1], "both": asking, "either": asking}
     return chosen.get(getattr(dataset, "direction", ""), asking[-1:])
 
@@ -169,17 +171,23 @@ def _exchange(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Trained:
 
 def _asked(writer: table.Template, record: Record) -> str:
     """Returns the one field of a record that its prompt shows."""
-    counts = {
-        field: sum(part.text.count(EDGE) for part in opening(writer(record | {field: EDGE})))
+    fields = _shown(writer, record)
+    if len(fields) != 1:
+        often = " more than once" * (len({*fields}) == 1)
+        taken = " and ".join(dict.fromkeys(fields)) or "no text"
+        raise _UnfitError(f"its prompt takes {taken}{often}, and a message is one text")
+    return fields[0]
+
+
+def _shown(writer: table.Template, record: Record) -> list[str]:
+    """Returns the fields that a prompt shows, as often as it does; those of languages left out."""
+    return [
+        field
         for field, text in record.items()
         if text and not field.endswith(("language", "language_name"))
-    }
-    fields = [field for field, count in counts.items() if count]
-    if len(fields) != 1 or counts[fields[0]] != 1:
-        raise _UnfitError(
-            f"its prompt takes {' and '.join(fields) or 'no text'}, and a message is one text"
-        )
-    return fields[0]
+        for part in opening(writer(record | {field: EDGE}))
+        for _ in range(part.text.count(EDGE))
+    ]
 
 
 def _specimen(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> str:
