@@ -10,7 +10,7 @@ import sys
 
 import hand_tokenizer
 import jax
-import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from sentencepiece import sentencepiece_model_pb2 as spm
 from worker_weights import memory
@@ -24,11 +24,15 @@ from lrl_jax.vocab.tokenizer import sentencepieces
 from lrl_jax.vocab.tokenizer.load import from_bytes
 
 PIECES, ADDED = 16_000, 64  # of the base, and new ones
-CONFIG = {
-    "model_type": "llama", "vocab_size": PIECES, "hidden_size": 1024, "num_hidden_layers": 29,
-    "intermediate_size": 2816, "num_attention_heads": 16, "num_key_value_heads": 16,
+SMALL = {
+    "model_type": "llama", "vocab_size": PIECES, "hidden_size": 32, "num_hidden_layers": 2,
+    "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 2,
     "rms_norm_eps": 1e-5, "max_position_embeddings": 64, "tie_word_embeddings": False,
 }  # fmt: skip
+LARGE = SMALL | {
+    "hidden_size": 1024, "num_hidden_layers": 29, "intermediate_size": 2816,
+    "num_attention_heads": 16, "num_key_value_heads": 16,
+}  # fmt: skip  # 406 million parameters
 
 
 def spawn(folder: Path) -> dict:
@@ -42,18 +46,19 @@ def spawn(folder: Path) -> dict:
 def main(folder: Path) -> dict[str, int]:
     """Runs `init` on a base in bfloat16; the bytes of its arrays, and the most it held."""
     jax.config.update("jax_platforms", "cpu")
-    recipe = make(folder)
-    jax.block_until_ready(jnp.zeros(4) + 1)  # whatever that brings into memory
-    before = memory("VmHWM")
+    init.run(Run(make(folder / "small", SMALL)))  # brings what any such step needs into memory
+    recipe = make(folder / "large", LARGE)
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     init.run(Run(recipe))
-    cfg = families.config_from_hf(CONFIG | {"vocab_size": PIECES + ADDED})
+    cfg = families.config_from_hf(LARGE | {"vocab_size": PIECES + ADDED})
     arrays = 2 * sum(int(np.prod(t.shape)) for t in layout.tensors(cfg).values())
     return {"arrays": arrays, "peak": memory("VmHWM") - before}
 
 
-def make(folder: Path) -> Recipe:
+def make(folder: Path, config: dict) -> Recipe:
     """Writes a base, and what `lrl vocab` would leave; returns the recipe."""
-    write_base(folder / "base")
+    write_base(folder / "base", config)
     proto = spm.ModelProto()
     proto.ParseFromString(hand_tokenizer.make().files["tokenizer.model"])
     for n in range(PIECES - len(proto.pieces)):
@@ -78,16 +83,16 @@ def make(folder: Path) -> Recipe:
     )  # fmt: skip
 
 
-def write_base(folder: Path) -> None:
+def write_base(folder: Path, config: dict) -> None:
     """Writes config.json and weights in bfloat16: one block of noise, again and again."""
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(CONFIG))
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
     header, end = {}, 0
-    for name, tensor in layout.tensors(families.config_from_hf(CONFIG)).items():
+    for name, tensor in layout.tensors(families.config_from_hf(config)).items():
         start, end = end, end + 2 * int(np.prod(tensor.shape))
         header[name] = {"dtype": "BF16", "shape": [*tensor.shape], "data_offsets": [start, end]}
     text = json.dumps(header).encode()
-    noise = np.random.default_rng(0).normal(size=1 << 22).astype(jnp.bfloat16).tobytes()
+    noise = np.random.default_rng(0).normal(size=1 << 22).astype(ml_dtypes.bfloat16).tobytes()
     with (folder / "model.safetensors").open("wb") as f:
         f.write(len(text).to_bytes(8, "little") + text)
         for start in range(0, end, len(noise)):
