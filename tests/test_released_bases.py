@@ -8,6 +8,7 @@ import shutil
 from typing import Any
 
 from conftest import data_file
+from etils import epath
 import jax
 import jinja2
 import numpy as np
@@ -18,6 +19,7 @@ import transformers
 import lrl_jax
 from lrl_jax.hf import families, load, save
 from lrl_jax.model import llama
+from lrl_jax.pipeline import prompt
 from lrl_jax.pipeline import vocab as vocab_step
 from lrl_jax.vocab.pieces import prove, splice
 from lrl_jax.vocab.tokenizer import byte_level
@@ -52,6 +54,7 @@ def extended(base: Path, export: Path) -> splice.Splice:
         chats=vocab_step.rendered(tokenizer),
     )  # fmt: skip
     assert proof.broken == {}
+    prompt.keep_names(epath.Path(base), epath.Path(export))
     return relation
 
 

@@ -45,6 +45,8 @@ def run(run: Run) -> None:
         vocab.copy_tokenizer(run.at("vocab"), staged)
         base = vocab.base_tokenizer(run) or tokenizer
         vocab.refuse_lossy(staged, vocab.prove_lossless(run, staged, base))
+        if isinstance(recipe.base, Pretrained):
+            prompt.keep_names(run.base_tokenizer(), staged)
         prompt.lengthen(staged, recipe.data.sequence_length)
         prompts = prompt.write(run, staged)
         (staged / "README.md").write_text(_card(run, used, prompts))

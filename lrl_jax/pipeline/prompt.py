@@ -76,6 +76,22 @@ def lengthen(folder: epath.Path, length: int) -> None:
         save.write_json(folder / CONFIG, config | {"model_max_length": length})
 
 
+def keep_names(base: epath.Path, folder: epath.Path) -> None:
+    """Names the special tokens of a base that only its class in transformers names.
+
+    Such as <|padding|> of GPT-NeoX. The class of an export names none.
+    """
+    if storage.is_remote(base):
+        return
+    config, controls = storage.read_json(folder / CONFIG), tokenizers.load(folder).controls
+    names: dict[str, str] = {}
+    with contextlib.suppress(ValueError):  # a base that AutoTokenizer does not load so
+        names = AutoCodec(base, only_reads=True).names()
+    fresh = {k: name for k, name in names.items() if config.get(k) is None and name in controls}
+    if fresh:
+        save.write_json(folder / CONFIG, config | fresh)
+
+
 # ---------------------------------------------------------------------------- the last stage
 def _ways(run: Run, folder: epath.Path, tokenizer: Tokenizer) -> Iterator[_Way]:
     """Yields every way in which the last stage asks."""

@@ -233,7 +233,7 @@ def read_otherwise(folder: epath.PathLike, base: Tokenizer, chats: Sequence[str]
     is compared where AutoTokenizer refuses the folder.
     """
     try:
-        form = AutoCodec(folder)
+        form = AutoCodec(folder, only_reads=True)
     except ValueError:
         return Finding()
     return _controls(base, form, chats)
