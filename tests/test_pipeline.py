@@ -109,6 +109,7 @@ def test_messages_give_in_transformers_what_the_trained_model_gives_here(world):
     answers = generate(talks, max_new_tokens=16, do_sample=False, return_full_text=False)
     model = lrl_jax.load_model(str(folder))
     want = lrl_jax.generate(model, talks, max_new_tokens=16)
+    assert all(want)
     assert [answer[0]["generated_text"] for answer in answers] == want
     asked = [{"instruction": talk[0]["content"]} for talk in talks]
     assert want == generation.answers(

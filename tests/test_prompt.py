@@ -231,7 +231,7 @@ def test_a_stop_is_added_to_the_ends_there_are(said, want, tmp_path):
 
 
 def test_a_card_shows_prompts_that_close_no_fence_and_how_to_ask():
-    asked = card.Prompt("alpaca", "a ``` <b>\n{message}", "</s>", 0.5, True)
+    asked = card.TrainedPrompt("alpaca", "a ``` <b>\n{message}", "</s>", 0.5, True)
     text = card.card(
         title="x", base_model="org/base", base_license="mit", license="mit",
         languages=["kor_Hang"], prompts=[asked],

@@ -20,7 +20,7 @@ LICENSES = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Prompt:
+class TrainedPrompt:
     """Describes how a model was asked.
 
     Attributes:
@@ -49,7 +49,7 @@ def card(
     metrics: Sequence[tuple[str, float | None, float]] = (),
     new_pieces: int = 0,
     checkpoint: str = "",
-    prompts: Sequence[Prompt] = (),
+    prompts: Sequence[TrainedPrompt] = (),
 ) -> str:
     """Returns a README.md: YAML front matter, lineage, numbers, how to load it.
 

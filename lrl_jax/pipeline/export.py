@@ -108,7 +108,7 @@ def _differences(result: gate.Gate) -> str:
     return f"{reloaded}, transformers' within {result.transformers_error:.1e}"
 
 
-def _card(run: Run, used: Mapping[str, Any], prompts: Sequence[card.Prompt]) -> str:
+def _card(run: Run, used: Mapping[str, Any], prompts: Sequence[card.TrainedPrompt]) -> str:
     recipe, base = run.recipe, run.recipe.base
     old, new = (evaluate.scores(run, when) for when in ("before", "after"))
     return card.card(

@@ -39,7 +39,7 @@ class _Way:
     share: float = 0.0
 
 
-def write(run: Run, folder: epath.Path) -> list[card.Prompt]:
+def write(run: Run, folder: epath.Path) -> list[card.TrainedPrompt]:
     """Puts the chat template of the last stage and its stop token into an export.
 
     Of several templates the one with the most tokens is taken, one that translates last. Where none
@@ -63,7 +63,7 @@ def write(run: Run, folder: epath.Path) -> list[card.Prompt]:
     for way in ways:
         say(f"export: {_line(way, chosen, has_own)}")
     return [
-        card.Prompt(way.template, way.made.text, way.made.stop, way.share, way is chosen)
+        card.TrainedPrompt(way.template, way.made.text, way.made.stop, way.share, way is chosen)
         for way in ways
     ]
 
