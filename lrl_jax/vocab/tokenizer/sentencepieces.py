@@ -130,7 +130,7 @@ def _with_declared(
     try:
         tokens = declared.added(files, config, where)
         form = storage.parse_json(files[JSON], JSON, MAX_VALUES) if JSON in files else None
-        vocab = form["model"]["vocab"] if form else ()
+        vocab = () if form is None else form["model"]["vocab"]
         len(vocab)
     except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"{where}/{JSON}: cannot be read ({e!r}); fetch it again") from None
