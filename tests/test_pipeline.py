@@ -52,6 +52,12 @@ def test_every_step_leaves_its_files(world):
     assert not (run / "export.unproved").exists()
 
 
+def test_an_export_has_as_many_positions_as_its_rows_had_tokens(world):
+    for name in ("base", "korean"):  # the recipe of the base says 48
+        config = json.loads((world / f"runs/{name}/export/config.json").read_text())
+        assert config["max_position_embeddings"] == 64
+
+
 def test_the_run_ends_with_a_table_of_before_and_after(world):
     out = (world / "out.txt").read_text()
     for words in ("bits per byte", "kor_Hang", "chrF", "export gate", "passed"):

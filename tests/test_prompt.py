@@ -6,11 +6,13 @@ from pathlib import Path
 
 import hand_tokenizer
 import pytest
+from small_world import write_recipes
 import test_chat
 from test_sentencepieces import flagged, metaspace
 from test_templates import CONTROLS, dataset
 import transformers
 
+from lrl_jax.cli import main
 from lrl_jax.data.templates import as_jinja, documents, tokenizer_chat
 from lrl_jax.data.templates import table as templates
 from lrl_jax.data.templates.chat import Turn
@@ -258,6 +260,14 @@ def test_positions_are_those_of_the_rows_where_they_are_longer(tmp_path):
     assert transformers.AutoTokenizer.from_pretrained(folder).model_max_length == 128
     prompt.lengthen(folder, 256)
     assert transformers.AutoTokenizer.from_pretrained(folder).model_max_length == 256
+
+
+def test_check_says_that_rows_are_longer_than_the_base(tmp_path, capsys):
+    base, _ = write_recipes(tmp_path)
+    assert main.main(["check", base]) == 0
+    assert "rows of 64 tokens are longer than the base's 48 positions" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_positions_stay_where_another_number_would_be_another_model():
