@@ -142,6 +142,23 @@ def test_a_users_template_is_a_chat_template_if_it_asks_one_text(monkeypatch, tm
     assert made.why == "its prompt takes prompt more than once, and a message is one text"
 
 
+@pytest.mark.parametrize(("write", "why"), [
+    (lambda text: text.upper(), "it does not write messages as they stand, one after another"),
+    (lambda text: str(int(text)), "it writes no text but its own (ValueError: invalid literal"),
+])  # fmt: skip
+def test_a_users_template_that_changes_texts_is_none(monkeypatch, tmp_path, write, why):
+    def changed(record):
+        asked = "one" if record["prompt"] in ("", "prompt") else write(record["prompt"])
+        return [TextPart(f"Q: {asked}", 0), TextPart(record["completion"], 1)]
+
+    monkeypatch.setitem(templates.TEMPLATES, "changed", changed)
+    entry = dataset("completion").model_copy(update={"template": "changed"})
+    made = as_jinja.write(entry, BASES["bytes"], list)
+    assert made is not None
+    assert made.source == ""
+    assert made.why.startswith(why)
+
+
 # ---------------------------------------------------------------------------- the export
 def staged(folder: Path, tokenizer: Tokenizer, config: dict | None = None) -> Path:
     saved(tokenizer, folder)
@@ -240,7 +257,13 @@ def test_a_card_shows_prompts_that_close_no_fence_and_how_to_ask():
     )  # fmt: skip
     assert "template alpaca, 50 % of the last stage); an answer ends with &lt;/s&gt;:" in text
     assert "````\na ``` <b>\n{message}\n````" in text
-    assert 'pipeline("text-generation"' in text
+    assert 'generate = pipeline("text-generation", model="path/of/this/folder")' in text
+    text = card.card(
+        title="x", base_model="org/base", base_license="mit", license="mit",
+        languages=["kor_Hang"], prompts=[asked], adapter=True,
+    )  # fmt: skip
+    assert "AutoPeftModelForCausalLM.from_pretrained" in text
+    assert 'stop = tokenizer.convert_tokens_to_ids("</s>")' in text
 
 
 # ---------------------------------------------------------------------------- longer rows

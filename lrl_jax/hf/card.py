@@ -50,6 +50,7 @@ def card(
     new_pieces: int = 0,
     checkpoint: str = "",
     prompts: Sequence[TrainedPrompt] = (),
+    adapter: bool = False,
 ) -> str:
     """Returns a README.md: YAML front matter, lineage, numbers, how to load it.
 
@@ -59,6 +60,7 @@ def card(
       checkpoint: which of the training's it is.
       metrics: what was measured, the base model's number (None where it has none), and this one's.
       prompts: how the model was asked; that of the chat template, if any, first.
+      adapter: whether the folder holds an adapter, in PEFT's format.
     """
     linked = [name for name in (base_model, base_adapter) if HUB_ID.fullmatch(name)]
     front = {
@@ -85,6 +87,7 @@ def card(
         front=front, linked=linked, title=title, base_model=base_model, base_adapter=base_adapter,
         base_license=base_license, license=license, languages=languages, metrics=metrics,
         new_pieces=new_pieces, checkpoint=checkpoint, prompts=prompts,
+        adapter=adapter,
     )  # fmt: skip
 
 

@@ -122,4 +122,5 @@ def _card(run: Run, used: Mapping[str, Any], prompts: Sequence[card.TrainedPromp
         new_pieces=vocab.new_pieces(run),
         checkpoint=f"step {used['step']:,} ({used['sha256'][:16]})",
         prompts=prompts,
+        adapter=recipe.export.form == "adapter",
     )

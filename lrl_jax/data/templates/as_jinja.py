@@ -103,23 +103,33 @@ def write(dataset: recipe_data.Dataset, tokenizer: Tokenizer, read: Read) -> Mad
     """
     names = {i: name for name, i in tokenizer.controls.items()}
     bos, eos = (names.get(i, "") for i in (tokenizer.bos_id, tokenizer.eos_id))
-    default = str(dataset.template_options().get("system", ""))
-    if not _specimens(dataset, tokenizer):
-        return None
+    text = ""
     try:
-        several = table.is_chat(dataset.template)
-        trained = _conversation(dataset, tokenizer) if several else _exchange(dataset, tokenizer)
-        frame = _of_format(trained, bos, eos) if several else _of_exchange(trained, bos, eos)
-        tried = [talk for talk in _tried(default) if several or talk.exchange]
-        asking = [talk for talk in tried if talk.turns[-1].role == "user"]
-        ways = itertools.product((tried, asking), ("", " "), ("", " "))
-        for talks, start, edge in ways:  # an answer may be cut from its prompt in training alone
-            source = _jinja(frame, default).replace(START, start).replace(EDGE, edge)
-            if _proved(source, trained, tokenizer, read, talks):
-                return Made(source, "", shown(source), _stop(trained, eos))
-        raise _UnfitError("transformers reads no text as the ids that it had in training")
+        if not _specimens(dataset, tokenizer):
+            return None
+        text = _specimen(dataset, tokenizer)
+        return _made(dataset, tokenizer, read, bos, eos)
     except _UnfitError as e:
-        return Made("", str(e), _specimen(dataset, tokenizer), eos)
+        return Made("", str(e), text, eos)
+    except Exception as e:  # a user's template raises anything for texts that it does not expect
+        return Made("", f"it writes no text but its own ({type(e).__name__}: {e!s:.80})", text, eos)
+
+
+def _made(
+    dataset: recipe_data.Dataset, tokenizer: Tokenizer, read: Read, bos: str, eos: str
+) -> Made:
+    several = table.is_chat(dataset.template)
+    trained = _conversation(dataset, tokenizer) if several else _exchange(dataset, tokenizer)
+    frame = _of_format(trained, bos, eos) if several else _of_exchange(trained, bos, eos)
+    default = str(dataset.template_options().get("system", ""))
+    tried = [talk for talk in _tried(default) if several or talk.exchange]
+    asking = [talk for talk in tried if talk.turns[-1].role == "user"]
+    ways = itertools.product((tried, asking), ("", " "), ("", " "))
+    for talks, start, edge in ways:  # an answer may be cut from its prompt in training alone
+        source = _jinja(frame, default).replace(START, start).replace(EDGE, edge)
+        if _proved(source, trained, tokenizer, read, talks):
+            return Made(source, "", shown(source), _stop(trained, eos))
+    raise _UnfitError("transformers reads no text as the ids that it had in training")
 
 
 def shown(source: str, names: Mapping[str, str] | None = None) -> str:
@@ -230,6 +240,8 @@ def _of_format(trained: Trained, bos: str, eos: str) -> Frame:
     system, instructed = None, first
     try:
         (system, instructed, *rest), _, end = _slots(trained, eos, "s0", *NAMES)
+    except _UnfitError:
+        raise
     except ValueError:  # the format has no place for it
         rest, end = [answer, later, last], ended
     alike = answer.before.startswith(asked) and answer.strip == last.strip
@@ -259,7 +271,9 @@ def _slots(trained: Trained, eos: str, system: str, *names: str) -> tuple[list[S
     whole += "" if parts[last].control else eos
     slots, at, start = [], 0, 0
     for name in filter(None, (system, *names)):
-        start = whole.index(name, at)
+        start = whole.find(name, at)
+        if start < 0:
+            raise _UnfitError("it does not write messages as they stand, one after another")
         end = start + len(name)
         left, right = whole[at:start].endswith(AROUND), whole[end:].startswith(AROUND)
         strip = {(0, 0): "strip", (0, 1): "lstrip", (1, 0): "rstrip", (1, 1): ""}[left, right]
