@@ -222,13 +222,14 @@ def test_templates_that_no_message_fits_keep_what_the_base_has(tmp_path, capsys)
     assert "both directions, and a message says none; the base's is kept" in capsys.readouterr().err
 
 
-def test_the_bases_own_template_stays_as_it_is_and_its_end_is_a_stop(tmp_path):
-    folder = staged(tmp_path, BASES["sentencepiece"])
-    (folder / "chat_template.jinja").write_text(test_chat.JINJA["chatml"])
+def test_the_bases_own_template_stays_where_it_is_and_its_end_is_a_stop(tmp_path):
+    source = test_chat.JINJA["chatml"]
+    folder = staged(tmp_path, BASES["sentencepiece"], {"chat_template": source})
     run = trained_on({"chat": 1}, chat=CHATML | {"template": "tokenizer"})
     (got,) = prompt.write(run, folder)
     assert (got.template, got.stop, got.chat) == ("tokenizer", "<|im_end|>", True)
-    assert (folder / "chat_template.jinja").read_text() == test_chat.JINJA["chatml"]
+    assert json.loads((folder / "tokenizer_config.json").read_text())["chat_template"] == source
+    assert not (folder / "chat_template.jinja").exists()
     assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"][0] == 2
 
 
