@@ -36,7 +36,7 @@ folder: {folder}/runs
 base:
   license: cc0-1.0
   shape: {{hidden_size: 32, num_hidden_layers: 2, intermediate_size: 64, num_attention_heads: 4,
-          num_key_value_heads: 2, max_position_embeddings: 128}}
+          num_key_value_heads: 2, max_position_embeddings: 48}}
 vocab: {{method: train, text: ["{folder}/en.txt"], size: 340}}
 data:
   sequence_length: 64

@@ -59,3 +59,18 @@ def test_a_model_of_a_folder_generates_what_its_parameters_give(folder):
         bos_id=TOKENIZER.bos_id, eos_id=TOKENIZER.eos_id,
     )  # fmt: skip
     assert lrl_jax.generate(model, ["ab abc"], max_new_tokens=5) == [TOKENIZER.decode(ids)]
+
+
+def test_conversations_want_a_chat_template_and_no_texts_beside_them(folder):
+    model = lrl_jax.load_model(str(folder), devices=jax.devices()[:1])
+    talk = [{"role": "user", "content": "ab"}]
+    with pytest.raises(ValueError, match="got both, so call it twice"):
+        lrl_jax.generate(model, ["ab", talk])
+    with pytest.raises(ValueError, match="the tokenizer has no chat template"):
+        lrl_jax.generate(model, [talk])
+    source = b"{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}</s>{% endif %}"
+    source += b"{% endfor %}"
+    files = {**TOKENIZER.files, "chat_template.jinja": source}
+    model = dataclasses.replace(model, tokenizer=dataclasses.replace(TOKENIZER, files=files))
+    want = lrl_jax.generate(model, ["ab"], max_new_tokens=5)
+    assert lrl_jax.generate(model, [talk], max_new_tokens=5) == want

@@ -103,6 +103,31 @@ def test_a_digest_sees_every_single_bit_and_every_swap(dtype):
     assert len(seen) == 1 + (dtype is not bool) + len(bits)
 
 
+def by_hand(x: np.ndarray) -> str:
+    """The digest of an array as `describe` explains it, element after element."""
+    bits = np.frombuffer(x.tobytes(), f"uint{8 * x.dtype.itemsize}").astype(np.uint32)
+    index = np.arange(bits.size, dtype=np.uint32)
+
+    def mixed(n: np.ndarray) -> np.ndarray:
+        n = (n ^ (n >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+        n = (n ^ (n >> np.uint32(13))) * np.uint32(0xC2B2AE35)
+        return n ^ (n >> np.uint32(16))
+
+    sums = (bits * (index * np.uint32(2) + np.uint32(1))), mixed(bits ^ mixed(index))
+    return "".join(f"{int(part.sum(dtype=np.uint32)):08x}" for part in sums)
+
+
+@pytest.mark.parametrize("spec", [None, P(), P("a"), P(None, ("b", "a")), P("b", None, "a")])
+@pytest.mark.parametrize(("dtype", "block"), [(jnp.bfloat16, 7), (np.float32, 100), (bool, 24)])
+def test_a_digest_taken_in_blocks_is_that_of_the_whole(monkeypatch, spec, dtype, block):
+    monkeypatch.setattr(digest, "BLOCK", block)
+    x = np.random.default_rng(0).normal(size=(6, 8, 4)).astype(dtype)
+    mesh = jax.make_mesh((2, 2), ("a", "b"), (AxisType.Auto,) * 2, devices=jax.devices()[:4])
+    placed = jax.device_put(x, jax.devices()[1] if spec is None else NamedSharding(mesh, spec))
+    assert digest._large(placed) is not None or block == 100
+    assert digest.describe({"x": placed, "y": placed[:1, :1, :1]})["x"]["digest"] == by_hand(x)
+
+
 def test_arrays_may_go_as_soon_as_save_returns(tmp_path):
     state = make(seed=1)
     with Checkpoints(tmp_path) as checkpoints:

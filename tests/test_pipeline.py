@@ -1,5 +1,7 @@
 """The whole pipeline on CPU: what each step leaves, what is done again, what is refused."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 import shutil
@@ -12,7 +14,9 @@ import pytest
 import safetensors.numpy
 from small_world import ROOT, lrl, write_recipes
 
+import lrl_jax
 from lrl_jax.cli import main
+from lrl_jax.evaluate import generate as generation
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +52,12 @@ def test_every_step_leaves_its_files(world):
         assert (run / path).exists(), path
     assert not (run / "lock.json").exists()
     assert not (run / "export.unproved").exists()
+
+
+def test_an_export_has_as_many_positions_as_its_rows_had_tokens(world):
+    for name in ("base", "korean"):  # the recipe of the base says 48
+        config = json.loads((world / f"runs/{name}/export/config.json").read_text())
+        assert config["max_position_embeddings"] == 64
 
 
 def test_the_run_ends_with_a_table_of_before_and_after(world):
@@ -90,6 +100,41 @@ def test_transformers_loads_the_export_with_the_logits_of_the_gate(world):
         assert torch.isfinite(model(**ids).logits).all()
     gate = json.loads((world / "runs/korean/export/gate.json").read_text())
     assert gate["transformers_error"] < 1e-4
+
+
+def run_snippet(folder, question, *changed):
+    """Runs the Python that a model card shows; returns what it prints."""
+    code = (folder / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    code = code.replace("path/of/this/folder", str(folder)).replace("...", question)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code.replace(*changed) if changed else code, {})
+    return printed.getvalue()
+
+
+def test_messages_give_in_transformers_what_the_trained_model_gives_here(world):
+    folder = world / "runs/korean/export"
+    card = (folder / "README.md").read_text()
+    assert "chat template (template alpaca, 25 % of the last stage)" in card
+    assert "### Instruction:\n{message}\n\n### Response:\n```" in card
+    assert "Asked in training (template translation, 25 % of the last stage)" in card
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    talks = [[{"role": "user", "content": f"Who saw a {thing}?"}] for thing in ("peach", "book")]
+    generate = transformers.pipeline(
+        "text-generation", model=str(folder), dtype=torch.float32, device="cpu"
+    )
+    answers = generate(talks, max_new_tokens=16, do_sample=False, return_full_text=False)
+    model = lrl_jax.load_model(str(folder))
+    want = lrl_jax.generate(model, talks, max_new_tokens=16)
+    assert all(want)
+    assert [answer[0]["generated_text"] for answer in answers] == want
+    printed = run_snippet(folder, "Who saw a peach?", "max_new_tokens=256", "max_new_tokens=16")
+    assert printed == f"{want[0]}\n"
+    asked = [{"instruction": talk[0]["content"]} for talk in talks]
+    assert want == generation.answers(
+        model.config, model.params, model.tokenizer, "alpaca", asked, 16, model.mesh
+    )
 
 
 def test_training_never_imports_tensorflow(world):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import safetensors
 import safetensors.numpy
+import worker_init
 import worker_weights as worker
 
 from lrl_jax.hf import safetensors_ranges
@@ -189,3 +190,10 @@ def test_each_of_two_hosts_reads_its_half(base, mesh):
         assert 0.45 * whole < host["read"] < 0.55 * whole
         assert host["digest"].items() <= one["digest"].items()
     assert found[0]["digest"] | found[1]["digest"] == one["digest"]
+
+
+@pytest.mark.slow
+def test_init_in_bfloat16_holds_less_than_half_of_its_arrays_beside_them(tmp_path):
+    held = worker_init.spawn(tmp_path)
+    assert held["arrays"] > 800e6
+    assert held["arrays"] < held["peak"] < 1.5 * held["arrays"]

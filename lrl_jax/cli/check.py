@@ -355,11 +355,18 @@ def _wanted(wanted: Mapping[str, str]) -> Table:
 
 
 def _of_base(run: Run, wanted: Collection[str]) -> list[str]:
-    """Returns what of the base's weights is not read, or is rounded."""
-    base = run.recipe.base
-    if not isinstance(base, Pretrained) or base.model in wanted:
+    """Returns what of the base's weights is not read, is rounded, or is shorter than rows."""
+    base, remarks = run.recipe.base, []
+    if not isinstance(base, Pretrained):
+        config = base.shape.model_dump() | {"vocab_size": 1}
+    elif base.model in wanted:
         return []
-    return load.remarks(run.base_folder(), run.recipe.init.param_dtype)
+    else:
+        config = load.read_config(run.base_folder())
+        remarks = load.remarks(run.base_folder(), run.recipe.init.param_dtype)
+    if long := families.long_rows(config, run.recipe.data.sequence_length):
+        remarks.append(f"data.sequence_length: {long}")
+    return remarks
 
 
 def _remarks(recipe: Recipe) -> Iterator[str]:

@@ -1,12 +1,14 @@
 """Writes the model card of an export: README.md with the metadata the Hugging Face hub reads."""
 
 from collections.abc import Sequence
+import dataclasses
 import functools
 import json
 import re
 
 import jinja2
 
+from lrl_jax import terminal
 from lrl_jax.hf.load import HUB_ID
 
 # Licence ids that the hub lists; another one is written as `other` with its name beside it.
@@ -15,6 +17,25 @@ LICENSES = (
     "gpl-3.0", "openrail", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "unknown",
     "other",
 )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedPrompt:
+    """Describes how a model was asked.
+
+    Attributes:
+      template: its name in recipes.
+      text: what the model reads before it answers; braces hold names of what it is given.
+      stop: the token that ends an answer.
+      share: of the last stage of training.
+      chat: whether it is the tokenizer's chat template.
+    """
+
+    template: str
+    text: str
+    stop: str
+    share: float
+    chat: bool
 
 
 def card(
@@ -28,6 +49,8 @@ def card(
     metrics: Sequence[tuple[str, float | None, float]] = (),
     new_pieces: int = 0,
     checkpoint: str = "",
+    prompts: Sequence[TrainedPrompt] = (),
+    adapter: bool = False,
 ) -> str:
     """Returns a README.md: YAML front matter, lineage, numbers, how to load it.
 
@@ -36,6 +59,8 @@ def card(
       languages: FLORES codes, such as kor_Hang.
       checkpoint: which of the training's it is.
       metrics: what was measured, the base model's number (None where it has none), and this one's.
+      prompts: how the model was asked; that of the chat template, if any, first.
+      adapter: whether the folder holds an adapter, in PEFT's format.
     """
     linked = [name for name in (base_model, base_adapter) if HUB_ID.fullmatch(name)]
     front = {
@@ -57,10 +82,12 @@ def card(
     # Values of the front matter are JSON, which is YAML that needs no other quoting.
     environment.filters["json"] = functools.partial(json.dumps, ensure_ascii=False)
     environment.filters["plain"] = escape
+    environment.filters["fenced"] = fenced
     return environment.get_template("card.md.j2").render(
         front=front, linked=linked, title=title, base_model=base_model, base_adapter=base_adapter,
         base_license=base_license, license=license, languages=languages, metrics=metrics,
-        new_pieces=new_pieces, checkpoint=checkpoint,
+        new_pieces=new_pieces, checkpoint=checkpoint, prompts=prompts,
+        adapter=adapter,
     )  # fmt: skip
 
 
@@ -72,3 +99,16 @@ def escape(text: str) -> str:
     """
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", text)
+
+
+def fenced(text: str) -> str:
+    r"""Returns text between fences that nothing in it can close; control characters are shown.
+
+    >>> print(fenced("a ```\x1b"))
+    ````
+    a ```\x1b
+    ````
+    """
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{terminal.visible(text)}\n{fence}"

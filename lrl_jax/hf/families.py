@@ -32,7 +32,7 @@ LARGEST = {
 }  # fmt: skip
 REQUIRED = ("vocab_size", "width", "depth", "mlp_width", "num_heads")
 SILENT: dict[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False}
-MOST_POSITIONS = 1 << 31
+POSITIONS, MOST_POSITIONS = "max_position_embeddings", 1 << 31
 Fixed = dict[str, tuple[Any, ...]]
 SILU: Fixed = {"hidden_act": ("silu", "swish")}
 # Gemma 1 says gelu and means the other.
@@ -292,6 +292,30 @@ def config_to_hf(base: Json, cfg: LlamaConfig, dtype: str) -> dict[str, Any]:
     if not _means(rotary.read(said, family.rope, cfg.head_width), cfg):
         out |= rotary.write(cfg, family.rope)
     return out
+
+
+def lengthened(config: Json, length: int) -> dict[str, Any]:
+    """Returns `config.json` for rows of `length` tokens, which rotary positions allow.
+
+    It is unchanged if it has room for them, or if another number would mean another model: the
+    magnitude of LongRope may be computed from it.
+    """
+    most = config.get(POSITIONS)
+    longer = {**config, POSITIONS: length}
+    if most is None or most >= length or config_from_hf(longer) != config_from_hf(config):
+        return dict(config)
+    return longer
+
+
+def long_rows(config: Json, length: int) -> str:
+    """Says what comes of rows that are longer than a model has positions; '' if they are not."""
+    most = config.get(POSITIONS)
+    if most is None or most >= length:
+        return ""
+    about = f"rows of {length:,} tokens are longer than the base's {most:,} positions ({POSITIONS})"
+    if lengthened(config, length)[POSITIONS] == length:
+        return f"{about}; rotary positions allow it, and the export will say {length:,}"
+    return f"{about}, from which its LongRope is computed: the export keeps {most:,}; shorten rows"
 
 
 def _means(fields: dict[str, Any], cfg: LlamaConfig) -> bool:

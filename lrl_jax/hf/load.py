@@ -206,7 +206,11 @@ def load(
             return lambda name, index: matrix[index]
 
         readers = READERS_REMOTE if storage.is_remote(folder) else READERS
-        return shards.fill(cfg, shardings, dtype, source, readers)
+        rows_of = layout.rows(cfg)
+        # What grows is in memory twice in float32: it comes first, while few arrays are there.
+        first = sorted(rows_of, key=lambda row: row.ours not in grow)
+        params = shards.fill(cfg, shardings, dtype, source, readers, first)
+        return {row.ours: params[row.ours] for row in rows_of}
 
 
 def opened(

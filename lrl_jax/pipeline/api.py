@@ -4,12 +4,14 @@
     lrl_jax.run(recipe)
     model = lrl_jax.load_model("runs/quickstart/export")
     lrl_jax.generate(model, ["Translate to Korean: The cat sleeps."], max_new_tokens=20)
+    lrl_jax.generate(model, [[{"role": "user", "content": "Who sleeps?"}]])
 
 The same names are importable from `lrl_jax` itself; importing it alone loads no library.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
+import json
 from typing import Literal
 
 from etils import epath
@@ -17,6 +19,8 @@ import jax
 from jax.sharding import Mesh
 
 from lrl_jax.data.seqio import imports as recipe_imports
+from lrl_jax.data.templates import documents
+from lrl_jax.data.templates import table as templates
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import generate as decoding
 from lrl_jax.hf import families, load
@@ -28,6 +32,8 @@ from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.train import Mesh as MeshShape
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+Messages = Sequence[Mapping[str, str]]  # {role, content} of each turn of a conversation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,17 +115,33 @@ def load_model(
 
 
 def generate(
-    model: LoadedModel, prompts: Sequence[str], max_new_tokens: int = 64, batch_size: int = 8
+    model: LoadedModel,
+    prompts: Sequence[str | Messages],
+    max_new_tokens: int = 64,
+    batch_size: int = 8,
 ) -> list[str]:
-    """Continues each prompt with its most probable tokens, up to the end of the document.
+    """Continues each prompt with its most probable tokens, up to where it ends.
 
-    Prompts are text as it stands; for an instruct model write them in the model's template.
-    `max_new_tokens` below 1 is a ValueError.
+    Args:
+      prompts: texts, continued as they stand up to the end of the document; or conversations,
+        answered in the tokenizer's own chat template: {role, content} of system, user, assistant.
+
+    Raises:
+      ValueError: texts and conversations together, a tokenizer without a chat template, or
+        `max_new_tokens` below 1.
     """
-    tokenizer = model.tokenizer
+    tokenizer, stop = model.tokenizer, model.tokenizer.eos_id
+    records = [{"messages": json.dumps([*p])} for p in prompts if not isinstance(p, str)]
+    if records and len(records) < len(prompts):
+        raise ValueError("prompts: want texts or conversations; got both, so call it twice")
+    if records:
+        opened = (templates.prompt_parts(templates.OWN, record, tokenizer) for record in records)
+        ids = [documents.ids(parts, tokenizer) for parts in opened]
+        stop = templates.ending(templates.OWN, records[0], tokenizer)
+    else:
+        ids = tokenizer.encode_batch([prompt for prompt in prompts if isinstance(prompt, str)])
     out = decoding.generate_ids(
-        model.config, model.params, [tokenizer.encode(prompt) for prompt in prompts],
-        max_new_tokens, bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, mesh=model.mesh,
-        batch_size=batch_size,
+        model.config, model.params, ids, max_new_tokens, bos_id=tokenizer.bos_id, eos_id=stop,
+        mesh=model.mesh, batch_size=batch_size,
     )  # fmt: skip
-    return [tokenizer.decode(ids) for ids in out]
+    return [tokenizer.decode(new) for new in out]

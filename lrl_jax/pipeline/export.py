@@ -10,9 +10,9 @@ import jax
 
 from lrl_jax import storage, text
 from lrl_jax.devices import mesh as meshes
-from lrl_jax.hf import card, gate, load, peft_write, save, vector
+from lrl_jax.hf import card, families, gate, load, peft_write, save, vector
 from lrl_jax.model import llama
-from lrl_jax.pipeline import evaluate, vocab, weights
+from lrl_jax.pipeline import evaluate, prompt, vocab, weights
 from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Pretrained
@@ -45,7 +45,11 @@ def run(run: Run) -> None:
         vocab.copy_tokenizer(run.at("vocab"), staged)
         base = vocab.base_tokenizer(run) or tokenizer
         vocab.refuse_lossy(staged, vocab.prove_lossless(run, staged, base))
-        (staged / "README.md").write_text(_card(run, used))
+        if isinstance(recipe.base, Pretrained):
+            prompt.keep_names(run.base_tokenizer(), staged)
+        prompt.lengthen(staged, recipe.data.sequence_length)
+        prompts = prompt.write(run, staged)
+        (staged / "README.md").write_text(_card(run, used, prompts))
     meshes.meet("export is written")
     result = check(tokenizer, lines[: recipe.export.gate_lines], recipe.export.dtype)
     if result.problems:
@@ -73,7 +77,7 @@ def _merged(run: Run, staged: epath.Path, cfg: llama.LlamaConfig, mesh: jax.shar
         base = load.resolve(Pretrained(model=settings.vector.base))
         rows = len(splice.read(run.at("vocab") / "splice.json").kept)
         params = vector.add(params, cfg, instruct, base, settings.vector.scale, rows)
-    config = weights.made_config(run)
+    config = families.lengthened(weights.made_config(run), run.recipe.data.sequence_length)
     pretrained = isinstance(run.recipe.base, Pretrained)
     generation = load.read_generation(run.base_folder()) if pretrained else None
     save.save(staged, params, cfg, config, settings.dtype, settings.max_shard_bytes, generation)
@@ -104,7 +108,7 @@ def _differences(result: gate.Gate) -> str:
     return f"{reloaded}, transformers' within {result.transformers_error:.1e}"
 
 
-def _card(run: Run, used: Mapping[str, Any]) -> str:
+def _card(run: Run, used: Mapping[str, Any], prompts: Sequence[card.TrainedPrompt]) -> str:
     recipe, base, checkpoint = run.recipe, run.recipe.base, weights.called(used)
     old, new = (evaluate.scores(run, when) for when in ("before", "after"))
     if new and evaluate.measured(run) not in ("", checkpoint):
@@ -124,4 +128,6 @@ def _card(run: Run, used: Mapping[str, Any]) -> str:
         metrics=[(f"bits per byte, {name}", old.get(name), new[name]) for name in new],
         new_pieces=vocab.new_pieces(run),
         checkpoint=checkpoint,
+        prompts=prompts,
+        adapter=recipe.export.form == "adapter",
     )

@@ -1,12 +1,13 @@
 """Runs the step `vocab`: makes the vocabulary, proves it lossless and reports what it gains."""
 
+from collections.abc import Iterator
 import contextlib
 import itertools
 import tempfile
 
 from etils import epath
 
-from lrl_jax import text
+from lrl_jax import storage, text
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.templates import sandbox, tokenizer_chat
 from lrl_jax.pipeline.console import display, say
@@ -40,7 +41,7 @@ def run(run: Run) -> None:
     """Makes the vocabulary, proves it and reports; writes every tokenizer form and splice.json."""
     out = run.at("vocab")
     built = build.build(run.recipe.vocab, base_tokenizer(run))
-    for note in built.notes:
+    for note in (*_of_base(run, built.base), *built.notes):
         say(f"vocab: {note}")
     with tempfile.TemporaryDirectory() as local:  # transformers reads local folders only
         tokenizers.family(built.new).write(built.new, local)
@@ -52,6 +53,22 @@ def run(run: Run) -> None:
     _exposure(run, built)
     say(f"vocab: {built.new.size:,} pieces, {len(built.splice.added):,} of them new")
     refuse_lossy(out, proof)
+
+
+def _of_base(run: Run, base: Tokenizer) -> Iterator[str]:
+    """Says where transformers reads a base otherwise than the base's files say."""
+    if not isinstance(run.recipe.base, Pretrained):
+        return
+    folder = run.base_tokenizer()
+    if storage.is_remote(folder):
+        return
+    odd = prove.read_otherwise(folder, base, rendered(base))
+    if odd.count:
+        yield (
+            f"{folder}: transformers reads {odd.count} texts with control tokens, such as "
+            f"{odd.examples[0]!r}, by a class of its own and not as tokenizer.json says; training "
+            "and the export read as the file says. Save it with transformers to settle which"
+        )
 
 
 def prove_again(run: Run) -> None:

@@ -30,6 +30,8 @@ from lrl_jax.devices.mesh import lead, meet
 from lrl_jax.train.digest import describe, leaf_table
 
 VERSION = 1
+# Bytes of a file of arrays: as much as Orbax keeps in memory before it writes (else 2 GB).
+DATA_FILE = 16 << 20
 UNVERIFIED = ".unverified"  # added to the folder name of a step that does not verify
 log = logging.getLogger(__name__)
 
@@ -101,7 +103,8 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         body = {"version": VERSION, "step": step, "leaves": leaves, "meta": dict(meta)}
         args = ocp.args.Composite(
-            state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(_sealed(body))
+            state=ocp.args.PyTreeSave(state, ocdbt_target_data_file_size=DATA_FILE),
+            meta=ocp.args.JsonSave(_sealed(body)),
         )
         self._writing = step
         with self._reporting():

@@ -164,8 +164,8 @@ def writer(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
     name = dataset.template
     if name not in (*TEMPLATES, OWN):
         raise ValueError(f"no template {name!r}; there are {', '.join(TEMPLATES)}, {OWN}")
-    if _is_chat(name):
-        template: Template = functools.partial(_converse, _format(name, tokenizer))
+    if is_chat(name):
+        template: Template = functools.partial(_converse, chat_format(name, tokenizer))
     else:
         template = TEMPLATES[name]
     arguments = inspect.signature(template).parameters
@@ -179,7 +179,8 @@ def writer(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
     return write
 
 
-def _format(template: str, tokenizer: Tokenizer) -> chat.Format:
+def chat_format(template: str, tokenizer: Tokenizer) -> chat.Format:
+    """Returns a chat format as documents of this tokenizer are written in it."""
     write = tokenizer_chat.own(tokenizer) if template == OWN else chat.FORMATS[template]
     if tokenizer.family != "sentencepiece":
         return write
@@ -232,28 +233,29 @@ def prompt_parts(name: str, record: Record, tokenizer: Tokenizer | None = None) 
       tokenizer: needed where `name` is `tokenizer`, for its own template.
     """
     record = {"input": "", **record, **dict.fromkeys(kinds.answers(), "")}
-    if not _is_chat(name):
+    if not is_chat(name):
         return [text_part for text_part in parts(name, record) if text_part.text]
     return opening(_conversation(name, record, tokenizer))
 
 
 def ending(name: str, record: Record, tokenizer: Tokenizer) -> int:
     """Returns the id that ends an answer: eos, or the control token the template learns last."""
-    if not _is_chat(name):
+    if not is_chat(name):
         return tokenizer.eos_id
     record = {"input": "", **record, **dict.fromkeys(kinds.answers(), "a")}
     last = [p for p in _conversation(name, record, tokenizer) if p.trained][-1]
     return tokenizer.control(last.text) if last.control else tokenizer.eos_id
 
 
-def _is_chat(name: str) -> bool:
+def is_chat(name: str) -> bool:
+    """Tells whether a template writes turns of a conversation."""
     return name == OWN or name in chat.FORMATS
 
 
 def _conversation(name: str, record: Record, tokenizer: Tokenizer | None) -> list[TextPart]:
     if tokenizer is None and name == OWN:
         raise ValueError(f"template {OWN!r} needs a tokenizer")
-    write = _format(name, tokenizer) if tokenizer else chat.FORMATS[name]
+    write = chat_format(name, tokenizer) if tokenizer else chat.FORMATS[name]
     if "messages" in record:
         messages = json.loads(record["messages"])
         if not messages or messages[-1].get("role") != "assistant":

@@ -38,7 +38,7 @@ def own(tokenizer: Tokenizer) -> Format:
     """
     source = template(tokenizer)
     compiled = sandbox.compiled(source)
-    names, (controls, heads) = _special_names(tokenizer), _controls(tokenizer)
+    names, (controls, heads) = special_names(tokenizer), _controls(tokenizer)
     goes_on = own_form.beside(tokenizer) is not None
     spans = _marked if GENERATION.search(source) else _added
     check_system = functools.cache(functools.partial(_check_system, compiled, names))
@@ -78,7 +78,7 @@ def template(tokenizer: Tokenizer) -> str:
     return source
 
 
-def _special_names(tokenizer: Tokenizer) -> dict[str, str]:
+def special_names(tokenizer: Tokenizer) -> dict[str, str]:
     """Returns the variables of templates that hold special tokens: bos_token, eos_token and so on.
 
     A config that says null for one means that there is none.

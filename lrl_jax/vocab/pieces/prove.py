@@ -226,6 +226,19 @@ def _controls(base: Tokenizer, form: Codec, chats: Sequence[str]) -> Finding:
     return Finding().plus(t for t, a, b in pairs if a != b and max(a, default=0) < base.size)
 
 
+def read_otherwise(folder: epath.PathLike, base: Tokenizer, chats: Sequence[str] = ()) -> Finding:
+    """Compares how `AutoTokenizer` reads a base's local folder with how its files say to read it.
+
+    Classes of single models bring settings of their own instead of those in tokenizer.json. Nothing
+    is compared where AutoTokenizer refuses the folder.
+    """
+    try:
+        form = AutoCodec(folder, only_reads=True)
+    except ValueError:
+        return Finding()
+    return _controls(base, form, chats)
+
+
 def unreachable(new: Tokenizer, first: int) -> list[str]:
     """Returns pieces from id `first` on whose own text does not encode to themselves."""
     tokenizer_family = family(new)

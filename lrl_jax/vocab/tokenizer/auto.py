@@ -34,10 +34,11 @@ class FastCodec:
 class AutoCodec(FastCodec):
     """Encodes text by `AutoTokenizer`, control tokens in text read as text; nothing is downloaded.
 
-    A folder without a tokenizer.json, or with one that does not load, is a ValueError.
+    A folder without a tokenizer.json, or with one that does not load, is a ValueError; so is one
+    that asks to change spaces in decoded texts, unless nothing is decoded (`only_reads`).
     """
 
-    def __init__(self, folder: epath.PathLike):
+    def __init__(self, folder: epath.PathLike, only_reads: bool = False):
         import transformers
 
         if not (epath.Path(folder) / "tokenizer.json").exists():
@@ -47,12 +48,23 @@ class AutoCodec(FastCodec):
             self.tokenizer = load(str(folder), local_files_only=True, trust_remote_code=False)
         except Exception as e:  # tokenizers raises plain Exception for a file it cannot read
             raise ValueError(f"{folder}/tokenizer.json: transformers cannot load it: {e}") from None
-        if self.tokenizer.clean_up_tokenization_spaces:
+        if self.tokenizer.clean_up_tokenization_spaces and not only_reads:
             raise ValueError(f"{folder}: tokenizer_config.json asks to clean up spaces; want false")
         super().__init__(self.tokenizer.backend_tokenizer)
+
+    def names(self) -> dict[str, str]:
+        """Returns the special tokens by their keys, such as pad_token; classes have some too."""
+        given = self.tokenizer.special_tokens_map.items()
+        return {key: str(token) for key, token in given if not isinstance(token, list)}
 
     def read(self, texts: Sequence[str]) -> list[list[int]]:
         """Encodes as callers of transformers do: bos put first, control tokens read as such."""
         rows = [self.tokenizer(text, split_special_tokens=False)["input_ids"] for text in texts]
         self.fast.encode_special_tokens = True
         return rows
+
+    def read_rendered(self, text: str) -> list[int]:
+        """Encodes what a chat template wrote, as transformers does: nothing is put first."""
+        ids = self.tokenizer(text, add_special_tokens=False, split_special_tokens=False)
+        self.fast.encode_special_tokens = True
+        return ids["input_ids"]

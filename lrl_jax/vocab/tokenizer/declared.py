@@ -5,7 +5,7 @@ It stands in up to four files. As in transformers, tokenizer.json goes first, th
 counts before tokenizer_config.json where that has no `added_tokens_decoder`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 import json
 from typing import Any
 
@@ -42,6 +42,29 @@ def special(settings: Mapping[str, Any]) -> set[str]:
         value = settings.get(key)
         named += value.values() if isinstance(value, dict) else value or []
     return {text for text in map(content, named) if text}
+
+
+def others(settings: Mapping[str, Any], pieces: Collection[str]) -> dict[str, Any]:
+    """Returns the tokens that a config names, by their keys, as text: those that are pieces.
+
+    Such as mask_token, sep_token and the lists of further special tokens.
+    """
+    named: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key.endswith("_token"):
+            named[key] = content(value)
+        elif key in LISTS and isinstance(value, dict):
+            named[key] = {n: content(token) for n, token in value.items()}
+        elif key in LISTS and isinstance(value, list):
+            named[key] = [content(token) for token in value]
+    return {key: value for key, value in named.items() if _all_in(value, pieces)}
+
+
+def _all_in(value: Any, pieces: Collection[str]) -> bool:
+    """Tells whether a name, or every name of a list, is a piece."""
+    names = [*value.values()] if isinstance(value, dict) else value
+    names = names if isinstance(names, list) else [names]
+    return bool(names) and all(name in pieces for name in names)
 
 
 def added(

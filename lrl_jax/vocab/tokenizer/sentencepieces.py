@@ -98,7 +98,7 @@ def _with_declared(
     try:
         tokens = declared.added(files, config, where)
         form = storage.parse_json(files[JSON], JSON, MAX_VALUES) if JSON in files else None
-        vocab = form["model"]["vocab"] if form else ()
+        vocab = () if form is None else form["model"]["vocab"]
         len(vocab)
     except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"{where}/{JSON}: cannot be read ({e!r}); fetch it again") from None
@@ -366,10 +366,8 @@ def _config(tokenizer: Tokenizer) -> dict[str, Any]:
         "unk_token": unknown(proto.pieces),
         "clean_up_tokenization_spaces": False,
     }
+    names = {piece.piece for piece in proto.pieces}
     named = declared.config(tokenizer.files, "tokenizer") or {}
-    pad = declared.content(named.get("pad_token"))
     if tokenizer.pad_id != tokenizer.eos_id:
         config["pad_token"] = proto.pieces[tokenizer.pad_id].piece
-    elif pad in {piece.piece for piece in proto.pieces}:
-        config["pad_token"] = pad
-    return config
+    return declared.others(named, names) | config
