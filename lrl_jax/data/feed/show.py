@@ -213,8 +213,9 @@ def remarks(manifests: Mapping[str, rows.Manifest]) -> Iterator[str]:
         if m.beyond:
             yield (
                 f"{name}: {m.beyond:,} of {m.records:,} documents have something to learn beyond "
-                f"the first row of {m.sequence_length:,} tokens, without their prompt or lost; "
-                "raise data.sequence_length, or set data.long_documents: drop"
+                f"the first row of {m.sequence_length:,} tokens, which is left out (or has no "
+                "prompt, with long_answers: split); raise data.sequence_length, or set "
+                "data.long_answers: drop"
             )
 
 
