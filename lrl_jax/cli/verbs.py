@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 import contextlib
 import functools
+import shlex
 import sys
 
 from etils import epath
@@ -27,18 +28,20 @@ def new(args: argparse.Namespace) -> None:
     text = recipe_text(
         args.path,
         language=args.language, language_name=args.language_name,
-        base=args.base, text=args.text, english=args.english,
+        base=args.base, text=args.text, english=args.english, epochs=args.epochs,
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    print(terminal.visible(f"wrote {path}; read it, then: lrl check {path}"))
+    command = shlex.join(["lrl", "check", args.path])
+    print(terminal.visible(f"wrote {path}; read it, then: {command}"))
 
 
 def check(args: argparse.Namespace) -> None:
     """Prints the plan of a recipe and all its problems."""
     from lrl_jax.cli import check as checks
 
-    checks.check(Run(_recipe(args)))
+    imports = [word for file in args.imports for word in ("--import", file)]
+    checks.check(Run(_recipe(args)), ["lrl", "run", args.recipe, *args.overrides, *imports])
 
 
 def vocab(args: argparse.Namespace) -> None:
