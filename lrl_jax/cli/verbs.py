@@ -73,8 +73,16 @@ def vocab_fertility(args: argparse.Namespace) -> None:
     from lrl_jax.vocab import fertility
     from lrl_jax.vocab.tokenizer import load as tokenizers
 
-    names = _apart(args.tokenizers)
-    named = {name: tokenizers.load(path) for name, path in names.items()}
+    named, unread = {}, {}
+    for name, path in _apart(args.tokenizers).items():
+        try:
+            named[name] = tokenizers.load(path)
+        except (ValueError, OSError) as e:
+            unread[name] = str(e)
+    if not named:
+        raise ValueError("; ".join(unread.values()))
+    for name, problem in unread.items():
+        _say(f"fertility: {name} is left out: {problem}")
     texts = fertility.texts_in(args.texts)
     rows = fertility_report.write_report(
         named, texts, args.out,
@@ -164,7 +172,12 @@ def report(args: argparse.Namespace) -> None:
     """Writes report/index.html from what the run folder holds so far."""
     from lrl_jax.pipeline import steps
 
-    steps.report(Run(_recipe(args)))
+    this = Run(_recipe(args))
+    if not this.folder.exists():
+        raise ValueError(
+            f"{this.folder}: no run is there yet; begin with `lrl run`, or `lrl vocab`"
+        )
+    steps.report(this)
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

@@ -165,7 +165,8 @@ def _exposure(run: Run, built: build.Built) -> None:
         return
     with progress("vocab") as tell:
         tell("counting how often training shows each piece", 0, 0)
-        exposed = exposure.expose(built.new, built.splice, build.lines(vocab, *vocab.text), budget)
+        texts = build.lines(vocab, *vocab.text)
+        exposed = exposure.expose(built.new, built.splice, texts, budget, vocab.min_count)
     exposed.write(run.at("vocab") / "exposure.json")
     for line in (exposed.summary, *exposed.advice):
         say(f"vocab: {line}")
