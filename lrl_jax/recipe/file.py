@@ -322,8 +322,6 @@ def _other_key(loc: Sequence[str | int]) -> str:
     sections, name = _sections_at(loc[:-1]), str(loc[-1])
     own = {key for section in sections for key in section.model_fields} - {"language_names"}
     own = sorted(own | {*SECTIONS} if Evaluate in sections else own)
-    if near := did_you_mean(name, own):
-        return near
     homes = [
         key
         for key, field in Recipe.model_fields.items()
@@ -333,7 +331,8 @@ def _other_key(loc: Sequence[str | int]) -> str:
         homes = ["the recipe itself"]
     if homes:
         return f"; it is a key of {' and of '.join(homes)}"
-    return f"; there are {', '.join(own)}" if len(own) <= FEW_KEYS else ""
+    listed = f"; there are {', '.join(own)}" if len(own) <= FEW_KEYS else ""
+    return did_you_mean(name, own) or listed
 
 
 def _sections_at(loc: Sequence[str | int]) -> list[type[Section]]:
