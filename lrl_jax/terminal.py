@@ -91,7 +91,8 @@ class FittedTable(Table):
     LEAST = 8  # characters to which a column of text may shrink
 
     def __init__(self, *columns: str, numbers: Collection[str] = (), **settings: Any):
-        super().__init__(**{"title_justify": "left", **settings})
+        settings.setdefault("title_justify", "left")
+        super().__init__(**settings)
         for heading in columns:
             if heading in numbers:
                 self.add_column(heading, justify="right", no_wrap=True)

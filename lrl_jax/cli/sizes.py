@@ -74,13 +74,13 @@ def repeated(recipe: Recipe, sizes: Mapping[str, float]) -> Iterator[str]:
       sizes: dataset -> its tokens, where they are known.
     """
     row = recipe.train.batch_size * recipe.data.sequence_length
-    read: Counter[str] = Counter()
+    read: dict[str, float] = {}
     steps_of: Counter[str] = Counter()
     for stage in recipe.train.stages:
         if not stage.steps or stage.weights == "examples":
             continue
         for name, share in (mixture.unsized(recipe, stage, sizes) or {}).items():
-            read[name] += stage.steps * row * share
+            read[name] = read.get(name, 0.0) + stage.steps * row * share
             steps_of[name] += stage.steps
     limited = {name for name, dataset in recipe.data.datasets.items() if dataset.max_epochs}
     times = {n: read[n] / sizes[n] for n in read if sizes.get(n) and n not in limited}

@@ -339,6 +339,10 @@ def _sections_at(loc: Sequence[str | int]) -> list[type[Section]]:
     """Returns the sections that may stand at a place of a recipe."""
     sections: list[type[Section]] = [Recipe]
     for key in loc:
+        kind = SECTIONS.get(str(key)) if Evaluate in sections else None
+        if kind is not None:  # of a kind of evaluation that is no field
+            sections = _sections_in(kind)
+            continue
         fields = [s.model_fields[str(key)] for s in sections if str(key) in s.model_fields]
         if fields:  # any other key is a name, an index, or a tag of pydantic's
             sections = [inner for field in fields for inner in _sections_in(field.annotation)]
