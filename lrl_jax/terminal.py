@@ -29,7 +29,8 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u206
 QUIET = {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
 # What libtpu asks a TPU machine for; without these it writes five lines where there is none.
 NO_TPU = {"TPU_ACCELERATOR_TYPE": "v5litepod-16", "TPU_WORKER_HOSTNAMES": "localhost"}
-GOOGLE = "0x1ae0"  # as a vendor of PCI devices
+DEVICES = "/sys/bus/pci/devices"
+GOOGLE = "0x1ae0"  # as a vendor of such devices
 
 
 def visible(text: str) -> str:
@@ -152,7 +153,7 @@ def quiet_libraries() -> None:
     Call it before they are imported. It sets their environment variables, unless these are set.
     """
     quiet = dict(QUIET)
-    vendors = pathlib.Path("/sys/bus/pci/devices").glob("*/vendor")
+    vendors = pathlib.Path(DEVICES).glob("*/vendor")
     if not any(vendor.read_text().strip() == GOOGLE for vendor in vendors):
         quiet |= NO_TPU
     for name, value in quiet.items():
