@@ -143,7 +143,17 @@ def parse_json(data: bytes, where: str, values: int = JSON_VALUES) -> Any:
     except RecursionError:
         raise ValueError(f"{where}: its JSON is nested too deep") from None
     except ValueError as e:
+        if is_web_page(data):
+            raise ValueError(
+                f"{where}: is a web page, such as a login form, and not JSON (fetch the file while "
+                "logged in)"
+            ) from None
         raise ValueError(f"{where}: not JSON ({e})") from None
+
+
+def is_web_page(data: bytes) -> bool:
+    """Tells whether a file that should be another looks like HTML, as a site's login form does."""
+    return bool(re.match(rb"\s*<(!doctype|html|\?xml|head)", data[:64], re.IGNORECASE))
 
 
 def within(folder: epath.PathLike, name: str) -> epath.Path:

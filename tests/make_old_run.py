@@ -53,6 +53,7 @@ vocab: {method: extend, text: [ko.txt], pieces: 30, scripts: [Hang], min_count: 
         prove_on: [en.txt]}
 data:
   sequence_length: 32
+  long_answers: split
   datasets:
     korean: {kind: text, path: [ko.txt], language: kor_Hang}
     pairs: {kind: parallel, source: en.txt, target: ko.txt, source_language: eng_Latn,

@@ -58,4 +58,8 @@ def data(folder: Path, *names: str, **changes) -> recipe_data.Data:
             if key in one:
                 here = [str(folder / file) for file in ([one[key]] if key != "path" else one[key])]
                 one[key] = here if key == "path" else here[0]
-    return recipe_data.Data(**{"sequence_length": 8, "datasets": datasets, **changes})
+    # prompts alone are longer than such rows
+    defaults = {"sequence_length": 8, "long_answers": "split", "datasets": datasets}
+    if changes.get("long_documents", "split") != "split":
+        del defaults["long_answers"]
+    return recipe_data.Data(**{**defaults, **changes})

@@ -69,6 +69,7 @@ vocab:
   report: {{texts: {{eng_Latn: "{folder}/en.txt", kor_Hang: "{folder}/ko.txt"}}}}
 data:
   sequence_length: 64
+  long_answers: split  # Alpaca's prompt alone is longer than a row
   datasets:
     korean: {{kind: text, path: ["{folder}/ko.txt"], language: kor_Hang}}
     pairs: {{kind: parallel, source: "{folder}/en.txt", target: "{folder}/ko.txt",

@@ -50,8 +50,60 @@ def test_a_new_recipe_loads_as_it_stands_and_is_never_overwritten(tmp_path, caps
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.fixture
+def corpus(tmp_path, monkeypatch):
+    """A folder, which is the current one, with 3.2 million tokens of a corpus and some English."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ta.txt").write_text("\u0b85 \u0b86 \u0b87 \u0b88\n" * 400_000)
+    (tmp_path / "en.txt").write_text("A thousand bytes. " * 100_000)
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base/config.json").write_text('{"max_position_embeddings": 512}')
+    return tmp_path
+
+
+def new(*more):
+    assert main.main(["new", "r.yaml", "--language", "Tamil", *more]) == 0
+    return recipe_file.load("r.yaml")
+
+
+def test_a_new_recipe_reads_its_corpus_four_times_at_most(corpus):
+    got = new("--base", "base", "--text", "ta.txt", "--english", "en.txt")
+    steps, read = got.train.steps, got.train.batch_size * got.data.sequence_length
+    assert got.data.sequence_length == 512  # the base's context
+    # 3.2 million tokens of Tamil by words, 450,000 of English by bytes, a quarter of what is read
+    assert 3.9 < steps * read * 0.25 / 450_000 <= 4
+    assert steps * read * 0.75 / 3.2e6 < 4
+    assert not got.supply
+    Path("r.yaml").unlink()
+    often = new("--base", "base", "--text", "ta.txt", "--english", "en.txt", "--epochs", "8")
+    twice = often.train.steps * often.train.batch_size * often.data.sequence_length
+    assert twice == pytest.approx(2 * steps * read, rel=0.01)
+
+
+def test_a_new_recipe_lists_what_is_not_here_and_is_sound_once_it_is(corpus, capsys):
+    got = new("--base", "some/model", "--text", "ta.txt")
+    assert got.supply == {
+        "english/*.txt": "raw English text, a document a line, for replay and proof"
+    }
+    assert got.data.sequence_length == 2048
+    Path("r.yaml").unlink()
+    assert [*new("--base", "some/model").supply] == ["corpus/*.txt", "english/*.txt"]
+    assert "steps are those of a corpus of some 100 million" in Path("r.yaml").read_text().replace(
+        "\n# ", " "
+    )
+
+
+def test_an_override_without_a_value_is_told_how_it_is_written(capsys):
+    with pytest.raises(SystemExit):
+        main.main(["check", "quickstart", "train.batch_size"])
+    assert "an override says a value: train.batch_size=VALUE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main.main(["check", "quickstart", "no.thing/here"])
+    assert "VALUE" not in capsys.readouterr().err
+
+
 def test_a_language_that_is_no_flores_code_is_explained(tmp_path, capsys):
-    args = ["new", str(tmp_path / "a.yaml"), "--language", "tamil", "--base", "b"]
+    args = ["new", str(tmp_path / "a.yaml"), "--language", "tamilian", "--base", "b"]
     assert main.main(args) == 2
     assert "such as kor_Hang" in capsys.readouterr().err
 

@@ -40,7 +40,9 @@ def test_a_recipe_that_ships_is_sound_and_says_what_to_supply(path, elsewhere, c
     out, recipe = capsys.readouterr().out, recipe_file.load(str(path))
     assert not supply.idle(recipe)
     wanted = supply.wanted(recipe)
-    assert (f"sound; when {len(wanted)} are supplied" if wanted else "ready: lrl run") in out
+    when = "it is" if len(wanted) == 1 else f"all {len(wanted)} are"
+    assert (f"sound; when {when} supplied: lrl run" if wanted else "ready: lrl run") in out
+    assert out.rstrip().endswith(f"lrl run {path}")
     for name in wanted:
         assert name in out.replace("\n", "")
 
@@ -55,7 +57,7 @@ def test_a_recipe_of_a_paper_has_its_size_and_a_machine(name, elsewhere, capsys)
     count = int(line.split(", at")[0].split()[-1].replace(",", ""))
     assert round(count / 1e9, 1) == billions
     assert f"{pod}: " in out
-    assert f"lrl fit {name}" in out
+    assert f"\nmemory and time on {pod}: lrl fit {ROOT}/configs/{name}.yaml\n" in out
 
 
 def test_a_recipe_of_a_paper_says_its_source_its_command_and_its_cost():
@@ -113,7 +115,7 @@ def test_what_was_supplied_is_read(elsewhere, capsys):
     folder = elsewhere / "flores200_dataset/devtest"
     folder.mkdir(parents=True)
     (folder / "kor_Hang.devtest").write_text("\ud55c \uc904\n")
-    assert "when 4 are supplied" in check(capsys)[1]
+    assert "when all 4 are supplied" in check(capsys)[1]
     (folder / "kor_Hang.devtest").write_bytes(b"\xff\n")
     code, out = check(capsys)
     assert code == 3

@@ -59,6 +59,16 @@ def test_a_few_rare_pieces_are_dropped_by_the_count_that_does_it():
     )
 
 
+def test_a_count_that_the_recipe_has_already_is_not_advised():
+    text = ["aa", "ccbb"] * 9 + ["acc"]
+    new, plan = splice.splice(BASE, ["\u2581aa", "bb", "cc"])
+    (rare,) = exposure.expose(new, plan, text, 37_999, min_count=20).advice
+    assert rare == (
+        "1 piece would occur fewer than 1,000 times; longer pieces are joined from them, so that "
+        "min_count: 20 keeps them; ask for fewer pieces, or train longer"
+    )
+
+
 def test_the_summary_is_one_line():
     assert seen().summary == (
         "3 new tokens, 33.3% of them emitted, 60.0% of 5 tokens; in 5,000 tokens of training "

@@ -177,9 +177,9 @@ def test_a_file_or_a_subfolder_is_a_language(tmp_path):
     (tmp_path / "tha_Thai.txt.gz").write_bytes(gzip.compress("ก\n".encode()))
     (tmp_path / ".hidden").write_bytes(b"\xff")
     assert fertility.texts_in(tmp_path) == {
-        "eng": LanguageText(["a", "b"], "", "Latn"),
-        "kor_Hang": LanguageText(["가", "나"], "", "Hang"),
-        "tha_Thai": LanguageText(["ก"], "", "Thai"),
+        "eng": LanguageText(["a", "b"], "English", "Latn"),
+        "kor_Hang": LanguageText(["가", "나"], "Korean", "Hang"),
+        "tha_Thai": LanguageText(["ก"], "Thai", "Thai"),
     }
 
 
@@ -229,7 +229,7 @@ def test_the_report_is_written_as_json_csv_a_plot_and_a_page(words, tmp_path):
     assert (korean["language"], korean["per_word"]) == ("kor_Hang", "4.0")
     assert json.loads((tmp_path / "fertility.json").read_text())[1]["tokens"] == 12
     assert b"<svg" in (tmp_path / "fertility.svg").read_bytes()
-    assert "kor_Hang takes 4.00 times" in (tmp_path / "fertility.html").read_text()
+    assert "Korean takes 4.00 times" in (tmp_path / "fertility.html").read_text()
 
 
 def test_a_folder_becomes_a_report(words, tmp_path):

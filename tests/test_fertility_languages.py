@@ -34,6 +34,21 @@ def terminal(rows) -> str:
     return console.file.getvalue()
 
 
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_terminal_cuts_no_figure(width):
+    texts = {"kor_Hang": ["ab " * 9000] * 2, "eng_Latn": ["ab " * 9000] * 2}
+    rows = fertility.report({"runs/a/long/path": HAND, "other": without_bytes()}, texts)
+    console = Console(file=io.StringIO(), width=width)
+    console.print(fertility.table(rows))
+    got = console.file.getvalue()
+    assert "\u2026" not in got
+    assert max(map(len, got.splitlines())) <= width
+    words = got.replace("\u2502", " ").split()
+    for figure in (f"{rows[0].per_line:.1f}", f"{rows[0].per_byte:.3f}", "Korean", "unknown"):
+        assert figure in words
+    assert got.count("tokens per ...") == 1
+
+
 @pytest.mark.parametrize(("code", "spaced"), [("mya_Mymr", False), ("kor_Hang", True)])
 def test_a_language_whose_script_puts_no_spaces_between_words_has_no_numbers_per_word(code, spaced):
     (row,) = fertility.report({"t": HAND}, {code: [BURMESE]})

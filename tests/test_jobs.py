@@ -247,12 +247,13 @@ def test_every_input_moves_the_fingerprint(text, tmp_path):
         mark(data_of(text, pack_window=65)),
         mark(data_of(text, packing="none")),
         mark(data_of(text, long_documents="drop")),
+        mark(data_of(text, long_answers="drop")),
         mark(data_of(datasets={"d": dataset_of(text, take=2)})),
         mark(data_of(datasets={"d": dataset_of(text, order="file")})),
         mark(data_of(datasets={"d": dataset_of(text, filters={"min_chars": 2})})),
         mark(data_of(text), make(ID_0)),
     ]
-    assert len({base, *changed}) == 10
+    assert len({base, *changed}) == 11
 
 
 def test_a_template_that_writes_otherwise_moves_the_fingerprint(text, monkeypatch):

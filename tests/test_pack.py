@@ -229,23 +229,38 @@ ASKED = (  # three documents: of 4 tokens, of 13 whose answer lies beyond a row 
     '{"prompt": "a a a a a a a a a a a", "completion": "b"}\n'
     '{"prompt": "a a a a a a", "completion": "b b b b b"}\n'
 )
-# how to pack: rows of (tokens, how many are learnt), left out, tokens cut, answers beyond the row
-UNLEARNT: dict[tuple[str, str], tuple[list, dict, int, int]] = {
-    ("best_fit", "split"): ([[(4, 2)], [(5, 2)], [(8, 2)], [(4, 4)]], {}, 8, 2),
-    ("best_fit", "truncate"): ([[(4, 2)], [(8, 2)]], {pack.BEYOND: 1}, 17, 2),
-    ("best_fit", "drop"): ([[(4, 2)]], {pack.TOO_LONG: 2}, 25, 2),
-    ("none", "split"): ([[(4, 2)], [(5, 2)], [(8, 2)], [(4, 4)]], {}, 8, 2),
-    ("concatenate", "split"): ([[(4, 2), (4, 0)], [(8, 1)], [(1, 1), (7, 1)], [(5, 5)]], {}, 0, 2),
+CUT = ([[(4, 2)], [(8, 2)]], {pack.BEYOND: 1}, 17, 2)
+LEFT_OUT = ([[(4, 2)]], {pack.TOO_LONG: 2}, 25, 2)
+WITHOUT_PROMPT = ([[(4, 2)], [(5, 2)], [(8, 2)], [(4, 4)]], {}, 8, 2)
+# packing, long documents, long answers: rows of (tokens, how many are learnt), left out, tokens
+# cut, answers beyond the row
+UNLEARNT: dict[tuple[str, str, str], tuple[list, dict, int, int]] = {
+    ("best_fit", "split", "truncate"): CUT,
+    ("best_fit", "split", "drop"): LEFT_OUT,
+    ("best_fit", "split", "split"): WITHOUT_PROMPT,
+    ("best_fit", "truncate", "truncate"): CUT,
+    ("best_fit", "drop", "truncate"): LEFT_OUT,
+    ("none", "split", "truncate"): CUT,
+    ("none", "split", "split"): WITHOUT_PROMPT,
+    ("concatenate", "split", "truncate"): (
+        [[(4, 2), (4, 0)], [(8, 1)], [(1, 1), (7, 1)], [(5, 5)]],
+        {},
+        0,
+        2,
+    ),
 }
 
 
-@pytest.mark.parametrize(("packing", "long"), UNLEARNT)
-def test_pieces_without_a_token_to_learn_are_left_out_and_counted(tmp_path, packing, long):
+@pytest.mark.parametrize(("packing", "long", "answers"), UNLEARNT)
+def test_a_long_answer_is_never_without_its_prompt_unless_that_is_asked_for(
+    tmp_path, packing, long, answers
+):
     (tmp_path / "a.jsonl").write_text(ASKED)
     one = {"kind": "completion", "path": [str(tmp_path / "a.jsonl")], "order": "file"}
-    done = packed(data_of("", one, packing=packing, long_documents=long), tmp_path)
+    data = data_of("", one, packing=packing, long_documents=long, long_answers=answers)
+    done = packed(data, tmp_path)
     got = [[(len(d), sum(t for _, t in d)) for d in segments(row)] for row in read(done, tmp_path)]
-    want, left_out, cut, beyond = UNLEARNT[packing, long]
+    want, left_out, cut, beyond = UNLEARNT[packing, long, answers]
     assert sorted(got) == sorted(want)
     count = done.count
     assert (dict(count.left_out), count.cut, count.beyond) == (left_out, cut, beyond)
@@ -253,6 +268,13 @@ def test_pieces_without_a_token_to_learn_are_left_out_and_counted(tmp_path, pack
     assert count.tokens == sum(n for row in got for n, _ in row)
     assert count.loss_tokens == sum(n for row in got for _, n in row)
     assert len(done.digests) == count.docs
+
+
+def test_what_becomes_of_long_answers_is_said_once(text):
+    with pytest.raises(ValueError, match="long_answers: drop goes with long_documents: split"):
+        data_of(text, long_documents="truncate", long_answers="drop")
+    assert "long_answers" not in data_of(text).model_dump_json()  # digests of older runs hold
+    assert '"long_answers":"drop"' in data_of(text, long_answers="drop").model_dump_json()
 
 
 def test_a_row_of_a_stream_without_a_token_to_learn_is_left_out_and_counted(tmp_path):

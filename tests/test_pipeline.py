@@ -354,10 +354,17 @@ def test_fertility_of_a_folder_of_languages_is_a_page_and_a_table(world, tmp_pat
     for name, language in (("en", "eng_Latn"), ("ko", "kor_Hang")):
         shutil.copy(world / f"{name}.txt", texts / f"{language}.txt")
     runs, out = world / "runs", tmp_path / "out"
-    got = lrl("vocab", "fertility", str(runs / "base/vocab"), str(runs / "korean/vocab"),
-              "--texts", str(texts), "--out", str(out))  # fmt: skip
-    assert {"base", "korean", "kor_Hang"} <= set(got.stdout.replace("│", " ").split())
+    page = tmp_path / "page" / "tokenizer.model"
+    page.parent.mkdir()
+    page.write_text("<!doctype html>\n<title>Sign in</title>\n")
+    got = lrl("vocab", "fertility", str(runs / "base/vocab"), str(page.parent), str(tmp_path),
+              str(runs / "korean/vocab"), "--texts", str(texts), "--out", str(out))  # fmt: skip
+    assert {"base", "korean", "kor_Hang", "Korean"} <= set(got.stdout.replace("│", " ").split())
+    assert f"fertility: page is left out: {page}: is a web page, such as a login form" in got.stderr
+    assert f"fertility: {tmp_path.name} is left out: {tmp_path}: holds no tokenizer" in got.stderr
     assert (out / "index.html").read_text().startswith("<!doctype html>")
+    refused = lrl("vocab", "fertility", str(page), "--texts", str(texts), code=2)
+    assert f"{page}: is a web page" in refused.stderr
     refused = lrl("vocab", "fertility", str(runs / "base/vocab"), "--texts", str(texts),
                   "--reference", "fra_Latn", "--out", str(out), code=2)  # fmt: skip
     assert "no text of the reference language" in refused.stderr

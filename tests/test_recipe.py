@@ -62,6 +62,16 @@ def test_an_override_is_typed(path):
         ("vocab.piecs=2", "vocab.piecs: unknown key; did you mean 'pieces'?"),
         ("data.datasets.ko.pth=2", "data.datasets.ko.pth: unknown key; did you mean 'path'?"),
         ("train.stages.0.learn.0.schedule.peek=3", "unknown key; did you mean 'peak'?"),
+        (
+            "train.samples=[{text: a, language: kor_Hang}]",
+            "train.samples.0.language: unknown key; did you mean 'target_language'?",
+        ),
+        ("batch_size=8", "batch_size: unknown key; it is a key of train and of evaluate"),
+        ("data.replay=8", "data.replay: unknown key; it is a key of train"),
+        ("vocab.license=mit", "unknown key; it is a key of base and of export"),
+        ("data.folder=runs", "data.folder: unknown key; it is a key of the recipe itself"),
+        ("train.mesh.pods=1", "unknown key; there are data, fsdp, sequence, slices, tensor"),
+        ("evaluate.newlynes=1", "evaluate.newlynes: unknown key; there are "),
         ("train.stages.0.learn.1.schedule=frzen", "Input should be 'frozen'; got 'frzen'"),
         (
             "train.stages.0.mixture.kp=1",
@@ -104,7 +114,7 @@ def test_yaml_that_is_no_recipe_is_refused(tmp_path, text, message):
 
 def test_a_file_too_large_to_be_a_recipe_is_not_parsed(tmp_path):
     (tmp_path / "r.yaml").write_text(f"name: {'a' * (1 << 20)}\n")
-    with pytest.raises(ValueError, match=r"1048583 bytes; a recipe has at most 1048576"):
+    with pytest.raises(ValueError, match=r"more than 1,048,576 bytes; want a smaller file"):
         recipe_file.load(str(tmp_path / "r.yaml"))
 
 

@@ -9,8 +9,9 @@ import xml.etree.ElementTree as ET
 import pytest
 import rich.console
 
-from lrl_jax.report import plots
+from lrl_jax.report import pages, plots
 from lrl_jax.report import run as run_page
+from lrl_jax.train import goodput
 
 EVIL = "<script>alert('x$y^$')</script>&\"'"
 SCORE = {"bits_per_byte": 2.0, "nats_per_token": 1.0, "tokens": 600, "bytes": 900, "lines": 10}
@@ -250,6 +251,18 @@ def test_the_numbers_to_remember_are_a_few_that_changed_and_the_gate(tmp_path):
         "chrF, en_to_ko",
         "export gate",
     ]
+
+
+def test_the_time_of_training_is_that_of_goodput_wherever_it_stands(tmp_path):
+    p = run_page.read(write_pieces(tmp_path))
+    wall = goodput.measure(p.events, p.metrics).wall
+    assert wall != p.seconds["train"]  # of the last process alone
+    said = pages.duration(wall)
+    assert f", {said}, on " in run_page.subtitle(p)
+    assert run_page.about(p)["time: train"] == said
+    assert f">{said}<" in run_page.write(tmp_path).read_text()
+    (tmp_path / "train/events.jsonl").unlink()
+    assert ", 1 min 15 s, on " in run_page.subtitle(run_page.read(tmp_path))
 
 
 def test_where_the_time_went_is_a_bar_and_a_table(tmp_path):

@@ -167,7 +167,7 @@ def test_the_dataset_table_says_what_was_left_out_and_what_is_there_twice():
         scripts={"Latn": 4, "Hang": 996},
     )  # fmt: skip
     got = " ".join(printed(show.datasets({"ko": one})).split())
-    assert "ko kor_Hang 6 50% 190 53% 6.00 20 95.0% Hang >99% Latn <1%" in got
+    assert "ko kor_Hang 6 50% 190 53% 6.00 20 95.0% Korean Hang >99% Latn <1%" in got
     assert "ko 2,011 2,005 2,000 too short, 5 copy, 77 tokens cut from long documents" in got
 
 

@@ -1,5 +1,6 @@
 """A recipe's datasets as seqio Tasks: their documents are those that are packed."""
 
+import json
 from pathlib import Path
 import subprocess
 import sys
@@ -80,6 +81,21 @@ def test_long_documents_become_what_the_recipe_says(tmp_path):
     assert lengths("split") == [3, 4, 4, 2, 4, 2, 4] * 3
     assert lengths("truncate") == [3, 4, 4, 4] * 3
     assert lengths("drop") == [3, 4] * 3
+
+
+@pytest.mark.parametrize(
+    ("answers", "want"),
+    [("truncate", [3, 4]), ("drop", [3]), ("split", [3, 4, 2, 2])],
+)
+def test_long_answers_become_what_the_recipe_says(tmp_path, answers, want):
+    recipe = data(tmp_path, "asked", long_answers=answers)
+    rows = ("a", "b"), ("a a", "b b b"), ("a a a a", "b")  # tokens: 3, 6, and 6 of which 4 ask
+    lines = [json.dumps({"prompt": prompt, "completion": answer}) for prompt, answer in rows]
+    (tmp_path / "asked.jsonl").write_text("\n".join(lines))
+    task = registry.register_datasets("run", recipe, make())["asked"]
+    length = dict.fromkeys(task.output_features, 4)
+    got = task.get_dataset(length, shuffle=False).as_numpy_iterator()
+    assert [len(example["targets"]) for example in got] == want
 
 
 def test_shards_of_a_task_are_those_of_the_dataset(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import os
 from pathlib import Path
 
 from hand_tokenizer import make
@@ -134,6 +135,42 @@ def test_check_prints_brackets_of_paths_and_rules_as_they_are(tmp_path, capsys, 
 def json_text(override):
     key, _, value = override.partition("=")
     return f"{key}={json.dumps(value)}"
+
+
+def test_libraries_are_told_what_they_would_complain_of_but_not_against_the_user(monkeypatch):
+    monkeypatch.setattr(os, "environ", {"TPU_WORKER_HOSTNAMES": "mine"})
+    monkeypatch.setattr(terminal, "GOOGLE", "no vendor")
+    terminal.quiet_libraries.__wrapped__()
+    assert os.environ == {
+        "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+        "TPU_WORKER_HOSTNAMES": "mine",
+    }
+
+
+def test_a_machine_with_a_tpu_knows_itself_what_it_is(monkeypatch, tmp_path):
+    (tmp_path / "0000:00:05.0").mkdir()
+    (tmp_path / "0000:00:05.0/vendor").write_text("0x1ae0\n")
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(terminal, "DEVICES", str(tmp_path))
+    terminal.quiet_libraries.__wrapped__()
+    assert os.environ == {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
+
+
+def test_a_table_that_is_too_wide_goes_on_below(capsys):
+    table = terminal.FittedTable("name", "a", "note", "b", "c", numbers=("a", "b", "c"), title="T")
+    table.add_row("a/very/long/path", "1,000,000", "some words", "2,000,000", "3,000,000")
+    console = terminal.console(width=44)
+    console.print(table)
+    wide = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert max(map(len, wide)) <= 44
+    assert "\u2026" not in "".join(wide)
+    headings = [line.split() for line in wide if "name" in line]
+    names = [[word for word in line if word.isalpha()] for line in headings]
+    assert names == [["name", "a", "note", "b"], ["name", "c"]]
+    assert [line.strip() for line in wide].count("T") == 1
+    terminal.console(width=200).print(table)
+    assert capsys.readouterr().out.count("name") == 1
 
 
 def test_check_tries_whether_the_run_folder_can_be_written(tmp_path, capsys):

@@ -3,23 +3,22 @@
 Nothing is kept, downloaded or trained. All problems are reported, not only the first.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
-import itertools
 import math
-from typing import Any, NamedTuple
+import re
+import shlex
+from typing import Any
 
 from etils import epath
 import jax
-from rich.table import Table
 
 from lrl_jax import storage, terminal, text
 from lrl_jax.cli import fit as fit_verb
-from lrl_jax.data import dataset as datasets
+from lrl_jax.cli import printed, sizes, texts
+from lrl_jax.cli.printed import Planned
 from lrl_jax.data.feed import mixture
-from lrl_jax.data.read.tally import Tally, refuse_absent
-from lrl_jax.data.templates import table as templates
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.embeddings import strategies as starts
 from lrl_jax.fit import compile as compiling
@@ -29,15 +28,16 @@ from lrl_jax.model import llama, sharding
 from lrl_jax.pipeline import weights
 from lrl_jax.pipeline.run import Run, counted
 from lrl_jax.recipe import supply
-from lrl_jax.recipe.data import Dataset
 from lrl_jax.recipe.schema import Expected, Pretrained, Recipe
-from lrl_jax.recipe.train import Rule, Stage
+from lrl_jax.recipe.train import Train
 from lrl_jax.recipe.vocab import Extend
 from lrl_jax.storage import GIB
 from lrl_jax.train import adapt, learn
 from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-LOOK = 200_000  # records of each dataset that are read and checked at most
+SHOWN = 6  # keys that one problem names at most
+Problem = tuple[str, str]  # the key of the recipe that has it, and what is wrong
 
 
 class ProblemsError(ValueError):
@@ -46,47 +46,67 @@ class ProblemsError(ValueError):
     exit_code = 3
 
 
-class Planned(NamedTuple):
-    """Holds what training needs."""
+def check(run: Run, command: Sequence[str] = ()) -> None:
+    """Prints the plan of a recipe and what the user still has to supply; raises all problems.
 
-    state: float  # bytes of parameters and optimizer state on all devices together
-    machine: str  # `train.pod`, with the state on each of its chips; '' if there is none
-
-
-def check(run: Run) -> None:
-    """Prints the plan of a recipe and what the user still has to supply; raises all problems."""
+    `command` is what runs the recipe, word by word, as this one was typed.
+    """
     console, recipe = terminal.console(), run.recipe
     wanted = supply.wanted(recipe)
-    problems = [*dict.fromkeys(_gather(run, wanted))]  # a missing base is seen by several looks
-    unknown = getattr(recipe.base, "tokenizer", "") in wanted  # then the model's size is unknown
+    problems = [*_gather(run, wanted)]
+    notes = [*printed.remarks(recipe), *_texts(run, wanted, problems)]
     console.print(terminal.styled((recipe.name, "bold"), f"  ->  {run.folder}"))
-    console.print(_stages(recipe if problems else counted(run)))
-    if not problems and not unknown:
-        cfg = families.config_from_hf(fit_verb.foreseen(run))
-        problems += _learn_tables(recipe, cfg)
-        if recipe.init.weights and recipe.init.weights.run not in wanted:
-            problems += _trouble("init", _another_model, run, cfg)
-        planned = None
-        if not problems:
-            try:
-                planned = _planned(run)
-            except (ValueError, OSError) as e:
-                problems.append(f"train: {e}")
-        console.print(_model(recipe, cfg, planned))
-        if planned is not None and not wanted:
-            problems += _room(run, cfg, planned)
+    console.print(printed.stages(recipe if problems else counted(run)))
+    planned = None
+    if not problems and getattr(recipe.base, "tokenizer", "") not in wanted:
+        cfg = families.config_from_hf(fit_verb.foreseen(run))  # of a size that is known
+        planned = _model(run, cfg, wanted, problems)
+        console.print(printed.model(recipe, cfg, planned))
     if wanted:
-        console.print(_wanted(wanted))
-    for remark in (*_remarks(recipe), *([] if problems else _of_base(run, wanted))):
-        console.print(terminal.styled(("note", "yellow"), f" {remark}"))
+        console.print(printed.to_supply(wanted))
+    if not problems:
+        notes += _of_base(run, wanted)
+    for note in dict.fromkeys(notes):
+        console.print(terminal.styled(("note", "yellow"), f" {note}"), soft_wrap=True)
     if problems:
-        raise ProblemsError(f"{len(problems)} problem(s)\n  " + "\n  ".join(problems))
-    then = f"lrl run {recipe.name}"
-    console.print(f"sound; when {len(wanted)} are supplied: {then}" if wanted else f"ready: {then}")
+        lines = together(problems)
+        many = "s" * (len(lines) != 1)
+        raise ProblemsError(f"{len(lines)} problem{many}\n  " + "\n  ".join(lines))
+    for line in _next(command or ("lrl", "run", recipe.name), len(wanted), planned, recipe):
+        console.print(terminal.styled(line), soft_wrap=True)
+
+
+def _next(
+    command: Sequence[str], wanted: int, planned: Planned | None, recipe: Recipe
+) -> Iterator[str]:
+    """Yields what to type next; the last line is the command that runs the recipe."""
+    if planned is not None and planned.machine:
+        fits = shlex.join([command[0], "fit", *command[2:]])
+        yield f"memory and time on {recipe.train.pod}: {fits}"
+    they = "it is" if wanted == 1 else f"all {wanted} are"
+    when = f"sound; when {they} supplied" if wanted else "ready"
+    yield f"{when}: {shlex.join(command)}"
+
+
+def together(problems: Sequence[Problem]) -> list[str]:
+    """Returns a line for each problem, with all keys of the recipe that have it.
+
+    >>> together([("vocab.text", "a.txt: no file"), ("data.datasets.a", "a.txt: no file")])
+    ['vocab.text, data.datasets.a: a.txt: no file']
+    """
+    keys: dict[str, list[str]] = {}
+    for where, problem in problems:
+        keys.setdefault(problem, []).append(where)
+    lines = []
+    for problem, having in keys.items():
+        shown = [*dict.fromkeys(having)]
+        more = [f"{len(shown) - SHOWN} more"] if len(shown) > SHOWN else []
+        lines.append(f"{', '.join([*shown[:SHOWN], *more])}: {problem}")
+    return lines
 
 
 # ---------------------------------------------------------------------------- files of the recipe
-def _gather(run: Run, wanted: Collection[str]) -> Iterator[str]:
+def _gather(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
     """Yields the problems of the recipe's files, except for the files in `wanted`.
 
     Those are not here yet, and the user is told to supply them.
@@ -99,12 +119,10 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[str]:
         storage.check_writable(run.folder)
     except OSError as e:
         yield (
-            f"folder: {run.folder} cannot be written ({e.strerror or e}); "
-            "set `folder` to where this user may write"
+            "folder",
+            f"{run.folder} cannot be written ({e.strerror or e}); "
+            "set `folder` to where this user may write",
         )
-    for name, dataset in recipe.data.datasets.items():
-        if not any(uri in wanted for uri in dataset.places()):
-            yield from _trouble(f"data.datasets.{name}", _readable, name, dataset)
     yield from _base(run, wanted)
     donor = recipe.vocab.donor if isinstance(recipe.vocab, Extend) else ""
     if donor and donor not in wanted:
@@ -117,12 +135,13 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[str]:
     rows, parts = recipe.train.batch_size, recipe.train.accumulate
     if rows % (shards * parts):
         yield (
-            f"train.batch_size: {rows} rows do not divide over data x fsdp = {shards}"
-            + f" in accumulate = {parts} parts" * (parts > 1)
+            "train.batch_size",
+            f"{rows} rows do not divide over data x fsdp = {shards}"
+            + f" in accumulate = {parts} parts" * (parts > 1),
         )
 
 
-def _base(run: Run, wanted: Collection[str]) -> Iterator[str]:
+def _base(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
     base = run.recipe.base
     if not isinstance(base, Pretrained):
         if base.tokenizer and base.tokenizer not in wanted:
@@ -132,17 +151,20 @@ def _base(run: Run, wanted: Collection[str]) -> Iterator[str]:
     if "model" not in away:
         yield from _trouble("base.model", lambda: load.read_config(run.base_folder()))
         yield from _trouble("base.model", lambda: tokenizers.load(run.base_folder()))
-        yield from _trouble("base.model", _weights, run.base_folder())
+        yield from _trouble("base.model", lambda: _weights(run.base_folder()))
     if base.adapter and not away:
         yield from _trouble("base.adapter", _goes_on, run)
     if not away:
         yield from _trouble("base.model", _fits, run, base)
     elif base.expected is None:
         missing = " and ".join(f"base.{field}" for field in away)
-        yield f"{missing} is to be supplied: set base.expected, so that the rest can be checked"
+        yield (
+            "base.expected",
+            f"{missing} is to be supplied: set base.expected, so that the rest can be checked",
+        )
 
 
-def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
+def _sources_of_rows(recipe: Recipe) -> Iterator[Problem]:
     """Yields what the strategies for new rows need but the recipe does not name."""
     settings = recipe.init
     named = {
@@ -154,7 +176,7 @@ def _sources_of_rows(recipe: Recipe) -> Iterator[str]:
     for field, way in (("input_rows", settings.input_rows), ("output_rows", settings.output_rows)):
         for need in starts.STRATEGIES[way].needs:
             if not named.get(need, True):
-                yield f"init.{field}: {way} needs more; set {starts.FIELDS[need]}"
+                yield f"init.{field}", f"{way} needs more; set {starts.FIELDS[need]}"
 
 
 def _another_model(run: Run, cfg: llama.LlamaConfig) -> None:
@@ -164,33 +186,55 @@ def _another_model(run: Run, cfg: llama.LlamaConfig) -> None:
     weights.refuse_another_model(run, other, dataclasses.replace(cfg, vocab_size=pieces))
 
 
-def _readable(called: str, dataset: Dataset) -> None:
-    """Reads up to LOOK records of a dataset as `lrl data` will, which takes seconds."""
-    tally = Tally()
-    every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard, tally))
-    name = dataset.template
-    first = bad = None
-    for record in itertools.islice(every, LOOK):
-        if isinstance(record, text.Bad):
-            bad = bad or record
-            if record.reason == "unreadable" and dataset.filters.bad == "refuse":
-                raise text.DataError(f"{record.where}: {record.why}")
-        elif first is None:  # a template of the tokenizer is tried if there is a tokenizer
-            first = record
-            if name != templates.OWN:
-                templates.parts(name, record)
-    if first is None:
-        raise ValueError(f"holds no record{f'; {bad.where}: {bad.why}' if bad else ''}")
-    if next(every, None) is None:  # all of it was read
-        refuse_absent(dataset, called, tally)
+def _texts(run: Run, wanted: Collection[str], problems: list[Problem]) -> Iterator[str]:
+    """Yields what is odd about datasets and texts; appends what cannot be right to `problems`."""
+    recipe = run.recipe
+    tokenizer, own = _tokenizer(run, wanted)
+    tokens: dict[str, float] = {}
+    for name, dataset in recipe.data.datasets.items():
+        key = f"data.datasets.{name}"
+        if any(uri in wanted for uri in dataset.places()):
+            continue
+        try:
+            seen = texts.look(name, dataset, recipe, tokenizer, own)
+        except (ValueError, OSError) as e:
+            problems.append((key, str(e)))
+            continue
+        if seen.tokens:
+            tokens[name] = seen.tokens
+        yield from (f"{key}: {note}" for note in seen.notes)
+    problems += texts.scripts_of_texts(recipe, wanted)
+    problems += texts.prompts(recipe, tokenizer)
+    yield from texts.odd_prompts(recipe)
+    if not problems:
+        yield from sizes.repeated(recipe, tokens)
 
 
-def _trouble(where: str, look: Callable[..., object], *args: object) -> Iterator[str]:
+def _tokenizer(run: Run, wanted: Collection[str]) -> tuple[Tokenizer | None, bool]:
+    """Returns the tokenizer of texts, as far as it is here, and whether it gets more pieces.
+
+    It is the run's own where that is made, else that of the base.
+    """
+    base = run.recipe.base
+    try:
+        if tokenizers.present(run.at("vocab")):
+            return tokenizers.load(run.at("vocab")), False
+        if not isinstance(base, Pretrained):
+            here = base.tokenizer and base.tokenizer not in wanted
+            return (tokenizers.load(base.tokenizer) if here else None), True
+        if base.model in wanted or base.adapter in wanted:
+            return None, True
+        return tokenizers.load(run.base_tokenizer()), isinstance(run.recipe.vocab, Extend)
+    except (ValueError, OSError):  # said by the looks at the base
+        return None, True
+
+
+def _trouble(where: str, look: Callable[..., object], *args: object) -> Iterator[Problem]:
     """Yields the problem with a key of the recipe, if looking raises one."""
     try:
         look(*args)
     except (ValueError, OSError) as e:
-        yield f"{where}: {e}"
+        yield where, str(e)
 
 
 def _goes_on(run: Run) -> None:
@@ -237,7 +281,27 @@ def as_expected(expected: Expected, config: Mapping[str, Any]) -> None:
 
 
 # ---------------------------------------------------------------------------- size of the model
-def _learn_tables(recipe: Recipe, cfg: llama.LlamaConfig) -> list[str]:
+def _model(
+    run: Run, cfg: llama.LlamaConfig, wanted: Collection[str], problems: list[Problem]
+) -> Planned | None:
+    """Returns what training needs; appends what is wrong with the model to `problems`."""
+    recipe = run.recipe
+    problems += _learn_tables(recipe, cfg)
+    if recipe.init.weights and recipe.init.weights.run not in wanted:
+        problems += _trouble("init", _another_model, run, cfg)
+    if problems:
+        return None
+    try:
+        planned = _planned(run)
+    except (ValueError, OSError) as e:
+        problems.append(("train", str(e)))
+        return None
+    if not wanted:
+        problems += _room(run, cfg, planned)
+    return planned
+
+
+def _learn_tables(recipe: Recipe, cfg: llama.LlamaConfig) -> list[Problem]:
     """Returns the problems of adapters or, if they have none, those of learn tables."""
     train = recipe.train
     problems = [*_trouble("train.lora", adapt.with_lora, cfg, train)]
@@ -251,7 +315,31 @@ def _learn_tables(recipe: Recipe, cfg: llama.LlamaConfig) -> list[str]:
             problems += _trouble("train", adapt.adapted, cfg, train)
             if isinstance(recipe.vocab, Extend):
                 problems += _trouble("train.stages", adapt.refuse_idle_rows, with_lora, train)
+                if not problems:
+                    problems += _trouble("train.stages", _refuse_frozen_rows, with_lora, train)
     return problems
+
+
+def _refuse_frozen_rows(cfg: llama.LlamaConfig, train: Train) -> None:
+    """Refuses stages that never train rows of new tokens, unless a rule says that it is meant."""
+    meant = [
+        rule.match
+        for stage in train.stages
+        for rule in stage.learn
+        if rule.rows == "new" and rule.schedule == "frozen"
+    ]
+    rows = [
+        name
+        for name in adapt.frozen(cfg, train.stages)
+        if name in learn.ROWS and not any(re.search(match, name) for match in meant)
+    ]
+    if rows:
+        raise ValueError(
+            f"the vocabulary is extended, but no stage trains {' or '.join(rows)}: the rows of new "
+            "tokens would stay as they were made. Add a rule such as {match: embed, rows: new, "
+            "schedule: {peak: 1.0e-3}}, or say that it is meant: {match: embed, rows: new, "
+            "schedule: frozen}"
+        )
 
 
 def _planned(run: Run) -> Planned:
@@ -274,109 +362,29 @@ def _planned(run: Run) -> Planned:
     return Planned(
         state,
         f"{train.pod}: {target.count} chips, data {data} x fsdp {fsdp} x tensor {tensor}, "
-        f"{share / GIB:.2f} of {memory / GIB:.2f} GiB a chip and activations: "
-        f"lrl fit {run.recipe.name}",
+        f"{share / GIB:.2f} of {memory / GIB:.2f} GiB a chip and activations",
     )
 
 
-def _room(run: Run, cfg: llama.LlamaConfig, planned: Planned) -> Iterator[str]:
+def _room(run: Run, cfg: llama.LlamaConfig, planned: Planned) -> Iterator[Problem]:
     checkpoints = planned.state * (run.recipe.train.save.keep + 1)
-    need, free = 2 * _stored(run.recipe, cfg) + checkpoints, storage.free_bytes(run.folder)
+    need, free = 2 * printed.stored(run.recipe, cfg) + checkpoints, storage.free_bytes(run.folder)
     if free is not None and free < need:
         yield (
+            "folder",
             f"{run.folder}: needs about {need / GIB:.1f} GiB for checkpoints and the export, "
-            f"{free / GIB:.1f} GiB are free; choose another folder, or a smaller train.save.keep"
+            f"{free / GIB:.1f} GiB are free; choose another folder, or a smaller train.save.keep",
         )
 
 
-def _parameters(cfg: llama.LlamaConfig) -> int:
-    return sum(math.prod(a.shape) for a in llama.abstract(cfg).values())
-
-
-def _stored(recipe: Recipe, cfg: llama.LlamaConfig) -> int:
-    return _parameters(cfg) * (4 if recipe.init.param_dtype == "float32" else 2)
-
-
-# ---------------------------------------------------------------------------- tables
-def _stages(recipe: Recipe) -> Table:
-    table = Table(
-        "stage", "steps", "tokens", "mixture", "learns", title="Plan", title_justify="left"
-    )
-    row = recipe.train.rows_per_step * recipe.data.sequence_length
-    for stage in recipe.train.stages:
-        length = f"{stage.steps:,}", f"{stage.steps * row:,}"
-        if stage.epochs:  # steps are known once the data is packed
-            length = f"{stage.epochs:g} epoch{'s' * (stage.epochs != 1)}", "as packed"
-        learns = "; ".join(_learns(rule) for rule in stage.learn)
-        table.add_row(stage.name, *length, _mixed(recipe, stage), learns)
-    return table
-
-
-def _learns(rule: Rule) -> str:
-    rate = "frozen" if rule.schedule == "frozen" else f"{rule.schedule.peak:g}"
-    return f"{rule.match}{' (new rows)' * (rule.rows == 'new')}: {rate}"
-
-
-def _mixed(recipe: Recipe, stage: Stage) -> str:
-    def shares(weights: Mapping[str, float], whole: float = 1.0) -> str:
-        total = sum(weights.values())
-        return ", ".join(f"{name} {w * whole / total:.0%}" for name, w in weights.items() if w)
-
-    replay, replayed = recipe.train.replay, sum(recipe.train.replay.values())
-    if stage.epochs:
-        words = ", ".join(f"{name} x{w:g}" for name, w in stage.mixture.items() if w)
-    else:
-        words = shares(stage.mixture, 1 - replayed)
-    if stage.ramp_to:
-        words += f" -> {shares(stage.ramp_to, 1 - replayed)}"
-    return f"{words}; replayed {shares(replay, replayed)}" if replay else words
-
-
-def _model(recipe: Recipe, cfg: llama.LlamaConfig, planned: Planned | None) -> Table:
-    table = Table("model", "", title_justify="left", show_header=False)
-    table.add_row("parameters", f"{_parameters(cfg):,}, at most {cfg.vocab_size:,} pieces")
-    table.add_row("shape", f"{cfg.depth} layers of {cfg.width}, {cfg.num_heads} heads")
-    if planned is not None:
-        stored, state = _stored(recipe, cfg) / GIB, planned.state / GIB
-        table.add_row("on disk", f"{stored:.2f} GiB; a checkpoint {state:.2f} GiB")
-        table.add_row("in memory", f"{state:.2f} GiB over all devices, gradients and activations")
-        if planned.machine:
-            table.add_row("pod", planned.machine)
-    table.add_row("devices here", f"{len(jax.devices())} x {jax.devices()[0].device_kind}")
-    return table
-
-
-def _wanted(wanted: Mapping[str, str]) -> Table:
-    table = Table("to supply", "how", title_justify="left")
-    for how in dict.fromkeys(wanted.values()):
-        names = "\n".join(name for name, advice in wanted.items() if advice == how)
-        table.add_row(names, how)
-    return table
-
-
 def _of_base(run: Run, wanted: Collection[str]) -> list[str]:
-    """Returns what of the base's weights is not read, is rounded, or is shorter than rows."""
-    base, remarks = run.recipe.base, []
+    """Returns what of the base is not read, is rounded, or is trained beyond what it has learnt."""
+    recipe, base = run.recipe, run.recipe.base
     if not isinstance(base, Pretrained):
-        config = base.shape.model_dump() | {"vocab_size": 1}
-    elif base.model in wanted:
-        return []
-    else:
-        config = load.read_config(run.base_folder())
-        remarks = load.remarks(run.base_folder(), run.recipe.init.param_dtype)
-    if long := families.long_rows(config, run.recipe.data.sequence_length):
-        remarks.append(f"data.sequence_length: {long}")
-    return remarks
-
-
-def _remarks(recipe: Recipe) -> Iterator[str]:
-    if recipe.base.license == "unknown":
-        yield "base.license is unknown: say what it is; it goes into the model card"
-    if not recipe.evaluate.bits_per_byte:
-        yield "evaluate.bits_per_byte is empty: nothing will show whether the run helped"
-    elif "eng_Latn" not in recipe.evaluate.bits_per_byte:
-        yield "evaluate.bits_per_byte has no eng_Latn: forgetting will not be seen"
-    for pattern in supply.idle(recipe):
-        yield f"supply: nothing in the recipe asks for {pattern!r}"
-    if recipe.vocab.method == "extend" and not recipe.vocab.report.texts:
-        yield "vocab.report.texts is empty: no fertility will be reported"
+        return [*printed.context(recipe, base.shape.model_dump() | {"vocab_size": 1})]
+    if base.model in wanted or base.adapter in wanted:
+        return [*printed.context(recipe, base.expected.model_dump() if base.expected else {})]
+    return [
+        *load.remarks(run.base_folder(), recipe.init.param_dtype),
+        *printed.context(recipe, run.base_config()),
+    ]

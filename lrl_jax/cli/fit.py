@@ -126,9 +126,8 @@ def _steps(run: Run) -> dict[str, int]:
 # ---------------------------------------------------------------------------- tables
 def report(title: str, step: Fitted, target: topology.Machine, count: int | None) -> Table:
     """Returns a table of the memory and time of a compiled step; None as count is not known yet."""
-    table = Table(
-        f"{title}: {step.phase}", f"on {target.name} ({step.chips} chips)", title_justify="left"
-    )
+    machine = f"on {target.name} ({step.chips} chips)"
+    table = terminal.FittedTable(f"{title}: {step.phase}", machine)
     m = step.memory
     for name, size in (
         ("parameters", m.parameters), ("optimizer", m.optimizer), ("temporaries", m.temporaries),
@@ -175,7 +174,9 @@ def _times(step: Fitted, cost, count: int | None) -> list[tuple[str, str]]:
 
 def frontier_table(best: Sequence[search.FitTrial], target: topology.Machine) -> Table:
     """Returns a table of the settings that no other beats in both memory and time."""
-    table = Table("settings", "GiB a chip", "s a step", "MFU", title=f"best on {target.name}")
+    numbers = ("GiB a chip", "s a step", "MFU")
+    title = f"best on {target.name}"
+    table = terminal.FittedTable("settings", *numbers, numbers=numbers, title=title)
     for trial in best:
         assert trial.fitted is not None
         step = trial.fitted

@@ -8,6 +8,7 @@ command again), 130 interrupted.
 import argparse
 from collections.abc import Callable, Sequence
 import errno
+import re
 import sys
 import traceback
 from typing import Any
@@ -41,10 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if getattr(args, "profile", ""):
         args.overrides.append(f"train.profile={args.profile}")
     if unknown := [arg for arg in rest if arg not in args.overrides]:
-        commands.error(f"unknown argument: {' '.join(unknown)}")
+        commands.error(f"unknown argument: {' '.join(unknown)}{_hint(unknown[0])}")
     from lrl_jax import terminal
 
     terminal.show_logs_visibly()
+    terminal.quiet_libraries()
     try:
         from lrl_jax import storage
         from lrl_jax.cli import verbs
@@ -61,6 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(terminal.visible(traceback.format_exc()), file=sys.stderr)
         print(terminal.visible(f"lrl {args.verb}: {_message(e)}"), file=sys.stderr)
         return getattr(e, "exit_code", 2 if _is_users(e) else 1)
+
+
+def _hint(argument: str) -> str:
+    """Returns what may be missing of an argument that is none."""
+    key = re.fullmatch(r"[A-Za-z_]+(\.[\w-]+)+", argument)
+    return f"; an override says a value: {argument}=VALUE" if key else ""
 
 
 def verb_first(argv: Sequence[str]) -> list[str]:
@@ -105,7 +113,10 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--language-name", default="", help="its name, for a code in no table")
     new.add_argument("--base", required=True, help="Hugging Face folder or hub id")
     new.add_argument("--text", default="corpus/*.txt", help="raw text of the language")
-    new.add_argument("--english", default="english/*.txt", help="raw English text, for replay")
+    what = "raw English text, which the base is not to forget; replayed and proved on"
+    new.add_argument("--english", default="english/*.txt", help=what)
+    what = "how often the texts are read at most: steps are planned by it (default: 4)"
+    new.add_argument("--epochs", type=float, default=4.0, help=what)
 
     _with_recipe(_verb(verbs, "check", "validate a recipe in seconds and print the plan"))
     for step, what in STEPS.items():

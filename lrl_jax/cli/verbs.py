@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 import contextlib
 import functools
+import shlex
 import sys
 
 from etils import epath
@@ -28,18 +29,20 @@ def new(args: argparse.Namespace) -> None:
     text = recipe_text(
         args.path,
         language=args.language, language_name=args.language_name,
-        base=args.base, text=args.text, english=args.english,
+        base=args.base, text=args.text, english=args.english, epochs=args.epochs,
     )  # fmt: skip
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    print(terminal.visible(f"wrote {path}; read it, then: lrl check {path}"))
+    command = shlex.join(["lrl", "check", args.path])
+    print(terminal.visible(f"wrote {path}; read it, then: {command}"))
 
 
 def check(args: argparse.Namespace) -> None:
     """Prints the plan of a recipe and all its problems."""
     from lrl_jax.cli import check as checks
 
-    checks.check(Run(_recipe(args)))
+    imports = [word for file in args.imports for word in ("--import", file)]
+    checks.check(Run(_recipe(args)), ["lrl", "run", args.recipe, *args.overrides, *imports])
 
 
 def vocab(args: argparse.Namespace) -> None:
@@ -71,8 +74,16 @@ def vocab_fertility(args: argparse.Namespace) -> None:
     from lrl_jax.vocab import fertility
     from lrl_jax.vocab.tokenizer import load as tokenizers
 
-    names = _apart(args.tokenizers)
-    named = {name: tokenizers.load(path) for name, path in names.items()}
+    named, unread = {}, {}
+    for name, path in _apart(args.tokenizers).items():
+        try:
+            named[name] = tokenizers.load(path)
+        except (ValueError, OSError) as e:
+            unread[name] = str(e)
+    if not named:
+        raise ValueError("; ".join(unread.values()))
+    for name, problem in unread.items():
+        _say(f"fertility: {name} is left out: {problem}")
     texts = fertility.texts_in(args.texts)
     rows = fertility_report.write_report(
         named, texts, args.out,
@@ -162,7 +173,12 @@ def report(args: argparse.Namespace) -> None:
     """Writes report/index.html from what the run folder holds so far."""
     from lrl_jax.pipeline import steps
 
-    steps.report(Run(_recipe(args)))
+    this = Run(_recipe(args))
+    if not this.folder.exists():
+        raise ValueError(
+            f"{this.folder}: no run is there yet; begin with `lrl run`, or `lrl vocab`"
+        )
+    steps.report(this)
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

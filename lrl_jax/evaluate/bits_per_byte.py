@@ -99,6 +99,7 @@ def _total(model: MeasuredModel, arrays: dict[str, np.ndarray], batch_size: int)
     sums: list[jax.Array | float] = []
     with jax.set_mesh(model.mesh):
         for start in range(0, count, batch_size):
+            model.tick(start, count)
             chunk = {k: v[start : start + batch_size] for k, v in arrays.items()}
             batch = {  # every process has all rows
                 k: jax.make_array_from_callback(v.shape, split, v.__getitem__)

@@ -30,7 +30,7 @@ def measure(entry: Chains, model: MeasuredModel, settings: Evaluate) -> dict[str
     answers = generate.generate_ids(
         model.cfg, model.params, prompts(entry, questions, tokenizer), entry.max_new_tokens,
         bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, mesh=model.mesh,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size, tick=model.tick,
     )  # fmt: skip
     chains = [taco.PREFIX + tokenizer.decode(ids) for ids in answers]
     references = [record["output"] for record in questions]

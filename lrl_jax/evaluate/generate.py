@@ -4,7 +4,7 @@ Batches have a fixed size. Prompts are padded on the right, and each row decodes
 on. Lengths are rounded up, so that few shapes have to be compiled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import functools
 
@@ -32,6 +32,7 @@ def answers(
     max_new_tokens: int,
     mesh: Mesh | None = None,
     batch_size: int = 8,
+    tick: Callable[[int, int], None] = lambda done, whole: None,
 ) -> list[str]:
     """Returns the model's answers to records in a template, each up to where the template ends."""
     if not records:
@@ -43,7 +44,7 @@ def answers(
     out = generate_ids(
         cfg, params, ids, max_new_tokens,
         bos_id=tokenizer.bos_id, eos_id=templates.ending(template, records[0], tokenizer),
-        mesh=mesh, batch_size=batch_size,
+        mesh=mesh, batch_size=batch_size, tick=tick,
     )  # fmt: skip
     return [tokenizer.decode(new) for new in out]
 
@@ -58,12 +59,14 @@ def generate_ids(
     eos_id: int,
     mesh: Mesh | None = None,
     batch_size: int = 8,
+    tick: Callable[[int, int], None] = lambda done, whole: None,
 ) -> list[list[int]]:
     """Returns the most probable continuation of each prompt, cut before `eos_id`.
 
     Args:
       prompts: ids; `bos_id` is put in front of prompts that do not begin with it.
       batch_size: how many rows are decoded together; rounded up to what the mesh can split.
+      tick: told before each batch how many prompts of how many are done.
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens={max_new_tokens}; want 1 or more")
@@ -73,6 +76,7 @@ def generate_ids(
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # less padding in a batch
     out: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), size):
+        tick(start, len(order))
         rows = order[start : start + size]
         new_BT = _batch(cfg, params, [prompts[i] for i in rows], size, max_new_tokens, eos_id, mesh)
         for i, new_T in zip(rows, new_BT, strict=False):

@@ -20,6 +20,7 @@ the recipe is read. It needs no entry anywhere else:
 
 from collections.abc import Callable, Iterator
 import dataclasses
+import functools
 import importlib.metadata
 import platform
 import time
@@ -32,10 +33,12 @@ from lrl_jax.model import llama
 from lrl_jax.recipe import evaluate as recipe_evaluate
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
+Tick = Callable[[int, int], None]  # told how many batches of how many are done
+
 
 @dataclasses.dataclass(frozen=True)
 class MeasuredModel:
-    """Holds a model to measure, and the settings it is run with."""
+    """Holds a model to measure, the settings it is run with, and whom to tell of progress."""
 
     cfg: llama.LlamaConfig
     params: llama.Params  # the flat parameters, sharded on `mesh`
@@ -43,6 +46,7 @@ class MeasuredModel:
     mesh: jax.sharding.Mesh
     length: int  # tokens of a row when text is scored
     loss_blocks: int  # in how many blocks the loss reads the vocabulary, to save memory
+    tick: Tick = lambda done, whole: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +83,27 @@ def find(name: str) -> EvaluationKind | None:
     return KINDS.get(name) if recipe_evaluate.section(name) is not None else None
 
 
-def measure(settings: recipe_evaluate.Evaluate, model: MeasuredModel) -> dict[str, Any]:
-    """Returns kind -> name -> result, and under "facts" the versions and devices that were used."""
+def measure(
+    settings: recipe_evaluate.Evaluate,
+    model: MeasuredModel,
+    tell: Callable[[str, int, int], None] = lambda what, done, whole: None,
+) -> dict[str, Any]:
+    """Returns kind -> name -> result, and under "facts" the versions and devices that were used.
+
+    Args:
+      tell: called with what is measured, and how many batches of how many are done.
+    """
     started = time.time()
     results: dict[str, Any] = {}
     for name, entries in settings.kinds().items():
         kind = find(name)
         assert kind is not None, name  # a recipe with another key is refused where it is read
-        results[name] = {key: kind.measure(x, model, settings) for key, x in entries.items()}
+        results[name] = {}
+        for key, entry in entries.items():
+            tick = functools.partial(tell, f"{name} {key}")
+            tick(0, 0)
+            watched = dataclasses.replace(model, tick=tick)
+            results[name][key] = kind.measure(entry, watched, settings)
     return results | {"facts": _facts() | {"seconds": round(time.time() - started, 1)}}
 
 

@@ -26,7 +26,7 @@ def sampler(
         for template in dict.fromkeys(prompt.template for prompt in prompts):
             same = [i for i, prompt in enumerate(prompts) if prompt.template == template]
             texts = generate.answers(
-                cfg, params, tokenizer, template, [_record(prompts[i]) for i in same],
+                cfg, params, tokenizer, template, [record(prompts[i]) for i in same],
                 settings.sample_tokens, mesh, len(same),
             )  # fmt: skip
             answers |= zip(same, texts, strict=True)
@@ -38,7 +38,7 @@ def sampler(
     return sample
 
 
-def _record(prompt: Prompt) -> dict[str, str]:
+def record(prompt: Prompt) -> dict[str, str]:
     """Returns the record from which a template writes the prompt."""
     asked = dict.fromkeys(("text", "source", "instruction", "prompt", "inputs"), prompt.text)
     languages = prompt.model_dump(include={"source_language", "target_language"})
@@ -47,5 +47,5 @@ def _record(prompt: Prompt) -> dict[str, str]:
 
 def _text(prompt: Prompt, tokenizer: Tokenizer) -> str:
     """Returns the text that the model reads before it answers, with control tokens by name."""
-    parts = templates.prompt_parts(prompt.template, _record(prompt), tokenizer)
+    parts = templates.prompt_parts(prompt.template, record(prompt), tokenizer)
     return "".join(part.text for part in parts)

@@ -23,7 +23,7 @@ def measure(entry: Translation, model: MeasuredModel, settings: Evaluate) -> dic
     records = [{"source": source, **languages} for source in sources]
     translations = generate.answers(
         model.cfg, model.params, model.tokenizer, entry.template, records, entry.max_new_tokens,
-        model.mesh, settings.batch_size,
+        model.mesh, settings.batch_size, model.tick,
     )  # fmt: skip
     triples = zip(sources[:EXAMPLES], references, translations, strict=False)
     examples = [{"source": s, "reference": r, "hypothesis": h} for s, r, h in triples]

@@ -10,6 +10,7 @@ from lrl_jax.data.pack import jobs, packing, progress, rows, workers
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.run import Run, counted, manifests
+from lrl_jax.recipe.vocab import did_you_mean
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
 PLAN = "plan.json"  # for people and for the report; training makes its own plan
@@ -53,6 +54,12 @@ def show(run: Run, dataset: str, stage: str, first: int, count: int, tokens: boo
     Without a stage it is the dataset, by default the first. With `tokens`, ids, pieces and loss
     weights are printed instead of text.
     """
+    for step in ("vocab", "data"):
+        if not run.at(step).exists():
+            raise ValueError(
+                f"{run.at(step)}: is not there yet; run `lrl vocab` and then `lrl data`, or "
+                "`lrl run` for all steps"
+            )
     tokenizer, folders = tokenizers.load(run.at("vocab")), packing.folders(run.at("data"))
     if stage:
         order = mixture.plan(counted(run), manifests(run))
@@ -60,5 +67,7 @@ def show(run: Run, dataset: str, stage: str, first: int, count: int, tokens: boo
         return
     name = dataset or next(iter(run.recipe.data.datasets))
     if name not in run.recipe.data.datasets:
-        raise ValueError(f"--dataset {name}: there are {', '.join(run.recipe.data.datasets)}")
+        names = [*run.recipe.data.datasets]
+        near = did_you_mean(name, names)
+        raise ValueError(f"--dataset {name}: there are {', '.join(names)}{near}")
     showing.show(folders[name], tokenizer, count, first, tokens=tokens)

@@ -12,7 +12,7 @@ from lrl_jax.evaluate import bits_per_byte, kinds
 from lrl_jax.hf import load
 from lrl_jax.model import llama
 from lrl_jax.pipeline import weights
-from lrl_jax.pipeline.console import say
+from lrl_jax.pipeline.console import Tell, progress, say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Pretrained
 from lrl_jax.vocab.tokenizer import load as tokenizers
@@ -24,28 +24,37 @@ def run(run: Run) -> None:
 
     With `init.weights`, the model before is the one that training began with.
     """
+    with progress("evaluate") as tell:
+        _compare(run, tell)
+    say(f"evaluate: {run.at('evaluate')}/before.json, after.json")
+
+
+def _compare(run: Run, tell: Tell) -> None:
     recipe = run.recipe
     mesh = weights.make_mesh(run, weights.config(run))
+    tell("character n-gram models", 0, 0)
     baselines = {"baselines": bits_per_byte.baselines(recipe.evaluate)}
     if recipe.init.weights:
         cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
+        tell("before: reading weights", 0, 0)
         params = weights.initial(run, cfg, mesh)
-        _measure(run, "before", cfg, params, tokenizer, mesh, baselines)
+        _measure(run, "before", cfg, params, tokenizer, mesh, baselines, tell=tell)
         del params
     elif isinstance(recipe.base, Pretrained):
         folder = run.base_folder()
         tokenizer = tokenizers.load(run.base_tokenizer())
         cfg = weights.configured(run, load.read_config(folder))
         cfg = dataclasses.replace(cfg, vocab_size=tokenizer.size)
+        tell("before: reading the base", 0, 0)
         places, dtype = meshes.param_shardings(cfg, mesh), recipe.init.param_dtype
         params = load.load(folder, cfg, places, dtype, adapter=run.base_adapter())
-        _measure(run, "before", cfg, params, tokenizer, mesh, baselines)
+        _measure(run, "before", cfg, params, tokenizer, mesh, baselines, tell=tell)
         del params
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
+    tell("after: reading the checkpoint", 0, 0)
     params = weights.trained(run, cfg, mesh)
     facts = {"checkpoint": weights.called(weights.checkpoint(run))}
-    _measure(run, "after", cfg, params, tokenizer, mesh, baselines, facts)
-    say(f"evaluate: {run.at('evaluate')}/before.json, after.json")
+    _measure(run, "after", cfg, params, tokenizer, mesh, baselines, facts, tell)
 
 
 def compare_start_and_end(run: Run) -> None:
@@ -96,10 +105,15 @@ def _measure(
     mesh: jax.sharding.Mesh,
     baselines: dict[str, Any],
     facts: dict[str, str] | None = None,
+    tell: Tell = lambda what, done, whole: None,
 ) -> None:
     length, blocks = run.recipe.data.sequence_length, run.recipe.train.loss_blocks
     model = kinds.MeasuredModel(cfg, params, tokenizer, mesh, length, blocks)
-    results = kinds.measure(run.recipe.evaluate, model) | baselines
+
+    def told(what: str, done: int, whole: int) -> None:
+        tell(f"{when}: {what}", done, whole)
+
+    results = kinds.measure(run.recipe.evaluate, model, told) | baselines
     results["facts"] |= facts or {}
     if meshes.lead():
         storage.write_json(_path(run, when), results)

@@ -15,9 +15,9 @@ import itertools
 import math
 import re
 
-from rich.table import Column, Table
+from rich.table import Table
 
-from lrl_jax import storage
+from lrl_jax import storage, terminal
 from lrl_jax.data.feed import mixture as mixtures
 from lrl_jax.pipeline import evaluate as evaluate_step
 from lrl_jax.pipeline import vocab as vocab_step
@@ -171,8 +171,8 @@ def best(trials: Sequence[ProbeTrial]) -> int:
 def table(trials: Sequence[ProbeTrial]) -> Table:
     """Returns a table of the trials for a terminal, the recommended trial marked."""
     losses = [f"{text} {when}" for text in trials[0].after for when in ("start", "end")]
-    numbers = [Column(heading, justify="right") for heading in ("steps", "tokens", *losses)]
-    out = Table("", "pieces", "rows", *numbers, title=TITLE, title_justify="left")
+    numbers = ("steps", "tokens", *losses)
+    out = terminal.FittedTable("", "pieces", "rows", *numbers, numbers=numbers, title=TITLE)
     chosen = trials[best(trials)]
     for trial in trials:
         counts = [f"{n:,}" for n in (trial.steps, trial.tokens)]

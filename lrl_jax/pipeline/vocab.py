@@ -1,6 +1,6 @@
 """Runs the step `vocab`: makes the vocabulary, proves it lossless and reports what it gains."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
 import itertools
 import tempfile
@@ -10,7 +10,7 @@ from etils import epath
 from lrl_jax import storage, text
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.templates import sandbox, tokenizer_chat
-from lrl_jax.pipeline.console import display, say
+from lrl_jax.pipeline.console import display, progress, say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.recipe.vocab import Extend
@@ -34,13 +34,15 @@ CHATS = (
     ("Be brief.\n", "Hello", "Hi!", "Bye"),
     ("You are a cat", "  ", "Meow"),
 )
+TOLD = 1000  # lines after which progress is told
 ENGLISH = "eng"  # the base language of every model of this family
 
 
 def run(run: Run) -> None:
     """Makes the vocabulary, proves it and reports; writes every tokenizer form and splice.json."""
     out = run.at("vocab")
-    built = build.build(run.recipe.vocab, base_tokenizer(run))
+    with progress("vocab") as tell:
+        built = build.build(run.recipe.vocab, base_tokenizer(run), lambda what: tell(what, 0, 0))
     for note in (*_of_base(run, built.base), *built.notes):
         say(f"vocab: {note}")
     with tempfile.TemporaryDirectory() as local:  # transformers reads local folders only
@@ -88,14 +90,39 @@ def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof
     new_texts = getattr(vocab, "text", ())
     base_texts = getattr(vocab, "prove_on", new_texts)
     texts = text.lines(*base_texts), build.lines(vocab, *new_texts)
-    with tempfile.TemporaryDirectory() as local:
+    size = _size([*base_texts, *new_texts])
+    with tempfile.TemporaryDirectory() as local, progress("vocab") as tell:
         copy_tokenizer(folder, epath.Path(local))
         if isinstance(run.recipe.base, Pretrained):  # transformers chooses its class by config.json
             config = (run.base_folder() / "config.json").read_bytes()
             (epath.Path(local) / "config.json").write_bytes(config)
         start, chats = build.starting(vocab, base), rendered(base)
         drift = getattr(vocab, "drift", 0.0)
-        return prove.prove(local, base, *texts, start=start, chats=chats, drift=drift)
+        told = _counted(texts, lambda done: tell("proving it lossless", done, size))
+        return prove.prove(local, base, *told, start=start, chats=chats, drift=drift)
+
+
+def _size(uris: Sequence[str]) -> int:
+    """Returns the bytes of text files; 0 if that is not known."""
+    names = [name for uri in uris for name in text.files(uri)]
+    if any(text.is_packed(name) or name.startswith(text.SAMPLE) for name in names):
+        return 0
+    return sum(epath.Path(name).stat().length for name in names)
+
+
+def _counted(texts: Iterable[Iterable[str]], tell: Callable[[int], None]) -> list[Iterator[str]]:
+    """Returns the same lines, which tell how many bytes were read of them all together."""
+    read = 0
+
+    def counting(lines: Iterable[str]) -> Iterator[str]:
+        nonlocal read
+        for number, line in enumerate(lines):
+            if not number % TOLD:
+                tell(read)
+            yield line
+            read += len(line.encode()) + 1
+
+    return [counting(lines) for lines in texts]
 
 
 def rendered(tokenizer: Tokenizer) -> list[str]:
@@ -140,7 +167,9 @@ def _fertility(run: Run, built: build.Built) -> None:
     if not texts:
         return
     base = {"base": built.base} if built.splice.added else {}
-    rows = fertility.report({**base, "new": built.new}, texts)
+    with progress("vocab") as tell:
+        tell("measuring fertility", 0, 0)
+        rows = fertility.report({**base, "new": built.new}, texts)
     fertility_report.write(rows, run.at("vocab"))
     display(fertility.table(rows))
 
@@ -150,7 +179,10 @@ def _exposure(run: Run, built: build.Built) -> None:
     vocab, budget = run.recipe.vocab, _tokens_of_new_languages(run.recipe)
     if not isinstance(vocab, Extend) or not budget:
         return
-    exposed = exposure.expose(built.new, built.splice, build.lines(vocab, *vocab.text), budget)
+    with progress("vocab") as tell:
+        tell("counting how often training shows each piece", 0, 0)
+        texts = build.lines(vocab, *vocab.text)
+        exposed = exposure.expose(built.new, built.splice, texts, budget, vocab.min_count)
     exposed.write(run.at("vocab") / "exposure.json")
     for line in (exposed.summary, *exposed.advice):
         say(f"vocab: {line}")

@@ -228,6 +228,11 @@ class Mixture(Section):
             yield "by and temperature are of `of`; a seqio mixture has its own rates"
 
 
+def _is_truncate(value: object) -> bool:
+    """Tells pydantic to leave a field out of what is written, as recipes do that are older."""
+    return value == "truncate"
+
+
 class Data(Section):
     """Names the datasets, and says how they are packed into rows of `sequence_length` tokens."""
 
@@ -241,6 +246,11 @@ class Data(Section):
     pack_window: PositiveInt = 8192
     long_documents: Literal["split", "truncate", "drop"] = "split"
     """What happens to documents longer than a row; what is cut off is counted."""
+    long_answers: Literal["truncate", "drop", "split"] = Field(
+        default="truncate", exclude_if=_is_truncate
+    )
+    """The same where `long_documents` is `split` and a document has a prompt: the rest of an answer
+    is left out rather than learnt without its prompt, unless this says `split`."""
     workers: NonNegativeInt = 0
     """How many processes; 0 is one for every core."""
     cache_gib: PositiveFloat = 100.0
@@ -253,6 +263,11 @@ class Data(Section):
     def _misfits(self) -> Iterator[str]:
         if both := set(self.datasets) & set(self.mixtures):
             yield f"{', '.join(sorted(both))}: names both a dataset and a mixture"
+        if self.long_answers != "truncate" and self.long_documents != "split":
+            yield (
+                f"long_answers: {self.long_answers} goes with long_documents: split; "
+                f"long_documents: {self.long_documents} holds for answers too"
+            )
 
     @pydantic.model_validator(mode="after")
     def _tasks_know_their_files(self) -> "Data":

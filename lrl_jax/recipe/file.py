@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import importlib.resources
 import io
 import json
-from typing import Any
+from typing import Any, get_args
 
 from etils import epath
 import pydantic
@@ -19,8 +19,8 @@ from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from lrl_jax import storage
 from lrl_jax.recipe import languages, supply
-from lrl_jax.recipe.dataset import KINDS
-from lrl_jax.recipe.evaluate import SECTIONS
+from lrl_jax.recipe.dataset import KINDS, Dataset
+from lrl_jax.recipe.evaluate import SECTIONS, Evaluate
 from lrl_jax.recipe.extras import CHECKOUT
 from lrl_jax.recipe.schema import LANGUAGE_FIELDS, Recipe
 from lrl_jax.recipe.vocab import Section, did_you_mean
@@ -28,6 +28,7 @@ from lrl_jax.recipe.vocab import Section, did_you_mean
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
 MAX_LINE = 1 << 16  # characters; time to read a tag grows with the square of its length
 MAX_DEPTH = 32  # of mappings and lists in one another; recipes have about 8
+FEW_KEYS = 12  # of a section, so many are listed
 MAX_EVENTS = 20_000  # of the YAML parser: a key, a value, the beginning or end of a list
 
 
@@ -301,7 +302,7 @@ def _explain(error: Any, inner: list[tuple]) -> str:
     path = [str(key) for key in loc]
     where = ".".join(_without_tags(path)) or "recipe"
     if kind == "extra_forbidden":
-        return f"{where}: unknown key{did_you_mean(path[-1], _known_keys())}"
+        return f"{where}: unknown key{_other_key(loc)}"
     if kind == "value_error":
         return f"{where}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
     if kind == "missing":
@@ -316,8 +317,43 @@ def _without_tags(path: list[str]) -> list[str]:
     return [key for key in path if key not in ("Schedule", "Mesh", "literal")]
 
 
-def _known_keys() -> list[str]:
-    sections = [Section]
-    for section in sections:  # it grows on the way
-        sections += section.__subclasses__()
-    return sorted({*SECTIONS}.union(*(section.model_fields for section in sections)))
+def _other_key(loc: Sequence[str | int]) -> str:
+    """Returns which key may be meant by one that its section does not have: of that section, or
+    the section that has it."""
+    sections, name = _sections_at(loc[:-1]), str(loc[-1])
+    own = {key for section in sections for key in section.model_fields} - {"language_names"}
+    own = sorted(own | {*SECTIONS} if Evaluate in sections else own)
+    homes = [
+        key
+        for key, field in Recipe.model_fields.items()
+        if any(name in section.model_fields for section in _sections_in(field.annotation))
+    ]
+    if name in Recipe.model_fields:
+        homes = ["the recipe itself"]
+    if homes:
+        return f"; it is a key of {' and of '.join(homes)}"
+    listed = f"; there are {', '.join(own)}" if len(own) <= FEW_KEYS else ""
+    return did_you_mean(name, own) or listed
+
+
+def _sections_at(loc: Sequence[str | int]) -> list[type[Section]]:
+    """Returns the sections that may stand at a place of a recipe."""
+    sections: list[type[Section]] = [Recipe]
+    for key in loc:
+        kind = SECTIONS.get(str(key)) if Evaluate in sections else None
+        if kind is not None:  # of a kind of evaluation that is no field
+            sections = _sections_in(kind)
+            continue
+        fields = [s.model_fields[str(key)] for s in sections if str(key) in s.model_fields]
+        if fields:  # any other key is a name, an index, or a tag of pydantic's
+            sections = [inner for field in fields for inner in _sections_in(field.annotation)]
+    return sections
+
+
+def _sections_in(annotation: Any) -> list[type[Section]]:
+    """Returns the sections in the type of a field: of its items, values and alternatives too."""
+    if annotation is Dataset:
+        return list(KINDS.values())
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return [annotation]
+    return [section for inner in get_args(annotation) for section in _sections_in(inner)]

@@ -45,6 +45,28 @@ def english_name(code: str) -> str:
     raise ValueError(f"no English name for the language {code!r}{_hint(code)}; {ADVICE}")
 
 
+def name_of(code: str) -> str:
+    """Returns the English name of a language for people to read; '' where there is none.
+
+    >>> name_of("amh_Ethi"), name_of("eng"), name_of("heldout")
+    ('Amharic', 'English', '')
+    """
+    try:
+        return english_name(code if re.fullmatch(CODE, code) else resolve(code))
+    except ValueError:
+        return ""
+
+
+def labelled(code: str) -> str:
+    """Returns a code with the name of its language behind it, for people to read.
+
+    >>> labelled("amh_Ethi"), labelled("heldout")
+    ('amh_Ethi Amharic', 'heldout')
+    """
+    name = name_of(code) if re.fullmatch(CODE, code) else ""
+    return f"{code} {name}" if name else code
+
+
 def named(record: dict[str, str], names: Mapping[str, str]) -> dict[str, str]:
     """Returns a record with the names that a recipe gives its languages, for templates.
 

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from rich.table import Column, Table
+from rich.table import Table
 
 from lrl_jax.laws.law import Law, Point, predict
 from lrl_jax.report import pages, plots
+from lrl_jax.terminal import FittedTable
 
 COLUMNS = ("language", "a", "b", "b, 95 %", "most pairs", "score", "foretold")
 BEYOND = 10  # times the most pairs measured: how far curves are drawn
@@ -14,8 +15,7 @@ BEYOND = 10  # times the most pairs measured: how far curves are drawn
 
 def laws_table(laws: Sequence[Law]) -> Table:
     """Returns a table of laws; `foretold`: the score of the most pairs by all other points."""
-    numbers = [Column(heading, justify="right") for heading in COLUMNS[1:]]
-    out = Table(COLUMNS[0], *numbers, title="score = 100 - a pairs^b", title_justify="left")
+    out = FittedTable(*COLUMNS, numbers=COLUMNS[1:], title="score = 100 - a pairs^b")
     for law in laws:
         out.add_row(*_cells(law))
     return out
@@ -25,9 +25,8 @@ def allocation_table(
     laws: Sequence[Law], pairs: Mapping[str, int], even: Mapping[str, int]
 ) -> Table:
     """Returns a table of an allocation beside an even one, and how far beyond the measured."""
-    out = Table(title="pairs of each language", title_justify="left")
-    for heading in ("language", "pairs", "score", "even", "score", "beyond the measured"):
-        out.add_column(heading, justify="left" if heading == "language" else "right")
+    numbers = ("pairs", "score", "even", "score", "beyond the measured")
+    out = FittedTable("language", *numbers, numbers=numbers, title="pairs of each language")
     for law in laws:
         allocated, shared = pairs[law.language], even[law.language]
         beyond = max(allocated / law.measured[1], law.measured[0] / allocated)

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 from lrl_jax.evaluate.rows import number
+from lrl_jax.recipe.languages import labelled
 
 
 def render(template: str, **values: Any) -> str:
@@ -88,5 +89,6 @@ _ENVIRONMENT = jinja2.Environment(
     keep_trailing_newline=True,
 )
 _ENVIRONMENT.filters.update(
-    counted=counted, digest=_digest, duration=duration, fixed=fixed, readable=readable, slug=_slug
-)
+    counted=counted, digest=_digest, duration=duration, fixed=fixed, labelled=labelled,
+    readable=readable, slug=_slug,
+)  # fmt: skip

@@ -15,15 +15,16 @@ from typing import Any
 
 from etils import epath
 from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from lrl_jax import storage
 from lrl_jax.evaluate import kinds
 from lrl_jax.evaluate.rows import ReportRow, number
+from lrl_jax.recipe.languages import labelled
 from lrl_jax.report import pages, plots
 from lrl_jax.report.pieces import Pieces, read
 from lrl_jax.storage import Json
+from lrl_jax.terminal import FittedTable
 from lrl_jax.train import goodput
 
 # Keys of rows that are numbers to remember, and how many of each may be shown.
@@ -85,12 +86,11 @@ def rows(before: Json, after: Json, gate: Json | None = None) -> Iterator[Report
         yield ReportRow("export gate", "", "", said, "", verdict, key="gate")
 
 
-def summary_table(before: Json, after: Json, gate: Json | None = None) -> Table:
+def summary_table(before: Json, after: Json, gate: Json | None = None) -> FittedTable:
     """Returns the same lines as a table for the terminal."""
-    table = Table(box=box.SIMPLE_HEAD, title="before and after", title_justify="left")
-    for column in ("", "", "before", "after", "change", ""):
-        right = column in ("before", "after", "change")
-        table.add_column(column, justify="right" if right else "left", no_wrap=right)
+    numbers = ("before", "after", "change")
+    table = FittedTable("", "", *numbers, "", numbers=numbers, box=box.SIMPLE_HEAD)
+    table.title = "before and after"
     styles = {"better": "green", "worse": "red", "": ""}
     results = rows(before, after, gate)
     for measure, of_measure in itertools.groupby(results, operator.attrgetter("measure")):
@@ -98,7 +98,8 @@ def summary_table(before: Json, after: Json, gate: Json | None = None) -> Table:
             style = styles[row.verdict]
             final = Text(row.after, "" if row.change else style)
             change, note = Text(row.change, style), Text(row.note, "dim")
-            table.add_row("" if i else measure, Text(row.name), row.before, final, change, note)
+            name = Text(labelled(row.name))
+            table.add_row("" if i else measure, name, row.before, final, change, note)
         table.add_section()
     return table
 
@@ -113,11 +114,20 @@ def subtitle(p: Pieces) -> str:
     for key, unit in (("tokens_read", "tokens"), ("bytes_read", "bytes of text")):
         if (value := number(last.get(key))) is not None:
             parts.append(f"{plots.short(value)} {unit}")
-    if total := sum(p.seconds.values()):
+    if total := sum(seconds(p).values()):
         parts.append(pages.duration(total))
     if devices := (p.after.get("facts") or {}).get("devices"):
         parts.append(f"on {devices}")
     return ", ".join(parts) or "not trained yet"
+
+
+def seconds(p: Pieces) -> dict[str, float]:
+    """Returns how long each step took; for training over all its processes, as goodput counts.
+
+    The note of a step has the time of its last process alone.
+    """
+    measured = goodput.measure(p.events, p.metrics)
+    return p.seconds | ({"train": measured.wall} if measured else {})
 
 
 def bits_svg(p: Pieces) -> str:
@@ -252,11 +262,10 @@ def samples(p: Pieces) -> dict[str, list[Json]]:
 def about(p: Pieces) -> dict[str, Any]:
     """Returns what the run was made with, and the time of each step."""
     about = dict(p.after.get("facts") or p.before.get("facts") or {})
-    if (seconds := number(about.pop("seconds", None))) is not None:
-        about["time: measuring once"] = pages.duration(seconds)
-    return about | {
-        f"time: {step}": pages.duration(p.seconds[step]) for step in STEPS if step in p.seconds
-    }
+    if (once := number(about.pop("seconds", None))) is not None:
+        about["time: measuring once"] = pages.duration(once)
+    took = seconds(p)
+    return about | {f"time: {step}": pages.duration(took[step]) for step in STEPS if step in took}
 
 
 def points(p: Pieces, x: str, *path: str) -> plots.Curve:

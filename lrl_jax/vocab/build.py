@@ -1,6 +1,6 @@
 """Builds the vocabulary of a recipe: finds new pieces, prunes them, and adds them to the base."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 import itertools
 import unicodedata
@@ -35,17 +35,23 @@ class Built:
     notes: tuple[str, ...] = ()
 
 
-def build(vocab: Vocab, base: Tokenizer | None) -> Built:
+def build(
+    vocab: Vocab, base: Tokenizer | None, tell: Callable[[str], None] = lambda what: None
+) -> Built:
     """Builds the vocabulary that a recipe's `vocab` section asks for: kept, extended or trained.
 
     `base` is the base model's tokenizer, None where one is trained from nothing. A ValueError says
     that the text gives no piece, the parity is out of reach, or the base cannot be extended.
+
+    Args:
+      tell: called with what is done next, which may take minutes.
     """
     if isinstance(vocab, TrainVocab):
+        tell("learning pieces")
         base = learn.train(lines(vocab, *vocab.text), vocab.size, vocab.character_coverage)
     assert base is not None
     if isinstance(vocab, Extend):
-        return _extended(vocab, base)
+        return _extended(vocab, base, tell)
     return Built(base, base, splice.identity(base), tuple(_composed(vocab, base)))
 
 
@@ -64,11 +70,13 @@ def starting(vocab: Vocab, base: Tokenizer) -> Tokenizer:
     return base
 
 
-def _extended(vocab: Extend, base: Tokenizer) -> Built:
+def _extended(vocab: Extend, base: Tokenizer, tell: Callable[[str], None]) -> Built:
     notes = [f"base tokenizer: {flaw}" for flaw in donor.flaws(base)]
     start = starting(vocab, base)
+    tell("reading text, learning pieces")
     candidates, remarks = _candidates(vocab, start)
     notes += _composed(vocab, base)
+    tell(f"counting what {len(candidates):,} pieces are worth")
     pruned = _worth(vocab, start, candidates)
     kept, reasons = pruned.pieces, list(_left_out(vocab, start, pruned))
     if not kept:
@@ -78,6 +86,7 @@ def _extended(vocab: Extend, base: Tokenizer) -> Built:
             + "; ".join(["vocab.min_count", *reasons])
         )
     if want := vocab.parity:
+        tell("choosing as many pieces as reach parity")
         uris = (vocab.report.texts[code] for code in (want.language, want.reference))
         new_lines, reference = (list(lines(vocab, uri)) for uri in uris)
         reached = choose.fewest(start, kept, new_lines, reference, want.at_most)
@@ -94,6 +103,7 @@ def _extended(vocab: Extend, base: Tokenizer) -> Built:
             "change prove_on"
         )
     if kept[vocab.pieces :] or vocab.parity:
+        tell(f"counting what the best {vocab.pieces:,} are worth")
         pruned = _worth(vocab, start, kept[: vocab.pieces])
         kept = pruned.pieces
     if vocab.drift:

@@ -34,12 +34,14 @@ class Exposure:
       tokens: tokens of the sample, new and old.
       budget: tokens that training will read of text like the sample.
       counts: piece -> times emitted on the sample, the most frequent first.
+      min_count: of the recipe; rarer pieces are there because longer ones are joined from them.
     """
 
     texts: int
     tokens: int
     budget: int
     counts: dict[str, int]
+    min_count: int = 0
 
     @property
     def emitted(self) -> float:
@@ -88,10 +90,14 @@ class Exposure:
                 "tokenizer (method: keep)"
             )
         elif starved:
-            out.append(
-                f"{_pieces(starved)} would occur fewer than {FEW:,} times; drop what is rare with "
-                f"min_count: {math.ceil(FEW * self.tokens / self.budget)} on this text"
-            )
+            enough = math.ceil(FEW * self.tokens / self.budget)
+            instead = f"drop what is rare with min_count: {enough} on this text"
+            if enough <= self.min_count:
+                instead = (
+                    f"longer pieces are joined from them, so that min_count: {self.min_count} "
+                    "keeps them; ask for fewer pieces, or train longer"
+                )
+            out.append(f"{_pieces(starved)} would occur fewer than {FEW:,} times; {instead}")
         if thin > starved:
             out.append(
                 f"{_pieces(thin - starved)} would occur {FEW:,} to {ENOUGH:,} times, fewer than "
@@ -121,12 +127,15 @@ class Exposure:
         storage.write_json(path, record)
 
 
-def expose(tokenizer: Tokenizer, splice: Splice, texts: Iterable[str], budget: int) -> Exposure:
+def expose(
+    tokenizer: Tokenizer, splice: Splice, texts: Iterable[str], budget: int, min_count: int = 0
+) -> Exposure:
     """Counts new tokens on `texts`, which are read once and not kept in memory.
 
     Args:
       texts: a sample of what training will read, in its proportions of languages.
       budget: tokens training will read of such text.
+      min_count: of the recipe that the pieces were chosen by.
     """
     if tokenizer.fingerprint != splice.new_fingerprint:
         raise ValueError(
@@ -143,7 +152,9 @@ def expose(tokenizer: Tokenizer, splice: Splice, texts: Iterable[str], budget: i
         raise ValueError("the sample has no text; name text like that of the training mixture")
     pieces = family(tokenizer).pieces(tokenizer)
     order = sorted(splice.added, key=lambda i: (-counts[i], i))
-    return Exposure(texts_read, counts.total(), budget, {pieces[i]: counts[i] for i in order})
+    return Exposure(
+        texts_read, counts.total(), budget, {pieces[i]: counts[i] for i in order}, min_count
+    )
 
 
 def _pieces(n: int) -> str:

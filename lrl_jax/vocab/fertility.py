@@ -18,7 +18,9 @@ import re
 from etils import epath
 from rich.table import Table
 
+from lrl_jax import terminal
 from lrl_jax import text as text_lines
+from lrl_jax.recipe import languages
 from lrl_jax.vocab import scripts
 from lrl_jax.vocab.tokenizer import byte_level, piece_model
 from lrl_jax.vocab.tokenizer.codecs import BYTE, SPACE
@@ -147,7 +149,7 @@ def report(
 ) -> list[FertilityRow]:
     """Measures lines of text as `measure` does; aligned with the reference's they have a parity."""
     named = {
-        language: LanguageText(lines, script=_script(language, lines))
+        language: LanguageText(lines, languages.name_of(language), _script(language, lines))
         for language, lines in texts.items()
     }
     return measure(tokenizers, named, reference)
@@ -159,11 +161,11 @@ def table(rows: Sequence[FertilityRow]) -> Table:
     Languages without spaces have no numbers per word. Where a tokenizer does not know the language
     its numbers are in brackets.
     """
-    out = Table("tokenizer", "language", title="tokens per ...", title_justify="left")
-    for heading in ("word", "character", "byte", "line", "parity", "one token", "unknown"):
-        out.add_column(heading, justify="right")
+    numbers = ("word", "character", "byte", "line", "parity", "one token", "unknown")
+    columns = ("tokenizer", "language", *numbers)
+    out = terminal.FittedTable(*columns, numbers=numbers, title="tokens per ...")
     for row in rows:
-        numbers = (
+        counts = (
             f"{row.per_word:.2f}" if row.spaced else "",
             f"{row.per_character:.3f}",
             f"{row.per_byte:.3f}",
@@ -171,8 +173,9 @@ def table(rows: Sequence[FertilityRow]) -> Table:
             "" if row.parity is None else f"{row.parity:.2f}",
             f"{row.whole_words:.0%}" if row.spaced else "",
         )
-        shown = numbers if row.comparable else [n and f"({n})" for n in numbers]
-        out.add_row(row.tokenizer, row.language, *shown, f"{row.unknown:.1%}")
+        shown = counts if row.comparable else [n and f"({n})" for n in counts]
+        language = row.language if row.name in ("", row.language) else f"{row.language} {row.name}"
+        out.add_row(row.tokenizer, language, *shown, f"{row.unknown:.1%}")
     if any(not row.comparable for row in rows):
         out.caption = f"in brackets: {UNKNOWN:.0%} of the characters or more are unknown"
     return out
@@ -312,7 +315,8 @@ def texts_in(folder: epath.PathLike) -> dict[str, LanguageText]:
         lines = list(text_lines.lines(*_files(path)))
         entry = index.get(path.name, {})
         script = entry.get("script") or _script(language, lines)
-        out[language] = LanguageText(lines, entry.get("name") or "", script)
+        name = entry.get("name") or languages.name_of(language)
+        out[language] = LanguageText(lines, name, script)
     return out
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import itertools
 import math
+import types
 
 import numpy as np
 
@@ -95,15 +96,20 @@ def shares(data: Data, weights: Weights, sizes: Weights) -> dict[str, float]:
     return _multiplied(data, _normalised(weights), inside)
 
 
-def unsized(recipe: Recipe, stage: recipe_train.Stage) -> dict[str, float] | None:
-    """Returns the mean shares of a stage before anything is packed; None if they need sizes."""
+def unsized(
+    recipe: Recipe, stage: recipe_train.Stage, sizes: Weights = types.MappingProxyType({})
+) -> dict[str, float] | None:
+    """Returns the mean shares of a stage before anything is packed; None if they need sizes.
+
+    `sizes` are those of datasets that are known already.
+    """
     for weights in (stage.mixture, stage.ramp_to, recipe.train.replay):
         members(recipe.data, weights)  # refuses a circle in any of them before sizes are asked for
     try:
-        first = shares(recipe.data, stage.mixture, {})
-        last = shares(recipe.data, stage.ramp_to or stage.mixture, {})
+        first = shares(recipe.data, stage.mixture, sizes)
+        last = shares(recipe.data, stage.ramp_to or stage.mixture, sizes)
         mean = {name: (first.get(name, 0) + last.get(name, 0)) / 2 for name in {**first, **last}}
-        return _with_replay(recipe, mean, {})
+        return _with_replay(recipe, mean, sizes)
     except KeyError:  # of a mixture by size
         return None
 

@@ -18,6 +18,7 @@ from lrl_jax.data.feed.stream import Files
 from lrl_jax.data.pack import rows
 from lrl_jax.data.read import tally as tallies
 from lrl_jax.data.read.tally import Tally
+from lrl_jax.recipe import languages
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
@@ -174,7 +175,7 @@ def datasets(manifests: Mapping[str, rows.Manifest]) -> Group:
     for name, m in manifests.items():
         table.add_row(
             name,
-            "\n".join([*m.language.split("-"), *_scripts(m)]),
+            "\n".join([*_languages(m), *_scripts(m)]),
             f"{m.docs:,}",
             _percent(m.distinct / m.docs),
             f"{m.tokens:,}",
@@ -213,9 +214,16 @@ def remarks(manifests: Mapping[str, rows.Manifest]) -> Iterator[str]:
         if m.beyond:
             yield (
                 f"{name}: {m.beyond:,} of {m.records:,} documents have something to learn beyond "
-                f"the first row of {m.sequence_length:,} tokens, without their prompt or lost; "
-                "raise data.sequence_length, or set data.long_documents: drop"
+                f"the first row of {m.sequence_length:,} tokens, which is left out (or has no "
+                "prompt, with long_answers: split); raise data.sequence_length, or set "
+                "data.long_answers: drop"
             )
+
+
+def _languages(m: rows.Manifest) -> Iterator[str]:
+    """Yields the code of each language of a dataset, and its name where it has one."""
+    for code in m.language.split("-"):
+        yield from filter(None, (code, languages.name_of(code)))
 
 
 def _scripts(m: rows.Manifest) -> Iterator[str]:
@@ -242,11 +250,10 @@ def plan_table(plan: Plan, manifests: Mapping[str, rows.Manifest]) -> Table:
 
     The column `new` is the share of the rows with text that was not read before.
     """
-    table = Table(title="Plan", box=box.SIMPLE_HEAD, padding=0)
-    table.add_column("stage", overflow="fold")
-    table.add_column("dataset", overflow="fold")
-    for name in ("share", "rows", "tokens", "trained bytes", "epochs", "new"):
-        table.add_column(name, justify="right")
+    numbers = ("share", "rows", "tokens", "trained\nbytes", "epochs", "new")
+    columns = ("stage", "dataset", *numbers)
+    style = {"box": box.SIMPLE_HEAD, "padding": 0}
+    table = terminal.FittedTable(*columns, numbers=numbers, title="Plan", **style)
     stretches = [*spans(plan)]
     if len(stretches) > 1:
         stretches.append(("all", 0, plan.total, []))

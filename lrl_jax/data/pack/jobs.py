@@ -117,13 +117,21 @@ def prepare_all(
 def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
     """Returns a digest of everything the rows of a dataset depend on; reads its whole text."""
     dataset = data.datasets[name]
+    # as it was before there was a choice: rows that older versions packed stay in use
+    answers = [] if data.long_answers == "truncate" else [data.long_answers]
     facts = {
         "version": [packing.VERSION, rows.VERSION],
         "dataset": dataset.model_dump(mode="json", exclude=NOT_IN_ROWS),
         "text": datasets.fingerprints(dataset),
         "template": templates.mark(dataset, tokenizer),
         "tokenizer": tokenizer.fingerprint,
-        "rows": [data.sequence_length, data.packing, data.pack_window, data.long_documents],
+        "rows": [
+            data.sequence_length,
+            data.packing,
+            data.pack_window,
+            data.long_documents,
+            *answers,
+        ],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

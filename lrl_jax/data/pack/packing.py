@@ -236,6 +236,8 @@ class Cutter:
     ) -> Iterator[Piece]:
         """Splits, truncates or drops a document of `size` bytes that is longer than a row."""
         length, long = self.data.sequence_length, self.data.long_documents
+        if long == "split" and not document.weights.all():
+            long = self.data.long_answers
         if long == "split":
             pieces = [document.cut(at, at + length) for at in range(0, document.whole, length)]
             for piece in pieces:

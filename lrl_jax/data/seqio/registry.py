@@ -162,7 +162,9 @@ def register_datasets(
                 functools.partial(_apply, write=source.keeping_errors()(write)),
                 seqio.CacheDatasetPlaceholder(),
                 functools.partial(_tokenize, encode=source.keeping_errors()(encode), place=place),
-                functools.partial(_cut, long_documents=data.long_documents),
+                functools.partial(
+                    _cut, long_documents=data.long_documents, long_answers=data.long_answers
+                ),
             ],
             output_features=features,
         )
@@ -235,7 +237,9 @@ def _tokenize(dataset: tf.data.Dataset, encode: Encode, place: int) -> tf.data.D
     return dataset.ragged_batch(BLOCK).map(columns).unbatch()
 
 
-def _cut(dataset: tf.data.Dataset, sequence_length: Any, long_documents: str) -> tf.data.Dataset:
+def _cut(
+    dataset: tf.data.Dataset, sequence_length: Any, long_documents: str, long_answers: str
+) -> tf.data.Dataset:
     """Splits, truncates or drops long documents, as the recipe says; seqio would truncate them.
 
     What has nothing to learn is left out.
@@ -243,19 +247,24 @@ def _cut(dataset: tf.data.Dataset, sequence_length: Any, long_documents: str) ->
     if sequence_length is None:
         return dataset.filter(_learnt)
     length = sequence_length["targets"]
-    if long_documents == "drop":
-        dataset = dataset.filter(lambda example: tf.size(example["targets"]) <= length)
-        return dataset.filter(_learnt)
-    if long_documents == "truncate":
-        dataset = dataset.map(lambda example: {k: v[:length] for k, v in example.items()})
-        return dataset.filter(_learnt)
 
-    def cuts(example: dict[str, tf.Tensor]) -> tf.data.Dataset:
+    def pieces(example: dict[str, tf.Tensor]) -> tf.data.Dataset:
         size = tf.cast(tf.size(example["targets"]), tf.int64)
-        starts = tf.data.Dataset.range(0, size, length)
+        prompted = tf.reduce_any(example["weights"] <= 0)
+        whole = tf.cast(length, tf.int64)
+
+        def end(how: str) -> tf.Tensor:
+            if how == "drop":
+                return tf.where(size > whole, tf.zeros_like(size), size)
+            return size if how == "split" else tf.minimum(size, whole)
+
+        last = end(long_documents)
+        if long_documents == "split":
+            last = tf.where(prompted, end(long_answers), last)
+        starts = tf.data.Dataset.range(0, last, length)
         return starts.map(lambda at: {k: v[at : at + length] for k, v in example.items()})
 
-    return dataset.flat_map(cuts).filter(_learnt)
+    return dataset.flat_map(pieces).filter(_learnt)
 
 
 def _learnt(example: dict[str, tf.Tensor]) -> tf.Tensor:

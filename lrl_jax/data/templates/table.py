@@ -23,6 +23,7 @@ from lrl_jax.data.read import kinds
 from lrl_jax.data.templates import chat, taco, tokenizer_chat, translation
 from lrl_jax.data.templates.parts import Record, TextPart, joined, opening
 from lrl_jax.recipe import data as recipe_data
+from lrl_jax.recipe.vocab import did_you_mean
 from lrl_jax.vocab.tokenizer import piece_model
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
@@ -137,8 +138,13 @@ def parts(name: str, record: Record) -> list[TextPart]:
     ValueError if there is no such template, or the record lacks a field that it needs.
     """
     if name not in TEMPLATES:
-        raise ValueError(f"no template {name!r}; there are {', '.join(TEMPLATES)}")
+        raise ValueError(_unknown(name))
     return _written(name, TEMPLATES[name], record)
+
+
+def _unknown(name: str) -> str:
+    names = (*TEMPLATES, OWN)
+    return f"no template {name!r}; there are {', '.join(names)}{did_you_mean(name, names)}"
 
 
 def _written(name: str, write: Template, record: Record) -> list[TextPart]:
@@ -163,7 +169,7 @@ def writer(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
     """
     name = dataset.template
     if name not in (*TEMPLATES, OWN):
-        raise ValueError(f"no template {name!r}; there are {', '.join(TEMPLATES)}, {OWN}")
+        raise ValueError(_unknown(name))
     if is_chat(name):
         template: Template = functools.partial(_converse, chat_format(name, tokenizer))
     else:

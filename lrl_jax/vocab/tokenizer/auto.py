@@ -10,6 +10,8 @@ from typing import Any
 from etils import epath
 import tokenizers
 
+from lrl_jax import terminal
+
 
 class FastCodec:
     """Encodes text by the `tokenizers` library; special tokens in text are read as text."""
@@ -39,6 +41,7 @@ class AutoCodec(FastCodec):
     """
 
     def __init__(self, folder: epath.PathLike, only_reads: bool = False):
+        terminal.quiet_libraries()
         import transformers
 
         if not (epath.Path(folder) / "tokenizer.json").exists():

@@ -30,6 +30,7 @@ from lrl_jax.vocab.tokenizer.types import (
     Codec,
     Tokenizer,
     config_of,
+    file_in,
     fingerprint,
 )
 
@@ -48,7 +49,7 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     """
     if JSON not in files:
         raise ValueError(f"{where}: holds no {JSON}; take it from the base model's repository")
-    tree = inspection.inspect(files[JSON], where)
+    tree = inspection.inspect(files[JSON], file_in(where, JSON))
     names = inspection.named(tree, declared.config(files, where), where)
     if any(token["content"] in names and not token["special"] for token in added_tokens(tree)):
         tree = _with_special(tree, names)

@@ -32,6 +32,7 @@ from lrl_jax.vocab.tokenizer.types import (
     Codec,
     Tokenizer,
     config_of,
+    file_in,
     fingerprint,
     not_a_tokenizer,
 )
@@ -57,7 +58,7 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     if json_only:
         files = {**files, MODEL: from_json.model(files, config, where)}
     model, tokens = _with_declared(files, config, where)
-    proto = parse(model, where)
+    proto = parse(model, file_in(where, MODEL))
     try:
         codec = WordCodec(model) if apart(proto) else SentencePieceCodec(model)
     except RuntimeError as e:
@@ -94,7 +95,7 @@ def _with_declared(
     model = files[MODEL]
     if not_a_tokenizer(model):
         return model, {}
-    proto = parse(model, where)
+    proto = parse(model, file_in(where, MODEL))
     try:
         tokens = declared.added(files, config, where)
         form = storage.parse_json(files[JSON], JSON, MAX_VALUES) if JSON in files else None

@@ -137,13 +137,19 @@ def _is_tiktoken(data: bytes) -> bool:
     return bool(re.match(rb"[A-Za-z0-9+/]+=* \d+\r?\n", data))
 
 
+def file_in(where: str, name: str) -> str:
+    """Returns the path of a tokenizer's file, loaded from `where`: a folder, or that file."""
+    folder = epath.Path(where)
+    return str(folder / name) if folder.is_dir() else where
+
+
 def not_a_tokenizer(data: bytes) -> str:
     """Describes what a file looks like instead; '' when nothing is recognised."""
     if not data:
         return "is empty"
     if data.startswith(LFS_POINTER):
         return "is a git-lfs pointer, not the file (run `git lfs pull`)"
-    if re.match(rb"\s*<(!doctype|html|\?xml|head)", data[:64], re.IGNORECASE):
+    if storage.is_web_page(data):
         return "is a web page, such as a login form (fetch the file while logged in)"
     if data.startswith(b"\x1f\x8b"):
         return "is compressed with gzip (unpack it)"
