@@ -68,7 +68,7 @@ def lines(*uris: str) -> Iterator[str]:
     """Yields the lines of each uri without their newline.
 
     Args:
-      uris: paths, globs, gs:// addresses, or `sample:NAME` (lrl_jax.sample.world.NAMES).
+      uris: paths, globs, gs:// addresses, or `sample:NAME` (lrl_jax.data.sample.world.NAMES).
 
     Raises:
       DataError: a file is missing, empty, a git-lfs pointer, or compressed and cut short; a line
@@ -247,7 +247,7 @@ def _check(path: epath.Path) -> None:
 
 
 def _sample(uri: str) -> Iterator[str]:
-    from lrl_jax.sample import world
+    from lrl_jax.data.sample import world
 
     name = uri.removeprefix(SAMPLE)
     if name not in world.NAMES:

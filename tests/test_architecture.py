@@ -10,13 +10,13 @@ import pytest
 ROOT = Path(__file__).parents[1] / "lrl_jax"
 FILES = sorted(p for p in ROOT.rglob("*.py") if p.name != "__init__.py")
 MAX_LINES = 400
-MAX_TOP = 18  # names on the top floor
+MAX_TOP = 17  # names on the top floor
 MAX_FILES = 16  # of a folder without rooms
 
 # A module may import what stands in its own line or in a line above it, never one below. A name is
 # a module or a room; the longest that fits a module decides.
 RANKS = (
-    ("sample", "storage", "terminal", "recipe.extras", "devices.chips"),
+    ("data.sample", "storage", "terminal", "recipe.extras", "devices.chips"),
     ("text",),
     ("recipe",),
     ("vocab", "laws"),

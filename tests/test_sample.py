@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 import pytest
 
-from lrl_jax.sample import world
+from lrl_jax.data.sample import world
 from scripts.sample_world import corpora, make, patterns, usage
 from scripts.sample_world import grammar as g
 from scripts.sample_world import lexicon as x
@@ -179,8 +179,9 @@ def test_the_archive_is_written_compressed(tmp_path):
 
 
 def test_the_package_ships_the_archive():
-    settings = tomllib.loads((make.ARCHIVE.parents[2] / "pyproject.toml").read_text())
-    assert settings["tool"]["setuptools"]["package-data"]["lrl_jax.sample"] == [make.ARCHIVE.name]
+    settings = tomllib.loads((make.ARCHIVE.parents[3] / "pyproject.toml").read_text())
+    data = settings["tool"]["setuptools"]["package-data"]["lrl_jax.data.sample"]
+    assert data == [make.ARCHIVE.name]
 
 
 @pytest.mark.parametrize("lines", [world.lines, corpora.lines], ids=["shipped", "made"])

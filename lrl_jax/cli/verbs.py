@@ -57,7 +57,7 @@ def vocab(args: argparse.Namespace) -> None:
 
 def vocab_probe(args: argparse.Namespace) -> None:
     """Trains briefly with several vocabularies, and recommends one of them."""
-    from lrl_jax.pipeline import probe
+    from lrl_jax.cli import probe
 
     this = Run(_recipe(args))
     _start(args)

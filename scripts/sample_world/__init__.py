@@ -1,4 +1,4 @@
-"""Makes the English-Korean sample text that ships with the package (lrl_jax/sample).
+"""Makes the English-Korean sample text that ships with the package (lrl_jax/data/sample).
 
     python -m scripts.sample_world.make
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 
-from lrl_jax.sample.world import NAMES
+from lrl_jax.data.sample.world import NAMES
 
 from . import instruct, patterns, stories
 from .phrases import Pair
@@ -27,7 +27,7 @@ def lines(name: str) -> Iterator[str]:
     """Makes the lines of one corpus, without newlines; every run makes the same lines.
 
     Args:
-      name: one of NAMES; what each corpus holds is said in `lrl_jax.sample.world`.
+      name: one of NAMES; what each corpus holds is said in `lrl_jax.data.sample.world`.
     """
     if name not in NAMES:
         raise ValueError(f"got {name}, which is not one of {', '.join(NAMES)}")

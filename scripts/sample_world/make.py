@@ -1,4 +1,4 @@
-"""Writes the archive of sample text that ships with the package: lrl_jax/sample/sample.tar.xz.
+"""Writes the archive of sample text that ships with the package: lrl_jax/data/sample/sample.tar.xz.
 
     python -m scripts.sample_world.make            # from the root of the checkout
     python -m scripts.sample_world.make --to /tmp/sample.tar.xz
@@ -15,7 +15,7 @@ import tarfile
 
 from . import corpora
 
-ARCHIVE = Path(__file__).parents[2] / "lrl_jax" / "sample" / "sample.tar.xz"
+ARCHIVE = Path(__file__).parents[2] / "lrl_jax" / "data" / "sample" / "sample.tar.xz"
 PRESET = 9 | lzma.PRESET_EXTREME
 
 

@@ -148,7 +148,7 @@ def _specimens(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> list[Recor
     Texts that may be empty are, unless nothing of the record would be asked then.
     """
     writer, specimens = table.writer(dataset, tokenizer), kinds.of(dataset).specimens(dataset)
-    asking = [r for r in specimens if any(part.text for part in opening(writer(r)))]
+    asking = [r for r in specimens if any(text_part.text for text_part in opening(writer(r)))]
     if not table.is_chat(dataset.template):
         asking = [r for r in asking if _shown(writer, r)] or asking
     chosen = {"forward": asking[:1], "both": asking, "either": asking}
@@ -172,7 +172,7 @@ def _exchange(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Trained:
         asked = opening(writer(blank | {field: question}))
         whole = writer(blank | {field: question, learnt: answer})
         same = whole[: len(asked)] == asked
-        if same and "".join(part.text for part in whole[len(asked) :]) == answer:
+        if same and "".join(text_part.text for text_part in whole[len(asked) :]) == answer:
             return whole
         return [*asked, TextPart(answer, 1)]  # of a template that writes more than the answer
 
@@ -195,8 +195,8 @@ def _shown(writer: table.Template, record: Record) -> list[str]:
         field
         for field, text in record.items()
         if text and not field.endswith(("language", "language_name"))
-        for part in opening(writer(record | {field: EDGE}))
-        for _ in range(part.text.count(EDGE))
+        for text_part in opening(writer(record | {field: EDGE}))
+        for _ in range(text_part.text.count(EDGE))
     ]
 
 
@@ -205,7 +205,7 @@ def _specimen(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> str:
     record = _specimens(dataset, tokenizer)[0]
     fields = {name: f"{{{name}}}" for name, text in record.items() if text == name}
     writer = table.writer(dataset, tokenizer)
-    return "".join(part.text for part in opening(writer(record | fields)))
+    return "".join(text_part.text for text_part in opening(writer(record | fields)))
 
 
 def _conversation(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Trained:
@@ -222,7 +222,7 @@ def _conversation(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Trained
 
 
 def _stop(trained: Trained, eos: str) -> str:
-    last = [part for part in trained(_turns("", "q", "a")) if part.trained][-1]
+    last = [text_part for text_part in trained(_turns("", "q", "a")) if text_part.trained][-1]
     return last.text if last.control else eos
 
 
@@ -266,7 +266,7 @@ def _slots(trained: Trained, eos: str, system: str, *names: str) -> tuple[list[S
     """
     edged = [f"{AROUND}{name}{AROUND}" if name else "" for name in (system, *names)]
     parts = trained(_turns(*edged))
-    last = max(n for n, part in enumerate(parts) if part.trained)
+    last = max(n for n, text_part in enumerate(parts) if text_part.trained)
     whole = _joined(parts if parts[last].control else parts[: last + 1])
     whole += "" if parts[last].control else eos
     slots, at, start = [], 0, 0
@@ -285,16 +285,16 @@ def _slots(trained: Trained, eos: str, system: str, *names: str) -> tuple[list[S
 
 def _before_answer(parts: Sequence[TextPart]) -> list[TextPart]:
     """Returns the parts before the last answer."""
-    backwards = itertools.dropwhile(lambda part: not part.trained, reversed(parts))
-    return [*itertools.dropwhile(lambda part: part.trained, backwards)][::-1]
+    backwards = itertools.dropwhile(lambda text_part: not text_part.trained, reversed(parts))
+    return [*itertools.dropwhile(lambda text_part: text_part.trained, backwards)][::-1]
 
 
 def _joined(parts: Sequence[TextPart]) -> str:
     """Returns the text of parts, with EDGE where two texts meet."""
-    parts = [part for part in parts if part.text]
+    parts = [text_part for text_part in parts if text_part.text]
     met = [not (a.control or b.control) for a, b in itertools.pairwise(parts)]
     edges = [EDGE * meet for meet in (False, *met)]
-    return "".join(edge + part.text for edge, part in zip(edges, parts, strict=True))
+    return "".join(edge + text_part.text for edge, text_part in zip(edges, parts, strict=True))
 
 
 # ---------------------------------------------------------------------------- Jinja

@@ -32,7 +32,7 @@ def lines(name: str) -> Iterator[str]:
 @functools.cache
 def _texts() -> dict[str, str]:
     """Unpacks the archive, 4 MB of text, once in a process."""
-    path = resources.files("lrl_jax.sample") / "sample.tar.xz"
+    path = resources.files("lrl_jax.data.sample") / "sample.tar.xz"
     texts = {}
     with path.open("rb") as packed, lzma.open(packed) as tar, tarfile.open(fileobj=tar) as archive:
         for entry in archive:
