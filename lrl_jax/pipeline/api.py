@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from lrl_jax.data.seqio import imports as recipe_imports
 from lrl_jax.devices import mesh as meshes
+from lrl_jax.devices import peers
 from lrl_jax.evaluate import generate as decoding
 from lrl_jax.hf import families, load
 from lrl_jax.model import llama
@@ -67,7 +68,7 @@ def run(recipe: Recipe, *, redo: bool = False, discard_training: bool = False) -
     """
     meshes.start()
     this = Run(recipe)
-    team = Team(meshes.lead(), meshes.meet)
+    team = Team(meshes.lead(), peers.meet)
     perform_all(this, redo=redo, discard=discard_training, team=team)
     return this.folder
 

@@ -24,6 +24,7 @@ from lrl_jax import storage, text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.pack import packing, rows
+from lrl_jax.devices import signals
 from lrl_jax.pipeline import notes
 from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.lease import Lease
@@ -95,7 +96,7 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Team:
-    """Describes this process among those that share a run, by `devices.mesh.lead` and `meet`."""
+    """Describes this process among those that share a run, by `mesh.lead` and `peers.meet`."""
 
     lead: bool = True
     meet: Callable[[str], None] = lambda name: None
@@ -158,7 +159,8 @@ def perform(
         out.mkdir(parents=True, exist_ok=True)
     team.meet(f"{step}: begins")
     if team.lead or step not in LEAD_ONLY:
-        work(run)
+        with signals.naming(step):
+            work(run)
     team.meet(f"{step}: done")
     if team.lead:
         whole = dataclasses.replace(note, finished=True, outputs=notes.outputs(step, out))
@@ -169,7 +171,9 @@ def perform(
 
 def _settings(run: Run, step: str) -> str:
     # `lrl_jax.train` decides which of them may change while a training is interrupted.
-    return digest(run.recipe.train.model_dump_json()) if step == "train" else ""
+    # What only watches the training is no part of it.
+    settings = run.recipe.train.model_dump_json(exclude={"stall_seconds"})
+    return digest(settings) if step == "train" else ""
 
 
 def _finished(note: StepNote | None) -> StepNote | None:
@@ -242,7 +246,7 @@ def resolved(run: Run) -> Recipe:
 @contextlib.contextmanager
 def locked(run: Run) -> Iterator[None]:
     """Reserves the run folder; raises InUseError while another process has reserved it."""
-    with Lease(run.folder):
+    with Lease(run.folder) as lease, signals.at_end(lambda code: lease.release()):
         storage.write(run.folder / "recipe.yaml", dump(run.recipe))
         yield
 

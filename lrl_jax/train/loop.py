@@ -23,6 +23,7 @@ import numpy as np
 from lrl_jax.data.feed.plan import Plan, changes, compatible
 from lrl_jax.data.feed.stream import Prefetch
 from lrl_jax.devices.mesh import check_batch, place, said_by_each
+from lrl_jax.devices.watchdog import Watchdog
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, goodput, learn, optimizer
@@ -47,6 +48,7 @@ class Preempted(Exception):  # noqa: N818 (nothing went wrong)
     """
 
     exit_code = 75
+    together = True  # every process raises it, after the same step
 
     def __init__(self, step: int):
         super().__init__(f"stopped as asked; step {step} is saved: run again to go on")
@@ -55,6 +57,9 @@ class Preempted(Exception):  # noqa: N818 (nothing went wrong)
 
 class DivergedError(RuntimeError):
     """Reports that too many steps in a row had a loss or gradient that is not finite."""
+
+    exit_code = 7
+    together = True
 
 
 class BatchStream(Protocol):
@@ -116,6 +121,8 @@ def train(
     report = StepRecorder(settings, cfg, stream.plan, length, chips, bytes_per_token or {}, clock)
     with contextlib.ExitStack() as stack:
         stack.enter_context(clock)
+        process = jax.process_index()
+        stack.enter_context(Watchdog(clock, settings.stall_seconds, folder, process))
         stack.enter_context(jax.set_mesh(mesh))
         asks = stack.enter_context(Asks(folder.parent / "SAVE", settings.save.minutes))
         checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", settings.save.keep))
