@@ -54,6 +54,7 @@ class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
         self._path = epath.Path(folder) / f"stacks-{process}.txt"
         self._end = end or _end
         self._over = threading.Event()
+        self._written = False
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Watchdog":
@@ -74,6 +75,7 @@ class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
             waited, limit = time.monotonic() - since, self._limit(seen[0])
             if waited > limit:
                 doing = f", in {seen[0]}" if seen[0] else ""
+                self._at_end(peers.HUNG)
                 self._end(
                     peers.HUNG,
                     f"no progress for {waited:.0f} s (train.stall_seconds allows {limit:.0f}{doing}"
@@ -89,8 +91,9 @@ class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
 
     def _at_end(self, code: int) -> None:
         """Writes the stacks; when one process stands still, those of all are wanted."""
-        if code != peers.HUNG:
+        if code != peers.HUNG or self._written:
             return
+        self._written = True
         with tempfile.TemporaryFile() as file:  # it writes to files of the system only
             faulthandler.dump_traceback(file)
             file.seek(0)
