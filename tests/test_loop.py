@@ -87,6 +87,7 @@ def test_a_second_signal_ends_the_process_at_once():
         "from lrl_jax.train.preemption import STOP, Asks\n"
         "from pathlib import Path\n"
         "with Asks(Path('SAVE'), 0) as asks:\n"
+        "    asks.defer()\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    time.sleep(0.2)\n"
         "    print(asks.now() == STOP, flush=True)\n"
@@ -189,6 +190,20 @@ def test_a_sample_that_fails_does_not_stop_the_run(tmp_path, caplog):
     _, metrics = tiny.train(tmp_path, train, tiny.mesh(), sample=sample)
     assert len(metrics) == 3
     assert "nothing for samples.jsonl; training goes on" in caplog.text
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_steps(tmp_path):
+    resident = {}
+
+    def sample(params, done):
+        pages = Path("/proc/self/statm").read_text().split()[1]
+        resident[done] = int(pages) * resource.getpagesize()
+        return []
+
+    train = tiny.settings(steps=600, sample_every=200, log_every=50)
+    tiny.train(tmp_path, train, tiny.mesh(), sample=sample)
+    assert resident[600] - resident[200] < 4 * 2**20  # ten times the rows that were read
 
 
 def test_its_threads_end_with_it(tmp_path):

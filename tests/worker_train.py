@@ -4,7 +4,9 @@ python worker_train.py FOLDER '{"devices": 2, "steps": 8}'
 """
 
 from collections.abc import Collection
+import concurrent.futures
 import dataclasses
+import faulthandler
 import functools
 import json
 import os
@@ -34,7 +36,13 @@ LENGTH = 12
 ROOT = Path(__file__).parents[1]
 
 
-SILENT = {"stages", "save", "log_every", "max_skipped"}  # what of `train` a step does not look at
+SILENT = {
+    "stages",
+    "save",
+    "log_every",
+    "max_skipped",
+    "stall_seconds",
+}  # what of `train` a step does not look at
 
 
 def share_steps() -> None:
@@ -70,6 +78,7 @@ class MemoryStream:
       bad: global rows whose targets are out of range, which makes the loss infinite.
       slow: seconds each batch takes.
       mine: places in a batch that this process reads; None: all.
+      never: the batch that begins with this row never comes.
     """
 
     plan: Plan
@@ -78,9 +87,10 @@ class MemoryStream:
     slow: float = 0.0
     sequence_length: int = LENGTH
     mine: np.ndarray | None = None
+    never: int = -1
 
     def batch_at(self, g: int) -> dict[str, np.ndarray]:
-        time.sleep(self.slow)
+        time.sleep(self.slow if g != self.never else 3600)
         mine = g + (np.arange(self.batch_size) if self.mine is None else self.mine)
         rows = [self._row(int(i), *pair) for i, *pair in zip(mine, *self.plan(mine), strict=True)]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
@@ -183,8 +193,24 @@ def spawn(folder, **options) -> subprocess.Popen:
     )  # fmt: skip
 
 
+def ended(children: list[subprocess.Popen], timeout: int = 120) -> tuple[list[int], list[str]]:
+    """Exit codes of processes, and what they said; all are read at once."""
+
+    def said(child: subprocess.Popen) -> str:
+        try:
+            return child.communicate(timeout=timeout)[1]
+        except subprocess.TimeoutExpired:
+            child.kill()
+            return f"{child.communicate()[1]}\nhung"
+
+    with concurrent.futures.ThreadPoolExecutor(len(children)) as pool:
+        texts = [*pool.map(said, children)]
+    return [child.returncode for child in children], texts
+
+
 def main(folder: str, options: dict) -> int:
     """Runs in a process of its own; exits as `lrl train` would."""
+    faulthandler.dump_traceback_later(100)  # where it stands, should it hang
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", options.get("devices", 1))
     jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -196,9 +222,14 @@ def main(folder: str, options: dict) -> int:
     if options.get("woven"):  # as on a TPU, where the rows of a host are seldom neighbours
         devices = sorted(devices, key=lambda device: device.id % options["devices"])
     on = meshes.make(recipe_train.Mesh(**options.get("mesh", {})), devices)
-    chosen = settings(steps=options.get("steps", 8), save=options.get("save", {}))
+    chosen = settings(
+        steps=options.get("steps", 8),
+        save=options.get("save", {}),
+        stall_seconds=options.get("stall_seconds", 90),
+    )
     mine = meshes.rows_here(on, chosen.batch_size)
-    rows = stream(chosen, slow=options.get("slow", 0.0), mine=mine)
+    never = options.get("never", -1) if jax.process_index() else -1
+    rows = stream(chosen, slow=options.get("slow", 0.0), mine=mine, never=never)
     try:
         train(folder, chosen, on, rows)
     except loop.Preempted as e:

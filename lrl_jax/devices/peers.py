@@ -138,14 +138,19 @@ class Peers:
     # ------------------------------------------------------------------------ threads
     def _count_living(self) -> None:
         """Asks the service, again and again, which processes live; every process has to ask."""
-        everyone = {*range(self.count)}
+        everyone, alone = {*range(self.count)}, 0
         for number in itertools.count():
             try:
                 if self._round(number) == "last":
                     break
                 living = {*self._client.get_live_nodes([*everyone])}
-                if gone := everyone - living - self._left():
+                left = self._left()
+                if gone := everyone - living - left:
                     self._lost(gone)
+                # One that stopped before it had anything to save leaves others in a step.
+                alone += bool(signals.stopping() and left - {self.rank} and not self._closing)
+                if alone > PATIENCE:
+                    signals.end(signals.RETRY)
             except jax.errors.JaxRuntimeError:  # the service is gone: `_watch_lead` says so
                 if self._closing or self._over.wait(POLL):
                     return

@@ -122,7 +122,8 @@ _blocks = 0
 
 
 @contextlib.contextmanager
-def _listening() -> Iterator[Signals]:
+def listening() -> Iterator[Signals]:
+    """Opens a block that receives signals and does nothing about them but to set `stop`."""
     global _signals, _blocks
     if _signals is None:
         _signals = Signals()
@@ -140,7 +141,7 @@ def _listening() -> Iterator[Signals]:
 @contextlib.contextmanager
 def interrupts() -> Iterator[Signals]:
     """Opens a block that a signal leaves by Stopped. Only the main thread may open it."""
-    with _listening() as signals:
+    with listening() as signals:
         signals.interrupting += 1
         try:
             yield signals
@@ -154,7 +155,7 @@ def deferred() -> Iterator[Signals]:
 
     Where a signal came and the block went on to its end, a block of `interrupts` around it stops.
     """
-    with _listening() as signals:
+    with listening() as signals:
         signals.deferring += 1
         try:
             yield signals

@@ -55,17 +55,20 @@ class Watchdog(contextlib.AbstractContextManager["Watchdog"]):
         self._end = end or _end
         self._over = threading.Event()
         self._written = False
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="watchdog")
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Watchdog":
         if self._seconds:
             self._stack.enter_context(signals.at_end(self._at_end))
-            threading.Thread(target=self._watch, daemon=True, name="watchdog").start()
+            self._thread.start()
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         self._over.set()
         self._stack.close()
+        if self._thread.is_alive():
+            self._thread.join(1.0)
 
     def _watch(self) -> None:
         seen, since = self._work.progress, time.monotonic()

@@ -172,12 +172,17 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
             f"{checkpoints.folder}, step {restored.step}: the data changed under the run: {why}"
         )
     checkpoints.put_aside(after=restored.step)
-    for change in _changes(restored.meta["train"], settings.model_dump(mode="json"), "train"):
+    for change in _changes(restored.meta["train"], _saved(settings), "train"):
         log.warning("resuming with another setting: %s", change)
     for change in changes(old, stream.plan, data["next_row"]):
         log.warning("resuming with another plan: %s", change)
     log.info("resuming from step %d, row %d", restored.step, data["next_row"])
     return restored.state, restored.step, data["next_row"]
+
+
+def _saved(settings: recipe_train.Train) -> dict[str, Any]:
+    """Returns the settings that a checkpoint keeps; what only watches a training is not kept."""
+    return settings.model_dump(mode="json", exclude={"stall_seconds"})
 
 
 def _changes(old: Any, new: Any, path: str) -> Iterator[str]:
@@ -210,6 +215,7 @@ class _Run:
     done: int
     row: int
     unread: tuple[Dispatched, Metrics] | None = None
+    first: bool = True  # no step was dispatched since this process began
 
     def phase(self, phase: learn.Phase, step: Step, batches: Prefetch) -> None:
         """Runs the remaining steps of a phase; a phase that has not begun gets a new optimizer."""
@@ -230,7 +236,9 @@ class _Run:
             with self.clock.doing("compile") if first else contextlib.nullcontext():
                 metrics = self.dispatch(step, rows)
             self.clock.dispatched(metrics["loss"])
-            first = False
+            if self.first:  # until here there was nothing to save
+                self.asks.defer()
+            first = self.first = False
             asked = self.read()  # the step before this one, so that devices need not wait
             ids, stage = self.stream.dataset_ids(row), self._stage()
             self.unread = Dispatched(self.done, row, ids, stage, batches.waited), metrics
@@ -293,7 +301,7 @@ class _Run:
         meta = {
             "step": self.done,
             "data": {"next_row": self.row, "plan": self.stream.plan.to_json()},
-            "train": self.settings.model_dump(mode="json"),
+            "train": _saved(self.settings),
         }
         self.checkpoints.save(self.done, self.state, meta)
         self.log.event("save", self.done)

@@ -26,11 +26,15 @@ class Asks:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Asks":
-        self._signals = self._stack.enter_context(signals.deferred())
+        self._signals = self._stack.enter_context(signals.listening())
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         self._stack.__exit__(kind, error, trace)
+
+    def defer(self) -> None:
+        """Lets signals wait from here on, because there is something to save before stopping."""
+        self._stack.enter_context(signals.deferred())
 
     def now(self) -> int:
         """Returns NOTHING, SAVE or STOP; SAVE is returned once, until `saved` is called."""

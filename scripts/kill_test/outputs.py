@@ -16,7 +16,7 @@ CLOCK = (
     "stacks-",
 )
 TIMED = ("at", "seconds", "spent", "data_wait", "tokens_per_second", "tokens_per_second_per_chip")
-TIMED += ("mfu", "hbm_bytes")  # of a line of metrics
+TIMED += ("mfu", "hbm_bytes", "spike")  # of a line of metrics; spikes are told from recent steps
 
 
 def outputs(run: Path, steps: tuple[str, ...] = ()) -> dict[str, Value]:
