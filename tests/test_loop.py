@@ -1,6 +1,7 @@
 """The loop: stages and phases, saving when asked, stopping when asked, and when nothing learns."""
 
 import os
+from pathlib import Path
 import resource
 import signal
 import subprocess

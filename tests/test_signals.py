@@ -48,10 +48,10 @@ def test_a_signal_stops_the_step_it_comes_in_and_what_is_open_is_closed():
 
 def test_a_main_thread_that_is_inside_a_library_is_ended_after_a_time():
     process = run("""
-        import hashlib
+        import hashlib, threading
         signals.PATIENCE = 0.5
         with signals.interrupts(), signals.at_end(lambda code: print("at the end", code)):
-            print(flush=True)
+            threading.Timer(0.3, lambda: print(flush=True)).start()  # by then it is in there
             hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes, and deaf to signals
     """)
     began = time.monotonic()
