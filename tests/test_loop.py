@@ -1,7 +1,6 @@
 """The loop: stages and phases, saving when asked, stopping when asked, and when nothing learns."""
 
 import os
-from pathlib import Path
 import resource
 import signal
 import subprocess
@@ -191,20 +190,6 @@ def test_a_sample_that_fails_does_not_stop_the_run(tmp_path, caplog):
     _, metrics = tiny.train(tmp_path, train, tiny.mesh(), sample=sample)
     assert len(metrics) == 3
     assert "nothing for samples.jsonl; training goes on" in caplog.text
-
-
-@pytest.mark.slow
-def test_memory_does_not_grow_with_the_steps(tmp_path):
-    resident = {}
-
-    def sample(params, done):
-        pages = Path("/proc/self/statm").read_text().split()[1]
-        resident[done] = int(pages) * resource.getpagesize()
-        return []
-
-    train = tiny.settings(steps=600, sample_every=200, log_every=50)
-    tiny.train(tmp_path, train, tiny.mesh(), sample=sample)
-    assert resident[600] - resident[200] < 4 * 2**20  # ten times the rows that were read
 
 
 def test_its_threads_end_with_it(tmp_path):
