@@ -6,7 +6,7 @@ threads of its own, so a process that is busy in Python still counts as alive.
 """
 
 import atexit
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 import contextlib
 import ctypes
 import itertools
@@ -114,7 +114,7 @@ class Peers:
             except jax.errors.JaxRuntimeError:  # another process was first
                 code = json.loads(self._client.key_value_try_get(END))["code"]
 
-        _within(PATIENCE, tell)
+        signals.within(PATIENCE, tell)
         signals.end(code)
 
     def wait_for_cause(self) -> None:
@@ -234,7 +234,7 @@ class Peers:
     # ------------------------------------------------------------------------ the end
     def _tell_stop(self, name: str) -> None:
         word = f"{name} of process {self.rank}"
-        _within(PATIENCE, lambda: self._client.key_value_set(STOP, word))
+        signals.within(PATIENCE, lambda: self._client.key_value_set(STOP, word))
 
     def _left(self) -> set[int]:
         keys = (key for key, _ in self._client.key_value_dir_get(LEFT))
@@ -259,18 +259,11 @@ class Peers:
         if hasattr(sys, "last_value"):  # it ends with an exception
             self.end(1, f"{type(sys.last_value).__name__}: {sys.last_value}")
         self._closing = True
-        _within(PATIENCE, self._leave)
+        signals.within(PATIENCE, self._leave)
         self._threads[0].join(SHUTDOWN)
         self._over.set()
         for thread in self._threads[1:]:
             thread.join(4 * POLL)
-
-
-def _within(seconds: float, work: Callable[[], object]) -> None:
-    """Does something that waits for ever if the service is gone, for a time at most."""
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join(seconds)
 
 
 def _slow_down_aborts() -> None:

@@ -11,6 +11,7 @@ has not come to an end: it may be inside a compiler or another library.
 
 from collections.abc import Callable, Iterator
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -215,11 +216,18 @@ def end(code: int) -> None:
     """
     _ENDING.acquire()  # the first caller ends the process, any other waits here
     for last in reversed(list(_AT_END)):
-        thread = threading.Thread(target=last, args=(code,), daemon=True)
-        thread.start()
-        thread.join(FAREWELL)
+        within(FAREWELL, functools.partial(last, code))
     for stream in (sys.stdout, sys.stderr):
-        thread = threading.Thread(target=stream.flush, daemon=True)
-        thread.start()
-        thread.join(1.0)
+        within(1.0, stream.flush)
     os._exit(code)
+
+
+def within(seconds: float, work: Callable[[], object]) -> None:
+    """Does something in a thread of its own, and waits for it so long at most."""
+    thread = threading.Thread(target=work, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is ending, and has no more threads (Python 3.12)
+        work()
+        return
+    thread.join(seconds)
