@@ -40,8 +40,8 @@ def end(error: Exception, verb: str, *, debug: bool = False) -> int:
     if debug or not expected:
         traceback.print_exception(error)
     print(f"lrl {verb}: {message(error)}", file=sys.stderr)
-    if signals.stopping() and not together:
-        return signals.RETRY  # a library was stopped by the same signal
+    if signals.stopping() and code in (1, 3):
+        return signals.RETRY  # a library, or a process that packs, was stopped by the same signal
     if not together:
         _end_all(code, message(error))
     return code
