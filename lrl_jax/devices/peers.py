@@ -9,7 +9,6 @@ import atexit
 from collections.abc import Collection
 import contextlib
 import ctypes
-import itertools
 import json
 import select
 import signal
@@ -119,7 +118,7 @@ class Peers:
 
     def wait_for_cause(self) -> None:
         """Waits as long as it takes to see that a process is gone, which ends this one too."""
-        time.sleep(self._heartbeat + 2 * POLL)
+        time.sleep(self._heartbeat + 10 * POLL)
 
     def _check(self) -> None:
         if self._word is not None:
@@ -138,13 +137,13 @@ class Peers:
     # ------------------------------------------------------------------------ threads
     def _count_living(self) -> None:
         """Asks the service, again and again, which processes live; every process has to ask."""
-        everyone, alone = {*range(self.count)}, 0
-        for number in itertools.count():
+        everyone, alone, number = {*range(self.count)}, 0, 0
+        while True:
             try:
                 if self._round(number) == "last":
                     break
                 living = {*self._client.get_live_nodes([*everyone])}
-                left = self._left()
+                left, number = self._left(), number + 1
                 if gone := everyone - living - left:
                     self._lost(gone)
                 # One that stopped before it had anything to save leaves others in a step.
@@ -188,12 +187,9 @@ class Peers:
             word = json.loads(words.get(END, "null"))
             if word and word["rank"] != self.rank and self._word is None:
                 self._word = word
-                threading.Thread(target=self._follow, args=(word,), daemon=True).start()
-
-    def _follow(self, word: dict[str, Any]) -> None:
-        time.sleep(PATIENCE)  # for the main thread, which may have an error of its own to say
-        sys.stderr.write(f"{EndedError(word)}\n")
-        signals.end(word["code"])
+                time.sleep(PATIENCE)  # for the main thread, which may have an error of its own
+                sys.stderr.write(f"{EndedError(word)}\n")
+                signals.end(word["code"])
 
     def _watch_lead(self) -> None:
         """Ends this process when that of the service is gone, or answers nothing for too long."""
@@ -247,12 +243,14 @@ class Peers:
         """Says that this process ends; process 0 waits for the others, which need its service."""
         if 0 in self._gone:
             return
-        self._leave()
-        if not self.rank:
-            until = time.monotonic() + FAREWELL
-            while len(self._left() | self._gone) < self.count and time.monotonic() < until:
+        until = time.monotonic() + FAREWELL
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            self._leave()
+            while not self.rank and len(self._left() | self._gone) < self.count:
+                if time.monotonic() > until:
+                    return
                 time.sleep(POLL / 10)
-            time.sleep(POLL)
+        time.sleep(0.0 if self.rank else POLL)
 
     def _close(self) -> None:
         """Waits, at the end of the process, until all processes are at theirs."""
