@@ -69,7 +69,7 @@ def test_sigterm_to_one_of_two_saves_the_same_step_in_both_and_one_process_goes_
 
 
 def test_where_one_process_stands_still_all_end_and_write_their_stacks(tmp_path):
-    options = dict(mesh={"fsdp": 4}, never=24, save={"steps": 2}, stall_seconds=3)
+    options = dict(mesh={"fsdp": 4}, never=24, save={"steps": 2}, stall_seconds=8)
     assert ended(spawn_two(tmp_path, **options)) == 76
     assert saved(tmp_path) == [2]
     stacks = [(tmp_path / "train" / f"stacks-{i}.txt").read_text() for i in range(2)]

@@ -59,6 +59,7 @@ class Peers:
         self._client, self._address, self._heartbeat = client, address, heartbeat
         self._exchanges = 0
         self._gone: set[int] = set()
+        self._first = False  # whether this process is the reason why all end
         self._word: dict[str, Any] | None = None
         self._over, self._closing = threading.Event(), False
         self._answered = time.monotonic()
@@ -110,6 +111,7 @@ class Peers:
             nonlocal code
             try:
                 self._client.key_value_set(END, word)
+                self._first = True
             except jax.errors.JaxRuntimeError:  # another process was first
                 code = json.loads(self._client.key_value_try_get(END))["code"]
 
@@ -187,7 +189,8 @@ class Peers:
             word = json.loads(words.get(END, "null"))
             if word and word["rank"] != self.rank and self._word is None:
                 self._word = word
-                time.sleep(PATIENCE)  # for the main thread, which may have an error of its own
+                if word["code"] != HUNG:  # the main thread may have an error of its own to say
+                    time.sleep(PATIENCE)
                 sys.stderr.write(f"{EndedError(word)}\n")
                 signals.end(word["code"])
 
@@ -240,16 +243,24 @@ class Peers:
         self._client.key_value_set(f"{LEFT}{self.rank}", "1", allow_overwrite=True)
 
     def _say_farewell(self, code: int) -> None:
-        """Says that this process ends; process 0 waits for the others, which need its service."""
+        """Says that this process ends.
+
+        Process 0 waits for the others, which need its service; so does the first that ends, because
+        the others' devices fail when it is gone, before they have heard why.
+        """
         if 0 in self._gone:
             return
         until = time.monotonic() + FAREWELL
         with contextlib.suppress(jax.errors.JaxRuntimeError):
-            self._leave()
-            while not self.rank and len(self._left() | self._gone) < self.count:
+            if not self.rank:
+                self._leave()
+            while self._first or not self.rank:
+                if len(self._left() | self._gone | {self.rank}) == self.count:
+                    break
                 if time.monotonic() > until:
-                    return
+                    break
                 time.sleep(POLL / 10)
+            self._leave()
         time.sleep(0.0 if self.rank else POLL)
 
     def _close(self) -> None:
