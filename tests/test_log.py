@@ -118,6 +118,21 @@ def test_losses_are_split_by_dataset_and_given_in_bits_per_byte():
     assert line.startswith("step 2/8  one  loss 9.0000  kor 1.443 bits/byte  lr 0.5")
 
 
+def test_a_loss_far_above_the_usual_is_said_at_once_and_one_that_is_not_finite_is_not_usual():
+    train = tiny.settings(steps=20, log_every=10)
+    report = StepRecorder(train, tiny.CFG, tiny.stream(train).plan, 12, 2, {}, Clock())
+    flags = {}
+    for step, loss in enumerate([np.inf, 40, *[2.0] * 8, 5.9, 6.1, 2.0, np.inf], 1):
+        metrics = dict(
+            loss=np.float32(loss), grad_norm=np.float32(2), lr={"a": np.float32(0.5)}, applied=True,
+            skipped=0, tokens=80, nll_B=np.array([8.0]), weight_B=np.array([2.0]),
+        )  # fmt: skip
+        record, line = report(Dispatched(step, 8, np.array([0]), "one", 0.0), metrics)
+        flags[step] = record.get("spike"), "SPIKE: 3.0 times the usual loss" in line
+    assert flags.pop(12) == (3.0, True)  # the median of those before is 2
+    assert {*flags.values()} == {(None, False)}
+
+
 def test_flops_of_a_token_are_six_a_weight_and_the_causal_half_of_attention():
     # D=16 F=32 N=K=4 H=4, two layers: q, k, v, o 16x16 each, three of 16x32; head 16x128
     want = 6 * (2 * (4 * 256 + 3 * 512) + 16 * 128) + 6 * 2 * 100 * 16

@@ -126,6 +126,7 @@ def test_a_second_signal_ends_the_process_at_once():
         "from lrl_jax.train.preemption import STOP, Asks\n"
         "from pathlib import Path\n"
         "with Asks(Path('SAVE'), 0) as asks:\n"
+        "    asks.defer()\n"
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    time.sleep(0.2)\n"
         "    print(asks.now() == STOP, flush=True)\n"

@@ -24,9 +24,8 @@ def spawn_two(folder, **options):
 
 def ended(children):
     """Exit codes; what was said, if they are not alike."""
-    out = [child.communicate(timeout=120)[1] for child in children]
-    codes = [child.returncode for child in children]
-    assert codes[0] == codes[1], "\n".join(out)
+    codes, said = tiny.ended(children)
+    assert codes[0] == codes[1], "\n".join(said)
     return codes[0]
 
 
@@ -68,6 +67,16 @@ def test_sigterm_to_one_of_two_saves_the_same_step_in_both_and_one_process_goes_
     assert records(tmp_path)[-1]["step"] == step < 30
     _, metrics = tiny.train(tmp_path, tiny.settings(steps=30), tiny.mesh(fsdp=2))
     assert [m["step"] for m in metrics] == [*range(1, 31)]
+
+
+def test_where_one_process_stands_still_all_end_and_write_their_stacks(tmp_path):
+    options = dict(mesh={"fsdp": 4}, never=24, save={"steps": 2}, stall_seconds=8)
+    assert ended(spawn_two(tmp_path, **options)) == 76
+    assert saved(tmp_path) == [2]
+    stacks = [(tmp_path / "train" / f"stacks-{i}.txt").read_text() for i in range(2)]
+    assert "in batch_at" in stacks[1]  # the process whose fourth batch never comes
+    assert "in batch_at" not in stacks[0]
+    assert all('loop.py", line' in text for text in stacks)
 
 
 def test_a_checkpoint_of_one_process_goes_on_in_two_and_damage_is_seen_by_both(tmp_path):

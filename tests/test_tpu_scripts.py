@@ -72,12 +72,12 @@ def test_a_folder_of_compiled_steps_reaches_the_hosts(machine, tmp_path):
     assert (tmp_path / "words").read_text().splitlines()[-1] == "cache=gs://my bucket/c"
 
 
-@pytest.mark.parametrize("code", [0, 2, 3, 4, 5, 75])
+@pytest.mark.parametrize("code", [0, 2, 3, 4, 5, 7, 8, 9, 75, 76])
 def test_the_exit_code_of_a_run_is_passed_on(machine, code):
     assert machine("run.sh", "a.yaml", codes=[code]).returncode == code
 
 
-@pytest.mark.parametrize("code", [0, 2, 3, 4, 5])
+@pytest.mark.parametrize("code", [0, 2, 3, 4, 5, 7, 8, 9])
 def test_a_watch_ends_where_a_person_is_wanted(machine, code):
     done = machine("watch.sh", "a.yaml", codes=[75, code], states=["READY"])
     assert done.returncode == code
@@ -89,6 +89,23 @@ def test_a_watch_tries_again_until_the_run_is_free(machine):
     assert done.returncode == 0
     assert done.calls == ["tpu-vm ssh"] * 3
     assert done.stderr.count("the run is in use; again in 60 s") == 2
+
+
+def test_a_watch_ends_after_three_equal_failures_in_a_row_and_says_so(machine):
+    codes = [1, 1, 76, 1, 75, 1, 1, 1, 0]  # what is between them begins the count anew
+    done = machine("watch.sh", "a.yaml", codes=codes, states=["READY"] * 8)
+    assert done.returncode == 1
+    assert done.calls.count("tpu-vm ssh") == 8
+    assert "ended with code 1 3 times in a row, on a TPU that is there" in done.stderr
+    twice = machine("watch.sh", "a.yaml", codes=[76, 76], states=["READY"] * 2, FAILURES="2")
+    assert twice.returncode == 76
+
+
+def test_preemptions_are_no_failures_however_many(machine):
+    codes = [255, 255, 255, 255, 75, 75, 75, 75, 0]
+    states = ["PREEMPTED", "ACTIVE"] * 4 + ["READY"] * 4
+    done = machine("watch.sh", "a.yaml", codes=codes, states=states, TYPE="v4-8")
+    assert done.returncode == 0
 
 
 def test_a_tpu_that_was_taken_away_is_asked_for_again(machine):

@@ -4,7 +4,9 @@ python worker_train.py FOLDER '{"devices": 2, "steps": 8}'
 """
 
 from collections.abc import Collection, Sequence
+import concurrent.futures
 import dataclasses
+import faulthandler
 import functools
 import json
 from pathlib import Path
@@ -34,7 +36,10 @@ LENGTH = 12
 
 
 # What of `train` a step does not look at.
-SILENT = {"stages", "save", "log_every", "max_skipped", "sample_every", "batch_size", "step_rows"}
+SILENT = {
+    "stages", "save", "log_every", "max_skipped", "sample_every", "batch_size", "step_rows",
+    "stall_seconds",
+}  # fmt: skip
 
 
 def share_steps() -> None:
@@ -70,6 +75,7 @@ class MemoryStream:
       bad: global rows whose targets are out of range, which makes the loss infinite.
       slow: seconds each batch takes.
       mine: places in a batch that this process reads; None: all.
+      never: the batch that begins with this row never comes.
     """
 
     plan: Plan
@@ -78,9 +84,10 @@ class MemoryStream:
     slow: float = 0.0
     sequence_length: int = LENGTH
     mine: np.ndarray | None = None
+    never: int = -1
 
     def batch_at(self, g: int, count: int | None = None) -> dict[str, np.ndarray]:
-        time.sleep(self.slow)
+        time.sleep(self.slow if g != self.never else 3600)
         mine = np.arange(self.batch_size) if self.mine is None else self.mine
         read = g + mine[mine < (self.batch_size if count is None else count)]
         rows = [self._row(int(i), *pair) for i, *pair in zip(read, *self.plan(read), strict=True)]
@@ -185,8 +192,24 @@ def spawn(folder, **options) -> subprocess.Popen:
     )  # fmt: skip
 
 
+def ended(children: list[subprocess.Popen], timeout: int = 120) -> tuple[list[int], list[str]]:
+    """Exit codes of processes, and what they said; all are read at once."""
+
+    def said(child: subprocess.Popen) -> str:
+        try:
+            return child.communicate(timeout=timeout)[1]
+        except subprocess.TimeoutExpired:
+            child.kill()
+            return f"{child.communicate()[1]}\nhung"
+
+    with concurrent.futures.ThreadPoolExecutor(len(children)) as pool:
+        texts = [*pool.map(said, children)]
+    return [child.returncode for child in children], texts
+
+
 def main(folder: str, options: dict) -> int:
     """Runs in a process of its own; exits as `lrl train` would."""
+    faulthandler.dump_traceback_later(100)  # where it stands, should it hang
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", options.get("devices", 1))
     jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -199,10 +222,14 @@ def main(folder: str, options: dict) -> int:
         devices = sorted(devices, key=lambda device: device.id % options["devices"])
     on = meshes.make(recipe_train.Mesh(**options.get("mesh", {})), devices)
     chosen = settings(
-        steps=options.get("steps", 8), save=options.get("save", {}), **options.get("train", {})
+        steps=options.get("steps", 8),
+        save=options.get("save", {}),
+        stall_seconds=options.get("stall_seconds", 90),
+        **options.get("train", {}),
     )
     mine = meshes.rows_here(on, chosen.batch_size)
-    rows = stream(chosen, slow=options.get("slow", 0.0), mine=mine)
+    never = options.get("never", -1) if jax.process_index() else -1
+    rows = stream(chosen, slow=options.get("slow", 0.0), mine=mine, never=never)
     try:
         train(folder, chosen, on, rows)
     except loop.Preempted as e:

@@ -1,19 +1,18 @@
-"""The command line `lrl`: a verb for each step of the pipeline, and others to look around.
+"""Reads the arguments of the command line `lrl`: a verb for each step, and others to look around.
 
-Exit codes: 0 done, 2 recipe or argument, 3 data, 4 artefacts that do not fit together,
-5 verification failed, 6 the run is in use (try again later), 75 preempted and saved (run the same
-command again), 130 interrupted.
+What its exit codes mean stands in `lrl_jax.cli.codes`.
 """
 
 import argparse
 from collections.abc import Callable, Sequence
-import errno
+import contextlib
 import re
 import sys
-import traceback
 from typing import Any
 
 from lrl_jax import __version__
+from lrl_jax.cli import codes
+from lrl_jax.devices import signals
 
 EPILOG = """\
 The steps, in the order of work: vocab, init, data, train, evaluate, export.
@@ -22,7 +21,8 @@ The steps, in the order of work: vocab, init, data, train, evaluate, export.
   lrl new tamil.yaml --language tam_Taml --base meta-llama/Llama-2-7b-hf
   lrl check tamil.yaml
   lrl run tamil.yaml
-"""
+
+Exit codes: """ + "; ".join(f"{code} {what}" for code, what in codes.CODES.items())
 UNDER = {"vocab": ("probe", "fertility"), "laws": ("fit", "allocate")}  # verbs of two words
 STEPS = {
     "vocab": "learn pieces of the new language, splice, prove, report fertility",
@@ -43,6 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.overrides.append(f"train.profile={args.profile}")
     if unknown := [arg for arg in rest if arg not in args.overrides]:
         commands.error(f"unknown argument: {' '.join(unknown)}{_hint(unknown[0])}")
+    stoppable = {*STEPS, "run", "vocab probe"}
+    listening = signals.interrupts() if args.verb in stoppable else contextlib.nullcontext()
+    try:
+        with listening:
+            return _run(args)
+    except signals.Stopped as stopped:
+        print(f"lrl {args.verb}: {stopped}", file=sys.stderr)
+        signals.end(stopped.exit_code)
+        raise  # never comes here: the process has ended
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(args: argparse.Namespace) -> int:
     from lrl_jax import terminal
 
     terminal.show_logs_visibly()
@@ -56,13 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if isinstance(name, str):
                     storage.refuse_odd(name)
         return getattr(verbs, args.verb.replace(" ", "_"))(args) or 0
-    except KeyboardInterrupt:
-        return 130
     except Exception as e:
-        if args.debug or not _is_users(e):
-            print(terminal.visible(traceback.format_exc()), file=sys.stderr)
-        print(terminal.visible(f"lrl {args.verb}: {_message(e)}"), file=sys.stderr)
-        return getattr(e, "exit_code", 2 if _is_users(e) else 1)
+        return codes.end(e, args.verb, debug=args.debug)
 
 
 def _hint(argument: str) -> str:
@@ -79,17 +88,6 @@ def verb_first(argv: Sequence[str]) -> list[str]:
     """
     words = 2 if list(argv[1:2]) and argv[1] in UNDER.get(argv[0], ()) else 1
     return [" ".join(argv[:words]), *argv[words:]] if argv else []
-
-
-def _is_users(e: Exception) -> bool:
-    return isinstance(e, ValueError | OSError) or hasattr(e, "exit_code")
-
-
-def _message(e: Exception) -> str:
-    if isinstance(e, OSError) and e.errno == errno.ENOSPC:
-        where = e.filename or "the run folder's disk"
-        return f"disk full while writing {where}; free some space and run the same command again"
-    return str(e) or type(e).__name__
 
 
 def parser() -> argparse.ArgumentParser:

@@ -188,10 +188,10 @@ def _recipe(args: argparse.Namespace) -> Recipe:
 
 
 def _start(args: argparse.Namespace) -> Team:
-    from lrl_jax.devices import mesh
+    from lrl_jax.devices import mesh, peers
 
     mesh.start(args.coordinator, args.processes, args.process_id)
-    return Team(mesh.lead(), mesh.meet)
+    return Team(mesh.lead(), peers.meet)
 
 
 def _apart(paths: Sequence[str]) -> dict[str, str]:

@@ -13,30 +13,39 @@ import socket
 import warnings
 
 import jax
-from jax.experimental import mesh_utils, multihost_utils
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 import numpy as np
 
+from lrl_jax.devices import peers
 from lrl_jax.model import llama, sharding
 from lrl_jax.recipe import train as recipe_train
 
-HEARTBEAT_SECONDS = 100  # a process silent for this long ends the others; JAX's own default
 
-
-def start(coordinator: str = "", processes: int = 0, process_id: int = 0) -> None:
+def start(
+    coordinator: str = "",
+    processes: int = 0,
+    process_id: int = 0,
+    heartbeat: int = peers.HEARTBEAT_SECONDS,
+) -> None:
     """Joins this process to the other processes of the run, or makes it a group of its own.
 
-    Call it even for a single process, because otherwise JAX does not pass on preemption notices and
-    SIGTERM saves nothing. Call it before anything else uses JAX; a second call does nothing.
+    Call it before anything else uses JAX, in every process; a second call does nothing. From then
+    on the processes end together (`lrl_jax.devices.peers`).
 
     Args:
       coordinator: host:port of process 0. "" means the one that the cluster names (TPU pods, Slurm,
         MPI); outside any cluster this process is alone.
       processes, process_id: how many there are and which this is, from 0; with `coordinator`.
+      heartbeat: after how many seconds of silence a process counts as gone.
     """
-    if jax.distributed.is_initialized():
-        return
+    if not jax.distributed.is_initialized():
+        _join(coordinator, processes, process_id, heartbeat)
+    peers.start(heartbeat)
+
+
+def _join(coordinator: str, processes: int, process_id: int, heartbeat: int) -> None:
     if coordinator:
         host, _, port = coordinator.rpartition(":")
         if not host or not port.isdigit():
@@ -46,16 +55,16 @@ def start(coordinator: str = "", processes: int = 0, process_id: int = 0) -> Non
                 f"process_id={process_id} with processes={processes}; "
                 "ids run from 0 to processes - 1"
             )
-        _initialize(coordinator, processes, process_id)
+        _initialize(heartbeat, coordinator, processes, process_id)
     elif processes > 1:
         raise ValueError(f"processes={processes} needs a coordinator, such as 10.0.0.1:8476")
     else:
-        _start_alone()
+        _start_alone(heartbeat)
 
 
-def _start_alone() -> None:
+def _start_alone(heartbeat: int) -> None:
     try:
-        _initialize()  # the cluster names the peers
+        _initialize(heartbeat)  # the cluster names the peers
         return
     except ValueError:  # no cluster
         pass
@@ -63,21 +72,25 @@ def _start_alone() -> None:
         if "before" not in str(e):
             raise
         warnings.warn(
-            "JAX was in use before mesh.start(); preemption notices will not be seen. "
+            "JAX was in use before mesh.start(), so this process stays alone. "
             "Call mesh.start() first.",
-            stacklevel=3,
+            stacklevel=4,
         )
         return
     with socket.socket() as s:
         s.bind(("localhost", 0))
         address = f"localhost:{s.getsockname()[1]}"
-    _initialize(address, 1, 0, coordinator_bind_address=address)
+    _initialize(heartbeat, address, 1, 0, coordinator_bind_address=address)
 
 
-def _initialize(*args, **kwargs) -> None:
+def _initialize(heartbeat: int, *args, **kwargs) -> None:
     alone = args[1:2] == (1,)  # then CPU devices need no network between them
     jax.config.update("jax_cpu_collectives_implementation", None if alone else "gloo")
-    jax.distributed.initialize(*args, heartbeat_timeout_seconds=HEARTBEAT_SECONDS, **kwargs)
+    # JAX would end every process when one is gone, without saying which; `peers` does both.
+    jax.config.update("jax_enable_recoverability", not alone)
+    # It would take SIGTERM for itself; `signals` listens to more of them, in every step.
+    jax.config.update("jax_enable_preemption_service", False)
+    jax.distributed.initialize(*args, heartbeat_timeout_seconds=heartbeat, **kwargs)
 
 
 def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -293,9 +306,3 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def lead() -> bool:
     """Tells whether this process writes what only a single process may write."""
     return jax.process_index() == 0
-
-
-def meet(name: str) -> None:
-    """Waits until all processes have called it; returns at once if there is only one."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)

@@ -22,6 +22,7 @@ from lrl_jax.data.seqio import imports as recipe_imports
 from lrl_jax.data.templates import documents
 from lrl_jax.data.templates import table as templates
 from lrl_jax.devices import mesh as meshes
+from lrl_jax.devices import peers
 from lrl_jax.evaluate import generate as decoding
 from lrl_jax.hf import families, load
 from lrl_jax.model import llama
@@ -74,7 +75,7 @@ def run(recipe: Recipe, *, redo: bool = False, discard_training: bool = False) -
     """
     meshes.start()
     this = Run(recipe)
-    team = Team(meshes.lead(), meshes.meet)
+    team = Team(meshes.lead(), peers.meet)
     perform_all(this, redo=redo, discard=discard_training, team=team)
     return this.folder
 

@@ -10,6 +10,7 @@ import jax
 
 from lrl_jax import storage, text
 from lrl_jax.devices import mesh as meshes
+from lrl_jax.devices import peers
 from lrl_jax.hf import card, families, gate, load, peft_write, save, vector
 from lrl_jax.model import llama
 from lrl_jax.pipeline import evaluate, prompt, vocab, weights
@@ -37,7 +38,7 @@ def run(run: Run) -> None:
     staged = final.with_name("export.unproved")
     if meshes.lead() and staged.exists():
         staged.rmtree()
-    meshes.meet("export is clear")
+    peers.meet("export is clear")
     used = weights.checkpoint(run)
     write = {"merged": _merged, "adapter": _adapter}[recipe.export.form]
     check = write(run, staged, cfg, mesh)
@@ -50,7 +51,7 @@ def run(run: Run) -> None:
         prompt.lengthen(staged, recipe.data.sequence_length)
         prompts = prompt.write(run, staged)
         (staged / "README.md").write_text(_card(run, used, prompts))
-    meshes.meet("export is written")
+    peers.meet("export is written")
     result = check(tokenizer, lines[: recipe.export.gate_lines], recipe.export.dtype)
     if result.problems:
         raise VerificationError(

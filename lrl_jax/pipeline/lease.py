@@ -98,6 +98,10 @@ class Lease:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Gives the folder back; a second time it does nothing."""
         self._over.set()
         self._thread.join()
         with _alone(self._folder):

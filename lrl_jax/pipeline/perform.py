@@ -13,6 +13,7 @@ from typing import Any
 
 from etils import epath
 
+from lrl_jax.devices import signals
 from lrl_jax.pipeline import notes
 from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.inputs import EARLIER, Input, inputs
@@ -26,7 +27,7 @@ FOLLOWING = ("data", "train")  # these go on under a recipe that changed, as far
 
 @dataclasses.dataclass(frozen=True)
 class Team:
-    """Describes this process among those that share a run, by `devices.mesh.lead` and `meet`."""
+    """Describes this process among those that share a run, by `mesh.lead` and `peers.meet`."""
 
     lead: bool = True
     meet: Callable[[str], None] = lambda name: None
@@ -83,7 +84,8 @@ def perform(
         _make_room(step, out, have, aside=aside)
     team.meet(f"{step}: begins")
     if team.lead or step not in LEAD_ONLY:
-        work(run)
+        with signals.naming(step):
+            work(run)
     team.meet(f"{step}: done")
     if team.lead:
         whole = dataclasses.replace(note, finished=True, outputs=notes.outputs(step, out))
@@ -96,8 +98,10 @@ def _settings(run: Run, step: str) -> str:
     # `lrl_jax.train` decides which of them may change while a training is interrupted.
     if step != "train":
         return ""
+    # What only watches the training is no part of it.
     train = run.recipe.train
-    return digest(train.model_dump_json(exclude=None if train.step_rows else {"step_rows"}))
+    unsaid = {"stall_seconds"} | ({"step_rows"} if not train.step_rows else set())
+    return digest(train.model_dump_json(exclude=unsaid))
 
 
 def _finished(note: StepNote | None) -> StepNote | None:

@@ -15,6 +15,7 @@ from etils import epath
 from lrl_jax import storage
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.pack import packing, rows
+from lrl_jax.devices import signals
 from lrl_jax.pipeline.lease import Lease
 from lrl_jax.pipeline.notes import MismatchError
 from lrl_jax.recipe.file import dump
@@ -128,6 +129,6 @@ def resolved(run: Run) -> Recipe:
 @contextlib.contextmanager
 def locked(run: Run) -> Iterator[None]:
     """Reserves the run folder; raises InUseError while another process has reserved it."""
-    with Lease(run.folder):
+    with Lease(run.folder) as lease, signals.at_end(lambda code: lease.release()):
         storage.write(run.folder / "recipe.yaml", dump(counted(run)))
         yield

@@ -201,7 +201,7 @@ def _trained(run: Run, params: Shapes) -> Any:
 
 
 def _step(run: Run, checkpoints: Checkpoints) -> int:
-    steps = checkpoints.steps()
+    steps = checkpoints.agreed_steps()
     if not steps:
         raise _missing(checkpoints.folder)
     return run.step or steps[-1]

@@ -188,6 +188,9 @@ class Train(Section):
     log_every: PositiveInt = 10
     max_skipped: PositiveInt = 5
     """After how many steps in a row without a finite gradient the run stops."""
+    stall_seconds: NonNegativeFloat = 300.0
+    """After how many seconds without progress the run ends with code 76 and writes where it stands;
+    at least ten median steps, and six times as long to compile, save or sample. 0 never ends it."""
     sample_every: NonNegativeInt = 0
     sample_tokens: PositiveInt = 48
     samples: tuple[Prompt, ...] = ()

@@ -21,12 +21,11 @@ from typing import Any
 
 from etils import epath
 import jax
-from jax.experimental import multihost_utils
-import numpy as np
 import orbax.checkpoint as ocp
 
 from lrl_jax import storage
-from lrl_jax.devices.mesh import lead, meet
+from lrl_jax.devices.mesh import lead
+from lrl_jax.devices.peers import exchange, meet
 from lrl_jax.train.digest import describe, leaf_table
 
 VERSION = 1
@@ -147,7 +146,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         """
         self.wait()
         problems = []
-        for step in reversed(self.steps()) if only is None else (only,):
+        for step in reversed(self.agreed_steps()) if only is None else (only,):
             try:
                 return self._read(step, abstract, partial)
             except _DamagedError as e:
@@ -174,6 +173,10 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             raise VerificationError(f"{self.folder}: step {step}: {e}") from None
         return sealed["sha256"]
 
+    def agreed_steps(self) -> list[int]:
+        """Returns the committed steps as process 0 sees them; storage may show others less."""
+        return json.loads(exchange(json.dumps(self.steps()))[0])
+
     def put_aside(self, after: int) -> None:
         """Renames all steps later than `after`, so that they can be saved again."""
         if lead() and self.folder.exists():
@@ -195,8 +198,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
         )
         state = self._load(path, state=args).state
         bad = [k for k, v in describe(state).items() if v != body["leaves"][k]]
-        if bad:
-            raise _DamagedError(f"values changed since they were saved: {', '.join(bad)}")
+        _agree_on(f"values changed since they were saved: {', '.join(bad)}" if bad else "")
         return Restored(step, state, body["meta"])
 
     def _load(self, path: epath.Path, **items) -> Any:
@@ -206,8 +208,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             out = self._orbax.handler.restore(path, args=ocp.args.Composite(**items))
         except Exception as e:  # damaged files raise anything: KeyError, JaxRuntimeError, ...
             problem = f"cannot be read: {_first_line(e)}"
-        if not _all_agree(not problem):
-            raise _DamagedError(problem or "another process cannot read its part")
+        _agree_on(problem)
         return out
 
     @contextlib.contextmanager
@@ -233,7 +234,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._sweep()
             enough = _free(self.folder) >= self._bytes
-        if not _all_agree(enough):
+        if exchange("" if enough else "full")[0]:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _sweep(self) -> None:
@@ -333,5 +334,8 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0][:300]}" if text else type(error).__name__
 
 
-def _all_agree(fine: bool) -> bool:
-    return bool(multihost_utils.process_allgather(np.array(fine)).all())
+def _agree_on(problem: str) -> None:
+    """Raises _DamagedError in every process if one of them has a problem with a step."""
+    for process, said in enumerate(exchange(problem)):
+        if said:
+            raise _DamagedError(problem or f"process {process}: {said}")

@@ -1,5 +1,6 @@
 """Measures how much time a run spends computing, and how much waiting, by what it waits for."""
 
+import collections
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import queue
@@ -24,11 +25,18 @@ class Clock(contextlib.AbstractContextManager["Clock"]):
 
     Args:
       now: returns the time in seconds, counted from any moment.
+
+    Attributes:
+      progress: what the host is doing (None: nothing but steps), and numbers that rise with every
+        block of `doing` and every step that is done. While a run goes on, it changes.
+      gaps: seconds between steps that were done, of the last 50.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter):
         self._now = now
-        self._lap = now()
+        self._lap = self._ready = now()
+        self._blocks = self._steps = 0
+        self.gaps: collections.deque[float] = collections.deque(maxlen=50)
         self._spans: list[tuple[str, float, float]] = []
         self._open: tuple[str, float] | None = None
         self._lock = threading.Lock()
@@ -40,6 +48,11 @@ class Clock(contextlib.AbstractContextManager["Clock"]):
     def __exit__(self, kind, error, trace) -> None:
         self._asked.put(None)
 
+    @property
+    def progress(self) -> tuple[str | None, int, int]:
+        doing = self._open
+        return doing and doing[0], self._blocks, self._steps
+
     @contextlib.contextmanager
     def doing(self, kind: str) -> Iterator[None]:
         """Counts the time in the block as waiting for `kind`, or for that of a block around it."""
@@ -48,11 +61,13 @@ class Clock(contextlib.AbstractContextManager["Clock"]):
             yield
             return
         self._open = kind, self._now()
+        self._blocks += 1
         try:
             yield
         finally:
             self._spans.append((*self._open, self._now()))
             self._open = None
+            self._blocks += 1
 
     def dispatched(self, result: jax.Array) -> None:
         """Records that a step was given to the devices; it is done when `result` is ready."""
@@ -82,6 +97,8 @@ class Clock(contextlib.AbstractContextManager["Clock"]):
                 jax.block_until_ready(result)
             with self._lock:
                 step.append(self._now())
+                self.gaps.append(step[1] - max(step[0], self._ready))
+                self._ready, self._steps = step[1], self._steps + 1
             del asked, result
 
 

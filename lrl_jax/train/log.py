@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 METRICS, SAMPLES, EVENTS = "metrics.jsonl", "samples.jsonl", "events.jsonl"
 FILES = (METRICS, SAMPLES)
+SPIKE = 3.0  # a loss of so many times the median of recent steps is said
+USUAL = 10  # how many steps it takes to know what is usual
 
 
 class Log(contextlib.AbstractContextManager["Log"]):
@@ -95,7 +97,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
         if self._progress is not None:
             (task,), shown = self._progress.task_ids, terminal.visible(line)
             self._progress.update(task, completed=step, description=shown)
-        if step % self._every == 0 or step == self._total:
+        if step % self._every == 0 or step == self._total or "spike" in record:
             self.flush()
             if self._progress is None:
                 self.say(line)
@@ -177,6 +179,7 @@ class StepRecorder:
             self._flops[stage.name] = flops_per_token(self.cfg, self.length, learns)
         self._peak = peak_flops(jax.devices()[0])
         self._seconds: collections.deque[float] = collections.deque(maxlen=50)
+        self._losses: collections.deque[float] = collections.deque(maxlen=50)
 
     def __call__(self, at: Dispatched, metrics: Mapping[str, Any]) -> tuple[dict, str]:
         names, size = self.plan.names, self.bytes_per_token
@@ -198,7 +201,16 @@ class StepRecorder:
             "rows": at.row + count,
             "epochs": self.plan.epochs(at.row + count),
         }
+        if times := self._spike(record["loss"]):
+            record["spike"] = times
         return record | self._speed(at, record["tokens"]), self._line(record)
+
+    def _spike(self, loss: float) -> float:
+        """Returns how many times the usual loss this one is, if that is SPIKE or more; else 0."""
+        usual = float(np.median(self._losses)) if len(self._losses) >= USUAL else math.inf
+        if math.isfinite(loss):
+            self._losses.append(loss)
+        return round(loss / usual, 1) if SPIKE * usual <= loss < math.inf else 0.0
 
     def _speed(self, at: Dispatched, tokens: int) -> dict[str, Any]:
         spent = self.clock.lap()
@@ -228,6 +240,8 @@ class StepRecorder:
         words += [f"{record['tokens'] / usual:,.0f} tokens/s", f"{left} left"]
         if not record["applied"]:
             words.append(f"SKIPPED: not finite ({record['skipped']} in a row)")
+        if "spike" in record:
+            words.append(f"SPIKE: {record['spike']} times the usual loss")
         return "  ".join(words)
 
 

@@ -27,6 +27,7 @@ from lrl_jax.data.feed import batches as cuts
 from lrl_jax.data.feed.plan import Plan, changes, compatible
 from lrl_jax.data.feed.stream import Prefetch
 from lrl_jax.devices.mesh import check_batch, place, said_by_all, said_by_each
+from lrl_jax.devices.watchdog import Watchdog
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, goodput, learn, optimizer
@@ -51,6 +52,7 @@ class Preempted(Exception):  # noqa: N818 (nothing went wrong)
     """
 
     exit_code = 75
+    together = True  # every process raises it, after the same step
 
     def __init__(self, step: int):
         super().__init__(f"stopped as asked; step {step} is saved: run again to go on")
@@ -59,6 +61,9 @@ class Preempted(Exception):  # noqa: N818 (nothing went wrong)
 
 class DivergedError(RuntimeError):
     """Reports that too many steps in a row had a loss or gradient that is not finite."""
+
+    exit_code = 7
+    together = True
 
 
 class BatchStream(Protocol):
@@ -123,6 +128,8 @@ def train(
     length, chips = stream.sequence_length, mesh.devices.size
     with contextlib.ExitStack() as stack:
         stack.enter_context(clock)
+        process = jax.process_index()
+        stack.enter_context(Watchdog(clock, settings.stall_seconds, folder, process))
         stack.enter_context(jax.set_mesh(mesh))
         asks = stack.enter_context(Asks(folder.parent / "SAVE", settings.save.minutes))
         checkpoints = stack.enter_context(Checkpoints(folder / "checkpoints", settings.save.keep))
@@ -195,8 +202,8 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
 
 
 def _saved(settings: recipe_train.Train) -> dict[str, Any]:
-    """Returns the settings as checkpoints hold them."""
-    return _with_clock(settings.model_dump(mode="json"))
+    """Returns the settings that a checkpoint keeps; what only watches a training is not kept."""
+    return _with_clock(settings.model_dump(mode="json", exclude={"stall_seconds"}))
 
 
 def _with_clock(train: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,6 +263,7 @@ class _Run:
     skipping_from: int  # the first row of the steps in a row that were not finite
     last_size: int = 0  # rows of the batch that was dispatched last
     unread: tuple[Dispatched, Metrics] | None = None
+    first: bool = True  # no step was dispatched since this process began
 
     def phase(self, phase: learn.Phase, step: Step, batches: Prefetch) -> None:
         """Runs what is left of a phase; a phase that has not begun gets a new optimizer."""
@@ -277,7 +285,9 @@ class _Run:
             with self.clock.doing("compile") if first else contextlib.nullcontext():
                 metrics = self.dispatch(phase, step, rows)
             self.clock.dispatched(metrics["loss"])
-            first = False
+            if self.first:  # until here there was nothing to save
+                self.asks.defer()
+            first = self.first = False
             asked = self.read()  # the step before this one, so that devices need not wait
             ids, stage = self.stream.dataset_ids(row, self.last_size), self._stage()
             self.unread = Dispatched(self.done, row, ids, stage, batches.waited), metrics

@@ -1,17 +1,14 @@
 """Collects requests to save or to stop a run, from signals, the file RUN/SAVE and the clock."""
 
-import os
-import signal
-import socket
-import sys
-import threading
+import contextlib
 import time
 
 from etils import epath
 import jax
 
+from lrl_jax.devices import signals
+
 NOTHING, SAVE, STOP = 0, 1, 2  # what a process asks all processes to do; the largest wins
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 LOOK_SECONDS = 10.0  # how often RUN/SAVE is looked for on an object store
 
 
@@ -24,28 +21,24 @@ class Asks:
 
     def __init__(self, file: epath.Path, minutes: float):
         self._file, self._seconds = file, 60 * minutes
-        self._stop = self._asked = False
+        self._asked = False
         self._saved = self._looked = time.monotonic()
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Asks":
-        self._inbox, self._outbox = socket.socketpair()
-        self._outbox.setblocking(False)
-        # Python runs signal handlers in the main thread, which may be busy compiling or hang in a
-        # collective. The wakeup socket gets its byte at once, and a thread reads it.
-        self._before = {s: signal.signal(s, lambda *_: None) for s in SIGNALS}
-        self._wakeup = signal.set_wakeup_fd(self._outbox.fileno(), warn_on_full_buffer=False)
-        threading.Thread(target=self._watch, daemon=True, name="signals").start()
+        self._signals = self._stack.enter_context(signals.listening())
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        signal.set_wakeup_fd(self._wakeup)
-        for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-        self._outbox.close()
+        self._stack.__exit__(kind, error, trace)
+
+    def defer(self) -> None:
+        """Lets signals wait from here on, because there is something to save before stopping."""
+        self._stack.enter_context(signals.deferred())
 
     def now(self) -> int:
         """Returns NOTHING, SAVE or STOP; SAVE is returned once, until `saved` is called."""
-        if self._stop:
+        if self._signals.stop:
             return STOP
         if jax.process_index() or self._asked:
             return NOTHING
@@ -65,14 +58,3 @@ class Asks:
             return False
         self._looked = time.monotonic()
         return self._file.exists()
-
-    def _watch(self) -> None:
-        with self._inbox:
-            while data := self._inbox.recv(1):
-                if data[0] not in SIGNALS:
-                    continue
-                if self._stop:
-                    os._exit(128 + data[0])
-                self._stop = True
-                name = signal.Signals(data[0]).name
-                sys.stderr.write(f"{name}: saving, then stopping; once more stops at once\n")

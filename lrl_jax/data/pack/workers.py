@@ -91,7 +91,8 @@ class _Stopped(Exception):  # noqa: N818  (no error: another process failed, or 
 def _enter(documents: Any, stop: Any, threads: int) -> None:
     _shared.update(documents=documents, stop=stop)
     tokenizers.share_cores(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it too, and sets `stop`
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the parent gets it too, and sets `stop`
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()

@@ -1,0 +1,233 @@
+"""Turns signals that ask a process to stop into an orderly end, whatever the process is doing.
+
+    with interrupts():               # a signal raises Stopped in the main thread
+        ...
+        with deferred() as signals:  # a block that stops by itself, once it sees `signals.stop`
+            ...
+
+A second signal ends the process at once. So does PATIENCE after the first one, if the main thread
+has not come to an end: it may be inside a compiler or another library.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import functools
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+PEER = signal.SIGUSR2  # what `ask` sends to its own main thread
+PATIENCE = 10.0  # seconds that the main thread has to stop; each step survives being killed
+FAREWELL = 12.0  # seconds that a function given to `at_end` may take
+RETRY = 75  # the exit code that says: run the same command again (EX_TEMPFAIL of sysexits.h)
+
+
+class Stopped(BaseException):
+    """Reports that this process was asked to stop; no Exception, so that no step swallows it.
+
+    Attributes:
+      step: the step that was stopped; "" if none was running.
+    """
+
+    exit_code = RETRY
+    step = ""
+
+    def __str__(self) -> str:
+        where = f" in {self.step}" if self.step else ""
+        return f"stopped as asked{where}; what is finished is kept: run again to go on"
+
+
+class Signals:
+    """Receives signals while a block of `interrupts` or `deferred` is open.
+
+    Attributes:
+      stop: whether this process was asked to stop.
+    """
+
+    def __init__(self):
+        self.stop = False
+        self.deferring = self.interrupting = 0
+        self._raised = self._said = False
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        inbox, self._outbox = socket.socketpair()
+        self._outbox.setblocking(False)
+        # Python runs signal handlers in the main thread, which may be busy compiling or hang in a
+        # collective. The wakeup socket gets its byte at once, and a thread reads it.
+        handlers = {number: self._handle for number in (*SIGNALS, PEER)}
+        self._before = {number: signal.signal(number, do) for number, do in handlers.items()}
+        self._wakeup = signal.set_wakeup_fd(self._outbox.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(inbox,), daemon=True, name="signals").start()
+
+    def close(self) -> None:
+        signal.set_wakeup_fd(self._wakeup)
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        self._outbox.close()
+
+    def ask(self, name: str) -> bool:
+        """Records that `name` asks this process to stop; returns whether it is the first to."""
+        with self._lock:
+            first, self._said, self.stop = not self._said, True, True
+        if first:
+            how = "saving, then stopping" if self.deferring else "stopping"
+            sys.stderr.write(f"{name}: {how}; once more stops at once\n")
+        return first
+
+    def check(self) -> None:
+        """Raises Stopped, once, if this process was asked to stop and no block defers that."""
+        if self.stop and self.interrupting and not (self.deferring or self._raised):
+            self._raised = True
+            raise Stopped
+
+    def _handle(self, number: int, frame: object) -> None:
+        if number != PEER:
+            self.stop = True  # the thread says so
+        self.check()
+
+    def _watch(self, inbox: socket.socket) -> None:
+        asked, deadline = False, 0.0
+        with inbox:
+            inbox.settimeout(0.5)
+            while True:
+                byte = b"\0"
+                with contextlib.suppress(TimeoutError):
+                    byte = inbox.recv(1)
+                if not byte:
+                    return
+                if byte[0] in SIGNALS:
+                    if asked:
+                        os._exit(128 + byte[0])
+                    asked, name = True, signal.Signals(byte[0]).name
+                    self.ask(name)
+                    for tell in list(_LISTENERS):
+                        tell(name)
+                if not self.stop or self.deferring or not self.interrupting:
+                    deadline = time.monotonic() + PATIENCE
+                elif time.monotonic() > deadline:
+                    sys.stderr.write(f"not at a clean point within {PATIENCE:.0f} s: ended here; ")
+                    sys.stderr.write("what is finished is kept: run again to go on\n")
+                    end(RETRY)
+
+
+_LISTENERS: list[Callable[[str], None]] = []  # called with the name of the first signal
+_AT_END: list[Callable[[int], None]] = []
+_ENDING = threading.Lock()
+_signals: Signals | None = None
+_blocks = 0
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Signals]:
+    """Opens a block that receives signals and does nothing about them but to set `stop`."""
+    global _signals, _blocks
+    if _signals is None:
+        _signals = Signals()
+        _signals.open()
+    signals, _blocks = _signals, _blocks + 1
+    try:
+        yield signals
+    finally:
+        _blocks -= 1
+        if not _blocks:
+            _signals = None
+            signals.close()
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Signals]:
+    """Opens a block that a signal leaves by Stopped. Only the main thread may open it."""
+    with listening() as signals:
+        signals.interrupting += 1
+        try:
+            yield signals
+        finally:
+            signals.interrupting -= 1
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[Signals]:
+    """Opens a block that no signal interrupts: it looks at `stop`, and stops when it can.
+
+    Where a signal came and the block went on to its end, a block of `interrupts` around it stops.
+    """
+    with listening() as signals:
+        signals.deferring += 1
+        try:
+            yield signals
+        finally:
+            signals.deferring -= 1
+        signals.check()
+
+
+@contextlib.contextmanager
+def naming(step: str) -> Iterator[None]:
+    """Names the step in which a signal stops this process."""
+    try:
+        yield
+    except Stopped as stopped:
+        stopped.step = step
+        raise
+
+
+def stopping() -> bool:
+    """Tells whether this process was asked to stop."""
+    return _signals is not None and _signals.stop
+
+
+def ask(name: str) -> None:
+    """Stops this process as a signal would, because another process was asked to stop."""
+    if _signals is not None and _signals.ask(name):
+        thread = threading.main_thread().ident
+        assert thread is not None
+        signal.pthread_kill(thread, PEER)  # also wakes it from a system call
+
+
+@contextlib.contextmanager
+def listener(tell: Callable[[str], None]) -> Iterator[None]:
+    """Calls `tell` with the name of the first signal, in a thread, while the block is open."""
+    _LISTENERS.append(tell)
+    try:
+        yield
+    finally:
+        _LISTENERS.remove(tell)
+
+
+@contextlib.contextmanager
+def at_end(last: Callable[[int], None]) -> Iterator[None]:
+    """Calls `last` with the exit code if `end` ends this process while the block is open."""
+    _AT_END.append(last)
+    try:
+        yield
+    finally:
+        _AT_END.remove(last)
+
+
+def end(code: int) -> None:
+    """Ends this process from any thread, after what `at_end` was given; does not return.
+
+    Each of these runs in a thread of its own for FAREWELL seconds at most, because the main thread
+    may hold what they wait for.
+    """
+    _ENDING.acquire()  # the first caller ends the process, any other waits here
+    for last in reversed(list(_AT_END)):
+        within(FAREWELL, functools.partial(last, code))
+    for stream in (sys.stdout, sys.stderr):
+        within(1.0, stream.flush)
+    os._exit(code)
+
+
+def within(seconds: float, work: Callable[[], object]) -> None:
+    """Does something in a thread of its own, and waits for it so long at most."""
+    thread = threading.Thread(target=work, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the interpreter is ending, and has no more threads (Python 3.12)
+        work()
+        return
+    thread.join(seconds)

@@ -1,0 +1,74 @@
+"""Every error has its exit code, which the docs list."""
+
+import errno
+from pathlib import Path
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from lrl_jax.cli import codes, main
+from lrl_jax.train import loop
+from lrl_jax.train.checkpoint import SaveError
+
+ROOT = Path(__file__).parents[1]
+
+
+def disk_full() -> OSError:
+    try:
+        Path("/dev/full").write_text("more than a disk that is full can take")
+    except OSError as e:
+        return e
+    raise AssertionError("/dev/full took it")
+
+
+def raised(outer, cause):
+    try:
+        raise outer from cause
+    except type(outer) as e:
+        return e
+
+
+def test_a_full_disk_has_its_own_code_whoever_meets_it():
+    full = disk_full()
+    assert full.errno == errno.ENOSPC
+    storage = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: [OS error 28: ENOSPC No space left]")
+    for error in (
+        full,
+        raised(SaveError("checkpoint 5 was not written"), full),
+        raised(SaveError("checkpoint 5 was not written"), storage),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        storage,
+    ):
+        assert codes.code_of(error) == 9, error
+    assert codes.code_of(SaveError("no such folder")) == 2
+    assert "disk full while writing" in codes.message(full)
+
+
+def test_too_little_memory_has_its_own_code_and_advice(capsys):
+    with pytest.raises(jax.errors.JaxRuntimeError) as error:
+        jnp.zeros(1 << 50, jnp.int8).block_until_ready()
+    assert codes.end(error.value, "train") == 8
+    said = capsys.readouterr().err
+    assert "out of memory: RESOURCE_EXHAUSTED" in said
+    assert "Try a smaller train.batch_size" in said
+    assert "Traceback" not in said
+    assert codes.code_of(MemoryError()) == 8
+
+
+def test_other_errors():
+    assert codes.code_of(loop.DivergedError("steps 5 to 7")) == 7
+    assert codes.code_of(loop.Preempted(5)) == 75
+    assert codes.code_of(ValueError("train.batchsize")) == 2
+    assert codes.code_of(KeyError("a bug")) == 1
+    assert codes.code_of(raised(ValueError("a file"), KeyError("No space left on device"))) == 2
+
+
+def test_the_docs_and_the_help_list_every_code():
+    tour = (ROOT / "docs/tour.md").read_text().partition("## When a command ends")[2]
+    assert {int(code) for code in re.findall(r"(?m)^\| (\d+) \|", tour)} == {*codes.CODES}
+    readme = (ROOT / "README.md").read_text().partition("\nExit codes: ")[2].partition("\n\n")[0]
+    listed = {int(code) for code in re.findall(r"(?:^|, |\n| and )(\d+) [a-z]", readme)}
+    assert listed == {*codes.CODES} - {1, 130}
+    assert "9 disk full; 75 stopped as asked" in main.EPILOG
