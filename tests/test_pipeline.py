@@ -103,13 +103,15 @@ def test_transformers_loads_the_export_with_the_logits_of_the_gate(world):
     assert gate["transformers_error"] < 1e-4
 
 
-def run_snippet(folder, question, *changed):
-    """Runs the Python that a model card shows; returns what it prints."""
+def run_snippet(folder, changed):
+    """Runs the Python that a model card shows, with some of it changed; returns what it prints."""
     code = (folder / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
-    code = code.replace("path/of/this/folder", str(folder)).replace("...", question)
+    for text, instead in changed.items():
+        assert text in code
+        code = code.replace(text, instead)
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(code.replace(*changed) if changed else code, {})
+        exec(code, {})
     return printed.getvalue()
 
 
@@ -130,8 +132,10 @@ def test_messages_give_in_transformers_what_the_trained_model_gives_here(world):
     want = lrl_jax.generate(model, talks, max_new_tokens=16)
     assert all(want)
     assert [answer[0]["generated_text"] for answer in answers] == want
-    printed = run_snippet(folder, "Who saw a peach?", "max_new_tokens=256", "max_new_tokens=16")
-    assert printed == f"{want[0]}\n"
+    exact = 'this/folder", dtype="float32"'
+    changed = {"...": "Who saw a peach?", "=256": "=16", 'this/folder"': exact}
+    changed["path/of/this/folder"] = str(folder)
+    assert run_snippet(folder, changed) == f"{want[0]}\n"
     asked = [{"instruction": talk[0]["content"]} for talk in talks]
     assert want == generation.answers(
         model.config, model.params, model.tokenizer, "alpaca", asked, 16, model.mesh

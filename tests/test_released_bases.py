@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 import pytest
 import released_bases
+from test_prompt import TEXT, trained_on
 import transformers
 
 import lrl_jax
@@ -21,6 +22,8 @@ from lrl_jax.hf import families, load, save
 from lrl_jax.model import llama
 from lrl_jax.pipeline import prompt
 from lrl_jax.pipeline import vocab as vocab_step
+from lrl_jax.pipeline.run import Run
+from lrl_jax.recipe.schema import Pretrained
 from lrl_jax.vocab.pieces import prove, splice
 from lrl_jax.vocab.tokenizer import byte_level
 from lrl_jax.vocab.tokenizer import load as tokenizers
@@ -126,7 +129,11 @@ def test_a_class_of_transformers_that_does_not_heed_the_file_is_noticed(tmp_path
     (tmp_path / "tokenizer.json").write_text(json.dumps(form))
     odd = prove.read_otherwise(tmp_path, tokenizers.load(tmp_path), chats)
     assert odd.count > 9
-    assert "</s>a" in odd.examples[0] or odd.examples[0].startswith("<")
+    (tmp_path / "model.safetensors").touch()
+    recipe = trained_on({"text": 1}, text=TEXT).recipe
+    run = Run(recipe.model_copy(update={"base": Pretrained(model=str(tmp_path))}))
+    (note,) = vocab_step._of_base(run, tokenizers.load(tmp_path))
+    assert "by a class of its own and not as tokenizer.json says" in note
 
 
 @pytest.mark.parametrize("name", ["mistral_v03_instruct", "gptneox"])
