@@ -77,7 +77,7 @@ def repeated(recipe: Recipe, sizes: Mapping[str, float]) -> Iterator[str]:
     read: dict[str, float] = {}
     steps_of: Counter[str] = Counter()
     for stage in recipe.train.stages:
-        if not stage.steps or stage.weights == "examples":
+        if stage.weights == "examples":
             continue
         for name, share in (mixture.unsized(recipe, stage, sizes) or {}).items():
             read[name] = read.get(name, 0.0) + stage.steps * row * share
