@@ -120,7 +120,7 @@ def test_losses_are_split_by_dataset_and_given_in_bits_per_byte():
 
 def test_a_loss_far_above_the_usual_is_said_at_once_and_one_that_is_not_finite_is_not_usual():
     train = tiny.settings(steps=20, log_every=10)
-    report = StepRecorder(train, tiny.CFG, tiny.stream(train).plan, 12, 2, {}, Clock())
+    report = StepRecorder(train, tiny.CFG, tiny.stream(train).plan, 12, 2, {}, Clock(), 20)
     flags = {}
     for step, loss in enumerate([np.inf, 40, *[2.0] * 8, 5.9, 6.1, 2.0, np.inf], 1):
         metrics = dict(
