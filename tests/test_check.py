@@ -88,7 +88,7 @@ def test_text_in_another_script_than_its_language_is_refused(
 ):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "th.txt").write_text(f"{THAI}\n" * 20)
-    rows = [json.dumps({"prompt": THAI, "completion": KOREAN}) for _ in range(20)]
+    rows = [json.dumps({"prompt": KOREAN, "completion": KOREAN}) for _ in range(20)]
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
     code, _, err = check(capsys, recipe, override)
     assert code == 3
@@ -108,6 +108,15 @@ def test_text_of_two_scripts_and_text_of_few_letters_are_told_apart(recipe, tmp_
     assert "note data.datasets.english: the first 36 records are in Hang (57%" in out
     code, out, _ = check(capsys, recipe, data % (tmp_path / "few.txt", "kor_Hang"))
     assert (code, "letters" in out) == (0, False)
+
+
+def test_answers_in_another_script_than_their_prompts_are_said(recipe, tmp_path, capsys):
+    rows = [json.dumps({"prompt": THAI, "completion": "print(1 + 2)"}) for _ in range(20)]
+    (tmp_path / "a.jsonl").write_text("\n".join(rows))
+    data = f"{{kind: completion, path: [{tmp_path}/a.jsonl], language: tha_Thai}}"
+    code, out, _ = check(capsys, recipe, f"data.datasets.english={data}")
+    assert code == 0
+    assert "note data.datasets.english: the first 20 answers are in Latn (100% of their" in out
 
 
 def test_a_language_without_a_script_is_not_compared():

@@ -100,7 +100,7 @@ def planned(
       positions: that the base has learnt.
 
     >>> planned({"target": 40e6, "english": 1e9}).steps
-    3149
+    3150
     """
     length = min(LENGTH, positions)
     why_length = "  # the base's max_position_embeddings" if length < LENGTH else ""

@@ -191,13 +191,15 @@ def _strange(texts: Sequence[str], own: Sequence[str], says: str, what: str, lea
 
 def _scripts(dataset: Dataset, records: Sequence[datasets.Record]) -> Iterator[str]:
     """Yields what is odd about the scripts of records; if hardly a letter fits, a ValueError."""
+    learnt: list[str] = []
     if isinstance(dataset, Parallel):
         halves = {"source": dataset.source_language, "target": dataset.target_language}
         sides = [([r[half] for r in records], code, f"{half}s") for half, code in halves.items()]
     else:
-        kind = kinds.of(dataset)
+        kind = kinds.of(dataset)  # answers may be code, which a prompt in the language asks for
+        whole = ["\n".join(kind.texts_compared(record)) for record in records]
+        sides = [(whole, dataset.language, "records")]
         learnt = [kind.text_learnt(dataset, record) for record in records]
-        sides = [(learnt, dataset.language, "records")]
     for texts, language, what in sides:
         if problem := misnamed(texts, language, what):
             raise ValueError(f"{problem}; say what language it is, or und_Zyyy for none")
@@ -205,6 +207,8 @@ def _scripts(dataset: Dataset, records: Sequence[datasets.Record]) -> Iterator[s
             says = f"{language} is written in {_script(language)}"
             if odd := _strange(texts, _parts(_script(language)), says, what, MIXED):
                 yield odd
+        elif odd := misnamed(learnt, language, "answers"):
+            yield odd
 
 
 def scripts_of_texts(recipe: Recipe, wanted: Collection[str]) -> Iterator[tuple[str, str]]:

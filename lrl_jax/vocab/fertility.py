@@ -16,6 +16,7 @@ import itertools
 import re
 
 from etils import epath
+from rich import box
 from rich.table import Table
 
 from lrl_jax import terminal
@@ -163,7 +164,8 @@ def table(rows: Sequence[FertilityRow]) -> Table:
     """
     numbers = ("word", "character", "byte", "line", "parity", "one token", "unknown")
     columns = ("tokenizer", "language", *numbers)
-    out = terminal.FittedTable(*columns, numbers=numbers, title="tokens per ...")
+    style = {"title": "tokens per ...", "box": box.SIMPLE_HEAD, "padding": 0}
+    out = terminal.FittedTable(*columns, numbers=numbers, **style)
     for row in rows:
         counts = (
             f"{row.per_word:.2f}" if row.spaced else "",
