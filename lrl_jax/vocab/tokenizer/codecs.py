@@ -156,6 +156,8 @@ def apart(proto: Any) -> bool:
     they are, and a piece has a space only where it begins or throughout.
     """
     normal, trained, kinds = proto.normalizer_spec, proto.trainer_spec, proto.pieces[0].Type
+    own, ordinary = kinds.USER_DEFINED, kinds.NORMAL
+    types = {p.piece: p.type for p in proto.pieces}
     marked = normal.add_dummy_prefix and normal.escape_whitespaces
     kept = not normal.precompiled_charsmap and not normal.remove_extra_whitespaces
     return bool(
@@ -164,7 +166,9 @@ def apart(proto: Any) -> bool:
         and not trained.treat_whitespace_as_suffix
         and marked
         and kept
-        and any(p.piece == SPACE and p.type == kinds.NORMAL for p in proto.pieces)
-        and not any(p.type == kinds.USER_DEFINED for p in proto.pieces)
-        and not any(SPACE in p.piece.lstrip(SPACE) for p in proto.pieces if p.type == kinds.NORMAL)
+        and types.get(SPACE) == ordinary
+        and own not in types.values()
+        and not any(
+            kind == ordinary and SPACE in piece.lstrip(SPACE) for piece, kind in types.items()
+        )
     )
