@@ -79,21 +79,22 @@ def test_the_way_that_takes_less_time_is_taken_and_the_other_tried_again(monkeyp
 
     def way(name, seconds):
         def encode(texts):
-            taken.append(name)
-            clock[0] += seconds()
+            taken.append(f"{name} {len(texts)}")
+            clock[0] += seconds() * len(texts)
             return [[len(text)] for text in texts]
 
         return encode
 
     slow = [3.0]
     ways = codecs._Ways(way("words", lambda: slow[0]), way("library", lambda: 2.0))
-    for _ in range(7):
-        assert ways.encode(["ab"]) == [[2]]
-    assert taken == ["words", "library", "library", "words", "library", "library", "library"]
-    slow[0] = 1.0  # words are known by now
-    for _ in range(3):
-        ways.encode(["ab"])
-    assert taken[7:] == ["words", "words", "words"]
+    chunk = ["ab"] * 8 + ["abc"]
+    for _ in range(5):
+        assert ways.encode(chunk) == [[2]] * 8 + [[3]]
+    assert taken == ["words 9", "library 9", "library 9", "words 2", "library 7", "library 9"]
+    slow[0], taken[:] = 1.0, []  # words are known by now
+    for _ in range(4):
+        ways.encode(chunk)
+    assert taken == ["library 9", "library 9", "words 2", "library 7", "words 9"]
 
 
 def test_many_texts_are_encoded_in_chunks_in_their_order(monkeypatch):

@@ -23,6 +23,7 @@ LONGEST = 48  # characters; longer words seldom come again
 CHUNK = 1 << 16  # characters between two choices of the way to encode
 TIMED = 1 << 12  # characters; fewer are encoded too soon to be timed
 RETRY = 32  # chunks after which the slower way is timed again, at first after fewer
+SHARE = 8  # one in so many texts of a chunk is enough for that
 CORES = 4  # from so many on, the library's threads are faster than one that remembers
 
 
@@ -87,16 +88,24 @@ class _Ways:
         self._turns = 0
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        chars = sum(map(len, texts))
         fastest, *others = sorted(range(len(self._ways)), key=lambda way: self._pace.get(way, 0.0))
-        if chars < TIMED:
+        if sum(map(len, texts)) < TIMED:
             return self._ways[fastest](texts)
         self._turns += 1
-        retry = self._turns % RETRY == 0 or self._turns in (4, 8, 16)
-        way = others[-1] if retry else fastest
+        few = 0
+        if len(self._pace) == len(self._ways) and (
+            self._turns % RETRY == 0 or self._turns in (4, 8, 16)
+        ):
+            few = -(-len(texts) // SHARE)
+        again = self._timed(others[-1], texts[:few])
+        return again + self._timed(fastest, texts[few:])
+
+    def _timed(self, way: int, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
         start = time.process_time()  # of all threads: the library has its own
         ids = self._ways[way](texts)
-        self._pace[way] = (time.process_time() - start) / chars
+        self._pace[way] = (time.process_time() - start) / max(1, sum(map(len, texts)))
         return ids
 
 
