@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import json
 import os
 from pathlib import Path
+import re
 
 import numpy as np
 import vocab
 
 DATA = Path(os.environ.get("LRL_TEST_DATA") or Path(__file__).parents[2] / "test_data")
 LLAMA = DATA / "tokenizers" / "llama2"
-SETS = {  # a sentence a line; of .jsonl the field "text"
+SETS = {  # lines of sentences; of .jsonl the field "text"
     "ko": (
         "mono/ko/nsmc_raw_sample.jsonl",
         "mono/ko/korquad_dev_contexts.txt",
@@ -37,6 +38,7 @@ SETS = {  # a sentence a line; of .jsonl the field "text"
         "parallel/flores101_first200/eng.devtest",
     ),
 }
+ENDS = re.compile(r"(?<=[.!?]) ")  # where a line is cut into sentences
 SENTENCES = 12  # of a document, the median; the logarithm of their number has deviation 1
 FILES = 8  # a language
 LEARNT = 16_000  # pieces of the tokenizer where Llama 2's is not at hand
@@ -66,7 +68,8 @@ def sentences(language: str, megabytes: float = 2) -> list[str]:
     """Every different sentence there is of a language, or made ones of at least so many bytes."""
     if real():
         lines = [" ".join(line.split()) for name in SETS[language] for line in _lines(DATA / name)]
-        return [line for line in dict.fromkeys(lines) if line]
+        every = (sentence for line in lines for sentence in ENDS.split(line))
+        return [sentence for sentence in dict.fromkeys(every) if sentence]
     rng = np.random.default_rng(0)
     words = np.array(vocab.lexicon(rng, LANGUAGES[language], 50_000), object)
     share = 1 / np.arange(1, len(words) + 1)
