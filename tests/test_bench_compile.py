@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[1] / "scripts/benchmarks"
 def script(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     module = importlib.import_module("compile")
-    monkeypatch.setattr(module, "libtpu", lambda: "0.0.51")
+    monkeypatch.setattr(topology, "libtpu", lambda: "0.0.51")
     return module
 
 
@@ -37,7 +37,7 @@ def test_another_libtpu_is_refused_with_both_versions_and_the_command(script, tm
 def test_a_program_of_another_libtpu_is_compiled_again(script, monkeypatch):
     pair = script.PAIRS["llama2-7b"]
     before = script.settings(pair, {}, pair.ours[0])
-    monkeypatch.setattr(script, "libtpu", lambda: "0.0.52")
+    monkeypatch.setattr(topology, "libtpu", lambda: "0.0.52")
     assert script.settings(pair, {}, pair.ours[0]) != before
 
 

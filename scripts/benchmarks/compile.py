@@ -13,7 +13,6 @@ best of both, ours being held to no more memory than theirs.
 
 import argparse
 import dataclasses
-import importlib.metadata
 import json
 from pathlib import Path
 import shutil
@@ -153,7 +152,7 @@ def main() -> None:
         args.maxtext = ""
     if args.maxtext:
         same_compiler(args.maxtext)
-    print(f"libtpu {libtpu()}")
+    print(f"libtpu {topology.libtpu()}")
     print("milliseconds for 4,096 tokens a chip = arithmetic + kernels + between chips + host")
     ratios = {name: compare(name, PAIRS[name], args) for name in args.only}
     known = [ratio for ratio in ratios.values() if ratio]
@@ -161,20 +160,16 @@ def main() -> None:
         print(f"at most 0.95 on {sum(ratio <= 0.95 for ratio in known)} of {len(known)} pairs")
 
 
-def libtpu() -> str:
-    """The version of the compiler here."""
-    return importlib.metadata.version("libtpu")
-
-
 def same_compiler(python: str) -> None:
     """Refuses another Python whose libtpu is not the one here; says how to install that."""
     code = "import importlib.metadata as m; print(m.version('libtpu'))"
     asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
     theirs = asked.stdout.strip() or "none"
-    if theirs != libtpu():
+    ours = topology.libtpu()
+    if theirs != ours:
         sys.exit(
-            f"{python} has libtpu {theirs}, this Python {libtpu()}: two versions of the compiler "
-            f"cannot be compared; {python} -m pip install libtpu=={libtpu()}"
+            f"{python} has libtpu {theirs}, this Python {ours or 'none'}: two versions of the "
+            f"compiler cannot be compared; {python} -m pip install libtpu=={ours or theirs}"
         )
 
 
@@ -211,7 +206,8 @@ def compare(name: str, pair: Pair, args) -> float | None:
 
 def settings(pair: Pair, options: dict, more: dict) -> dict:
     """What one child compiles."""
-    return {"topology": pair.topology, **pair.shape, "flags": options, **more, "libtpu": libtpu()}
+    common = {"topology": pair.topology, **pair.shape, "flags": options}
+    return common | more | {"libtpu": topology.libtpu()}
 
 
 def run(python: str, side: str, pair: str, setting: dict, args) -> Row | None:
