@@ -1,5 +1,6 @@
 """One shard on several cores: the same documents in the same order, and no process left behind."""
 
+import io
 import os
 import select
 import signal
@@ -61,6 +62,19 @@ def test_documents_come_in_their_order_from_two_processes_and_an_error_at_its_pl
         next(got)
     assert len(started) == 2
     assert all(child.returncode is not None for child in started)
+
+
+def test_a_process_answers_on_after_an_error(folder, monkeypatch):
+    monkeypatch.setattr(encoders.tokenizers, "share_cores", lambda threads: None)
+    requests, answers = io.BytesIO(), io.BytesIO()
+    for batch in ([[["<x>", 1.0, True]]], [[["a", 1.0, False]]]):
+        encoders._send(requests, batch)
+    requests.seek(0)
+    encoders.serve(folder, requests, answers)
+    answers.seek(0)
+    assert encoders._receive(answers) == {"ready": True}
+    assert "no control token '<x>'" in encoders._receive(answers)["error"]
+    assert encoders._receive(answers)["bytes"] == [1]
 
 
 def test_a_process_that_is_killed_is_named_and_the_others_end(folder, started):

@@ -202,22 +202,31 @@ def serve(folder: str, requests: IO[bytes], answers: IO[bytes]) -> None:
     tokenizers.share_cores(1)
     try:
         tokenizer = tokenizers.load(folder)
-        _send(answers, {"ready": True})
-        while (plain := _receive(requests)) is not None:  # None: the process that asks has ended
-            batch = [[TextPart(*fields) for fields in text_parts] for text_parts in plain]
+    except (ValueError, OSError) as e:
+        _send(answers, _message(e))
+        return
+    _send(answers, {"ready": True})
+    while (plain := _receive(requests)) is not None:  # None: the process that asks has ended
+        batch = [[TextPart(*fields) for fields in text_parts] for text_parts in plain]
+        try:
             encoded_documents = documents.encode(batch, tokenizer)
-            sizes = {
-                "lengths": [len(document.tokens) for document in encoded_documents],
-                "bytes": [document.bytes for document in encoded_documents],
-            }
-            tokens = [document.tokens for document in encoded_documents]
-            weights = [document.weights for document in encoded_documents]
-            _send(
-                answers, sizes, np.concatenate(tokens, dtype=np.int32),
-                np.concatenate(weights, dtype=np.float32),
-            )  # fmt: skip
-    except (ValueError, OSError) as e:  # the first ends the shard, and so this process
-        _send(answers, {"error": str(e), "of data": isinstance(e, DataError)})
+        except ValueError as e:  # the next batch is answered all the same
+            _send(answers, _message(e))
+            continue
+        tokens = [document.tokens for document in encoded_documents]
+        weights = [document.weights for document in encoded_documents]
+        sizes = {
+            "lengths": [*map(len, tokens)],
+            "bytes": [document.bytes for document in encoded_documents],
+        }
+        _send(
+            answers, sizes, np.concatenate(tokens, dtype=np.int32),
+            np.concatenate(weights, dtype=np.float32),
+        )  # fmt: skip
+
+
+def _message(error: Exception) -> dict[str, Any]:
+    return {"error": str(error), "of data": isinstance(error, DataError)}
 
 
 def main() -> None:
