@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: quickstart test lint bench bench-vocab bench-data bench-compile clean
+.PHONY: quickstart test lint bench bench-vocab bench-data bench-compile bench-published clean
 
 quickstart: $(VENV)/.installed
 	LRL=$(BIN)/lrl scripts/quickstart.sh
@@ -27,12 +27,14 @@ bench: $(VENV)/.dev
 bench-vocab: $(VENV)/.dev
 	$(BIN)/python scripts/benchmarks/vocab.py
 
-# MaxText wants a Python of its own, and 3.12; without one it is named as not installed.
+# MaxText wants a Python of its own, and 3.12; without one it is named as not installed. Both sides
+# compile with the libtpu of constraints.txt, whatever newer one MaxText would bring.
 MAXTEXT := $(VENV)-maxtext
+PEER := "maxtext[tpu]==0.2.5" $(shell grep '^libtpu==' constraints.txt)
 bench-data: $(VENV)/.dev
 	$(BIN)/python -m pip install --progress-bar on -c constraints.txt datasets grain
 	-test -x $(MAXTEXT)/bin/python || python3.12 -m venv $(MAXTEXT)
-	-$(MAXTEXT)/bin/python -m pip install --progress-bar on "maxtext[tpu]" tensorflow \
+	-$(MAXTEXT)/bin/python -m pip install --progress-bar on $(PEER) tensorflow \
 		tensorflow-datasets importlib_resources
 	$(BIN)/python scripts/benchmarks/data.py --maxtext $(MAXTEXT)/bin/python $(ARGS)
 
@@ -40,7 +42,7 @@ bench-data: $(VENV)/.dev
 bench-compile: $(VENV)/.dev
 	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e ".[fit]"
 	test -x $(MAXTEXT)/bin/python || python3.12 -m venv $(MAXTEXT)
-	-$(MAXTEXT)/bin/python -m pip install --progress-bar on "maxtext[tpu]"
+	-$(MAXTEXT)/bin/python -m pip install --progress-bar on $(PEER)
 	$(BIN)/python scripts/benchmarks/compile.py --maxtext $(MAXTEXT)/bin/python $(ARGS)
 
 $(VENV)/bin/python:
@@ -54,6 +56,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e ".[dev,parity]"
 	touch $@
+
+# The published runs behind the bands of `lrl fit`, compiled again; an hour on two cores.
+bench-published: $(VENV)/.dev
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e ".[fit]"
+	$(BIN)/python scripts/benchmarks/published.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-maxtext runs build dist *.egg-info

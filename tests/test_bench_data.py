@@ -1,5 +1,6 @@
 """The data benchmark runs, and says of lrl_jax what is promised of it."""
 
+import importlib
 import json
 from pathlib import Path
 import subprocess
@@ -45,3 +46,52 @@ def test_a_peer_that_is_not_installed_is_named(tmp_path):
     got = run(*args)
     assert got.returncode == 0, got.stderr
     assert f"not installed: no file {tmp_path}/python" in got.stdout
+
+
+# ---------------------------------------------------------------------------- text and turns
+@pytest.fixture
+def modules(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    text = importlib.import_module("data_text")
+    monkeypatch.setattr(text, "DATA", Path("nowhere"))  # sentences are made
+    return importlib.import_module("data"), text
+
+
+def test_every_sentence_of_the_text_comes_once(modules, tmp_path):
+    _, text = modules
+    for name in ("whole", "tiny"):
+        (tmp_path / name).mkdir()
+    written = text.write(tmp_path / "whole", tmp_path / "tiny", 0.05)
+    for language in text.LANGUAGES:
+        paths = [Path(path) for texts in written for path in texts[language]]
+        assert len(paths) == 2 * text.FILES
+        lines = [line for path in paths for line in path.read_text().splitlines()]
+        sentences = [sentence.strip(". ") for line in lines for sentence in line.split(". ")]
+        assert len(sentences) > 300
+        assert len(set(sentences)) == len(sentences)
+        assert sum(path.stat().st_size for path in paths[: text.FILES]) >= 50_000
+
+
+def test_a_text_asked_for_longer_than_there_is_ends_with_its_sentences(modules):
+    _, text = modules
+    pool = [f"{n}." for n in range(100)]
+    documents = [*text._documents(pool, text.np.random.default_rng(0), 10**9)]
+    assert " ".join(documents).split() == pool
+    assert len(documents) >= text.FILES
+
+
+def test_ratios_are_taken_turn_by_turn(modules, capsys):
+    data, _ = modules
+
+    def took(cpu):
+        return {"tokens": 1_000_000, "wall": 9.0, "cpu": cpu}
+
+    ours, theirs = ({"ko": took(2.0), "en": took(a)} for a in (1.0, 3.0))
+    slow = {"ko": took(8.0), "en": took(3.0)}
+    turns = [{"ours": ours, "datasets": theirs}, {"ours": ours, "datasets": slow}]
+    assert data.ratios(turns, "datasets", "ko") == [1.0, 4.0]
+    phases = {"prepare": ours, "feed": {}}
+    data.targets({"ours": phases, "datasets": phases}, turns)
+    assert "prepared beside datasets, run_clm's blocks, ko: 1.00 to 4.00 times, 2 turns" in (
+        capsys.readouterr().out
+    )

@@ -23,6 +23,28 @@ def test_a_step_is_measured_against_itself():
     assert all(int(rate.replace(",", "")) > 0 for rate in found)
 
 
+def test_ratios_are_ranges_over_rounds_and_the_worst_is_named(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts/benchmarks"))
+    import train_step
+
+    seconds = {"ours": iter([1.0, 1.0, 2.0]), "eager": iter([2.0, 4.0, 2.0])}
+
+    class Turn:
+        def __init__(self, name, shape, dtype):
+            self.name = name
+
+        def step(self):
+            return (next(seconds[self.name]),) * 2
+
+        def end(self):
+            pass
+
+    monkeypatch.setattr(train_step, "Worker", Turn)
+    names = {"ours": "lrl_jax", "eager": "torch"}
+    assert train_step.table("1m", "float32", names, 3) == {"1m float32 beside torch": 2.0}
+    assert re.search(r"torch .* 2.00x +2.00x +1.00 to 4.00\n", capsys.readouterr().out)
+
+
 def test_a_profile_finds_every_kind_of_work():
     out = run("step_profile.py", "--dtype", "float32", "--peers")
     rows = dict(re.findall(r"(?m)^(.{28}) +(\d+)", out))

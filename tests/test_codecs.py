@@ -61,10 +61,51 @@ def test_words_that_come_again_are_kept(monkeypatch):
     monkeypatch.setattr(codecs, "KEPT", 2)
     codec, worked_out = WordCodec(MODEL), []
     encode = codec._known._encode
-    monkeypatch.setattr(codec._known, "_encode", lambda w: worked_out.append(w) or encode(w))
-    for line in ("a b c", "a b", "a b ab", "a b bc", "a b"):
-        assert codec.encode_batch([line]) == LIBRARY.encode_batch([line])
-    assert worked_out == ["a", "b", "c", "ab", "bc"]
+
+    def counted(words, **options):
+        worked_out.append(sorted(words))
+        return encode(words, **options)
+
+    monkeypatch.setattr(codec._known, "_encode", counted)
+    for lines in (["a b", "c b"], ["a b"], ["a b ab"], ["a b bc", "b"], ["a b"]):
+        assert codec.encode_batch(lines) == LIBRARY.encode_batch(lines)
+    assert worked_out == [["a", "b", "c"], [], ["ab"], ["bc"], []]  # each batch in one call
+
+
+def test_the_way_that_takes_less_time_is_taken_and_the_other_tried_again(monkeypatch):
+    monkeypatch.setattr(codecs, "TIMED", 1)
+    clock, taken = [0.0], []
+    monkeypatch.setattr(codecs.time, "process_time", lambda: clock[0])
+
+    def way(name, seconds):
+        def encode(texts):
+            taken.append(f"{name} {len(texts)}")
+            clock[0] += seconds() * len(texts)
+            return [[len(text)] for text in texts]
+
+        return encode
+
+    slow = [3.0]
+    ways = codecs._Ways(way("words", lambda: slow[0]), way("library", lambda: 2.0))
+    chunk = ["ab"] * 8 + ["abc"]
+    for _ in range(5):
+        assert ways.encode(chunk) == [[2]] * 8 + [[3]]
+    assert taken == ["words 9", "library 9", "library 9", "words 2", "library 7", "library 9"]
+    slow[0], taken[:] = 1.0, []  # words are known by now
+    for _ in range(4):
+        ways.encode(chunk)
+    assert taken == ["library 9", "library 9", "words 2", "library 7", "words 9"]
+
+
+def test_many_texts_are_encoded_in_chunks_in_their_order(monkeypatch):
+    monkeypatch.setattr(codecs, "CHUNK", 4)
+    monkeypatch.setattr(codecs, "TIMED", 1)
+    texts = ["a b", "", "c", "aaaaaaaa b", "a", "b c"]
+    assert [*codecs._chunks(texts)] == [["a b", "", "c"], ["aaaaaaaa b"], ["a", "b c"]]
+    codec = WordCodec(MODEL)
+    for _ in range(20):
+        assert codec.encode_batch(texts) == LIBRARY.encode_batch(texts)
+    assert codec.encode_batch([]) == []
 
 
 def test_on_many_cores_the_library_shares_the_work(monkeypatch):

@@ -7,10 +7,10 @@ import jax
 import pytest
 from tiny_llama import CFG
 
-from lrl_jax.cli import main
+from lrl_jax.cli import fit, main
 from lrl_jax.devices import chips
 from lrl_jax.fit import compile as fitting
-from lrl_jax.fit import cost, search, topology
+from lrl_jax.fit import cost, published, search, topology
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 
@@ -166,7 +166,8 @@ def test_a_setting_counts_as_fitting_only_if_every_phase_does(monkeypatch):
 def fitted(total: float, seconds: float) -> fitting.Fitted:
     memory = fitting.Memory(0, 0, 0, total, 0, total, 100)
     took = cost.Cost(seconds, 0, 0, 0, 0, {}, {}, (), ())
-    return fitting.Fitted("all", 8, "nothing", 100, memory, took, 0.5, 1.0)
+    band = published.Band(0.75, 1.5, 2)
+    return fitting.Fitted("all", 8, "nothing", 100, memory, took, 0.5, 1.0, band)
 
 
 def test_the_frontier_leaves_out_what_another_beats_in_both():
@@ -194,8 +195,25 @@ def test_a_larger_machine_is_one_that_holds_the_state_twice():
 
 
 def test_days_have_a_band():
-    low, high = fitted(1, 2.0).days(43200)
-    assert (low, high) == (1.0, pytest.approx(1.25))
+    assert fitted(1, 2.0).days(43200) == (0.75, 1.5)
+
+
+def test_times_and_mfu_are_printed_as_the_band_of_the_chip(monkeypatch):
+    monkeypatch.setattr(topology, "libtpu", lambda: "0.0.99")
+    step = fitted(1, 2.0)
+    target = topology.read("v5e-8")
+    cells = [[*column.cells] for column in fit.report("korean", step, target, 10).columns]
+    lines = dict(zip(*cells, strict=True))
+    assert lines["a step"] == "1.500 to 3.000 s (estimate 2.000 s; 2 published runs compared)"
+    assert lines["compiler"] == "libtpu 0.0.99; published runs were compared by 0.0.51"
+    assert lines["MFU"] == "33% to 67%"
+    assert lines["tokens/s/chip"] == "4 to 8"
+    assert fit.mfu(dataclasses.replace(step, mfu=0.9)) == "60% to 100%"
+    plain = fit._plain(step)
+    assert (plain["band"], plain["published_runs"], plain["seconds"]) == ((0.75, 1.5), 2, 2.0)
+    assert plain["libtpu"] == "0.0.99"
+    best = fit.frontier_table([search.FitTrial({"remat": "qk"}, step)], target)
+    assert [[*column.cells] for column in best.columns][2:] == [["2.000"], ["33% to 67%"]]
 
 
 def test_a_kernel_that_wants_too_much_fast_memory_is_not_called_too_large():

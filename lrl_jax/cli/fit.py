@@ -16,8 +16,9 @@ from rich.table import Table
 
 from lrl_jax import terminal
 from lrl_jax.fit import compile as compiling
-from lrl_jax.fit import search, topology
-from lrl_jax.fit.compile import BAND, CompileJob, Fitted, TooLargeError
+from lrl_jax.fit import published, search, topology
+from lrl_jax.fit.compile import CompileJob, Fitted, TooLargeError
+from lrl_jax.fit.published import Band
 from lrl_jax.pipeline import vocab, weights
 from lrl_jax.pipeline.run import Run, resolved
 from lrl_jax.recipe.schema import Pretrained
@@ -149,15 +150,17 @@ def report(title: str, step: Fitted, target: topology.Machine, count: int | None
 
 
 def _times(step: Fitted, cost, count: int | None) -> list[tuple[str, str]]:
-    low, high = (step.seconds * factor for factor in BAND)
+    band = step.band
+    low, high = step.seconds * band.low, step.seconds * band.high
+    fast = step.tokens_per_second_per_chip
     out = [
-        ("a step", f"{low:.3f} to {high:.3f} s (estimate: optimistic)"),
+        ("a step", f"{low:.3f} to {high:.3f} s (estimate {step.seconds:.3f} s; {compared(band)})"),
         ("  arithmetic", f"{cost.compute:.3f} s, attention kernels {cost.kernels:.3f} s"),
         ("  not hidden", f"{cost.exposed:.3f} s between chips, {cost.host:.3f} s to the host"),
-        ("MFU", f"{step.mfu / BAND[1]:.0%} to {step.mfu / BAND[0]:.0%}"),
-        ("tokens/s/chip", f"{step.tokens_per_second_per_chip / BAND[1]:,.0f} to "
-         f"{step.tokens_per_second_per_chip / BAND[0]:,.0f}"),
-    ]  # fmt: skip
+        ("compiler", compiler(topology.libtpu())),
+        ("MFU", mfu(step)),
+        ("tokens/s/chip", f"{fast / band.high:,.0f} to {fast / band.low:,.0f}"),
+    ]
     if count:
         days = step.days(count)
         hours = [24 * step.chips * day for day in days]
@@ -172,23 +175,53 @@ def _times(step: Fitted, cost, count: int | None) -> list[tuple[str, str]]:
     return out + [("not counted", text) for text in cost.unknown]
 
 
+def compiler(version: str) -> str:
+    """Says the version of libtpu, and whether the bands were made with it.
+
+    >>> compiler("0.0.99")
+    'libtpu 0.0.99; published runs were compared by 0.0.51'
+    """
+    other = version != published.LIBTPU
+    return f"libtpu {version}" + f"; published runs were compared by {published.LIBTPU}" * other
+
+
+def mfu(step: Fitted) -> str:
+    """Says the share of the chips' peak, at least and at most; never more than all of it."""
+    return f"{step.mfu / step.band.high:.0%} to {min(1.0, step.mfu / step.band.low):.0%}"
+
+
+def compared(band: Band) -> str:
+    """Says how many published runs a band comes from.
+
+    >>> compared(Band(0.75, 1.25, 3)), compared(Band(0.75, 1.25, 0))
+    ('3 published runs compared', 'no published run compared on this chip')
+    """
+    if not band.runs:
+        return "no published run compared on this chip"
+    return f"{band.runs} published run{'s' * (band.runs > 1)} compared"
+
+
 def frontier_table(best: Sequence[search.FitTrial], target: topology.Machine) -> Table:
     """Returns a table of the settings that no other beats in both memory and time."""
-    numbers = ("GiB a chip", "s a step", "MFU")
-    title = f"best on {target.name}"
+    numbers = ("GiB a chip", "s a step, estimated", "MFU")
+    title = f"best on {target.name}; {compared(published.band(target.kind))}"
     table = terminal.FittedTable("settings", *numbers, numbers=numbers, title=title)
     for trial in best:
         assert trial.fitted is not None
         step = trial.fitted
-        table.add_row(
-            trial.words, f"{trial.memory / GIB:.2f}", f"{step.seconds:.3f}", f"{step.mfu:.0%}"
-        )
+        cells = f"{trial.memory / GIB:.2f}", f"{step.seconds:.3f}", mfu(step)
+        table.add_row(trial.words, *cells)
     return table
 
 
 def _plain(step: Fitted | None) -> dict[str, Any]:
     assert step is not None  # a setting on the frontier fits
-    return dataclasses.asdict(step) | {"seconds": step.seconds, "band": BAND}
+    return dataclasses.asdict(step) | {
+        "seconds": step.seconds,
+        "band": (step.band.low, step.band.high),
+        "published_runs": step.band.runs,
+        "libtpu": topology.libtpu(),
+    }
 
 
 def _print_json(value: Any) -> None:

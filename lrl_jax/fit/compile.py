@@ -22,7 +22,7 @@ import numpy as np
 from lrl_jax.data.pack import rows
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.devices import presets
-from lrl_jax.fit import cost
+from lrl_jax.fit import cost, published
 from lrl_jax.fit.topology import Machine
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
@@ -31,10 +31,6 @@ from lrl_jax.train import learn, log, step
 
 UNKNOWN = 10**9  # steps: more than any schedule's warm-up
 LANES = 128  # splash attention reads rows in blocks of this many tokens
-# How many times the estimate a measured step took, at least and at most. Llama-2-70B on v6e-256:
-# 1.04 (9.05 s measured, 8.72 s estimated). Llama-3.1-8B on v6e-64: 1.22 (5.65 s, 4.64 s). The
-# measurements are MaxText's published figures. Other chips were never compared.
-BAND = (1.0, 1.25)
 
 
 class TooLargeError(ValueError):
@@ -94,6 +90,7 @@ class Fitted:
     cost: cost.Cost | None
     mfu: float  # share of the chips' peak at the estimated time; 0 when time was not estimated
     compiling: float  # how many seconds it took to compile
+    band: published.Band  # how many times the estimate a measured step may take
 
     @property
     def seconds(self) -> float:
@@ -105,7 +102,8 @@ class Fitted:
 
     def days(self, steps: int) -> tuple[float, float]:
         """Returns how many days `steps` steps take, at least and at most."""
-        return steps * self.seconds * BAND[0] / 86400, steps * self.seconds * BAND[1] / 86400
+        days = steps * self.seconds / 86400
+        return days * self.band.low, days * self.band.high
 
 
 def settled(job: CompileJob, devices: Sequence[jax.Device], memory: float) -> CompileJob:
@@ -205,7 +203,10 @@ def compile_step(
     tokens = job.settings.batch_size * job.length
     flops = log.flops_per_token(job.cfg, job.length, learns) * tokens / target.count
     mfu = flops / target.chip.peak / estimate.seconds if estimate else 0.0
-    return Fitted(phase.name, target.count, job.cfg.remat, tokens, memory, estimate, mfu, compiling)
+    return Fitted(
+        phase.name, target.count, job.cfg.remat, tokens, memory, estimate, mfu, compiling,
+        published.band(target.kind),
+    )  # fmt: skip
 
 
 def make(job: CompileJob, phase: learn.Phase, mesh: Mesh) -> step.Step:

@@ -9,7 +9,7 @@ body of a loop is counted as often as it runs. An attention kernel takes the FLO
 blocks at the chip's peak. A collective takes its bytes over all links of the chip. Asynchronous
 collectives and copies to the host run beside arithmetic; the time for which their result is waited
 for is called exposed, the rest hidden. Stalls, contention, latency and kernels below peak are not
-modelled, so the estimate is optimistic.
+modelled; `published` says how far published runs are from the estimate.
 """
 
 import collections

@@ -11,6 +11,7 @@ jax-cuda13-pjrt, in JAX's version. For a GPU memory is reported, but no time.
 from collections.abc import Sequence
 import dataclasses
 import difflib
+import importlib.metadata
 import importlib.util
 import math
 import os
@@ -114,6 +115,14 @@ def _unknown(name: str, kind: str) -> str:
     near = difflib.get_close_matches(name.lower(), names(), n=4, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else "such as v5e-64, v4-128 or 2xv6e-256"
     return f"no machine {name!r}; chips are {', '.join(chips.CHIPS)}: {hint}"
+
+
+def libtpu() -> str:
+    """Returns the version of the TPU compiler that is installed; "" if none is."""
+    try:
+        return importlib.metadata.version("libtpu")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _tpus(target: Machine) -> Sequence[Any]:

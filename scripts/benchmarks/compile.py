@@ -3,7 +3,8 @@
     python scripts/benchmarks/compile.py --maxtext .venv-maxtext/bin/python [--only llama2-7b]
 
 No TPU is needed: libtpu compiles on any Linux machine (`pip install -e ".[fit]"`; MaxText wants
-a Python 3.12 of its own with maxtext, jax and the same libtpu). Both get the compiler options of
+a Python 3.12 of its own with maxtext, jax and the same libtpu: another one is refused, as two
+versions of the compiler say nothing about two programs). Both get the compiler options of
 lrl_jax/devices/chips.py. A compile takes one to five CPU minutes; what FOLDER (--folder) holds
 already is not made again unless --fresh is given. Prints a line a setting: estimated milliseconds
 for 4,096 tokens of one chip, all included, what they go to, and GiB a chip; then the ratio of the
@@ -14,6 +15,7 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 
@@ -29,7 +31,8 @@ class Pair:
 
     Attributes:
       ours: settings of ours: mesh, remat, rows a chip, and fields of `train`.
-      theirs: those of MaxText: remat policy, rows a chip, and words for its command line.
+      theirs: those of MaxText: remat policy, rows a chip, words for its command line, and a mesh
+        where it is not one ring of all chips.
     """
 
     topology: str
@@ -57,6 +60,13 @@ def policies(*settings: str, more: tuple[str, ...] = ()) -> tuple[dict, ...]:
     return tuple(dict(remat=name, batch=int(rows), more=more) for name, rows in pairs)
 
 
+def copies(*settings: str, fsdp: int, more: tuple[str, ...] = ()) -> tuple[dict, ...]:
+    """MaxText's policies on two copies of the model, the mesh of ours."""
+    apart = dict(data=2, fsdp=fsdp)
+    return tuple(apart | policy for policy in policies(*settings, more=(*more, SPLIT)))
+
+
+SPLIT = "allow_split_physical_axes=true"  # without it MaxText refuses 2 x 32 on 8 x 8
 LLAMA3_8B = shape(4096, 32, 14336, 32, 8, vocab_size=142336)
 TILED = ("num_vocab_tiling=8",)  # its loss in blocks, of tokens
 PAIRS = {
@@ -66,7 +76,7 @@ PAIRS = {
         theirs=policies(
             "minimal_with_context 1", "save_dot_with_context_except_mlp 2", "save_qkv_proj 2",
             "full 4", "qkv_proj_offloaded 4",
-        ),
+        ) + copies("minimal_with_context 1", "save_qkv_proj 2", "full 4", fsdp=32),
     ),
     "llama2-13b": Pair(
         "v4-64", shape(5120, 40, 13824, 40, 40),
@@ -74,7 +84,7 @@ PAIRS = {
         theirs=policies(
             "minimal_with_context 1", "save_dot_with_context_except_mlp 2", "save_qkv_proj 3",
             "full 4",
-        ),
+        ) + copies("minimal_with_context 1", "save_qkv_proj 3", fsdp=16),
     ),
     "llama3-8b": Pair(
         "v5p-16", LLAMA3_8B,
@@ -82,14 +92,14 @@ PAIRS = {
         theirs=policies("minimal_with_context 2") + policies(
             "minimal_with_context 4", "minimal_with_context 6",
             "save_dot_with_context_except_mlp 4", "save_qkv_proj 4", more=TILED,
-        ),
+        ) + copies("minimal_with_context 4", "save_qkv_proj 4", fsdp=4, more=TILED),
     ),
     "llama-33b": Pair(
         "v4-128", shape(6656, 60, 17920, 52, 52, length=2048),
         ours=(mesh(2, 32, "qk", 2, loss_blocks=8), mesh(2, 32, "dots", 1, loss_blocks=8)),
         theirs=policies(
             "minimal_with_context 1", "save_qkv_proj 2", "save_qkv_proj 3", "full 4", "full 8"
-        ),
+        ) + copies("save_qkv_proj 2", "full 8", fsdp=32),
     ),
     "llama3-8b-v6e": Pair(
         "v6e-64", LLAMA3_8B,
@@ -100,7 +110,7 @@ PAIRS = {
         theirs=policies(
             "minimal_with_context 2", "save_dot_with_context_except_mlp 4", "save_qkv_proj 4",
             "save_qkv_proj 8", "full 4", more=TILED,
-        ),
+        ) + copies("save_qkv_proj 8", fsdp=32, more=TILED),
     ),
 }  # fmt: skip
 
@@ -137,11 +147,30 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/compile"))
     parser.add_argument("--fresh", action="store_true", help="compile what is there once more")
     args = parser.parse_args()
+    if args.maxtext and not shutil.which(args.maxtext):
+        print(f"maxtext: not installed: no file {args.maxtext}")
+        args.maxtext = ""
+    if args.maxtext:
+        same_compiler(args.maxtext)
+    print(f"libtpu {topology.libtpu()}")
     print("milliseconds for 4,096 tokens a chip = arithmetic + kernels + between chips + host")
     ratios = {name: compare(name, PAIRS[name], args) for name in args.only}
     known = [ratio for ratio in ratios.values() if ratio]
     if known:
         print(f"at most 0.95 on {sum(ratio <= 0.95 for ratio in known)} of {len(known)} pairs")
+
+
+def same_compiler(python: str) -> None:
+    """Refuses another Python whose libtpu is not the one here; says how to install that."""
+    code = "import importlib.metadata as m; print(m.version('libtpu'))"
+    asked = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    theirs = asked.stdout.strip() or "none"
+    ours = topology.libtpu()
+    if theirs != ours:
+        sys.exit(
+            f"{python} has libtpu {theirs}, this Python {ours or 'none'}: two versions of the "
+            f"compiler cannot be compared; {python} -m pip install libtpu=={ours or theirs}"
+        )
 
 
 def compare(name: str, pair: Pair, args) -> float | None:
@@ -177,7 +206,8 @@ def compare(name: str, pair: Pair, args) -> float | None:
 
 def settings(pair: Pair, options: dict, more: dict) -> dict:
     """What one child compiles."""
-    return {"topology": pair.topology, **pair.shape, "flags": options, **more}
+    common = {"topology": pair.topology, **pair.shape, "flags": options}
+    return common | more | {"libtpu": topology.libtpu()}
 
 
 def run(python: str, side: str, pair: str, setting: dict, args) -> Row | None:

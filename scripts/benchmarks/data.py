@@ -1,11 +1,12 @@
 """The data plane beside its peers: text made into rows, rows fed to training, on one core each.
 
-    python scripts/benchmarks/data.py [--mb 40] [--only ours,seqio] [--scale] [--json out.json]
-        [--maxtext /path/to/python3.12]
+    python scripts/benchmarks/data.py [--mb 40] [--only ours,seqio] [--rounds 3] [--scale]
+        [--json out.json] [--maxtext /path/to/python3.12]
 
-Korean and English, half and half, as documents of log-normal lengths; the same text, the same
-tokenizer, the same rows of 2048 tokens, batches of 8. Every contestant runs in processes of its
-own, pinned to one core, one after the other.
+Korean and English, half and half, as documents of log-normal lengths, every sentence once; the same
+text, the same tokenizer, the same rows of 2048 tokens, batches of 8. Every contestant runs in
+processes of its own, pinned to one core, one after the other; with --rounds they take turns at
+preparing, and ratios to lrl_jax are given as the range over the turns.
 
 PREPARED is text to rows: packed files for lrl_jax and datasets, one pass over a language for
 those that make rows while they feed. FED is what a training loop gets of an endless mixture:
@@ -70,8 +71,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--mb", type=float, default=40, help="megabytes of each language")
+    parser.add_argument("--mb", type=float, default=40, help="most megabytes of each language")
     parser.add_argument("--seconds", type=float, default=5, help="of one run of feeding")
+    parser.add_argument("--rounds", type=int, default=1, help="turns of preparing")
     parser.add_argument("--only", default=",".join(CONTESTANTS))
     parser.add_argument("--maxtext", default="", help="a Python that has MaxText")
     parser.add_argument("--scale", action="store_true", help="132 datasets as well; takes minutes")
@@ -98,11 +100,10 @@ def main() -> None:
 # ---------------------------------------------------------------------------- running
 def measure(args: argparse.Namespace, names: list[str], folder: Path) -> dict:
     """Makes the text and runs every contestant on it."""
-    say(f"making {args.mb:g} MB of each language")
+    say(f"making {args.mb:g} MB of each language, or as much as there is")
     for name in ("text", "tiny", "tokenizer"):
         (folder / name).mkdir(exist_ok=True)
-    texts = data_text.write(folder / "text", args.mb)
-    tiny = data_text.write(folder / "tiny", args.mb / 100)
+    texts, tiny = data_text.write(folder / "text", folder / "tiny", args.mb)
     tokenizer = data_text.write_tokenizer(folder / "tokenizer")
     rows = []
     if args.scale:
@@ -121,12 +122,12 @@ def measure(args: argparse.Namespace, names: list[str], folder: Path) -> dict:
         rows=rows,
     )
     counts = {name: data_text.count(paths, setting.model) for name, paths in texts.items()}
+    found = {name: run(CONTESTANTS[name], setting, folder, args.maxtext) for name in names}
     report = {
         "about": about(args.maxtext),
         "text": {"real": data_text.real(), "tokenizer": tokenizer, "counts": counts},
-        "found": {
-            name: run(CONTESTANTS[name], setting, folder, args.maxtext) for name in names
-        },
+        "found": found,
+        "turns": turns(found, args.rounds, setting, folder, args.maxtext),
         "scale": {
             name: run(one, setting, folder, "")
             for name, one in SCALE.items()
@@ -149,6 +150,24 @@ def run(one: Contestant, setting: data_meter.Setting, folder: Path, maxtext: str
         if found[phase].keys() & {"missing", "failed"}:
             break
     return {phase: facts for phase, facts in found.items() if facts}
+
+
+def turns(
+    found: dict, rounds: int, setting: data_meter.Setting, folder: Path, maxtext: str
+) -> list[dict]:
+    """What each contestant took to prepare in every turn, those of `found` first."""
+    able = {name: facts for name, facts in found.items() if _whole(facts)}
+    every = [{name: facts["prepare"] for name, facts in able.items()}]
+    for number in range(1, rounds):
+        taken = {}
+        for name in able:
+            where = CONTESTANTS[name].where
+            scratch = folder / f"{where.replace(':', '.')}.{number}"  # empty: nothing is there yet
+            scratch.mkdir(exist_ok=True)
+            say(f"{CONTESTANTS[name].label}: prepare, turn {number + 1}")
+            taken[name] = _child(where, "prepare", setting, scratch, maxtext)
+        every.append(taken)
+    return every
 
 
 def _child(
@@ -211,7 +230,7 @@ def show(report: dict) -> None:
     for name, found in report["found"].items():
         if said := found.get("hosts", {}).get("hosts"):
             print(f"{CONTESTANTS[name].label}: {said}")
-    targets(report["found"])
+    targets(report["found"], report["turns"])
     if report["scale"]:
         scale(report["scale"])
 
@@ -259,17 +278,26 @@ def table(lines: list[tuple[str, ...]]) -> None:
         print("  ".join([head, *(f"{text:>{width}}" for text, width in rest)]))
 
 
-def targets(found: dict) -> None:
-    """Prints how lrl_jax stands to those it is measured by."""
-    ours, seqio, hub = (_whole(found.get(name, {})) for name in ("ours", "seqio", "datasets"))
+def targets(found: dict, taken: list[dict]) -> None:
+    """Prints how lrl_jax stands to its peers: each as the range over the turns, by CPU time."""
+    ours, seqio = (_whole(found.get(name, {})) for name in ("ours", "seqio"))
     if ours and seqio:
         ways = [ours["feed"][way] / seqio["feed"][way] for way in ("wall", "cpu")]
-        print(f"fed beside seqio online: {ways[0]:.1f} / {ways[1]:.1f} times (aim: 10)")
-    if ours and hub:
-        for name in data_text.LANGUAGES:
-            a, b = rate([ours["prepare"][name]]), rate([hub["prepare"][name]])
-            print(f"prepared beside datasets, {name}: {a[0] / b[0]:.2f} / {a[1] / b[1]:.2f} times "
-                  "(aim: 2)")  # fmt: skip
+        print(f"packed rows fed beside seqio that tokenises and packs while it feeds: "
+              f"{ways[0]:.1f} / {ways[1]:.1f} times")  # fmt: skip
+    for name in found if ours else ():
+        for language in data_text.LANGUAGES if name != "ours" and name in taken[0] else ():
+            times = ratios(taken, name, language)
+            print(f"prepared beside {CONTESTANTS[name].label}, {language}: "
+                  f"{min(times):.2f} to {max(times):.2f} times, {len(times)} turns")  # fmt: skip
+
+
+def ratios(taken: list[dict], name: str, language: str) -> list[float]:
+    """How many times the tokens a CPU second of a peer lrl_jax prepares, in each turn of both."""
+    pairs = [
+        [turn.get(who, {}).get(language) for who in ("ours", name)] for turn in taken
+    ]  # fmt: skip
+    return [rate([ours])[1] / rate([theirs])[1] for ours, theirs in pairs if ours and theirs]
 
 
 def _whole(found: dict) -> dict:

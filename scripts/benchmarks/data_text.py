@@ -1,79 +1,93 @@
 """Text for the data benchmark: documents of sentences, a line each, of log-normal lengths.
 
-Sentences are those of the parallel sets that scripts/get_data.py fetches, where they are there;
-else made here, of words as frequent as Zipf's law says.
+Every sentence comes once, as it does in a corpus: text that comes again flatters whoever remembers
+its words. Sentences are those that scripts/get_data.py fetches, where they are there; else made
+here, of words as frequent as Zipf's law says.
 """
 
 from collections.abc import Iterator
 import json
 import os
 from pathlib import Path
+import re
 
 import numpy as np
 import vocab
 
 DATA = Path(os.environ.get("LRL_TEST_DATA") or Path(__file__).parents[2] / "test_data")
 LLAMA = DATA / "tokenizers" / "llama2"
-SETS = {  # a sentence a line
+SETS = {  # lines of sentences; of .jsonl the field "text"
     "ko": (
-        "korean_english_park/korean-english-park.dev.ko",
-        "korean_english_jhe/jhe-koen-dev.ko",
-        "tatoeba_test/eng-kor.kor",
-        "ntrex128/newstest2019-ref.kor.txt",
-        "flores101_first200/kor.devtest",
+        "mono/ko/nsmc_raw_sample.jsonl",
+        "mono/ko/korquad_dev_contexts.txt",
+        "parallel/korean_english_park/korean-english-park.dev.ko",
+        "parallel/korean_english_jhe/jhe-koen-dev.ko",
+        "parallel/tatoeba_test/eng-kor.kor",
+        "parallel/ntrex128/newstest2019-ref.kor.txt",
+        "parallel/flores101_first200/kor.devtest",
     ),
     "en": (
-        "korean_english_park/korean-english-park.dev.en",
-        "korean_english_jhe/jhe-koen-dev.en",
-        "tatoeba_test/eng-kor.eng",
-        "ntrex128/newstest2019-src.eng.txt",
-        "flores101_first200/eng.devtest",
+        "mono/en/wiki_demo.txt",
+        "mono/en/c4_demo.jsonl",
+        "mono/en/tinystories_sample.txt",
+        "parallel/lafand_en_swa/train.en",
+        "parallel/korean_english_park/korean-english-park.dev.en",
+        "parallel/korean_english_jhe/jhe-koen-dev.en",
+        "parallel/tatoeba_test/eng-kor.eng",
+        "parallel/ntrex128/newstest2019-src.eng.txt",
+        "parallel/flores101_first200/eng.devtest",
     ),
 }
+ENDS = re.compile(r"(?<=[.!?]) ")  # where a line is cut into sentences
 SENTENCES = 12  # of a document, the median; the logarithm of their number has deviation 1
 FILES = 8  # a language
 LEARNT = 16_000  # pieces of the tokenizer where Llama 2's is not at hand
-MADE = 20_000  # sentences made where there are no real ones
+MADE_BYTES = 60  # of a made sentence, at least; there are as many as the text asked for takes
 LANGUAGES = {"ko": "hangul", "en": "latin"}
 
 
-def write(folder: Path, megabytes: float) -> dict[str, list[str]]:
-    """Writes the files of each language; language -> paths."""
-    return {
-        language: _write(folder / language, sentences(language), megabytes, seed)
-        for seed, language in enumerate(LANGUAGES)
-    }
+def write(folder: Path, tiny: Path, megabytes: float) -> list[dict[str, list[str]]]:
+    """Writes the files of each language, and small ones of other sentences; language -> paths."""
+    texts, small = {}, {}
+    for seed, language in enumerate(LANGUAGES):
+        rng = np.random.default_rng(seed)
+        pool = sentences(language, 1.1 * megabytes)
+        rng.shuffle(pool)
+        few = max(FILES, len(pool) // 100)  # to warm up with
+        small[language] = _write(tiny / language, pool[:few], rng, int(megabytes * 1e4))
+        texts[language] = _write(folder / language, pool[few:], rng, int(megabytes * 1e6))
+    return [texts, small]
 
 
 def real() -> bool:
     """Whether there are real sentences."""
-    return all((DATA / "parallel" / name).exists() for names in SETS.values() for name in names)
+    return all((DATA / name).exists() for names in SETS.values() for name in names)
 
 
-def sentences(language: str) -> list[str]:
-    """Every different sentence there is of a language."""
+def sentences(language: str, megabytes: float = 2) -> list[str]:
+    """Every different sentence there is of a language, or made ones of at least so many bytes."""
     if real():
-        paths = [DATA / "parallel" / name for name in SETS[language]]
-        lines = [" ".join(line.split()) for path in paths for line in _lines(path)]
-        return [line for line in dict.fromkeys(lines) if line]
+        lines = [" ".join(line.split()) for name in SETS[language] for line in _lines(DATA / name)]
+        every = (sentence for line in lines for sentence in ENDS.split(line))
+        return [sentence for sentence in dict.fromkeys(every) if sentence]
     rng = np.random.default_rng(0)
     words = np.array(vocab.lexicon(rng, LANGUAGES[language], 50_000), object)
     share = 1 / np.arange(1, len(words) + 1)
-    lengths = rng.integers(4, 25, MADE)
+    lengths = rng.integers(4, 25, int(megabytes * 1e6 / MADE_BYTES) + 1)
     picked = np.searchsorted(np.cumsum(share / share.sum()), rng.random(lengths.sum()))
     parts = np.split(words[picked], np.cumsum(lengths)[:-1])
-    return [" ".join(part) + "." for part in parts]
+    return [*dict.fromkeys(" ".join(part) + "." for part in parts)]
 
 
 def _lines(path: str | Path) -> list[str]:
-    return Path(path).read_text(encoding="utf-8").splitlines()
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["text"] for line in lines] if str(path).endswith(".jsonl") else lines
 
 
-def _write(stem: Path, pool: list[str], megabytes: float, seed: int) -> list[str]:
+def _write(stem: Path, pool: list[str], rng: np.random.Generator, size: int) -> list[str]:
     paths = [Path(f"{stem}-{i}-of-{FILES}.txt") for i in range(FILES)]
-    found = _documents(pool, np.random.default_rng(seed), int(megabytes * 1e6))
     texts: list[list[str]] = [[] for _ in paths]
-    for i, document in enumerate(found):
+    for i, document in enumerate(_documents(pool, rng, size)):
         texts[i % FILES].append(document + "\n")
     for path, text in zip(paths, texts, strict=True):
         path.write_text("".join(text), encoding="utf-8")
@@ -81,10 +95,13 @@ def _write(stem: Path, pool: list[str], megabytes: float, seed: int) -> list[str
 
 
 def _documents(pool: list[str], rng: np.random.Generator, size: int) -> Iterator[str]:
-    written = count = 0
-    while written < size or count < FILES:
-        length = int(np.ceil(rng.lognormal(np.log(SENTENCES), 1.0)))
-        document = " ".join(pool[i] for i in rng.integers(0, len(pool), length))
+    """Yields documents of so many bytes, or of all the sentences, each of which comes once."""
+    written = count = start = 0
+    while start < len(pool) and (written < size or count < FILES):
+        most = len(pool) - start - (FILES - count - 1)  # one is left for every other file
+        length = min(int(np.ceil(rng.lognormal(np.log(SENTENCES), 1.0))), max(1, most))
+        document = " ".join(pool[start : start + length])
+        start += length
         written += len(document.encode()) + 1
         count += 1
         yield document
@@ -120,7 +137,7 @@ def count(paths: list[str], model: str) -> dict[str, int]:
 
 
 def write_rows(folder: Path, files: int, rows: int) -> list[str]:
-    """Small files of instructions, as MITS has one a language."""
+    """Small files of instructions, as MITS has one a language; their sentences come again."""
     pools = [sentences(language) for language in LANGUAGES]
     rng = np.random.default_rng(0)
     paths = []

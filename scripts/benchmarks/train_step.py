@@ -6,11 +6,12 @@
 The same shapes on both sides, AdamW, gradients clipped, no packing, parameters in the compute
 dtype; moments are in it too with torch, ours stay in float32. Each contestant has a process of its
 own. On a CPU they take turns, so that whatever else the machine does slows all of them; a turn is
-one step that does not count, as caches and pages are the others' by then, and two that do. The
-ratio is the median over rounds, and tokens per CPU second do not count time spent waiting for a
-core. On a busy machine start it with `taskset -c 0`: torch's threads spend CPU time waiting for
-each other. On a GPU, which would not hold several models, one contestant comes after the other,
-and torch has flash attention if it is installed.
+one step that does not count, as caches and pages are the others' by then, and two that do. A ratio
+is the median over rounds; the least and the most of a round stand behind it, and the worst median
+is named at the end. Tokens per CPU second do not count time spent waiting for a core. On a busy
+machine start it with `taskset -c 0`: torch's threads spend CPU time waiting for each other. On a
+GPU, which would not hold several models, one contestant comes after the other, and torch has flash
+attention if it is installed.
 """
 
 import argparse
@@ -64,16 +65,20 @@ def main() -> None:
         names |= {peer: PEERS[peer] for peer in args.peers}
     else:
         print("torch and transformers: not measured, not installed")
+    medians: dict[str, float] = {}
     for model in args.model:
         if SHAPES[model].gpu and not has_gpu():
             print(f"{model}: not measured: no GPU")
             continue
         for dtype in args.dtype:
-            table(model, dtype, names, args.rounds)
+            medians |= table(model, dtype, names, args.rounds)
+    if medians:
+        worst = min(medians, key=medians.__getitem__)
+        print(f"\n{min(medians.values()):.2f} to {max(medians.values()):.2f} times; worst: {worst}")
 
 
-def table(model: str, dtype: str, names: dict[str, str], rounds: int) -> None:
-    """Measures all contestants of one model and dtype, and prints a line each."""
+def table(model: str, dtype: str, names: dict[str, str], rounds: int) -> dict[str, float]:
+    """Measures all contestants of one model and dtype, and prints a line each; peer -> median."""
     shape = SHAPES[model]
     turns = [list(names)] if not shape.gpu else [[name] for name in names]
     times: dict[str, list[tuple[float, float]]] = {}
@@ -87,16 +92,21 @@ def table(model: str, dtype: str, names: dict[str, str], rounds: int) -> None:
             worker.end()
     tokens = shape.batch * shape.length
     print(f"\n{model} {dtype}, {shape.batch} x {shape.length}, {rounds} rounds")
-    print(f"{'':30}{'tokens/s':>10}{'per CPU s':>11}{'ours is':>9}{'by CPU':>9}{'MFU':>6}")
+    print(f"{'':30}{'tokens/s':>10}{'per CPU s':>11}{'ours is':>9}{'by CPU':>9}{'MFU':>6}  rounds")
+    medians = {}
     for name, title in names.items():
         walls, cpus = zip(*times[name], strict=True)
         pairs = list(zip(times["ours"], times[name], strict=True))
-        ratios = [statistics.median(theirs[i] / ours[i] for ours, theirs in pairs) for i in (0, 1)]
+        rates = [[theirs[i] / ours[i] for ours, theirs in pairs] for i in (0, 1)]
+        ratios = [*map(statistics.median, rates)]
+        if name != "ours":
+            medians[f"{model} {dtype} beside {title}"] = ratios[0]
         rate, per_cpu = (tokens / statistics.median(seconds) for seconds in (walls, cpus))
         print(
             f"{title:30}{rate:10,.0f}{per_cpu:11,.0f}{ratios[0]:8.2f}x{ratios[1]:8.2f}x"
-            f"{mfu(shape, rate):>6}"
+            f"{mfu(shape, rate):>6}  {min(rates[0]):.2f} to {max(rates[0]):.2f}"
         )
+    return medians
 
 
 def mfu(shape: Shape, tokens_per_second: float) -> str:

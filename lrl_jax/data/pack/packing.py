@@ -19,7 +19,7 @@ import numpy as np
 
 from lrl_jax import storage, text
 from lrl_jax.data import dataset as datasets
-from lrl_jax.data.pack import bins, rows
+from lrl_jax.data.pack import bins, encoders, rows
 from lrl_jax.data.pack.rows import Count
 from lrl_jax.data.read import filters
 from lrl_jax.data.read.makers import NOTHING
@@ -50,6 +50,7 @@ class ShardJob:
       number: which of the dataset's `count` shards this is.
       tokenizer: the folder to load the tokenizer from.
       take: the most records to pack; 0 packs all that pass the filters.
+      encoders: how many processes may tokenise its documents; the rows do not depend on it.
     """
 
     data: recipe_data.Data
@@ -60,6 +61,7 @@ class ShardJob:
     folder: str
     tokenizer: str
     take: int = 0
+    encoders: int = 1
 
     @property
     def dataset(self) -> recipe_data.Dataset:
@@ -138,7 +140,7 @@ def pack_shard(
     write = templates.writer(dataset, tokenizer)
     tally = Tally()
     kept = sieve.sift(datasets.read(dataset, job.shard, tally), repeated)
-    cutter = Cutter(tokenizer, data, tick)
+    cutter = Cutter(tokenizer, data, tick, encoders=(job.tokenizer, job.encoders))
     pieces = cutter.pieces(write(record) for record in kept)
     if dataset.order == "length":
         pieces = iter(sorted(pieces, key=lambda piece: piece.whole))
@@ -201,13 +203,13 @@ class Cutter:
     count: Count = dataclasses.field(default_factory=Count)
     dropped: list[int] = dataclasses.field(default_factory=list)  # ordinals of left out documents
     samples: dict[str, list[str]] = dataclasses.field(default_factory=dict)  # of those, by reason
+    encoders: tuple[str, int] = ("", 1)  # folder of the tokenizer, how many processes may use it
 
     def pieces(self, examples: Iterable[Sequence[templates.TextPart]]) -> Iterator[Piece]:
         """Yields the pieces of every example, in order."""
         # a stream of documents is cut where a row ends, and nowhere else
         joined = self.data.packing == "concatenate" and self.data.long_documents == "split"
-        for batch in _batches(examples):
-            encoded = documents.encode(batch, self.tokenizer)
+        for batch, encoded in encoders.encoded(_batches(examples), self.tokenizer, *self.encoders):
             tokens = np.concatenate([document.tokens for document in encoded], dtype=np.int32)
             weights = np.concatenate([document.weights for document in encoded], dtype=np.float32)
             documents.check(tokens, self.tokenizer.size)

@@ -6,6 +6,7 @@ for job in local(workers=8)(work, jobs, tick): ...      # in the order the jobs 
 from collections.abc import Callable, Iterator, Sequence
 import concurrent.futures
 from concurrent.futures.process import BrokenProcessPool
+import dataclasses
 import itertools
 import multiprocessing
 import os
@@ -26,11 +27,16 @@ def local(workers: int) -> Runner:
     """Returns a function that runs jobs in `workers` processes (0: one for every core).
 
     With one worker, jobs run in this process. Jobs that import TensorFlow (those of seqio Tasks)
-    always run in processes of their own.
+    always run in processes of their own. Where there are fewer jobs than workers, the jobs share
+    the others to tokenise their documents.
     """
 
     def run(work: Work, jobs: Sequence[ShardJob], tick: Tick) -> Iterator[ShardJob]:
         count = min(workers or cores(), len(jobs))
+        jobs = [
+            dataclasses.replace(job, encoders=share)
+            for job, share in zip(jobs, shares(len(jobs), workers or cores()), strict=True)
+        ]
         if count <= 1 and not any(job.dataset.brings_tensorflow for job in jobs):
             for job in jobs:
                 work(job, tick)
@@ -39,6 +45,16 @@ def local(workers: int) -> Runner:
             yield from _pool(work, jobs, count, tick)
 
     return run
+
+
+def shares(jobs: int, workers: int) -> list[int]:
+    """Returns how many processes may tokenise for each job: workers that have no job of their own.
+
+    >>> shares(2, 8), shares(3, 2), shares(4, 4)
+    ([4, 4], [1, 1, 2], [1, 1, 1, 1])
+    """
+    last = jobs % workers  # these run when no other job is left
+    return [1] * (jobs - last) + [workers // last] * last if last else [1] * jobs
 
 
 def cores() -> int:

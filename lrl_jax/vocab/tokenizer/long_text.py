@@ -11,6 +11,7 @@ import functools
 import itertools
 import json
 import re
+from typing import Any
 
 import numpy as np
 import sentencepiece
@@ -20,7 +21,7 @@ from lrl_jax.vocab.tokenizer.auto import FastCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec
 from lrl_jax.vocab.tokenizer.inspection import added_tokens, regexes
 from lrl_jax.vocab.tokenizer.patterns import well_known
-from lrl_jax.vocab.tokenizer.piece_model import Piece, parse, proto_of
+from lrl_jax.vocab.tokenizer.piece_model import Piece, parse
 from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Codec, Tokenizer, batches
 
 LONG = 1 << 16  # characters; a shorter text is tokenised whole
@@ -65,14 +66,24 @@ def stretches(text: str, ends: Ends, size: int) -> Iterator[str]:
 
 def _normal(tokenizer: Tokenizer, text: str) -> str:
     """Returns the text as pieces spell it: spaces as marks, the dummy prefix in front."""
-    proto = proto_of(tokenizer)
-    spec = proto.normalizer_spec
-    own = any(piece.type == Piece.Type.USER_DEFINED for piece in proto.pieces)
-    if spec.precompiled_charsmap or spec.remove_extra_whitespaces or own:
-        processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.files[MODEL])
-        return processor.normalize(text)
-    prefix = " " if text and spec.add_dummy_prefix else ""
-    return (prefix + text).replace(" ", SPACE) if spec.escape_whitespaces else prefix + text
+    return _normaliser(tokenizer.files[MODEL])(text)
+
+
+@functools.lru_cache(maxsize=2)
+def _normaliser(model: bytes) -> Callable[[str], str]:
+    proto = parse(model)
+    spec, own = proto.normalizer_spec, Piece.Type.USER_DEFINED
+    if (
+        spec.precompiled_charsmap
+        or spec.remove_extra_whitespaces
+        or any(piece.type == own for piece in proto.pieces)
+    ):
+        processor: Any = sentencepiece.SentencePieceProcessor(model_proto=model)
+        return processor.normalize
+    prefix, space = " " if spec.add_dummy_prefix else "", " "
+    if spec.escape_whitespaces:
+        prefix, space = prefix.replace(" ", SPACE), SPACE
+    return lambda text: (prefix if text else "") + text.replace(" ", space)
 
 
 @functools.lru_cache(maxsize=2)
