@@ -38,7 +38,7 @@ def test_a_full_disk_has_its_own_code_whoever_meets_it():
         full,
         raised(SaveError("checkpoint 5 was not written"), full),
         raised(SaveError("checkpoint 5 was not written"), storage),
-        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError(errno.EDQUOT, "over the quota"),
         storage,
     ):
         assert codes.code_of(error) == 9, error

@@ -84,8 +84,11 @@ def test_a_stop_that_another_process_asks_for_is_no_second_signal():
     process = run("""
         try:
             with signals.interrupts():
-                signals.ask("SIGTERM of process 1")
-                time.sleep(60)
+                try:
+                    signals.ask("SIGTERM of process 1")
+                    time.sleep(60)
+                finally:
+                    signals.ask("SIGTERM of process 1")  # as it is asked until the process ends
         except signals.Stopped:
             print(flush=True)
             time.sleep(0.5)
