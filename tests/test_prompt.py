@@ -233,6 +233,16 @@ def test_the_bases_own_template_stays_where_it_is_and_its_end_is_a_stop(tmp_path
     assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"][0] == 2
 
 
+def test_the_folder_of_an_adapter_has_a_chat_template_and_the_bases_generation(tmp_path):
+    saved(BASES["bytes"], tmp_path)
+    (got,) = prompt.write(trained_on({"alpaca": 1}, alpaca=ALPACA), tmp_path)
+    assert got.chat
+    auto = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    asked = auto.apply_chat_template(messages(1), tokenize=False, add_generation_prompt=True)
+    assert asked == got.text.replace("{message}", ASKED[0][1])
+    assert not (tmp_path / "generation_config.json").exists()
+
+
 def test_a_stage_of_plain_text_asks_nothing(tmp_path):
     folder = staged(tmp_path, BASES["sentencepiece"])
     assert prompt.write(trained_on({"text": 1}, text=TEXT), folder) == []
