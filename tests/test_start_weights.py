@@ -25,7 +25,10 @@ WORK = {
 STAGE = (
     '{name: more, steps: 2, mixture: {korean: 1}, learn: [{match: ".*", schedule: {peak: 1e-4}}]}'
 )
-AGAIN = ("name=again", "init.weights.run=runs/korean", f"train.stages=[{STAGE}]")
+AGAIN = (
+    "name=again", "init.weights.run=runs/korean", f"train.stages=[{STAGE}]",
+    "data.long_answers=split",  # prompts fill its rows
+)  # fmt: skip
 
 
 @pytest.fixture

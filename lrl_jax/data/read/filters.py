@@ -152,8 +152,8 @@ def verdict(
         first = [f"\n  {why}: {some[0]}" for why, some in sorted(samples.items()) if some]
         raise DataError(
             f"dataset {name!r} has no record left of {read} ({reasons or 'its files are blank'}); "
-            f"see data.datasets.{name}.filters, and data.sequence_length for what is longer than a "
-            f"row{''.join(first)}"
+            f"see data.datasets.{name}.filters, and data.sequence_length and data.long_answers for "
+            f"what is longer than a row{''.join(first)}"
         )
 
 
