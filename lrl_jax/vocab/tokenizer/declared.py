@@ -132,5 +132,5 @@ def _object(files: Mapping[str, bytes], name: str, where: str) -> dict[str, Any]
     except ValueError as e:
         raise ValueError(f"{e}; fetch it again") from None
     if not isinstance(tree, dict):
-        raise ValueError(f"{where}: {name} holds no JSON object; fetch it again")
+        raise ValueError(f"{where}/{name}: holds no JSON object; fetch it again")
     return tree

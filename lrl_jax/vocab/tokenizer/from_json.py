@@ -11,7 +11,7 @@ from sentencepiece import sentencepiece_model_pb2
 
 from lrl_jax.vocab.tokenizer import declared, inspection
 from lrl_jax.vocab.tokenizer.codecs import BYTE
-from lrl_jax.vocab.tokenizer.types import JSON
+from lrl_jax.vocab.tokenizer.types import JSON, called
 
 spm: Any = sentencepiece_model_pb2  # its classes are made on import: type checkers see none
 Piece = spm.ModelProto.SentencePiece
@@ -20,7 +20,7 @@ ENDS = {"bos": "<s>", "eos": "</s>"}
 
 def model(files: Mapping[str, bytes], config: Mapping[str, Any], where: str) -> bytes:
     """Returns the bytes of a `.model`; a form that is damaged or no BPE is a ValueError."""
-    where = f"{where}/{JSON}"
+    where = called(where, JSON)
     try:
         tree = inspection.parsed(files[JSON])
         bpe = tree["model"]

@@ -36,7 +36,7 @@ def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
     """Returns the ids of `text`, those of `tokenizer.encode`, as int32."""
     if tokenizer.family == "sentencepiece":
         own = tokenizer.codec  # the base's own form, or the model
-        if isinstance(own, FastCodec) and not own_form.alike(own, text):
+        if isinstance(own, FastCodec) and not own_form.Alike(own, tokenizer.files[MODEL])(text):
             return np.asarray(tokenizer.encode(text), np.int32)
         text = _normal(tokenizer, text)
         codec, ends = _bare(tokenizer.files[MODEL])

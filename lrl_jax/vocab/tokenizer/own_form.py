@@ -5,7 +5,7 @@ one are swallowed, whether a text begins with bos. Where the base's own form rea
 otherwise than the form made of the model, the base's settings are kept and new pieces put into it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import json
@@ -18,6 +18,7 @@ from lrl_jax.vocab.tokenizer import inspection
 from lrl_jax.vocab.tokenizer.auto import FastCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec
 from lrl_jax.vocab.tokenizer.declared import FLAGS
+from lrl_jax.vocab.tokenizer.piece_model import normal_of, parse
 from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer
 
 SETTINGS = ("truncation", "padding", "normalizer", "pre_tokenizer", "post_processor", "decoder")
@@ -151,26 +152,58 @@ class ModelBeside:
     """Encodes by the model what it and the base's own form read alike, by that form the rest."""
 
     def __init__(self, model: bytes, form: FastCodec):
-        self._model, self._form = SentencePieceCodec(model), form
+        self._model, self._form, self._alike = SentencePieceCodec(model), form, Alike(form, model)
+        self._joins_spaces = parse(model).normalizer_spec.remove_extra_whitespaces
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         rows = self._form.encode_batch(texts)
-        both = [n for n, text in enumerate(texts) if alike(self._form, text)]
+        both = self._read_alike(texts)
         for n, row in zip(both, self._model.encode_batch([texts[n] for n in both]), strict=True):
             rows[n] = row
         return rows
 
     def decode_batch(self, rows: Sequence[Sequence[int]]) -> list[str]:
-        return self._model.decode_batch(rows)
+        if not self._joins_spaces:
+            return self._model.decode_batch(rows)
+        texts = self._form.decode_batch(rows)
+        both = self._read_alike(texts)
+        for n, text in zip(both, self._model.decode_batch([rows[n] for n in both]), strict=True):
+            texts[n] = text
+        return texts
+
+    def _read_alike(self, texts: Sequence[str]) -> list[int]:
+        return [n for n, text in enumerate(texts) if self._alike(text)]
 
 
-def alike(form: FastCodec, text: str) -> bool:
+class Alike:
     """Tells whether a base's own form and the model should give a text the same ids.
 
-    So it is where a text begins neither with a space nor its mark, and holds no token that stands
-    whole in text.
+    So it is where a text begins neither with a space nor its mark, holds no token that stands whole
+    in text, and is normalised alike: a model may join spaces that the form keeps apart.
     """
-    return text[:1] not in (" ", SPACE) and not any(name in text for name in _whole(form))
+
+    def __init__(self, form: FastCodec, model: bytes):
+        self._whole = _whole(form)
+        self._by_form, self._by_model = normal(form), normal_of(model)
+
+    def __call__(self, text: str) -> bool:
+        if text[:1] in (" ", SPACE) or any(name in text for name in self._whole):
+            return False
+        return self._by_form(text) == self._by_model(text)
+
+
+def normal(form: FastCodec) -> Callable[[str], str]:
+    """Returns a function from a text to what decoding by a base's own form should give."""
+    normaliser = form.fast.normalizer
+
+    def changed(text: str) -> str:
+        return (normaliser.normalize_str(text) if normaliser else text).replace(SPACE, " ")
+
+    # A space that the form puts before every text, or the text's own that it takes for that one.
+    taken = form.decode_batch(form.encode_batch([" a"])) == ["a"]
+    if not (taken or changed("a").startswith(" ")):
+        return changed
+    return lambda text: changed(text).removeprefix(" ")
 
 
 def _whole(form: FastCodec) -> list[str]:

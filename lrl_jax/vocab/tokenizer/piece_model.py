@@ -1,11 +1,14 @@
 """Reads a SentencePiece model file: its pieces, and what it says of how text is cut."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+import functools
 from typing import Any
 
 from google.protobuf.message import DecodeError
+import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
+from lrl_jax.vocab.tokenizer.codecs import SPACE
 from lrl_jax.vocab.tokenizer.types import MODEL, Tokenizer, not_a_tokenizer
 
 spm: Any = sentencepiece_model_pb2  # its classes are made on import: type checkers see none
@@ -66,3 +69,13 @@ def splits_digits(tokenizer: Tokenizer) -> bool:
 def unknown(pieces: Iterable[Piece]) -> str:
     """Returns the piece that stands for what the model does not know."""
     return next((p.piece for p in pieces if p.type == Piece.UNKNOWN), "<unk>")
+
+
+@functools.lru_cache(maxsize=4)
+def normal_of(model: bytes) -> Callable[[str], str]:
+    """Returns a function from a text to what decoding by a model should give."""
+    spec = parse(model).normalizer_spec
+    if not (spec.precompiled_charsmap or spec.remove_extra_whitespaces):
+        return lambda text: text.replace(SPACE, " ")
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    return lambda text: processor.normalize(text).replace(SPACE, " ").lstrip(" ")

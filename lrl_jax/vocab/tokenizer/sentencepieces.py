@@ -20,7 +20,15 @@ from lrl_jax.vocab.tokenizer import declared, from_json, inspection, own_form
 from lrl_jax.vocab.tokenizer.auto import AutoCodec, FastCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec, WordCodec, apart
 from lrl_jax.vocab.tokenizer.model_form import form_of, merges_of
-from lrl_jax.vocab.tokenizer.piece_model import CONTROLS, Piece, bpe_of, parse, proto_of, unknown
+from lrl_jax.vocab.tokenizer.piece_model import (
+    CONTROLS,
+    Piece,
+    bpe_of,
+    normal_of,
+    parse,
+    proto_of,
+    unknown,
+)
 from lrl_jax.vocab.tokenizer.types import (
     ADDED,
     CONFIG,
@@ -31,6 +39,7 @@ from lrl_jax.vocab.tokenizer.types import (
     SPECIAL_MAP,
     Codec,
     Tokenizer,
+    called,
     config_of,
     file_in,
     fingerprint,
@@ -102,7 +111,7 @@ def _with_declared(
         vocab = () if form is None else form["model"]["vocab"]
         len(vocab)
     except (KeyError, TypeError, AttributeError) as e:
-        raise ValueError(f"{where}/{JSON}: cannot be read ({e!r}); fetch it again") from None
+        raise ValueError(f"{called(where, JSON)}: cannot be read ({e!r}); fetch it again") from None
     size = len(proto.pieces)
     names = {i: token["content"] for i, token in tokens.items()}
     wrong = [name for i, name in names.items() if i < size and proto.pieces[i].piece != name]
@@ -184,11 +193,11 @@ def _as_the_base_reads(
     other = json_only and [*inspection.pairs(tree["model"])] != merges
     if not other and own_form.same_settings({**tree, "added_tokens": [*tokens.values()]}, plain):
         return tokenizer
-    own_form.refuse_harm(tree, f"{where}/{JSON}")
+    own_form.refuse_harm(tree, called(where, JSON))
     scores = {piece.piece: piece.score for piece in proto.pieces}
     names = [piece.piece for piece in proto.pieces]
     form = own_form.written(own_form.completed(tree, names, tokens, merges, scores, where))
-    fast = own_form.loaded(form, f"{where}/{JSON}")
+    fast = own_form.loaded(form, called(where, JSON))
     filled = tree.get("truncation") or tree.get("padding")
     if not filled and not other and own_form.reads_alike(fast, fast_form(tokenizer)):
         return tokenizer
@@ -248,16 +257,9 @@ def written(surface: bytes) -> str:
 
 def normal(tokenizer: Tokenizer) -> Callable[[str], str]:
     """Returns a function from a text to what decoding should give: space marks become spaces."""
-    if JSON in tokenizer.files and tokenizer.codec.decode_batch(
-        tokenizer.codec.encode_batch([" a"])
-    ) == ["a"]:  # the base's form takes a space at the beginning for the one it puts there
-        of_model = normal(dataclasses.replace(tokenizer, files={MODEL: tokenizer.files[MODEL]}))
-        return lambda text: of_model(text).removeprefix(" ")
-    spec = proto_of(tokenizer).normalizer_spec
-    if not (spec.precompiled_charsmap or spec.remove_extra_whitespaces):
-        return lambda text: text.replace(SPACE, " ")
-    processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.files[MODEL])
-    return lambda text: processor.normalize(text).replace(SPACE, " ").lstrip(" ")
+    if isinstance(tokenizer.codec, FastCodec):
+        return own_form.normal(tokenizer.codec)
+    return normal_of(tokenizer.files[MODEL])
 
 
 def _without_prefix(tokenizer: Tokenizer) -> Any:

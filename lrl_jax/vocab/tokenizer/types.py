@@ -107,6 +107,15 @@ def fingerprint(*parts: bytes) -> str:
     return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
+def called(where: str, name: str) -> str:
+    """Returns how errors call a file of a tokenizer; `where` is its folder, or that file alone.
+
+    >>> called("base", JSON), called("base/tokenizer.json", JSON)
+    ('base/tokenizer.json', 'base/tokenizer.json')
+    """
+    return where if where.endswith(name) else f"{where}/{name}"
+
+
 def config_of(files: Mapping[str, bytes], where: str = "tokenizer") -> dict[str, Any]:
     """Returns tokenizer_config.json as an object, {} without one; ValueError for anything else."""
     config = storage.parse_json(files.get(CONFIG, b"{}"), f"{where}/{CONFIG}")
