@@ -58,6 +58,7 @@ def run(run: Run) -> None:
             f"{staged}: the export is not the model: {'; '.join(result.problems)}. "
             f"Nothing was put at {final}"
         )
+    peers.meet("export is checked")  # it is renamed, and others may still read it
     if meshes.lead():
         which = {f"checkpoint_{key}": value for key, value in used.items()}
         passed = {"passed": True, **which, **dataclasses.asdict(result)}

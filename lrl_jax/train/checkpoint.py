@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
 import errno
+import gc
 import hashlib
 import json
 import logging
@@ -204,10 +205,11 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
     def _load(self, path: epath.Path, **items) -> Any:
         """Reads items of a step; when one process fails, all processes fail."""
         out, problem = None, ""
-        try:
-            out = self._orbax.handler.restore(path, args=ocp.args.Composite(**items))
-        except Exception as e:  # damaged files raise anything: KeyError, JaxRuntimeError, ...
-            problem = f"cannot be read: {_first_line(e)}"
+        with _other_reads_silent():
+            try:
+                out = self._orbax.handler.restore(path, args=ocp.args.Composite(**items))
+            except Exception as e:  # damaged files raise anything: KeyError, JaxRuntimeError, ...
+                problem = f"cannot be read: {_first_line(e)}"
         _agree_on(problem)
         return out
 
@@ -267,6 +269,21 @@ def newest_meta(folder: epath.PathLike) -> dict[str, Any] | None:
 def fingerprint(folder: epath.Path, step: int) -> str:
     """Returns the SHA-256 of the metadata of a step, which holds the digest of every array."""
     return storage.sha256(folder / str(step) / "meta" / "metadata")
+
+
+@contextlib.contextmanager
+def _other_reads_silent() -> Iterator[None]:
+    """Drops what reads say that were under way when another read of a step failed.
+
+    Orbax abandons them, and Python prints two kilobytes for each: 130 of a tiny model, which fill
+    the pipe of whoever started this process and does not read it, and the process stands still.
+    """
+    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+    try:
+        yield
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 class _DamagedError(Exception):
