@@ -342,7 +342,7 @@ def test_a_smaller_batch_from_a_checkpoint_on_reads_what_is_left_of_every_stage(
     halves = [json.loads(line) for line in (train / "metrics.jsonl").read_text().splitlines()]
     assert [m["rows"] for m in halves] == [8, 16, 24, 32, 40, *range(44, 97, 4)]
     assert halves[-1]["epochs"] == steps[-1]["epochs"]
-    assert [m["lr"] for m in halves[5::2]] == [m["lr"] for m in steps[5:]]
+    assert [m["lr"] for m in halves[5::2]] == [pytest.approx(m["lr"]) for m in steps[5:]]
     assert "step_rows: 8" in (copy / "runs/korean/recipe.yaml").read_text()
 
 
