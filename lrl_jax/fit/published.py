@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import dataclasses
 import functools
 import math
+from typing import Any
 
 from lrl_jax.fit import topology
 from lrl_jax.model import llama
@@ -59,7 +60,7 @@ class PublishedRun:
         return topology.read(self.machine).kind
 
     @property
-    def shape(self) -> dict[str, int]:
+    def shape(self) -> dict[str, Any]:
         """Returns the fields of the model's config."""
         names = ("width", "depth", "mlp_width", "num_heads", "num_kv_heads", "vocab_size")
         return {name: getattr(self, name) for name in names} | {"head_width": 128}
