@@ -122,6 +122,11 @@ RUNS = (
         depth=80, mlp_width=28672, num_heads=64, num_kv_heads=8, length=4096, rows=2, fsdp=256,
         remat="offload", seconds=9.052, estimate=8.72,
     ),
+    PublishedRun(
+        name="Llama-3.1-8B", machine="v6e-64", source=f"{RECIPES}/Llama3.1-8B-MaxText/v6e-64",
+        width=4096, depth=32, mlp_width=14336, num_heads=32, num_kv_heads=8, vocab_size=128256,
+        length=8192, rows=5, fsdp=64, remat="offload", seconds=5.652, estimate=4.64,
+    ),
 )  # fmt: skip
 
 
