@@ -170,7 +170,7 @@ def test_an_iso_code_in_a_recipe_becomes_the_code_of_the_language(path):
 
 
 def test_scripts_of_a_vocabulary_are_refused_when_the_recipe_is_read():
-    tree = recipe_file._read_yaml(recipe_file.epath.Path(recipe_file._shipped()["quickstart"]))
+    tree = recipe_file.read_tree(recipe_file.epath.Path(recipe_file._shipped()["quickstart"]))
     tree["vocab"]["scripts"] = ["Hangul"]
     with pytest.raises(ValueError, match="unknown script 'Hangul', the nearest is Hang"):
         recipe_file.parse(tree)

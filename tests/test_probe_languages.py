@@ -9,7 +9,7 @@ from lrl_jax.recipe import file as recipe_file
 
 
 def recipe(texts: dict[str, str], **language: str):
-    tree = recipe_file._read_yaml(recipe_file.epath.Path(recipe_file._shipped()["quickstart"]))
+    tree = recipe_file.read_tree(recipe_file.epath.Path(recipe_file._shipped()["quickstart"]))
     tree["evaluate"] = {"bits_per_byte": texts}
     tree["data"]["datasets"] = {
         name: {"kind": "text", "path": [f"{name}.txt"], "language": code}
