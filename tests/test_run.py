@@ -233,6 +233,23 @@ def test_training_done_again_keeps_what_is_trained_unless_it_is_to_be_discarded(
     assert (small().folder / "train.aside-1/checkpoints/3").exists()
 
 
+def test_training_that_refuses_a_recipe_is_as_finished_as_before(small):
+    finish(small)
+
+    def refuses(this):
+        raise MismatchError("another scale of the adapters")
+
+    def breaks(this):
+        raise RuntimeError
+
+    with pytest.raises(MismatchError, match="another scale"):
+        perform(small("train.ema=0.5"), "train", refuses)
+    assert not perform(small(), "train", lambda this: None)
+    with pytest.raises(RuntimeError):
+        perform(small("train.ema=0.5"), "train", breaks)
+    assert perform(small(), "train", lambda this: None)
+
+
 @pytest.mark.parametrize("how", [{"force": True}, {}])
 def test_packing_uses_nothing_again_that_has_changed(small, how, capsys):
     finish(small)

@@ -6,7 +6,8 @@ been packed follows the recipe; training compares what it has read of it. Any ot
 finished is made anew only where that is asked for, and training is set aside, never removed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+import contextlib
 import dataclasses
 import time
 from typing import Any
@@ -84,7 +85,8 @@ def perform(
         _make_room(step, out, have, aside=aside)
     team.meet(f"{step}: begins")
     if team.lead or step not in LEAD_ONLY:
-        with signals.naming(step):
+        kept = have if team.lead and step == "train" and not aside else None
+        with signals.naming(step), _kept_if_refused(path, kept):
             work(run)
     team.meet(f"{step}: done")
     if team.lead:
@@ -92,6 +94,17 @@ def perform(
         notes.write(path, whole, seconds=round(time.time() - started, 1))
     team.meet(f"{step}: noted")
     return True
+
+
+@contextlib.contextmanager
+def _kept_if_refused(path: epath.Path, note: StepNote | None) -> Iterator[None]:
+    """Puts a note back when the work refuses what it finds, and so has changed nothing."""
+    try:
+        yield
+    except Exception as e:
+        if note is not None and getattr(e, "exit_code", 0) == MismatchError.exit_code:
+            notes.write(path, note)
+        raise
 
 
 def _settings(run: Run, step: str) -> str:
