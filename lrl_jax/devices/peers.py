@@ -6,7 +6,7 @@ threads of its own, so a process that is busy in Python still counts as alive.
 """
 
 import atexit
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 import contextlib
 import ctypes
 import json
@@ -91,7 +91,7 @@ class Peers:
         place, whole = f"lrl/exchange/{number}/", f"lrl/whole/{number}"
         client.key_value_set(f"{place}{self.rank:08}", json.dumps(text))
         if self.rank:
-            return json.loads(self._wait_for(whole))
+            return json.loads(self._wait_for(whole, self._check))
         pause = 0.005
         while len(texts := client.key_value_dir_get(place)) < self.count:
             self._check()
@@ -126,7 +126,7 @@ class Peers:
         if self._word is not None:
             raise EndedError(self._word)
 
-    def _wait_for(self, key: str) -> str:
+    def _wait_for(self, key: str, check: Callable[[], None]) -> str:
         """Returns the value of a key when it has one; wakes up at times, so that signals come."""
         while True:
             try:
@@ -134,7 +134,7 @@ class Peers:
             except jax.errors.JaxRuntimeError as e:
                 if "DEADLINE_EXCEEDED" not in str(e):
                     raise
-            self._check()
+            check()
 
     # ------------------------------------------------------------------------ threads
     def _count_living(self) -> None:
@@ -163,12 +163,7 @@ class Peers:
         """Returns whether there is another round of counting, which is for process 0 to say."""
         key = f"lrl/round/{number}"
         if self.rank:
-            while True:
-                try:
-                    return self._client.blocking_key_value_get(key, round(1000 * POLL))
-                except jax.errors.JaxRuntimeError as e:
-                    if "DEADLINE_EXCEEDED" not in str(e):
-                        raise
+            return self._wait_for(key, check=lambda: None)
         self._over.wait(POLL / 10 if self._closing else 2 * POLL)
         word = "last" if len(self._left()) == self.count else "another"
         self._client.key_value_set(key, word, allow_overwrite=True)
