@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
 import errno
-import gc
 import hashlib
 import json
 import logging
@@ -205,11 +204,11 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
     def _load(self, path: epath.Path, **items) -> Any:
         """Reads items of a step; when one process fails, all processes fail."""
         out, problem = None, ""
-        with _other_reads_silent():
-            try:
-                out = self._orbax.handler.restore(path, args=ocp.args.Composite(**items))
-            except Exception as e:  # damaged files raise anything: KeyError, JaxRuntimeError, ...
-                problem = f"cannot be read: {_first_line(e)}"
+        try:
+            out = self._orbax.handler.restore(path, args=ocp.args.Composite(**items))
+        except Exception as e:  # damaged files raise anything: KeyError, JaxRuntimeError, ...
+            problem = f"cannot be read: {_first_line(e)}"
+            _silence_other_reads()
         _agree_on(problem)
         return out
 
@@ -271,19 +270,27 @@ def fingerprint(folder: epath.Path, step: int) -> str:
     return storage.sha256(folder / str(step) / "meta" / "metadata")
 
 
-@contextlib.contextmanager
-def _other_reads_silent() -> Iterator[None]:
+class _Silence:
+    """Passes on what Python says of errors that nobody can catch, but for abandoned reads."""
+
+    def __init__(self, hook: Callable[[Any], Any]):
+        self._hook = hook
+
+    def __call__(self, unraisable: Any) -> None:
+        said = str(unraisable.exc_value)
+        if "tensorstore" not in said.lower() and said != "Event loop is closed":
+            self._hook(unraisable)
+
+
+def _silence_other_reads() -> None:
     """Drops what reads say that were under way when another read of a step failed.
 
-    Orbax abandons them, and Python prints two kilobytes for each: 130 of a tiny model, which fill
-    the pipe of whoever started this process and does not read it, and the process stands still.
+    Orbax abandons them, and Python prints two kilobytes for each whenever it finds them: 130 of a
+    tiny model, which fill the pipe of whoever started this process and does not read it, and the
+    process stands still.
     """
-    hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
-    try:
-        yield
-        gc.collect()
-    finally:
-        sys.unraisablehook = hook
+    if not isinstance(sys.unraisablehook, _Silence):
+        sys.unraisablehook = _Silence(sys.unraisablehook)
 
 
 class _DamagedError(Exception):
