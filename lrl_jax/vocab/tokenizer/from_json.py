@@ -4,7 +4,7 @@ Its merges become scores: a piece is ranked by the first merge that makes it. Wh
 reads a text otherwise than the JSON form, the form is kept beside it (`own_form`) and `prove` says.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sentencepiece import sentencepiece_model_pb2
@@ -25,9 +25,7 @@ def model(files: Mapping[str, bytes], config: Mapping[str, Any], where: str) -> 
         tree = inspection.parsed(files[JSON])
         bpe = tree["model"]
         vocab, merges = bpe["vocab"], [*inspection.pairs(bpe)]
-        ranks: dict[str, int] = {}
-        for rank, (left, right) in enumerate(merges):
-            ranks.setdefault(left + right, rank)
+        ranks = _ranks(left + right for left, right in merges)
         whole = all(type(i) is int for i in vocab.values())
     except (KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ValueError(f"{where}: cannot be read ({e!r}); fetch it again") from None
@@ -56,6 +54,26 @@ def model(files: Mapping[str, bytes], config: Mapping[str, Any], where: str) -> 
         proto.pieces.add(piece=piece, score=score, type=kind)
     _describe(proto, tree, config, vocab, unknown)
     return proto.SerializeToString(deterministic=True)
+
+
+def _ranks(pieces: Iterable[str]) -> dict[str, int]:
+    """Returns where the merges into each piece begin; one rank where those of several are mixed.
+
+    A model that gives several pieces one score, as Llama 2 all runs of spaces, has such merges.
+
+    >>> _ranks(["ab", "ab", "aaa", "aa", "aaa", "abc"])
+    {'ab': 0, 'aaa': 2, 'aa': 2, 'abc': 5}
+    """
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for rank, piece in enumerate(pieces):
+        first.setdefault(piece, rank)
+        last[piece] = rank
+    ranks, start, end = {}, 0, -1
+    for piece, rank in first.items():  # in order
+        start = rank if rank > end else start
+        ranks[piece], end = start, max(end, last[piece])
+    return ranks
 
 
 def _describe(

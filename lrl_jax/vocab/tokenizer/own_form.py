@@ -28,6 +28,7 @@ HARMLESS = {"Metaspace", "Prepend", "Split", "NFC", "NFD", "NFKC", "NFKD", "Digi
 PROBES = (
     "", "a", " a", "  two  spaces  ", "a\nb", f"{SPACE}a", "\u00e9 e\u0301", "\ufb01 \u3000x",
     "\uac00\u0b95", "1 234", "a\u00a0b", "don't", "<unk> </s>", "A b. C",
+    "a                       b",
 )  # fmt: skip
 CONTROLS_TRIED = 64
 

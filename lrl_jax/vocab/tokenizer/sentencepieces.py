@@ -190,7 +190,7 @@ def _as_the_base_reads(
         tree["post_processor"] = own_form.ends(asked, *names)
     tokens = tokens or {token["id"]: token for token in tree["added_tokens"]}
     merges = merges_of(proto.pieces)
-    other = json_only and [*inspection.pairs(tree["model"])] != merges
+    other = json_only and _order(inspection.pairs(tree["model"])) != _order(merges)
     if not other and own_form.same_settings({**tree, "added_tokens": [*tokens.values()]}, plain):
         return tokenizer
     own_form.refuse_harm(tree, called(where, JSON))
@@ -210,6 +210,12 @@ def _as_the_base_reads(
         return kept  # it differs around control tokens only, which text never has
     mark = fingerprint(tokenizer.files[MODEL], form)
     return dataclasses.replace(kept, fingerprint=mark, codec=FastCodec(fast))
+
+
+def _order(merges: Iterable[tuple[str, str]]) -> list[str]:
+    """Returns the pieces in the order of their first merges; `reads_alike` tries runs of spaces."""
+    joined = dict.fromkeys(left + right for left, right in merges)
+    return [piece for piece in joined if piece.strip(SPACE)]
 
 
 # ---------------------------------------------------------------------------- words and pieces
