@@ -93,7 +93,7 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
     Raises:
       ValueError: a recipe that extends no vocabulary, or evaluates no text of a new language.
     """
-    recipe, batch = run.recipe, run.recipe.train.batch_size
+    recipe = run.recipe
     if not isinstance(recipe.vocab, Extend):
         raise ValueError(
             f"a probe compares new pieces; want vocab.method: extend, got {recipe.vocab.method}"
@@ -106,10 +106,10 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
         )
     sized = {count: _sized(run, count) for count in dict.fromkeys(pieces)}
     lengths = {count: _bytes_per_row(sized_run) for count, sized_run in sized.items()}
-    budget = steps * batch * max(lengths.values())
+    longest = max(lengths.values())
     trials = []
     for count, sized_run in sized.items():
-        enough = math.ceil(budget / (batch * lengths[count]))
+        enough = math.ceil(steps * (longest / lengths[count]))  # `steps` itself for the longest
         for way in dict.fromkeys(rows) if count else ("",):
             trials.append(_trial(sized_run, way, enough, lengths[count]))
             records = [dataclasses.asdict(trial) for trial in trials]
