@@ -311,7 +311,7 @@ def test_the_base_s_way_to_generate_goes_out_as_it_came(params, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../outside.safetensors", "/etc/passwd", "a/b", "..", "", 3, "..\\a", "C:\\a", "a\0b"]
+    "name", ["../outside.safetensors", "/etc/passwd", "a/b", "..", "", "..\\a", "C:\\a", "a\0b"]
 )
 def test_an_index_cannot_lead_outside_its_folder(folder, name):
     (folder / load.WEIGHTS).unlink()
