@@ -88,9 +88,7 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
 
     def steps(self) -> list[int]:
         """Returns the committed steps, oldest first, read from storage."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(int(p.name) for p in self.folder.iterdir() if _committed(p))
+        return committed_steps(self.folder)
 
     def save(self, step: int, state: Tree, meta: Mapping[str, Any]) -> None:
         """Starts to save a step; the arrays may be donated as soon as this returns.
@@ -238,16 +236,23 @@ class Checkpoints(contextlib.AbstractContextManager["Checkpoints"]):
                 path.rmtree(missing_ok=True)
 
 
+def committed_steps(folder: epath.Path) -> list[int]:
+    """Returns the steps that were committed in a folder of checkpoints, oldest first."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.name) for path in folder.iterdir() if _committed(path))
+
+
 def newest_meta(folder: epath.PathLike) -> dict[str, Any] | None:
     """Returns what was saved beside the newest arrays whose metadata is whole; None without any.
 
     It reads a small file, and waits for no other process.
     """
     folder = epath.Path(folder)
-    steps = [p for p in folder.iterdir() if _committed(p)] if folder.is_dir() else []
-    for path in sorted(steps, key=lambda path: -int(path.name)):
+    for step in reversed(committed_steps(folder)):
         with contextlib.suppress(OSError, ValueError, _DamagedError):  # `restore` says what it is
-            return _unsealed(json.loads((path / "meta" / "metadata").read_text()))["meta"]
+            path = folder / str(step) / "meta" / "metadata"
+            return _unsealed(json.loads(path.read_text()))["meta"]
     return None
 
 
