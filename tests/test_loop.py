@@ -131,7 +131,7 @@ def test_too_many_in_a_row_stop_the_run_and_say_where(tmp_path):
 
 
 def test_rows_of_a_batch_that_is_filled_up_are_named_and_its_padding_is_not(tmp_path):
-    train = tiny.settings(step_rows=3, max_skipped=1)  # stages of 12 rows: 6 of the first 8 are read
+    train = tiny.settings(step_rows=3, max_skipped=1)  # of 12 rows in a stage 6 come first
     on = tiny.mesh()
     nothing = {name: array * np.nan for name, array in tiny.params(on).items()}
     with pytest.raises(loop.DivergedError, match=r"rows 0 to 5\..*: 0 .*, 5 \((kor|eng)\)\."):
