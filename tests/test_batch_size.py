@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import worker_train as tiny
 
+from lrl_jax.cli import fit
 from lrl_jax.data.feed import batches, mixture
 from lrl_jax.data.feed.plan import Plan
 from lrl_jax.data.pack.rows import Manifest
+from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe import schema as recipes
 from lrl_jax.train import learn, loop
 from lrl_jax.train.checkpoint import CheckpointMismatchError
@@ -118,6 +120,12 @@ def test_steps_of_a_recipe_count_the_rows_that_it_says():
     for size in (4, 16):
         assert mixture.plan(curriculum(size, step_rows=8), PACKED) == plan
         assert mixture.plan(curriculum(size), PACKED) != plan
+
+
+def test_a_plan_counts_the_batches_of_each_stage_also_where_stages_share_a_phase(tmp_path):
+    recipe = mixture.steps(curriculum(80, step_rows=8), PACKED)  # 192, 192 and 152 rows
+    run = Run(recipe.model_copy(update={"folder": str(tmp_path)}))
+    assert fit._steps(run) == {"warm+ramp": 3 + 3, "tune": 2}
 
 
 # ---------------------------------------------------------------------------- training

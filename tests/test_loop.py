@@ -170,6 +170,14 @@ def test_too_many_in_a_row_stop_the_run_and_say_where(tmp_path):
         tiny.train(tmp_path, train, tiny.mesh(), rows)
 
 
+def test_rows_of_a_batch_that_is_filled_up_are_named_and_its_padding_is_not(tmp_path):
+    train = tiny.settings(step_rows=3, max_skipped=1)  # of 12 rows in a stage 6 come first
+    on = tiny.mesh()
+    nothing = {name: array * np.nan for name, array in tiny.params(on).items()}
+    with pytest.raises(loop.DivergedError, match=r"rows 0 to 5\..*: 0 .*, 5 \((kor|eng)\)\."):
+        loop.train(train, tiny.CFG, lambda: nothing, on, tiny.stream(train), tmp_path)
+
+
 def test_weights_that_are_not_finite_are_not_saved_though_the_loss_was(tmp_path):
     peak = recipe_train.Schedule(peak=1e39, kind="constant")
     every = (recipe_train.Rule(match=".*", schedule=peak),)

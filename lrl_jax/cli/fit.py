@@ -15,6 +15,7 @@ from etils import epath
 from rich.table import Table
 
 from lrl_jax import terminal
+from lrl_jax.data.feed import batches
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import published, search, topology
 from lrl_jax.fit.compile import CompileJob, Fitted, TooLargeError
@@ -119,9 +120,13 @@ def _steps(run: Run) -> dict[str, int]:
         settings = resolved(run).train
     except (ValueError, OSError):  # nothing is packed yet, so that epochs have no length
         settings = run.recipe.train
-    phases = learn.phases(settings.stages)
-    rows, size = settings.rows_per_step, settings.batch_size
-    return {phase.name: -(-phase.steps * rows // size) for phase in phases if phase.steps}
+    rows, counts = settings.rows_per_step, {}
+    for phase in learn.phases(settings.stages):
+        start, end = phase.start * rows, phase.end * rows
+        ends = [row for row in settings.ends if start < row <= end]
+        if ends:
+            counts[phase.name] = batches.count(start, ends, settings.batch_size)
+    return counts
 
 
 # ---------------------------------------------------------------------------- tables

@@ -114,8 +114,8 @@ def counted(run: Run) -> Recipe:
     rows = saved_rows_per_step(meta["train"]) if meta else train.batch_size
     if train.step_rows or rows == train.batch_size:
         return run.recipe
-    counted = train.model_copy(update={"step_rows": rows})
-    return run.recipe.model_copy(update={"train": counted})
+    update = {"train": train.model_copy(update={"step_rows": rows})}
+    return run.recipe.model_copy(update=update)
 
 
 def resolved(run: Run) -> Recipe:

@@ -84,13 +84,13 @@ class Stream:
         them are padding alone.
         """
         planned = self._rows(g, self.batch_size if count is None else count)
-        mine = self._host_rows[self._host_rows < len(planned[0])]
-        datasets, places = (array[mine] for array in planned)
-        batch = np.empty(len(mine), object)
+        host_rows = self._host_rows[self._host_rows < len(planned[0])]
+        datasets, places = (array[host_rows] for array in planned)
+        batch = np.empty(len(host_rows), object)
         for dataset in np.unique(datasets):
             at, files = datasets == dataset, self._files[dataset]
             batch[at] = files.read(files.ids(places[at]))
-        padded = [*batch.tolist(), *[NO_ROW] * (len(self._host_rows) - len(mine))]
+        padded = [*batch.tolist(), *[NO_ROW] * (len(self._host_rows) - len(host_rows))]
         return rows.features(padded, self.sequence_length, *self._ids)
 
     def dataset_ids(self, g: int, count: int | None = None) -> np.ndarray:
