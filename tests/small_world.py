@@ -85,7 +85,7 @@ train:
         - {{match: embed, rows: new, schedule: {{peak: 1.0e-2, kind: constant}}}}
         - {{match: ".*", schedule: frozen}}
     - name: continue
-      steps: 7
+      steps: {steps}
       mixture: {{korean: 0.5, pairs: 0.25, tasks: 0.25}}
       learn: [{{match: ".*", schedule: {{peak: 1.0e-2, warmup: 2}}}}]
   compute_dtype: float32
@@ -105,11 +105,19 @@ export: {{dtype: bfloat16, gate_on: ["{folder}/en.txt", "{folder}/ko.txt"], gate
 """
 
 
-def write_recipes(folder: Path) -> tuple[str, str]:
-    """The texts and both recipes, in `folder`; returns the recipes' paths."""
+def write_recipes(folder: Path, korean: str = KOREAN, steps: int = 7) -> tuple[str, str]:
+    """The texts and both recipes, in `folder`; returns the recipes' paths.
+
+    Args:
+      folder: where they are written, and where their runs will be.
+      korean: the Korean one, with the names of what follows in braces.
+      steps: of its second stage.
+    """
     write_texts(folder)
-    for name, text in (("base", BASE), ("korean", KOREAN)):
-        (folder / f"{name}.yaml").write_text(text.format(folder=folder), encoding="utf-8")
+    for name, text in (("base", BASE), ("korean", korean)):
+        (folder / f"{name}.yaml").write_text(
+            text.format(folder=folder, steps=steps), encoding="utf-8"
+        )
     return str(folder / "base.yaml"), str(folder / "korean.yaml")
 
 

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from small_world import BASE, KOREAN, lrl, write_texts
+from small_world import KOREAN, lrl, write_recipes
 
 ALL = 'learn: [{{match: ".*", schedule: {{peak: 1.0e-2, warmup: 2}}}}]'
 ADAPTERS = """learn:
@@ -21,12 +21,10 @@ pytestmark = pytest.mark.slow
 def world(tmp_path_factory):
     """A finished run with adapters, and its base."""
     folder = tmp_path_factory.mktemp("world")
-    write_texts(folder)
     korean = KOREAN.replace(ALL, ADAPTERS)
     assert korean != KOREAN
-    for name, text in (("base", BASE), ("korean", korean)):
-        (folder / f"{name}.yaml").write_text(text.format(folder=folder), encoding="utf-8")
-        lrl("run", str(folder / f"{name}.yaml"))
+    for recipe in write_recipes(folder, korean):
+        lrl("run", recipe)
     return folder
 
 
