@@ -2,7 +2,8 @@
 
 from pathlib import Path
 import subprocess
-import sys
+
+import forked
 
 ROOT = Path(__file__).parents[1]
 
@@ -123,9 +124,6 @@ def write_recipes(folder: Path, korean: str = KOREAN, steps: int = 7) -> tuple[s
 
 def lrl(*args: str, code: int = 0) -> subprocess.CompletedProcess:
     """Runs a word in a process of its own, which must end with `code`."""
-    got = subprocess.run(
-        [sys.executable, "-m", "lrl_jax.cli", *args],
-        capture_output=True, text=True, cwd=ROOT, timeout=600, check=False,
-    )  # fmt: skip
+    got = forked.run("lrl_jax.cli", args, ROOT, timeout=600)
     assert got.returncode == code, got.stdout + got.stderr
     return got

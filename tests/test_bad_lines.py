@@ -101,12 +101,16 @@ def test_a_bad_line_is_named_and_set_aside_and_the_run_goes_on(tmp_path, caplog,
 @pytest.mark.parametrize("name", FILES)
 def test_no_changed_letter_forbids_resuming(tmp_path, name):
     good = [json.dumps(record).encode() for record in FILES[name]]
+    seen = []
     for at in range(0, len(good[2]), 3):
         damaged = good[2][:at] + b"x" + good[2][at + 1 :]
-        folder = tmp_path / str(at)
+        folder = tmp_path / str(at) / "run"
         write(folder / "train", name, [good[0], good[1], damaged])
+        found = pieces.read(folder)
         resume(folder / "train")
-        report.render(pieces.read(folder))
+        if found not in seen:  # most lines are no records any more: those reports are alike
+            seen.append(found)
+            report.render(pieces.read(folder))
 
 
 @pytest.mark.parametrize("line", BAD + BAD_METRICS)
@@ -115,7 +119,6 @@ def test_a_report_leaves_a_bad_line_out(tmp_path, caplog, line):
     write(tmp_path / "train", "metrics.jsonl", [good[0], line, good[2]])
     got = pieces.read(tmp_path)
     assert [record["step"] for record in got.metrics] == [1, 3]
-    assert report.render(got)
     assert "line 2 is no record" in caplog.text
     assert not (tmp_path / "train/metrics.jsonl.bad").exists()  # a report changes nothing
 

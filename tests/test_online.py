@@ -151,7 +151,7 @@ def test_tokens_have_the_shares_of_the_plan_on_average(tmp_path):
     }
     data = recipe_data.Data(sequence_length=64, datasets=datasets)
     found = stream(
-        tmp_path, data, make(), PlanStage("a", 400, {"long": 1, "short": 3}), batch_size=400
+        tmp_path, data, make(), PlanStage("a", 128, {"long": 1, "short": 3}), batch_size=128
     )
     targets = found.batch_at(0)["decoder_target_tokens"]
     a, b = (int((targets == i).sum()) for i in (263, 264))

@@ -161,13 +161,18 @@ def test_show_prints_the_prompt_and_the_answer(world):
     assert "Korean" in out
 
 
+def forget_all_but_vocab(run):
+    for step in ("init", "data", "train", "evaluate", "export"):
+        shutil.rmtree(run / step)
+        (run / f"steps/{step}.json").unlink()
+
+
 def test_a_flipped_bit_in_the_base_is_named(copy):
     weights = copy / "runs/base/export/model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-100] ^= 1
     weights.write_bytes(data)
-    shutil.rmtree(copy / "runs/korean")
-    lrl("vocab", str(copy / "korean.yaml"))
+    forget_all_but_vocab(copy / "runs/korean")
     got = lrl("init", str(copy / "korean.yaml"), code=2)
     assert "model.safetensors: content differs from manifest.json" in got.stderr
     assert not (copy / "runs/korean/init/checkpoint").exists()
@@ -177,8 +182,7 @@ def test_a_truncated_base_is_named(copy):
     weights = copy / "runs/base/export/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     (copy / "runs/base/export/manifest.json").unlink()
-    shutil.rmtree(copy / "runs/korean")
-    lrl("vocab", str(copy / "korean.yaml"))
+    forget_all_but_vocab(copy / "runs/korean")
     got = lrl("init", str(copy / "korean.yaml"), code=2)
     assert "model.safetensors" in got.stderr
     assert "Traceback" not in got.stderr
@@ -236,8 +240,7 @@ def test_a_base_that_holds_no_numbers_is_refused_by_the_name_of_the_tensor(copy)
     tensors["model.norm.weight"][3] = np.nan
     safetensors.numpy.save_file(tensors, export / "model.safetensors")
     (export / "manifest.json").unlink()
-    shutil.rmtree(copy / "runs/korean")
-    lrl("vocab", str(copy / "korean.yaml"))
+    forget_all_but_vocab(copy / "runs/korean")
     got = lrl("init", str(copy / "korean.yaml"), code=2)
     assert "its weights are not all finite numbers: norm_D" in got.stderr
 
