@@ -121,7 +121,8 @@ def test_a_child_process_reaches_no_other_machine_either(flags, attempts):
 
 
 def test_a_test_that_tries_in_secret_fails(tmp_path):
-    shutil.copy(Path(__file__).with_name("conftest.py"), tmp_path)
+    for name in ("conftest.py", "xla_flags.py"):
+        shutil.copy(Path(__file__).with_name(name), tmp_path)
     shutil.copytree(Path(__file__).with_name("offline"), tmp_path / "offline")
     lines = "".join(f"    {line}\n" for line in REACHES.splitlines())
     (tmp_path / "test_secret.py").write_text(f"def test_secret():\n{lines}")
