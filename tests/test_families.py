@@ -2,8 +2,6 @@
 
 import json
 from pathlib import Path
-import subprocess
-import sys
 
 import byte_tokenizer
 import jax
@@ -47,14 +45,9 @@ def adapted(folder: Path, base: Tokenizer, tied: bool, *overrides: str) -> Path:
     params = tiny_llama.params(cfg)
     save.save(model, params, cfg, config, "float32", 10**9)
     tokenizers.family(base).write(base, model)
-    recipe = folder / "korean.yaml"
-    recipe.write_text(small_world.KOREAN.format(folder=folder), encoding="utf-8")
-    got = subprocess.run(
-        [sys.executable, "-m", "lrl_jax.cli", "run", str(recipe), "evaluate.translation={}",
-         "export.dtype=float32", "init.output_rows=eeve", *overrides],
-        capture_output=True, text=True, cwd=ROOT, timeout=600, check=False,
-    )  # fmt: skip
-    assert got.returncode == 0, got.stdout + got.stderr
+    _, recipe = small_world.write_recipes(folder)
+    small_world.lrl("run", recipe, "evaluate.translation={}", "export.dtype=float32",
+                    "init.output_rows=eeve", *overrides)  # fmt: skip
     return folder / "runs/korean"
 
 
