@@ -3,7 +3,7 @@
 Importing JAX, Orbax and transformers takes longer than most of what a test asks a process for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import multiprocessing
 import os
 from pathlib import Path
@@ -21,23 +21,59 @@ IMPORTED = (
 )
 
 
+class Forked:
+    """A process that runs a module: what a test asks of `subprocess.Popen`."""
+
+    def __init__(
+        self, module: str, args: Sequence[str], out: Path, err: Path,
+        env: Mapping[str, str] = os.environ, cwd: Path | None = None,
+    ):  # fmt: skip
+        """Starts it.
+
+        Args:
+          module: as `python -m` takes it.
+          args: its arguments.
+          out, err: files that its output and its errors are added to; they may be one.
+          env: its environment, all of it.
+          cwd: where it runs; None: here.
+        """
+        copies = multiprocessing.get_context("forkserver")
+        copies.set_forkserver_preload([*IMPORTED])
+        given = (module, [*args], str(cwd or Path.cwd()), (str(out), str(err)), dict(env))
+        self._process = copies.Process(target=_be, args=given)
+        self._process.start()
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self._process.join(timeout)
+        if (code := self._process.exitcode) is None:
+            raise subprocess.TimeoutExpired(self._process.name, timeout or 0)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self._process.pid or 0, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
 def run(module: str, args: Sequence[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess:
-    """Runs a module with arguments in a process of its own; returns its end and what it said."""
-    copies = multiprocessing.get_context("forkserver")
-    copies.set_forkserver_preload([*IMPORTED])
+    """Runs a module to its end; returns its exit code and what it said."""
     with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder) / "out", Path(folder) / "err"
-        process = copies.Process(target=_be, args=(module, args, cwd, said, dict(os.environ)))
-        process.start()
-        process.join(timeout)
-        if process.is_alive():
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        process = Forked(module, args, out, err, cwd=cwd)
+        try:
+            code = process.wait(timeout)
+        finally:
             process.kill()
-            process.join()
-        out, err = (path.read_text("utf-8") for path in said)
-    return subprocess.CompletedProcess([module, *args], process.exitcode or 0, out, err)
+        said = out.read_text("utf-8"), err.read_text("utf-8")
+    return subprocess.CompletedProcess([module, *args], code, *said)
 
 
-def _be(module: str, args: Sequence[str], cwd: Path, said: Sequence[Path], env: dict) -> None:
+def _be(module: str, args: list[str], cwd: str, said: Sequence[str], env: dict) -> None:
     """Becomes the process of a module: its place, its environment, its arguments, its output."""
     os.chdir(cwd)
     os.environ.clear()

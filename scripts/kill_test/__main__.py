@@ -26,7 +26,7 @@ from scripts.kill_test.world import Ended, World
 from scripts.same_as.compare import first_difference
 
 SOON = 45.0  # seconds in which all processes must have ended after a signal
-EARLY = 4.0  # seconds in which a process may not listen yet: Python and its imports
+EARLY = 4.0  # seconds in which a process may not listen yet, or waits for another
 ORDER = ("vocab", "init", "data", "train", "evaluate", "export")
 READER = {"vocab": "init", "init": "train", "data": "train", "train": "evaluate",
           "evaluate": "export", "export": "export"}  # fmt: skip

@@ -54,7 +54,8 @@ def _content(path: Path, place: Path) -> Value:
         return "\n".join(json.dumps(line, sort_keys=True) for line in kept)
     if place.parts[0] == "steps":
         note = json.loads(path.read_text())
-        return json.dumps({k: v for k, v in note.items() if k != "seconds"}, sort_keys=True)
+        timed = {"seconds", "outputs"} if path.stem == "evaluate" else {"seconds"}
+        return json.dumps({k: v for k, v in note.items() if k not in timed}, sort_keys=True)
     if place.parts[0] == "evaluate" and path.suffix == ".json":
         results = json.loads(path.read_text())
         results.get("facts", {}).pop("seconds", None)

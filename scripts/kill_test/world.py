@@ -7,11 +7,10 @@ import os
 from pathlib import Path
 import shutil
 import socket
-import subprocess
-import sys
 import time
 
-import small_world  # of tests/, as the next
+import forked  # of tests/, as the next two
+import small_world
 import xla_flags
 
 NAME = "korean"
@@ -47,9 +46,9 @@ class World:
         self.run.rename(self.whole)
         return time.monotonic() - began
 
-    def start(self, verb: str, recipe: Path | None = None) -> list[subprocess.Popen]:
+    def start(self, verb: str, recipe: Path | None = None) -> list[forked.Forked]:
         """Starts `lrl VERB` in each process."""
-        command = [sys.executable, "-m", "lrl_jax.cli", verb, str(recipe or self._recipe)]
+        words = [verb, str(recipe or self._recipe)]
         alone = verb in ("vocab", "data", "report")  # verbs of one process
         groups: list[list[str]] = [[]]
         if self.processes > 1 and not alone:
@@ -62,13 +61,12 @@ class World:
                "XLA_FLAGS": xla_flags.cheap()}  # fmt: skip
         children = []
         for i, more in enumerate(groups):
-            with self._said(i).open("w") as said:
-                children.append(
-                    subprocess.Popen([*command, *more], stdout=said, stderr=said, env=env)
-                )
+            said = self._said(i)
+            said.write_text("")
+            children.append(forked.Forked("lrl_jax.cli", [*words, *more], said, said, env))
         return children
 
-    def end(self, children: Sequence[subprocess.Popen], within: float) -> Ended:
+    def end(self, children: Sequence[forked.Forked], within: float) -> Ended:
         """Waits until all have ended; kills what has not after `within` seconds."""
         began = time.monotonic()
         while any(child.poll() is None for child in children):
@@ -79,7 +77,7 @@ class World:
                 break
             time.sleep(0.02)
         said = "".join(self._said(i).read_text(errors="replace") for i in range(len(children)))
-        codes = tuple(child.returncode for child in children)
+        codes = tuple(child.wait() for child in children)
         return Ended(codes, time.monotonic() - began, said)
 
     def step(self) -> str:
