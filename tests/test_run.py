@@ -228,6 +228,36 @@ def test_training_on_other_weights_is_set_aside_only_where_that_is_said(small):
     assert not (small().at("train") / "checkpoints").exists()
 
 
+@pytest.mark.parametrize(
+    "edits",
+    [
+        ('data.datasets.u={{kind: text, path: ["{text}"], language: eng_Latn}}',),
+        ("data.datasets.t.max_epochs=9",),
+        ('vocab.text=["{moved}"]', 'data.datasets.t.path=["{moved}"]'),
+    ],
+    ids=["a dataset more", "more epochs", "moved text"],
+)
+def test_a_training_that_was_cut_short_goes_on_after_edits_of_its_data(small, tmp_path, edits):
+    for step, text in (("vocab", "tokenizer.json"), ("init", "config.json"), ("data", "t.json")):
+        perform(small(), step, writes({f"{step}/{text}": "1"}))
+
+    def cut_short(this):
+        writes({"train/checkpoints/3/meta/metadata": "m"})(this)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        perform(small(), "train", cut_short)
+    moved = tmp_path / "moved.txt"
+    moved.write_text(small.text.read_text())
+    edited = small(*(edit.format(text=small.text, moved=moved) for edit in edits))
+    assert not perform(edited, "vocab", dies)
+    assert not perform(edited, "init", dies)
+    assert perform(edited, "data", writes({"data/t.json": "packed anew"}))
+    found = []
+    assert perform(edited, "train", lambda this: found.extend(this.at("train").glob("*/*/*/*")))
+    assert [path.read_text() for path in found] == ["m"]
+
+
 def test_training_done_again_keeps_what_is_trained_unless_it_is_to_be_discarded(small, capsys):
     finish(small)
     assert not perform(small(), "train", lambda this: None, discard=True)
