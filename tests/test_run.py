@@ -14,7 +14,7 @@ from lrl_jax.pipeline.lease import InUseError
 from lrl_jax.pipeline.notes import MismatchError
 from lrl_jax.pipeline.perform import Team, perform
 from lrl_jax.recipe import file as recipe_file
-from lrl_jax.train.checkpoint import Checkpoints, VerificationError
+from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, VerificationError
 
 RECIPE = """
 name: small
@@ -429,3 +429,16 @@ def test_notes_of_training_are_those_of_recipes_without_step_rows(small):
     assert note["settings"] == notes.digest(train)
     assert not perform(small(), "train", lambda this: None)
     assert perform(small("train.step_rows=2"), "train", lambda this: None)
+
+
+@pytest.mark.parametrize("changed", ["alpha=9", "rank_stabilised=true"])
+@pytest.mark.parametrize("step", ["evaluate", "export"])
+def test_adapters_of_another_scale_are_refused_before_results_are_removed(small, step, changed):
+    adapters = "train.lora={rank: 4, alpha: 8}"
+    finish(small, adapters)
+    saved(small(), 5, batch_size=1, lora={"rank": 4, "alpha": 8.0, "rank_stabilised": False})
+    with pytest.raises(CheckpointMismatchError, match=f"train.lora.{changed[:5]}.* was ") as error:
+        perform(small(adapters, f"train.lora.{changed}"), step, lambda this: None, redo=True)
+    assert error.value.exit_code == 4
+    assert (small().at("evaluate") / "after.json").exists()
+    assert notes.read(small().folder / "steps/evaluate.json").finished
