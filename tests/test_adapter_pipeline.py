@@ -37,6 +37,12 @@ def test_the_merged_export_is_evaluated_and_passes_its_gate(world):
     )["vocab_size"]  # fmt: skip
     after = json.loads((world / "runs/korean/evaluate/after.json").read_text())
     assert np.isfinite(after["bits_per_byte"]["kor_Hang"]["bits_per_byte"])
+    recipe = str(world / "korean.yaml")
+    for step, change in (("evaluate", "alpha=9"), ("export", "rank_stabilised=true")):
+        got = lrl(step, recipe, f"train.lora.{change}", "--redo", code=4)
+        assert f"at another scale: train.lora.{change.split('=')[0]} was " in got.stderr
+    assert json.loads((world / "runs/korean/evaluate/after.json").read_text()) == after
+    assert json.loads((world / "runs/korean/export/gate.json").read_text()) == gate
 
 
 def test_the_same_run_leaves_as_an_adapter_that_peft_loads(world):

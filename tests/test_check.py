@@ -126,6 +126,37 @@ def test_a_language_without_a_script_is_not_compared():
     assert texts.misnamed(["日本語のテキスト"] * 20, "jpn_Jpan", "lines") == ""
 
 
+# ---------------------------------------------------------------------------- columns
+@pytest.mark.parametrize(
+    ("dataset", "says"),
+    [
+        (
+            "kind: instructions, path: [a.jsonl], columns: {input: contxt}",
+            "dataset 'english': columns: {input: contxt}: no row of 3 has the column 'contxt'; "
+            "columns that nothing reads: context",
+        ),
+        (
+            "kind: completion, path: [a.csv], columns: {prompt: qestion}",
+            "a.csv:2: has no field 'qestion'; it has question, completion",
+        ),
+        (
+            "kind: completion, path: [a.csv], columns: {prompt: qestion}, filters: {bad: drop}",
+            "holds no record; a.csv:2: has no field 'qestion'; it has question, completion",
+        ),
+    ],
+    ids=["optional", "bad: refuse", "bad: drop"],
+)
+def test_a_column_that_no_row_has_is_refused(recipe, tmp_path, monkeypatch, capsys, dataset, says):
+    monkeypatch.chdir(tmp_path)
+    row = json.dumps({"instruction": "a", "context": "b", "output": "c"})
+    (tmp_path / "a.jsonl").write_text(f"{row}\n" * 3)
+    (tmp_path / "a.csv").write_text("question,completion\n" + "a,b\n" * 3)
+    given = f"data.datasets.english={{{dataset}, language: eng_Latn}}"
+    code, _, err = check(capsys, recipe, given)
+    assert code == 3
+    assert err.splitlines()[1:] == [f"  data.datasets.english: {says}"]
+
+
 # ---------------------------------------------------------------------------- how often it is read
 def test_text_that_is_read_too_often_is_named_with_the_steps_that_are_four_times(recipe, capsys):
     # 320 lines; 12 steps read 12 x 8 x 64 tokens

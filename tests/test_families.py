@@ -43,7 +43,8 @@ def adapted(folder: Path, base: Tokenizer, tied: bool, *overrides: str) -> Path:
     }  # fmt: skip
     model = folder / "runs/base/export"
     params = tiny_llama.params(cfg)
-    save.save(model, params, cfg, config, "float32", 10**9)
+    generation = {"top_k": 7, "eos_token_id": [base.eos_id, 5]}
+    save.save(model, params, cfg, config, "float32", 10**9, generation)
     tokenizers.family(base).write(base, model)
     _, recipe = small_world.write_recipes(folder)
     small_world.lrl("run", recipe, "evaluate.translation={}", "export.dtype=float32",
@@ -72,6 +73,8 @@ def test_an_extended_model_says_in_transformers_what_it_says_here(make, tied, fo
     assert proof["ok"]
     assert proof["tokens_after"] * 2.5 < proof["tokens_before"]
     assert splice.read(run / "vocab/splice.json").added
+    generation = json.loads((export / "generation_config.json").read_text())
+    assert generation == {"top_k": 7, "eos_token_id": [base.eos_id, 5]}  # the base's
     tokenizer = tokenizers.load(export)
     cfg = families.config_from_hf(load.read_config(export), "float32")
     mesh = meshes.make(Mesh())

@@ -49,7 +49,17 @@ def test_a_narrow_terminal_cuts_no_figure(width):
     assert got.count("tokens per ...") == 1
 
 
-@pytest.mark.parametrize(("code", "spaced"), [("mya_Mymr", False), ("kor_Hang", True)])
+@pytest.mark.parametrize(
+    ("code", "spaced"),
+    [
+        ("mya_Mymr", False),
+        ("lao_Laoo", False),
+        ("bod_Tibt", False),
+        ("khm_Khmr", False),
+        ("amh_Ethi", True),
+        ("kor_Hang", True),
+    ],
+)
 def test_a_language_whose_script_puts_no_spaces_between_words_has_no_numbers_per_word(code, spaced):
     (row,) = fertility.report({"t": HAND}, {code: [BURMESE]})
     assert row.characters < fertility.UNSPACED * row.words

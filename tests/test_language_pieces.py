@@ -5,6 +5,7 @@ import itertools
 import unicodedata
 
 from conftest import data_file
+import hand_byte_level
 import hand_tokenizer
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
@@ -214,6 +215,30 @@ def test_decomposed_text_is_said_and_composed_where_asked(tmp_path):
     whole = build.build(extend(tmp_path, HANGUL, scripts=["Hang"]), hand_tokenizer.make())
     assert built.new.fingerprint == whole.new.fingerprint
     assert not any("NFC" in note for note in whole.notes)
+
+
+VIETNAMESE = ["người Việt", "tiếng Việt"] * 20
+
+
+@pytest.mark.parametrize(("whole", "share"), [(0, "100%"), (20, "50%")])
+def test_letters_apart_from_their_marks_are_said_with_their_share(whole, share, tmp_path):
+    apart = [unicodedata.normalize("NFD", line) for line in VIETNAMESE[whole:]]
+    lines = VIETNAMESE[:whole] + apart
+    said = build.build(extend(tmp_path, lines), hand_tokenizer.make())
+    assert any(f"{share} of the lines of vocab.text are not in NFC" in n for n in said.notes)
+    asked = build.build(extend(tmp_path, lines, normalize="nfc"), hand_tokenizer.make())
+    assert any(f"{share} of the lines" in n and "they were composed" in n for n in asked.notes)
+    composed = build.build(extend(tmp_path, VIETNAMESE), hand_tokenizer.make())
+    assert asked.new.fingerprint == composed.new.fingerprint
+    assert not any("NFC" in note for note in composed.notes)
+
+
+def test_nothing_is_said_of_decomposed_text_where_the_base_composes_it(tmp_path):
+    apart = [unicodedata.normalize("NFD", line) for line in VIETNAMESE]
+    for style, says in (("qwen2", False), ("llama3", True)):
+        built = build.build(extend(tmp_path, apart), hand_byte_level.make(style))
+        assert any("NFC" in note for note in built.notes) is says
+        assert (len(built.new.encode("tiếng Việt")) < 5) is not says  # its pieces are of use
 
 
 def test_records_of_a_dataset_are_composed_where_asked(tmp_path):

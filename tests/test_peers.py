@@ -26,7 +26,7 @@ assert peers.exchange(f"process {rank}") == ["process 0", "process 1"]
 try:
     with signals.interrupts(), signals.naming("data"):
         print("ready", flush=True)
-        if what == "an error of the lead" and rank == 0:
+        if what == f"an error of process {rank}":
             raise FileNotFoundError("bad.json")
         if what != "an end":
             peers.meet("which process 1 never does") if rank == 0 else time.sleep(60)
@@ -68,11 +68,13 @@ def test_processes_that_are_done_wait_for_each_other():
     assert [ended(process, 20)[0] for process in two("an end")] == [0, 0]
 
 
-def test_an_error_of_the_lead_ends_all_in_seconds_with_its_code():
-    (lead, said), (other, heard) = (ended(p, 15) for p in two("an error of the lead"))
-    assert (lead, other) == (2, 2)
+@pytest.mark.parametrize("rank", [0, 1], ids=["the lead", "another"])
+def test_an_error_of_one_ends_all_in_seconds_with_its_code(rank):
+    processes = two(f"an error of process {rank}")
+    (code, said), (other, heard) = (ended(processes[r], 15) for r in (rank, 1 - rank))
+    assert (code, other) == (2, 2)
     assert "lrl run: bad.json" in said
-    assert "process 0 ended with code 2 (bad.json); so this one ends too" in heard
+    assert f"process {rank} ended with code 2 (bad.json); so this one ends too" in heard
 
 
 def test_a_signal_to_one_stops_all():

@@ -14,7 +14,7 @@ from lrl_jax.pipeline.lease import InUseError
 from lrl_jax.pipeline.notes import MismatchError
 from lrl_jax.pipeline.perform import Team, perform
 from lrl_jax.recipe import file as recipe_file
-from lrl_jax.train.checkpoint import Checkpoints, VerificationError
+from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, VerificationError
 
 RECIPE = """
 name: small
@@ -113,36 +113,42 @@ def test_data_follows_the_recipe_without_a_flag(small):
     assert perform(small("data.sequence_length=16"), "data", lambda this: None)
 
 
-def writes(name, text):
+def writes(files):
     def work(this):
-        step = name.split("/")[0]
-        path = this.at(step) / name.partition("/")[2]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        for name, text in files.items():
+            step, _, rest = name.partition("/")
+            path = this.at(step) / rest
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
 
     return work
 
 
 def finish(make, *overrides, init="1"):
     made = {
-        "vocab": ("vocab/tokenizer.json", "t"),
-        "init": ("init/config.json", init),
-        "data": ("data/datasets.json", "{}"),
-        "train": ("train/checkpoints/3/meta/metadata", "m"),
-        "evaluate": ("evaluate/after.json", "{}"),
-    }
-    for step, (name, text) in made.items():
-        perform(make(*overrides), step, writes(name, text), redo=True)
+        "vocab": {"vocab/tokenizer.json": "t", "vocab/splice.json": "{}"},
+        "init": {"init/config.json": init},
+        "data": {
+            "data/datasets.json": "{}", "data/t/0/manifest.json": "{}", "data/t/0/order.npy": "o",
+        },
+        "train": {"train/checkpoints/3/meta/metadata": "m"},
+        "evaluate": {"evaluate/after.json": "{}"},
+    }  # fmt: skip
+    for step, files in made.items():
+        perform(make(*overrides), step, writes(files), redo=True)
 
 
 @pytest.mark.parametrize(
     ("file", "step"),
     [
         ("vocab/tokenizer.json", "init"),
+        ("vocab/splice.json", "init"),
         ("vocab/tokenizer.json", "evaluate"),
         ("init/config.json", "train"),
         ("init/config.json", "export"),
         ("data/datasets.json", "train"),
+        ("data/t/0/manifest.json", "train"),
+        ("data/t/0/order.npy", "train"),
         ("train/checkpoints/3/meta/metadata", "evaluate"),
     ],
 )
@@ -161,7 +167,7 @@ def test_a_file_that_is_not_what_its_step_wrote_is_named_before_it_is_used(
 @pytest.mark.parametrize("name", ["3.bak", "4.orbax-checkpoint-tmp-1", "2.unverified"])
 def test_what_lies_beside_checkpoints_is_none_of_them(small, name):
     finish(small)
-    beside = writes(f"train/checkpoints/{name}/meta/metadata", "x")
+    beside = writes({f"train/checkpoints/{name}/meta/metadata": "x"})
     perform(small(), "train", beside, force=True, discard=True)
     assert notes.read(small().folder / "steps/train.json").outputs == {}
 
@@ -212,14 +218,44 @@ def test_redo_makes_anew_only_what_changed_and_keeps_training(small):
 
 def test_training_on_other_weights_is_set_aside_only_where_that_is_said(small):
     finish(small)
-    perform(small("seed=5"), "init", writes("init/config.json", "2"), redo=True)
-    perform(small("seed=5"), "data", writes("data/datasets.json", "{}"))
+    perform(small("seed=5"), "init", writes({"init/config.json": "2"}), redo=True)
+    perform(small("seed=5"), "data", writes({"data/datasets.json": "{}"}))
     with pytest.raises(MismatchError, match=r"began with other weights.*--discard-training"):
         perform(small("seed=5"), "train", lambda this: None, redo=True)
     assert (small().at("train") / "checkpoints/3").exists()
     assert perform(small("seed=5"), "train", lambda this: None, discard=True)
     assert (small().folder / "train.aside-1/checkpoints/3/meta/metadata").read_text() == "m"
     assert not (small().at("train") / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        ('data.datasets.u={{kind: text, path: ["{text}"], language: eng_Latn}}',),
+        ("data.datasets.t.max_epochs=9",),
+        ('vocab.text=["{moved}"]', 'data.datasets.t.path=["{moved}"]'),
+    ],
+    ids=["a dataset more", "more epochs", "moved text"],
+)
+def test_a_training_that_was_cut_short_goes_on_after_edits_of_its_data(small, tmp_path, edits):
+    for step, text in (("vocab", "tokenizer.json"), ("init", "config.json"), ("data", "t.json")):
+        perform(small(), step, writes({f"{step}/{text}": "1"}))
+
+    def cut_short(this):
+        writes({"train/checkpoints/3/meta/metadata": "m"})(this)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        perform(small(), "train", cut_short)
+    moved = tmp_path / "moved.txt"
+    moved.write_text(small.text.read_text())
+    edited = small(*(edit.format(text=small.text, moved=moved) for edit in edits))
+    assert not perform(edited, "vocab", dies)
+    assert not perform(edited, "init", dies)
+    assert perform(edited, "data", writes({"data/t.json": "packed anew"}))
+    found = []
+    assert perform(edited, "train", lambda this: found.extend(this.at("train").glob("*/*/*/*")))
+    assert [path.read_text() for path in found] == ["m"]
 
 
 def test_training_done_again_keeps_what_is_trained_unless_it_is_to_be_discarded(small, capsys):
@@ -256,14 +292,18 @@ def test_packing_uses_nothing_again_that_has_changed(small, how, capsys):
     (small().at("data") / "datasets.json").write_text("{ }")
     left = []
     change = () if how else ("data.sequence_length=16",)
-    perform(small(*change), "data", lambda this: left.extend(this.at("data").iterdir()), **how)
-    assert left == []
+
+    def lists(this):
+        left.extend(path.name for path in this.at("data").iterdir())
+
+    perform(small(*change), "data", lists, **how)
+    assert left == ["t"]  # whose files are as they were
     assert "data/datasets.json is not what `lrl data` wrote" in capsys.readouterr().err
 
 
 def test_a_step_whose_base_was_made_anew_is_not_used(small):
     finish(small)
-    perform(small("vocab.size=301"), "vocab", writes("vocab/tokenizer.json", "u"), redo=True)
+    perform(small("vocab.size=301"), "vocab", writes({"vocab/tokenizer.json": "u"}), redo=True)
     with pytest.raises(MismatchError, match="init was made from another vocab"):
         perform(small("vocab.size=301"), "evaluate", lambda this: None, redo=True)
 
@@ -389,3 +429,16 @@ def test_notes_of_training_are_those_of_recipes_without_step_rows(small):
     assert note["settings"] == notes.digest(train)
     assert not perform(small(), "train", lambda this: None)
     assert perform(small("train.step_rows=2"), "train", lambda this: None)
+
+
+@pytest.mark.parametrize("changed", ["alpha=9", "rank_stabilised=true"])
+@pytest.mark.parametrize("step", ["evaluate", "export"])
+def test_adapters_of_another_scale_are_refused_before_results_are_removed(small, step, changed):
+    adapters = "train.lora={rank: 4, alpha: 8}"
+    finish(small, adapters)
+    saved(small(), 5, batch_size=1, lora={"rank": 4, "alpha": 8.0, "rank_stabilised": False})
+    with pytest.raises(CheckpointMismatchError, match=f"train.lora.{changed[:5]}.* was ") as error:
+        perform(small(adapters, f"train.lora.{changed}"), step, lambda this: None, redo=True)
+    assert error.value.exit_code == 4
+    assert (small().at("evaluate") / "after.json").exists()
+    assert notes.read(small().folder / "steps/evaluate.json").finished

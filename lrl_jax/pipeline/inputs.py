@@ -17,7 +17,7 @@ from lrl_jax.pipeline.notes import MismatchError, digest
 from lrl_jax.pipeline.run import Run, resolved
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.schema import Pretrained
-from lrl_jax.train import checkpoint
+from lrl_jax.train import adapt, checkpoint
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import fingerprint
 
@@ -173,13 +173,16 @@ def _evaluate(run: Run) -> dict[str, Input]:
 
 
 def _trained(run: Run) -> dict[str, Input]:
+    folder = run.at("train") / "checkpoints"
+    if meta := checkpoint.newest_meta(folder):
+        adapt.check_same(meta["train"], run.recipe.train)  # before earlier results are removed
     made = {name: _made(run, name) for name in ("vocab", "init")}
     if not run.step:
         steps = Input(str(resolved(run).train.steps))
         return made | {"train": _made(run, "train"), "steps": steps}
-    checkpoint = run.at("train") / "checkpoints" / str(run.step)  # it verifies itself
-    if not checkpoint.exists():
-        raise ValueError(f"--step {run.step}: there is no {checkpoint}")
+    asked = folder / str(run.step)  # it verifies itself
+    if not asked.exists():
+        raise ValueError(f"--step {run.step}: there is no {asked}")
     return made | {"steps": Input(str(run.step))}
 
 
