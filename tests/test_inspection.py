@@ -24,6 +24,7 @@ def refused(data: bytes, match: str) -> None:
     ("data", "match"),
     [
         (b"", "is empty"),
+        (b"<!doctype html><title>Sign in", "is a web page, such as a login form"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (gzip.compress(b"{}", mtime=0), "compressed with gzip"),
         (b"AA== 0\nAQ== 1\n", "is a tiktoken file"),
@@ -252,7 +253,12 @@ def test_a_tokenizer_without_special_tokens_says_what_to_put_beside_it():
 
 @pytest.mark.parametrize(
     ("data", "match"),
-    [(b"{", "not JSON"), (b"[]", "holds no JSON object"), (b"[" * 99_999, "nested too deep")],
+    [
+        (b"\xef\xbb\xbf<html>", "is a web page, such as"),
+        (b"{", "not JSON"),
+        (b"[]", "holds no JSON object"),
+        (b"[" * 99_999, "nested too deep"),
+    ],
 )
 def test_a_config_that_is_no_config_is_named(data, match):
     files = hand.files(hand.llama3()) | {"tokenizer_config.json": data}
