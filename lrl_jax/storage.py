@@ -40,6 +40,9 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 # Bounds of a JSON file that is read as a whole. A value of a byte or two takes some 60 bytes in
 # memory, so that values are bounded beside bytes.
 JSON_BYTES, JSON_VALUES = 64 << 20, 1 << 22
+PAGE_BYTES = 1 << 10  # in which a web page begins, if only after empty lines
+PAGE_BEGINS = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml|head|!--)", re.IGNORECASE)
+WEB_PAGE = "is a web page, such as a login form (fetch the file while logged in)"
 
 
 def refuse_odd(name: str, writes: bool = False) -> None:
@@ -135,6 +138,8 @@ def parse_json(data: bytes, where: str, values: int = JSON_VALUES) -> Any:
         ...
     ValueError: a.json: not JSON (Expecting ',' delimiter: line 1 column 6 (char 5))
     """
+    if is_web_page(data):
+        raise ValueError(f"{where}: {WEB_PAGE}")
     count = sum(data.count(mark) for mark in (b",", b"[", b"{"))  # commas of strings count too
     if count > values:
         raise ValueError(f"{where}: some {count:,} values; want at most {values:,}")
@@ -143,17 +148,12 @@ def parse_json(data: bytes, where: str, values: int = JSON_VALUES) -> Any:
     except RecursionError:
         raise ValueError(f"{where}: its JSON is nested too deep") from None
     except ValueError as e:
-        if is_web_page(data):
-            raise ValueError(
-                f"{where}: is a web page, such as a login form, and not JSON (fetch the file while "
-                "logged in)"
-            ) from None
         raise ValueError(f"{where}: not JSON ({e})") from None
 
 
 def is_web_page(data: bytes) -> bool:
     """Tells whether a file that should be another looks like HTML, as a site's login form does."""
-    return bool(re.match(rb"\s*<(!doctype|html|\?xml|head)", data[:64], re.IGNORECASE))
+    return bool(PAGE_BEGINS.match(data[:PAGE_BYTES]))
 
 
 def within(folder: epath.PathLike, name: str) -> epath.Path:

@@ -83,6 +83,7 @@ def test_a_pipe_is_no_recipe_and_is_not_waited_for(tmp_path):
     ("text", "message"),
     [
         (DEEP, "nested too deep"),
+        (" \n" * 99 + "<!-- --><html>" + "," * 300_000, "is a web page, such as a login form"),
         ("[" + "[]," * 200_000 + "[]]", "some 400,002 values; want at most 262,144"),
         ('{"a": ' + "9" * 5000 + "}", "not JSON"),
         ('{"a": 1', "not JSON"),

@@ -4,11 +4,13 @@ from pathlib import Path
 import re
 import shlex
 import string
+from typing import get_args
 
 import pytest
 
 from lrl_jax.cli import main
 from lrl_jax.recipe import file as recipe_file
+from lrl_jax.recipe.vocab import Extend
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "tpu/README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -46,6 +48,18 @@ def test_make_targets_of_the_readme_exist():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"(?m)^\s{4}make (\w+)", (ROOT / "README.md").read_text()):
         assert re.search(rf"(?m)^{target}:", makefile), target
+
+
+def test_whoever_converts_to_gguf_finds_what_the_converter_says_and_both_ways_on():
+    text = (ROOT / "docs/vocabulary.md").read_text(encoding="utf-8")
+    words = " ".join(text.split("## llama.cpp\n")[1].split("\n## ")[0].split())
+    assert "BPE pre-tokenizer was not recognized" in words
+    kept, aware = words.split("`mark_aware`")
+    assert "`pretokenizer: keep`" in kept
+    assert "`get_vocab_base_pre`" in kept
+    assert "transformers or vLLM" in aware
+    assert get_args(Extend.model_fields["pretokenizer"].annotation) == ("keep", "mark_aware")
+    assert "llama.cpp" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_product_names_no_folder_beside_the_checkout():

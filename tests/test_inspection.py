@@ -8,7 +8,8 @@ from typing import Any
 import hand_byte_level as hand
 import pytest
 
-from lrl_jax.vocab.tokenizer import inspection, patterns
+from lrl_jax.vocab.tokenizer import byte_level, inspection, patterns
+from lrl_jax.vocab.tokenizer.auto import AutoCodec
 from lrl_jax.vocab.tokenizer.load import from_files, load
 
 
@@ -23,6 +24,7 @@ def refused(data: bytes, match: str) -> None:
     ("data", "match"),
     [
         (b"", "is empty"),
+        (b"<!doctype html><title>Sign in", "is a web page, such as a login form"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
         (gzip.compress(b"{}", mtime=0), "compressed with gzip"),
         (b"AA== 0\nAQ== 1\n", "is a tiktoken file"),
@@ -175,6 +177,61 @@ def test_an_end_that_the_json_does_not_call_special_is_special():
     assert from_files(tokenizer.files, "x") == tokenizer
 
 
+@pytest.mark.parametrize("value", [7, "<tool_call>", None, {}])
+def test_further_special_tokens_that_are_no_list_name_none(value):
+    config = {"eos_token": "<|endoftext|>", "extra_special_tokens": value}
+    got = from_files(hand.files(hand.qwen2(), config | {"tokenizer_class": "Qwen2Tokenizer"}), "x")
+    assert 260 in got.encode("a<tool_call>b")
+
+
+CALL, DECODER = "<tool_call>", "added_tokens_decoder"
+FLAGS = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+LISTED: dict[str, dict[str, Any]] = {
+    **{key: {key: CALL} for key in ("pad_token", "bos_token", "unk_token", "mask_token")},
+    "a key of its own": {"image_token": CALL},
+    "an object": {"pad_token": {"content": CALL, "__type": "AddedToken", **FLAGS}},
+    "a table": {"extra_special_tokens": {"image_token": CALL}},
+    "a list": {"additional_special_tokens": [CALL]},
+    "a list of another name": {"extra_special_tokens": [CALL]},
+    "a list with Qwen's class": {
+        "additional_special_tokens": [CALL], "tokenizer_class": "Qwen2Tokenizer",
+    },
+    "flagged": {DECODER: {"260": {"content": CALL, "special": True, **FLAGS}}},
+    "not flagged": {DECODER: {"260": {"content": CALL, "special": False, **FLAGS}}},
+    "named and not flagged": {
+        "unk_token": CALL, DECODER: {"260": {"content": CALL, "special": False, **FLAGS}},
+    },
+    "in the map": {"map": {"pad_token": CALL}},
+    "in the map, over the config": {"pad_token": "<|endoftext|>", "map": {"pad_token": CALL}},
+    "in a list of the map": {"map": {"additional_special_tokens": [CALL]}},
+    "in the map, which a decoder keeps from being read": {
+        "map": {"unk_token": CALL},
+        DECODER: {"260": {"content": CALL, "special": False, **FLAGS}},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", LISTED)
+def test_tokens_that_a_config_names_are_special_where_transformers_makes_them_so(how, tmp_path):
+    config = {"eos_token": "<|endoftext|>", "tokenizer_class": "PreTrainedTokenizerFast"}
+    config |= LISTED[how]
+    names = {"special_tokens_map.json": json.dumps(config.pop("map", {})).encode()}
+    for name, data in (hand.files(hand.qwen2(), config) | names).items():
+        (tmp_path / name).write_bytes(data)
+    theirs, ours = AutoCodec(tmp_path, only_reads=True), load(tmp_path)
+    text, ids = f"a{CALL} b ab{CALL}", [97, 260, 98]
+    assert ours.encode(text) == theirs.encode_batch([text])[0]
+    assert ours.decode(ids) == theirs.decode_batch([ids])[0]
+    assert ours.pad_id == (260 if CALL in str(theirs.names().get("pad_token")) else 259)
+    assert ours.bos_id == (260 if how == "bos_token" else 259)
+    assert from_files(ours.files, "x") == ours
+    byte_level.write(ours, tmp_path / "export")
+    export = AutoCodec(tmp_path / "export")
+    assert (export.encode_batch([text])[0], export.decode_batch([ids])[0]) == (
+        ours.encode(text), ours.decode(ids),
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("config", "match"),
     [
@@ -200,7 +257,12 @@ def test_a_tokenizer_without_special_tokens_says_what_to_put_beside_it():
 
 @pytest.mark.parametrize(
     ("data", "match"),
-    [(b"{", "not JSON"), (b"[]", "holds no JSON object"), (b"[" * 99_999, "nested too deep")],
+    [
+        (b"\xef\xbb\xbf<html>", "is a web page, such as"),
+        (b"{", "not JSON"),
+        (b"[]", "holds no JSON object"),
+        (b"[" * 99_999, "nested too deep"),
+    ],
 )
 def test_a_config_that_is_no_config_is_named(data, match):
     files = hand.files(hand.llama3()) | {"tokenizer_config.json": data}

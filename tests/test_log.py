@@ -133,6 +133,33 @@ def test_a_loss_far_above_the_usual_is_said_at_once_and_one_that_is_not_finite_i
     assert {*flags.values()} == {(None, False)}
 
 
+def test_a_step_with_nothing_to_learn_has_no_loss_and_does_not_change_what_is_usual(tmp_path):
+    train = tiny.settings(steps=30, log_every=1, tensorboard=True)
+    report = StepRecorder(
+        train, tiny.CFG, tiny.stream(train).plan, 12, 2, {"kor": 4.0}, Clock(), 30
+    )
+    ids = np.array([0, 1])
+    records, lines = [], []
+    with Log(tmp_path, train, 0, 30, 0.0) as out:
+        for step, weights in enumerate([(0, 0)] * 11 + [(0, 2)] * 10 + [(0, 0), (2, 0)], 1):
+            nll = np.array(weights) * (7.0 if step == 23 else 2.0)
+            metrics = dict(
+                loss=np.float32(nll.sum() / max(1, sum(weights))), grad_norm=np.float32(0),
+                lr={"a": np.float32(0.5)}, applied=True, skipped=0, tokens=80, nll_B=nll,
+                weight_B=np.array(weights),
+            )  # fmt: skip
+            record, line = report(Dispatched(step, 2, ids, "one", 0.0), metrics)
+            out.step(record, line)
+            records.append(record)
+            lines.append(line)
+    assert log.read(tmp_path / "metrics.jsonl") == records
+    assert [record["loss"] for record in records] == [None] * 11 + [2.0] * 10 + [None, 7.0]
+    assert [record["losses"] for record in records[20:]] == [{"eng": 2.0}, {}, {"kor": 7.0}]
+    assert records[21]["bits_per_byte"] == {}
+    assert [record.get("spike") for record in records] == [None] * 22 + [3.5]
+    assert lines[21].startswith("step 22/30  one  nothing to learn  lr 0.5")
+
+
 def test_flops_of_a_token_are_six_a_weight_and_the_causal_half_of_attention():
     # D=16 F=32 N=K=4 H=4, two layers: q, k, v, o 16x16 each, three of 16x32; head 16x128
     want = 6 * (2 * (4 * 256 + 3 * 512) + 16 * 128) + 6 * 2 * 100 * 16

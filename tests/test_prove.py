@@ -1,5 +1,6 @@
 """The proof holds for a sound tokenizer and names what is wrong with an unsound one."""
 
+import base64
 import json
 
 import hand_byte_level
@@ -113,6 +114,32 @@ def test_forms_that_disagree_are_caught(base, extended, tmp_path):
     proof = prove.prove(tmp_path, base, ENGLISH, KOREAN)
     assert proof.form_ids.count > 5
     assert len(proof.form_ids.examples) == prove.SHOWN
+
+
+@pytest.mark.parametrize("byte", [0xBE, 0x82, 0xC4, 0xF1])
+def test_a_byte_renamed_in_a_form_is_caught_though_no_text_has_it(base, extended, tmp_path, byte):
+    sentencepieces.write(extended, tmp_path)
+    form, name = (tmp_path / "tokenizer.json").read_text(), f"<0x{byte:02X}>"
+    texts = ["the cat", "the mat"]
+    assert not any(byte in text.encode() for text in texts)
+    (tmp_path / "tokenizer.json").write_text(form.replace(name, name.replace("x", "p")))
+    proof = prove.prove(tmp_path, base, texts, texts)
+    assert (proof.ok, proof.form_pieces) == (False, prove.Finding(1, (name,)))
+    assert f"form_pieces: 1, such as '{name}'" in proof.summary
+
+
+def test_a_piece_renamed_in_ranks_is_caught_though_no_text_has_it(tmp_path):
+    base = hand_byte_level.make("gpt2")
+    byte_level.write(base, tmp_path)
+    path, texts = tmp_path / "tokenizer.tiktoken", ["xyz"]
+    lines = path.read_bytes()
+    assert prove.prove(tmp_path, base, texts, texts).ok
+    path.write_bytes(lines.replace(b"%s 256" % base64.b64encode(b"ab"), b"enp6 256"))
+    proof = prove.prove(tmp_path, base, texts, texts)
+    assert (proof.ok, proof.form_pieces) == (False, prove.Finding(1, ("ab",)))
+    path.write_bytes(lines.replace(b"%s 190" % base64.b64encode(b"\xbe"), b"enp6 190"))
+    with pytest.raises(ValueError, match=r"tokenizer.tiktoken: has no piece for 1 bytes, .* 0xBE"):
+        prove.prove(tmp_path, base, texts, texts)
 
 
 def test_forms_that_decode_differently_are_caught(base, extended, tmp_path):

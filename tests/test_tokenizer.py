@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
+from lrl_jax.data.templates import tokenizer_chat
 from lrl_jax.vocab.pieces import learn
 from lrl_jax.vocab.tokenizer import auto, piece_model, sentencepieces
 from lrl_jax.vocab.tokenizer.load import from_bytes, load
@@ -131,6 +132,26 @@ def test_a_web_page_in_place_of_a_file_is_called_one(start, tmp_path):
     (tmp_path / "tokenizer.model").write_text(f"{start}<title>Sign in</title>")
     with pytest.raises(ValueError, match=f"{tmp_path}/tokenizer.model: is a web page, such as"):
         load(tmp_path)
+
+
+PAGE = "<!DOCTYPE html>\n<title>Sign in</title>"
+BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+
+
+@pytest.mark.parametrize("name", [*BESIDE, "added_tokens.json"])
+def test_a_web_page_in_place_of_a_file_beside_the_model_is_called_one(words, name, tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(words.files["tokenizer.model"])
+    assert load(tmp_path) == words
+    (tmp_path / name).write_text(PAGE)
+    with pytest.raises(ValueError, match=f"{tmp_path}/{name}: is a web page, such as"):
+        load(tmp_path)
+
+
+def test_a_web_page_in_place_of_a_chat_template_is_called_one(words, tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(words.files["tokenizer.model"])
+    (tmp_path / "chat_template.jinja").write_text(PAGE)
+    with pytest.raises(ValueError, match=r"chat_template.jinja: is a web page, such as"):
+        tokenizer_chat.template(load(tmp_path))
 
 
 def test_a_missing_file_and_a_folder_without_a_model_say_what_to_bring(tmp_path):

@@ -134,6 +134,18 @@ def test_a_header_that_lies_is_refused_as_by_the_library(tmp_path, lie):
             safetensors.safe_open(str(path), framework="np").__enter__()
 
 
+@pytest.mark.parametrize("scheme", ["", "file://"])  # the second is read as an object store's
+@pytest.mark.parametrize("page", ["<!doctype html>", "\n" * 900 + "<HTML>", "<a", ""])
+def test_a_web_page_in_place_of_weights_is_called_one(tmp_path, scheme, page):
+    path = tmp_path / "a.safetensors"
+    path.write_text(page)
+    want = r"a.safetensors: is a web page, such as a login form \(fetch the file while logged in\)$"
+    if len(page) < 8:
+        want = r"a.safetensors: damaged or cut short \(no header\); fetch it again"
+    with contextlib.ExitStack() as stack, pytest.raises(DamagedError, match=want):
+        open_file(f"{scheme}{path}", stack)
+
+
 def test_a_file_that_shrinks_while_it_is_read_is_named(tmp_path, source):
     path = written(tmp_path, **ARRAYS)
     opened = File(source(path))

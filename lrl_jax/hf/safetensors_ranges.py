@@ -175,12 +175,18 @@ def open_folder(folder: epath.Path, stack: contextlib.ExitStack) -> Tensors:
     return Tensors({tensor: file for file in files.values() for tensor in file.places})
 
 
-def open_file(path: epath.Path, stack: contextlib.ExitStack) -> File:
+def open_file(path: epath.PathLike, stack: contextlib.ExitStack) -> File:
     """Opens one file; it is closed with the stack."""
+    source = Remote(path) if "://" in os.fspath(path) else Local(path, stack)
     try:
-        return File(Remote(path) if "://" in os.fspath(path) else Local(path, stack))
+        return File(source)
     except DamagedError as e:
-        raise DamagedError(f"{path}: damaged or cut short ({e}); fetch it again") from None
+        start = np.empty(min(source.size, storage.PAGE_BYTES), np.uint8)
+        if start.size:
+            source.fill(0, start)
+        page = storage.is_web_page(start.tobytes())
+        what = storage.WEB_PAGE if page else f"damaged or cut short ({e}); fetch it again"
+        raise DamagedError(f"{path}: {what}") from None
 
 
 def inside(folder: epath.Path, name: Any, where: str) -> epath.Path:

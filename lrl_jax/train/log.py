@@ -190,7 +190,7 @@ class StepRecorder:
         record = {
             "step": at.step,
             "stage": at.stage,
-            "loss": float(metrics["loss"]),
+            "loss": float(metrics["loss"]) if losses else None,  # a mean of nothing is none
             "losses": losses,
             "bits_per_byte": {n: x / math.log(2) / size[n] for n, x in losses.items() if n in size},
             "grad_norm": float(metrics["grad_norm"]),
@@ -205,12 +205,13 @@ class StepRecorder:
             record["spike"] = times
         return record | self._speed(at, record["tokens"]), self._line(record)
 
-    def _spike(self, loss: float) -> float:
+    def _spike(self, loss: float | None) -> float:
         """Returns how many times the usual loss this one is, if that is SPIKE or more; else 0."""
         usual = float(np.median(self._losses)) if len(self._losses) >= USUAL else math.inf
-        if math.isfinite(loss):
-            self._losses.append(loss)
-        return round(loss / usual, 1) if SPIKE * usual <= loss < math.inf else 0.0
+        if loss is None or not math.isfinite(loss):
+            return 0.0
+        self._losses.append(loss)
+        return round(loss / usual, 1) if SPIKE * usual <= loss else 0.0
 
     def _speed(self, at: Dispatched, tokens: int) -> dict[str, Any]:
         spent = self.clock.lap()
@@ -231,10 +232,10 @@ class StepRecorder:
         }
 
     def _line(self, record: Mapping[str, Any]) -> str:
-        total = self.total
         usual = float(np.median([*self._seconds][1:] or self._seconds))  # the first one compiles
-        left = datetime.timedelta(seconds=round(usual * (total - record["step"])))
-        words = [f"step {record['step']}/{total}", record["stage"], f"loss {record['loss']:.4f}"]
+        left = datetime.timedelta(seconds=round(usual * (self.total - record["step"])))
+        loss = "nothing to learn" if record["loss"] is None else f"loss {record['loss']:.4f}"
+        words = [f"step {record['step']}/{self.total}", record["stage"], loss]
         words += [f"{name} {x:.3f} bits/byte" for name, x in record["bits_per_byte"].items()]
         words += [f"lr {max(record['lr'].values()):.3g}"]
         words += [f"{record['tokens'] / usual:,.0f} tokens/s", f"{left} left"]

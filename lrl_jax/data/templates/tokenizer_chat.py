@@ -14,6 +14,7 @@ import functools
 import itertools
 import re
 
+from lrl_jax import storage
 from lrl_jax.data.templates import documents, renderer, sandbox
 from lrl_jax.data.templates.chat import FORMATS, Format, Turn
 from lrl_jax.data.templates.parts import TextPart, joined
@@ -62,6 +63,8 @@ def own(tokenizer: Tokenizer) -> Format:
 def template(tokenizer: Tokenizer) -> str:
     """Returns the source of the tokenizer's own chat template; ValueError if it has none."""
     if JINJA in tokenizer.files:
+        if storage.is_web_page(tokenizer.files[JINJA]):
+            raise ValueError(f"{JINJA}: {storage.WEB_PAGE}")
         try:
             return tokenizer.files[JINJA].decode()
         except UnicodeDecodeError as e:

@@ -16,6 +16,7 @@ from lrl_jax import storage
 from lrl_jax.vocab.tokenizer import own_form
 from lrl_jax.vocab.tokenizer.auto import AutoCodec
 from lrl_jax.vocab.tokenizer.load import family, load
+from lrl_jax.vocab.tokenizer.ranks import TiktokenCodec
 from lrl_jax.vocab.tokenizer.types import JSON, Codec, Tokenizer, batches
 
 SHOWN = 5  # offending texts kept of each kind
@@ -63,6 +64,7 @@ class Proof:
     """Holds what was checked, and what did not hold.
 
     Attributes:
+      form_pieces: pieces that have another name, or another id, in a written form.
       form_ids: texts to which two forms, such as tokenizer.model and .json, give different ids.
       form_texts: texts whose ids two forms decode differently.
       round_trip: texts that decode to something else than was encoded.
@@ -81,6 +83,7 @@ class Proof:
       base_tokens, base_tokens_changed: of the base texts, as the base splits them.
     """
 
+    form_pieces: Finding
     form_ids: Finding
     form_texts: Finding
     round_trip: Finding
@@ -190,9 +193,11 @@ def prove(
         emitted += np.bincount(list(itertools.chain(*ids)), minlength=new.size)
         before += sum(map(len, base.encode_batch(batch)))
         new_count += len(batch)
-    added = tokenizer_family.pieces(new)[base.size :]
+    names = tokenizer_family.pieces(new)
+    added = names[base.size :]
     silent = [piece for piece, n in zip(added, emitted[base.size :], strict=True) if not n]
     return Proof(
+        form_pieces=Finding().plus(_renamed(names, forms.values())),
         form_ids=audit.form_ids,
         form_texts=audit.form_texts,
         round_trip=audit.round_trip,
@@ -224,6 +229,14 @@ def _controls(base: Tokenizer, form: Codec, chats: Sequence[str]) -> Finding:
     got, want = form.read(texts), [row.ids for row in reading.encode_batch_fast(texts)]
     pairs = zip(texts, got, want, strict=True)
     return Finding().plus(t for t, a, b in pairs if a != b and max(a, default=0) < base.size)
+
+
+def _renamed(names: Sequence[str], forms: Iterable[Codec]) -> Iterator[str]:
+    """Yields pieces that a form lists otherwise; no text need have them, as most bytes."""
+    for form in forms:
+        if isinstance(form, AutoCodec | TiktokenCodec):
+            ids = form.ids()
+            yield from (piece for i, piece in enumerate(names) if piece and ids.get(piece) != i)
 
 
 def read_otherwise(folder: epath.PathLike, base: Tokenizer, chats: Sequence[str] = ()) -> Finding:

@@ -55,6 +55,10 @@ class AutoCodec(FastCodec):
             raise ValueError(f"{folder}: tokenizer_config.json asks to clean up spaces; want false")
         super().__init__(self.tokenizer.backend_tokenizer)
 
+    def ids(self) -> dict[str, int]:
+        """Returns the id of every piece and added token."""
+        return self.fast.get_vocab(with_added_tokens=True)
+
     def names(self) -> dict[str, str]:
         """Returns the special tokens by their keys, such as pad_token; classes have some too."""
         given = self.tokenizer.special_tokens_map.items()

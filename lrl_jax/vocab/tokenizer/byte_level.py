@@ -6,7 +6,7 @@ the base has nothing left to join.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 import functools
 import itertools
 import json
@@ -50,14 +50,15 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     if JSON not in files:
         raise ValueError(f"{where}: holds no {JSON}; take it from the base model's repository")
     tree = inspection.inspect(files[JSON], file_in(where, JSON))
-    names = inspection.named(tree, declared.config(files, where), where)
+    names = {*inspection.named(tree, declared.config(files, where), where)}
+    names |= declared.loaded_special(files, where)
     if any(token["content"] in names and not token["special"] for token in added_tokens(tree)):
         tree = _with_special(tree, names)
         files = {**files, JSON: _written(tree)}
     return _tokenizer(tree, files, where)
 
 
-def _with_special(tree: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _with_special(tree: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """Returns the tree with tokens of these names special, as transformers makes them on loading.
 
     Only so is their name in a text ordinary text.

@@ -16,6 +16,7 @@ DECODER = "added_tokens_decoder"
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 STRIPS = FLAGS[:3]
 LISTS = ("additional_special_tokens", "extra_special_tokens")
+ANEW = ("Qwen2Tokenizer", "Qwen2TokenizerFast")  # classes that add all of LISTS once more
 
 
 def config(files: Mapping[str, bytes], where: str) -> dict[str, Any] | None:
@@ -40,8 +41,29 @@ def special(settings: Mapping[str, Any]) -> set[str]:
     named = [value for key, value in settings.items() if key.endswith("_token")]
     for key in LISTS:
         value = settings.get(key)
-        named += value.values() if isinstance(value, dict) else value or []
+        value = [*value.values()] if isinstance(value, dict) else value
+        named += value if isinstance(value, list) else []
     return {text for text in map(content, named) if text}
+
+
+def loaded_special(files: Mapping[str, bytes], where: str) -> set[str]:
+    """Returns the tokens that transformers makes special beside a byte-level tokenizer.json.
+
+    All that a key ending in `_token` names, those of a table of further ones, and those that
+    `added_tokens_decoder` calls special; beside that, special_tokens_map.json is not read. A list
+    of further ones adds tokens that are not there yet, and changes the others with Qwen's class
+    alone, which adds them all anew.
+    """
+    alone = {name: data for name, data in files.items() if name != SPECIAL_MAP}
+    settings = config(alone, where) or {}
+    if DECODER not in settings:
+        settings = config(files, where) or {}
+    if settings.get("tokenizer_class") not in ANEW:
+        lists = [key for key in LISTS if isinstance(settings.get(key), list)]
+        settings = {key: value for key, value in settings.items() if key not in lists}
+    decoder = (settings.get(DECODER) or {}).values()
+    flagged = (content(t) for t in decoder if isinstance(t, dict) and t.get("special") is True)
+    return special(settings) | {text for text in flagged if text}
 
 
 def others(settings: Mapping[str, Any], pieces: Collection[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import tokenizers
 
-from lrl_jax.vocab.tokenizer.inspection import added_tokens, byte_of, pairs
+from lrl_jax.vocab.tokenizer.inspection import UNUSED, added_tokens, alphabet, byte_of, pairs
 from lrl_jax.vocab.tokenizer.patterns import PATTERNS, well_known
 
 RANKS = "tokenizer.tiktoken"
@@ -29,12 +29,24 @@ class TiktokenCodec:
         import tiktoken
 
         rank_of = dict(_read(ranks))
+        missing = [b for b in alphabet() if b not in UNUSED and bytes([b]) not in rank_of]
+        if missing:  # the library would panic at a text with such a byte
+            raise ValueError(
+                f"{RANKS}: has no piece for {len(missing)} bytes, such as 0x{missing[0]:02X}; run "
+                "`lrl vocab` again"
+            )
+        self._ids = {_written(piece): rank for piece, rank in rank_of.items()}
+        self._ids |= {t["content"]: t["id"] for t in added_tokens(tree)}
         self._whole = {t["content"]: t["id"] for t in added_tokens(tree) if not t["special"]}
         self._text = {*rank_of.values(), *self._whole.values()}
         self._normalise = NORMALISERS[_kind(tree.get("normalizer"))]
         self._encoding = tiktoken.Encoding(
             RANKS, pat_str=_pattern(tree) or "", mergeable_ranks=rank_of, special_tokens=self._whole
         )
+
+    def ids(self) -> dict[str, int]:
+        """Returns the id of every piece, as tokenizer.json writes it, and of added tokens."""
+        return self._ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         texts, whole = [self._normalise(text) for text in texts], set(self._whole)
@@ -80,6 +92,10 @@ def splits(piece: str, pieces: Mapping[str, Any]) -> list[tuple[str, str]]:
     cuts = ((piece[:at], piece[at:]) for at in range(1, len(piece)))
     pairs = [(left, right) for left, right in cuts if left in pieces and right in pieces]
     return sorted(pairs, key=lambda cut: (not piece.startswith(cut[1]), -len(cut[0])))
+
+
+def _written(piece: bytes) -> str:
+    return "".join(alphabet()[byte] for byte in piece)
 
 
 def _read(ranks: bytes) -> Iterator[tuple[bytes, int]]:

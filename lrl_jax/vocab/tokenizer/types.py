@@ -159,7 +159,7 @@ def not_a_tokenizer(data: bytes) -> str:
     if data.startswith(LFS_POINTER):
         return "is a git-lfs pointer, not the file (run `git lfs pull`)"
     if storage.is_web_page(data):
-        return "is a web page, such as a login form (fetch the file while logged in)"
+        return storage.WEB_PAGE
     if data.startswith(b"\x1f\x8b"):
         return "is compressed with gzip (unpack it)"
     if _is_tiktoken(data):
