@@ -25,7 +25,7 @@ class Forked:
     """A process that runs a module: what a test asks of `subprocess.Popen`."""
 
     def __init__(
-        self, module: str, args: Sequence[str], out: Path, err: Path,
+        self, module: str, args: Sequence[str], out: Path, err: Path | None = None,
         env: Mapping[str, str] = os.environ, cwd: Path | None = None,
     ):  # fmt: skip
         """Starts it.
@@ -33,15 +33,22 @@ class Forked:
         Args:
           module: as `python -m` takes it.
           args: its arguments.
-          out, err: files that its output and its errors are added to; they may be one.
+          out, err: files for its output and its errors; without `err`, `out` is for both.
           env: its environment, all of it.
           cwd: where it runs; None: here.
         """
+        self.out, self.err = out, err or out
+        for path in (self.out, self.err):
+            path.write_bytes(b"")
         copies = multiprocessing.get_context("forkserver")
         copies.set_forkserver_preload([*IMPORTED])
-        given = (module, [*args], str(cwd or Path.cwd()), (str(out), str(err)), dict(env))
+        given = (module, [*args], cwd or Path.cwd(), (self.out, self.err), dict(env))
         self._process = copies.Process(target=_be, args=given)
         self._process.start()
+
+    def said(self) -> str:
+        """Returns what has come among its errors so far."""
+        return self.err.read_text("utf-8", errors="replace")
 
     def poll(self) -> int | None:
         return self._process.exitcode
@@ -56,6 +63,9 @@ class Forked:
         if self.poll() is None:
             os.kill(self._process.pid or 0, number)
 
+    def terminate(self) -> None:
+        self._process.terminate()
+
     def kill(self) -> None:
         self._process.kill()
 
@@ -63,22 +73,21 @@ class Forked:
 def run(module: str, args: Sequence[str], cwd: Path, timeout: float) -> subprocess.CompletedProcess:
     """Runs a module to its end; returns its exit code and what it said."""
     with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder) / "out", Path(folder) / "err"
-        process = Forked(module, args, out, err, cwd=cwd)
+        process = Forked(module, args, Path(folder) / "out", Path(folder) / "err", cwd=cwd)
         try:
             code = process.wait(timeout)
         finally:
             process.kill()
-        said = out.read_text("utf-8"), err.read_text("utf-8")
-    return subprocess.CompletedProcess([module, *args], code, *said)
+        out, err = (path.read_text("utf-8") for path in (process.out, process.err))
+    return subprocess.CompletedProcess([module, *args], code, out, err)
 
 
-def _be(module: str, args: list[str], cwd: str, said: Sequence[str], env: dict) -> None:
+def _be(module: str, args: list[str], cwd: Path, said: Sequence[Path], env: dict) -> None:
     """Becomes the process of a module: its place, its environment, its arguments, its output."""
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
     for number, path in enumerate(said, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     sys.argv = [module, *args]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 import signal
 import socket
-import subprocess
 import sys
 import time
 
+import forked
 from hand_tokenizer import make
 import jax
 import numpy as np
@@ -107,11 +107,9 @@ def run(recipe: recipes.Recipe, out: Path, mesh: jax.sharding.Mesh, slow: float 
     loop.train(settings, CFG, lambda: tiny.params(mesh, CFG), mesh, stream, out / "train")
 
 
-def spawn(folder: Path, out: Path, **options) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, __file__, str(folder), str(out), json.dumps(options)],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def spawn(folder: Path, out: Path, **options) -> forked.Forked:
+    said = folder / f"said-{options.get('process_id')}"
+    return forked.Forked("test_curriculum", [str(folder), str(out), json.dumps(options)], said)
 
 
 def seen(out: Path) -> dict[int, list]:
@@ -133,7 +131,7 @@ def test_a_curriculum_killed_under_way_goes_on_in_two_processes_as_if_nothing_wa
     killed = tmp_path / "killed"
     child = spawn(tmp_path, killed, devices=2, slow=0.1)
     while not any(m["stage"] == "mix" for m in read(killed / "train" / "metrics.jsonl")):
-        assert child.poll() is None, child.stderr.read()
+        assert child.poll() is None, child.said()
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
     assert child.wait(60) == -signal.SIGKILL
@@ -142,8 +140,7 @@ def test_a_curriculum_killed_under_way_goes_on_in_two_processes_as_if_nothing_wa
         where = dict(coordinator=f"localhost:{s.getsockname()[1]}", processes=2)
     children = [spawn(tmp_path, killed, devices=1, process_id=i, **where) for i in range(2)]
     for child in children:
-        said = child.communicate(timeout=120)[1]
-        assert child.returncode == 0, said
+        assert child.wait(120) == 0, child.said()
 
     got, want = (read(tmp_path / name / "train" / "metrics.jsonl") for name in ("killed", "whole"))
     assert list(dict.fromkeys(m["stage"] for m in want)) == ["warm", "mix", "tune"]

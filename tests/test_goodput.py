@@ -190,7 +190,7 @@ def test_a_process_that_is_killed_leaves_its_lost_steps_and_the_time_it_was_down
     options = dict(steps=30, save={"steps": 10}, slow=0.05)
     child = tiny.spawn(tmp_path, **options)
     while not any(m["step"] >= 13 for m in records(tmp_path)):
-        assert child.poll() is None, child.stderr.read()
+        assert child.poll() is None, child.said()
         time.sleep(0.005)
     child.kill()
     child.wait(60)

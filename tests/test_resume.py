@@ -58,7 +58,7 @@ def test_a_process_killed_again_and_again_ends_with_the_same_bits(tmp_path):
     for reach in (1, 4, 7):
         child = tiny.spawn(tmp_path / "killed", **options)
         while not any(m["step"] >= reach for m in read(path / "metrics.jsonl")):
-            assert child.poll() is None, child.stderr.read()
+            assert child.poll() is None, child.said()
             time.sleep(0.01)
         child.send_signal(signal.SIGKILL)
         assert child.wait(60) == -signal.SIGKILL
@@ -84,14 +84,14 @@ def test_sigterm_saves_and_exits_75_and_the_next_run_goes_on(tmp_path):
     options = dict(steps=40, slow=0.05)
     child = tiny.spawn(tmp_path, **options)
     while not read(tmp_path / "train" / "metrics.jsonl"):
-        assert child.poll() is None, child.stderr.read()
+        assert child.poll() is None, child.said()
         time.sleep(0.01)
     child.terminate()
     assert child.wait(60) == 75
     saved = Checkpoints(tmp_path / "train" / "checkpoints").steps()
     metrics = read(tmp_path / "train" / "metrics.jsonl")
     assert saved == [metrics[-1]["step"]]
-    assert f"step {saved[0]} is saved: run again to go on" in child.stderr.read()
+    assert f"step {saved[0]} is saved: run again to go on" in child.said()
     assert tiny.spawn(tmp_path, **options).wait(120) == 0
     assert [m["step"] for m in read(tmp_path / "train" / "metrics.jsonl")] == [*range(1, 41)]
 

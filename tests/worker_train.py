@@ -4,19 +4,22 @@ python worker_train.py FOLDER '{"devices": 2, "steps": 8}'
 """
 
 from collections.abc import Collection, Sequence
-import concurrent.futures
 import dataclasses
 import faulthandler
 import functools
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
+import tempfile
 import time
 
+import forked
 import jax
 import numpy as np
 
+from lrl_jax.cli import codes
 from lrl_jax.data.feed import batches
 from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import Prefetch
@@ -184,27 +187,24 @@ def damage(step: Path) -> None:
     path.write_bytes(data.tobytes())
 
 
-def spawn(folder, **options) -> subprocess.Popen:
+def spawn(folder, **options) -> forked.Forked:
     """Starts `main` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, __file__, str(folder), json.dumps(options)],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    number, said = tempfile.mkstemp(prefix="said-", dir=Path(folder).parent)
+    os.close(number)
+    return forked.Forked("worker_train", [str(folder), json.dumps(options)], Path(said))
 
 
-def ended(children: list[subprocess.Popen], timeout: int = 120) -> tuple[list[int], list[str]]:
-    """Exit codes of processes, and what they said; all are read at once."""
-
-    def said(child: subprocess.Popen) -> str:
+def ended(children: list[forked.Forked], timeout: int = 120) -> tuple[list[int], list[str]]:
+    """Exit codes of processes, and what they said."""
+    end, hung = time.monotonic() + timeout, set()
+    for child in children:
         try:
-            return child.communicate(timeout=timeout)[1]
+            child.wait(max(end - time.monotonic(), 0.01))
         except subprocess.TimeoutExpired:
+            hung.add(child)
             child.kill()
-            return f"{child.communicate()[1]}\nhung"
-
-    with concurrent.futures.ThreadPoolExecutor(len(children)) as pool:
-        texts = [*pool.map(said, children)]
-    return [child.returncode for child in children], texts
+    texts = [child.said() + "\nhung" * (child in hung) for child in children]
+    return [child.wait() for child in children], texts
 
 
 def main(folder: str, options: dict) -> int:
@@ -232,9 +232,8 @@ def main(folder: str, options: dict) -> int:
     rows = stream(chosen, slow=options.get("slow", 0.0), mine=mine, never=never)
     try:
         train(folder, chosen, on, rows)
-    except loop.Preempted as e:
-        sys.stderr.write(f"{e}\n")
-        return e.exit_code
+    except Exception as e:
+        return codes.end(e, "train")
     return 0
 
 

@@ -61,9 +61,8 @@ class World:
                "XLA_FLAGS": xla_flags.cheap()}  # fmt: skip
         children = []
         for i, more in enumerate(groups):
-            said = self._said(i)
-            said.write_text("")
-            children.append(forked.Forked("lrl_jax.cli", [*words, *more], said, said, env))
+            said = self.folder / f"said-{i}.txt"
+            children.append(forked.Forked("lrl_jax.cli", [*words, *more], said, env=env))
         return children
 
     def end(self, children: Sequence[forked.Forked], within: float) -> Ended:
@@ -76,7 +75,7 @@ class World:
                     child.wait()
                 break
             time.sleep(0.02)
-        said = "".join(self._said(i).read_text(errors="replace") for i in range(len(children)))
+        said = "".join(child.said() for child in children)
         codes = tuple(child.wait() for child in children)
         return Ended(codes, time.monotonic() - began, said)
 
@@ -99,6 +98,3 @@ class World:
         (self.run / "steps").mkdir()
         for step in steps:
             shutil.copy2(self.whole / "steps" / f"{step}.json", self.run / "steps")
-
-    def _said(self, process: int) -> Path:
-        return self.folder / f"said-{process}.txt"
