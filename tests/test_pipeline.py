@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import forked
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -284,51 +285,48 @@ def test_a_tokenizer_swapped_under_a_finished_run_is_named_before_it_is_used(cop
 def test_sigterm_ends_a_step_soon_with_75_and_says_how_to_go_on(copy, step, arguments):
     name = arguments[0].partition("=")[2] or "korean"
     note = copy / "runs" / name / "steps" / f"{step}.json"
-    command = [sys.executable, "-m", "lrl_jax.cli", step, str(copy / "korean.yaml"), *arguments]
-    child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    words = [step, str(copy / "korean.yaml"), *arguments]
+    child = forked.Forked("lrl_jax.cli", words, copy / "said", cwd=ROOT)
     while not note.exists() or json.loads(note.read_text())["finished"]:
-        assert child.poll() is None, child.communicate()[1]
+        assert child.poll() is None, child.said()
         time.sleep(0.01)
     child.terminate()
     began = time.monotonic()
-    said = child.communicate(timeout=60)[1]
-    assert child.returncode == 75, said
+    assert child.wait(60) == 75, child.said()
     assert time.monotonic() - began < 20
-    assert "SIGTERM: stopping; once more stops at once" in said
-    assert "what is finished is kept: run again to go on" in said
+    assert "SIGTERM: stopping; once more stops at once" in child.said()
+    assert "what is finished is kept: run again to go on" in child.said()
     assert not (note.parents[1] / "lock.json").exists()
 
 
 def test_an_error_of_the_lead_ends_both_processes_in_seconds_with_its_code(copy):
     (copy / "tasks.json").write_text('[{"instruction": ')
     began = time.monotonic()
-    children = two_processes("run", copy / "korean.yaml")
-    (_, lead), (_, other) = (child.communicate(timeout=120) for child in children)
-    assert [child.returncode for child in children] == [3, 3], lead + other
+    children = two_processes("run", copy)
+    codes = [child.wait(120) for child in children]
+    lead, other = (child.said() for child in children)
+    assert codes == [3, 3], lead + other
     assert time.monotonic() - began < 60  # most of it to begin; they hung for 300 s
     assert "tasks.json" in lead
     assert "process 0 ended with code 3" in other
 
 
-def two_processes(verb, recipe, *arguments):
+def two_processes(verb, folder, *arguments):
     with socket.socket() as s:
         s.bind(("localhost", 0))
-        coordinator = f"localhost:{s.getsockname()[1]}"
+        together = ["--coordinator", f"localhost:{s.getsockname()[1]}", "--processes", "2"]
+    words = [verb, str(folder / "korean.yaml"), *arguments, *together, "--process-id"]
     return [
-        subprocess.Popen(
-            [sys.executable, "-m", "lrl_jax.cli", verb, str(recipe), *arguments,
-             "--coordinator", coordinator, "--processes", "2", "--process-id", str(i)],
-            cwd=ROOT, stderr=subprocess.PIPE, text=True,
-        )
+        forked.Forked("lrl_jax.cli", [*words, str(i)], folder / f"said-{i}", cwd=ROOT)
         for i in range(2)
-    ]  # fmt: skip
+    ]
 
 
 def test_two_processes_train_the_recipe_with_the_losses_of_one(copy):
     one = (copy / "runs/korean/train/metrics.jsonl").read_text().splitlines()
-    children = two_processes("train", copy / "korean.yaml", "--discard-training")
-    errors = [child.communicate(timeout=300)[1] for child in children]
-    assert [child.returncode for child in children] == [0, 0], errors
+    children = two_processes("train", copy, "--discard-training")
+    codes = [child.wait(300) for child in children]
+    assert codes == [0, 0], [child.said() for child in children]
     two = (copy / "runs/korean/train/metrics.jsonl").read_text().splitlines()
     got, want = ([json.loads(line)["loss"] for line in lines] for lines in (two, one))
     np.testing.assert_allclose(got, want, rtol=1e-5)
