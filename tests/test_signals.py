@@ -46,6 +46,24 @@ def test_a_signal_stops_the_step_it_comes_in_and_what_is_open_is_closed():
     assert out == f"closed\n{stopped}\n"
 
 
+def test_a_main_thread_that_sleeps_on_because_another_thread_got_the_signal_is_woken():
+    process = run("""
+        try:
+            with signals.interrupts():
+                signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # here, not elsewhere
+                print(flush=True)
+                time.sleep(60)
+        except signals.Stopped as stopped:
+            print(stopped)
+            signals.end(stopped.exit_code)
+    """)
+    began = time.monotonic()
+    code, out, err = ended(process, signal.SIGTERM)
+    assert (code, err) == (75, "SIGTERM: stopping; once more stops at once\n")
+    assert "stopped as asked; what is finished is kept" in out
+    assert time.monotonic() - began < 5
+
+
 def test_a_main_thread_that_is_inside_a_library_is_ended_after_a_time():
     process = run("""
         import hashlib, threading
