@@ -3,6 +3,7 @@
 Importing JAX, Orbax and transformers takes longer than most of what a test asks a process for.
 """
 
+import atexit
 from collections.abc import Mapping, Sequence
 import multiprocessing
 import os
@@ -11,6 +12,8 @@ import runpy
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
 
 IMPORTED = (
     "forked",
@@ -89,5 +92,15 @@ def _be(module: str, args: list[str], cwd: Path, said: Sequence[Path], env: dict
     os.environ.update(env)
     for number, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
-    sys.argv = [module, *args]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.argv, code = [module, *args], 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as e:
+        code = e.code if isinstance(e.code, int) else int(e.code is not None)
+    except BaseException as e:
+        sys.last_value, code = e, 1
+        traceback.print_exception(e)
+    threading._shutdown()  # as the interpreter ends, which multiprocessing leaves out
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    os._exit(code)
