@@ -6,6 +6,7 @@ Importing JAX, Orbax and transformers takes longer than most of what a test asks
 import atexit
 from collections.abc import Mapping, Sequence
 import multiprocessing
+import multiprocessing.process
 import os
 from pathlib import Path
 import runpy
@@ -92,6 +93,7 @@ def _be(module: str, args: list[str], cwd: Path, said: Sequence[Path], env: dict
     os.environ.update(env)
     for number, path in enumerate(said, start=1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
+    multiprocessing.process._parent_process = None  # it is no worker
     sys.argv, code = [module, *args], 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

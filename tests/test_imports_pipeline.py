@@ -2,9 +2,8 @@
 
 import json
 from pathlib import Path
-import subprocess
-import sys
 
+import forked
 import numpy as np
 import pytest
 from small_world import write_recipes
@@ -57,18 +56,7 @@ def world(tmp_path):
 def lrl(folder: Path, verb: str, *args: str) -> list[str]:
     """Runs a verb in a process of its own; which libraries it has brought in."""
     words = [verb, str(folder / "base.yaml"), "--import", str(folder / "mine.py"), *args]
-    code = (
-        "import sys\nfrom lrl_jax.cli import main as cli\n"
-        "if __name__ == '__main__':\n"
-        f"    assert cli.main({words!r}) == 0\n"
-        "    print([name for name in ('tensorflow', 'seqio') if name in sys.modules])\n"
-    )
-    main = folder / "main.py"
-    main.write_text(code)
-    got = subprocess.run(
-        [sys.executable, str(main)],
-        capture_output=True, text=True, cwd=ROOT, timeout=300, check=False,
-    )  # fmt: skip
+    got = forked.run("worker_verb", words, ROOT, timeout=300)
     assert got.returncode == 0, got.stdout + got.stderr
     return got.stdout.splitlines()[-1:]
 
