@@ -68,6 +68,14 @@ def test_processes_that_are_done_wait_for_each_other():
     assert [ended(process, 20)[0] for process in two("an end")] == [0, 0]
 
 
+def test_a_process_that_only_waits_for_another_is_stopped_as_any_other_is():
+    processes = two("an end")  # process 1 goes on for a second
+    time.sleep(0.5)
+    processes[0].terminate()
+    codes = [ended(process, 20)[0] for process in processes]
+    assert codes in ([75, 0], [75, 75])
+
+
 @pytest.mark.parametrize("rank", [0, 1], ids=["the lead", "another"])
 def test_an_error_of_one_ends_all_in_seconds_with_its_code(rank):
     processes = two(f"an error of process {rank}")

@@ -264,6 +264,8 @@ class Peers:
             self.end(1, f"{type(sys.last_value).__name__}: {sys.last_value}")
         self._closing = True
         signals.within(PATIENCE, self._leave)
+        for number in signals.SIGNALS:  # its own work is done
+            signal.signal(number, lambda *_: signals.end(signals.RETRY))
         self._threads[0].join(SHUTDOWN)
         self._over.set()
         for thread in self._threads[1:]:
