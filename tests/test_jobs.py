@@ -435,6 +435,23 @@ def test_a_worker_killed_for_memory_says_what_to_lower(text, tmp_path):
         list(workers.local(2)(_eat, [job, job], lambda docs: None))
 
 
+def _eat_beside_one_that_is_idle(job: pack.ShardJob, tick: pack.Tick) -> None:
+    first = Path(job.folder).with_suffix(".first")
+    try:
+        first.parent.mkdir(parents=True, exist_ok=True)
+        first.touch(exist_ok=False)
+    except FileExistsError:
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.timeout(60)
+def test_a_killed_worker_leaves_no_other_waiting_for_ever(text, tmp_path):
+    (job,) = jobs.target_of(data_of(text), "d", make(), pack.epath.Path(tmp_path)).jobs
+    with pytest.raises(ValueError, match="a process was killed"):
+        list(workers.local(2)(_eat_beside_one_that_is_idle, [job, job], lambda docs: None))
+
+
 def test_workers_do_not_wait_for_one_another_when_one_fails(corpus, tmp_path):
     """The others stop at their next batch, not at the end of their shard."""
     (job,) = jobs.target_of(data_of(corpus), "d", make(), pack.epath.Path(tmp_path)).jobs[:1]

@@ -69,7 +69,7 @@ def _pool(work: Work, jobs: Sequence[ShardJob], count: int, tick: Tick) -> Itera
     documents, stop = context.Value("q", 0), context.Event()
     ticked, waiting = 0, iter(jobs)
     running: dict[concurrent.futures.Future, ShardJob] = {}
-    threads = max(1, cores() // count)
+    threads, others = max(1, cores() // count), {*multiprocessing.active_children()}
     with concurrent.futures.ProcessPoolExecutor(
         count, context, _enter, (documents, stop, threads)
     ) as pool:
@@ -87,6 +87,9 @@ def _pool(work: Work, jobs: Sequence[ShardJob], count: int, tick: Tick) -> Itera
                     future.result()
                     yield running.pop(future)
         except BrokenProcessPool:
+            # The pool waits for the rest, after a SIGTERM that they ignore.
+            for worker in {*multiprocessing.active_children()} - others:
+                worker.kill()
             raise DataError(
                 "a process was killed while preparing data, most likely for lack of memory; "
                 f"lower data.workers (now {count}) or data.pack_window and run the same command "
