@@ -20,7 +20,7 @@ import threading
 import time
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-PEER = signal.SIGUSR2  # what `wake` sends to the main thread of its own process
+PEER = signal.SIGUSR2  # what `_wake` sends to the main thread of its own process
 PATIENCE = 10.0  # seconds that the main thread has to stop; each step survives being killed
 FAREWELL = 12.0  # seconds that a function given to `at_end` may take
 RETRY = 75  # the exit code that says: run the same command again (EX_TEMPFAIL of sysexits.h)
@@ -114,7 +114,7 @@ class Signals:
                     sys.stderr.write("what is finished is kept: run again to go on\n")
                     end(RETRY)
                 elif not (byte[0] or self._raised):
-                    wake()  # another thread got the signal, or it came just before a system call
+                    _wake()  # another thread got the signal, or it came just before a system call
 
 
 _LISTENERS: list[Callable[[str], None]] = []  # called with the name of the first signal
@@ -185,10 +185,10 @@ def stopping() -> bool:
 def ask(name: str) -> None:
     """Stops this process as a signal would, because another process was asked to stop."""
     if _signals is not None and _signals.ask(name):
-        wake()
+        _wake()
 
 
-def wake() -> None:
+def _wake() -> None:
     """Lets the main thread see that it is to stop, even in a system call."""
     thread = threading.main_thread().ident
     assert thread is not None

@@ -69,7 +69,8 @@ def _pool(work: Work, jobs: Sequence[ShardJob], count: int, tick: Tick) -> Itera
     documents, stop = context.Value("q", 0), context.Event()
     ticked, waiting = 0, iter(jobs)
     running: dict[concurrent.futures.Future, ShardJob] = {}
-    threads, others = max(1, cores() // count), {*multiprocessing.active_children()}
+    threads = max(1, cores() // count)
+    others = {*multiprocessing.active_children()}
     with concurrent.futures.ProcessPoolExecutor(
         count, context, _enter, (documents, stop, threads)
     ) as pool:
@@ -87,7 +88,7 @@ def _pool(work: Work, jobs: Sequence[ShardJob], count: int, tick: Tick) -> Itera
                     future.result()
                     yield running.pop(future)
         except BrokenProcessPool:
-            # The pool waits for the rest, after a SIGTERM that they ignore.
+            # The pool sends the other workers SIGTERM, which they ignore, and waits for them.
             for worker in {*multiprocessing.active_children()} - others:
                 worker.kill()
             raise DataError(
