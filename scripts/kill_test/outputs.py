@@ -58,6 +58,7 @@ def _content(path: Path, place: Path) -> Value:
         return json.dumps({k: v for k, v in note.items() if k not in timed}, sort_keys=True)
     if place.parts[0] == "evaluate" and path.suffix == ".json":
         results = json.loads(path.read_text())
-        results.get("facts", {}).pop("seconds", None)
+        facts = results.get("facts", {})
+        results["facts"] = {k: v for k, v in facts.items() if not k.startswith("seconds")}
         return json.dumps(results, sort_keys=True)
     return path.read_bytes()

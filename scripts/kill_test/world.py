@@ -37,6 +37,8 @@ class World:
 
     def make(self) -> float:
         """Makes the base, then the run without a kill; returns how many seconds the run took."""
+        if self.run.exists() or self.whole.exists():
+            raise SystemExit(f"{self.folder}: holds another test's runs; name another folder")
         self.folder.mkdir(parents=True, exist_ok=True)
         for path in small_world.write_recipes(self.folder, steps=STEPS):
             began = time.monotonic()
