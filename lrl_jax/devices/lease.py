@@ -248,7 +248,8 @@ def _clock(seconds: float) -> str:
 
 
 def _end_process(why: str) -> None:
-    print(terminal.visible(why), file=sys.stderr, flush=True)
+    sys.stderr.write(f"{terminal.visible(why)}\n")
+    sys.stderr.flush()
     os._exit(InUseError.exit_code)
 
 
