@@ -127,8 +127,8 @@ def test_decoding_does_not_depend_on_the_mesh():
     with jax.set_mesh(mesh):
         got, cache = decode(params, tokens_BT, positions_BT)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
-    split = jax.NamedSharding(mesh, P(None, sharding.BATCH, None, "tensor"))
-    assert cache.k_LBSKH.sharding.is_equivalent_to(split, 5)
+    split = jax.NamedSharding(mesh, P(None, sharding.BATCH, "tensor"))
+    assert cache.k_LBKSH.sharding.is_equivalent_to(split, 5)
 
 
 def test_the_table_covers_every_parameter():

@@ -6,6 +6,7 @@ import jax
 
 from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import generate
+from lrl_jax.evaluate.kinds import MeasuredModel
 from lrl_jax.model import llama
 from lrl_jax.recipe.languages import named
 from lrl_jax.recipe.train import Prompt, Train
@@ -23,11 +24,12 @@ def sampler(
     def sample(params: llama.Params, step: int) -> list[dict[str, Any]]:
         del step  # decoding is greedy, so the result depends on the parameters alone
         prompts, answers = settings.samples, dict[int, str]()
+        model = MeasuredModel(cfg, params, tokenizer, mesh, length=0, loss_blocks=1)
         for template in dict.fromkeys(prompt.template for prompt in prompts):
             same = [i for i, prompt in enumerate(prompts) if prompt.template == template]
             texts = generate.answers(
-                cfg, params, tokenizer, template, [record(prompts[i]) for i in same],
-                settings.sample_tokens, mesh, len(same),
+                model, template, [record(prompts[i]) for i in same], settings.sample_tokens,
+                len(same),
             )  # fmt: skip
             answers |= zip(same, texts, strict=True)
         return [

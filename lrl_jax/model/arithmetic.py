@@ -144,6 +144,18 @@ def _scaled_backward(kept, d_out):
 _scaled.defvjp(_keeping_both(_scaled), _scaled_backward)
 
 
+def take_rows(table_VD: jax.Array, tokens_BT: jax.Array) -> jax.Array:
+    """Returns a row of the table for each token, [B, T, D]; it has no gradient.
+
+    XLA's CPU compiler would widen a whole bfloat16 table to read some rows of it; it reads the
+    bits of a number as they are.
+    """
+    if sharding.platform() != "cpu" or table_VD.dtype != jnp.bfloat16:
+        return table_VD[tokens_BT]
+    bits_VD = jax.lax.bitcast_convert_type(table_VD, jnp.uint16)
+    return jax.lax.bitcast_convert_type(bits_VD[tokens_BT], jnp.bfloat16)
+
+
 def softcap(x: jax.Array, cap: float | None) -> jax.Array:
     """Returns cap * tanh(x / cap), which lies within +-cap; x unchanged when `cap` is None.
 

@@ -86,14 +86,20 @@ def attention_mask(segments_BT, window: int | None = None) -> jax.Array:
 
 def masked(q_BTNH, k_BSKH, v_BSKH, mask_BTS, softcap: float | None, scale: float) -> jax.Array:
     """Returns attention under any mask, [B, T, N, H]; every token must see at least one key."""
-    B, T, N, H = q_BTNH.shape
-    K = k_BSKH.shape[2]
-    q_BKGTH = jnp.moveaxis((q_BTNH * scale).reshape(B, T, K, N // K, H), 1, 3)
     k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
+    return by_heads(q_BTNH, k_BKSH, v_BKSH, mask_BTS, softcap, scale)
+
+
+def by_heads(q_BTNH, k_BKSH, v_BKSH, mask_BTS, softcap: float | None, scale: float) -> jax.Array:
+    """Returns `masked` of keys and values that are stored by heads, as a cache stores them."""
+    B, T, N, H = q_BTNH.shape
+    K = k_BKSH.shape[1]
+    q_BKGTH = jnp.moveaxis((q_BTNH * scale).reshape(B, T, K, N // K, H), 1, 3)
     # Scores and softmax are float32: in long rows bfloat16 would not keep scores in order.
     scores_BKGTS = jnp.einsum(
-        "bkgth,bksh->bkgts", q_BKGTH, k_BKSH, preferred_element_type=jnp.float32
-    )
+        "bkgth,bksh->bkgts", q_BKGTH.astype(k_BKSH.dtype), k_BKSH,
+        preferred_element_type=jnp.float32,
+    )  # fmt: skip
     scores_BKGTS = jnp.where(mask_BTS[:, None, None], bounded(scores_BKGTS, softcap), -1e30)
     most_BKGT1 = jax.lax.stop_gradient(scores_BKGTS.max(axis=-1, keepdims=True))
     weights_BKGTS = jnp.exp(scores_BKGTS - most_BKGT1)
@@ -103,7 +109,7 @@ def masked(q_BTNH, k_BSKH, v_BSKH, mask_BTS, softcap: float | None, scale: float
         preferred_element_type=jnp.float32,
     )  # fmt: skip
     out_BKGTH /= weights_BKGTS.sum(axis=-1, keepdims=True)
-    return jnp.moveaxis(out_BKGTH.astype(v_BKSH.dtype), 3, 1).reshape(B, T, N, H)
+    return jnp.moveaxis(out_BKGTH.astype(q_BTNH.dtype), 3, 1).reshape(B, T, N, H)
 
 
 def _einsum(q_BTNH, k_BSKH, v_BSKH, segments_BT, form: Form) -> jax.Array:

@@ -15,6 +15,8 @@ Shape suffixes (the whole package uses these letters and no others):
 
 from collections.abc import Mapping
 import functools
+import operator
+from typing import Any
 
 from flax import nnx
 import jax
@@ -22,22 +24,24 @@ from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
 from lrl_jax.model import attention, quantize, rope, sharding
+from lrl_jax.model import cache as caches
 from lrl_jax.model import lora as adapters
-from lrl_jax.model.arithmetic import ACTIVATIONS, product, rms_norm, softcap
-from lrl_jax.model.cache import Cache
+from lrl_jax.model.arithmetic import ACTIVATIONS, product, rms_norm, softcap, take_rows
+from lrl_jax.model.cache import Cache, Stored
 from lrl_jax.model.config import QK_NORMS, Dtype, LlamaConfig
 from lrl_jax.model.remat import LADDER, Remat
 
 __all__ = ["LADDER", "Dtype", "Llama", "LlamaConfig", "Params", "Remat", "abstract", "bind", "init"]
 
 Params = dict[str, jax.Array]
+Keep = tuple[Stored, Stored]  # keys and values that a cache stores
 
 
 class Block(nnx.Module):
     """Computes one layer: x + attention(norm(x)), then x + mlp(norm(x)).
 
-    One scan runs all layers, so each gets its kind (of `cfg.kinds`) as an index, or None when the
-    model has a single kind.
+    A scan runs all layers, so each gets its kind (of `cfg.kinds`) as an index, or None when the
+    model has a single kind; layers that are apart get a Python int.
     The values named with `checkpoint_name` are those that `remat.LADDER` can keep for the backward
     pass.
     """
@@ -54,15 +58,21 @@ class Block(nnx.Module):
         out_BTNH = self.attend(q_BTNH, k_BSKH, v_BSKH, segments_BT, kind)
         return self.finish(x_BTD, out_BTNH)
 
+    def begin(self, x_BTD, segments_BT, ropes, kind) -> tuple[jax.Array, Keep]:
+        """Does what a call does, and returns keys and values too, [B, K, T, H]."""
+        q_BTNH, k_BTKH, v_BTKH = self.project(x_BTD, _select(kind, ropes))
+        out_BTNH = self.attend(q_BTNH, k_BTKH, v_BTKH, segments_BT, kind)
+        return self.finish(x_BTD, out_BTNH), _by_heads(k_BTKH, v_BTKH)
+
     def extend(self, x_BTD, positions_BT, ropes, kind, cache: Cache, l) -> tuple[jax.Array, Cache]:
         """Runs the layer over tokens that follow those in the cache; `l` is the layer's index."""
         q_BTNH, k_BTKH, v_BTKH = self.project(x_BTD, _select(kind, ropes))
-        cache = cache.write(l, positions_BT, k_BTKH, v_BTKH)
-        k_BSKH, v_BSKH = cache.read(l)
+        cache = cache.write(l, *_by_heads(k_BTKH, v_BTKH))
+        k_BKSH, v_BKSH = cache.read(l)
         windows = [jnp.int32(layer.window or cache.length) for layer in self.cfg.kinds]
         mask_BTS = cache.visible(positions_BT, _select(kind, windows))
-        out_BTNH = attention.masked(
-            q_BTNH, k_BSKH, v_BSKH, mask_BTS, self.cfg.attention_softcap, self.cfg.attention_scale
+        out_BTNH = attention.by_heads(
+            q_BTNH, k_BKSH, v_BKSH, mask_BTS, self.cfg.attention_softcap, self.cfg.attention_scale
         )
         return self.finish(x_BTD, out_BTNH), cache
 
@@ -101,6 +111,8 @@ class Block(nnx.Module):
         ]  # fmt: skip
         if len(set(windows)) == 1:
             return branches[0](q_BTNH, k_BSKH, v_BSKH, segments_BT)
+        if isinstance(kind, int):
+            return branches[kind](q_BTNH, k_BSKH, v_BSKH, segments_BT)
         return jax.lax.switch(kind, branches, q_BTNH, k_BSKH, v_BSKH, segments_BT)
 
     def finish(self, x_BTD, out_BTNH) -> jax.Array:
@@ -153,10 +165,10 @@ class Block(nnx.Module):
 class Llama(nnx.Module):
     """Computes the logits of the next token at every position."""
 
-    def __init__(self, cfg: LlamaConfig, params: Mapping[str, jax.Array]):
+    def __init__(self, cfg: LlamaConfig, params: Mapping[str, Any]):
         self.cfg = cfg
         self.embed_VD = nnx.Param(params["embed_VD"])
-        self.layers = Block(cfg, params)
+        self.layers = _blocks(cfg, params)
         self.norm_D = nnx.Param(params["norm_D"])
         if not cfg.tie_embeddings:
             self.unembed_DV = nnx.Param(params["unembed_DV"])
@@ -183,17 +195,55 @@ class Llama(nnx.Module):
         x_BTD, _ = jax.lax.scan(run, self.embed(tokens_BT), scanned, unroll=cfg.unroll)
         return _norm(cfg, self.norm_D, x_BTD)
 
-    def extend(self, tokens_BT, positions_BT, cache: Cache) -> tuple[jax.Array, Cache]:
-        """Returns `hidden` of tokens that follow those in the cache, and the updated cache."""
-        ropes = self.ropes(positions_BT, length=cache.length)
+    def begin(self, tokens_BT, segments_BT, positions_BT, length: int) -> Keep:
+        """Returns the keys and values of rows that begin here, for a cache.
+
+        Args:
+          segments_BT: 1 for tokens and 0 for the padding after them.
+          length: the longest row that is decoded (`ropes`).
+        """
+        ropes = self.ropes(positions_BT, length)
+
+        def step(x_BTD, scanned):
+            layer, kind, _ = scanned
+            return layer.begin(x_BTD, segments_BT, ropes, kind)
+
+        return self.each_layer(step, self.embed(tokens_BT, take_rows))[1]
+
+    def extend(
+        self, tokens_BT, positions_BT, cache: Cache, length: int = 0
+    ) -> tuple[jax.Array, Cache]:
+        """Returns `hidden` of tokens that follow those in the cache, and the updated cache.
+
+        `length` is the longest row that is decoded (`ropes`); 0 means what the cache can hold.
+        """
+        ropes = self.ropes(positions_BT, length or cache.length)
 
         def step(carry, scanned):
             layer, kind, l = scanned
             return layer.extend(carry[0], positions_BT, ropes, kind, carry[1], l), None
 
-        scanned = self.layers, self.layer_kinds(), jnp.arange(self.cfg.depth)
-        (x_BTD, cache), _ = jax.lax.scan(step, (self.embed(tokens_BT), cache), scanned)
-        return _norm(self.cfg, self.norm_D, x_BTD), cache
+        (x_BTD, cache), _ = self.each_layer(step, (self.embed(tokens_BT, take_rows), cache))
+        return _norm(self.cfg, self.norm_D, x_BTD), cache.advance(tokens_BT.shape[1])
+
+    def each_layer(self, step, carry):
+        """Runs the layers one after another, by a scan or, where they are apart, by a Python loop.
+
+        Args:
+          step: (carry, (layer, kind, index)) -> carry, a tree of arrays or None.
+
+        Returns:
+          The carry, and the trees: stacked, or tuples where the layers are apart.
+        """
+        if isinstance(self.layers, Block):
+            scanned = self.layers, self.layer_kinds(), jnp.arange(self.cfg.depth)
+            return jax.lax.scan(step, carry, scanned)
+        trees = []
+        for l, layer in enumerate(self.layers):
+            kind = self.cfg.kinds.index(self.cfg.layers[l])
+            carry, tree = step(carry, (layer, kind, l))
+            trees.append(tree)
+        return carry, jax.tree.map(lambda *leaves: leaves, *trees)
 
     def decode(self, tokens_BT, positions_BT, cache: Cache) -> tuple[jax.Array, Cache]:
         """Returns logits [B, T, vocab_size] of tokens after the cache, and the updated cache."""
@@ -209,9 +259,10 @@ class Llama(nnx.Module):
         indices = [self.cfg.kinds.index(kind) for kind in self.cfg.layers]
         return jnp.array(indices, jnp.int32) if len(self.cfg.kinds) > 1 else None
 
-    def embed(self, tokens_BT) -> jax.Array:
+    def embed(self, tokens_BT, take=operator.getitem) -> jax.Array:
+        """Returns the embedding of each token; `take` reads rows of a table."""
         table_VD = sharding.rows(self.embed_VD[...].astype(self.cfg.dtype))
-        x_BTD = sharding.stream(table_VD[tokens_BT], self.cfg.sequence_parallel)
+        x_BTD = sharding.stream(take(table_VD, tokens_BT), self.cfg.sequence_parallel)
         if self.cfg.scaled_embedding:
             x_BTD *= jnp.array(self.cfg.width**0.5, x_BTD.dtype)
         return x_BTD
@@ -230,9 +281,33 @@ class Llama(nnx.Module):
         return sharding.scattered(w_DV.astype(self.cfg.dtype), "unembed_DV")
 
 
-def bind(cfg: LlamaConfig, params: Mapping[str, jax.Array]) -> Llama:
+def bind(cfg: LlamaConfig, params: Mapping[str, Any]) -> Llama:
     """Returns a module of these parameters: a pytree, cheap to make inside `jit` and `grad`."""
     return Llama(cfg, params)
+
+
+def apart(params: Mapping[str, jax.Array]) -> dict[str, jax.Array | tuple[jax.Array, ...]]:
+    """Returns parameters with an array for each layer in place of stacked ones; `bind` takes both.
+
+    On a CPU a scan copies the weights of a layer out of the stack before it can multiply by them.
+    """
+    return {
+        name: tuple(w[l] for l in range(len(w))) if name.startswith("layers/") else w
+        for name, w in params.items()
+    }
+
+
+def _blocks(cfg: LlamaConfig, params: Mapping[str, Any]) -> Any:
+    """Returns all layers as one block, or as a list of blocks where their arrays are apart."""
+    names = [f"layers/{name}" for name in layer_names(cfg)]
+    if not isinstance(params[names[0]], tuple):
+        return Block(cfg, params)
+    layers = [Block(cfg, {name: params[name][l] for name in names}) for l in range(cfg.depth)]
+    return nnx.List(layers)
+
+
+def _by_heads(k_BTKH, v_BTKH) -> Keep:
+    return caches.split(jnp.swapaxes(k_BTKH, 1, 2)), caches.split(jnp.swapaxes(v_BTKH, 1, 2))
 
 
 def _norm(cfg: LlamaConfig, scale: nnx.Param, x) -> jax.Array:
@@ -241,8 +316,10 @@ def _norm(cfg: LlamaConfig, scale: nnx.Param, x) -> jax.Array:
 
 def _select(kind, options: list):
     """Returns the option (a tree of arrays) at index `kind`; the only option when that is None."""
-    if kind is None:
+    if kind is None or len(options) == 1:
         return options[0]
+    if isinstance(kind, int):
+        return options[kind]
     return jax.tree.map(lambda *arrays: jax.lax.select_n(kind, *arrays), *options)
 
 
