@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from lrl_jax.devices import mesh as meshes
-from lrl_jax.evaluate import bits_per_byte
+from lrl_jax.evaluate import bits_per_byte, kinds, likelihood
 from lrl_jax.evaluate.kinds import MeasuredModel
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
+from lrl_jax.recipe.evaluate import Evaluate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +51,27 @@ def params(cfg):
 
 def mesh(data=1, fsdp=1):
     return meshes.make(recipe_train.Mesh(data=data, fsdp=fsdp), jax.devices()[: data * fsdp])
+
+
+def test_a_measured_text_says_its_tokens_bytes_and_characters_and_facts_its_seconds(
+    cfg, params, tmp_path
+):
+    (tmp_path / "ko.txt").write_text("가나\n\nab\nnot read\n")
+    settings = Evaluate(bits_per_byte={"kor_Hang": str(tmp_path / "ko.txt")}, max_lines=3)
+    model = MeasuredModel(
+        cfg, jax.device_put(params, jax.NamedSharding(mesh(), jax.P())), Bytes(), mesh(), 32, 1
+    )
+    got = kinds.measure(settings, model)
+    counts = {"characters": 4, "bytes": 8, "tokens": 8}
+    assert got["efficiency"] == {"input": {"kor_Hang": counts}, "answer": {}}
+    assert got["bits_per_byte"]["kor_Hang"]["characters"] == 4
+    seconds = got["facts"].pop("seconds_per_1000_characters")
+    assert seconds["input"]["kor_Hang"] > 0
+    assert seconds["answer"] == {}
+    again = kinds.measure(settings, model)
+    assert got.pop("facts")
+    assert again.pop("facts")
+    assert again == got
 
 
 def score(cfg, params, texts, *, own=None, on=None, batch_size=2, length=32):
@@ -130,10 +152,10 @@ def test_lines_longer_than_a_row_are_scored_to_their_end(cfg, params):
 
 
 def test_one_shape_is_compiled_once(cfg, params):
-    bits_per_byte._batch_nats.clear_cache()
+    likelihood.token_scores.clear_cache()
     score(cfg, params, LINES)
     score(cfg, params, LINES[:3] * 9)
-    assert bits_per_byte._batch_nats._cache_size() == 1
+    assert likelihood.token_scores._cache_size() == 1
 
 
 def test_text_without_a_character_is_refused(cfg, params):

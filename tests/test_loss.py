@@ -144,3 +144,32 @@ def test_blocks_never_hold_all_logits(inputs):
 def test_blocks_that_do_not_divide_are_refused_with_ones_that_do(inputs):
     with pytest.raises(ValueError, match=r"loss_blocks=5 must divide .* 24 pieces; use .*1, 2, 4"):
         loss.token_loss(*inputs, REAL, 5)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 4, 8])
+@pytest.mark.parametrize("softcap", [None, 1.5])
+def test_the_greedy_reading_has_the_same_losses_and_says_what_is_most_probable(
+    inputs, blocks, softcap
+):
+    hidden_BTD, unembed_DV, targets_BT = inputs
+    logits = np.einsum("btd,dv->btv", hidden_BTD, unembed_DV)[..., :REAL]
+    targets_BT = np.where(np.arange(T) % 2 == 0, logits.argmax(-1), targets_BT).astype(np.int32)
+    nll_BT, greedy_BT = loss.greedy_loss(
+        hidden_BTD, unembed_DV, targets_BT, REAL, blocks, softcap
+    )  # fmt: skip
+    want = reference(hidden_BTD, unembed_DV, targets_BT, softcap)[0]
+    np.testing.assert_allclose(nll_BT, want, atol=1e-5)
+    np.testing.assert_array_equal(greedy_BT, logits.argmax(-1) == targets_BT)
+    assert 2 <= np.asarray(greedy_BT).sum() < B * T
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 4, 8])
+def test_of_equal_logits_the_lowest_id_is_the_most_probable(blocks):
+    """New pieces that begin with the same row have equal logits; argmax takes the first."""
+    hidden_BTD = np.ones((1, 3, 1), np.float32)
+    unembed_DV = np.zeros((1, 8), np.float32)
+    unembed_DV[0, [2, 5, 6]] = 1.0
+    _, greedy_BT = loss.greedy_loss(hidden_BTD, unembed_DV, np.array([[2, 5, 6]]), 7, blocks)
+    assert greedy_BT.tolist() == [[True, False, False]]
+    _, greedy_BT = loss.greedy_loss(-hidden_BTD, unembed_DV, np.array([[0, 1, 7]]), 7, blocks)
+    assert greedy_BT.tolist() == [[True, False, False]]

@@ -12,25 +12,17 @@ tokens of a line have a context shorter than that.
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
-import functools
 import itertools
 import math
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from lrl_jax import text
-from lrl_jax.data.pack import bins
-from lrl_jax.data.pack import rows as packed_rows
-from lrl_jax.devices import mesh as meshes
-from lrl_jax.evaluate import metrics
+from lrl_jax.evaluate import likelihood, metrics
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
 from lrl_jax.evaluate.rows import Json, ReportRow, fixed, number, pairs
-from lrl_jax.model import llama, sharding
 from lrl_jax.recipe.evaluate import Evaluate
-from lrl_jax.train import gradients, loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,13 +33,18 @@ class Score:
     nats_per_token: float  # the training loss of the same text; comparable within one tokenizer
     tokens: int  # scored: no bos, no eos
     bytes: int  # UTF-8 bytes of the scored lines
+    characters: int  # Unicode code points of them
     lines: int  # scored: not the blank ones
 
 
 # ---------------------------------------------------------------------------- scoring
 def measure(uri: str, model: MeasuredModel, settings: Evaluate) -> dict[str, Any]:
     """Scores the first `max_lines` lines of a text; returns the fields of `Score`."""
-    return dataclasses.asdict(score(_lines(uri, settings), model, settings.batch_size))
+    lines = _lines(uri, settings)
+    with model.meter.timed():
+        scored = score(lines, model, settings.batch_size)
+    model.meter.add(lines)
+    return dataclasses.asdict(scored)
 
 
 def score(texts: Sequence[str], model: MeasuredModel, batch_size: int) -> Score:
@@ -65,16 +62,13 @@ def score(texts: Sequence[str], model: MeasuredModel, batch_size: int) -> Score:
     tokenizer = model.tokenizer
     documents = tokenizer.encode_batch(lines)
     pieces = [window for ids in documents if ids for window in windows(ids, model.length)]
-    packed = []
-    for row in bins.best_fit([len(ids) for ids, _ in pieces], model.length):
-        ids, masks = zip(*(pieces[i] for i in row), strict=True)
-        sizes = np.array([*map(len, ids)])
-        packed.append(packed_rows.PackedRow(np.concatenate(ids), np.concatenate(masks), sizes))
-    arrays = packed_rows.features(packed, model.length, tokenizer.bos_id, tokenizer.pad_id)
-    nats = _total(model, arrays, batch_size)
+    readings = [_reading(i, *window, tokenizer.bos_id) for i, window in enumerate(pieces)]
+    scores = likelihood.score(model, readings, batch_size, greedy=False)
+    nats = math.fsum(scored.nats for _, scored in scores)
     tokens = sum(map(len, documents))
     size = sum(len(line.encode()) for line in lines)
-    return Score(nats / math.log(2) / size, nats / tokens, tokens, size, len(lines))
+    bits, characters = nats / math.log(2), sum(map(len, lines))
+    return Score(bits / size, nats / tokens, tokens, size, characters, len(lines))
 
 
 def windows(ids: Sequence[int], length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -90,31 +84,10 @@ def windows(ids: Sequence[int], length: int) -> Iterator[tuple[np.ndarray, np.nd
         yield tokens, np.arange(len(tokens)) >= (length - fresh if start else 0)
 
 
-def _total(model: MeasuredModel, arrays: dict[str, np.ndarray], batch_size: int) -> float:
-    """Returns the summed loss of the scored tokens, in nats; all batches have the same shape."""
-    ways, split = sharding.rows_split(model.mesh.shape), meshes.batch_sharding(model.mesh)
-    batch_size = math.ceil(batch_size / ways) * ways
-    count = len(arrays["decoder_target_tokens"])
-    arrays = {k: np.pad(v, ((0, -count % batch_size), (0, 0))) for k, v in arrays.items()}
-    sums: list[jax.Array | float] = []
-    with jax.set_mesh(model.mesh):
-        for start in range(0, count, batch_size):
-            model.tick(start, count)
-            chunk = {k: v[start : start + batch_size] for k, v in arrays.items()}
-            batch = {  # every process has all rows
-                k: jax.make_array_from_callback(v.shape, split, v.__getitem__)
-                for k, v in chunk.items()
-            }
-            sums.append(_batch_nats(model.cfg, model.loss_blocks, model.params, batch))
-            if len(sums) > 1:  # read one step late, so that devices never wait for the host
-                sums[-2] = float(sums[-2])
-    return math.fsum(map(float, sums))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _batch_nats(cfg: llama.LlamaConfig, blocks: int, params: llama.Params, batch) -> jax.Array:
-    nll_BT, _ = gradients.losses(cfg, params, batch, blocks)
-    return jnp.sum(loss.weigh(nll_BT, batch["decoder_loss_weights"].astype(jnp.float32)))
+def _reading(index: int, tokens: np.ndarray, mask: np.ndarray, bos_id: int) -> likelihood.Reading:
+    """Returns a window as the model reads it, which scores the last tokens, those of the mask."""
+    read, first = np.concatenate([[bos_id], tokens[:-1]]).astype(np.int32), int(np.argmax(mask))
+    return likelihood.Reading(read, [likelihood.Item(index, first, tokens[first:])])
 
 
 def baselines(settings: Evaluate) -> Mapping[str, Mapping[str, float]]:
@@ -171,4 +144,4 @@ def _row(
     )  # fmt: skip
 
 
-KIND = register(EvaluationKind("bits_per_byte", str, measure, rows))
+KIND = register(EvaluationKind("bits_per_byte", str, measure, rows, side="input"))

@@ -39,15 +39,57 @@ def token_loss(
     >>> jnp.exp(-nll), jnp.exp(log_z).round(3)
     (Array([[0.25, 0.25]], dtype=float32), Array([[4., 4.]], dtype=float32))
     """
-    V = unembed_DV.shape[1]
+    _check_blocks(unembed_DV.shape[1], blocks)
+    log_z_BT, label_BT = _read(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT)
+    return _loss(log_z_BT, label_BT, targets_BT, vocab_size), log_z_BT
+
+
+def greedy_loss(
+    hidden_BTD: jax.Array,
+    unembed_DV: jax.Array,
+    targets_BT: jax.Array,
+    vocab_size: int,
+    blocks: int = 1,
+    softcap: float | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns each target's negative log-likelihood, and whether it is the most probable piece.
+
+    The loss is that of `token_loss`, of the same arguments; nothing is kept for a gradient. Of
+    pieces with the same logit the one with the lowest id is the most probable, as for argmax.
+
+    >>> hidden, head = jnp.ones((1, 2, 1)), jnp.array([[0.0, 1.0, 1.0, 0.5]])
+    >>> greedy_loss(hidden, head, jnp.array([[1, 2]]), vocab_size=4)[1]
+    Array([[ True, False]], dtype=bool)
+    """
+    _check_blocks(unembed_DV.shape[1], blocks)
+    logits_of = functools.partial(_logits, hidden_BTD, vocab_size, unembed_DV.shape[1], softcap)
+
+    def step(carry, block):
+        sums, best_BT = carry
+        logits_BTV = logits_of(*block)
+        best_BT = _first_of_highest(best_BT, sums[0], logits_BTV, block[1])
+        return (_add(sums, logits_BTV, block[1], targets_BT), best_BT), None
+
+    start = _no_sums(targets_BT), jnp.zeros_like(targets_BT)
+    ((peak_BT, total_BT, label_BT), best_BT), _ = jax.lax.scan(
+        step, start, _cut(unembed_DV, blocks), unroll=blocks == 1
+    )
+    nll_BT = _loss(jnp.log(total_BT) + peak_BT, label_BT, targets_BT, vocab_size)
+    return nll_BT, best_BT == targets_BT
+
+
+def _check_blocks(V: int, blocks: int) -> None:
     if V % blocks:
         raise ValueError(
             f"loss_blocks={blocks} must divide the padded vocabulary of {V} pieces; "
             f"use one of {', '.join(str(n) for n in (1, 2, 4, 8, 16) if V % n == 0)}"
         )
-    log_z_BT, label_BT = _read(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT)
-    known_BT = (targets_BT >= 0) & (targets_BT < vocab_size)
-    return jnp.where(known_BT, log_z_BT - label_BT, jnp.inf), log_z_BT
+
+
+def _loss(log_z_BT, label_BT, targets_BT, vocab_size: int) -> jax.Array:
+    """Returns the loss of each target; infinite for one that is no piece of the vocabulary."""
+    piece_BT = (targets_BT >= 0) & (targets_BT < vocab_size)
+    return jnp.where(piece_BT, log_z_BT - label_BT, jnp.inf)
 
 
 def weigh(nll_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
@@ -75,21 +117,43 @@ def _forward(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT):
         label_BT = pick(logits_BTV, index_V, targets_BT)
         return (log_z_BT, label_BT), (hidden_BTD, unembed_DV, targets_BT, log_z_BT, logits_BTV)
 
-    def step(carry, block):
-        peak_BT, total_BT, label_BT = carry
-        w_DV, index_V = block
-        logits_BTV = logits_of(w_DV, index_V)
-        higher_BT = jnp.maximum(peak_BT, jnp.max(logits_BTV, axis=-1))
-        total_BT = total_BT * jnp.exp(peak_BT - higher_BT)
-        total_BT += jnp.sum(jnp.exp(logits_BTV - higher_BT[..., None]), axis=-1)
-        label_BT += _pick(logits_BTV, index_V, targets_BT)
-        return (higher_BT, total_BT, label_BT), None
+    def step(sums, block):
+        return _add(sums, logits_of(*block), block[1], targets_BT), None
 
-    zero_BT = jnp.zeros(targets_BT.shape, jnp.float32)
-    start = (zero_BT - 1e30, zero_BT, zero_BT)  # finite: -inf - -inf would be NaN
+    start = _no_sums(targets_BT)
     (peak_BT, total_BT, label_BT), _ = jax.lax.scan(step, start, _cut(unembed_DV, blocks))
     log_z_BT = jnp.log(total_BT) + peak_BT
     return (log_z_BT, label_BT), (hidden_BTD, unembed_DV, targets_BT, log_z_BT, None)
+
+
+def _no_sums(targets_BT) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Returns what `_add` begins with: highest logit, sum of exp(logits - highest), and label."""
+    zero_BT = jnp.zeros(targets_BT.shape, jnp.float32)
+    return zero_BT - 1e30, zero_BT, zero_BT  # finite: -inf - -inf would be NaN
+
+
+def _add(sums, logits_BTV, index_V, targets_BT) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Adds the logits of a block of the vocabulary to the sums of the blocks before it."""
+    peak_BT, total_BT, label_BT = sums
+    higher_BT = jnp.maximum(peak_BT, jnp.max(logits_BTV, axis=-1))
+    total_BT = total_BT * jnp.exp(peak_BT - higher_BT)
+    total_BT += jnp.sum(jnp.exp(logits_BTV - higher_BT[..., None]), axis=-1)
+    label_BT += _pick(logits_BTV, index_V, targets_BT)
+    return higher_BT, total_BT, label_BT
+
+
+def _first_of_highest(best_BT, peak_BT, logits_BTV, index_V) -> jax.Array:
+    """Returns the lowest id with the highest logit, of a block and of the blocks before it.
+
+    Args:
+      best_BT, peak_BT: that id and its logit in the blocks before.
+    """
+    highest_BT = jnp.max(logits_BTV, axis=-1)
+    here_BTV = logits_BTV == highest_BT[..., None]
+    none = jnp.iinfo(index_V.dtype).max
+    first_BT = jnp.min(jnp.where(here_BTV, index_V[None, None], none), axis=-1)
+    lower_BT = jnp.where(highest_BT == peak_BT, jnp.minimum(first_BT, best_BT), best_BT)
+    return jnp.where(highest_BT > peak_BT, first_BT, lower_BT)
 
 
 def _backward(vocab_size, blocks, softcap, kept, cotangents):
