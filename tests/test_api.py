@@ -11,22 +11,18 @@ import pytest
 import tiny_llama
 
 import lrl_jax
+from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import generate as decoding
-from lrl_jax.hf import save
+from lrl_jax.evaluate.kinds import MeasuredModel
 from lrl_jax.recipe import train as recipe_train
-from lrl_jax.vocab.tokenizer import sentencepieces
 
 TOKENIZER = hand_tokenizer.make()
 CFG = dataclasses.replace(tiny_llama.CFG, vocab_size=TOKENIZER.size)
-IDS = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": 64}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    save.save(folder, tiny_llama.params(CFG), CFG, IDS, "float32", 10**9)
-    sentencepieces.write(TOKENIZER, folder)
-    return folder
+    return tiny_llama.write(tmp_path_factory.mktemp("model"), CFG, TOKENIZER)
 
 
 def test_importing_the_package_loads_no_library():
@@ -53,12 +49,25 @@ def test_a_model_of_a_folder_generates_what_its_parameters_give(folder):
     devices = jax.devices()[:2]
     model = lrl_jax.load_model(str(folder), mesh=mesh, devices=devices)
     assert model.tokenizer.fingerprint == lrl_jax.load_tokenizer(str(folder)).fingerprint
-    params = {name: np.asarray(x) for name, x in model.params.items()}
-    (ids,) = decoding.generate_ids(
-        CFG, params, [TOKENIZER.encode("ab abc")], 5,
-        bos_id=TOKENIZER.bos_id, eos_id=TOKENIZER.eos_id,
-    )  # fmt: skip
-    assert lrl_jax.generate(model, ["ab abc"], max_new_tokens=5) == [TOKENIZER.decode(ids)]
+    alone = meshes.make(recipe_train.Mesh(fsdp=1), devices[:1])
+    params = jax.device_put({name: np.asarray(x) for name, x in model.params.items()}, devices[0])
+    plain = MeasuredModel(CFG, params, TOKENIZER, alone, 0, 1)
+    settings = decoding.Settings(max_new_tokens=5, ends=(TOKENIZER.eos_id,), continues=True)
+    ((_, got),) = decoding.generate(plain, [TOKENIZER.encode("ab abc")], settings, 1)
+    assert lrl_jax.generate(model, ["ab abc"], max_new_tokens=5) == [got.text]
+    drawn = lrl_jax.generate(model, ["ab abc"], max_new_tokens=5, temperature=5.0, seed=3)
+    assert drawn == lrl_jax.generate(model, ["ab abc"], 5, temperature=5.0, seed=3) != [got.text]
+    whole = TOKENIZER.decode([*TOKENIZER.encode("ab abc"), *got.ids])
+    assert whole.startswith(f"ab abc{got.text}")
+    assert lrl_jax.generate(model, (text for text in ["ab abc"]), 5) == [got.text]
+    for prompts, want in (
+        ("ab", r"prompts='ab'; want a list"),
+        ([5], r"prompts\[0\]: 5 is no conversation"),
+        ([{"role": "user", "content": "a"}], r"prompts\[0\]: {.* is no conversation"),
+        ([[{"role": "assistant", "content": "a"}]], r"prompts\[0\]: the last turn .* the user's"),
+    ):
+        with pytest.raises(ValueError, match=want):
+            lrl_jax.generate(model, prompts)
 
 
 def test_conversations_want_a_chat_template_and_no_texts_beside_them(folder):
@@ -72,5 +81,5 @@ def test_conversations_want_a_chat_template_and_no_texts_beside_them(folder):
     source += b"{% endfor %}"
     files = {**TOKENIZER.files, "chat_template.jinja": source}
     model = dataclasses.replace(model, tokenizer=dataclasses.replace(TOKENIZER, files=files))
-    want = lrl_jax.generate(model, ["ab"], max_new_tokens=5)
+    want = [text.removeprefix(" ") for text in lrl_jax.generate(model, ["ab"], max_new_tokens=5)]
     assert lrl_jax.generate(model, [talk], max_new_tokens=5) == want

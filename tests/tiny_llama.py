@@ -1,9 +1,14 @@
 """A Llama small enough for any test, with absurd constants, and weights that hide no mix-up."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 
+from lrl_jax.hf import save
 from lrl_jax.model import llama
+from lrl_jax.vocab.tokenizer import sentencepieces
+from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 CFG = llama.LlamaConfig(
     vocab_size=97, width=32, depth=3, mlp_width=48, num_heads=4, num_kv_heads=2, head_width=8,
@@ -18,6 +23,14 @@ def params(cfg: llama.LlamaConfig = CFG, seed: int = 0) -> llama.Params:
         name: jax.device_put(0.3 * rng.standard_normal(leaf.shape, np.float32))
         for name, leaf in llama.abstract(cfg).items()
     }
+
+
+def write(folder: Path, cfg: llama.LlamaConfig, tokenizer: Tokenizer, context: int = 64) -> Path:
+    """Writes the model and a SentencePiece tokenizer as a Hugging Face folder; returns it."""
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "max_position_embeddings": context}
+    save.save(folder, params(cfg), cfg, ids, "float32", 10**9)
+    sentencepieces.write(tokenizer, folder)
+    return folder
 
 
 def _logits(cfg, params, tokens_BT, segments_BT, positions_BT):

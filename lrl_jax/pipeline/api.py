@@ -9,10 +9,9 @@
 The same names are importable from `lrl_jax` itself; importing it alone loads no library.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
-import json
-from typing import Literal
+from typing import Any, Literal
 
 from etils import epath
 import jax
@@ -23,7 +22,8 @@ from lrl_jax.data.templates import documents
 from lrl_jax.data.templates import table as templates
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.devices import peers
-from lrl_jax.evaluate import generate as decoding
+from lrl_jax.evaluate import generate as generation
+from lrl_jax.evaluate.kinds import MeasuredModel
 from lrl_jax.hf import families, load
 from lrl_jax.model import llama
 from lrl_jax.pipeline.perform import Team
@@ -45,6 +45,8 @@ class LoadedModel:
     params: llama.Params = dataclasses.field(repr=False)
     tokenizer: Tokenizer
     mesh: Mesh
+    context: int = 0  # tokens of a prompt and its answer together at most; 0: not known
+    ends: tuple[int, ...] = ()  # ids that end an answer beside those of its template
 
 
 def load_recipe(path: str, *overrides: str, imports: Sequence[str] = ()) -> Recipe:
@@ -109,40 +111,64 @@ def load_model(
       ValueError: no such place, a model that is none of the families, or a mesh that does not fit.
     """
     folder = load.resolve(Pretrained(model=name, revision=revision))
-    config = families.config_from_hf(load.read_config(folder), dtype, "nothing")
+    said = load.read_config(folder)
+    config = families.config_from_hf(said, dtype, "nothing")
     grid = meshes.make(mesh or MeshShape(), devices)
     params = load.load(folder, config, meshes.param_shardings(config, grid), dtype)
-    return LoadedModel(config, params, tokenizers.load(folder), grid)
+    tokenizer = tokenizers.load(folder)
+    return LoadedModel(
+        config, params, tokenizer, grid, families.positions(said), load.ends(folder, tokenizer.size)
+    )
 
 
 def generate(
     model: LoadedModel,
-    prompts: Sequence[str | Messages],
+    prompts: Iterable[str | Messages],
     max_new_tokens: int = 64,
     batch_size: int = 8,
+    **drawing: Any,
 ) -> list[str]:
-    """Continues each prompt with its most probable tokens, up to where it ends.
+    """Continues each prompt, with its most probable tokens if nothing else is said, to its end.
 
     Args:
-      prompts: texts, continued as they stand up to the end of the document; or conversations,
-        answered in the tokenizer's own chat template: {role, content} of system, user, assistant.
+      prompts: texts, continued as they stand up to the end of the document, so that a prompt and
+        what is returned are one text; or conversations, of which the user spoke last, answered in
+        the tokenizer's own chat template: {role, content} of system, user, assistant.
+      drawing: stops, temperature, top_p, min_p, repetition_penalty, seed, as in
+        `lrl_jax.evaluate.generate.Settings`.
 
     Raises:
-      ValueError: texts and conversations together, a tokenizer without a chat template, or
-        `max_new_tokens` below 1.
+      ValueError: prompts that are neither, texts and conversations together, a tokenizer without a
+        chat template, or a setting that is out of its range.
     """
-    tokenizer, stop = model.tokenizer, model.tokenizer.eos_id
-    records = [{"messages": json.dumps([*p])} for p in prompts if not isinstance(p, str)]
-    if records and len(records) < len(prompts):
+    tokenizer, end = model.tokenizer, model.tokenizer.eos_id
+    if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
+        raise ValueError(f"prompts={prompts!r:.60}; want a list of texts or of conversations")
+    prompts = [*prompts]
+    texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+    if texts and len(texts) < len(prompts):
         raise ValueError("prompts: want texts or conversations; got both, so call it twice")
+    records = [_record(i, prompt) for i, prompt in enumerate(prompts) if not texts]
     if records:
         opened = (templates.prompt_parts(templates.OWN, record, tokenizer) for record in records)
         ids = [documents.ids(parts, tokenizer) for parts in opened]
-        stop = templates.ending(templates.OWN, records[0], tokenizer)
+        end = templates.ending(templates.OWN, records[0], tokenizer)
     else:
-        ids = tokenizer.encode_batch([prompt for prompt in prompts if isinstance(prompt, str)])
-    out = decoding.generate_ids(
-        model.config, model.params, ids, max_new_tokens, bos_id=tokenizer.bos_id, eos_id=stop,
-        mesh=model.mesh, batch_size=batch_size,
+        ids = tokenizer.encode_batch(texts)
+    measured = MeasuredModel(
+        model.config, model.params, tokenizer, model.mesh, length=0, loss_blocks=1,
+        context=model.context,
     )  # fmt: skip
-    return [tokenizer.decode(new) for new in out]
+    ends = tuple(dict.fromkeys((end, *model.ends)))
+    settings = generation.Settings(max_new_tokens, ends, continues=not records, **drawing)
+    answers = [""] * len(ids)
+    for index, answer in generation.generate(measured, ids, settings, batch_size):
+        answers[index] = answer.text
+    return answers
+
+
+def _record(index: int, prompt: Any) -> templates.Record:
+    try:
+        return templates.asked(prompt)
+    except ValueError as e:
+        raise ValueError(f"prompts[{index}]: {e}") from None

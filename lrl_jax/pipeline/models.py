@@ -1,0 +1,173 @@
+"""Opens any model to measure it or to generate with it: a folder, a hub id, or a run.
+
+model = open_model("runs/quickstart")                   # its export, or its newest checkpoint
+model = open_model("meta-llama/Llama-3.2-1B", dtype="bfloat16", length=4096)
+"""
+
+from collections.abc import Sequence
+import dataclasses
+
+from etils import epath
+import jax
+
+from lrl_jax import storage
+from lrl_jax.data.seqio import imports
+from lrl_jax.data.templates import table as templates
+from lrl_jax.data.templates import tokenizer_chat
+from lrl_jax.devices import mesh as meshes
+from lrl_jax.evaluate.kinds import MeasuredModel
+from lrl_jax.hf import load
+from lrl_jax.model.config import Dtype, LlamaConfig
+from lrl_jax.pipeline import api, prompt, weights
+from lrl_jax.pipeline.console import say
+from lrl_jax.pipeline.run import Run
+from lrl_jax.recipe.schema import Pretrained
+from lrl_jax.recipe.train import Mesh as MeshShape
+from lrl_jax.train import checkpoint
+from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+STEPS = ("vocab", "init", "data", "train", "evaluate", "export")
+ROW = 2048  # tokens of a row when text is scored, unless the model reads fewer
+LARGE = 1 << 16  # pieces; the logits of a larger vocabulary are computed in BLOCKS
+BLOCKS = 8
+
+
+def open_model(
+    place: str,
+    *,
+    dtype: Dtype = "float32",
+    length: int = 0,
+    mesh: MeshShape | None = None,
+    devices: Sequence[jax.Device] | None = None,
+) -> MeasuredModel:
+    """Loads a model and its tokenizer, ready to be measured and to generate.
+
+    Args:
+      place: a Hugging Face folder, local or `gs://`, a hub id, or the folder of a run. Of a run the
+        export is taken; where it has none, the newest checkpoint that verifies.
+      dtype: what weights are stored and computed in.
+      length: tokens of a row when text is scored; 0: ROW, or what the model reads if that is less.
+      mesh: how devices share the weights; by default each holds a part of every weight (`fsdp`).
+
+    Raises:
+      ValueError: no such place, a model of no family of ours, a tokenizer that is not the model's,
+        a run with neither export nor checkpoint, or a mesh that does not fit.
+      VerificationError: a run without an export, none of whose checkpoints verifies.
+    """
+    run = run_at(place)
+    if run is None:
+        return _of_folder(place, dtype, length, mesh, devices)
+    if exported(run):
+        return _of_folder(str(run.at("export")), dtype, length, mesh, devices)
+    return _of_checkpoint(run, dtype, length, mesh, devices)
+
+
+def run_at(place: str) -> Run | None:
+    """Returns the run whose folder this is; None if it is no run folder.
+
+    A recipe file in place of the folder of its run is a ValueError.
+    """
+    storage.refuse_odd(place)
+    folder = epath.Path(place)
+    if place.endswith((".yaml", ".yml")) and not folder.is_dir():
+        raise ValueError(f"{place}: is a recipe; name the folder of its run, such as runs/NAME")
+    path = folder / "recipe.yaml"
+    if not path.exists():
+        return None
+    recipe = imports.load_recipe(str(path), (), ())
+    return Run(recipe, {step: folder / step for step in STEPS})
+
+
+def exported(run: Run) -> bool:
+    """Tells whether a run has exported a whole model; an adapter alone is none."""
+    folder = run.at("export")
+    return any((folder / name).exists() for name in (load.WEIGHTS, load.INDEX))
+
+
+def template(place: str, tokenizer: Tokenizer) -> str:
+    """Returns the name of the template in which a model is asked; "" if none is known.
+
+    It is the tokenizer's own chat template where it has one. A run without an export is asked as
+    its last stage asks.
+    """
+    run = run_at(place)
+    if run is not None and not exported(run):
+        return prompt.last_template(run)
+    try:
+        tokenizer_chat.template(tokenizer)
+    except ValueError:
+        return prompt.last_template(run) if run is not None else ""
+    return templates.OWN
+
+
+def base_of(place: str) -> str:
+    """Returns the folder or hub id of the model that a run began with.
+
+    ValueError if the place is no run, or a run that began from scratch or on an adapter.
+    """
+    run = run_at(place)
+    base = run.recipe.base if run is not None else None
+    if not isinstance(base, Pretrained):
+        raise ValueError(f"{place}: has no base model to compare with; name a run that adapts one")
+    if base.adapter:
+        raise ValueError(f"{place}: its base is {base.model} with the adapter {base.adapter}")
+    return base.model
+
+
+# ---------------------------------------------------------------------------- loading
+def _of_folder(
+    place: str,
+    dtype: Dtype,
+    length: int,
+    mesh: MeshShape | None,
+    devices: Sequence[jax.Device] | None,
+) -> MeasuredModel:
+    loaded = api.load_model(place, dtype=dtype, mesh=mesh, devices=devices)
+    cfg, size = loaded.config, loaded.tokenizer.size
+    if size > cfg.vocab_size:
+        raise ValueError(
+            f"{place}: the tokenizer has {size} pieces, the model {cfg.vocab_size}; give the "
+            "model's own tokenizer"
+        )
+    ends = tuple(dict.fromkeys((*loaded.ends, loaded.tokenizer.eos_id)))
+    return MeasuredModel(
+        cfg, loaded.params, loaded.tokenizer, loaded.mesh, _row(place, length, loaded.context),
+        _blocks(cfg), context=loaded.context, ends=ends,
+    )  # fmt: skip
+
+
+def _of_checkpoint(
+    run: Run,
+    dtype: Dtype,
+    length: int,
+    mesh: MeshShape | None,
+    devices: Sequence[jax.Device] | None,
+) -> MeasuredModel:
+    folder = run.at("train") / "checkpoints"
+    if not checkpoint.committed_steps(folder):
+        raise ValueError(
+            f"{run.at('train').parent}: has neither export/ nor a checkpoint of training; "
+            "`lrl run RECIPE` makes them"
+        )
+    cfg = dataclasses.replace(weights.config(run), dtype=dtype)
+    grid = meshes.make(mesh or MeshShape(), devices)
+    params = {name: x.astype(dtype) for name, x in weights.trained(run, cfg, grid).items()}
+    say(f"{folder}: {weights.called(weights.checkpoint(run))}, as the run has no export")
+    tokenizer = tokenizers.load(run.at("vocab"))
+    context = weights.context(run)
+    return MeasuredModel(
+        cfg, params, tokenizer, grid, _row(str(folder), length, context), _blocks(cfg),
+        context=context, ends=(tokenizer.eos_id,),
+    )  # fmt: skip
+
+
+def _blocks(cfg: LlamaConfig) -> int:
+    return BLOCKS if cfg.padded_vocab_size > LARGE else 1
+
+
+def _row(place: str, length: int, context: int) -> int:
+    """Returns the tokens of a row when text is scored; refuses more than the model reads."""
+    if context and length > context:
+        raise ValueError(f"length={length}: {place} reads {context} tokens at most")
+    return length or (min(ROW, context) if context else ROW)
