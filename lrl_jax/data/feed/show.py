@@ -17,6 +17,7 @@ from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import Files
 from lrl_jax.data.pack import rows
 from lrl_jax.data.read import tally as tallies
+from lrl_jax.data.read.filters import IN_TEST
 from lrl_jax.data.read.tally import Tally
 from lrl_jax.recipe import languages
 from lrl_jax.vocab.tokenizer import load as tokenizers
@@ -29,6 +30,7 @@ MARK = "cyan"
 UNHEARD = "dim cyan"  # a control token the loss does not count
 MUCH = 1 / 20  # of the records; what leaves out more of them is said in a line of its own
 SCRIPTS = 2  # most scripts shown in a cell
+TESTS = 6  # most test files named in a line
 RAMP = re.compile(r"\.\d\d\Z")  # the end of the name of a stage of a ramp
 
 
@@ -209,6 +211,8 @@ def remarks(manifests: Mapping[str, rows.Manifest]) -> Iterator[str]:
                     f"{name}: {count:,} of {m.records:,} records are left out: {reason} "
                     "(samples.json beside the rows has some)"
                 )
+        if m.in_tests:
+            yield f"{name}: {_in_tests(m)}"
         tally = Tally(m.source_rows, Counter(m.unread), Counter(m.absent))
         yield from (f"{name}: {remark}" for remark in tallies.remarks(tally))
         if m.beyond:
@@ -218,6 +222,21 @@ def remarks(manifests: Mapping[str, rows.Manifest]) -> Iterator[str]:
                 "prompt, with long_answers: split); raise data.sequence_length, or set "
                 "data.long_answers: drop"
             )
+
+
+def _in_tests(m: rows.Manifest) -> str:
+    """Says how many records share text with test texts, and with which."""
+    left_out = m.left_out.get(IN_TEST, 0)
+    says = f"{left_out:,} of {m.records:,} records share text with"
+    if not left_out:
+        return f"{says} {_some([*m.in_tests])}"
+    counts = [f"{count:,} with {test}" for test, count in m.in_tests.items() if count]
+    return f"{says} test texts and are left out: {_some(counts)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = [f"{len(names) - TESTS:,} more"] if len(names) > TESTS else []
+    return ", ".join([*names[:TESTS], *more])
 
 
 def _languages(m: rows.Manifest) -> Iterator[str]:

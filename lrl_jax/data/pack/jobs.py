@@ -28,11 +28,12 @@ from etils import epath
 import numpy as np
 
 from lrl_jax import storage
+from lrl_jax.data import arrays
 from lrl_jax.data import dataset as datasets
-from lrl_jax.data.pack import packed, packing, progress, rows
+from lrl_jax.data.pack import packed, packing, progress, rows, shared
 from lrl_jax.data.pack.packing import Count, ShardJob, Tick
 from lrl_jax.data.pack.workers import Runner, Work, local
-from lrl_jax.data.read import duplicates, files, filters
+from lrl_jax.data.read import contamination, duplicates, files, filters
 from lrl_jax.data.read.makers import NOTHING
 from lrl_jax.data.read.tally import Tally, refuse_absent
 from lrl_jax.data.templates import table as templates
@@ -46,7 +47,6 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 NOT_IN_ROWS = {
     "path", "source", "target", "english", "translated", "tfds", "hub", "imports", "max_epochs"
 }  # fmt: skip
-TOKENIZER = ".tokenizer"  # folder where other processes find it; no dataset can have this name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,8 +91,7 @@ def prepare_all(
     targets = {name: target_of(data, name, tokenizer, folder) for name in data.datasets}
     manifests = {name: reusable(target.folder, target.mark) for name, target in targets.items()}
     due = {name: target for name, target in targets.items() if not manifests[name]}
-    if due:
-        _share(tokenizer, folder)
+    compared = shared.share(data, tokenizer, folder) if due else None
     for target in due.values():
         _clear(target.folder)
     surveyed = [job for target in due.values() if target.reads_first for job in target.jobs]
@@ -110,6 +109,8 @@ def prepare_all(
         left[name] -= 1
         if left[name] <= 0:
             manifests[name] = _finish(due[name], chosen[name], tokenizer)
+    if compared is not None:
+        shared.write_compared(folder, compared)
     _publish(folder, {name: target.folder for name, target in targets.items()})
     return {name: manifest for name, manifest in manifests.items() if manifest}
 
@@ -133,6 +134,8 @@ def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
             *answers,
         ],
     }
+    if data.decontaminate:
+        facts["decontaminate"] = contamination.mark(data.decontaminate)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -194,24 +197,14 @@ def target_of(
     here = folder / name / mark[:16]
     # `take` counts over the whole dataset; `_chosen` divides it among the shards
     shards = datasets.shards(dataset.model_copy(update={"take": 0}))
-    home = os.fspath(_home(tokenizer, folder))
+    home, tests = shared.home(tokenizer, folder), shared.tests(data, folder)
     jobs = (
-        ShardJob(alone, name, shard, number, len(shards), os.fspath(here), home, dataset.take)
+        ShardJob(
+            alone, name, shard, number, len(shards), os.fspath(here), home, dataset.take, 1, tests
+        )
         for number, shard in enumerate(shards)
     )
     return DatasetTarget(name, alone, mark, here, tuple(jobs))
-
-
-def _home(tokenizer: Tokenizer, folder: epath.Path) -> epath.Path:
-    return folder / TOKENIZER / tokenizer.fingerprint[:16]
-
-
-def _share(tokenizer: Tokenizer, folder: epath.Path) -> None:
-    """Writes the tokenizer to a folder from which every process loads it."""
-    home = _home(tokenizer, folder)
-    home.mkdir(parents=True, exist_ok=True)
-    for file, content in tokenizer.files.items():
-        storage.write(home / file, content)
 
 
 def _clear(folder: epath.Path) -> None:
@@ -236,8 +229,7 @@ def _publish(folder: epath.Path, current: Mapping[str, epath.Path]) -> None:
                 path.rmtree() if path.is_dir() else path.unlink()
         for path in [*place.glob(f"*{packed.SURVEY}"), *place.glob(f"*{packed.COPIES}")]:
             path.unlink(missing_ok=True)
-    if (folder / TOKENIZER).exists():
-        (folder / TOKENIZER).rmtree()
+    shared.remove(folder)
 
 
 # ---------------------------------------------------------------------------- reading first
@@ -245,12 +237,13 @@ def _survey(job: ShardJob, tick: Tick) -> None:
     """Saves how many records of a shard pass its filters, or where copies go, their survey."""
     with _named(job):
         items = datasets.read(job.dataset, job.shard)
+        held_out = shared.open_held_out(job.held_out)
         if job.dataset.filters.duplicates == "keep":
-            sieve = filters.Sieve(job.dataset)
+            sieve = filters.Sieve(job.dataset, held_out)
             survey = np.array(sum(1 for _ in sieve.sift(items)))
         else:
-            survey = duplicates.survey(job.dataset, items)
-        packed.save(job.path(packed.SURVEY), survey)
+            survey = duplicates.survey(job.dataset, items, held_out)
+        arrays.save(job.path(packed.SURVEY), survey)
         tick(int(survey) if survey.ndim == 0 else len(survey))
 
 
@@ -260,13 +253,13 @@ def _chosen(target: DatasetTarget) -> list[ShardJob]:
     if not target.reads_first:
         return list(target.jobs)
     if dataset.filters.duplicates == "keep":
-        passing = [int(packed.load(job.path(packed.SURVEY))) for job in target.jobs]
+        passing = [int(arrays.load(job.path(packed.SURVEY))) for job in target.jobs]
     else:
         surveys = packed.surveys(target.jobs, target.folder)
         near = dataset.filters.duplicates == "near"
         copies = duplicates.repeated(surveys, near, dataset.filters.similarity)
         for job, ordinals in zip(target.jobs, copies, strict=True):
-            packed.save(job.path(packed.COPIES), np.asarray(ordinals, np.int64))
+            arrays.save(job.path(packed.COPIES), np.asarray(ordinals, np.int64))
         passing = np.subtract([*map(len, surveys)], [*map(len, copies)])
     if not dataset.take:
         return list(target.jobs)
@@ -288,7 +281,7 @@ def _pack(job: ShardJob, tick: Tick) -> None:
     with _named(job):
         copies = []
         if job.dataset.filters.duplicates != "keep":
-            copies = packed.load(job.path(packed.COPIES)).tolist()
+            copies = arrays.load(job.path(packed.COPIES)).tolist()
         packed.write(job, packing.pack_shard(job, _tokenizer(job.tokenizer), copies, tick))
 
 
@@ -329,7 +322,7 @@ def _finish(target: DatasetTarget, jobs: Sequence[ShardJob], tokenizer: Tokenize
     storage.write_json(folder / rows.SAMPLES, samples)
     shards = tuple(note.shard for note in notes if note.shard)
     if dataset.order != "shuffled":
-        packed.save(folder / rows.ORDER, packed.order(jobs, sum(shard.rows for shard in shards)))
+        arrays.save(folder / rows.ORDER, packed.order(jobs, sum(shard.rows for shard in shards)))
     distinct = packed.distinct(jobs)
     manifest = manifest_of(
         target.data, target.name, tokenizer, target.mark, count, distinct, shards
@@ -353,6 +346,7 @@ def manifest_of(
         key: dict(value) if isinstance(value, Counter) else value
         for key, value in vars(count).items()
     }
+    counted["in_tests"] = {uri: count.in_tests[uri] for uri in data.decontaminate}
     return rows.Manifest(
         name=name,
         fingerprint=mark,

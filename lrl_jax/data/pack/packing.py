@@ -19,7 +19,7 @@ import numpy as np
 
 from lrl_jax import storage, text
 from lrl_jax.data import dataset as datasets
-from lrl_jax.data.pack import bins, encoders, rows
+from lrl_jax.data.pack import bins, encoders, rows, shared
 from lrl_jax.data.pack.rows import Count
 from lrl_jax.data.read import filters
 from lrl_jax.data.read.makers import NOTHING
@@ -51,6 +51,7 @@ class ShardJob:
       tokenizer: the folder to load the tokenizer from.
       take: the most records to pack; 0 packs all that pass the filters.
       encoders: how many processes may tokenise its documents; the rows do not depend on it.
+      held_out: the folder of test texts that no record may share; '' if there are none.
     """
 
     data: recipe_data.Data
@@ -62,6 +63,7 @@ class ShardJob:
     tokenizer: str
     take: int = 0
     encoders: int = 1
+    held_out: str = ""
 
     @property
     def dataset(self) -> recipe_data.Dataset:
@@ -136,7 +138,7 @@ def pack_shard(
     """
     data, dataset, length = job.data, job.dataset, job.data.sequence_length
     source = identities(job)
-    sieve = filters.Sieve(dataset)
+    sieve = filters.Sieve(dataset, shared.open_held_out(job.held_out))
     write = templates.writer(dataset, tokenizer)
     tally = Tally()
     kept = sieve.sift(datasets.read(dataset, job.shard, tally), repeated)
@@ -167,6 +169,7 @@ def counted(sieve: filters.Sieve, tally: Tally) -> Count:
         source_rows=tally.rows,
         unread=tally.unread,
         absent=tally.absent,
+        in_tests=sieve.in_tests,
     )
 
 

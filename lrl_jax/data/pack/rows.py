@@ -175,6 +175,8 @@ class Manifest:
       source_rows: rows that records were made from; 0 where they do not come from rows.
       unread: field -> how many of those rows have it, though nothing reads it.
       absent: column of the recipe -> how many of those rows do not have it.
+      in_tests: test file -> how many records were left out because they share text with it; empty
+        where no records were compared.
     """
 
     name: str
@@ -202,6 +204,7 @@ class Manifest:
     source_rows: int = 0
     unread: dict[str, int] = dataclasses.field(default_factory=dict)
     absent: dict[str, int] = dataclasses.field(default_factory=dict)
+    in_tests: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def fill(self) -> float:
@@ -228,6 +231,7 @@ class Count:
     source_rows: int = 0
     unread: Counter[str] = dataclasses.field(default_factory=Counter)
     absent: Counter[str] = dataclasses.field(default_factory=Counter)
+    in_tests: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def __add__(self, other: "Count") -> "Count":
         names = [field.name for field in dataclasses.fields(self)]
@@ -236,7 +240,10 @@ class Count:
 
 def write_manifest(manifest: Manifest, folder: epath.Path) -> None:
     """Writes `manifest.json`, whole or not at all."""
-    storage.write_json(folder / MANIFEST, dataclasses.asdict(manifest))
+    fields = dataclasses.asdict(manifest)
+    if not manifest.in_tests:  # as it was before records were compared
+        del fields["in_tests"]
+    storage.write_json(folder / MANIFEST, fields)
 
 
 def read_manifest(folder: epath.PathLike) -> Manifest:

@@ -26,6 +26,8 @@ from lrl_jax.recipe.extras import how_to_install
 
 EXAMPLES = 50_000  # in a shard, where the catalogue lets us choose
 MODULES = {"jsonl": "json", "json": "json", "csv": "csv", "parquet": "parquet", "txt": "text"}
+LIBRARY_ERRORS = (ValueError, OSError, RuntimeError, AssertionError, NotImplementedError)
+HTTP_CLIENTS = ("aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
 
 Place = Tfds | Hub
 
@@ -94,14 +96,23 @@ def _native(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _errors_naming(where: str) -> Iterator[None]:
-    """Turns what a library raises into a DataError: the place and the first line of the message."""
+    """Turns what a library raises into a DataError: the place and the first line of the message.
+
+    Libraries that ask the hub raise errors of their HTTP client, which need not be OSErrors, and
+    which client that is differs from version to version.
+    """
     try:
         yield
     except text.DataError:
         raise
-    except (ValueError, OSError, RuntimeError, AssertionError, NotImplementedError) as e:
+    except Exception as e:
+        client = type(e).__module__.partition(".")[0] in HTTP_CLIENTS
+        if not (client or isinstance(e, LIBRARY_ERRORS)):
+            raise
         reason = next(iter(str(e).strip().splitlines()), repr(e))
-        raise text.DataError(f"{where}: {reason}") from e
+        offline = client or isinstance(e, ConnectionError)
+        unreached = "the hub could not be reached: " if offline else ""
+        raise text.DataError(f"{where}: {unreached}{reason}") from e
 
 
 # ---------------------------------------------------------------------------- TFDS

@@ -17,6 +17,8 @@ import unicodedata
 import numpy as np
 
 from lrl_jax.data.read import filters, kinds
+from lrl_jax.data.read.contamination import HeldOut
+from lrl_jax.data.read.grams import mixed
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad
 
@@ -33,13 +35,19 @@ _FACTORS = np.random.default_rng(2308).integers(0, 1 << 32, HASHES, np.uint32) |
 
 
 # ---------------------------------------------------------------------------- one shard
-def survey(dataset: recipe_data.Dataset, items: Iterable[filters.Record | Bad]) -> np.ndarray:
+def survey(
+    dataset: recipe_data.Dataset,
+    items: Iterable[filters.Record | Bad],
+    held_out: HeldOut | None = None,
+) -> np.ndarray:
     """Returns what `repeated` needs of one shard: a row for each record the other filters keep.
 
-    Its fields are DIGEST and, where near copies are looked for, MINHASH.
+    Its fields are DIGEST and, where near copies are looked for, MINHASH. Records that share text
+    with `held_out` are not kept.
     """
     near = dataset.filters.duplicates == "near"
-    sieve, kind = filters.Sieve(dataset.model_copy(update={"take": 0})), kinds.of(dataset)
+    sieve = filters.Sieve(dataset.model_copy(update={"take": 0}), held_out)
+    kind = kinds.of(dataset)
     texts = (kind.texts_compared(record) for record in sieve.sift(items))
     hashes = [np.empty((0, HASHES), np.uint32), *(_hashes(texts) if near else ())]
     collections.deque(texts, maxlen=0)  # reads what is not hashed
@@ -81,7 +89,7 @@ def _minhash(batch: list[list[str]]) -> np.ndarray:
     points = np.frombuffer("".join(fields).encode("utf-32-le"), np.uint32)
     points = points + np.repeat(alphabets, lengths)
     count = len(points) - SHINGLE + 1
-    shingles = _mixed([points[i : i + count] for i in range(SHINGLE)]) >> np.uint64(32)
+    shingles = mixed([points[i : i + count] for i in range(SHINGLE)]) >> np.uint64(32)
     # whole: for every place, whether the shingle that starts there lies in a single field
     whole = np.ones(len(points), bool)
     ends = np.cumsum(lengths)
@@ -96,19 +104,6 @@ def _minhash(batch: list[list[str]]) -> np.ndarray:
         np.multiply(hashed, _FACTORS[i], out=room)
         np.minimum.reduceat(room, starts, out=minima[i])
     return minima.T
-
-
-def _mixed(columns: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-    """Returns 64-bit hashes, each of which depends on one element of every column."""
-    hashed = np.zeros(len(columns[0]), np.uint64)
-    for column in columns:
-        hashed *= np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio (Knuth, TAOCP 6.4)
-        hashed += column
-    hashed ^= hashed >> np.uint64(30)  # the finaliser of SplitMix64 (Steele, Lea, Flood 2014)
-    hashed *= np.uint64(0xBF58476D1CE4E5B9)
-    hashed ^= hashed >> np.uint64(27)
-    hashed *= np.uint64(0x94D049BB133111EB)
-    return hashed ^ (hashed >> np.uint64(31))
 
 
 # ---------------------------------------------------------------------------- all shards
@@ -178,7 +173,7 @@ def _keys(survey: np.ndarray, band: slice) -> np.ndarray:
     keys = np.zeros(len(survey), np.uint64)
     for start in range(0, len(survey), SIGNATURES):
         rows = slice(start, start + SIGNATURES)
-        keys[rows] = _mixed(survey["hashes"][rows, band].T)
+        keys[rows] = mixed(survey["hashes"][rows, band].T)
     return keys
 
 

@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import hashlib
 
-from lrl_jax.data.read import kinds
+from lrl_jax.data.read import contamination, kinds
+from lrl_jax.data.read.contamination import HeldOut
 from lrl_jax.data.read.makers import Record
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad, DataError
@@ -20,7 +21,8 @@ from lrl_jax.vocab import scripts
 SAMPLES = 3  # of every reason
 SAMPLE_CHARS = 120
 BATCH_CHARS = 1 << 16  # letters are counted in batches: a call for every short text is slow
-UNREADABLE, NO_SCAFFOLD = "unreadable", "no scaffold"
+UNREADABLE, NO_SCAFFOLD, IN_TEST = "unreadable", "no scaffold", "in a test text"
+Judged = tuple[Record | Bad, str, str]  # an item, why it is left out ('': it is not), and its text
 
 
 class Sieve:
@@ -34,11 +36,16 @@ class Sieve:
       read: how many records were read.
       scripts: how many letters of each script (ISO 15924) the learnt text of kept records has.
       digests: `digest` of each record that was kept.
+      in_tests: test file -> how many records were left out because they share text with it.
     """
 
-    def __init__(self, dataset: recipe_data.Dataset):
-        """Raises ValueError for filters that contradict each other or cannot apply to the kind."""
+    def __init__(self, dataset: recipe_data.Dataset, held_out: HeldOut | None = None):
+        """Raises ValueError for filters that contradict each other or cannot apply to the kind.
+
+        Records that share text with `held_out` are left out.
+        """
         self._dataset, self._filters, self._kind = dataset, dataset.filters, kinds.of(dataset)
+        self._held_out = held_out
         _check(dataset)
         self._scripts = [scripts.NUMBERS[code] for code in scripts.parts(dataset.filters.scripts)]
         self._uncounted: list[str] = []  # kept text whose letters are not yet in `scripts`
@@ -48,6 +55,7 @@ class Sieve:
         self.read = 0
         self.scripts: Counter[str] = Counter()
         self.digests: list[int] = []
+        self.in_tests: Counter[str] = Counter()
 
     def sift(
         self, items: Iterable[Record | Bad], repeated: Iterable[int] = frozenset()
@@ -61,9 +69,8 @@ class Sieve:
         why = "near duplicate" if self._filters.duplicates == "near" else "duplicate"
         passed = 0
         try:
-            for item in items:
+            for item, reason, sample in self._judged(items):
                 self.read += 1
-                reason, sample = self._judge(item)
                 if not reason:
                     reason = why if passed in copies else ""
                     passed += 1
@@ -77,6 +84,37 @@ class Sieve:
                         return
         finally:
             self._count_letters()
+
+    def _judged(self, items: Iterable[Record | Bad]) -> Iterator[Judged]:
+        """Yields items with what every filter but the one of copies says of them."""
+        judged = ((item, *self._judge(item)) for item in items)
+        if self._held_out is None:
+            yield from judged
+            return
+        batch: list[Judged] = []
+        passing = chars = 0
+        for item, reason, sample in judged:
+            batch.append((item, reason, sample))
+            if not reason:
+                passing, chars = passing + 1, chars + len(sample)
+            # no record is read that `take` does not ask for
+            enough = passing and passing == self._dataset.take - len(self.digests)
+            if enough or chars >= contamination.BATCH_CHARS:
+                yield from self._compared(batch, self._held_out)
+                batch, passing, chars = [], 0, 0
+        yield from self._compared(batch, self._held_out)
+
+    def _compared(self, batch: Sequence[Judged], held_out: HeldOut) -> Iterator[Judged]:
+        """Yields items, with those that share text with a test text left out."""
+        records = [item for item, reason, _ in batch if isinstance(item, dict) and not reason]
+        overlaps = iter(held_out.shared([self._kind.texts_read(record) for record in records]))
+        for item, reason, sample in batch:
+            overlap = None if reason else next(overlaps)
+            if overlap is None:
+                yield item, reason, sample
+            else:
+                self.in_tests.update(overlap.sources)
+                yield item, IN_TEST, overlap.sample
 
     def _judge(self, item: Record | Bad) -> tuple[str, str]:
         """Returns why an item is left out ('' where it is kept), and its text."""

@@ -88,9 +88,10 @@ def _json(span: Span, form: RowFormat) -> Read:
 
 
 def _squad(span: Span, form: RowFormat) -> Read:
-    """Reads a row for each question: id, context, question, answer.
+    """Reads a row for each question: id, context, question, answer, and all of its answers.
 
-    The last three are there as input, instruction and output too.
+    The middle three are there as input, instruction and output too; `answers` is written as on the
+    hub, {text: [...], answer_start: [...]}.
     """
     whole = _whole(span.uri)
     try:
@@ -101,10 +102,16 @@ def _squad(span: Span, form: RowFormat) -> Read:
             for question in paragraph["qas"]
         ]
         for number, (context, question) in enumerate(asked, start=1):
-            answer = next((entry["text"] for entry in question.get("answers", ())), "")
+            right = question.get("answers", ())
+            answers = {
+                "text": [entry["text"] for entry in right],
+                "answer_start": [entry.get("answer_start", -1) for entry in right],
+            }
+            answer = next(iter(answers["text"]), "")
             given = {"context": context, "question": question["question"], "answer": answer}
             alias = {"instruction": given["question"], "input": context, "output": answer}
-            yield f"row {number}", {"id": str(question.get("id", number)), **given, **alias}
+            asked_as = str(question.get("id", number))
+            yield f"row {number}", {"id": asked_as, **given, **alias, "answers": answers}
     except (KeyError, TypeError, AttributeError) as e:
         raise text.DataError(
             f"{span.uri}: not of SQuAD's form, data > paragraphs > context and qas ({e!r})"

@@ -12,6 +12,7 @@ Readers, filters, templates and the search for duplicates ask the row.
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
+import functools
 import json
 from typing import Any
 
@@ -76,6 +77,14 @@ class Kind:
         """Returns the texts in which duplicates are equal, such as a question and its answer."""
         return tuple(record.get(field, "") for field in self.compared or self.fields)
 
+    def texts_read(self, record: Record) -> tuple[str, ...]:
+        """Returns all texts of a record that a model reads or learns, each by itself."""
+        return tuple([record[field] for field in self._text_fields if field in record])
+
+    @functools.cached_property
+    def _text_fields(self) -> tuple[str, ...]:
+        return tuple(field for field in self.fields if not field.endswith("language"))
+
     def specimens(self, dataset: Any) -> list[Record]:
         """Returns an example record of every shape a dataset has; each field holds its own name."""
         whole = {field: field for field in self.fields}
@@ -131,6 +140,9 @@ class Conversations(Kind):
 
     def texts_compared(self, record: Record) -> tuple[str, ...]:
         return ("\n".join(_contents(record, ("user", "assistant"))),)
+
+    def texts_read(self, record: Record) -> tuple[str, ...]:
+        return tuple(_contents(record, ("system", "user", "assistant")))
 
     def specimens(self, dataset: recipe_data.Chat) -> list[Record]:
         messages = [{"role": role, "content": role} for role in ("user", "assistant") * 2]

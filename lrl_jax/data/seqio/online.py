@@ -23,7 +23,7 @@ from lrl_jax.data.feed import batches
 from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.data.feed.stream import NO_ROW, Batch, Prefetch
 from lrl_jax.data.pack import jobs, packing, rows
-from lrl_jax.data.read import filters
+from lrl_jax.data.read import contamination, filters
 from lrl_jax.data.read.tally import Tally, refuse_absent
 from lrl_jax.data.seqio import registry
 from lrl_jax.data.seqio.libraries import seqio, tf
@@ -170,7 +170,8 @@ def _count(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> Counted:
     write = templates.writer(dataset, tokenizer)
     cutter = packing.Cutter(tokenizer, data, lambda documents: None)
     pieces, digests, total = 0, set(), packing.Count()
-    source = Records(dataset)
+    held_out = contamination.gather(data.decontaminate) if data.decontaminate else None
+    source = Records(dataset, held_out=held_out)
     for sieve, kept in source.sifted():
         pieces += sum(1 for _ in cutter.pieces(write(record) for record in kept))
         digests |= set(sieve.digests)

@@ -22,6 +22,7 @@ import numpy as np
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.pack import packing
 from lrl_jax.data.pack.rows import Manifest, read_manifest
+from lrl_jax.data.read import contamination
 from lrl_jax.data.seqio.libraries import seqio, tf
 from lrl_jax.data.seqio.sources import Records
 from lrl_jax.data.seqio.vocabulary import BLOCK, Vocabulary, ragged
@@ -151,8 +152,9 @@ def register_datasets(
         "dataset": seqio.Feature(any_number, add_eos=False),
     }
     encode, tasks = functools.partial(documents.encode, tokenizer=tokenizer), {}
+    held_out = contamination.gather(data.decontaminate) if data.decontaminate else None
     for place, (name, dataset) in enumerate(data.datasets.items()):
-        source = Records(dataset, sizes.get(name))
+        source = Records(dataset, sizes.get(name), held_out)
         write = templates.writer(dataset, tokenizer)
         tasks[name] = put(
             seqio.TaskRegistry,

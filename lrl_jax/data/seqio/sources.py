@@ -10,6 +10,7 @@ import numpy as np
 
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import duplicates, filters, kinds
+from lrl_jax.data.read.contamination import HeldOut
 from lrl_jax.data.read.tally import Tally
 from lrl_jax.data.seqio.libraries import seqio, tf
 from lrl_jax.data.seqio.vocabulary import BLOCK
@@ -23,14 +24,20 @@ class Records(seqio.DataSource):
 
     Args:
       size: how many records there are, if known: seqio keeps small datasets in memory.
+      held_out: test texts; records that share text with them are left out.
 
     Attributes:
       error: the error that ended the last run, which TensorFlow turns into an OpError.
       tally: of the rows that `sifted` has read.
     """
 
-    def __init__(self, dataset: recipe_data.Dataset, size: int | None = None):
-        self.dataset = dataset
+    def __init__(
+        self,
+        dataset: recipe_data.Dataset,
+        size: int | None = None,
+        held_out: HeldOut | None = None,
+    ):
+        self.dataset, self.held_out = dataset, held_out
         self.shards = datasets.shards(dataset)
         self.error: ValueError | None = None
         self.tally = Tally()
@@ -86,7 +93,7 @@ class Records(seqio.DataSource):
         """
         left = self.dataset.take
         for shard in range(len(self.shards)) if chosen is None else chosen:
-            sieve = filters.Sieve(self.dataset.model_copy(update={"take": left}))
+            sieve = filters.Sieve(self.dataset.model_copy(update={"take": left}), self.held_out)
             records = datasets.read(self.dataset, self.shards[shard], self.tally)
             yield sieve, sieve.sift(records, self._repeated[shard])
             if self.dataset.take and not (left := left - len(sieve.digests)):
@@ -99,7 +106,7 @@ class Records(seqio.DataSource):
         if settings.duplicates == "keep":
             return [()] * len(self.shards)
         surveys = [
-            duplicates.survey(self.dataset, datasets.read(self.dataset, shard))
+            duplicates.survey(self.dataset, datasets.read(self.dataset, shard), self.held_out)
             for shard in self.shards
         ]
         return duplicates.repeated(surveys, settings.duplicates == "near", settings.similarity)

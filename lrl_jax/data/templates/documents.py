@@ -8,7 +8,7 @@ import numpy as np
 
 from lrl_jax.data.templates.parts import TextPart
 from lrl_jax.vocab.tokenizer import long_text, own_form
-from lrl_jax.vocab.tokenizer.types import Tokenizer
+from lrl_jax.vocab.tokenizer.types import Tokenizer, refuse_halves
 
 # Where a template writes bos itself, which is put before every document: text goes on after it.
 AFTER_BOS = TextPart("", 0, control=True)
@@ -114,6 +114,7 @@ def _ids_beside(
     beside: own_form.Beside,
 ) -> list[Sequence[int] | np.ndarray]:
     """Returns the ids of each part, as transformers gives them for the whole document."""
+    refuse_halves(part.text for part in parts)
     names = [part.text if part.control else "" for part in parts]
     ids: list[Sequence[int] | np.ndarray] = []
     for n, text_part in enumerate(parts):

@@ -1,14 +1,17 @@
-"""Renders a chat template in a process of its own, under limits of the kernel on time and memory.
+"""Renders templates in a process of its own, under limits of the kernel on time and memory.
 
 `sandbox.py` runs this file by itself; it imports nothing of lrl_jax. The first line it reads is the
-template's source. Each further line holds a conversation and says which beginnings of it to render;
-the process answers with a line for each of them, up to the first error. All lines are JSON.
+source of a chat template, or a list of sources, the templates of a benchmark task. Each further
+line holds a conversation and says which beginnings of it to render; the process answers with a line
+for each of them, up to the first error. For a task it holds the fields of a document, and the
+answer is a line with the text of each template. All lines are JSON.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import datetime
 import functools
 import json
+import re
 import resource
 import signal
 import sys
@@ -26,6 +29,8 @@ CPU_SECONDS = 2  # of one rendering, which usually takes milliseconds
 WALL_SECONDS = 30  # of one rendering, on a busy machine too
 # The same of one conversation, of which every beginning that ends in an answer may be rendered.
 ALL_OUTPUT, ALL_SECONDS = 1 << 26, 20
+# The same of the documents of a task, which number tens of thousands.
+DOCUMENT_SECONDS = 0.05  # of a document on average, once ALL_SECONDS are over
 MEMORY = 128 << 20  # bytes, on top of what the process takes before it renders
 MEMORY_ELSEWHERE = 4 << 30  # bytes in all, on systems that do not say what it takes
 
@@ -49,6 +54,37 @@ class _Generation(ext.Extension):
         return OPEN + caller() + CLOSE
 
 
+class _Null:
+    """Stands for a field that is null: it can be asked about, and it is an error to print it."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __str__(self) -> str:
+        raise jinja2.TemplateError(f"field {self._name!r} is null")
+
+    __repr__ = __int__ = __float__ = __str__
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __eq__(self, other: object) -> bool:
+        return other is None or isinstance(other, _Null)
+
+    def __hash__(self) -> int:
+        return hash(None)
+
+
+def _with_nulls(value: Any, name: str) -> Any:
+    """Returns a tree of fields with every null in it as one that knows its name."""
+    if isinstance(value, dict):
+        below = f"{name}." if name not in ("", "doc") else ""
+        return {key: _with_nulls(item, f"{below}{key}") for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nulls(item, f"{name}[{i}]") for i, item in enumerate(value)]
+    return _Null(name) if value is None else value
+
+
 def _environment() -> sandbox.ImmutableSandboxedEnvironment:
     """Returns Jinja's sandbox with the names transformers gives templates, and nothing random."""
     environment = sandbox.ImmutableSandboxedEnvironment(
@@ -61,6 +97,23 @@ def _environment() -> sandbox.ImmutableSandboxedEnvironment:
     return environment
 
 
+def _task_environment() -> sandbox.ImmutableSandboxedEnvironment:
+    """Returns Jinja's sandbox as lm-evaluation-harness sets it up: a field that is not there is an
+    error, and newlines stay."""
+    environment = sandbox.ImmutableSandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, keep_trailing_newline=True
+    )
+    shown: Any = environment.globals
+    del shown["lipsum"], environment.filters["random"]
+    environment.filters["regex_replace"] = _regex_replace
+    environment.tests["none"] = lambda value: value is None or isinstance(value, _Null)
+    return environment
+
+
+def _regex_replace(text: str, pattern: str, replacement: str, count: int = 0) -> str:
+    return re.sub(pattern, replacement, text, count=count)
+
+
 def _raise(message: str) -> None:
     raise jinja2.TemplateError(message)
 
@@ -71,13 +124,32 @@ def _tojson(value: Any, ensure_ascii: bool = False, **more: Any) -> str:
 
 def _answer(source: str, messages: list[dict[str, str]], ask: bool, names: dict) -> dict[str, str]:
     """Renders a conversation; returns its text, or an error that says why there is none."""
-    try:
-        template = _template(source)
-    except Exception as e:  # whatever it is, the template caused it
-        return {"error": f"cannot be read: {_message(e)}"}
     shown = {"tools": None, "documents": None, **names}
+    shown |= {"messages": messages, "add_generation_prompt": ask}
+    return _rendered(_environment, source, shown)
+
+
+def _texts(sources: list[str], names: dict) -> dict[str, Any]:
+    """Renders the templates of a task; returns their texts, or the first error.
+
+    An error of the template, which no other document would change, is marked as "lasting".
+    """
+    texts, names = [], _with_nulls(names, "")
+    for source in sources:
+        answer = _rendered(_task_environment, source, names)
+        if "error" in answer:
+            return answer
+        texts.append(answer["text"])
+    return {"texts": texts}
+
+
+def _rendered(environment: Callable[[], jinja2.Environment], source: str, names: dict) -> dict:
     try:
-        text = template.render(shown, messages=messages, add_generation_prompt=ask)
+        template = _template(environment, source)
+    except Exception as e:  # whatever it is, the template caused it
+        return {"error": f"cannot be read: {_message(e)}", "lasting": True}
+    try:
+        text = template.render(names)
     except (jinja2.TemplateError, RecursionError) as e:
         return {"error": f"refuses: {_message(e)}"}
     except MemoryError:
@@ -90,8 +162,8 @@ def _answer(source: str, messages: list[dict[str, str]], ask: bool, names: dict)
 
 
 @functools.cache
-def _template(source: str) -> jinja2.Template:
-    return _environment().from_string(source)
+def _template(environment: Callable[[], jinja2.Environment], source: str) -> jinja2.Template:
+    return environment().from_string(source)
 
 
 def _message(error: BaseException) -> str:
@@ -117,20 +189,42 @@ def _serve() -> None:
         resource.setrlimit(limit, (most, most))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     source = json.loads(sys.stdin.buffer.readline())
-    for line in sys.stdin.buffer:
+    for number, line in enumerate(sys.stdin.buffer, start=1):
         request = json.loads(line)
-        size, began = 0, time.process_time()
-        for count, ask in request["wanted"]:
-            _limit_time(CPU_SECONDS, WALL_SECONDS)
-            answer = _answer(source, request["messages"][:count], ask, request["names"])
-            size += len(answer.get("text", ""))
-            if "error" not in answer and (why := _too_much(size, time.process_time() - began)):
-                answer = {"error": why}
+        answers = (
+            _filled(source, request, number)
+            if isinstance(source, list)
+            else _asked(source, request)
+        )
+        for answer in answers:
             sys.stdout.buffer.write(to_line(answer))
-            _limit_time(0, 0)
-            if "error" in answer:
-                break
         sys.stdout.flush()
+
+
+def _filled(sources: list[str], request: dict[str, Any], number: int) -> Iterator[dict[str, Any]]:
+    """Yields the texts of a task's templates for one document, the `number`-th."""
+    _limit_time(CPU_SECONDS, WALL_SECONDS)
+    answer = _texts(sources, request)
+    _limit_time(0, 0)
+    if time.process_time() > ALL_SECONDS + number * DOCUMENT_SECONDS:
+        spent = f"takes {time.process_time():.0f} s for {number} documents"
+        answer = {"error": f"{spent}; want at most {DOCUMENT_SECONDS} s each", "lasting": True}
+    yield answer
+
+
+def _asked(source: str, request: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """Yields the beginnings of a conversation that are asked for, up to the first error."""
+    size, began = 0, time.process_time()
+    for count, ask in request["wanted"]:
+        _limit_time(CPU_SECONDS, WALL_SECONDS)
+        answer = _answer(source, request["messages"][:count], ask, request["names"])
+        size += len(answer.get("text", ""))
+        if "error" not in answer and (why := _too_much(size, time.process_time() - began)):
+            answer = {"error": why}
+        yield answer
+        _limit_time(0, 0)
+        if "error" in answer:
+            return
 
 
 def _too_much(size: int, seconds: float) -> str:

@@ -1,7 +1,8 @@
-"""Renders the Jinja chat template of a tokenizer, which may come from anyone.
+"""Renders Jinja templates that may come from anyone: of tokenizers, for chats, and of task files.
 
     template = compiled(source)
     template.render(messages, add_generation_prompt=True, names={"bos_token": "<s>"})
+    DocumentTemplates(["{{question}}"]).render({"question": "Who?"})      ["Who?"]
 
 A template gets the names that `transformers` gives it, in Jinja's immutable sandbox. It is read and
 rendered in a child process only (`renderer.py`), whose time and memory the kernel limits. The
@@ -16,6 +17,7 @@ import signal
 import subprocess
 import sys
 import threading
+from typing import Any
 import weakref
 
 from lrl_jax.data.templates import renderer
@@ -32,6 +34,10 @@ Messages = Sequence[Mapping[str, str]]
 Prefix = tuple[int, bool]  # how many of the messages, and whether to ask for an answer
 
 
+class LastingError(ValueError):
+    """Says that templates fail whatever the document is: unread, endless or without bounds."""
+
+
 class Template:
     """Holds a chat template and the child process that renders it.
 
@@ -40,9 +46,7 @@ class Template:
 
     def __init__(self, source: str):
         """Keeps the source; the child starts with the first rendering."""
-        self._source = source
-        self._turn = threading.Lock()
-        self._child: subprocess.Popen | None = None
+        self._child = _Child(source)
 
     def render(
         self,
@@ -65,20 +69,56 @@ class Template:
         limits of `renderer`.
         """
         request = {"messages": [*messages], "wanted": [*wanted], "names": dict(names or {})}
-        with self._turn:
-            answers = self._ask(renderer.to_line(request), len(wanted))
+        answers = self._child.ask(renderer.to_line(request), len(wanted))
         if "error" in answers[-1]:
             raise ValueError(f"the chat template {answers[-1]['error']}")
         return [answer["text"] for answer in answers]
 
-    def _ask(self, request: bytes, count: int) -> list[dict[str, str]]:
+
+class DocumentTemplates:
+    """Holds the templates of a benchmark task, which turn a document into texts."""
+
+    def __init__(self, sources: Sequence[str]):
+        """Keeps the sources; the child starts with the first rendering."""
+        self._child = _Child([*sources])
+
+    def render(self, fields: Mapping[str, Any]) -> list[str]:
+        """Returns the text of each template for a document.
+
+        ValueError if a template names a field that is not there, or fails; or a field is no JSON.
+        LastingError if one cannot be read, or does not end within the limits of `renderer`.
+        """
+        try:
+            request = renderer.to_line(dict(fields))
+        except (TypeError, ValueError, RecursionError) as e:
+            raise ValueError(f"a field that no template can read ({e})") from None
+        [answer] = self._child.ask(request, 1)
+        if "error" in answer:
+            kind = LastingError if answer.get("lasting") else ValueError
+            raise kind(f"the template {answer['error']}")
+        return answer["texts"]
+
+
+class _Child:
+    """Holds the process that renders, which starts with the first request, anew after it ended."""
+
+    def __init__(self, opening: str | list[str]):
+        self._opening = opening
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen | None = None
+
+    def ask(self, request: bytes, count: int) -> list[dict[str, Any]]:
         """Sends a line to the child and returns its answers, `count` or up to the first error."""
-        child, self._child = self._child, None  # it is put back only when it has answered all
+        with self._turn:
+            return self._answers(request, count)
+
+    def _answers(self, request: bytes, count: int) -> list[dict[str, Any]]:
+        child, self._process = self._process, None  # it is put back only when it has answered all
         if child is None:
-            child, request = self._started(), renderer.to_line(self._source) + request
+            child, request = self._started(), renderer.to_line(self._opening) + request
         assert child.stdin
         assert child.stdout
-        answers: list[dict[str, str]] = []
+        answers: list[dict[str, Any]] = []
         try:
             child.stdin.write(request)
             child.stdin.flush()
@@ -87,8 +127,8 @@ class Template:
         except (BrokenPipeError, json.JSONDecodeError):  # it has ended
             child.wait()
             self._end()
-            return [{"error": _why_ended(child.returncode)}]
-        self._child = child
+            return [{"error": _why_ended(child.returncode), "lasting": True}]
+        self._process = child
         return answers
 
     def _started(self) -> subprocess.Popen:

@@ -11,13 +11,14 @@ mark (`### Response:` then `_Paris`): a space in the running text, which `decode
 alone leaves out again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
 import inspect
 import itertools
 import json
+from typing import Any
 
 from lrl_jax.data.read import kinds
 from lrl_jax.data.templates import chat, taco, tokenizer_chat, translation
@@ -230,6 +231,30 @@ def _with_system(write: Template) -> list[tuple]:
 
 
 # ---------------------------------------------------------------------------- generation
+def asked(messages: Any) -> Record:
+    """Returns the record of a conversation that waits for an answer: the user spoke last.
+
+    Args:
+      messages: {role, content} of each turn, texts.
+
+    Raises:
+      ValueError: messages that are something else, or end with another turn.
+    """
+    want = "want turns of role and content, both text, of which the last is the user's"
+    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
+        raise ValueError(f"{messages!r:.60} is no conversation; {want}")
+    turns = [*messages]
+    for number, turn in enumerate(turns, start=1):
+        says = turn if isinstance(turn, Mapping) else {}
+        if not all(isinstance(says.get(key), str) for key in ("role", "content")):
+            raise ValueError(f"turn {number} of the conversation is {turn!r:.60}; {want}")
+    if not turns:
+        raise ValueError(f"a conversation without a turn; {want}")
+    if (role := turns[-1]["role"]) != "user":
+        raise ValueError(f"the last turn of the conversation is that of {role!r:.60}; {want}")
+    return {"messages": json.dumps([{key: t[key] for key in ("role", "content")} for t in turns])}
+
+
 def prompt_parts(name: str, record: Record, tokenizer: Tokenizer | None = None) -> list[TextPart]:
     """Returns the parts of a document up to its answer, from which generation starts.
 
