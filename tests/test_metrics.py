@@ -2,10 +2,13 @@
 
 import json
 import math
+import random
 
 from conftest import DATA, NO_DATA
 import pytest
 import sacrebleu
+from sacrebleu.tokenizers import tokenizer_spm
+import sentencepiece as spm
 
 from lrl_jax.evaluate import metrics
 
@@ -104,3 +107,81 @@ def test_korean_baselines_on_flores():
     # the same smoothing written another way gave 3.149 and 2.376
     assert unigram == pytest.approx(3.149, abs=5e-4)
     assert bigram == pytest.approx(2.376, abs=5e-4)
+
+
+# ---------------------------------------------------------------------------- spBLEU, ROUGE-L, F1
+def test_spbleu_without_its_model_says_so_and_scores_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
+    got = metrics.spbleu(["a"], ["a"], "flores101")
+    want = tmp_path / "models" / "sacrebleu_tokenizer_spm.model"
+    assert got["spbleu"] is None
+    assert str(want) in got["spbleu_note"]
+    assert got["spbleu_note"].startswith("spBLEU was not measured: place https://")
+
+
+def test_spbleu_reads_the_model_at_its_place(tmp_path, monkeypatch):
+    place = tmp_path / "models" / "flores200sacrebleuspm"
+    place.parent.mkdir()
+    with place.open("wb") as f:
+        spm.SentencePieceTrainer.train(
+            sentence_iterator=iter(["the cat sat on the mat", "a dog"]), model_writer=f,
+            vocab_size=16, minloglevel=2,
+        )  # fmt: skip
+    model = spm.SentencePieceProcessor(model_file=str(place))
+    monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
+    got = metrics.spbleu(["the cat sat on a mat"], ["the cat sat on the mat"])
+    pieces = [" ".join(model.encode_as_pieces(text)) for text in (
+        "the cat sat on a mat", "the cat sat on the mat")]  # fmt: skip
+    want = sacrebleu.corpus_bleu(
+        [pieces[0]], [[pieces[1]]], tokenize="none", use_effective_order=True, force=True
+    )
+    assert got["spbleu"] == pytest.approx(want.score)
+    assert "tok:flores200" in got["spbleu_signature"]
+
+
+def test_an_unknown_spbleu_tokenizer_is_refused():
+    with pytest.raises(ValueError, match=r"no spBLEU tokenizer 'flores2000'.*did you mean"):
+        metrics.spbleu(["a"], ["a"], "flores2000")
+
+
+@pytest.mark.parametrize(
+    ("hypothesis", "reference", "want"),
+    [
+        ("police killed the gunman", "police kill the gunman", 3 / 4),  # Lin 2004's example
+        ("the gunman kill police", "police kill the gunman", 2 / 4),
+        ("नया साल आया", "साल नया आया", 2 / 3),  # marks stay in their words
+        ("北京是首都", "北京首都", 8 / 9),  # 4 characters of 5 and of 4
+        ("", "word", 0.0),
+        ("!?", "!?", 0.0),
+    ],
+)
+def test_rouge_l_by_hand(hypothesis, reference, want):
+    assert metrics.rouge_l(hypothesis, reference) == pytest.approx(want)
+
+
+def test_macro_f1_by_hand():
+    # class a: 1 right, 2 guessed, 2 wanted: 2/4; b: 1, 2, 1: 2/3; c: never guessed: 0
+    assert metrics.macro_f1("aabb", "acab") == pytest.approx((2 / 4 + 2 / 3 + 0) / 3)
+    assert metrics.macro_f1([1, 0], [1, 0]) == 1.0
+    with pytest.raises(ValueError, match="2 guesses for 1 targets"):
+        metrics.macro_f1([1, 0], [1])
+
+
+def test_the_interval_of_a_corpus_score_is_near_sacrebleus_own():
+    words = ["cat", "dog", "sat", "mat", "on", "the", "a", "saw", "red", "big"]
+    dice = random.Random(0)
+    references = [" ".join(dice.choices(words, k=9)) for _ in range(60)]
+    hypotheses = [
+        " ".join(word if dice.random() < 0.8 else "xyz" for word in reference.split())
+        for reference in references
+    ]
+    low, high = metrics.interval(sacrebleu.CHRF(), hypotheses, references)
+    score = sacrebleu.CHRF().corpus_score(hypotheses, [references], n_bootstrap=1000)
+    assert low < score.score < high
+    assert (high - low) / 2 == pytest.approx(score._ci, rel=0.1)
+
+
+def test_a_corpus_of_which_some_resamples_score_0_has_an_interval():
+    hypotheses, references = ["xyz", "xyz", "the cat"], ["a dog", "it sat", "the cat"]
+    low, high = metrics.interval(sacrebleu.CHRF(word_order=2), hypotheses, references)
+    assert low == 0 < high

@@ -27,16 +27,18 @@ EXAMPLES = 5  # chains that are kept for the report
 def measure(entry: Chains, model: MeasuredModel, settings: Evaluate) -> dict[str, Any]:
     """Generates chains greedily from their first words on; returns their scores and examples."""
     questions, tokenizer = held_out(entry), model.tokenizer
-    answers = generate.generate_ids(
-        model.cfg, model.params, prompts(entry, questions, tokenizer), entry.max_new_tokens,
-        bos_id=tokenizer.bos_id, eos_id=tokenizer.eos_id, mesh=model.mesh,
-        batch_size=settings.batch_size, tick=model.tick,
-    )  # fmt: skip
-    chains = [taco.PREFIX + tokenizer.decode(ids) for ids in answers]
+    decoding = generate.Settings(entry.max_new_tokens, ends=(tokenizer.eos_id,))
+    asked = prompts(entry, questions, tokenizer)
+    with model.meter.timed():
+        answers = dict(generate.generate(model, asked, decoding, settings.batch_size))
+    written = [answers[i].text for i in range(len(asked))]
+    model.meter.add(written)
+    chains = [taco.PREFIX + text for text in written]
     references = [record["output"] for record in questions]
     return {
         **judge(chains, references, entry.language),
-        "tokens": float(np.mean([len(ids) for ids in answers])),  # of a chain
+        "tokens": float(np.mean([len(a.ids) for a in answers.values()])),  # of a chain
+        "characters": float(np.mean([len(text) for text in written])),
         "examples": [
             {"instruction": record["instruction"], "chain": chain, "reference": record["output"]}
             for record, chain in zip(questions[:EXAMPLES], chains, strict=False)

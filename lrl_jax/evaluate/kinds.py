@@ -28,6 +28,7 @@ from typing import Any
 
 import jax
 
+from lrl_jax.evaluate.meter import Meter
 from lrl_jax.evaluate.rows import Json, ReportRow
 from lrl_jax.model import llama
 from lrl_jax.recipe import evaluate as recipe_evaluate
@@ -47,6 +48,11 @@ class MeasuredModel:
     length: int  # tokens of a row when text is scored
     loss_blocks: int  # in how many blocks the loss reads the vocabulary, to save memory
     tick: Tick = lambda done, whole: None
+    context: int = 0  # tokens of a prompt and its answer together at most; 0: not known
+    ends: tuple[int, ...] = ()  # ids that end an answer; (): the tokenizer's eos alone
+    digest: str = ""  # of the weights; finished items of other weights are not taken for these
+    items: str = ""  # folder in which finished items are kept; "": nowhere
+    meter: Meter = dataclasses.field(default_factory=Meter)  # of text that is read or written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +70,7 @@ class EvaluationKind:
     measure: Callable[[Any, MeasuredModel, recipe_evaluate.Evaluate], dict[str, Any]]
     rows: Callable[[Json, Json], Iterator[ReportRow]]
     examples: str = ""  # the title under which the report shows the "examples" of results
+    side: str = "answer"  # whether "tokens" and "characters" of results are of "input" or "answer"
 
 
 KINDS: dict[str, EvaluationKind] = {}
@@ -90,11 +97,17 @@ def measure(
 ) -> dict[str, Any]:
     """Returns kind -> name -> result, and under "facts" the versions and devices that were used.
 
+    Under "efficiency" are the tokens and characters of every result that counts both, whose ratio
+    says how well the vocabulary fits the text. Seconds of 1,000 characters stand under "facts":
+    they differ from run to run, and nothing else does.
+
     Args:
       tell: called with what is measured, and how many batches of how many are done.
     """
     started = time.time()
     results: dict[str, Any] = {}
+    counts: dict[str, dict[str, Any]] = {"input": {}, "answer": {}}
+    seconds: dict[str, dict[str, float]] = {"input": {}, "answer": {}}
     for name, entries in settings.kinds().items():
         kind = find(name)
         assert kind is not None, name  # a recipe with another key is refused where it is read
@@ -102,12 +115,29 @@ def measure(
         for key, entry in entries.items():
             tick = functools.partial(tell, f"{name} {key}")
             tick(0, 0)
-            watched = dataclasses.replace(model, tick=tick)
-            results[name][key] = kind.measure(entry, watched, settings)
-    return results | {"facts": _facts() | {"seconds": round(time.time() - started, 1)}}
+            watched = dataclasses.replace(model, tick=tick, meter=Meter())
+            result = results[name][key] = kind.measure(entry, watched, settings)
+            label = key if kind.side == "input" else f"{name} {key}"
+            counts[kind.side] |= dict(_counted(label, result))
+            if (took := watched.meter.seconds_per_1000_characters) is not None:
+                seconds[kind.side][label] = round(took, 6)
+    spent = {
+        "seconds": round(time.time() - started, 1),
+        "seconds_per_1000_characters": seconds,
+    }
+    return results | {"efficiency": counts, "facts": facts() | spent}
 
 
-def _facts() -> dict[str, Any]:
+def _counted(label: str, result: Json) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields what a result, or each of a group, counts of text, if it has tokens and characters."""
+    for name, of_group in (result.get("group") or {}).items():
+        yield from _counted(f"{label} {name}", of_group)
+    counts = {key: result[key] for key in ("characters", "bytes", "tokens") if key in result}
+    if counts.get("characters") and "tokens" in counts:
+        yield label, counts
+
+
+def facts() -> dict[str, Any]:
     """Returns the versions of libraries and the devices that this process measures with."""
     device = jax.devices()[0]
     packages = ("lrl-jax", "jax", "flax", "optax", "orbax-checkpoint", "sentencepiece")

@@ -21,14 +21,19 @@ def measure(entry: Translation, model: MeasuredModel, settings: Evaluate) -> dic
     languages = dict(source_language=entry.source_language, target_language=entry.target_language)
     languages = named(languages, entry.language_names)
     records = [{"source": source, **languages} for source in sources]
-    translations = generate.answers(
-        model.cfg, model.params, model.tokenizer, entry.template, records, entry.max_new_tokens,
-        model.mesh, settings.batch_size, model.tick,
-    )  # fmt: skip
+    with model.meter.timed():
+        translations = generate.answers(
+            model, entry.template, records, entry.max_new_tokens, settings.batch_size
+        )
+    model.meter.add(translations)
     triples = zip(sources[:EXAMPLES], references, translations, strict=False)
     examples = [{"source": s, "reference": r, "hypothesis": h} for s, r, h in triples]
     scores = metrics.translation(translations, references, entry.target_language)
-    return scores | {"examples": examples}
+    written = {
+        "characters": sum(map(len, translations)),
+        "tokens": sum(map(len, model.tokenizer.encode_batch(translations))),  # that spell them
+    }
+    return scores | written | {"examples": examples}
 
 
 def rows(before: Json, after: Json) -> Iterator[ReportRow]:

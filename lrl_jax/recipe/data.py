@@ -17,7 +17,7 @@ import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from lrl_jax.recipe.dataset import Dataset, Hub, OfAnyKind, Tfds, Written
-from lrl_jax.recipe.vocab import Language, Section, Share
+from lrl_jax.recipe.vocab import Language, Section, Share, is_default
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -259,6 +259,10 @@ class Data(Section):
     others."""
     imports: tuple[str, ...] = ()
     """Python files that register seqio Tasks; they are run like any program."""
+    decontaminate: tuple[str, ...] = Field(default=(), exclude_if=is_default)
+    """Test texts that no training text may share: files, tasks, entries of `evaluate` (NAME or
+    KIND.NAME), or `evaluate` for all of them. Records with the same 13 words in a row are left
+    out, or with 17 to 50 letters where no space splits words."""
 
     def _misfits(self) -> Iterator[str]:
         if both := set(self.datasets) & set(self.mixtures):

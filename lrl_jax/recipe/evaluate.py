@@ -18,13 +18,18 @@ import importlib.util
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from lrl_jax.recipe.data import Name
 from lrl_jax.recipe.vocab import Language, Names, Section, is_default
 
 ROOM = "lrl_jax.evaluate"  # the package whose module <kind> registers the kind of that name
-SHARED = ("batch_size", "max_lines", "baseline_text")  # keys that are settings, not kinds
+SHARED = (
+    "batch_size",
+    "max_lines",
+    "baseline_text",
+    "task_data",
+)  # keys that are settings, not kinds
 
 
 class Evaluation(Section, abc.ABC):
@@ -40,6 +45,14 @@ class Evaluation(Section, abc.ABC):
         The step runs again when one of them changes, `lrl check` reads how they begin, and the
         recipe's `supply` may say how to get them.
         """
+
+    def test_files(self, settings: "Evaluate") -> tuple[str, ...]:
+        """Returns the files whose texts training must not share: `data.decontaminate`.
+
+        They are those of `files`, unless an entry finds its texts in another way.
+        """
+        del settings
+        return self.files()
 
 
 Entry = type[Evaluation] | type[str]
@@ -79,6 +92,43 @@ class Chains(Evaluation):
         return self.english, self.translated
 
 
+class Benchmark(Evaluation):
+    """Asks the questions of a benchmark task: one that ships, a task file of yours, or a group."""
+
+    task: str
+    """A task or group that ships (`lrl evaluate --list`), or the path of a task file (.yaml). Any
+    other name is looked for in lm-evaluation-harness, where the extra `eval` is installed."""
+    file: str = ""
+    """The questions, in place of the files that the task names."""
+    shots: NonNegativeInt | None = None
+    """Examples in each prompt; as many as the task says if absent."""
+    limit: NonNegativeInt = 0
+    """How many questions are asked, the first ones; 0: all."""
+    skip_bad: bool = False
+    """Leaves out documents that cannot be used, and lists them; otherwise they are refused."""
+
+    def files(self) -> tuple[str, ...]:
+        own = (self.task,) if self.task.endswith((".yaml", ".yml")) else ()
+        return (*own, *filter(None, (self.file,)))
+
+    def test_files(self, settings: "Evaluate") -> tuple[str, ...]:
+        """Returns the files with the task's questions; ValueError if they are only on the hub.
+
+        The module that knows is imported only then, by name, as in `section`.
+        """
+        documents = importlib.import_module(f"{ROOM}.benchmark.documents")
+        return tuple(documents.local_files(self.task, settings.task_data, self.file))
+
+
+def _named(value: Any) -> Any:
+    return {"task": value} if isinstance(value, str) else value
+
+
+Task = Annotated[
+    Benchmark, pydantic.BeforeValidator(_named, json_schema_input_type=Benchmark | str)
+]
+
+
 class Evaluate(Section):
     """Says what is measured, on the base model and on the trained model."""
 
@@ -90,6 +140,10 @@ class Evaluate(Section):
     baseline_text: dict[Name, tuple[str, ...]] = Field(default_factory=dict)
     """Name in bits_per_byte -> files of text on which smoothed character n-gram models are fitted,
     to be scored beside the model."""
+    tasks: dict[Name, Task] = Field(default_factory=dict, exclude_if=is_default)
+    """Benchmark tasks: a name, a task file, or {task, file, shots, limit, skip_bad}."""
+    task_data: str = Field(default="", exclude_if=is_default)
+    """The folder with local copies of the tasks' data, at any depth; else the hub is read."""
 
     def kinds(self) -> dict[str, Mapping[str, Evaluation | str]]:
         """Returns the entries of every kind: kind -> name -> entry."""
@@ -107,6 +161,18 @@ class Evaluate(Section):
             for name, entry in entries.items()
             for uri in ((entry,) if isinstance(entry, str) else entry.files())
         ]
+
+
+def test_files_of(name: str, settings: Evaluate) -> tuple[str, ...]:
+    """Returns the files with the questions of a task: a name that ships, or a task file's path.
+
+    It is () where there is no such task. ValueError if its questions are only on the hub.
+    """
+    task_files = importlib.import_module(f"{ROOM}.task_files")
+    try:
+        return Benchmark(task=name).test_files(settings)
+    except task_files.UnknownTaskError:
+        return ()
 
 
 def section(kind: Any) -> Entry | None:

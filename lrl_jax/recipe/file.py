@@ -14,11 +14,9 @@ from typing import Any, get_args
 from etils import epath
 import pydantic
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 from lrl_jax import storage
-from lrl_jax.recipe import languages, supply
+from lrl_jax.recipe import held_out, languages, plain_yaml, supply
 from lrl_jax.recipe.dataset import KINDS, Dataset
 from lrl_jax.recipe.evaluate import SECTIONS, Evaluate
 from lrl_jax.recipe.extras import CHECKOUT
@@ -26,10 +24,7 @@ from lrl_jax.recipe.schema import LANGUAGE_FIELDS, Recipe
 from lrl_jax.recipe.vocab import Section, did_you_mean
 
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
-MAX_LINE = 1 << 16  # characters; time to read a tag grows with the square of its length
-MAX_DEPTH = 32  # of mappings and lists in one another; recipes have about 8
 FEW_KEYS = 12  # of a section, so many are listed
-MAX_EVENTS = 20_000  # of the YAML parser: a key, a value, the beginning or end of a list
 
 
 def _shipped() -> dict[str, Any]:
@@ -70,7 +65,7 @@ def parse(tree: dict, where: str = "recipe") -> Recipe:
       train: missing
     """
     try:
-        recipe = Recipe.model_validate(_with_names(per_language(tree)))
+        recipe = held_out.resolved(Recipe.model_validate(_with_names(per_language(tree))))
         if odd := [*supply.odd_addresses(recipe)]:
             raise ValueError("\n  ".join(odd))
         return recipe
@@ -131,7 +126,7 @@ def _members(name: str, entry: dict, given_names: Any) -> dict[str, dict]:
     if not isinstance(names, dict) or not names or len(names) != len(given):
         raise ValueError(f"{where}: want FLORES codes, each once, or code: name; got {given!r}")
     shared = {key: value for key, value in entry.items() if key != "languages"}
-    if shared == _filled(shared, "", ""):
+    if shared == plain_yaml.filled(shared, {"code": "", "name": ""}):
         raise ValueError(
             f"{where}: every language would be the same; write {{code}} or {{name}} "
             "where they differ, such as path: ['{name}.txt']"
@@ -148,7 +143,7 @@ def _members(name: str, entry: dict, given_names: Any) -> dict[str, dict]:
             spelled = spelled or own_names.get(code) or languages.english_name(code)
         except ValueError as e:
             raise ValueError(f"{where}: {e}") from None
-        member = _filled(shared, code, str(spelled))
+        member = plain_yaml.filled(shared, {"code": code, "name": str(spelled)})
         member.setdefault(learnt, code)
         members[f"{name}_{code}"] = member
     return members
@@ -176,17 +171,6 @@ def _with_names(tree: dict) -> dict:
     if isinstance(data, dict) and "datasets" in data:
         tree["data"] = data | {"datasets": named(data["datasets"])}
     return tree
-
-
-def _filled(value: Any, code: str, name: str) -> Any:
-    """Returns a tree with {code} and {name} in its strings replaced."""
-    if isinstance(value, str):
-        return value.replace("{code}", code).replace("{name}", name)
-    if isinstance(value, list):
-        return [_filled(item, code, name) for item in value]
-    if isinstance(value, dict):
-        return {key: _filled(item, code, name) for key, item in value.items()}
-    return value
 
 
 def dump(recipe: Recipe) -> str:
@@ -229,7 +213,7 @@ def read_tree(path: epath.Path) -> dict[str, Any]:
             f"{did_you_mean(str(path), names)}"
         ) from None
     try:
-        tree = _parse_yaml(data.decode("utf-8"))
+        tree = plain_yaml.parse(data.decode("utf-8"))
     except UnicodeDecodeError as e:
         raise ValueError(f"{path}: not UTF-8 at byte {e.start}") from None
     except ValueError as e:
@@ -239,38 +223,12 @@ def read_tree(path: epath.Path) -> dict[str, Any]:
     return tree
 
 
-def _parse_yaml(source: str) -> Any:
-    """Returns a YAML document as plain data; ValueError if it is none, or more than plain data.
-
-    It is read twice: first as events, which take no memory, so that nothing is built of a document
-    that grows (anchors and aliases) or is too deep or too long for a recipe.
-    """
-    longest = max(map(len, source.splitlines()), default=0)
-    if longest > MAX_LINE:
-        raise ValueError(f"a line of {longest:,} characters; want at most {MAX_LINE:,} in a recipe")
-    depth = 0
-    try:
-        for count, event in enumerate(YAML(typ="safe", pure=True).parse(source)):
-            if getattr(event, "anchor", None) is not None:  # of an alias as well
-                raise ValueError("YAML anchors and aliases are not used in recipes")
-            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise ValueError(f"nested over {MAX_DEPTH} deep; a recipe is not")
-            if count > MAX_EVENTS:
-                raise ValueError(f"has over {MAX_EVENTS:,} keys and values; a recipe has fewer")
-        return YAML(typ="safe", pure=True).load(source)
-    except YAMLError as e:
-        raise ValueError(f"not YAML 1.2: {e}") from None
-    except (TypeError, OverflowError) as e:  # a key that is a mapping, a date that is none
-        raise ValueError(f"not YAML 1.2: {e}") from None
-
-
 def _apply(tree: dict, override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ValueError(f"override {override!r}: want key.path=value, such as train.batch_size=8")
     try:
-        value = _parse_yaml(text) if text else ""
+        value = plain_yaml.parse(text) if text else ""
     except ValueError as e:
         raise ValueError(f"override {override!r}: {e}") from None
     *parents, last = key.split(".")

@@ -50,6 +50,7 @@ def named(recipe: Recipe) -> Iterator[str]:
     elif recipe.base.tokenizer:
         yield recipe.base.tokenizer
     yield from (uri for _, uri in texts(recipe))
+    yield from filter(None, (recipe.evaluate.task_data,))
     if isinstance(recipe.vocab, Extend) and recipe.vocab.donor:
         yield recipe.vocab.donor
     init = recipe.init
@@ -58,6 +59,7 @@ def named(recipe: Recipe) -> Iterator[str]:
     yield from filter(None, (*init.text, init.helper, *words, other))
     for dataset in recipe.data.datasets.values():
         yield from dataset.places()
+    yield from recipe.data.decontaminate
     if recipe.export.vector:
         yield from (recipe.export.vector.instruct, recipe.export.vector.base)
 
