@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: quickstart test lint bench bench-vocab bench-data bench-compile bench-published clean
+.PHONY: quickstart test lint bench bench-score bench-generate bench-vocab bench-data bench-compile bench-published clean
 
 quickstart: $(VENV)/.installed
 	LRL=$(BIN)/lrl scripts/quickstart.sh
@@ -23,6 +23,13 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python scripts/benchmarks/train_step.py $(ARGS)
+
+# Bits per byte and choices, beside transformers.
+bench-score: $(VENV)/.dev
+	$(BIN)/python scripts/benchmarks/score.py $(ARGS)
+
+bench-generate: $(VENV)/.dev
+	$(BIN)/python scripts/benchmarks/generate.py $(ARGS)
 
 bench-vocab: $(VENV)/.dev
 	$(BIN)/python scripts/benchmarks/vocab.py

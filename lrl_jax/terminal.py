@@ -32,7 +32,8 @@ from rich.text import Text
 # direction of text; the joiners and direction marks that scripts need are left alone.
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
-QUIET = {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
+# `datasets` counts what is loaded, local files too, on a server of Amazon's.
+QUIET = {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1", "HF_UPDATE_DOWNLOAD_COUNTS": "0"}
 # What libtpu asks a TPU machine for; without these it writes five lines where there is none.
 NO_TPU = {"TPU_ACCELERATOR_TYPE": "v5litepod-16", "TPU_WORKER_HOSTNAMES": "localhost"}
 DEVICES = "/sys/bus/pci/devices"
@@ -156,7 +157,8 @@ def show_logs_visibly() -> None:
 def quiet_libraries() -> None:
     """Keeps libraries from reporting what is no news: that there is no PyTorch, and no TPU.
 
-    Call it before they are imported. It sets their environment variables, unless these are set.
+    They report nothing to their makers either. Call it before they are imported. It sets their
+    environment variables, unless these are set.
     """
     quiet = dict(QUIET)
     vendors = pathlib.Path(DEVICES).glob("*/vendor")

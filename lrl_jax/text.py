@@ -145,12 +145,11 @@ def files(uri: str) -> list[str]:
     if uri.startswith(SAMPLE):
         return [uri]
     storage.refuse_odd(plain(uri))
-    names = matching(uri) if glob.has_magic(uri) else [plain(uri)]
-    paths = [epath.Path(name) for name in names]
+    paths = [*map(epath.Path, matching(uri) if glob.has_magic(uri) else [plain(uri)])]
     if not paths:
         raise DataError(f"{uri}: no file matches")
     for path in paths:
-        _check(path)
+        check_file(path)
     return [str(path) for path in paths]
 
 
@@ -233,11 +232,14 @@ def _unpacked(stream: Any, suffix: str) -> Any:
     return pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, mode="r"), "zstd")
 
 
-def _check(path: epath.Path) -> None:
+def check_file(path: epath.Path) -> None:
+    """Raises DataError for a file that is missing or empty, or is no file or a git-lfs pointer."""
     if not path.exists():
         raise DataError(f"{path}: no such file")
     if path.is_dir():
         raise DataError(f"{path}: is a folder; name a file, or a glob such as {path}/*.txt")
+    if not (storage.is_remote(path) or os.path.isfile(path)):
+        raise DataError(f"{path}: is a pipe or device; write what it gives to a file")
     with path.open("rb") as f:
         head = f.read(len(LFS_POINTER))
     if not head:
@@ -342,7 +344,8 @@ def _recoder(first: bytes, path: epath.Path) -> Callable[[bytes], bytes] | None:
     recoded = functools.partial(_from_utf_16, new_decoder(), path) if decoded else None
     if b"\r" not in sample[:-1] or b"\n" in sample:
         return recoded
-    return lambda data: _with_newlines(recoded(data) if recoded else data)
+    decode = recoded or bytes  # which returns bytes as they are
+    return lambda data: decode(data).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _from_utf_16(decoder: codecs.IncrementalDecoder, path: epath.Path, data: bytes) -> bytes:
@@ -353,10 +356,6 @@ def _from_utf_16(decoder: codecs.IncrementalDecoder, path: epath.Path, data: byt
             f"{path}: begins with the mark of UTF-16, and is not UTF-16 ({e.reason}); "
             "write it as UTF-8"
         ) from None
-
-
-def _with_newlines(data: bytes) -> bytes:
-    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _texts(block: bytes | None, file: str, start: int, number: int) -> Sequence[str | Bad]:

@@ -48,6 +48,7 @@ DOORS = {
     "optax": ("train/",),
     "flax": ("model/", "train/"),
     "sacrebleu": ("evaluate/",),
+    "lm_eval": ("evaluate/harness.py",),
     "matplotlib": ("report/",),
 }
 

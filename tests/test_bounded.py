@@ -14,9 +14,10 @@ import pytest
 from lrl_jax import storage, text
 from lrl_jax.data.pack import rows
 from lrl_jax.data.read import files, formats
+from lrl_jax.devices import lease
 from lrl_jax.hf import families, load, peft_read
 from lrl_jax.hf import safetensors_ranges as ranges
-from lrl_jax.pipeline import lease, notes
+from lrl_jax.pipeline import notes
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.report import pieces
 from lrl_jax.vocab.pieces import splice

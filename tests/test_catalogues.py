@@ -220,3 +220,17 @@ def test_without_the_extra_its_name_is_said(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(text.DataError, match=r"needs the extra `hub`: pip install .*\[hub\]"):
         datasets.shards(dataset(hub={"dataset": str(folder)}))
+
+
+@needs_hub
+def test_a_hub_that_cannot_be_reached_is_said_in_a_line_and_other_defects_are_not_hidden():
+    class ConnectError(Exception):
+        __module__ = "httpx"
+
+    with (
+        pytest.raises(text.DataError, match=r"hub:a: the hub could not be reached: no name"),
+        catalogues._errors_naming("hub:a"),
+    ):
+        raise ConnectError("no name")
+    with pytest.raises(KeyError), catalogues._errors_naming("hub:a"):
+        raise KeyError("a defect")

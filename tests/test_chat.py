@@ -482,7 +482,7 @@ def test_all_beginnings_of_one_conversation_are_bounded_together():
 
 def test_a_child_that_was_ended_is_started_anew():
     template = sandbox.compiled("{{ messages | length }}")
-    child = template._child
+    child = template._child._process
     child.kill()
     child.wait()
     with pytest.raises(ValueError, match="crashes, or needs over 128 MiB"):
@@ -493,7 +493,7 @@ def test_a_child_that_was_ended_is_started_anew():
 def test_a_template_that_is_let_go_leaves_no_process():
     template = sandbox.Template("a")
     assert template.render([], add_generation_prompt=False) == "a"
-    child = template._child
+    child = template._child._process
     del template
     assert child.poll() is not None
 

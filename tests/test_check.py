@@ -10,6 +10,7 @@ import small_world
 
 from lrl_jax.cli import check as checks
 from lrl_jax.cli import main, sizes, texts
+from lrl_jax.cli.overlaps import Measured
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe.train import Rule, Stage, Train
 from lrl_jax.train import learn
@@ -239,7 +240,8 @@ def test_answers_that_do_not_fit_a_row_are_counted_before_they_are_packed(
     given = f"{{kind: completion, path: [{tmp_path}/a.jsonl], language: eng_Latn}}"
     overrides = [f"data.datasets.english={given}", "data.sequence_length=8", f"data.{override}"]
     loaded = recipe_file.load(recipe, overrides)
-    seen = texts.look("english", loaded.data.datasets["english"], loaded, make())
+    measured = Measured(loaded, ())
+    seen = texts.look("english", loaded.data.datasets["english"], loaded, measured, make())
     [note] = [note for note in seen.notes if "longer than a row" in note]
     assert note.startswith("2 of the first 3 documents are longer than a row of 8 tokens: ")
     assert says in note

@@ -115,7 +115,7 @@ def test_what_was_supplied_is_read(elsewhere, capsys):
     folder = elsewhere / "flores200_dataset/devtest"
     folder.mkdir(parents=True)
     (folder / "kor_Hang.devtest").write_text("\ud55c \uc904\n")
-    assert "when all 4 are supplied" in check(capsys)[1]
+    assert "when all 5 are supplied" in check(capsys)[1]
     (folder / "kor_Hang.devtest").write_bytes(b"\xff\n")
     code, out = check(capsys)
     assert code == 3

@@ -13,8 +13,8 @@ from etils import epath
 from object_store import mounted
 import pytest
 
-from lrl_jax.pipeline import lease
-from lrl_jax.pipeline.lease import InUseError, Lease
+from lrl_jax.devices import lease
+from lrl_jax.devices.lease import InUseError, Lease
 
 ROUNDS = 200
 FAR = {"host": "far", "pid": 7, "machine": "another", "owner": "a", "started": "1"}

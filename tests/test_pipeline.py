@@ -19,6 +19,7 @@ from small_world import ROOT, lrl, write_recipes
 import lrl_jax
 from lrl_jax.cli import main
 from lrl_jax.evaluate import generate as generation
+from lrl_jax.evaluate.kinds import MeasuredModel
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +139,8 @@ def test_messages_give_in_transformers_what_the_trained_model_gives_here(world):
     changed["path/of/this/folder"] = str(folder)
     assert run_snippet(folder, changed) == f"{want[0]}\n"
     asked = [{"instruction": talk[0]["content"]} for talk in talks]
-    assert want == generation.answers(
-        model.config, model.params, model.tokenizer, "alpaca", asked, 16, model.mesh
-    )
+    plain = MeasuredModel(model.config, model.params, model.tokenizer, model.mesh, 0, 1)
+    assert want == generation.answers(plain, "alpaca", asked, 16, 2)
 
 
 def test_training_never_imports_tensorflow(world):
@@ -262,14 +262,49 @@ def test_text_that_changed_under_a_finished_run_is_refused_by_name(copy):
     assert "--redo" in got.stderr
 
 
-def test_another_text_to_evaluate_on_leaves_training_alone(copy):
-    checkpoint = copy / "runs/korean/train/checkpoints/12"
+WHO = """
+task: who
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{start}}"
+doc_to_choice: [Minsu, Yuna, Junho]
+doc_to_target: name
+target_delimiter: ""
+metric_list: [{metric: acc}]
+metadata: {language: eng_Latn, files: {test: [who.jsonl]}}
+"""
+
+
+def test_another_text_or_task_to_evaluate_on_leaves_training_alone(copy):
+    checkpoint, recipe = copy / "runs/korean/train/checkpoints/12", str(copy / "korean.yaml")
     before = checkpoint.stat().st_mtime_ns
-    lrl("run", str(copy / "korean.yaml"), "evaluate.max_lines=3", "--redo")
+    (copy / "who.yaml").write_text(WHO)
+    starts = {"At the park ": "Minsu", "In the town ": "Yuna", "At home ": "Junho"}
+    rows = [{"start": start, "name": name} for start, name in starts.items()]
+    (copy / "who.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    tasks = (f"evaluate.tasks.who={copy}/who.yaml", f"evaluate.task_data={copy}")
+    lrl("run", recipe, "evaluate.max_lines=3", *tasks, "--redo")
     assert checkpoint.stat().st_mtime_ns == before
-    after = json.loads((copy / "runs/korean/evaluate/after.json").read_text())
+    folder = copy / "runs/korean/evaluate"
+    after = json.loads((folder / "after.json").read_text())
     assert after["bits_per_byte"]["kor_Hang"]["lines"] == 3
     assert after["facts"]["checkpoint"].startswith("step 12 (")
+    assert after["tasks"]["who"]["chance"] == pytest.approx(100 / 3)
+    items = [*map(json.loads, (folder / "items/after/who.jsonl").read_text().splitlines())]
+    right = sum(item["nats"].index(min(item["nats"])) == item["target"] for item in items)
+    assert after["tasks"]["who"]["scores"]["acc"] == pytest.approx(100 * right / 3)
+    assert len((folder / "items/before/who.jsonl").read_text().splitlines()) == len(items) == 3
+
+    looked = lrl("evaluate", recipe, "evaluate.max_lines=3", *tasks, "--only", "who").stdout
+    assert "acc, %" in looked
+    assert "bits per byte" not in looked
+    assert json.loads((folder / "after.json").read_text()) == after
+    rows[1]["name"] = "Boram"
+    (copy / "who.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changed = lrl("evaluate", recipe, "evaluate.max_lines=3", *tasks, code=4)
+    assert "who.jsonl" in changed.stderr
+    refused = lrl("evaluate", recipe, "evaluate.max_lines=3", *tasks, "--redo", code=3)
+    assert "who.jsonl:2: its target is 'Boram'; want the index of a choice" in refused.stderr
 
 
 def test_a_tokenizer_swapped_under_a_finished_run_is_named_before_it_is_used(copy):

@@ -58,7 +58,7 @@ def test_a_door_for_contributors_names_at_most_three_files_and_a_test():
     doors = [line.split("|")[1:4] for line in table.splitlines() if line.startswith("| a")]
     assert len(doors) >= 8
     for to_add, change, run in doors:
-        files, tests = (re.findall(r"`([\w/]+\.py)`", cell) for cell in (change, run))
+        files, tests = (re.findall(r"`([\w/]+\.(?:py|yaml))`", cell) for cell in (change, run))
         assert 1 <= len(files) <= 3, to_add
         assert len(tests) == 1, to_add
         missing = [path for path in (*files, *tests) if not (ROOT / path).is_file()]

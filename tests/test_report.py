@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import rich.console
 
-from lrl_jax.report import pages, plots
+from lrl_jax.report import efficiency, pages, pieces, plots
 from lrl_jax.report import run as run_page
 from lrl_jax.train import goodput
 
@@ -316,3 +316,31 @@ def test_a_long_curve_is_thinned_to_its_means():
     assert len(x) == 100
     assert set(y) == {0.5}
     assert x[0] == 499.5
+
+
+# ---------------------------------------------------------------------------- efficiency
+def test_what_text_costs_is_shown_before_and_after_at_equal_tokens_and_at_equal_bytes(tmp_path):
+    before = {
+        "efficiency": {"input": {"kor_Hang": {"characters": 2000, "bytes": 5000, "tokens": 2500}}},
+        "facts": {"seconds_per_1000_characters": {"input": {"kor_Hang": 0.25}}},
+    }
+    after = {
+        "efficiency": {
+            "input": {"kor_Hang": {"characters": 2000, "bytes": 5000, "tokens": 1000}},
+            "answer": {"translation en_ko": {"characters": 40.0, "tokens": 10.0}},
+        },
+        "facts": {"seconds_per_1000_characters": {"answer": {"translation en_ko": 1.5}}},
+    }
+    (tmp_path / "evaluate").mkdir()
+    for name, results in (("before", before), ("after", after)):
+        (tmp_path / "evaluate" / f"{name}.json").write_text(json.dumps(results))
+    p = pieces.read(tmp_path)
+    got = efficiency.tables(p)
+    assert got["Text that is read"]["rows"] == [
+        ["kor_Hang", "1250.0", "500.0", "0.2500", "", "2.00", "5.00", "500", "200"]
+    ]
+    assert got["Answers"]["rows"] == [["translation en_ko", "", "250.0", "", "1.5000"]]
+    page = run_page.render(p)
+    assert "MB of text per 1M tokens, after" in page
+    assert "0.25" in page
+    assert "seconds_per_1000_characters" not in page

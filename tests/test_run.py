@@ -9,8 +9,8 @@ import socket
 import jax.numpy as jnp
 import pytest
 
+from lrl_jax.devices.lease import InUseError
 from lrl_jax.pipeline import inputs, notes, run
-from lrl_jax.pipeline.lease import InUseError
 from lrl_jax.pipeline.notes import MismatchError
 from lrl_jax.pipeline.perform import Team, perform
 from lrl_jax.recipe import file as recipe_file
@@ -88,6 +88,25 @@ def test_what_packing_or_training_has_done_so_far_is_kept_when_it_is_cut_short(s
         perform(small(), step, cut_short)
     assert perform(small(), step, lambda this: None)
     assert (small().at(step) / "half").exists()
+
+
+def test_finished_items_of_tasks_are_kept_unless_the_step_is_made_anew(small):
+    finish(small)
+    other = f'evaluate.bits_per_byte={{t: "{small.text}"}}'
+    items, left = small().at("evaluate") / "items/after/x.jsonl", small().at("evaluate") / "x.part"
+
+    def work(this):
+        items.parent.mkdir(parents=True, exist_ok=True)
+        items.write_text("{}")
+        left.write_text("x")
+
+    perform(small(other), "evaluate", work, redo=True)
+    assert items.exists()
+    perform(small(), "evaluate", lambda this: None, redo=True)  # made anew as its inputs changed
+    assert items.exists()
+    assert not left.exists()
+    perform(small(), "evaluate", lambda this: None, force=True)
+    assert not items.exists()
 
 
 def test_text_may_move_but_not_change(small, tmp_path):

@@ -143,6 +143,7 @@ def test_libraries_are_told_what_they_would_complain_of_but_not_against_the_user
     terminal.quiet_libraries.__wrapped__()
     assert os.environ == {
         "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         "TPU_ACCELERATOR_TYPE": "v5litepod-16",
         "TPU_WORKER_HOSTNAMES": "mine",
     }
@@ -154,7 +155,7 @@ def test_a_machine_with_a_tpu_knows_itself_what_it_is(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(terminal, "DEVICES", str(tmp_path))
     terminal.quiet_libraries.__wrapped__()
-    assert os.environ == {"TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
+    assert os.environ == terminal.QUIET
 
 
 def test_a_table_that_is_too_wide_goes_on_below(capsys):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from sentencepiece import sentencepiece_model_pb2 as spm
 
-from lrl_jax.data.templates import tokenizer_chat
+from lrl_jax.data.templates import documents, tokenizer_chat
+from lrl_jax.data.templates.parts import TextPart
 from lrl_jax.vocab.pieces import learn
 from lrl_jax.vocab.tokenizer import auto, piece_model, sentencepieces
 from lrl_jax.vocab.tokenizer.load import from_bytes, load
@@ -41,6 +42,17 @@ def test_text_never_becomes_a_control_id(words):
 
 def test_a_batch_encodes_as_its_texts_do_one_by_one(words):
     assert words.encode_batch(ENGLISH) == [words.encode(text) for text in ENGLISH]
+
+
+def test_half_a_surrogate_pair_is_refused_by_its_place(words):
+    parts = [TextPart("a" * 70_000 + "\udce9", 0)]
+    for read in (
+        lambda: words.encode("a\ud83d"),
+        lambda: words.encode_batch(["a", "a\ud83d"]),
+        lambda: documents.ids(parts, words),
+    ):
+        with pytest.raises(ValueError, match=r"is U\+D(83D|CE9), half a surrogate pair"):
+            read()
 
 
 def test_padding_is_eos_when_the_model_has_no_padding_piece(words):

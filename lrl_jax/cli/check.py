@@ -16,11 +16,13 @@ import jax
 
 from lrl_jax import storage, terminal, text
 from lrl_jax.cli import fit as fit_verb
-from lrl_jax.cli import printed, sizes, texts
+from lrl_jax.cli import overlaps, printed, sizes, texts
 from lrl_jax.cli.printed import Planned
 from lrl_jax.data.feed import mixture
+from lrl_jax.data.read import contamination
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.embeddings import strategies as starts
+from lrl_jax.evaluate import tasks
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import topology
 from lrl_jax.hf import families, load, peft_read, safetensors_ranges
@@ -115,6 +117,10 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
     for where, uri in supply.texts(recipe):
         if uri not in wanted:
             yield from _trouble(where, next, text.lines(uri), None)
+    yield from tasks.problems(recipe.evaluate, wanted)
+    for uri in recipe.data.decontaminate:
+        if uri not in wanted:
+            yield from _trouble("data.decontaminate", contamination.gather, [uri])
     try:
         storage.check_writable(run.folder)
     except OSError as e:
@@ -190,19 +196,21 @@ def _texts(run: Run, wanted: Collection[str], problems: list[Problem]) -> Iterat
     """Yields what is odd about datasets and texts; appends what cannot be right to `problems`."""
     recipe = run.recipe
     tokenizer, own = _tokenizer(run, wanted)
+    measured = overlaps.Measured(recipe, wanted)
     tokens: dict[str, float] = {}
     for name, dataset in recipe.data.datasets.items():
         key = f"data.datasets.{name}"
         if any(uri in wanted for uri in dataset.places()):
             continue
         try:
-            seen = texts.look(name, dataset, recipe, tokenizer, own)
+            seen = texts.look(name, dataset, recipe, measured, tokenizer, own)
         except (ValueError, OSError) as e:
             problems.append((key, str(e)))
             continue
         if seen.tokens:
             tokens[name] = seen.tokens
         yield from (f"{key}: {note}" for note in seen.notes)
+    yield from measured.notes
     problems += texts.scripts_of_texts(recipe, wanted)
     problems += texts.prompts(recipe, tokenizer)
     yield from texts.odd_prompts(recipe)

@@ -23,13 +23,14 @@ The steps, in the order of work: vocab, init, data, train, evaluate, export.
   lrl run tamil.yaml
 
 Exit codes: """ + "; ".join(f"{code} {what}" for code, what in codes.CODES.items())
+TEXTS = ("prompt", "stop", "system")  # arguments that are texts, not names of places
 UNDER = {"vocab": ("probe", "fertility"), "laws": ("fit", "allocate")}  # verbs of two words
 STEPS = {
     "vocab": "learn pieces of the new language, splice, prove, report fertility",
     "init": "bring the base weights in, with rows for the new tokens",
     "data": "tokenise and pack every dataset; print the plan",
     "train": "train the stages; resumes where it was cut short",
-    "evaluate": "bits per byte and translation, before and after",
+    "evaluate": "bits per byte, translation and tasks, before and after; tasks on any model",
     "export": "write the Hugging Face folder and prove that it is the model",
 }
 
@@ -65,7 +66,9 @@ def _run(args: argparse.Namespace) -> int:
         from lrl_jax import storage
         from lrl_jax.cli import verbs
 
-        for value in vars(args).values():  # places are local paths, or addresses on a store
+        for value in (
+            v for key, v in vars(args).items() if key not in TEXTS
+        ):  # places are local paths, or addresses on a store
             for name in value if isinstance(value, list) else [value]:
                 if isinstance(name, str):
                     storage.refuse_odd(name)
@@ -118,7 +121,7 @@ def parser() -> argparse.ArgumentParser:
 
     _with_recipe(_verb(verbs, "check", "validate a recipe in seconds and print the plan"))
     for step, what in STEPS.items():
-        verb = _with_recipe(_verb(verbs, step, what))
+        verb = _with_recipe(_verb(verbs, step, what), optional=step == "evaluate")
         verb.add_argument("--redo", action="store_true", help="make this step anew")
         _with_processes(verb)
         if step == "vocab":
@@ -128,6 +131,8 @@ def parser() -> argparse.ArgumentParser:
         if step in ("evaluate", "export"):
             what = "the checkpoint to use, which may be an older one (default: the newest)"
             verb.add_argument("--step", type=int, default=0, help=what)
+        if step == "evaluate":
+            _with_tasks(verb)
         if step == "train":
             _with_discard(verb)
             what = "steps to trace, such as 10:15: sets train.profile"
@@ -154,7 +159,56 @@ def parser() -> argparse.ArgumentParser:
     show.add_argument("--rows", type=int, default=1, help="how many")
     show.add_argument("--tokens", action="store_true", help="as ids, pieces and loss weights")
     _with_recipe(_verb(verbs, "report", "write report/index.html from what a run has left"))
+    _generate(verbs)
+    _chat(verbs)
     return parser
+
+
+def _generate(verbs) -> None:
+    verb = _verb(verbs, "generate", "continue prompts with any model: a run, a folder, a hub id")
+    asked = verb.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--prompt", metavar="TEXT", help="one prompt; its continuation is printed")
+    what = (
+        'lines such as {"prompt": "..."} or {"messages": [...]}, or - for standard input; a line '
+    )
+    what += (
+        "of JSON is printed for each as soon as it is answered, with its other fields as they were"
+    )
+    asked.add_argument("--file", metavar="PROMPTS.jsonl", help=what)
+    _with_model(verb, temperature=0.0, top_p=1.0, new=128)
+    what = "asks by this template of the recipe's, or by `tokenizer`, the tokenizer's own"
+    verb.add_argument("--template", default="", help=f"{what} (default: continues the text)")
+    what = "prompts answered together"
+    verb.add_argument("--batch-size", type=_whole("batch size", 1), default=16, help=what)
+    _with_processes(verb)
+
+
+def _chat(verbs) -> None:
+    verb = _verb(verbs, "chat", "talk to any model in the terminal: a run, a folder, a hub id")
+    _with_model(verb, temperature=0.7, top_p=0.95, new=256)
+    what = "the template to ask by (default: the tokenizer's own, or that of the run's last stage)"
+    verb.add_argument("--template", default="", help=what)
+    verb.add_argument("--system", default="", metavar="TEXT", help="instructs the model")
+    what = "beside it the base of the run, or another model"
+    verb.add_argument("--base", nargs="?", const="", metavar="MODEL", help=what)
+
+
+def _with_model(verb: argparse.ArgumentParser, temperature: float, top_p: float, new: int) -> None:
+    """Adds the model and how its answers are generated."""
+    verb.add_argument("model", help="a run's folder, a Hugging Face folder, or a hub id")
+    for option, kind, value, what in (
+        ("max-new-tokens", int, new, "tokens of an answer at most"),
+        ("temperature", float, temperature, "0 takes the most probable token every time"),
+        ("top-p", float, top_p, "draws from the likeliest tokens that are so probable together"),
+        ("min-p", float, 0.0, "draws tokens so probable, relative to the likeliest"),
+        ("repetition-penalty", float, 1.0, "above 1, tokens seen before count for less"),
+        ("seed", int, 0, "of what is drawn"),
+    ):
+        verb.add_argument(f"--{option}", type=kind, default=value, help=f"{what} ({value})")
+    what = "a text that ends an answer; may be given several times"
+    verb.add_argument("--stop", action="append", default=[], metavar="TEXT", help=what)
+    what = "of weights and arithmetic (default: float32 on a CPU, else bfloat16)"
+    verb.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help=what)
 
 
 def _probe(verbs) -> None:
@@ -218,6 +272,19 @@ def _named(kind: type) -> Callable[[str], tuple[str, Any]]:
     return pair
 
 
+def _whole(what: str, least: int) -> Callable[[str], int]:
+    """Returns what reads a whole number of at least `least`, for argparse."""
+
+    def number(argument: str) -> int:
+        value = int(argument)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"want a {what} of at least {least}; got {value}")
+        return value
+
+    number.__name__ = what  # what argparse calls a wrong one
+    return number
+
+
 def _counts(numbers: str) -> tuple[int, ...]:
     return tuple(int(number) for number in numbers.split(","))
 
@@ -228,8 +295,35 @@ def _verb(verbs, name: str, what: str) -> argparse.ArgumentParser:
     return verb
 
 
-def _with_recipe(verb: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    verb.add_argument("recipe", help="a recipe file, or the name of one that ships (quickstart)")
+def _with_tasks(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("a look at some entries of the recipe, before and after")
+    group.add_argument("--only", default=None, metavar="NAMES", help="entries, such as xquad,copa")
+    group = verb.add_argument_group("benchmark tasks on any model, without a recipe")
+    group.add_argument("--list", action="store_true", help="print the tasks that ship")
+    group.add_argument("--model", default="", help="a Hugging Face folder, a hub id or a run")
+    group.add_argument("--tasks", default="", help="tasks, groups or task files, such as kobest")
+    group.add_argument("--data", default="", help="folder with local copies of the tasks' data")
+    group.add_argument("--out", default="", help="folder for results.json and finished items")
+    group.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    what = "tokens of a row, longer where a question is (default: by model)"
+    group.add_argument("--length", type=_whole("length", 16), default=0, help=what)
+    what = "rows at a time (default: 8)"
+    group.add_argument("--batch-size", type=_whole("batch size", 1), default=8, help=what)
+    group = verb.add_argument_group("both of these")
+    what = "questions of each task, at most (default: 0, all)"
+    group.add_argument("--limit", type=_whole("limit", 0), default=0, help=what)
+    what = "examples in each prompt"
+    group.add_argument("--shots", type=_whole("number of shots", 0), default=None, help=what)
+    what = "leave documents out that cannot be used, and list them"
+    group.add_argument("--skip-bad", action="store_true", help=what)
+
+
+def _with_recipe(verb: argparse.ArgumentParser, optional: bool = False) -> argparse.ArgumentParser:
+    what = "a recipe file, or the name of one that ships (quickstart)"
+    if optional:
+        verb.add_argument("recipe", help=what, nargs="?", default="")
+    else:
+        verb.add_argument("recipe", help=what)
     verb.add_argument(
         "--import", dest="imports", action="append", default=[], metavar="FILE",
         help="a Python file of yours that registers seqio Tasks; adds to data.imports",

@@ -1,6 +1,6 @@
 """Looks at the texts of a recipe for `lrl check`: reads how they begin, and says what is odd.
 
-    seen = look("target", dataset, recipe.data, tokenizer)     # the first records of a dataset
+    seen = look("target", dataset, recipe, measured, tokenizer)    # the first records of a dataset
     seen.tokens, seen.notes
 
 What cannot be right is a ValueError, such as text in another script than its language has.
@@ -14,6 +14,7 @@ import re
 
 from lrl_jax import text
 from lrl_jax.cli import sizes
+from lrl_jax.cli.overlaps import Measured
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import kinds
 from lrl_jax.data.read.tally import Tally, refuse_absent
@@ -52,15 +53,21 @@ class Seen:
 
 
 def look(
-    name: str, dataset: Dataset, recipe: Recipe, tokenizer: Tokenizer | None, own: bool = False
+    name: str,
+    dataset: Dataset,
+    recipe: Recipe,
+    measured: Measured,
+    tokenizer: Tokenizer | None,
+    own: bool = False,
 ) -> Seen:
     """Reads up to LOOK records of a dataset as `lrl data` will, which takes seconds.
 
     Args:
+      measured: texts that the records are compared with.
       tokenizer: of the base, or None if it is not here.
       own: whether the vocabulary gets pieces that `tokenizer` does not have.
     """
-    records, size, share = _read(name, dataset)
+    records, size, share = _read(name, dataset, measured)
     notes = [*_scripts(dataset, records)]
     written = _written(dataset, records, tokenizer)
     encoded = documents.encode(written, tokenizer) if tokenizer and written else []
@@ -71,7 +78,9 @@ def look(
     return Seen(tokens * size / share / sum(map(_size, records)), tuple(notes))
 
 
-def _read(name: str, dataset: Dataset) -> tuple[list[datasets.Record], int, float | None]:
+def _read(
+    name: str, dataset: Dataset, measured: Measured
+) -> tuple[list[datasets.Record], int, float | None]:
     """Returns the first records of a dataset, the bytes of all that were read, and their share.
 
     The share is that of the whole dataset, or None where it cannot be told.
@@ -79,7 +88,8 @@ def _read(name: str, dataset: Dataset) -> tuple[list[datasets.Record], int, floa
     tally, bad = Tally(), list[text.Bad]()
     every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard, tally))
     records, count, size = [], 0, 0
-    for record in _usable(dataset, itertools.islice(every, LOOK), bad):
+    usable = _usable(dataset, itertools.islice(every, LOOK), bad)
+    for record in measured.through(name, dataset, usable):
         if not count and dataset.template != templates.OWN:
             templates.parts(dataset.template, record)
         count += 1

@@ -132,7 +132,61 @@ def step(args: argparse.Namespace) -> None:
     _step(args, _start(args))
 
 
-init = train = evaluate = export = step
+init = train = export = step
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Runs the step `evaluate`; or looks at some of it, or scores any model on tasks."""
+    if args.list or args.tasks == "help":
+        from lrl_jax.cli import benchmark
+
+        benchmark.print_tasks()
+    elif args.model or args.tasks or args.out or args.data:
+        if args.recipe or not (args.model and args.tasks and args.out):
+            raise ValueError(
+                "without a recipe: lrl evaluate --model FOLDER_OR_HUB_ID --tasks NAMES --out "
+                "FOLDER; a recipe has its tasks under evaluate.tasks, and --only chooses of them"
+            )
+        _refuse_others(
+            args, ("step", "only", "redo", "overrides"), "of a recipe, and not of --model"
+        )
+        _start(args)
+        from lrl_jax.cli import benchmark
+
+        benchmark.of_model(args)
+    elif not args.recipe:
+        raise ValueError("name a recipe, or a model with --model; --list prints the tasks")
+    else:
+        which = "of --model; a recipe has its own under evaluate"
+        _refuse_others(args, ("dtype", "length", "batch_size"), which)
+        if args.only is not None and not args.only.strip(" ,"):
+            raise ValueError("--only: names nothing; name entries, or leave it out for all tasks")
+        if args.only is not None or args.limit or args.shots is not None or args.skip_bad:
+            _look(args)
+        else:
+            step(args)
+
+
+def _refuse_others(args: argparse.Namespace, names: Sequence[str], which: str) -> None:
+    """Raises ValueError where one of these arguments is given, which would have no effect."""
+    usual = {"step": 0, "only": None, "redo": False, "overrides": [],
+             "dtype": "float32", "length": 0, "batch_size": 8}  # fmt: skip
+    given = [name for name in names if getattr(args, name) != usual[name]]
+    if given:
+        shown = ", ".join(
+            " ".join(args.overrides) if name == "overrides" else f"--{name.replace('_', '-')}"
+            for name in given
+        )
+        raise ValueError(f"{shown}: {which}; leave it out")
+
+
+def _look(args: argparse.Namespace) -> None:
+    """Measures some entries of a recipe; the step's own results stay as they are."""
+    this, team = Run(_recipe(args), step=args.step), _start(args)
+    from lrl_jax.cli import benchmark
+
+    with locked(this) if team.lead else contextlib.nullcontext():
+        benchmark.look(this, args)
 
 
 def data(args: argparse.Namespace) -> None:
@@ -179,6 +233,21 @@ def report(args: argparse.Namespace) -> None:
             f"{this.folder}: no run is there yet; begin with `lrl run`, or `lrl vocab`"
         )
     steps.report(this)
+
+
+def generate(args: argparse.Namespace) -> None:
+    """Continues prompts with a model."""
+    from lrl_jax.cli import generate as generate_verb
+
+    _start(args)
+    generate_verb.generate(args)
+
+
+def chat(args: argparse.Namespace) -> None:
+    """Talks to a model in the terminal."""
+    from lrl_jax.cli import generate as generate_verb
+
+    generate_verb.chat(args)
 
 
 def _recipe(args: argparse.Namespace) -> Recipe:

@@ -294,6 +294,15 @@ def config_to_hf(base: Json, cfg: LlamaConfig, dtype: str) -> dict[str, Any]:
     return out
 
 
+def positions(config: Json) -> int:
+    """Returns how many tokens a model reads at most, as its `config.json` says; 0 if it does not.
+
+    >>> positions({"max_position_embeddings": 512}), positions({})
+    (512, 0)
+    """
+    return config.get(POSITIONS) or 0
+
+
 def lengthened(config: Json, length: int) -> dict[str, Any]:
     """Returns `config.json` for rows of `length` tokens, which rotary positions allow.
 

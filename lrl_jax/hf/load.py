@@ -95,6 +95,13 @@ def read_generation(folder: epath.PathLike) -> dict[str, Any]:
     return ranges.read_json(path) if path.exists() else {}
 
 
+def ends(folder: epath.PathLike, size: int) -> tuple[int, ...]:
+    """Returns the ids below `size` that end an answer, as `generation_config.json` names them."""
+    named = read_generation(folder).get("eos_token_id")
+    named = named if isinstance(named, list) else [named]
+    return tuple(i for i in named if isinstance(i, int) and 0 <= i < size)
+
+
 def source_note(folder: epath.PathLike) -> str:
     """Says whether `load` would notice a flipped bit in this folder."""
     if _manifest(epath.Path(folder)):

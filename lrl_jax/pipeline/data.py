@@ -6,7 +6,7 @@ from lrl_jax import storage
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture, plan
 from lrl_jax.data.feed import show as showing
-from lrl_jax.data.pack import jobs, packing, progress, rows, workers
+from lrl_jax.data.pack import jobs, packing, progress, rows, shared, workers
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.run import Run, counted, manifests
@@ -37,7 +37,7 @@ def run(run: Run, runner: workers.Runner | None = None) -> None:
                 f"data: {name}: {file}: its cells are quoted where they have to be, and are read "
                 "so; `format: tsv_raw` takes quote marks for text"
             )
-    for remark in showing.remarks(packed):
+    for remark in [*showing.remarks(packed), *shared.remarks(out)]:
         say(f"data: {remark}")
 
 

@@ -1,5 +1,6 @@
 """Runs the step `evaluate`: measures the base and the trained model on the same text."""
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 
@@ -8,10 +9,10 @@ import jax
 
 from lrl_jax import storage
 from lrl_jax.devices import mesh as meshes
-from lrl_jax.evaluate import bits_per_byte, kinds
+from lrl_jax.evaluate import bits_per_byte, kinds, tasks
 from lrl_jax.hf import load
 from lrl_jax.model import llama
-from lrl_jax.pipeline import weights
+from lrl_jax.pipeline import inputs, weights
 from lrl_jax.pipeline.console import Tell, progress, say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Pretrained
@@ -22,23 +23,60 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 def run(run: Run) -> None:
     """Measures both models; writes before.json, if there is a base, and after.json.
 
-    With `init.weights`, the model before is the one that training began with.
+    Finished items of tasks are kept in items/before and items/after.
     """
     with progress("evaluate") as tell:
         _compare(run, tell)
     say(f"evaluate: {run.at('evaluate')}/before.json, after.json")
 
 
+def look(run: Run, tell: Tell) -> dict[str, dict[str, Any]]:
+    """Measures both models by what the recipe says; returns the results, and writes none.
+
+    Finished items of tasks are those of the step.
+    """
+    inputs.inputs(run, "evaluate")  # raises where earlier steps are not done
+    tasks.validate(run.recipe.evaluate)
+    results: dict[str, dict[str, Any]] = {}
+    for_each_model(run, tell, lambda when, model, facts: _look(run, when, model, tell, results))
+    return results
+
+
+def _look(
+    run: Run, when: str, model: kinds.MeasuredModel, tell: Tell, results: dict[str, dict[str, Any]]
+) -> None:
+    results[when] = kinds.measure(run.recipe.evaluate, model, _within(tell, when))
+
+
 def _compare(run: Run, tell: Tell) -> None:
     recipe = run.recipe
-    mesh = weights.make_mesh(run, weights.config(run))
+    tasks.validate(recipe.evaluate)  # first: a wrong document is known before a model is read
     tell("character n-gram models", 0, 0)
     baselines = {"baselines": bits_per_byte.baselines(recipe.evaluate)}
+
+    def measure(when: str, model: kinds.MeasuredModel, facts: dict[str, str]) -> None:
+        _measure(run, when, model, baselines, facts, tell)
+
+    for_each_model(run, tell, measure)
+
+
+Do = Callable[[str, kinds.MeasuredModel, dict[str, str]], None]
+
+
+def for_each_model(run: Run, tell: Tell, do: Do) -> None:
+    """Calls `do` with "before", the base model, and with "after", the trained one, in turn.
+
+    Its arguments are which of them, the model, and facts about its weights. Only one of them is on
+    the devices at a time. There is none before where training begins from scratch; with
+    `init.weights` it is the one that training began with.
+    """
+    recipe = run.recipe
+    mesh = weights.make_mesh(run, weights.config(run))
     if recipe.init.weights:
         cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
         tell("before: reading weights", 0, 0)
         params = weights.initial(run, cfg, mesh)
-        _measure(run, "before", cfg, params, tokenizer, mesh, baselines, tell=tell)
+        do("before", _model(run, "before", cfg, params, tokenizer, mesh), {})
         del params
     elif isinstance(recipe.base, Pretrained):
         folder = run.base_folder()
@@ -48,13 +86,13 @@ def _compare(run: Run, tell: Tell) -> None:
         tell("before: reading the base", 0, 0)
         places, dtype = meshes.param_shardings(cfg, mesh), recipe.init.param_dtype
         params = load.load(folder, cfg, places, dtype, adapter=run.base_adapter())
-        _measure(run, "before", cfg, params, tokenizer, mesh, baselines, tell=tell)
+        do("before", _model(run, "before", cfg, params, tokenizer, mesh), {})
         del params
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     tell("after: reading the checkpoint", 0, 0)
     params = weights.trained(run, cfg, mesh)
     facts = {"checkpoint": weights.called(weights.checkpoint(run))}
-    _measure(run, "after", cfg, params, tokenizer, mesh, baselines, facts, tell)
+    do("after", _model(run, "after", cfg, params, tokenizer, mesh), facts)
 
 
 def compare_start_and_end(run: Run) -> None:
@@ -62,7 +100,8 @@ def compare_start_and_end(run: Run) -> None:
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     mesh = weights.make_mesh(run, cfg)
     for when, restore in (("before", weights.initial), ("after", weights.trained)):
-        _measure(run, when, cfg, restore(run, cfg, mesh), tokenizer, mesh, {})
+        model = _model(run, when, cfg, restore(run, cfg, mesh), tokenizer, mesh)
+        _measure(run, when, model, {}, {})
 
 
 def scores(run: Run, when: str) -> dict[str, float]:
@@ -96,24 +135,34 @@ def _path(run: Run, when: str) -> epath.Path:
     return run.at("evaluate") / f"{when}.json"
 
 
-def _measure(
+def _model(
     run: Run,
     when: str,
     cfg: llama.LlamaConfig,
     params: llama.Params,
     tokenizer: Tokenizer,
     mesh: jax.sharding.Mesh,
+) -> kinds.MeasuredModel:
+    length, blocks = run.recipe.data.sequence_length, run.recipe.train.loss_blocks
+    return kinds.MeasuredModel(
+        cfg, params, tokenizer, mesh, length, blocks, context=weights.context(run),
+        items=str(run.at("evaluate") / "items" / when),
+    )  # fmt: skip
+
+
+def _measure(
+    run: Run,
+    when: str,
+    model: kinds.MeasuredModel,
     baselines: dict[str, Any],
-    facts: dict[str, str] | None = None,
+    facts: dict[str, str],
     tell: Tell = lambda what, done, whole: None,
 ) -> None:
-    length, blocks = run.recipe.data.sequence_length, run.recipe.train.loss_blocks
-    model = kinds.MeasuredModel(cfg, params, tokenizer, mesh, length, blocks)
-
-    def told(what: str, done: int, whole: int) -> None:
-        tell(f"{when}: {what}", done, whole)
-
-    results = kinds.measure(run.recipe.evaluate, model, told) | baselines
-    results["facts"] |= facts or {}
+    results = kinds.measure(run.recipe.evaluate, model, _within(tell, when)) | baselines
+    results["facts"] |= facts
     if meshes.lead():
         storage.write_json(_path(run, when), results)
+
+
+def _within(tell: Tell, when: str) -> Tell:
+    return lambda what, done, whole: tell(f"{when}: {what}", done, whole)

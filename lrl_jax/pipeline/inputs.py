@@ -155,6 +155,7 @@ def _data(run: Run) -> dict[str, Input]:
     texts: dict[str, str] = {}
     for dataset in data.datasets.values():
         texts |= datasets.contents(dataset)
+    texts |= _texts(data.decontaminate)
     shape = data.model_dump(mode="json", exclude={"workers", "cache_gib"})
     return {
         **{f"text {name}": Input(texts[name][:16]) for name in sorted(texts)},
@@ -165,11 +166,15 @@ def _data(run: Run) -> dict[str, Input]:
 
 
 def _evaluate(run: Run) -> dict[str, Input]:
+    from lrl_jax.evaluate import tasks  # takes a second, which other steps need not wait
+
     settings = run.recipe.evaluate
     baselines = itertools.chain.from_iterable(settings.baseline_text.values())
     files = _texts([*(uri for _, uri in settings.files()), *baselines])
     averaged = {"use_ema": Input("true")} if run.recipe.export.use_ema else {}
-    return averaged | _contents("evaluate", settings, files)
+    made = {name: Input(digest[:16]) for name, digest in tasks.contents(settings).items()}
+    settings = settings.model_copy(update={"task_data": ""})  # it may move
+    return averaged | made | _contents("evaluate", settings, files)
 
 
 def _trained(run: Run) -> dict[str, Input]:

@@ -35,7 +35,7 @@ OUTPUTS = {
 
 
 class MismatchError(ValueError):
-    """Reports that a step in the run folder was made from other inputs than the recipe has now."""
+    """Reports that what a folder holds was made from other inputs than are given now."""
 
     exit_code = 4
 

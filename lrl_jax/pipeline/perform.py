@@ -6,7 +6,7 @@ been packed follows the recipe; training compares what it has read of it. Any ot
 finished is made anew only where that is asked for, and training is set aside, never removed.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 import contextlib
 import dataclasses
 import time
@@ -22,7 +22,8 @@ from lrl_jax.pipeline.notes import MismatchError, StepNote, digest
 from lrl_jax.pipeline.run import Run
 
 LEAD_ONLY = ("vocab", "data")  # steps without devices, which the lead runs while others wait
-CLEARED = ("vocab", "init", "evaluate")  # their folders hold nothing that a later try can use
+CLEARED = ("vocab", "init", "evaluate")  # of what a later try cannot use
+KEPT = ("items",)  # what it can: items of tasks, which count for the weights they were scored with
 FOLLOWING = ("data", "train")  # these go on under a recipe that changed, as far as that can be
 
 
@@ -82,7 +83,7 @@ def perform(
     started = time.time()
     if team.lead:
         notes.write(path, note)  # first: a step that is killed here has not finished
-        _make_room(step, out, have, aside=aside)
+        _make_room(step, out, have, aside=aside, force=force)
     team.meet(f"{step}: begins")
     if team.lead or step not in LEAD_ONLY:
         kept = have if team.lead and step == "train" and not aside else None
@@ -167,14 +168,23 @@ def _to_set_aside(
     return discard and (other_weights or force)
 
 
-def _make_room(step: str, out: epath.Path, have: StepNote | None, *, aside: bool) -> None:
+def _make_room(
+    step: str, out: epath.Path, have: StepNote | None, *, aside: bool, force: bool
+) -> None:
     """Removes from a step's folder what its work may not find there."""
     if aside:
         say(f"train: what was trained is set aside as {notes.set_aside(out)}")
     if step in CLEARED and out.exists():
-        out.rmtree()
+        _clear(out, () if force else KEPT)
     if step == "data" and have is not None:  # which uses again what is packed
         for path in notes.changed(out, have):
             say(f"data: {path} is not what `lrl data` wrote, and is made anew")
             path.unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
+
+
+def _clear(folder: epath.Path, kept: Collection[str]) -> None:
+    """Removes everything in a folder but the names that are kept."""
+    for path in [*folder.iterdir()]:
+        if path.name not in kept:
+            path.rmtree() if path.is_dir() else path.unlink()

@@ -26,6 +26,7 @@ from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.auto import AutoCodec
 from lrl_jax.vocab.tokenizer.types import CONFIG, Tokenizer
 
+UNASKED = ("plain", "pair")  # templates without a question
 QUESTION = json.dumps([{"role": "user", "content": "q"}])
 
 
@@ -90,6 +91,18 @@ def keep_names(base: epath.Path, folder: epath.Path) -> None:
     fresh = {k: name for k, name in names.items() if config.get(k) is None and name in controls}
     if fresh:
         save.write_json(folder / CONFIG, config | fresh)
+
+
+def last_template(run: Run) -> str:
+    """Returns the template with the most tokens of the last stage, of those that ask; else ""."""
+    shares, datasets = _shares(run), run.recipe.data.datasets
+    asking = {
+        name: share
+        for name, share in shares.items()
+        if datasets[name].template not in UNASKED and datasets[name].kind != "parallel"
+    }
+    best = max(asking, key=asking.__getitem__, default="")
+    return datasets[best].template if best else ""
 
 
 # ---------------------------------------------------------------------------- the last stage

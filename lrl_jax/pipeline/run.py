@@ -16,7 +16,7 @@ from lrl_jax import storage
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.pack import packing, rows
 from lrl_jax.devices import signals
-from lrl_jax.pipeline.lease import Lease
+from lrl_jax.devices.lease import Lease
 from lrl_jax.pipeline.notes import MismatchError
 from lrl_jax.recipe.file import dump
 from lrl_jax.recipe.schema import Pretrained, Recipe

@@ -72,6 +72,13 @@ def configured(run: Run, hf: Mapping[str, Any]) -> llama.LlamaConfig:
     return dataclasses.replace(cfg, unroll=min(settings.unroll, cfg.depth))
 
 
+def context(run: Run) -> int:
+    """Returns how many tokens a prompt and its answer may have together; 0: not known."""
+    return families.positions(
+        families.lengthened(made_config(run), run.recipe.data.sequence_length)
+    )
+
+
 def initial(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:
     """Returns the weights that the step `init` has saved."""
     return _restored(run.at("init") / "checkpoint", _places(run, cfg, mesh))

@@ -5,6 +5,7 @@
     vocab/fertility.json      rows of fertility: tokenizer, language, per_line, parity, ...
     vocab/proof.json          prove.Proof: {fact: value}
     data/datasets.json        name -> folder of its manifest.json: what was packed
+    data/test_texts.json      of each test file how many texts it has, and how many are too short
     data/plan.json            the order of training: stages of {name, rows, weights}
     train/metrics.jsonl       one object a step: step, loss, stage, bits_per_byte {dataset: x},
                               lr {group: x}, tokens_per_second, epochs {dataset: x so far};
@@ -22,7 +23,10 @@ before.json and after.json have one form, every key of which may be missing:
                             "examples": [{"source": "", "reference": "", "hypothesis": ""}]}},
      KIND: {NAME: {"examples": [{TITLE: TEXT}]}},       # and other numbers: evaluate/KIND.py
      "baselines": {NAME: {"unigram": 3.15, "bigram": 2.38}},           # bits per byte
-     "facts": {"devices": "8 x TPU v4", "seconds": 12.3}}              # kinds.measure
+     "efficiency": {"input": {NAME: {"characters": 900, "bytes": 2500, "tokens": 300}},
+                    "answer": {"KIND NAME": {"characters": 40.5, "tokens": 12.0}}},
+     "facts": {"devices": "8 x TPU v4", "seconds": 12.3,               # kinds.measure
+               "seconds_per_1000_characters": {"input": {NAME: 0.2}, "answer": {}}}}
 
 The NAMEs are the recipe's, and join the two files.
 """
@@ -47,6 +51,7 @@ class Pieces:
     Attributes:
       recipe: its text, as resolved.
       settings: the recipe, read.
+      test_texts: test file -> {"texts", "short"}, of those that training data was compared with.
       order: the plan of training.
       metrics: one record a step, with the tokens and bytes of text read so far where known.
     """
@@ -58,6 +63,7 @@ class Pieces:
     fertility: list[Json]
     proof: Json
     manifests: dict[str, Json]
+    test_texts: dict[str, Json]
     order: Json
     metrics: list[Json]
     events: list[Json]
@@ -86,6 +92,7 @@ def read(folder: epath.PathLike) -> Pieces:
         fertility=_json(folder / "vocab" / "fertility.json", []),
         proof=_json(folder / "vocab" / "proof.json", {}),
         manifests=manifests,
+        test_texts=_json(folder / "data" / "test_texts.json", {}),
         order=_json(folder / "data" / "plan.json", {}),
         metrics=[{**row, **_read_so_far(row, manifests)} for _, row in sorted(steps.items())],
         events=_jsonl(folder / "train" / "events.jsonl"),

@@ -18,10 +18,11 @@ from rich import box
 from rich.text import Text
 
 from lrl_jax import storage
+from lrl_jax.data.read.filters import IN_TEST
 from lrl_jax.evaluate import kinds
 from lrl_jax.evaluate.rows import ReportRow, number
 from lrl_jax.recipe.languages import labelled
-from lrl_jax.report import pages, plots
+from lrl_jax.report import efficiency, pages, plots
 from lrl_jax.report.pieces import Pieces, read
 from lrl_jax.storage import Json
 from lrl_jax.terminal import FittedTable
@@ -71,6 +72,8 @@ def render(p: Pieces) -> str:
         speed=speed(p),
         time_spent=time_spent(p),
         mixture=mixture(p),
+        test_texts=test_texts(p),
+        efficiency=efficiency.tables(p),
         samples=samples(p),
         examples=kinds.examples(p.after),
         about=about(p),
@@ -248,6 +251,30 @@ def _configured(p: Pieces, stage: Json) -> dict[str, float]:
     return tokens
 
 
+def test_texts(p: Pieces) -> dict[str, Any]:
+    """Returns a table of the records of each dataset that share text with each test file.
+
+    Its last row says how many records were left out of how many, each counted once.
+    """
+    compared = {name: m for name, m in p.manifests.items() if m.get("in_tests")}
+    files = dict.fromkeys(file for m in compared.values() for file in m["in_tests"])
+    if not compared:
+        return {}
+    rows = []
+    for file in files:
+        counts = p.test_texts.get(file) or {}
+        texts = f"{counts['texts'] - counts['short']:,} of {counts['texts']:,}" if counts else ""
+        shared = (m["in_tests"].get(file) for m in compared.values())
+        rows.append([file, texts, *("" if count is None else f"{count:,}" for count in shared)])
+    left_out = (
+        f"{(m.get('left_out') or {}).get(IN_TEST, 0):,} of {m.get('records', 0):,}"
+        for m in compared.values()
+    )
+    rows.append(["left out, of records", "", *left_out])
+    columns = ["test file", "texts compared", *compared]
+    return {"columns": columns, "rows": rows, "numeric": [*range(1, len(columns))]}
+
+
 def samples(p: Pieces) -> dict[str, list[Json]]:
     """Returns what was written for each prompt: at first, halfway and at last."""
     by_prompt: dict[str, list[Json]] = {}
@@ -262,6 +289,7 @@ def samples(p: Pieces) -> dict[str, list[Json]]:
 def about(p: Pieces) -> dict[str, Any]:
     """Returns what the run was made with, and the time of each step."""
     about = dict(p.after.get("facts") or p.before.get("facts") or {})
+    about.pop("seconds_per_1000_characters", None)  # `efficiency` shows them
     if (once := number(about.pop("seconds", None))) is not None:
         about["time: measuring once"] = pages.duration(once)
     took = seconds(p)

@@ -22,7 +22,7 @@ from lrl_jax.vocab.tokenizer.codecs import SPACE, SentencePieceCodec
 from lrl_jax.vocab.tokenizer.inspection import added_tokens, regexes
 from lrl_jax.vocab.tokenizer.patterns import well_known
 from lrl_jax.vocab.tokenizer.piece_model import Piece, parse
-from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Codec, Tokenizer, batches
+from lrl_jax.vocab.tokenizer.types import JSON, MODEL, Codec, Tokenizer, batches, refuse_halves
 
 LONG = 1 << 16  # characters; a shorter text is tokenised whole
 STRETCH = 1 << 14  # characters, and those up to a place to cut; longer ones take longer a token
@@ -33,7 +33,8 @@ Ends = Callable[[str, str], bool]  # whether a text can be cut between two chara
 
 
 def encode(tokenizer: Tokenizer, text: str) -> np.ndarray:
-    """Returns the ids of `text`, those of `tokenizer.encode`, as int32."""
+    """Returns the ids of `text`, those of `tokenizer.encode`, as int32; raises as it does."""
+    refuse_halves([text])
     if tokenizer.family == "sentencepiece":
         own = tokenizer.codec  # the base's own form, or the model
         if isinstance(own, FastCodec) and not own_form.Alike(own, tokenizer.files[MODEL])(text):

@@ -59,10 +59,11 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of `text`, without bos and eos; a literal `</s>` is ordinary text."""
-        return self.codec.encode_batch([text])[0]
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encodes each text, on several threads."""
+        """Encodes each text, on several threads; ValueError for one with half a surrogate pair."""
+        refuse_halves(texts)
         return self.codec.encode_batch(list(texts))
 
     def control(self, name: str) -> int:
@@ -100,6 +101,31 @@ class TokenizerFamily(Protocol):
     def write(self, tokenizer: Tokenizer, folder: epath.PathLike) -> None: ...
     def forms(self, folder: epath.PathLike) -> dict[str, Codec]: ...
     def reading(self, tokenizer: Tokenizer) -> Any: ...
+
+
+def half(text: str) -> str:
+    """Describes half a surrogate pair in a text, which no UTF-8 file can hold; '' without one.
+
+    JSON can spell one, and Python reads a byte as one that is not UTF-8.
+
+    >>> half("a b"), half("a \\udce9")
+    ('', 'character 3 is U+DCE9, half a surrogate pair or a byte that is not UTF-8 (0xe9)')
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        code = ord(text[e.start])
+        byte = f" or a byte that is not UTF-8 (0x{code & 0xFF:02x})"
+        what = f"character {e.start + 1} is U+{code:04X}, half a surrogate pair"
+        return what + byte * (0xDC80 <= code <= 0xDCFF)
+    return ""
+
+
+def refuse_halves(texts: Iterable[str]) -> None:
+    """Raises ValueError for a text with half a surrogate pair, which libraries refuse or change."""
+    for text in texts:
+        if why := half(text):
+            raise ValueError(f"{text[:60]!r}: {why}; want whole characters")
 
 
 def fingerprint(*parts: bytes) -> str:
