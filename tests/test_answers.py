@@ -5,7 +5,7 @@ from decimal import Decimal
 from conftest import data_file
 import pytest
 
-from lrl_jax.evaluate import answers
+from lrl_jax.evaluate.benchmark import answers
 
 
 @pytest.mark.parametrize(

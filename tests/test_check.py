@@ -8,9 +8,10 @@ from hand_tokenizer import make
 import pytest
 import small_world
 
-from lrl_jax.cli import check as checks
-from lrl_jax.cli import main, sizes, texts
-from lrl_jax.cli.overlaps import Measured
+from lrl_jax.cli import main
+from lrl_jax.cli.checks import check as checks
+from lrl_jax.cli.checks import sizes, texts
+from lrl_jax.cli.checks.overlaps import Measured
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe.train import Rule, Stage, Train
 from lrl_jax.train import learn

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from lrl_jax.cli import check as checks
 from lrl_jax.cli import main
+from lrl_jax.cli.checks import check as checks
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe import supply
 

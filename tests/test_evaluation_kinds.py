@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lrl_jax.cli import check
+from lrl_jax.cli.checks import check
 from lrl_jax.evaluate import kinds
 from lrl_jax.pipeline.inputs import inputs
 from lrl_jax.pipeline.notes import MismatchError

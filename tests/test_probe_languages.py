@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from lrl_jax.cli import probe
+from lrl_jax.cli.studies import probe
 from lrl_jax.recipe import file as recipe_file
 
 

@@ -11,7 +11,7 @@ import unicodedata
 from conftest import data_file
 import pytest
 
-from lrl_jax.evaluate import squad
+from lrl_jax.evaluate.benchmark import squad
 
 
 # ---------------------------------------------------------------------------- the scripts, again

@@ -11,7 +11,7 @@ from etils import epath
 import jinja2
 
 from lrl_jax import storage
-from lrl_jax.cli import sizes
+from lrl_jax.cli.checks import sizes
 from lrl_jax.recipe import languages, scripts, supply
 
 # Scripts that write vowels and conjuncts as marks; Llama 3's pre-tokenizer cuts words at them.

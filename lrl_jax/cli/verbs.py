@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 import contextlib
 import functools
 import shlex
-import sys
 
 from etils import epath
 
 from lrl_jax import terminal
+from lrl_jax.cli import begin
 from lrl_jax.pipeline.perform import ALONE, Team, perform
 from lrl_jax.pipeline.run import Run, locked
-from lrl_jax.recipe.schema import Recipe
 
 PLAIN = ("tokenizer.model", "tokenizer.json", "vocab", "export")  # names that tell nothing
 SHOWN = 40  # languages that a table in the terminal shows at most
@@ -39,10 +38,10 @@ def new(args: argparse.Namespace) -> None:
 
 def check(args: argparse.Namespace) -> None:
     """Prints the plan of a recipe and all its problems."""
-    from lrl_jax.cli import check as checks
+    from lrl_jax.cli.checks import check as checks
 
     imports = [word for file in args.imports for word in ("--import", file)]
-    checks.check(Run(_recipe(args)), ["lrl", "run", args.recipe, *args.overrides, *imports])
+    checks.check(Run(begin.recipe(args)), ["lrl", "run", args.recipe, *args.overrides, *imports])
 
 
 def vocab(args: argparse.Namespace) -> None:
@@ -52,20 +51,20 @@ def vocab(args: argparse.Namespace) -> None:
         return
     from lrl_jax.pipeline import vocab as vocab_step
 
-    vocab_step.prove_again(Run(_recipe(args)))
+    vocab_step.prove_again(Run(begin.recipe(args)))
 
 
 def vocab_probe(args: argparse.Namespace) -> None:
     """Trains briefly with several vocabularies, and recommends one of them."""
-    from lrl_jax.cli import probe
+    from lrl_jax.cli.studies import probe
 
-    this = Run(_recipe(args))
-    _start(args)
+    this = Run(begin.recipe(args))
+    begin.start(args)
     with locked(this):
         trials = probe.probe(this, args.pieces, args.rows, args.steps)
     terminal.console().print(probe.table(trials))
     chosen = trials[probe.best(trials)]
-    _say(f"probe: {this.at('probe')}/index.html; go on with {chosen.advice}")
+    begin.say(f"probe: {this.at('probe')}/index.html; go on with {chosen.advice}")
 
 
 def vocab_fertility(args: argparse.Namespace) -> None:
@@ -83,7 +82,7 @@ def vocab_fertility(args: argparse.Namespace) -> None:
     if not named:
         raise ValueError("; ".join(unread.values()))
     for name, problem in unread.items():
-        _say(f"fertility: {name} is left out: {problem}")
+        begin.say(f"fertility: {name} is left out: {problem}")
     texts = fertility.texts_in(args.texts)
     rows = fertility_report.write_report(
         named, texts, args.out,
@@ -91,7 +90,7 @@ def vocab_fertility(args: argparse.Namespace) -> None:
     )  # fmt: skip
     if len(texts) <= SHOWN:
         terminal.console().print(fertility.table(rows))
-    _say(f"fertility: {args.out}/index.html")
+    begin.say(f"fertility: {args.out}/index.html")
 
 
 def laws_fit(args: argparse.Namespace) -> None:
@@ -106,7 +105,9 @@ def laws_fit(args: argparse.Namespace) -> None:
     law.write(laws, folder / "laws.json")
     (folder / "index.html").write_text(laws_page.page(laws, points))
     terminal.console().print(laws_page.laws_table(laws))
-    _say(f"laws: {folder}/index.html; go on with lrl laws allocate {folder}/laws.json --budget N")
+    begin.say(
+        f"laws: {folder}/index.html; go on with lrl laws allocate {folder}/laws.json --budget N"
+    )
 
 
 def laws_allocate(args: argparse.Namespace) -> None:
@@ -124,12 +125,12 @@ def laws_allocate(args: argparse.Namespace) -> None:
     if args.write:
         lines = [f"    {name}: {{take: {count}}}\n" for name, count in takes.items()]
         epath.Path(args.write).write_text("".join(["data:\n  datasets:\n", *lines]))
-        _say(f"laws: {args.write}, to go into a recipe")
+        begin.say(f"laws: {args.write}, to go into a recipe")
 
 
 def step(args: argparse.Namespace) -> None:
     """Runs the step that the verb names on all processes."""
-    _step(args, _start(args))
+    _step(args, begin.start(args))
 
 
 init = train = export = step
@@ -150,7 +151,7 @@ def evaluate(args: argparse.Namespace) -> None:
         _refuse_others(
             args, ("step", "only", "redo", "overrides"), "of a recipe, and not of --model"
         )
-        _start(args)
+        begin.start(args)
         from lrl_jax.cli import benchmark
 
         benchmark.of_model(args)
@@ -182,7 +183,7 @@ def _refuse_others(args: argparse.Namespace, names: Sequence[str], which: str) -
 
 def _look(args: argparse.Namespace) -> None:
     """Measures some entries of a recipe; the step's own results stay as they are."""
-    this, team = Run(_recipe(args), step=args.step), _start(args)
+    this, team = Run(begin.recipe(args), step=args.step), begin.start(args)
     from lrl_jax.cli import benchmark
 
     with locked(this) if team.lead else contextlib.nullcontext():
@@ -204,22 +205,22 @@ def run(args: argparse.Namespace) -> None:
     """Runs all steps that are due, then writes the report and prints the summary."""
     from lrl_jax.pipeline.steps import perform_all
 
-    this, discard = Run(_recipe(args)), args.discard_training
-    perform_all(this, redo=args.redo, discard=discard, team=_start(args), skipped=_skipped)
+    this, discard = Run(begin.recipe(args)), args.discard_training
+    perform_all(this, redo=args.redo, discard=discard, team=begin.start(args), skipped=_skipped)
 
 
 def fit(args: argparse.Namespace) -> None:
     """Compiles the recipe's training for a machine, and prints the memory and time it needs."""
     from lrl_jax.cli import fit as fit_verb
 
-    fit_verb.fit(Run(_recipe(args)), args.on, searching=args.search, as_json=args.json)
+    fit_verb.fit(Run(begin.recipe(args)), args.on, searching=args.search, as_json=args.json)
 
 
 def show(args: argparse.Namespace) -> None:
     """Prints packed rows of one dataset or one stage, with masked tokens dimmed."""
     from lrl_jax.pipeline import data as data_step
 
-    this = Run(_recipe(args))
+    this = Run(begin.recipe(args))
     data_step.show(this, args.dataset, args.stage, args.row, args.rows, args.tokens)
 
 
@@ -227,7 +228,7 @@ def report(args: argparse.Namespace) -> None:
     """Writes report/index.html from what the run folder holds so far."""
     from lrl_jax.pipeline import steps
 
-    this = Run(_recipe(args))
+    this = Run(begin.recipe(args))
     if not this.folder.exists():
         raise ValueError(
             f"{this.folder}: no run is there yet; begin with `lrl run`, or `lrl vocab`"
@@ -239,7 +240,7 @@ def generate(args: argparse.Namespace) -> None:
     """Continues prompts with a model."""
     from lrl_jax.cli import generate as generate_verb
 
-    _start(args)
+    begin.start(args)
     generate_verb.generate(args)
 
 
@@ -248,19 +249,6 @@ def chat(args: argparse.Namespace) -> None:
     from lrl_jax.cli import generate as generate_verb
 
     generate_verb.chat(args)
-
-
-def _recipe(args: argparse.Namespace) -> Recipe:
-    from lrl_jax.data.seqio import imports
-
-    return imports.load_recipe(args.recipe, args.overrides, args.imports)
-
-
-def _start(args: argparse.Namespace) -> Team:
-    from lrl_jax.devices import mesh, peers
-
-    mesh.start(args.coordinator, args.processes, args.process_id)
-    return Team(mesh.lead(), peers.meet)
 
 
 def _apart(paths: Sequence[str]) -> dict[str, str]:
@@ -286,7 +274,7 @@ def _apart(paths: Sequence[str]) -> dict[str, str]:
 
 
 def _step(args: argparse.Namespace, team: Team, work: Callable[[Run], None] | None = None) -> None:
-    this, step = Run(_recipe(args), step=getattr(args, "step", 0)), args.verb
+    this, step = Run(begin.recipe(args), step=getattr(args, "step", 0)), args.verb
     from lrl_jax.pipeline.steps import STEPS  # takes seconds: what is wrong in a recipe comes first
 
     work = work or STEPS[step]
@@ -298,8 +286,4 @@ def _step(args: argparse.Namespace, team: Team, work: Callable[[Run], None] | No
 
 
 def _skipped(this: Run, step: str) -> None:
-    _say(f"{step}: done already, inputs unchanged ({this.at(step)})")
-
-
-def _say(text: str) -> None:
-    print(terminal.visible(text), file=sys.stderr)
+    begin.say(f"{step}: done already, inputs unchanged ({this.at(step)})")

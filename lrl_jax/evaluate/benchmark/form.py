@@ -102,7 +102,7 @@ class TaskFacts(pydantic.BaseModel):
     answer_in: str = ""
     """Field in which every right answer has to stand, such as the context of a question."""
     rules: Literal["", "squad", "mlqa", "korquad"] = ""
-    """Whose script compares short answers (`evaluate.squad`); by language if empty."""
+    """Whose script compares short answers (`evaluate.benchmark.squad`); by language if empty."""
     spbleu: Literal["flores101", "flores200"] = "flores200"
     """The tokenizer of spBLEU; numbers of the two cannot be compared."""
     chance: float | None = None

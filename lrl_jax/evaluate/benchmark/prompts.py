@@ -17,7 +17,7 @@ import re
 from typing import Any
 
 from lrl_jax.data.templates.sandbox import DocumentTemplates, LastingError
-from lrl_jax.evaluate import answers
+from lrl_jax.evaluate.benchmark import answers
 from lrl_jax.evaluate.benchmark.documents import TaskDocument
 from lrl_jax.evaluate.benchmark.form import TaskSettings
 from lrl_jax.evaluate.task_files import BenchmarkTask

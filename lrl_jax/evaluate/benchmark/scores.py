@@ -13,7 +13,8 @@ from typing import Any
 
 from sacrebleu.metrics import BLEU, CHRF
 
-from lrl_jax.evaluate import answers, intervals, metrics, squad
+from lrl_jax.evaluate import intervals, metrics
+from lrl_jax.evaluate.benchmark import answers, squad
 from lrl_jax.evaluate.benchmark.form import ALWAYS
 from lrl_jax.evaluate.benchmark.prompts import Question
 from lrl_jax.evaluate.task_files import BenchmarkTask

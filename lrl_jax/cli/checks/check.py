@@ -16,8 +16,8 @@ import jax
 
 from lrl_jax import storage, terminal, text
 from lrl_jax.cli import fit as fit_verb
-from lrl_jax.cli import overlaps, printed, sizes, texts
-from lrl_jax.cli.printed import Planned
+from lrl_jax.cli.checks import overlaps, printed, sizes, texts
+from lrl_jax.cli.checks.printed import Planned
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.read import contamination
 from lrl_jax.devices import mesh as meshes

@@ -13,8 +13,8 @@ import itertools
 import re
 
 from lrl_jax import text
-from lrl_jax.cli import sizes
-from lrl_jax.cli.overlaps import Measured
+from lrl_jax.cli.checks import sizes
+from lrl_jax.cli.checks.overlaps import Measured
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import kinds
 from lrl_jax.data.read.tally import Tally, refuse_absent

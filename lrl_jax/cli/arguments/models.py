@@ -1,0 +1,58 @@
+"""Declares the verbs that generate with any model: generate and chat."""
+
+import argparse
+
+from lrl_jax.cli.arguments import shared
+
+
+def add_generate(verbs) -> None:
+    """Adds `lrl generate`."""
+    verb = shared.verb(
+        verbs, "generate", "continue prompts with any model: a run, a folder, a hub id"
+    )
+    asked = verb.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--prompt", metavar="TEXT", help="one prompt; its continuation is printed")
+    what = (
+        'lines such as {"prompt": "..."} or {"messages": [...]}, or - for standard input; a line '
+    )
+    what += (
+        "of JSON is printed for each as soon as it is answered, with its other fields as they were"
+    )
+    asked.add_argument("--file", metavar="PROMPTS.jsonl", help=what)
+    _with_model(verb, temperature=0.0, top_p=1.0, new=128)
+    what = "asks by this template of the recipe's, or by `tokenizer`, the tokenizer's own"
+    verb.add_argument("--template", default="", help=f"{what} (default: continues the text)")
+    what = "prompts answered together"
+    verb.add_argument("--batch-size", type=shared.whole("batch size", 1), default=16, help=what)
+    shared.with_processes(verb)
+
+
+def add_chat(verbs) -> None:
+    """Adds `lrl chat`."""
+    verb = shared.verb(
+        verbs, "chat", "talk to any model in the terminal: a run, a folder, a hub id"
+    )
+    _with_model(verb, temperature=0.7, top_p=0.95, new=256)
+    what = "the template to ask by (default: the tokenizer's own, or that of the run's last stage)"
+    verb.add_argument("--template", default="", help=what)
+    verb.add_argument("--system", default="", metavar="TEXT", help="instructs the model")
+    what = "beside it the base of the run, or another model"
+    verb.add_argument("--base", nargs="?", const="", metavar="MODEL", help=what)
+
+
+def _with_model(verb: argparse.ArgumentParser, temperature: float, top_p: float, new: int) -> None:
+    """Adds the model and how its answers are generated."""
+    verb.add_argument("model", help="a run's folder, a Hugging Face folder, or a hub id")
+    for option, kind, value, what in (
+        ("max-new-tokens", int, new, "tokens of an answer at most"),
+        ("temperature", float, temperature, "0 takes the most probable token every time"),
+        ("top-p", float, top_p, "draws from the likeliest tokens that are so probable together"),
+        ("min-p", float, 0.0, "draws tokens so probable, relative to the likeliest"),
+        ("repetition-penalty", float, 1.0, "above 1, tokens seen before count for less"),
+        ("seed", int, 0, "of what is drawn"),
+    ):
+        verb.add_argument(f"--{option}", type=kind, default=value, help=f"{what} ({value})")
+    what = "a text that ends an answer; may be given several times"
+    verb.add_argument("--stop", action="append", default=[], metavar="TEXT", help=what)
+    what = "of weights and arithmetic (default: float32 on a CPU, else bfloat16)"
+    verb.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help=what)
