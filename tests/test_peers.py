@@ -110,3 +110,21 @@ def test_a_process_that_is_gone_is_named_by_the_other():
         for process in itertools.chain(*pairs):
             process.kill()
             process.communicate()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_whose_peers_never_come_says_so_and_ends(rank):
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        coordinator = f"localhost:{s.getsockname()[1]}"
+    code = CODE.replace("mesh.start(", "peers.JOIN, peers.REMIND = 2.0, 1.0\nmesh.start(", 1)
+    alone = subprocess.Popen(
+        [sys.executable, "-c", code, coordinator, str(rank), str(HEARTBEAT), "an end"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    status, err = ended(alone, 30)
+    assert status == 76
+    who = f"waits at {coordinator} for the others" if rank == 0 else "waits for process 0 at"
+    assert f"process {rank} of 2 {who}" in err
+    assert "Not all processes have come" in err
+    assert "Check failure" not in err  # JAX's client had no time to abort

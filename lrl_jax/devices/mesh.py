@@ -6,6 +6,7 @@ with jax.set_mesh(mesh): ...
 """
 
 from collections.abc import Mapping, Sequence
+import contextlib
 import functools
 import math
 import operator
@@ -90,7 +91,27 @@ def _initialize(heartbeat: int, *args, **kwargs) -> None:
     jax.config.update("jax_enable_recoverability", not alone)
     # It would take SIGTERM for itself; `signals` listens to more of them, in every step.
     jax.config.update("jax_enable_preemption_service", False)
-    jax.distributed.initialize(*args, heartbeat_timeout_seconds=heartbeat, **kwargs)
+    waiting = contextlib.nullcontext() if alone else peers.joining(_waits(*args))
+    with waiting:  # JAX's own limit, which aborts the process, comes after that of `joining`
+        jax.distributed.initialize(
+            *args,
+            heartbeat_timeout_seconds=heartbeat,
+            initialization_timeout=round(2 * peers.JOIN),
+            **kwargs,
+        )
+
+
+def _waits(address: str = "", processes: int = 0, process_id: int = 0) -> str:
+    """Says whom a process waits for; without an address, those that the cluster names.
+
+    >>> _waits("10.0.0.1:8476", 4, 2)
+    'process 2 of 4 waits for process 0 at 10.0.0.1:8476'
+    """
+    if not address:
+        return "waiting for the other processes of this cluster"
+    if process_id:
+        return f"process {process_id} of {processes} waits for process 0 at {address}"
+    return f"process 0 of {processes} waits at {address} for the others"
 
 
 def make(shape: recipe_train.Mesh, devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -6,7 +6,7 @@ threads of its own, so a process that is busy in Python still counts as alive.
 """
 
 import atexit
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 import contextlib
 import ctypes
 import json
@@ -29,6 +29,8 @@ POLL = 0.5  # seconds between two looks at what other processes say
 PATIENCE = 3.0  # seconds that a process has to end by itself when another one has ended
 FAREWELL = 10.0  # seconds that process 0, which runs the service, waits for others to end
 SHUTDOWN = 300.0  # seconds that a process which is done waits for those that are not
+JOIN = 300.0  # seconds that a process waits for the others to come; hosts start minutes apart
+REMIND = 15.0  # seconds after which it says so, again and again
 STOP, END = "lrl/word/stop", "lrl/word/end"
 LEFT = "lrl/left/"
 
@@ -282,6 +284,35 @@ def _slow_down_aborts() -> None:
     libc = ctypes.CDLL(None)
     libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
     libc.signal(int(signal.SIGABRT), ctypes.cast(libc.sleep, ctypes.c_void_p))
+
+
+@contextlib.contextmanager
+def joining(waits: str) -> Iterator[None]:
+    """Says, while the block is open, that this process waits, and ends it after JOIN seconds (76).
+
+    JAX's client is silent while it waits for the others, and then aborts the process.
+
+    Args:
+      waits: what it does, such as "process 1 of 2 waits for process 0 at host:port".
+    """
+    began, over = time.monotonic(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(min(REMIND, JOIN)):
+            waited = time.monotonic() - began
+            sys.stderr.write(f"{waits}: {waited:.0f} s of {JOIN:.0f}\n")
+            if waited >= JOIN:
+                sys.stderr.write(
+                    "Not all processes have come: see what those on the other hosts say, and "
+                    "whether they reach that port; then run the same command again on every host\n"
+                )
+                signals.end(HUNG)
+
+    threading.Thread(target=watch, daemon=True, name="joining").start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 _peers: Peers | None = None

@@ -12,7 +12,8 @@ code 1 if anything is lost, silently different, or ends in a traceback.
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+import functools
 from pathlib import Path
 import random
 import shutil
@@ -26,7 +27,8 @@ from scripts.kill_test.world import Ended, World
 from scripts.same_as.compare import first_difference
 
 SOON = 45.0  # seconds in which all processes must have ended after a signal
-EARLY = 4.0  # seconds in which a process may not listen yet, or waits for another
+MEETING = 60.0  # seconds in which processes meet; signals before that are in tests/test_peers.py
+EARLY = 4.0  # seconds in which a process may not listen yet
 ORDER = ("vocab", "init", "data", "train", "evaluate", "export")
 READER = {"vocab": "init", "init": "train", "data": "train", "train": "evaluate",
           "evaluate": "export", "export": "export"}  # fmt: skip
@@ -60,9 +62,11 @@ def kills(world: World, count: int, seconds: float, rng: random.Random) -> Itera
     """Kills the run `count` times; yields what went wrong."""
     killed, through, steps = 0, 0, Counter()
     while killed < count or world.run.exists():
+        asked = time.time()
         children = world.start("run")
-        if world.processes > 1:  # one that waits for a process that never came waits long
-            wait(children, EARLY, until=world.run / "lock.json")
+        if world.processes > 1:  # until they have met, each waits for the others, as long as JOIN
+            met = functools.partial(is_newer, world.run / "lock.json", asked)
+            wait(children, MEETING, until=met)
         began = time.monotonic()
         delay = rng.uniform(0, seconds) if killed < count else 10 * seconds
         wait(children, delay)
@@ -158,13 +162,21 @@ def flip(world: World, place: Path, whole: dict, rng: random.Random) -> str:
     return f"refused with {min(codes)}: {last_line(ended)}"
 
 
-def wait(children: list, seconds: float, until: Path | None = None) -> None:
-    """Waits, but not once all have ended or the file `until` is there."""
+def wait(children: list, seconds: float, until: Callable[[], bool] | None = None) -> None:
+    """Waits, but not once all have ended or `until` is true."""
     end = time.monotonic() + seconds
     while time.monotonic() < end and any(child.poll() is None for child in children):
-        if until is not None and until.exists():
+        if until is not None and until():
             return
         time.sleep(0.01)
+
+
+def is_newer(path: Path, than: float) -> bool:
+    """Tells whether a file was written after a time; a killed run leaves an old one."""
+    try:
+        return path.stat().st_mtime > than
+    except FileNotFoundError:
+        return False
 
 
 def last_line(ended: Ended) -> str:
