@@ -50,6 +50,8 @@ DOORS = {
     "sacrebleu": ("evaluate/",),
     "lm_eval": ("evaluate/harness.py",),
     "matplotlib": ("report/",),
+    "openai": ("evaluate/judge/endpoint.py",),
+    "httpx2": ("evaluate/judge/endpoint.py",),
 }
 
 
