@@ -82,8 +82,18 @@ def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> McNemar:
     before_N, after_N = _paired(before, after)
     gained = int(np.sum(~(before_N > 0) & (after_N > 0)))
     lost = int(np.sum((before_N > 0) & ~(after_N > 0)))
-    p = 2 * float(special.bdtr(min(gained, lost), gained + lost, 0.5)) if gained + lost else 1.0
-    return McNemar(gained, lost, min(1.0, p))
+    return McNemar(gained, lost, sign_test(gained, lost))
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Returns how likely so uneven a split, or more, is by chance: two-sided, exact.
+
+    >>> sign_test(5, 0), sign_test(3, 3), sign_test(0, 0)
+    (0.0625, 1.0, 1.0)
+    """
+    if not wins + losses:
+        return 1.0
+    return min(1.0, 2 * float(special.bdtr(min(wins, losses), wins + losses, 0.5)))
 
 
 @dataclasses.dataclass(frozen=True)

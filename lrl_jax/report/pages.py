@@ -5,9 +5,11 @@ the figures of `plots`, which escape what they write.
 """
 
 import base64
+from collections import Counter
 import hashlib
 import json
 from typing import Any
+import unicodedata
 
 import jinja2
 
@@ -71,6 +73,20 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def direction(words: str, least: float = 0.5) -> str:
+    """Returns the direction in which a text is read: rtl or ltr.
+
+    >>> direction("\u0633\u0644\u0627\u0645 GPT"), direction("GPT 4"), direction("42")
+    ('rtl', 'ltr', 'ltr')
+
+    Args:
+      least: the share of letters above which those that are read from the right decide.
+    """
+    classes = Counter(map(unicodedata.bidirectional, words))
+    from_right = classes["R"] + classes["AL"]
+    return "rtl" if from_right > least * (from_right + classes["L"]) else "ltr"
+
+
 def _digest(script: str) -> str:
     """Returns what a Content-Security-Policy calls a script that may run."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -89,6 +105,6 @@ _ENVIRONMENT = jinja2.Environment(
     keep_trailing_newline=True,
 )
 _ENVIRONMENT.filters.update(
-    counted=counted, digest=_digest, duration=duration, fixed=fixed, labelled=labelled,
-    readable=readable, slug=_slug,
+    counted=counted, digest=_digest, direction=direction, duration=duration, fixed=fixed,
+    labelled=labelled, readable=readable, slug=_slug,
 )  # fmt: skip

@@ -41,6 +41,13 @@ EXTEND = (
 )
 ON_BASE = ["base={model: base, license: mit}", EXTEND]
 
+ANSWER = '{"question_id": 1, "model_id": "m", "choices": [{"index": 0, "turns": ["x"]}]}\n'
+KEY = json.dumps(
+    {"sheet": "bcdf", "models": ["a", "b"], "seed": 0, "sources": {}, "items": {"1": ""},
+     "annotators": {"kim": {"files": {}, "rows": [
+         {"row": "bcdf", "item": "1", "left": "A", "repeat": False, "texts": ""}]}}}
+)  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -186,6 +193,20 @@ CASES = (
     Case("budget_of_words", ["laws", "allocate", "laws.json", "--budget", "much"]),
     Case("laws_not_json", ["laws", "allocate", "laws.json", "--budget", "10"],
          {"laws.json": "{"}),
+    # sheets
+    Case("sheets_of_other_questions", ["sheet", "make", "a.jsonl", "b.jsonl"],
+         {"a.jsonl": '{"prompt": "A", "output": "a"}\n',
+          "b.jsonl": '{"prompt": "B", "output": "b"}\n'}),
+    Case("sheets_without_questions", ["sheet", "make", "a.jsonl", "b.jsonl"],
+         {"a.jsonl": ANSWER, "b.jsonl": ANSWER}),
+    Case("sheets_for_one_name_twice",
+         ["sheet", "make", "a.jsonl", "b.jsonl", "--names", "kim", "Kim"]),
+    Case("sheets_with_a_key_of_another_form", ["sheet", "read", "a.csv", "--key", "key.json"],
+         {"a.csv": "row,choice\nbcdf,left\n", "key.json": '{"form": "x"}'}),
+    Case("sheets_without_rows", ["sheet", "read", "a.csv", "--key", "key.json"],
+         {"a.csv": "name,age\nkim,7\n", "key.json": KEY}),
+    Case("sheets_with_a_misspelt_choice", ["sheet", "read", "a.csv", "--key", "key.json"],
+         {"a.csv": "row,choice\nbcdf,lfet\n", "key.json": KEY}),
 )  # fmt: skip
 
 
