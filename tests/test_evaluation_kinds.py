@@ -184,7 +184,7 @@ def test_a_recipe_of_shipped_kinds_is_read_without_jax():
 
 def test_every_shipped_kind_is_a_field_and_defined_in_the_file_of_its_name():
     names = [name for name in recipe_evaluate.Evaluate().kinds()]
-    assert names == ["bits_per_byte", "translation", "chains", "tasks"]
+    assert names == ["bits_per_byte", "translation", "chains", "tasks", "alignment"]
     for name in names:
         kind = kinds.find(name)
         assert kind.name == name

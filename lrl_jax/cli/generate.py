@@ -13,7 +13,6 @@ import sys
 from typing import Any
 
 from etils import epath
-import jax
 from rich.live import Live
 from rich.table import Table
 
@@ -354,10 +353,7 @@ def _lines() -> Iterator[str]:
 
 # ---------------------------------------------------------------------------- both
 def _opened(place: str, args: argparse.Namespace) -> MeasuredModel:
-    dtype = args.dtype
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
-    return models.open_model(place, dtype=dtype)
+    return models.open_model(place, dtype=models.chosen_dtype(args.dtype))
 
 
 def _settings(args: argparse.Namespace, ends: tuple[int, ...], continues: bool = False) -> Settings:

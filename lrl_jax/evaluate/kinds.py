@@ -18,7 +18,7 @@ the recipe is read. It needs no entry anywhere else:
     KIND = register(EvaluationKind("newlines", Newlines, measure, rows))
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 import dataclasses
 import functools
 import importlib.metadata
@@ -29,9 +29,10 @@ from typing import Any
 import jax
 
 from lrl_jax.evaluate.meter import Meter
-from lrl_jax.evaluate.rows import Json, ReportRow
+from lrl_jax.evaluate.rows import ComparableScore, Json, ReportRow, fixed
 from lrl_jax.model import llama
 from lrl_jax.recipe import evaluate as recipe_evaluate
+from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 Tick = Callable[[int, int], None]  # told how many batches of how many are done
@@ -63,6 +64,7 @@ class EvaluationKind:
       measure: (entry, model, the recipe's section `evaluate`) -> a result, as JSON.
       rows: (before, after) -> lines of the report; both map kind -> name -> result, and either may
         be empty.
+      check: raises ValueError for an entry whose files cannot be used, before a model is read.
     """
 
     name: str  # its key under `evaluate` in the recipe, and in before.json and after.json
@@ -70,7 +72,10 @@ class EvaluationKind:
     measure: Callable[[Any, MeasuredModel, recipe_evaluate.Evaluate], dict[str, Any]]
     rows: Callable[[Json, Json], Iterator[ReportRow]]
     examples: str = ""  # the title under which the report shows the "examples" of results
+    check: Callable[[Any], None] = lambda entry: None
     side: str = "answer"  # whether "tokens" and "characters" of results are of "input" or "answer"
+    # (results) -> scores that may stand beside those of another run; without it, the rows do.
+    scores: Callable[[Json], Iterator[ComparableScore]] | None = None
 
 
 KINDS: dict[str, EvaluationKind] = {}
@@ -88,6 +93,27 @@ def register(kind: EvaluationKind) -> EvaluationKind:
 def find(name: str) -> EvaluationKind | None:
     """Returns the kind with this name, or None."""
     return KINDS.get(name) if recipe_evaluate.section(name) is not None else None
+
+
+def problems(
+    settings: recipe_evaluate.Evaluate, wanted: Collection[str] = ()
+) -> Iterator[tuple[str, str]]:
+    """Yields key and message of entries whose files cannot be used and are not still `wanted`."""
+    for name, entries in settings.kinds().items():
+        for key, entry in entries.items():
+            kind = find(name)
+            if kind is None or isinstance(entry, str) or not {*wanted}.isdisjoint(entry.files()):
+                continue
+            try:
+                kind.check(entry)
+            except (ValueError, OSError) as e:
+                yield f"evaluate.{name}.{key}", str(e)
+
+
+def validate(settings: recipe_evaluate.Evaluate) -> None:
+    """Raises DataError that names every entry whose files cannot be used, and why."""
+    if lines := [f"{key}: {problem}" for key, problem in problems(settings)]:
+        raise DataError("\n".join(lines))
 
 
 def measure(
@@ -162,6 +188,30 @@ def all_rows(before: Json, after: Json) -> Iterator[ReportRow]:
     for name in {**before, **after}:
         if (kind := find(name)) is not None:
             yield from kind.rows(before, after)
+
+
+def comparable_scores(results: Json) -> Iterator[tuple[str, ComparableScore]]:
+    """Yields the name of its kind and the score, of every kind that was measured."""
+    for name in results:
+        if (kind := find(name)) is None:
+            continue
+        scores = kind.scores(results) if kind.scores is not None else _of_rows(kind, results)
+        for score in scores:
+            yield name, score
+
+
+def _of_rows(kind: EvaluationKind, results: Json) -> Iterator[ComparableScore]:
+    """Yields what the report of a single run says of the model, as texts."""
+    for row in kind.rows({}, results):
+        if row.after == fixed(None, 0):
+            continue
+        key = row.key or f"{kind.name}.{row.measure}"
+        try:
+            value = float(row.after)
+        except ValueError:
+            value = None
+        notes = (row.note,) if row.note else ()
+        yield ComparableScore(row.measure, row.name, key, value, row.after, notes=notes)
 
 
 def examples(after: Json) -> dict[str, Json]:

@@ -13,7 +13,7 @@ Shape suffixes (the whole package uses these letters and no others):
   N query heads   K key/value heads   G = N // K   H head width   R adapter rank
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import functools
 import operator
 from typing import Any
@@ -194,6 +194,22 @@ class Llama(nnx.Module):
         scanned = self.layers, self.layer_kinds()
         x_BTD, _ = jax.lax.scan(run, self.embed(tokens_BT), scanned, unroll=cfg.unroll)
         return _norm(cfg, self.norm_D, x_BTD)
+
+    def states(self, tokens_BT, segments_BT, positions_BT, look: Callable[[jax.Array], Any]) -> Any:
+        """Returns what `look` makes of the stream at each layer: trees of arrays, [L + 1, ...].
+
+        As with Hugging Face's hidden_states, it sees the embeddings first and `hidden` last. Only
+        what it returns is kept, and not the stream of every layer.
+        """
+        ropes = self.ropes(positions_BT, length=positions_BT.shape[1])
+
+        def step(x_BTD, scanned):
+            layer, kind, _ = scanned
+            return layer(x_BTD, segments_BT, ropes, kind), look(x_BTD)
+
+        x_BTD, seen = self.each_layer(step, self.embed(tokens_BT))
+        last = look(_norm(self.cfg, self.norm_D, x_BTD))
+        return jax.tree.map(lambda end, each: jnp.stack((*each, end)), last, seen)
 
     def begin(self, tokens_BT, segments_BT, positions_BT, length: int) -> Keep:
         """Returns the keys and values of rows that begin here, for a cache.

@@ -1,6 +1,6 @@
 """Runs the step `evaluate`: measures the base and the trained model on the same text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 from typing import Any
 
@@ -36,7 +36,7 @@ def look(run: Run, tell: Tell) -> dict[str, dict[str, Any]]:
     Finished items of tasks are those of the step.
     """
     inputs.inputs(run, "evaluate")  # raises where earlier steps are not done
-    tasks.validate(run.recipe.evaluate)
+    _validate(run)
     results: dict[str, dict[str, Any]] = {}
     for_each_model(run, tell, lambda when, model, facts: _look(run, when, model, tell, results))
     return results
@@ -48,9 +48,14 @@ def _look(
     results[when] = kinds.measure(run.recipe.evaluate, model, _within(tell, when))
 
 
+def _validate(run: Run) -> None:
+    kinds.validate(run.recipe.evaluate)
+    tasks.validate(run.recipe.evaluate)
+
+
 def _compare(run: Run, tell: Tell) -> None:
     recipe = run.recipe
-    tasks.validate(recipe.evaluate)  # first: a wrong document is known before a model is read
+    _validate(run)  # first: a wrong document is known before a model is read
     tell("character n-gram models", 0, 0)
     baselines = {"baselines": bits_per_byte.baselines(recipe.evaluate)}
 
@@ -97,9 +102,19 @@ def for_each_model(run: Run, tell: Tell, do: Do) -> None:
 
 def compare_start_and_end(run: Run) -> None:
     """Measures the model before its first and after its last step, for `lrl vocab probe`."""
+    _measure_states(run, {"before": weights.initial, "after": weights.trained})
+
+
+def measure_end(run: Run) -> None:
+    """Measures the trained model alone, for studies whose cells begin with the same base."""
+    tasks.validate(run.recipe.evaluate)
+    _measure_states(run, {"after": weights.trained})
+
+
+def _measure_states(run: Run, states: Mapping[str, Callable[..., llama.Params]]) -> None:
     cfg, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     mesh = weights.make_mesh(run, cfg)
-    for when, restore in (("before", weights.initial), ("after", weights.trained)):
+    for when, restore in states.items():
         model = _model(run, when, cfg, restore(run, cfg, mesh), tokenizer, mesh)
         _measure(run, when, model, {}, {})
 
@@ -112,6 +127,11 @@ def scores(run: Run, when: str) -> dict[str, float]:
         return {name: float(score["bits_per_byte"]) for name, score in by_text.items()}
     except (KeyError, TypeError, AttributeError) as e:
         raise ValueError(f"{path}: holds no scores ({e!r}); run `lrl evaluate --redo`") from None
+
+
+def results(run: Run) -> dict[str, Any]:
+    """Returns all that was measured of the trained model; {} before the step `evaluate`."""
+    return _results(run, "after")
 
 
 def measured(run: Run) -> str:

@@ -6,6 +6,7 @@ model = open_model("meta-llama/Llama-3.2-1B", dtype="bfloat16", length=4096)
 
 from collections.abc import Sequence
 import dataclasses
+from typing import Literal
 
 from etils import epath
 import jax
@@ -61,6 +62,13 @@ def open_model(
     if exported(run):
         return _of_folder(str(run.at("export")), dtype, length, mesh, devices)
     return _of_checkpoint(run, dtype, length, mesh, devices)
+
+
+def chosen_dtype(dtype: Dtype | Literal["auto"]) -> Dtype:
+    """Returns the dtype that `auto` stands for: float32 on a CPU, else bfloat16."""
+    if dtype != "auto":
+        return dtype
+    return "float32" if jax.default_backend() == "cpu" else "bfloat16"
 
 
 def run_at(place: str) -> Run | None:

@@ -92,6 +92,23 @@ class Chains(Evaluation):
         return self.english, self.translated
 
 
+class Alignment(Evaluation):
+    """Compares what the model makes, at every layer, of sentences and of their translations.
+
+    Line n of one file is the translation of line n of the other.
+    """
+
+    source: str
+    target: str
+    source_language: Language
+    target_language: Language
+    limit: Annotated[int, Field(ge=3)] = 100
+    """How many pairs are compared, the first ones; MEXA's paper takes 100 (arXiv 2410.05873)."""
+
+    def files(self) -> tuple[str, ...]:
+        return self.source, self.target
+
+
 class Benchmark(Evaluation):
     """Asks the questions of a benchmark task: one that ships, a task file of yours, or a group."""
 
@@ -144,6 +161,7 @@ class Evaluate(Section):
     """Benchmark tasks: a name, a task file, or {task, file, shots, limit, skip_bad}."""
     task_data: str = Field(default="", exclude_if=is_default)
     """The folder with local copies of the tasks' data, at any depth; else the hub is read."""
+    alignment: dict[Name, Alignment] = Field(default_factory=dict, exclude_if=is_default)
 
     def kinds(self) -> dict[str, Mapping[str, Evaluation | str]]:
         """Returns the entries of every kind: kind -> name -> entry."""

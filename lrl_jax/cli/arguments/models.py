@@ -1,8 +1,11 @@
-"""Declares the verbs that generate with any model: generate and chat."""
+"""Declares the verbs that ask any model: generate, chat and align."""
 
 import argparse
 
 from lrl_jax.cli.arguments import shared
+
+MODEL = "a run's folder, a Hugging Face folder, or a hub id"
+BESIDE = "beside it the base of the run, or another model"
 
 
 def add_generate(verbs) -> None:
@@ -36,13 +39,31 @@ def add_chat(verbs) -> None:
     what = "the template to ask by (default: the tokenizer's own, or that of the run's last stage)"
     verb.add_argument("--template", default="", help=what)
     verb.add_argument("--system", default="", metavar="TEXT", help="instructs the model")
-    what = "beside it the base of the run, or another model"
-    verb.add_argument("--base", nargs="?", const="", metavar="MODEL", help=what)
+    verb.add_argument("--base", nargs="?", const="", metavar="MODEL", help=BESIDE)
+
+
+def add_align(verbs) -> None:
+    """Adds `lrl align`."""
+    what = "how alike sentences and their translations are at every layer of any model"
+    verb = shared.verb(verbs, "align", what, module="align")
+    verb.add_argument("model", help=MODEL)
+    what = "a text and its translation, line by line"
+    verb.add_argument("--texts", nargs=2, required=True, metavar=("A", "B"), help=what)
+    verb.add_argument("--base", nargs="?", const="", metavar="MODEL", help=BESIDE)
+    what = "folder for alignment.json and the page (default: alignment)"
+    verb.add_argument("--out", default="alignment", help=what)
+    what = "pairs that are compared, the first ones (default: 100)"
+    verb.add_argument("--limit", type=shared.whole("limit", 3), default=100, help=what)
+    what = "how the states of tokens become one in the table that is printed (default: weighted)"
+    poolings = ("weighted", "mean", "last")
+    verb.add_argument("--pooling", choices=poolings, default="weighted", help=what)
+    _with_dtype(verb)
+    shared.with_processes(verb)
 
 
 def _with_model(verb: argparse.ArgumentParser, temperature: float, top_p: float, new: int) -> None:
     """Adds the model and how its answers are generated."""
-    verb.add_argument("model", help="a run's folder, a Hugging Face folder, or a hub id")
+    verb.add_argument("model", help=MODEL)
     for option, kind, value, what in (
         ("max-new-tokens", int, new, "tokens of an answer at most"),
         ("temperature", float, temperature, "0 takes the most probable token every time"),
@@ -54,5 +75,9 @@ def _with_model(verb: argparse.ArgumentParser, temperature: float, top_p: float,
         verb.add_argument(f"--{option}", type=kind, default=value, help=f"{what} ({value})")
     what = "a text that ends an answer; may be given several times"
     verb.add_argument("--stop", action="append", default=[], metavar="TEXT", help=what)
+    _with_dtype(verb)
+
+
+def _with_dtype(verb: argparse.ArgumentParser) -> None:
     what = "of weights and arithmetic (default: float32 on a CPU, else bfloat16)"
     verb.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help=what)

@@ -22,7 +22,7 @@ from lrl_jax.data.feed import mixture
 from lrl_jax.data.read import contamination
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.embeddings import strategies as starts
-from lrl_jax.evaluate import tasks
+from lrl_jax.evaluate import kinds, tasks
 from lrl_jax.fit import compile as compiling
 from lrl_jax.fit import topology
 from lrl_jax.hf import families, load, peft_read, safetensors_ranges
@@ -117,6 +117,7 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
     for where, uri in supply.texts(recipe):
         if uri not in wanted:
             yield from _trouble(where, next, text.lines(uri), None)
+    yield from kinds.problems(recipe.evaluate, wanted)
     yield from tasks.problems(recipe.evaluate, wanted)
     for uri in recipe.data.decontaminate:
         if uri not in wanted:

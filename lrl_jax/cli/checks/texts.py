@@ -244,8 +244,9 @@ def _named_texts(recipe: Recipe) -> Iterator[tuple[str, str, Sequence[str], str]
     for name, uri in measured.bits_per_byte.items():
         if re.fullmatch(languages.CODE, name):
             named.append((f"evaluate.bits_per_byte.{name}", uri, name))
-    for name, entry in measured.translation.items():
-        key = f"evaluate.translation.{name}"
+    parallel = {f"evaluate.translation.{name}": e for name, e in measured.translation.items()}
+    parallel |= {f"evaluate.alignment.{name}": e for name, e in measured.alignment.items()}
+    for key, entry in parallel.items():
         named.append((f"{key}.source", entry.source, entry.source_language))
         named.append((f"{key}.target", entry.target, entry.target_language))
     for key, uri, code in named:
