@@ -49,7 +49,8 @@ def test_intervals_hold_the_truth_as_often_as_they_say(amounts):
     held = np.zeros(2)
     for seed in range(300):
         try:
-            (law,) = laws.fit(noisy(rng, 90.0, -0.15, amounts, 0.02), seed=seed)
+            points_drawn = noisy(rng, 90.0, -0.15, amounts, 0.02)
+            (law,) = laws.fit(points_drawn, seed=seed, draws=1000)
         except ValueError:
             continue  # noise has turned the law round
         held += (

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from lrl_jax import storage, text
+from lrl_jax import text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.pipeline import notes
 from lrl_jax.pipeline.notes import MismatchError, digest
 from lrl_jax.pipeline.run import Run, resolved
 from lrl_jax.recipe import supply
-from lrl_jax.recipe.schema import Pretrained
+from lrl_jax.recipe.evaluate import Evaluate
+from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.train import adapt, checkpoint
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import fingerprint
@@ -147,7 +148,7 @@ def _weights(folder: epath.Path) -> str:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; want a Hugging Face model")
     files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".json"))
-    return digest(" ".join(f"{p.name}:{storage.sha256(p)}" for p in files))
+    return digest(" ".join(f"{p.name}:{text.digest(str(p))}" for p in files))
 
 
 def _data(run: Run) -> dict[str, Input]:
@@ -169,12 +170,26 @@ def _evaluate(run: Run) -> dict[str, Input]:
     from lrl_jax.evaluate import tasks  # takes a second, which other steps need not wait
 
     settings = run.recipe.evaluate
-    baselines = itertools.chain.from_iterable(settings.baseline_text.values())
-    files = _texts([*(uri for _, uri in settings.files()), *baselines])
+    files = _texts(_evaluated_files(settings))
     averaged = {"use_ema": Input("true")} if run.recipe.export.use_ema else {}
     made = {name: Input(digest[:16]) for name, digest in tasks.contents(settings).items()}
     settings = settings.model_copy(update={"task_data": ""})  # it may move
     return averaged | made | _contents("evaluate", settings, files)
+
+
+def _evaluated_files(settings: Evaluate) -> list[str]:
+    baselines = itertools.chain.from_iterable(settings.baseline_text.values())
+    return [*(uri for _, uri in settings.files()), *baselines]
+
+
+def said_of_evaluation(recipe: Recipe) -> str:
+    """Returns the digest of what a recipe says of evaluation, as notes of the step have it.
+
+    It reads no file, as settings count without the paths in them.
+    """
+    settings = recipe.evaluate.model_copy(update={"task_data": ""})
+    files = dict.fromkeys(_evaluated_files(settings), "")
+    return _contents("evaluate", settings, files)["evaluate"].digest
 
 
 def _trained(run: Run) -> dict[str, Input]:

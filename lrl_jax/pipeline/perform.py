@@ -62,7 +62,7 @@ def perform(
       VerificationError: a file of an earlier step is not what that step wrote.
     """
     want, out, path = inputs(run, step), run.at(step), run.note(step)
-    settings = _settings(run, step)
+    settings = settings_digest(run, step)
     note = StepNote({name: given.digest for name, given in want.items()}, settings, finished=False)
     have = notes.read(path)
     team.meet(f"{step}: all have read what is there")
@@ -108,7 +108,8 @@ def _kept_if_refused(path: epath.Path, note: StepNote | None) -> Iterator[None]:
         raise
 
 
-def _settings(run: Run, step: str) -> str:
+def settings_digest(run: Run, step: str) -> str:
+    """Returns a digest of how training is done, beside its inputs; "" for any other step."""
     # `lrl_jax.train` decides which of them may change while a training is interrupted.
     if step != "train":
         return ""

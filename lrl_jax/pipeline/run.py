@@ -24,6 +24,8 @@ from lrl_jax.recipe.train import saved_rows_per_step
 from lrl_jax.train import checkpoint
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
+CELL = "cell.json"  # what `pipeline.study` leaves in a cell: where its steps lie
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -86,18 +88,32 @@ class Run:
         source = self.recipe.init.weights
         assert source is not None
         folder = epath.Path(source.run)
-        if not (folder / "recipe.yaml").exists() or not (folder / "train").is_dir():
+        places = _places(folder)
+        if not (folder / "recipe.yaml").exists() or not places["train"].is_dir():
             raise ValueError(
                 f"init.weights.run: {folder}: no run that was trained; want the folder of one, "
                 "which holds recipe.yaml and train/checkpoints"
             )
-        steps = checkpoint.committed_steps(folder / "train" / "checkpoints")
+        steps = checkpoint.committed_steps(places["train"] / "checkpoints")
         step = source.step or max(steps, default=0)
         if step not in steps:
             kept = ", ".join(map(str, steps)) or "none"
             raise ValueError(f"init.weights.step: {folder} has no step {step}; steps kept: {kept}")
-        places = {name: folder / name for name in ("vocab", "init", "data", "train")}
         return Run(imports.load_recipe(str(folder / "recipe.yaml"), (), ()), places, step)
+
+
+def _places(folder: epath.Path) -> dict[str, epath.Path]:
+    """Returns the folders of the steps before evaluation; those of a study's cell lie elsewhere."""
+    names, record = ("vocab", "init", "data", "train"), folder / CELL
+    if not record.exists():
+        return {name: folder / name for name in names}
+    try:
+        steps = dict(storage.read_json(record)["steps"])
+        return {
+            name: folder.parent / str(steps.get(name, f"{folder.name}/{name}")) for name in names
+        }
+    except (KeyError, TypeError, ValueError) as e:
+        raise ValueError(f"{record}: is no record of a study's cell ({e!r})") from None
 
 
 def manifests(run: Run) -> dict[str, rows.Manifest]:

@@ -5,17 +5,25 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from rich.table import Table
 
-from lrl_jax.laws.law import Law, Point, predict
+from lrl_jax.laws.law import LIMIT, WIDTH, Law, Point, predict
 from lrl_jax.report import pages, plots
 from lrl_jax.terminal import FittedTable
 
-COLUMNS = ("language", "a", "b", "b, 95 %", "most pairs", "score", "foretold")
+COLUMNS = (
+    "language", "ceiling", "a", "b", "b, 95 %", "R2", "held out", "most pairs", "score", "foretold",
+    "stands to",
+)  # fmt: skip
 BEYOND = 10  # times the most pairs measured: how far curves are drawn
 
 
 def laws_table(laws: Sequence[Law]) -> Table:
-    """Returns a table of laws; `foretold`: the score of the most pairs by all other points."""
-    out = FittedTable(*COLUMNS, numbers=COLUMNS[1:], title="score = 100 - a pairs^b")
+    """Returns a table of laws.
+
+    `held out`: the mean error of each amount by the law of the others, in points of the score.
+    `foretold`: the score of the most pairs by all other points. `stands to`: the most pairs at
+    which the score's interval is at most `law.WIDTH` points wide.
+    """
+    out = FittedTable(*COLUMNS, numbers=COLUMNS[1:], title="score = ceiling - a pairs^b")
     for law in laws:
         out.add_row(*_cells(law))
     return out
@@ -30,13 +38,14 @@ def allocation_table(
     for law in laws:
         allocated, shared = pairs[law.language], even[law.language]
         beyond = max(allocated / law.measured[1], law.measured[0] / allocated)
+        too_far = law.reach is not None and allocated > max(law.reach, law.measured[1])
         out.add_row(
             law.language,
             f"{allocated:,}",
             f"{predict(law, allocated):.2f}",
             f"{shared:,}",
             f"{predict(law, shared):.2f}",
-            f"{beyond:.1f} times" if beyond > 1 else "",
+            f"{beyond:.1f} times{', too far' * too_far}" if beyond > 1 else "",
         )
     return out
 
@@ -53,6 +62,8 @@ def page(laws: Sequence[Law], points: Sequence[Point]) -> str:
         "laws.html.j2",
         svg=plots.fits(curves, dots, "pairs", "score"),
         beyond=BEYOND,
+        width=f"{WIDTH:g}",
+        limit=f"{LIMIT:g}",
         columns=COLUMNS,
         rows=[_cells(law) for law in laws],
     )
@@ -61,10 +72,28 @@ def page(laws: Sequence[Law], points: Sequence[Point]) -> str:
 def _cells(law: Law) -> list[str]:
     return [
         law.language,
+        _ceiling(law),
         f"{law.a:.4g}",
         f"{law.b:.3f}",
         f"{law.b_interval[0]:.3f}, {law.b_interval[1]:.3f}",
+        "" if law.r2 is None else f"{law.r2:.3f}",
+        "" if law.held_out is None else f"{law.held_out:.2f}",
         f"{law.measured[1]:,.0f}",
         f"{law.held_back[0]:.2f}",
         f"{law.held_back[1]:.2f}",
+        _reach(law),
     ]
+
+
+def _ceiling(law: Law) -> str:
+    low, high = law.ceiling_interval
+    return f"{law.ceiling:.1f} ({low:.1f}, {high:.1f})" if low < high else f"{law.ceiling:g}"
+
+
+def _reach(law: Law) -> str:
+    if law.reach is None:
+        return ""
+    if not law.reach:
+        return "nothing"
+    times = law.reach / law.measured[1]
+    return f"{law.reach:,.0f}" + (f" ({times:.1f} times)" if times > 1 else "")

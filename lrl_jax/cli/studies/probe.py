@@ -21,9 +21,11 @@ from lrl_jax import storage, terminal
 from lrl_jax.data.feed import mixture as mixtures
 from lrl_jax.pipeline import evaluate as evaluate_step
 from lrl_jax.pipeline import vocab as vocab_step
-from lrl_jax.pipeline.perform import perform
+from lrl_jax.pipeline.console import say
+from lrl_jax.pipeline.perform import ALONE, Team
 from lrl_jax.pipeline.run import Run, manifests, resolved
 from lrl_jax.pipeline.steps import STEPS
+from lrl_jax.pipeline.study.cells import Cell, Outcome, perform_cells, quiet
 from lrl_jax.recipe import languages
 from lrl_jax.recipe.evaluate import Evaluate
 from lrl_jax.recipe.schema import Init, Recipe
@@ -81,8 +83,12 @@ class ProbeTrial:
         return sum(scores) / len(scores)
 
 
-def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> list[ProbeTrial]:
+def probe(
+    run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int, team: Team = ALONE
+) -> list[ProbeTrial]:
     """Trains every trial; writes probe/probe.json after each one, and probe/index.html at the end.
+
+    A trial that fails is named and the others go on; what is finished is not done again.
 
     Args:
       pieces: numbers of new pieces to try; 0 is the base's own vocabulary.
@@ -91,9 +97,10 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
         that they read as many bytes.
 
     Raises:
-      ValueError: a recipe that extends no vocabulary, or evaluates no text of a new language.
+      ValueError: a recipe that extends no vocabulary, or evaluates no text of a new language; or no
+        trial that did not fail.
     """
-    recipe = run.recipe
+    recipe, folder = run.recipe, run.at("probe") / "cells"
     if not isinstance(recipe.vocab, Extend):
         raise ValueError(
             f"a probe compares new pieces; want vocab.method: extend, got {recipe.vocab.method}"
@@ -104,18 +111,35 @@ def probe(run: Run, pieces: Sequence[int], rows: Sequence[str], steps: int) -> l
             f"a probe needs text of the new language ({codes}) in evaluate.bits_per_byte, to "
             "compare on; name it by its code, as kor_Hang: PATH"
         )
-    sized = {count: _sized(run, count) for count in dict.fromkeys(pieces)}
-    lengths = {count: _bytes_per_row(sized_run) for count, sized_run in sized.items()}
-    longest = max(lengths.values())
-    trials = []
-    for count, sized_run in sized.items():
-        enough = math.ceil(steps * (longest / lengths[count]))  # `steps` itself for the longest
-        for way in dict.fromkeys(rows) if count else ("",):
-            trials.append(_trial(sized_run, way, enough, lengths[count]))
+    sizes = [_of_size(recipe, count) for count in dict.fromkeys(pieces)]
+    packed = perform_cells(folder, sizes, ("vocab", "data"), team=team)
+    sized = [outcome.run for outcome in packed if _said(outcome)]
+    lengths = [_bytes_per_row(each) for each in map(_longest_stage, sized)]
+    cells = []
+    for each, length in zip(sized, lengths, strict=True):
+        # `steps` itself for the vocabulary with the longest tokens
+        enough = math.ceil(steps * (max(lengths) / length))
+        ways = dict.fromkeys(rows) if vocab_step.new_pieces(each) else ("",)
+        cells += [_trial(_longest_stage(each), way, enough, length) for way in ways]
+    trials: list[ProbeTrial] = []
+    for outcome in perform_cells(folder, cells, works=TRIAL_STEPS, team=team):
+        if _said(outcome):
+            trials.append(_result(outcome, in_new_languages(recipe)))
+        if team.lead:
             records = [dataclasses.asdict(trial) for trial in trials]
             storage.write_json(run.at("probe") / "probe.json", records)
-    (run.at("probe") / "index.html").write_text(page(trials))
+    if not trials:
+        raise ValueError(f"every trial failed; {folder}/*/cell.json say why")
+    if team.lead:
+        storage.write(run.at("probe") / "index.html", page(trials))
     return trials
+
+
+def _said(outcome: Outcome) -> bool:
+    """Tells whether a cell is done; prints its error if it is not."""
+    if outcome.error:
+        say(f"probe: {outcome.cell.name} failed: {outcome.error}")
+    return not outcome.error
 
 
 def in_new_languages(recipe: Recipe) -> list[str]:
@@ -199,17 +223,15 @@ def page(trials: Sequence[ProbeTrial]) -> str:
     )
 
 
-def _sized(run: Run, count: int) -> Run:
-    """Returns a run that has made `vocab` and `data` for `count` new pieces.
+def _of_size(recipe: Recipe, count: int) -> Cell:
+    """Returns the cell that makes `vocab` and `data` for `count` new pieces."""
+    extended = recipe.vocab.model_copy(update={"pieces": count, "parity": None})
+    vocab = extended if count else Keep(method="keep")
+    return Cell(f"{count}", recipe.model_copy(update={"vocab": vocab}), {"pieces": count})
 
-    It has only the longest stage of the recipe, whose mixture is made explicit as shares.
-    """
-    vocab = run.recipe.vocab.model_copy(update={"pieces": count, "parity": None})
-    update = {"name": f"{count}", "folder": str(run.at("probe"))}
-    update |= {"vocab": vocab if count else Keep(method="keep")}
-    sized = Run(run.recipe.model_copy(update=update))
-    for step in ("vocab", "data"):
-        perform(sized, step, STEPS[step], force=True)
+
+def _longest_stage(sized: Run) -> Run:
+    """Returns a run with only the longest stage, whose mixture is made explicit as shares."""
     settings, packed = resolved(sized).train, manifests(sized)
     longest = max(range(len(settings.stages)), key=lambda i: settings.stages[i].steps)
     first = sum(stage.steps for stage in settings.stages[:longest]) * settings.rows_per_step
@@ -224,7 +246,7 @@ def _sized(run: Run, count: int) -> Run:
     alone = {"mixture": mixed, "ramp_to": {}, "weights": "tokens"}
     stage = settings.stages[longest].model_copy(update=alone)
     train = settings.model_copy(update={"stages": (stage,), "replay": {}})
-    return Run(sized.recipe.model_copy(update={"train": train}))
+    return dataclasses.replace(sized, recipe=sized.recipe.model_copy(update={"train": train}))
 
 
 def _bytes_per_row(sized: Run) -> float:
@@ -235,31 +257,31 @@ def _bytes_per_row(sized: Run) -> float:
     return sized.recipe.data.sequence_length * per_token
 
 
-def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> ProbeTrial:
+def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> Cell:
     recipe, init = sized.recipe, sized.recipe.init
-    name = f"{recipe.name}-{way or 'base'}"
     texts, size = recipe.evaluate.bits_per_byte, recipe.evaluate.batch_size
     evaluate = Evaluate(bits_per_byte=texts, batch_size=size, max_lines=LINES)
     if way:
         init = Init.model_validate(init.model_dump() | {"input_rows": way, "output_rows": way})
-    update = {"name": name, "init": init, "train": _short(recipe, steps), "evaluate": evaluate}
-    shared = {step: sized.at(step) for step in ("vocab", "data")}
-    run = Run(recipe.model_copy(update=update), shared)
-    if run.folder.exists():
-        run.folder.rmtree()
-    for step in ("init", "train", "evaluate"):
-        perform(run, step, TRIAL_STEPS[step])
+    update = {"init": init, "train": _short(recipe, steps), "evaluate": evaluate}
+    facts = {"rows": way, "steps": steps, "bytes_per_row": bytes_per_row}
+    return Cell(f"{recipe.name}-{way or 'base'}", recipe.model_copy(update=update), facts)
+
+
+def _result(outcome: Outcome, decisive: Sequence[str]) -> ProbeTrial:
+    run, facts = outcome.run, outcome.cell.facts
+    rows = facts["steps"] * run.recipe.train.batch_size
     return ProbeTrial(
-        name=name,
+        name=outcome.cell.name,
         pieces=vocab_step.new_pieces(run),
-        rows=way,
-        steps=steps,
-        tokens=steps * recipe.train.batch_size * recipe.data.sequence_length,
-        bytes=round(steps * recipe.train.batch_size * bytes_per_row),
+        rows=facts["rows"],
+        steps=facts["steps"],
+        tokens=rows * run.recipe.data.sequence_length,
+        bytes=round(rows * facts["bytes_per_row"]),
         before=evaluate_step.scores(run, "before"),
         after=evaluate_step.scores(run, "after"),
-        decisive=in_new_languages(recipe),
-        curve=list(_curve(run, bytes_per_row)),
+        decisive=decisive,
+        curve=list(_curve(run, facts["bytes_per_row"])),
     )
 
 
@@ -275,9 +297,8 @@ def _short(recipe: Recipe, steps: int) -> Train:
 
     stage = recipe.train.stages[0]
     short = stage.model_copy(update={"steps": steps, "learn": tuple(map(constant, stage.learn))})
-    saved = {"save": Save(minutes=0, steps=0, keep=1), "tensorboard": False}
-    update = {"stages": (short,), "step_rows": 0, "samples": (), "sample_every": 0, **saved}
-    return recipe.train.model_copy(update=update)
+    update = {"stages": (short,), "step_rows": 0, "save": Save(minutes=0, steps=0)}
+    return quiet(recipe.train.model_copy(update=update))
 
 
 def _curve(run: Run, bytes_per_row: float) -> Iterator[tuple[float, float]]:

@@ -1,0 +1,216 @@
+"""Performs studies: many recipes, called cells, whose equal steps are done once for all of them.
+
+    for outcome in perform_cells(folder, cells):
+        print(outcome.cell.name, outcome.error or outcome.run.at("evaluate"))
+
+FOLDER/shared/<step>-<key>/<step>/...     what a step made; the key is a digest of all its inputs
+FOLDER/<cell>/recipe.yaml, cell.json      a cell: its facts, where its steps lie, its error
+FOLDER/steps.jsonl                        a line for each time that a step was done, or failed
+
+A step lies under the digest of its inputs (`pipeline.inputs`) and, for training, of its settings
+and its seed, which orders the rows though they are equal.
+So two cells share a step exactly where its inputs are equal, a later call finds what an earlier one
+finished, and a recipe that changed never goes on with a training that began under another.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import json
+import time
+import traceback
+from typing import Any
+
+from etils import epath
+import jax
+
+from lrl_jax import storage
+from lrl_jax.devices import signals
+from lrl_jax.devices.lease import Lease
+from lrl_jax.pipeline.inputs import inputs
+from lrl_jax.pipeline.notes import digest
+from lrl_jax.pipeline.perform import ALONE, Team, perform, settings_digest
+from lrl_jax.pipeline.run import CELL, Run
+from lrl_jax.pipeline.steps import STEPS
+from lrl_jax.recipe.file import dump
+from lrl_jax.recipe.schema import Recipe
+from lrl_jax.recipe.train import Train
+
+MEASURED = ("vocab", "init", "data", "train", "evaluate")  # steps up to the scores of a cell
+SHARED, LOG = "shared", "steps.jsonl"
+DONE, FAILED = "done", "failed"
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """Describes one run of a study.
+
+    Attributes:
+      name: its folder's name, which no other cell of the study has.
+      recipe: what it does; its `name` and `folder` are not used.
+      facts: what tells it from the others, as {"language": "kor_Hang", "pairs": 1000, "seed": 0}.
+    """
+
+    name: str
+    recipe: Recipe
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """Describes a cell that has been done.
+
+    Attributes:
+      run: the cell as a run; `run.at` gives the folder of each step, shared or not.
+      error: why it failed; "" if it did not.
+      seconds: what this call spent on it; next to nothing where an earlier call finished it.
+    """
+
+    cell: Cell
+    run: Run
+    error: str = ""
+    seconds: float = 0.0
+
+
+Works = Mapping[str, Callable[[Run], Any]]
+
+
+def perform_cells(
+    folder: epath.PathLike,
+    cells: Sequence[Cell],
+    steps: Sequence[str] = MEASURED,
+    works: Works = STEPS,
+    team: Team = ALONE,
+) -> Iterator[Outcome]:
+    """Does the steps of each cell that are due; yields each cell as it finishes.
+
+    What cells of this call or of an earlier one have finished is not done again. A cell that fails
+    is yielded with its error and the others go on; the next call tries it again. The folder is
+    reserved while the iterator lives. Where several processes share a study, each of them iterates,
+    and an error ends the study, because the others may be waiting in the same step.
+
+    Args:
+      steps: names of steps, in the order of work.
+      works: name of a step -> the function that does it.
+
+    Raises:
+      ValueError: two cells of one name, or a name that is no folder's.
+      InUseError: another process works on the study.
+    """
+    for name, count in Counter(cell.name for cell in cells).items():
+        if count > 1:
+            raise ValueError(f"{count} cells are called {name}; each wants a name of its own")
+        if name in (SHARED, "", ".", "..") or "/" in name:
+            raise ValueError(f"a cell called {name!r}: want the name of a folder, not {SHARED}")
+    return _each(epath.Path(folder), cells, steps, works, team)
+
+
+def quiet(train: Train) -> Train:
+    """Returns how a cell trains: one checkpoint, no samples and nothing for TensorBoard."""
+    save = train.save.model_copy(update={"keep": 1})
+    update = {"samples": (), "sample_every": 0, "tensorboard": False, "save": save}
+    return train.model_copy(update=update)
+
+
+def times_done(folder: epath.PathLike) -> Counter[str]:
+    """Returns how often each step was done in a study, over all calls; 0 for any other name."""
+    content = b"".join(storage.read_parts(epath.Path(folder) / LOG))
+    lines = [storage.parse_json(line, f"{folder}/{LOG}") for line in content.splitlines()]
+    return Counter(line["step"] for line in lines if line["state"] == DONE)
+
+
+def _each(
+    folder: epath.Path, cells: Sequence[Cell], steps: Sequence[str], works: Works, team: Team
+) -> Iterator[Outcome]:
+    failures: dict[epath.Path, str] = {}  # place of a step that failed in this call -> why
+    if not team.lead:
+        yield from (_perform(folder, cell, steps, works, team, failures) for cell in cells)
+        return
+    with Lease(folder) as lease, signals.at_end(lambda code: lease.release()):
+        yield from (_perform(folder, cell, steps, works, team, failures) for cell in cells)
+
+
+def _perform(
+    folder: epath.Path,
+    cell: Cell,
+    steps: Sequence[str],
+    works: Works,
+    team: Team,
+    failures: dict[epath.Path, str],
+) -> Outcome:
+    """Does the steps of one cell, and leaves its record."""
+    recipe = cell.recipe.model_copy(update={"name": cell.name, "folder": str(folder)})
+    run, started, error, trace = Run(recipe), time.monotonic(), "", ""
+    try:
+        for step in steps:
+            run = _placed(run, step)
+            _do(run, step, works[step], cell, team, failures)
+    except Exception as e:
+        if _is_stop(e) or jax.process_count() > 1:
+            raise
+        error, trace = str(e) or type(e).__name__, traceback.format_exc()
+    outcome = Outcome(cell, run, error, round(time.monotonic() - started, 1))
+    if team.lead:
+        _record(outcome, trace)
+    return outcome
+
+
+def _placed(run: Run, step: str) -> Run:
+    """Returns the run with the place of a step, which the steps before it decide."""
+    given = {name: value.digest for name, value in inputs(run, step).items()}
+    settings: list[Any] = [given, settings_digest(run, step)]
+    if step == "train":  # equal rows in another order: what `data` made does not tell seeds apart
+        settings.append(run.recipe.seed)
+    key = digest(json.dumps(settings, sort_keys=True))
+    place = epath.Path(run.recipe.folder) / SHARED / f"{step}-{key}" / step
+    return dataclasses.replace(run, elsewhere={**run.elsewhere, step: place})
+
+
+def _do(
+    run: Run,
+    step: str,
+    work: Callable[[Run], Any],
+    cell: Cell,
+    team: Team,
+    failures: dict[epath.Path, str],
+) -> None:
+    """Does one step if it is due; a step that has failed in this call fails again at once."""
+    place, started = run.at(step), time.monotonic()
+
+    def note(state: str) -> None:
+        seconds = round(time.monotonic() - started, 1)
+        line = {"step": step, "state": state, "cell": cell.name, "seconds": seconds}
+        line["place"] = place.parent.name
+        if team.lead:
+            storage.Lines(epath.Path(run.recipe.folder) / LOG).add(json.dumps(line) + "\n")
+
+    if place in failures:
+        raise ValueError(failures[place])
+    try:
+        ran = perform(run, step, work, team=team)
+    except Exception as e:
+        failures[place] = str(e) or type(e).__name__
+        if not _is_stop(e):
+            note(FAILED)
+        raise
+    if ran:
+        note(DONE)
+
+
+def _is_stop(error: Exception) -> bool:
+    """Tells whether a step ended because this process was asked to stop, and not by a fault.
+
+    A training that was asked to stop has saved, and says so by its exit code; a library, or a
+    process that packs, may have been stopped by the same signal.
+    """
+    return signals.stopping() or getattr(error, "exit_code", 0) == signals.RETRY
+
+
+def _record(outcome: Outcome, trace: str) -> None:
+    """Writes the recipe and the record of a cell."""
+    run, folder = outcome.run, outcome.run.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    storage.write(folder / "recipe.yaml", dump(run.recipe))
+    places = {step: f"{SHARED}/{at.parent.name}/{step}" for step, at in run.elsewhere.items()}
+    record = {"facts": dict(outcome.cell.facts), "steps": places, "error": outcome.error}
+    storage.write_json(folder / CELL, {**record, "traceback": trace})
