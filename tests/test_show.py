@@ -194,7 +194,7 @@ def test_tables_of_large_datasets_fit_a_narrow_terminal():
     console.print(show.plan_table(plan, {"korean_web": large}))
     got = console.export_text()
     assert "\u2026" not in got
-    assert got.count("korean_web") == 3
+    assert got.count("korean_web") == 4  # packed, left out, read, and read again
 
 
 def test_the_plan_table_counts_tokens_epochs_and_new_text_of_each_stage():
@@ -210,6 +210,14 @@ def test_the_plan_table_counts_tokens_epochs_and_new_text_of_each_stage():
     assert ["mix", "ko", "7.7%", "5", "48", "150", "0.25", "0%"] in lines
     assert ["mix", "en", "92.3%", "15", "570", "1,800", "3.00", "17%"] in lines
     assert ["all", "ko", "36.8%", "35", "332", "1,050", "1.75", "57%"] in lines
+    # 1.75 epochs of ko, 3 of en: 1 + 15.387756 (1 - exp(-0.75 / 15.387756)) and so on
+    said = " ".join(printed(show.plan_table(plan, manifests)).split())
+    assert "en 3.00 epochs as 2.88, ko 1.75 epochs as 1.73" in said
+
+
+def test_a_plan_that_reads_nothing_twice_says_nothing_of_repetition():
+    plan = Plan({"ko": 20}, (PlanStage("warm", 20, {"ko": 1}),))
+    assert "again" not in printed(show.plan_table(plan, {"ko": MANIFEST}))
 
 
 def test_the_plan_table_has_a_ramp_as_one_stage_and_rows_that_are_never_read():

@@ -19,6 +19,7 @@ from lrl_jax.data.pack import rows
 from lrl_jax.data.read import tally as tallies
 from lrl_jax.data.read.filters import IN_TEST
 from lrl_jax.data.read.tally import Tally
+from lrl_jax.laws import repeats
 from lrl_jax.recipe import languages
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
@@ -31,6 +32,7 @@ UNHEARD = "dim cyan"  # a control token the loss does not count
 MUCH = 1 / 20  # of the records; what leaves out more of them is said in a line of its own
 SCRIPTS = 2  # most scripts shown in a cell
 TESTS = 6  # most test files named in a line
+REPEATED = 4  # most datasets of which it is said what repetition is worth
 RAMP = re.compile(r"\.\d\d\Z")  # the end of the name of a stage of a ramp
 
 
@@ -267,7 +269,8 @@ def _percent(share: float) -> str:
 def plan_table(plan: Plan, manifests: Mapping[str, rows.Manifest]) -> Table:
     """Returns a table of what each stage, and the whole plan, reads of each dataset.
 
-    The column `new` is the share of the rows with text that was not read before.
+    The column `new` is the share of the rows with text that was not read before. The caption says
+    what data is worth that is read more than once.
     """
     numbers = ("share", "rows", "tokens", "trained\nbytes", "epochs", "new")
     columns = ("stage", "dataset", *numbers)
@@ -290,7 +293,21 @@ def plan_table(plan: Plan, manifests: Mapping[str, rows.Manifest]) -> Table:
             fresh = min(after[name], plan.sizes[name]) - min(before[name], plan.sizes[name])
             table.add_row(label, name, share, *_reading(count, fresh, manifests[name]))
         table.add_section()
+    table.caption = _repeated(plan)
     return table
+
+
+def _repeated(plan: Plan) -> str | None:
+    """Says how many epochs of new data repeated data is worth, the most read first."""
+    epochs = Counter({name: n for name, n in plan.epochs(plan.total).items() if n > 1})
+    if not epochs:
+        return None
+    each = [
+        f"{name} {n:.2f} epochs as {repeats.effective_epochs(n):.2f}"
+        for name, n in epochs.most_common(REPEATED)
+    ]
+    more = [f"and {len(epochs) - REPEATED} more"] if len(epochs) > REPEATED else []
+    return f"Read again, and worth new data of (arXiv 2305.16264): {', '.join([*each, *more])}"
 
 
 def spans(plan: Plan) -> Iterator[tuple[str, int, int, Sequence[PlanStage]]]:
