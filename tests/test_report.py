@@ -297,6 +297,12 @@ FIGURES = {
     "stack": lambda: plots.stack({EVIL: 2.0, "b": 1.0, "c": 0.0}, EVIL),
     "curve": lambda: plots.curve(([1], [2.0]), "steps", EVIL, [(1, EVIL)]),
     "panels": lambda: plots.panels({EVIL: ([1, 2], [2.0, 2.0]), "b": ([1], [0.0])}, "x", "y"),
+    "changes": lambda: plots.changes(
+        {EVIL: ([0, 1], [0.5, 0.1])}, {EVIL: ([0, 1], [0.5, 0.9]), "b": ([0], [1.0])}, "layer"
+    ),
+    "maps": lambda: plots.maps(
+        {EVIL: (([0, 1], [0, 1]), ([1, 0], [0, 1])), "b": (([0], [0]),) * 2}
+    ),
     "lines": lambda: plots.lines({"a": ([1, 2], [0.0, 0.0]), EVIL: ([1], [3.0])}, "x", "y"),
 }
 

@@ -1,20 +1,31 @@
 """All pages: text stays text, nothing is fetched, and the policy allows what the page has."""
 
 import base64
+import dataclasses
 import fnmatch
+import functools
 import hashlib
 import html.parser
 import json
 from pathlib import Path
 import re
+import tempfile
 import tomllib
 
+import compared_runs
 import jinja2
+import numpy as np
 import pytest
 
+from lrl_jax.evaluate.sheets import draw
+from lrl_jax.evaluate.sheets.pairs import SheetItem
 from lrl_jax.laws import law as laws
-from lrl_jax.report import fertility, pages, plots, run
+from lrl_jax.laws.mixtures import law as mixture_law
+from lrl_jax.laws.mixtures import runs as mixture_runs
+from lrl_jax.report import alignment, fertility, judge, mixture, pages, plots, run, sheet
 from lrl_jax.report import laws as laws_page
+from lrl_jax.report.compare import page as compare_page
+from lrl_jax.report.compare import runs
 from lrl_jax.vocab.fertility import FertilityRow
 
 HOSTILE = "</title></style></script><img src=//x.test/a onerror='f()'>{{ 7*7 }}{% x %}&\"'"
@@ -22,6 +33,15 @@ HARMLESS = "plain"
 TEMPLATES = Path(pages.__file__).parent / "templates"
 WITHIN = ("base.html.j2", "parts.html.j2")  # used by the others
 VOID = ("meta", "input")
+
+
+def aligned(text: str) -> dict:
+    """The result of an alignment that has every piece of the page."""
+    layers = [{"gap": 0.1, "mexa": 0.2, "accuracy_forward": text, "cka": None}] * 3
+    scores = {"layers": layers, "max": {"gap": 0.1}, "middle": {"layers": [1, 2], "gap": 0.1}}
+    drawn = {"layer": text, "source": [[0.0, 1.0]], "target": [[1.0, 2.0]]}
+    counts = {"lines": 100, "repeated": text, "truncated": text}
+    return {**counts, "poolings": {"weighted": scores, "mean": scores}, "maps": [drawn]}
 
 
 def run_page(text: str, folder: Path) -> str:
@@ -34,6 +54,7 @@ def run_page(text: str, folder: Path) -> str:
         "bits_per_byte": {text: score, "b": score},
         "translation": {text: translated},
         "chains": {text: {"parsed": 97.0, "chrf": 31.0, "examples": [{text: text}]}},
+        "alignment": {text: aligned(text), "b": {}},
         "baselines": {text: {text: 3.0}},
         "facts": {"devices": text, text: text, "seconds": 2.0},
     }
@@ -96,12 +117,89 @@ def probe_page(text: str) -> str:
     )
 
 
+def alignment_page(text: str) -> str:
+    results = {"before": aligned(text), "after": aligned(text)}
+    return alignment.page(results, text, {"before": text, "after": text})
+
+
+def sheet_page(text: str) -> str:
+    items = [SheetItem(f"{text}{i}", text, (text, text)) for i in range(3)]
+    (handout,) = draw.handouts(items, (text, "b"), (text,), seed=0)
+    return sheet.page(dataclasses.replace(handout, sheet=text), text)
+
+
+@functools.cache
+def compared_page(text: str) -> str:
+    """The page of two runs that differ in everything that has a place on it; drawn once a text."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _compared_page(text, Path(folder))
+
+
+def _compared_page(text: str, folder: Path) -> str:
+    places = {}
+    for number, name in enumerate((text, "b")):
+        files = compared_runs.pieces()
+        after, recipe = files["evaluate/after.json"], files["recipe.yaml"]
+        for kind in ("bits_per_byte", "translation"):
+            (result,) = after[kind].values()
+            after[kind] = {text: result}
+            recipe["evaluate"][kind] = {text: next(iter(recipe["evaluate"][kind].values()))}
+        result["examples"] = [{text: text, "hypothesis": text}]
+        inputs = files["steps/evaluate.json"]["inputs"]
+        inputs |= {f"evaluate.{kind}.{text}": "1" for kind in ("bits_per_byte", "translation")}
+        recipe["base"]["model"] = f"{text}{number}"
+        files["train/samples.jsonl"] = [{"step": 2, "prompt": text, "text": text}]
+        files["judge/judge.json"] = {
+            "kind": text,
+            "judges": [text],
+            "scores": {text: 7.0},
+            "models": [text],
+        }
+        places[name] = compared_runs.write(folder / f"{number}", files)
+    compared = runs.read(places, {})
+    facts = compare_page.facts(compared)
+    return compare_page.render(facts, compare_page.figures(compared, facts))
+
+
+def judge_page(text: str) -> str:
+    """The page of a judge and models whose names, answers and failures are all this text."""
+    scores = {
+        "rating": 7.0,
+        "interval": [6.0, 8.0],
+        "items": 1,
+        "categories": {text: {"mean": 7.0}},
+    }
+    summary = {
+        "kind": "single", "models": [text], "judges": [text], "items": 2, "scores": {text: scores},
+        "failed": {text: 1}, "flaws": {text: {text: 1}}, "prompt": text, "endpoint": text,
+    }  # fmt: skip
+    example = {
+        "title": text, "verdict": text, "question": text, "reference": text,
+        "answers": [[text, text]], "judgments": [[text, text]],
+    }  # fmt: skip
+    return judge.page(summary, [example])
+
+
+def mixture_page(text: str) -> str:
+    """The page of a law whose datasets, losses and runs are named by this text."""
+    weights_ND = np.array([[0.1 * i, 1 - 0.1 * i] for i in range(1, 10)])
+    names = tuple(f"{text}{i}" for i in range(9))
+    losses_NK = 2 - weights_ND[:, :1]
+    runs_of = mixture_runs.MixtureRuns(names, (text, "b"), (text,), weights_ND, losses_NK, (text,))
+    return mixture.page(mixture_law.fit(runs_of))
+
+
 PAGES = {
     "run.html.j2": run_page,
+    "compare.html.j2": lambda text, folder: compared_page(text),
     "fertility.html.j2": lambda text, folder: fertility_page(text, 3),
     "fertility.html.j2, many": lambda text, folder: fertility_page(text, 30),
+    "alignment.html.j2": lambda text, folder: alignment_page(text),
     "laws.html.j2": lambda text, folder: laws_of(text),
     "probe.html.j2": lambda text, folder: probe_page(text),
+    "sheet.html.j2": lambda text, folder: sheet_page(text),
+    "judge.html.j2": lambda text, folder: judge_page(text),
+    "mixture.html.j2": lambda text, folder: mixture_page(text),
 }
 
 
@@ -206,7 +304,7 @@ def test_only_figures_of_plots_go_in_unescaped():
 
 def test_a_value_that_a_template_lacks_is_an_error():
     with pytest.raises(jinja2.UndefinedError, match="'columns' is undefined"):
-        pages.render("laws.html.j2", svg="", beyond=10, rows=[])
+        pages.render("laws.html.j2", svg="", beyond=10, width=5, limit=100, rows=[])
 
 
 def test_the_templates_are_in_the_package():

@@ -188,6 +188,22 @@ class Lease:
         )
 
 
+def holder(
+    folder: epath.PathLike, now: Callable[[], float] = time.time
+) -> tuple[Owner, bool] | None:
+    """Returns who holds a folder, and whether that process still lives; None if nobody does.
+
+    It only reads. Of a process elsewhere, all that is known is when it last renewed its lease.
+    InUseError where lock.json does not say who it is.
+    """
+    owner = _read_owner(epath.Path(folder) / LOCK)
+    if owner is None:
+        return None
+    if _is_here(owner):
+        return owner, _lives(owner)
+    return owner, not owner.machine or now() - owner.heartbeat <= LEASE
+
+
 def _read_owner(path: epath.Path) -> Owner | None:
     """Returns the holder of the lease; None if there is none."""
     if not path.exists():

@@ -21,7 +21,15 @@ import numpy as np
 from lrl_jax import text
 from lrl_jax.evaluate import likelihood, metrics
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
-from lrl_jax.evaluate.rows import Json, ReportRow, fixed, number, pairs
+from lrl_jax.evaluate.rows import (
+    ComparableScore,
+    Json,
+    ReportRow,
+    fixed,
+    number,
+    pairs,
+    recorded,
+)
 from lrl_jax.recipe.evaluate import Evaluate
 
 
@@ -121,6 +129,26 @@ def rows(before: Json, after: Json) -> Iterator[ReportRow]:
         yield _row("bits_per_byte", name, was, now, 3, note)
 
 
+def scores(results: Json) -> Iterator[ComparableScore]:
+    """Yields bits per byte, tokens per line and nats per token of every text.
+
+    The last is the loss that training shows; between two vocabularies it means nothing.
+    """
+    texts = [(name, score) for name, _, score in pairs({}, results, "bits_per_byte")]
+    for key, digits in (("bits_per_byte", 3), ("tokens_per_line", 1), ("nats_per_token", 3)):
+        for name, score in texts:
+            per_line = key == "tokens_per_line"
+            value = tokens_per_line(score) if per_line else number(score.get(key))
+            if value is None:
+                continue
+            scored = [recorded(score.get(what)) for what in ("lines", "bytes")]
+            yield ComparableScore(
+                key.replace("_", " "), name, f"bits_per_byte.{key}", value, fixed(value, digits),
+                {"lines": " ".join(scored) if all(scored) else ""},
+                falls=True, by_token=key == "nats_per_token",
+            )  # fmt: skip
+
+
 def tokens_per_line(score: Json) -> float | None:
     """Returns the tokens per line of a scored text; None when the score does not have them."""
     tokens, lines = number(score.get("tokens")), number(score.get("lines"))
@@ -144,4 +172,4 @@ def _row(
     )  # fmt: skip
 
 
-KIND = register(EvaluationKind("bits_per_byte", str, measure, rows, side="input"))
+KIND = register(EvaluationKind("bits_per_byte", str, measure, rows, side="input", scores=scores))

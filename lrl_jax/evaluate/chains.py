@@ -15,7 +15,16 @@ from lrl_jax.data.templates import documents, taco
 from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import generate, metrics
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
-from lrl_jax.evaluate.rows import Json, ReportRow, score_rows
+from lrl_jax.evaluate.rows import (
+    ComparableScore,
+    Json,
+    ReportRow,
+    fixed,
+    number,
+    pairs,
+    recorded,
+    score_rows,
+)
 from lrl_jax.recipe.data import Taco
 from lrl_jax.recipe.evaluate import Chains, Evaluate
 from lrl_jax.text import Bad, DataError
@@ -50,6 +59,15 @@ def rows(before: Json, after: Json) -> Iterator[ReportRow]:
     """Yields the share of whole chains of every entry, then chrF of their last sections."""
     yield from score_rows(before, after, "chains", "whole chains, %", "parsed")
     yield from score_rows(before, after, "chains", "chrF of the answer", "chrf")
+
+
+def scores(results: Json) -> Iterator[ComparableScore]:
+    """Yields the share of whole chains of every entry, then chrF of their last sections."""
+    for key, measure in (("parsed", "whole chains, %"), ("chrf", "chrF of the answer")):
+        for name, _, result in pairs({}, results, "chains"):
+            if (value := number(result.get(key))) is not None:
+                lines = {"lines": recorded(result.get("lines"))}
+                yield ComparableScore(measure, name, f"chains.{key}", value, fixed(value, 1), lines)
 
 
 def judge(chains: Sequence[str], references: Sequence[str], language: str) -> dict[str, Any]:
@@ -96,4 +114,4 @@ def _dataset(entry: Chains) -> Taco:
     return Taco(kind="taco", **entry.model_dump(exclude={"limit", "max_new_tokens"}))
 
 
-KIND = register(EvaluationKind("chains", Chains, measure, rows, "Chains"))
+KIND = register(EvaluationKind("chains", Chains, measure, rows, "Chains", scores=scores))

@@ -1,6 +1,6 @@
 """Makes the lines of a table of results from what was measured before and after training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 import math
 from typing import Any
@@ -20,6 +20,40 @@ class ReportRow:
     verdict: str = ""  # "better", "worse", or "" if the change is too small or unknown
     note: str = ""  # what the number can be compared with, or how it was measured
     key: str = ""  # the kind and the score, such as "translation.chrf"
+
+
+@dataclasses.dataclass(frozen=True)
+class ComparableScore:
+    """Holds a score of one model, and what it was measured with.
+
+    Scores of two models are compared only where all of that is equal.
+
+    Attributes:
+      conditions: name -> what it was; "" where that is not recorded. The files and the settings of
+        an entry in the recipe are added by whoever compares.
+      each: the score of every item, as `benchmark.scores.compact` writes them; "" without items.
+    """
+
+    measure: str  # what is measured, with its unit
+    name: str  # of the entry in the recipe
+    key: str  # the kind and the score, such as "translation.chrf"
+    value: float | None  # None for a score that is only a text
+    text: str  # the value as it is shown
+    conditions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    falls: bool = False  # whether lower is better
+    by_token: bool = False  # whether it is comparable within one vocabulary only
+    bounds: tuple[float, float] | None = None  # the 95 % interval
+    each: str = ""
+    notes: tuple[str, ...] = ()  # what it has to be read with
+
+
+def recorded(value: Any) -> str:
+    """Returns a condition as text; "" for one that is not recorded.
+
+    >>> recorded(0), recorded(None)
+    ('0', '')
+    """
+    return "" if value is None else str(value)
 
 
 def pairs(before: Json, after: Json, kind: str) -> Iterator[tuple[str, Json, Json]]:

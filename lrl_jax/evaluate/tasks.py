@@ -26,7 +26,15 @@ from lrl_jax.evaluate import harness, intervals, task_files
 from lrl_jax.evaluate.benchmark import asking, documents, items, scores, zoo_results
 from lrl_jax.evaluate.benchmark.asking import PreparedTask
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
-from lrl_jax.evaluate.rows import Json, ReportRow, fixed, number, pairs
+from lrl_jax.evaluate.rows import (
+    ComparableScore,
+    Json,
+    ReportRow,
+    fixed,
+    number,
+    pairs,
+    recorded,
+)
 from lrl_jax.evaluate.task_files import UnknownTaskError
 from lrl_jax.evaluate.zoo import files as harness_files
 from lrl_jax.recipe.evaluate import Benchmark, Evaluate
@@ -195,6 +203,38 @@ def rows(before: Json, after: Json) -> Iterator[ReportRow]:
                     yield row(name, metric, old, new)
 
 
+def comparable(results: Json) -> Iterator[ComparableScore]:
+    """Yields every metric of every task, with its interval and the scores of its items."""
+    for name, result in flat(results).items():
+        for metric in metrics(result):
+            value = number((result.get("scores") or {}).get(metric))
+            if value is None:
+                continue
+            bounds = [*map(number, (result.get("intervals") or {}).get(metric) or ())]
+            low, high = bounds if len(bounds) == 2 else (None, None)
+            each = (result.get("each") or {}).get(metric)
+            yield ComparableScore(
+                f"{metric}, %", name, f"tasks.{metric}", value, fixed(value, 1),
+                _asked(metric, result),
+                bounds=(low, high) if low is not None and high is not None else None,
+                each=each if isinstance(each, str) else "",
+                notes=(*_chance(metric, result), f"{result.get('items')} items"),
+            )  # fmt: skip
+
+
+def _asked(metric: str, result: Json) -> dict[str, str]:
+    """Returns what a score depends on beside the model; the prompt is known by the task's file."""
+    conditions = {
+        "task": recorded(result.get("task")),
+        "version": recorded(result.get("version")),
+        "questions": recorded(result.get("documents")),
+        "shots": recorded(result.get("shots")),
+        "program": recorded(result.get("by", "lrl_jax")),
+    }
+    signature = (result.get("signatures") or {}).get(metric)
+    return conditions | ({"signature": str(signature)} if signature else {})
+
+
 def flat(results: Json) -> dict[str, Json]:
     """Returns the results of tasks by name, those of a group by entry and task."""
     by_name: dict[str, Json] = {}
@@ -235,9 +275,7 @@ def row(name: str, metric: str, old: Json, new: Json) -> ReportRow:
 
 def _notes(metric: str, result: Json) -> Iterator[str]:
     """Yields what a score has to be read with."""
-    chance = number(result.get("chance"))
-    if chance is not None and has_chance(metric):
-        yield f"chance {chance:.1f}"
+    yield from _chance(metric, result)
     bounds = [*map(number, (result.get("intervals") or {}).get(metric) or ())]
     if len(bounds) == 2 and None not in bounds:
         yield f"95 % {fixed(bounds[0], 1)} to {fixed(bounds[1], 1)}"
@@ -246,6 +284,12 @@ def _notes(metric: str, result: Json) -> Iterator[str]:
         yield f"by {by}"
     if metric == result.get("metric"):
         yield from circumstances(result)
+
+
+def _chance(metric: str, result: Json) -> Iterator[str]:
+    chance = number(result.get("chance"))
+    if chance is not None and has_chance(metric):
+        yield f"chance {chance:.1f}"
 
 
 def circumstances(result: Json) -> Iterator[str]:
@@ -281,4 +325,4 @@ def _p(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}".rstrip("0").rstrip(".")
 
 
-KIND = register(EvaluationKind("tasks", Benchmark, measure, rows, "Answers"))
+KIND = register(EvaluationKind("tasks", Benchmark, measure, rows, "Answers", scores=comparable))

@@ -2,12 +2,22 @@
 
 from collections.abc import Iterator
 import dataclasses
+import re
 from typing import Any
 
 from lrl_jax import text
 from lrl_jax.evaluate import generate, metrics
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
-from lrl_jax.evaluate.rows import Json, ReportRow, score_rows
+from lrl_jax.evaluate.rows import (
+    ComparableScore,
+    Json,
+    ReportRow,
+    fixed,
+    number,
+    pairs,
+    recorded,
+    score_rows,
+)
 from lrl_jax.recipe.evaluate import Evaluate, Translation
 from lrl_jax.recipe.languages import named
 
@@ -46,4 +56,23 @@ def rows(before: Json, after: Json) -> Iterator[ReportRow]:
         yield dataclasses.replace(row, note=note)
 
 
-KIND = register(EvaluationKind("translation", Translation, measure, rows, "Translations"))
+def scores(results: Json) -> Iterator[ComparableScore]:
+    """Yields chrF, chrF++ and BLEU of every entry, each with how sacrebleu was told to score."""
+    for key, measure in (("chrf", "chrF"), ("chrf++", "chrF++"), ("bleu", "BLEU")):
+        for name, _, result in pairs({}, results, "translation"):
+            if (value := number(result.get(key))) is None:
+                continue
+            conditions = {"lines": recorded(result.get("lines"))}
+            signature = str((result.get("signatures") or {}).get(key, ""))
+            if key == "bleu":
+                conditions["tokenizer of BLEU"] = recorded(result.get("bleu_tokenizer"))
+                signature = re.sub(r"\|tok:[^|]*", "", signature)
+            conditions["signature"] = signature
+            yield ComparableScore(
+                measure, name, f"translation.{key}", value, fixed(value, 1), conditions
+            )
+
+
+KIND = register(
+    EvaluationKind("translation", Translation, measure, rows, "Translations", scores=scores)
+)

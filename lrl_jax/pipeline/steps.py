@@ -6,6 +6,8 @@ A step reads the results of earlier steps in the run folder, and writes a folder
 from collections.abc import Callable, Mapping
 import contextlib
 
+from etils import epath
+
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.pipeline import data, evaluate, export, init, train, vocab
 from lrl_jax.pipeline.console import display, say
@@ -42,10 +44,15 @@ def perform_all(
 
 def report(run: Run) -> None:
     """Writes report/index.html, and prints the table of results and the path of the page."""
+    report_of(run.folder)
+
+
+def report_of(folder: epath.Path) -> None:
+    """Writes and prints what `report` does, of the run in a folder."""
     if not meshes.lead():
         return
-    path = pages.write(run.folder)
-    pieces = pages.read(run.folder)
+    path = pages.write(folder)
+    pieces = pages.read(folder)
     if pieces.after:
         display(pages.summary_table(pieces.before, pieces.after, pieces.gate))
     say(f"report: {path}")

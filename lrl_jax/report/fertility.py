@@ -159,7 +159,7 @@ class Measure:
         return None if self.words and not row.spaced else self.value(row)
 
 
-class Cell(NamedTuple):
+class HeatCell(NamedTuple):
     """Holds one number of the tables: as text, as the script sorts it, and its shade, 0 to 1."""
 
     text: str = ""
@@ -313,7 +313,7 @@ def _measures(r: FertilityFindings) -> list[Measure]:
     return [measure for measure in measures if says_something.get(measure.key, True)]
 
 
-def _cells(r: FertilityFindings, measure: Measure) -> dict[tuple[str, str], Cell]:
+def _cells(r: FertilityFindings, measure: Measure) -> dict[tuple[str, str], HeatCell]:
     """Returns the cell of every tokenizer and language; empty where there is no number."""
     numbers = {(row.tokenizer, row.language): measure.of(row) for row in r.rows}
     present = [value for value in numbers.values() if value is not None]
@@ -321,14 +321,14 @@ def _cells(r: FertilityFindings, measure: Measure) -> dict[tuple[str, str], Cell
     return {key: _cell(measure, value, *span) for key, value in numbers.items()}
 
 
-def _cell(measure: Measure, value: float | None, low: float, high: float) -> Cell:
+def _cell(measure: Measure, value: float | None, low: float, high: float) -> HeatCell:
     """Returns a number with its shade: ratios from 1 on, the rest between the extremes."""
     if value is None:
-        return Cell()
+        return HeatCell()
     if measure.key in ("parity", "relative"):
         distance = math.log(max(value, 1e-9)) / math.log(DEAR)
         shade, good = min(abs(distance), 1.0), distance < 0
     else:
         shade, good = (value - low) / (high - low) if high > low else 0.0, measure.good
     text = f"{100 * value:.1f} %" if measure.form == "%" else f"{value:{measure.form}}"
-    return Cell(text, f"{value:.6g}", shade, good)
+    return HeatCell(text, f"{value:.6g}", shade, good)

@@ -16,11 +16,16 @@
     evaluate/after.json       measured on the trained model
     export/gate.json          {"passed": bool, fact: value}
 
+A cell of a study shares steps with others: its cell.json says under "steps" where each lies.
+
 before.json and after.json have one form, every key of which may be missing:
 
     {"bits_per_byte": {NAME: {"bits_per_byte": 1.21, "lines": 200}},   # asdict(bits_per_byte.Score)
      "translation": {NAME: {"chrf": 61.2, "signatures": {"chrf": "..."}, "lines": 200,
                             "examples": [{"source": "", "reference": "", "hypothesis": ""}]}},
+     "alignment": {NAME: {"lines": 100, "blank": 0, "repeated": 0, "identical": 0, "truncated": 0,
+                          "poolings": {"weighted": SCORES, "mean": SCORES, "last": SCORES},
+                          "maps": [{"layer": 2, "source": [[x, y]], "target": [[x, y]]}]}},
      KIND: {NAME: {"examples": [{TITLE: TEXT}]}},       # and other numbers: evaluate/KIND.py
      "baselines": {NAME: {"unigram": 3.15, "bigram": 2.38}},           # bits per byte
      "efficiency": {"input": {NAME: {"characters": 900, "bytes": 2500, "tokens": 300}},
@@ -28,11 +33,16 @@ before.json and after.json have one form, every key of which may be missing:
      "facts": {"devices": "8 x TPU v4", "seconds": 12.3,               # kinds.measure
                "seconds_per_1000_characters": {"input": {NAME: 0.2}, "answer": {}}}}
 
+SCORES has for each layer, from the embeddings to the final norm, {"gap", "accuracy_forward",
+"accuracy_backward", "mexa", "cka"} under "layers", these over layers under "max" and "mean",
+"best_layer" (of MEXA), and "middle": {"layers": [1, 3], "gap", "gap_interval": [a, b], "mexa"}.
+
 The NAMEs are the recipe's, and join the two files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
+import functools
 from typing import Any
 
 from etils import epath
@@ -40,6 +50,7 @@ from etils import epath
 from lrl_jax import storage
 from lrl_jax.evaluate.rows import number
 from lrl_jax.recipe.file import read_tree
+from lrl_jax.report.places import CELL, STEPS, place
 from lrl_jax.storage import Json
 from lrl_jax.train import log
 
@@ -73,33 +84,53 @@ class Pieces:
     gate: Json
 
 
-def read(folder: epath.PathLike) -> Pieces:
-    """Collects the pieces of a run folder; one that is not what it should be is a ValueError."""
+def read(folder: epath.PathLike, damaged: Callable[[str], None] | None = None) -> Pieces:
+    """Collects the pieces of a run folder.
+
+    Args:
+      damaged: is told of each piece that is not what it should be, which is then empty. Without it
+        such a piece is a ValueError.
+    """
     folder = epath.Path(folder)
     recipe = folder / "recipe.yaml"
-    settings = read_tree(recipe) if recipe.exists() else {}
-    notes = {path.stem: _json(path, {}) for path in sorted(folder.glob("steps/*.json"))}
-    folders = _json(folder / "data" / "datasets.json", {})
+
+    def piece(path: epath.Path, missing: Any, read: Callable[..., Any] = _json) -> Any:
+        try:
+            return read(path, missing)
+        except (ValueError, OSError) as e:
+            if damaged is None:
+                raise
+            damaged(str(e))
+            return missing
+
+    settings = piece(recipe, {}, _tree)
+    at = functools.partial(place, folder, piece(folder / CELL, {}))
+    notes = {step: piece(at(step).parent / "steps" / f"{step}.json", {}) for step in STEPS}
+    folders = piece(at("data") / "datasets.json", {})
     manifests = {
-        name: _json(folder / "data" / path / "manifest.json", {}) for name, path in folders.items()
+        name: piece(at("data") / str(path) / "manifest.json", {}) for name, path in folders.items()
     }
-    steps = {record["step"]: record for record in _jsonl(folder / "train" / "metrics.jsonl")}
+    steps = {record["step"]: record for record in piece(at("train") / "metrics.jsonl", [], _jsonl)}
     return Pieces(
         name=folder.name,
         recipe=recipe.read_text() if settings else "",
         settings=settings,
-        seconds={step: note["seconds"] for step, note in notes.items() if "seconds" in note},
-        fertility=_json(folder / "vocab" / "fertility.json", []),
-        proof=_json(folder / "vocab" / "proof.json", {}),
+        seconds={
+            step: seconds
+            for step, note in notes.items()
+            if (seconds := number(note.get("seconds"))) is not None
+        },
+        fertility=piece(at("vocab") / "fertility.json", []),
+        proof=piece(at("vocab") / "proof.json", {}),
         manifests=manifests,
-        test_texts=_json(folder / "data" / "test_texts.json", {}),
-        order=_json(folder / "data" / "plan.json", {}),
+        test_texts=piece(at("data") / "test_texts.json", {}),
+        order=piece(at("data") / "plan.json", {}),
         metrics=[{**row, **_read_so_far(row, manifests)} for _, row in sorted(steps.items())],
-        events=_jsonl(folder / "train" / "events.jsonl"),
-        samples=_jsonl(folder / "train" / "samples.jsonl"),
-        before=_json(folder / "evaluate" / "before.json", {}),
-        after=_json(folder / "evaluate" / "after.json", {}),
-        gate=_json(folder / "export" / "gate.json", {}),
+        events=piece(at("train") / "events.jsonl", [], _jsonl),
+        samples=piece(at("train") / "samples.jsonl", [], _jsonl),
+        before=piece(at("evaluate") / "before.json", {}),
+        after=piece(at("evaluate") / "after.json", {}),
+        gate=piece(at("export") / "gate.json", {}),
     )
 
 
@@ -112,6 +143,10 @@ def _read_so_far(record: Json, manifests: Mapping[str, Json]) -> dict[str, float
         if epochs and None not in sizes.values():
             totals[f"{unit}_read"] = sum(epochs[name] * sizes[name] for name in epochs)
     return totals
+
+
+def _tree(path: epath.Path, missing: Any) -> Any:
+    return read_tree(path) if path.exists() else missing
 
 
 def _json(path: epath.Path, missing: Any) -> Any:
@@ -127,5 +162,5 @@ def _json(path: epath.Path, missing: Any) -> Any:
     return value
 
 
-def _jsonl(path: epath.Path) -> list[Json]:
-    return [*log.read(path)]
+def _jsonl(path: epath.Path, missing: list[Json]) -> list[Json]:
+    return [*missing, *log.read(path)]

@@ -22,8 +22,9 @@ from lrl_jax.data.read.filters import IN_TEST
 from lrl_jax.evaluate import kinds
 from lrl_jax.evaluate.rows import ReportRow, number
 from lrl_jax.recipe.languages import labelled
-from lrl_jax.report import efficiency, pages, plots
+from lrl_jax.report import alignment, efficiency, pages, plots
 from lrl_jax.report.pieces import Pieces, read
+from lrl_jax.report.places import STEPS
 from lrl_jax.storage import Json
 from lrl_jax.terminal import FittedTable
 from lrl_jax.train import goodput
@@ -42,7 +43,6 @@ FERTILITY = {
     "per_byte": "per byte",
     "parity": "parity with the reference language",
 }
-STEPS = ("vocab", "init", "data", "train", "evaluate", "export")
 
 
 def write(folder: epath.PathLike) -> epath.Path:
@@ -73,6 +73,7 @@ def render(p: Pieces) -> str:
         time_spent=time_spent(p),
         mixture=mixture(p),
         test_texts=test_texts(p),
+        aligned=[*alignment.sections(p.before.get("alignment", {}), p.after.get("alignment", {}))],
         efficiency=efficiency.tables(p),
         samples=samples(p),
         examples=kinds.examples(p.after),

@@ -1,0 +1,139 @@
+"""Compares two models by the items of a task that both were asked.
+
+    of_scores([0, 0, 1], [1, 1, 1])               right or wrong: McNemar; else a paired bootstrap
+    of_texts(signature, references, old, new)     a score of all texts together, such as chrF
+
+A change and its interval are in the unit of the scores: 0 to 1 of items, 0 to 100 of texts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+from etils import epath
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF
+
+from lrl_jax import storage
+from lrl_jax.evaluate import intervals
+from lrl_jax.evaluate.benchmark import answers, scores
+from lrl_jax.evaluate.benchmark.items import Item
+
+MAX_BYTES = 64 << 20  # of a file of items
+SAME = 1e-6  # two scores of the same texts differ by rounding only
+SAMPLES = 1000
+
+# How answers may have been cleaned before they were scored: task files name one of these.
+CLEANED: tuple[Callable[[str], str], ...] = (str, str.strip, answers.first_line)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairedTest:
+    """Holds by how much a score changed between two models, and how sure that is."""
+
+    change: float
+    low: float  # bounds of the 95 % interval of the change
+    high: float
+    p: float  # of a change as large as this or larger, if both were equally good
+    test: str  # what was computed, in words
+
+
+def of_scores(before: Sequence[float], after: Sequence[float]) -> PairedTest | None:
+    """Compares the scores of the same items, 0 to 1 each; None unless there are as many.
+
+    >>> of_scores([0, 0, 1, 1], [1, 1, 1, 1]).test
+    'McNemar, 2 gained, 0 lost'
+    """
+    if len(before) != len(after) or not before:
+        return None
+    change = intervals.paired_bootstrap(before, after)
+    if not {*before, *after} <= {0.0, 1.0}:
+        return PairedTest(change.change, change.low, change.high, change.p, "paired bootstrap")
+    test = intervals.mcnemar([x == 1 for x in before], [x == 1 for x in after])
+    words = f"McNemar, {test.gained} gained, {test.lost} lost"
+    return PairedTest(change.change, change.low, change.high, test.p, words)
+
+
+def of_texts(
+    signature: str, references: Sequence[str], before: Sequence[str], after: Sequence[str]
+) -> PairedTest:
+    """Compares corpus scores of two models' texts, 0 to 100, by resampling sentences (Koehn 2004).
+
+    Args:
+      signature: sacrebleu's, which says what is computed.
+    """
+    scorer = scorer_of(signature)
+    old_NC, new_NC = (_counts(scorer, texts, references) for texts in (before, after))
+    whole = _score(scorer, new_NC.sum(axis=0)) - _score(scorer, old_NC.sum(axis=0))
+    times_SN = _resamples(len(references))
+    sums = (times_SN @ counts_NC for counts_NC in (old_NC, new_NC))
+    old_S, new_S = ([_score(scorer, sum_C) for sum_C in sums_SC] for sums_SC in sums)
+    drawn_S = np.subtract(new_S, old_S)
+    low, high = np.percentile(drawn_S, [2.5, 97.5])
+    against = int(np.sum(drawn_S * np.sign(whole) <= 0)) if whole else SAMPLES
+    p = min(1.0, 2 * (against + 1) / (SAMPLES + 1))
+    return PairedTest(whole, float(low), float(high), p, "paired bootstrap of all texts")
+
+
+def scorer_of(signature: str) -> BLEU | CHRF:
+    """Returns the scorer that a signature of sacrebleu describes: BLEU, spBLEU, chrF or chrF++."""
+    facts = dict(field.split(":", 1) for field in signature.split("|") if ":" in field)
+    if "nw" in facts:
+        return CHRF(word_order=int(facts["nw"]))
+    return BLEU(tokenize=facts.get("tok", "13a"), effective_order=facts.get("eff") == "yes")
+
+
+def texts_of(items: Sequence[Item], signature: str, score: float) -> tuple[list[str], list[str]]:
+    """Returns the references of items, and their answers as they were scored; ([], []) if unknown.
+
+    What is cleaned off an answer stands in the task's file, which may be another one by now. So
+    answers count only if they give the score that was measured.
+    """
+    if not items or not all("answer" in item and item.get("references") for item in items):
+        return [], []
+    scorer = scorer_of(signature)
+    references = [str(item["references"][0]) for item in items]
+    for cleaned in CLEANED:
+        texts = [cleaned(str(item["answer"])) for item in items]
+        if abs(_score(scorer, _counts(scorer, texts, references).sum(axis=0)) - score) < SAME:
+            return references, texts
+    return [], []
+
+
+def read(path: epath.PathLike, result: Mapping[str, Any]) -> list[Item]:
+    """Returns the items of a result; [] unless the file has exactly those that it was made from.
+
+    A look at a few questions leaves other items in the same file.
+    """
+    path = epath.Path(path)
+    try:
+        lines = storage.read_bytes(path, MAX_BYTES).splitlines()
+        items = [json.loads(line) for line in lines]
+        each = scores.compact([item["scores"] for item in items])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return items if items and each == result.get("each") else []
+
+
+def prompts(items: Sequence[Item]) -> str:
+    """Returns a digest of all that was asked: prompts and choices; "" without items."""
+    asked = [[item.get("prompt"), item.get("choices")] for item in items]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest() if asked else ""
+
+
+def _counts(scorer: BLEU | CHRF, texts: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    statistics = scorer._extract_corpus_statistics([*texts], [[*references]])
+    return np.array(statistics, np.float64)
+
+
+def _score(scorer: BLEU | CHRF, counts_C: np.ndarray) -> float:
+    counts: Any = counts_C  # sacrebleu declares a list, and takes any sequence
+    return float(scorer._compute_score_from_stats(counts).score)
+
+
+def _resamples(count: int, samples: int = SAMPLES, seed: int = 0) -> np.ndarray:
+    """Returns how often each resample has each item, float64 [samples, count]."""
+    random = np.random.default_rng(seed)
+    return random.multinomial(count, np.full(count, 1 / count), samples).astype(np.float64)
