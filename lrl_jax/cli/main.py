@@ -13,7 +13,7 @@ import sys
 
 from lrl_jax import __version__
 from lrl_jax.cli import codes
-from lrl_jax.cli.arguments import laws, models, steps, vocab
+from lrl_jax.cli.arguments import judge, laws, mixture, models, reports, sheet, steps, vocab
 from lrl_jax.devices import signals
 
 EPILOG = """\
@@ -25,7 +25,8 @@ The steps, in the order of work: vocab, init, data, train, evaluate, export.
   lrl run tamil.yaml
 
 Exit codes: """ + "; ".join(f"{code} {what}" for code, what in codes.CODES.items())
-TEXTS = ("prompt", "stop", "system")  # arguments that are texts, not names of places
+# Arguments that are texts, or addresses of a server; all others may be names of places.
+TEXTS = ("base_url", "names", "prompt", "stop", "system")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,7 +109,12 @@ def parser() -> argparse.ArgumentParser:
     vocab.add_probe(verbs)
     vocab.add_fertility(verbs)
     laws.add(verbs)
+    sheet.add(verbs)
+    mixture.add(verbs)
     steps.add_whole_runs(verbs)
+    reports.add(verbs)
     models.add_generate(verbs)
     models.add_chat(verbs)
+    models.add_align(verbs)
+    judge.add(verbs)
     return parser

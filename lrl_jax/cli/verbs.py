@@ -1,7 +1,6 @@
 """Runs each verb of `lrl`; every verb imports the libraries that it needs itself."""
 
 import argparse
-from collections import Counter
 from collections.abc import Callable, Sequence
 import contextlib
 import functools
@@ -10,7 +9,7 @@ import shlex
 from etils import epath
 
 from lrl_jax import terminal
-from lrl_jax.cli import begin
+from lrl_jax.cli import begin, names
 from lrl_jax.pipeline.perform import ALONE, Team, perform
 from lrl_jax.pipeline.run import Run, locked
 
@@ -58,10 +57,10 @@ def vocab_probe(args: argparse.Namespace) -> None:
     """Trains briefly with several vocabularies, and recommends one of them."""
     from lrl_jax.cli.studies import probe
 
-    this = Run(begin.recipe(args))
-    begin.start(args)
-    with locked(this):
-        trials = probe.probe(this, args.pieces, args.rows, args.steps)
+    this, team = Run(begin.recipe(args)), begin.start(args)
+    trials = probe.probe(this, args.pieces, args.rows, args.steps, team)
+    if not team.lead:
+        return
     terminal.console().print(probe.table(trials))
     chosen = trials[probe.best(trials)]
     begin.say(f"probe: {this.at('probe')}/index.html; go on with {chosen.advice}")
@@ -91,41 +90,6 @@ def vocab_fertility(args: argparse.Namespace) -> None:
     if len(texts) <= SHOWN:
         terminal.console().print(fertility.table(rows))
     begin.say(f"fertility: {args.out}/index.html")
-
-
-def laws_fit(args: argparse.Namespace) -> None:
-    """Fits scaling laws to scores, and prints how well they predict points that were left out."""
-    from lrl_jax.laws import law
-    from lrl_jax.report import laws as laws_page
-
-    points = law.read_points(args.points)
-    laws = law.fit(points, shared=args.shared)
-    folder = epath.Path(args.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    law.write(laws, folder / "laws.json")
-    (folder / "index.html").write_text(laws_page.page(laws, points))
-    terminal.console().print(laws_page.laws_table(laws))
-    begin.say(
-        f"laws: {folder}/index.html; go on with lrl laws allocate {folder}/laws.json --budget N"
-    )
-
-
-def laws_allocate(args: argparse.Namespace) -> None:
-    """Divides a budget of pairs among languages; prints overrides for a recipe, or writes YAML."""
-    from lrl_jax.laws import allocate, law
-    from lrl_jax.report import laws as laws_page
-
-    laws, caps = law.read(args.laws), dict(args.cap)
-    pairs = allocate.allocate(laws, args.budget, caps, dict(args.weight))
-    even = allocate.even(args.budget, list(pairs), caps)
-    terminal.console().print(laws_page.allocation_table(laws, pairs, even))
-    takes = allocate.takes(pairs, dict(args.dataset))
-    takes_of = " ".join(f"data.datasets.{name}.take={count}" for name, count in takes.items())
-    print(terminal.visible(takes_of))
-    if args.write:
-        lines = [f"    {name}: {{take: {count}}}\n" for name, count in takes.items()]
-        epath.Path(args.write).write_text("".join(["data:\n  datasets:\n", *lines]))
-        begin.say(f"laws: {args.write}, to go into a recipe")
 
 
 def step(args: argparse.Namespace) -> None:
@@ -168,11 +132,11 @@ def evaluate(args: argparse.Namespace) -> None:
             step(args)
 
 
-def _refuse_others(args: argparse.Namespace, names: Sequence[str], which: str) -> None:
+def _refuse_others(args: argparse.Namespace, options: Sequence[str], which: str) -> None:
     """Raises ValueError where one of these arguments is given, which would have no effect."""
     usual = {"step": 0, "only": None, "redo": False, "overrides": [],
              "dtype": "float32", "length": 0, "batch_size": 8}  # fmt: skip
-    given = [name for name in names if getattr(args, name) != usual[name]]
+    given = [name for name in options if getattr(args, name) != usual[name]]
     if given:
         shown = ", ".join(
             " ".join(args.overrides) if name == "overrides" else f"--{name.replace('_', '-')}"
@@ -224,18 +188,6 @@ def show(args: argparse.Namespace) -> None:
     data_step.show(this, args.dataset, args.stage, args.row, args.rows, args.tokens)
 
 
-def report(args: argparse.Namespace) -> None:
-    """Writes report/index.html from what the run folder holds so far."""
-    from lrl_jax.pipeline import steps
-
-    this = Run(begin.recipe(args))
-    if not this.folder.exists():
-        raise ValueError(
-            f"{this.folder}: no run is there yet; begin with `lrl run`, or `lrl vocab`"
-        )
-    steps.report(this)
-
-
 def generate(args: argparse.Namespace) -> None:
     """Continues prompts with a model."""
     from lrl_jax.cli import generate as generate_verb
@@ -252,25 +204,8 @@ def chat(args: argparse.Namespace) -> None:
 
 
 def _apart(paths: Sequence[str]) -> dict[str, str]:
-    """Returns the tokenizers by their names in tables: as much of each path as tells it apart.
-
-    >>> _apart(["x/base", "y/base", "runs/ko/vocab"])
-    {'x/base': 'x/base', 'y/base': 'y/base', 'ko': 'runs/ko/vocab'}
-    """
-    resolved = [str(epath.Path(path).resolve()) for path in paths]
-    if twice := [path for path, n in Counter(resolved).items() if n > 1]:
-        raise ValueError(f"{twice[0]}: given twice; name each tokenizer once")
-    parts = [epath.Path(path).parts for path in resolved]
-    short = [(*p[:-1],) if p[-1] in PLAIN and len(p) > 1 else p for p in parts]
-    if len(set(short)) < len(short):  # a folder, and its file of that name
-        short = parts
-    shown = {}
-    for path, own in zip(paths, short, strict=True):
-        lengths = range(1, len(own) + 1)
-        alike = [other for other in short if other != own]
-        n = next((n for n in lengths if all(own[-n:] != o[-n:] for o in alike)), len(own))
-        shown["/".join(own[-n:])] = path
-    return shown
+    """Returns the tokenizers by their names in tables."""
+    return names.apart(paths, PLAIN, "tokenizer")
 
 
 def _step(args: argparse.Namespace, team: Team, work: Callable[[Run], None] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Declares the verbs that work on a recipe: new, check, each step, run, fit, show, report."""
+"""Declares the verbs that work on a recipe: new, check, each step, run, fit, show."""
 
 import argparse
 
@@ -56,7 +56,7 @@ def add_steps(verbs) -> None:
 
 
 def add_whole_runs(verbs) -> None:
-    """Adds run, fit, show and report."""
+    """Adds run, fit and show."""
     run = shared.with_recipe(
         shared.verb(
             verbs, "run", "all steps that are due, in order, and the report", stoppable=True
@@ -83,9 +83,6 @@ def add_whole_runs(verbs) -> None:
     show.add_argument("--row", type=int, default=0, help="first row")
     show.add_argument("--rows", type=int, default=1, help="how many")
     show.add_argument("--tokens", action="store_true", help="as ids, pieces and loss weights")
-    shared.with_recipe(
-        shared.verb(verbs, "report", "write report/index.html from what a run has left")
-    )
 
 
 def _with_tasks(verb: argparse.ArgumentParser) -> None:
