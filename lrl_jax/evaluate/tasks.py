@@ -4,7 +4,7 @@
       task_data: ../data
       tasks:
         xquad: xquad_hi                                   # a task that ships
-        mine: ./my_task.yaml
+        cooking: ./my_task.yaml
         few: {task: xcopa_ta, shots: 4, limit: 50}
         korean: kobest                                    # a group: all its tasks
 

@@ -21,8 +21,8 @@ from etils import epath
 import numpy as np
 import pydantic
 
-from lrl_jax import storage, text
-from lrl_jax.laws import bootstrap, forms
+from lrl_jax import text
+from lrl_jax.laws import bootstrap, files, forms
 from lrl_jax.laws.forms import LawForm
 from lrl_jax.recipe.vocab import Section
 
@@ -136,14 +136,7 @@ def falls(points: Sequence[Point]) -> Iterator[str]:
 
 def read(path: str) -> tuple[Law, ...]:
     """Reads laws.json, and refuses a file that `write` did not write."""
-    try:
-        return Laws.model_validate_json(storage.read_bytes(path, storage.JSON_BYTES)).laws
-    except FileNotFoundError:
-        raise text.DataError(f"{path}: no such file; make it: lrl laws fit points.csv") from None
-    except pydantic.ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(key) for key in first["loc"])
-        raise text.DataError(f"{path}: is no laws.json: {where} {first['msg']}") from None
+    return files.read(path, Laws, "laws.json", "lrl laws fit points.csv").laws
 
 
 def write(laws: Sequence[Law], path: epath.PathLike) -> None:

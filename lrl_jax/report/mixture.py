@@ -85,7 +85,7 @@ def losses_table(said: Sequence[Foretold], mixtures: Sequence[str], goal: Goal) 
 def _asked(loss: str, goal: Goal) -> str:
     """Returns what a goal wants of a loss."""
     target = f"target {goal.target[loss]:g}" if loss in goal.target else ""
-    limit = f"at most {goal.held[loss]:+g} %" if loss in goal.held else ""
+    limit = f"at most {goal.at_most[loss]:+g} %" if loss in goal.at_most else ""
     return ", ".join(filter(None, (target, limit)))
 
 

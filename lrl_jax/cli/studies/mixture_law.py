@@ -67,7 +67,7 @@ def laws_mixture_best(args: argparse.Namespace) -> None:
     said = best_mixture.foretold(laws, np.array([*columns.values()]), drawn)
     print_ = terminal.console().print
     print_(mixture_page.mixture_table(laws.datasets, columns, bounds, stage))
-    asked = [line for line in said if line.loss in {**goal.target, **goal.held}]
+    asked = [line for line in said if line.loss in {**goal.target, **goal.at_most}]
     shown = said if len(said) <= SHOWN else asked
     print_(mixture_page.losses_table(shown, [*columns], goal))
     beyond = design.beyond(best_D, tried_ND)

@@ -108,11 +108,11 @@ class Endpoint:
     def _once(self, request: Mapping[str, Any]) -> Reply:
         """Returns the reply to a request, which the client may send several times."""
         openai, more = self._openai, dict(request)
-        known = {name: more.pop(name) for name in ("model", "messages")}
+        arguments = {name: more.pop(name) for name in ("model", "messages")}
         create = self._client.chat.completions.with_streaming_response.create
         deadline = time.monotonic() + self._timeout * (self._retries + 2)
         try:
-            with create(**known, extra_body=more) as response:
+            with create(**arguments, extra_body=more) as response:
                 return parsed(self._body(response.iter_bytes(), deadline))
         except openai.APITimeoutError:
             return Reply(failure=TIMEOUT, detail=CLIENT)

@@ -1,6 +1,6 @@
 """Finds the mixture that is best by the law of a mixture, within bounds.
 
-    goal = Goal(target={"kor_Hang": 1.0}, held={"eng_Latn": 2.0})
+    goal = Goal(target={"kor_Hang": 1.0}, at_most={"eng_Latn": 2.0})
     optimum(laws, goal, reference_D, bounds)          # shares, [D]
 
 The target is a weighted sum of losses. Each loss that is held may be at most so many percent above
@@ -29,15 +29,15 @@ class Goal:
 
     Attributes:
       target: loss -> how much it counts.
-      held: loss -> percent that it may be above the reference's; below 0 it has to fall.
+      at_most: loss -> percent that it may be above the reference's; below 0 it has to fall.
     """
 
     target: Mapping[str, float]
-    held: Mapping[str, float]
+    at_most: Mapping[str, float]
 
     def check(self, losses: Sequence[str]) -> None:
         """Raises ValueError for a loss without a law, or a weight that is not above 0."""
-        for name in [*self.target, *self.held]:
+        for name in [*self.target, *self.at_most]:
             if name not in losses:
                 raise ValueError(f"there is no law of a loss {name!r}; there are {_some(losses)}")
         if not self.target:
@@ -45,7 +45,7 @@ class Goal:
         for name, weight in self.target.items():
             if not 0 < weight < np.inf:
                 raise ValueError(f"target {name}={weight:g}: want a weight above 0")
-        for name, percent in self.held.items():
+        for name, percent in self.at_most.items():
             if not -100 < percent < np.inf:
                 raise ValueError(f"hold {name}={percent:g}: want percent, such as {name}=2")
 
@@ -116,7 +116,7 @@ def _problem(
     law = mixture.predictor(laws)
     whole = sum(goal.target.values())
     reference_K = law(reference_D[None])[0]
-    rise_K = np.array([1 + goal.held.get(name, np.inf) / 100 for name in laws.names])
+    rise_K = np.array([1 + goal.at_most.get(name, np.inf) / 100 for name in laws.names])
     target_K = np.array([goal.target.get(name, 0.0) / whole for name in laws.names])
     return _Problem(law, target_K, reference_K * rise_K, bounds)
 
@@ -171,7 +171,7 @@ def _unreachable(
     """Says that no mixture holds the losses, and how near one comes."""
     lowest = problem.law(nearest_D[None])[0]
     reached = []
-    for name, percent in goal.held.items():
+    for name, percent in goal.at_most.items():
         k = laws.names.index(name)
         reference = problem.limit_K[k] / (1 + percent / 100)
         reached.append(f"{name} at {100 * (lowest[k] / reference - 1):+.2f} % of {percent:+g} %")

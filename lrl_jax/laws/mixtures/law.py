@@ -18,6 +18,7 @@ import pydantic
 from scipy import stats
 
 from lrl_jax import storage, text
+from lrl_jax.laws import files
 from lrl_jax.laws.mixtures import forms
 from lrl_jax.laws.mixtures.runs import MixtureRuns
 from lrl_jax.recipe.vocab import Section
@@ -341,13 +342,4 @@ def read_design(path: epath.PathLike) -> MixtureDesign:
 
 def read(path: str) -> MixtureLaws:
     """Reads mixture_law.json, and refuses a file that `write` did not write."""
-    try:
-        return MixtureLaws.model_validate_json(storage.read_bytes(path, storage.JSON_BYTES))
-    except FileNotFoundError:
-        raise text.DataError(
-            f"{path}: no such file; make it: lrl laws mixture fit mixtures.csv"
-        ) from None
-    except pydantic.ValidationError as e:
-        first = e.errors()[0]
-        where = ".".join(str(key) for key in first["loc"])
-        raise text.DataError(f"{path}: is no mixture_law.json: {where} {first['msg']}") from None
+    return files.read(path, MixtureLaws, LAW, "lrl laws mixture fit mixtures.csv")

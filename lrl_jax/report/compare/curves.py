@@ -98,8 +98,8 @@ def conditions(run: ComparedRun, dataset: str) -> Conditions:
 
     shown = {key: value for key, value in settings.items() if key not in UNREAD}
     made_of = json.dumps(by_content(shown), sort_keys=True)
-    known = digests or settings.get("hub") or settings.get("tfds") or settings.get("task")
-    digest = hashlib.sha256(made_of.encode()).hexdigest() if known else ""
+    source = digests or settings.get("hub") or settings.get("tfds") or settings.get("task")
+    digest = hashlib.sha256(made_of.encode()).hexdigest() if source else ""
     template = settings.get("template", "plain")
     return {"training text": (digest,), "template": (json.dumps(template),)}
 
