@@ -1,83 +1,80 @@
 """Processes of a run agree, and end together, whoever of them fails, stops or dies."""
 
-import itertools
-import os
-from pathlib import Path
 import signal
 import socket
 import subprocess
-import sys
 import time
 
+import forked
 import pytest
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
 HEARTBEAT = 6
-CODE = """
-import os, signal, sys, time
-import jax
-from lrl_jax.cli import codes
-from lrl_jax.devices import mesh, peers, signals
-jax.config.update("jax_platforms", "cpu")
-coordinator, rank, heartbeat, what = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-mesh.start(coordinator, 2, rank, heartbeat)
-assert peers.exchange(f"process {rank}") == ["process 0", "process 1"]
-try:
-    with signals.interrupts(), signals.naming("data"):
-        print("ready", flush=True)
-        if what == f"an error of process {rank}":
-            raise FileNotFoundError("bad.json")
-        if what != "an end":
-            peers.meet("which process 1 never does") if rank == 0 else time.sleep(60)
-        elif rank == 1:
-            time.sleep(1)
-except signals.Stopped as stopped:
-    print(stopped, file=sys.stderr)
-    signals.end(stopped.exit_code)
-except Exception as e:
-    sys.exit(codes.end(e, "run"))
-"""
 
 
-def two(what):
+@pytest.fixture
+def start(tmp_path):
+    """Starts process `rank` of two that do `what`; it is killed where a test leaves it."""
+    processes = []
+
+    def begin(coordinator, rank, what, *join):
+        words = [coordinator, str(rank), str(HEARTBEAT), what, *map(str, join)]
+        number = len(processes)
+        files = tmp_path / f"out-{number}", tmp_path / f"err-{number}"
+        processes.append(forked.Forked("worker_peers", words, *files))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+
+
+@pytest.fixture
+def two(start):
+    """Starts two processes that do `what`, and waits until they have met."""
+
+    def begin(what):
+        coordinator = free_address()
+        processes = [start(coordinator, rank, what) for rank in range(2)]
+        for process in processes:
+            until = time.monotonic() + 120
+            while process.out.read_text() != "ready\n":
+                assert process.poll() is None, process.said()
+                assert time.monotonic() < until, process.said()
+                time.sleep(0.01)
+        return processes
+
+    return begin
+
+
+def free_address():
     with socket.socket() as s:
         s.bind(("localhost", 0))
-        coordinator = f"localhost:{s.getsockname()[1]}"
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", CODE, coordinator, str(rank), str(HEARTBEAT), what],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    for process in processes:
-        assert process.stdout.readline() == "ready\n", process.communicate()[1]
-    return processes
+        return f"localhost:{s.getsockname()[1]}"
 
 
 def ended(process, within):
-    began = time.monotonic()
-    err = process.communicate(timeout=60)[1]
-    assert time.monotonic() - began < within
-    return process.returncode, err
+    """Exit code and what was said; a process that runs longer fails the test."""
+    try:
+        return process.wait(within), process.said()
+    except subprocess.TimeoutExpired:
+        raise AssertionError(f"runs after {within} s: {process.said()}") from None
 
 
-def test_processes_that_are_done_wait_for_each_other():
+def test_processes_that_are_done_wait_for_each_other(two):
     assert [ended(process, 20)[0] for process in two("an end")] == [0, 0]
 
 
-def test_a_process_that_only_waits_for_another_is_stopped_as_any_other_is():
+def test_a_process_that_only_waits_for_another_is_stopped_as_any_other_is(two):
     processes = two("an end")  # process 1 goes on for a second
     time.sleep(0.5)
     processes[0].terminate()
-    codes = [ended(process, 20)[0] for process in processes]
-    assert codes in ([75, 0], [75, 75])
+    (first, said), (second, heard) = (ended(process, 20) for process in processes)
+    assert (first, second) in ((75, 0), (75, 75)), f"{said}\n{heard}"
 
 
 @pytest.mark.parametrize("rank", [0, 1], ids=["the lead", "another"])
-def test_an_error_of_one_ends_all_in_seconds_with_its_code(rank):
+def test_an_error_of_one_ends_all_in_seconds_with_its_code(two, rank):
     processes = two(f"an error of process {rank}")
     (code, said), (other, heard) = (ended(processes[r], 15) for r in (rank, 1 - rank))
     assert (code, other) == (2, 2)
@@ -85,7 +82,7 @@ def test_an_error_of_one_ends_all_in_seconds_with_its_code(rank):
     assert f"process {rank} ended with code 2 (bad.json); so this one ends too" in heard
 
 
-def test_a_signal_to_one_stops_all():
+def test_a_signal_to_one_stops_all(two):
     processes = two("nothing")
     processes[1].terminate()
     (first, said), (second, heard) = (ended(process, 20) for process in processes)
@@ -95,33 +92,22 @@ def test_a_signal_to_one_stops_all():
     assert all("stopped as asked in data" in text for text in (said, heard))
 
 
-def test_a_process_that_is_gone_is_named_by_the_other():
+def test_a_process_that_is_gone_is_named_by_the_other(two):
     cases = [(rank, how) for rank in (0, 1) for how in (signal.SIGKILL, signal.SIGSTOP)]
     pairs = [two("nothing") for _ in cases]
-    try:
-        for (rank, how), pair in zip(cases, pairs, strict=True):
-            pair[rank].send_signal(how)
-        for (rank, _), pair in zip(cases, pairs, strict=True):
-            code, said = ended(pair[1 - rank], 3 * HEARTBEAT)
-            assert code == 76, said
-            gone = f"process {1 - rank}: process {rank} of 2 is gone: killed, stopped or cut off"
-            assert gone in said
-    finally:
-        for process in itertools.chain(*pairs):
-            process.kill()
-            process.communicate()
+    for (rank, how), pair in zip(cases, pairs, strict=True):
+        pair[rank].send_signal(how)
+    for (rank, _), pair in zip(cases, pairs, strict=True):
+        code, said = ended(pair[1 - rank], 3 * HEARTBEAT)
+        assert code == 76, said
+        gone = f"process {1 - rank}: process {rank} of 2 is gone: killed, stopped or cut off"
+        assert gone in said
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_whose_peers_never_come_says_so_and_ends(rank):
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        coordinator = f"localhost:{s.getsockname()[1]}"
-    code = CODE.replace("mesh.start(", "peers.JOIN, peers.REMIND = 2.0, 1.0\nmesh.start(", 1)
-    alone = subprocess.Popen(
-        [sys.executable, "-c", code, coordinator, str(rank), str(HEARTBEAT), "an end"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def test_a_process_whose_peers_never_come_says_so_and_ends(start, rank):
+    coordinator = free_address()
+    alone = start(coordinator, rank, "an end", 2.0)
     status, err = ended(alone, 30)
     assert status == 76
     who = f"waits at {coordinator} for the others" if rank == 0 else "waits for process 0 at"

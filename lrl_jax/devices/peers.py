@@ -33,6 +33,7 @@ JOIN = 300.0  # seconds that a process waits for the others to come; hosts start
 REMIND = 15.0  # seconds after which it says so, again and again
 STOP, END = "lrl/word/stop", "lrl/word/end"
 LEFT = "lrl/left/"
+CLOSING, ENDED = "closing", "ended"  # how a process leaves: at the end of its work, or at once
 
 
 class EndedError(Exception):
@@ -236,8 +237,18 @@ class Peers:
         keys = (key for key, _ in self._client.key_value_dir_get(LEFT))
         return {int(key.rpartition("/")[2]) for key in keys}
 
-    def _leave(self) -> None:
-        self._client.key_value_set(f"{LEFT}{self.rank}", "1", allow_overwrite=True)
+    def _leave(self, how: str) -> None:
+        self._client.key_value_set(f"{LEFT}{self.rank}", how, allow_overwrite=True)
+
+    def _wait_for_closing(self, until: float) -> None:
+        """Waits until the clients of processes at the end of their work are closed.
+
+        They abort if the service goes before; those that end at once never close theirs.
+        """
+        ways = dict(self._client.key_value_dir_get(LEFT))
+        ways.pop(f"{LEFT}{self.rank}", None)
+        if CLOSING in ways.values():
+            self._threads[0].join(max(until - time.monotonic(), 0))
 
     def _say_farewell(self, code: int) -> None:
         """Says that this process ends.
@@ -250,14 +261,16 @@ class Peers:
         until = time.monotonic() + FAREWELL
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             if not self.rank:
-                self._leave()
+                self._leave(ENDED)
             while self._first or not self.rank:
                 if len(self._left() | self._gone | {self.rank}) == self.count:
                     break
                 if time.monotonic() > until:
                     break
                 time.sleep(POLL / 10)
-            self._leave()
+            self._leave(ENDED)
+            if not self.rank:
+                self._wait_for_closing(until)
         time.sleep(0.0 if self.rank else POLL)
 
     def _close(self) -> None:
@@ -265,7 +278,7 @@ class Peers:
         if hasattr(sys, "last_value"):  # it ends with an exception
             self.end(1, f"{type(sys.last_value).__name__}: {sys.last_value}")
         self._closing = True
-        signals.within(PATIENCE, self._leave)
+        signals.within(PATIENCE, lambda: self._leave(CLOSING))
         for number in signals.SIGNALS:  # its own work is done
             signal.signal(number, lambda *_: signals.end(signals.RETRY))
         self._threads[0].join(SHUTDOWN)

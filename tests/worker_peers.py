@@ -1,0 +1,40 @@
+"""One of two processes that meet, in a process of its own: it ends, fails or stands still as asked.
+
+python worker_peers.py localhost:1234 RANK HEARTBEAT "an end" [JOIN]
+"""
+
+import sys
+import time
+
+import jax
+
+from lrl_jax.cli import codes
+from lrl_jax.devices import mesh, peers, signals
+
+
+def main(coordinator: str, rank: int, heartbeat: int, what: str, join: float = 0) -> None:
+    """Meets the other process, says that it is ready, and does what is asked."""
+    jax.config.update("jax_platforms", "cpu")
+    if join:
+        peers.JOIN, peers.REMIND = join, 1.0
+    mesh.start(coordinator, 2, rank, heartbeat)
+    assert peers.exchange(f"process {rank}") == ["process 0", "process 1"]
+    try:
+        with signals.interrupts(), signals.naming("data"):
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
+            if what == f"an error of process {rank}":
+                raise FileNotFoundError("bad.json")
+            if what != "an end":
+                peers.meet("which process 1 never does") if rank == 0 else time.sleep(60)
+            elif rank == 1:
+                time.sleep(1)
+    except signals.Stopped as stopped:
+        sys.stderr.write(f"{stopped}\n")
+        signals.end(stopped.exit_code)
+    except Exception as e:
+        sys.exit(codes.end(e, "run"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], *map(float, sys.argv[5:]))
