@@ -73,6 +73,15 @@ def test_a_process_that_only_waits_for_another_is_stopped_as_any_other_is(two):
     assert (first, second) in ((75, 0), (75, 75)), f"{said}\n{heard}"
 
 
+def test_a_lead_that_is_killed_while_others_close_leaves_none_that_aborts(two):
+    for seconds in (1.1, 1.25, 1.4):  # process 1 closes after one
+        lead, other = two("an end")
+        time.sleep(seconds)
+        lead.send_signal(signal.SIGKILL)
+        code, said = ended(other, 20)
+        assert code in (0, 76), said
+
+
 @pytest.mark.parametrize("rank", [0, 1], ids=["the lead", "another"])
 def test_an_error_of_one_ends_all_in_seconds_with_its_code(two, rank):
     processes = two(f"an error of process {rank}")

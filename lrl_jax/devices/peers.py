@@ -64,7 +64,7 @@ class Peers:
         self._gone: set[int] = set()
         self._first = False  # whether this process is the reason why all end
         self._word: dict[str, Any] | None = None
-        self._over, self._closing = threading.Event(), False
+        self._over, self._closing, self._cut_off = threading.Event(), False, False
         self._answered = time.monotonic()
         self._stack = contextlib.ExitStack()
         self._threads = [
@@ -118,7 +118,7 @@ class Peers:
             except jax.errors.JaxRuntimeError:  # another process was first
                 code = json.loads(self._client.key_value_try_get(END))["code"]
 
-        signals.within(PATIENCE, tell)
+        signals.within(PATIENCE, tell, until=self._lead_is_gone)
         signals.end(code)
 
     def wait_for_cause(self) -> None:
@@ -156,6 +156,7 @@ class Peers:
                 if alone > PATIENCE:
                     signals.end(signals.RETRY)
             except jax.errors.JaxRuntimeError:  # the service is gone: `_watch_lead` says so
+                self._cut_off = self._closing  # or `_close`, as JAX aborts a client without one
                 if self._closing or self._over.wait(POLL):
                     return
         with contextlib.suppress(jax.errors.JaxRuntimeError):
@@ -254,10 +255,16 @@ class Peers:
         """Says that this process ends.
 
         Process 0 waits for the others, which need its service; so does the first that ends, because
-        the others' devices fail when it is gone, before they have heard why.
+        the others' devices fail when it is gone, before they have heard why. A call of a service
+        that is gone may take longer than JAX's client lets this process live.
         """
-        if 0 in self._gone:
-            return
+        if not self._lead_is_gone():
+            signals.within(FAREWELL + POLL, self._tell_left, until=self._lead_is_gone)
+
+    def _lead_is_gone(self) -> bool:
+        return 0 in self._gone
+
+    def _tell_left(self) -> None:
         until = time.monotonic() + FAREWELL
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             if not self.rank:
@@ -282,6 +289,10 @@ class Peers:
         for number in signals.SIGNALS:  # its own work is done
             signal.signal(number, lambda *_: signals.end(signals.RETRY))
         self._threads[0].join(SHUTDOWN)
+        if self._cut_off:
+            self._lost({0})
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            jax.distributed.shutdown()  # while `_watch_lead` can still say that process 0 is gone
         self._over.set()
         for thread in self._threads[1:]:
             thread.join(4 * POLL)

@@ -22,6 +22,7 @@ import time
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 PEER = signal.SIGUSR2  # what `_wake` sends to the main thread of its own process
 PATIENCE = 10.0  # seconds that the main thread has to stop; each step survives being killed
+LOOK = 0.05  # seconds between two looks at whether waiting has become vain
 FAREWELL = 12.0  # seconds that a function given to `at_end` may take
 RETRY = 75  # the exit code that says: run the same command again (EX_TEMPFAIL of sysexits.h)
 
@@ -229,12 +230,16 @@ def end(code: int) -> None:
     os._exit(code)
 
 
-def within(seconds: float, work: Callable[[], object]) -> None:
-    """Does something in a thread of its own, and waits for it so long at most."""
+def within(
+    seconds: float, work: Callable[[], object], until: Callable[[], bool] = lambda: False
+) -> None:
+    """Does something in a thread of its own; waits so long at most, or until that is true."""
     thread = threading.Thread(target=work, daemon=True)
     try:
         thread.start()
     except RuntimeError:  # the interpreter is ending, and has no more threads (Python 3.12)
         work()
         return
-    thread.join(seconds)
+    last = time.monotonic() + seconds
+    while thread.is_alive() and not until() and (left := last - time.monotonic()) > 0:
+        thread.join(min(left, LOOK))
