@@ -2,9 +2,11 @@
 
 import dataclasses
 from pathlib import Path
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 from jax.sharding import PartitionSpec as P
@@ -167,6 +169,32 @@ def run_processes(count, coordinator):
 
 def test_a_process_alone_is_a_group_of_one():
     assert run_processes(1, "") == ["True 1 2 6.0"]
+
+
+SLEEPER = """
+import jax
+from lrl_jax.devices import mesh
+jax.config.update("jax_platforms", "cpu")
+mesh.start(heartbeat=2)
+print("ready", flush=True)
+input()
+"""
+
+
+@pytest.mark.slow
+def test_a_process_alone_that_slept_longer_than_a_heartbeat_goes_on():
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(
+        [sys.executable, "-c", SLEEPER],
+        cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(4)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(4)  # in which JAX would notice
+        process.communicate("\n", timeout=60)
+    assert process.returncode == 0
 
 
 @pytest.mark.slow

@@ -23,6 +23,10 @@ from lrl_jax.devices import peers
 from lrl_jax.model import llama, sharding
 from lrl_jax.recipe import train as recipe_train
 
+UNWATCHED = (
+    7 * 24 * 3600
+)  # seconds of silence, as of a laptop that sleeps, which end no process alone
+
 
 def start(
     coordinator: str = "",
@@ -64,6 +68,7 @@ def _join(coordinator: str, processes: int, process_id: int, heartbeat: int) -> 
 
 
 def _start_alone(heartbeat: int) -> None:
+    """Makes this process a group of its own, unless it stands in a cluster that names its peers."""
     try:
         _initialize(heartbeat)  # the cluster names the peers
         return
@@ -81,7 +86,7 @@ def _start_alone(heartbeat: int) -> None:
     with socket.socket() as s:
         s.bind(("localhost", 0))
         address = f"localhost:{s.getsockname()[1]}"
-    _initialize(heartbeat, address, 1, 0, coordinator_bind_address=address)
+    _initialize(UNWATCHED, address, 1, 0, coordinator_bind_address=address)
 
 
 def _initialize(heartbeat: int, *args, **kwargs) -> None:
