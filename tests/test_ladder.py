@@ -11,6 +11,7 @@ from lrl_jax.cli import main
 from lrl_jax.cli.studies import ladder as ladders
 from lrl_jax.cli.studies.ladder import cells, ladder
 from lrl_jax.pipeline.perform import ALONE
+from lrl_jax.pipeline.study import works as exact
 from lrl_jax.recipe import file as recipe_file
 
 DATA = """
@@ -219,8 +220,8 @@ def test_a_language_without_a_law_is_named_and_the_others_are_written(tmp_path, 
 def test_an_amount_for_which_copies_leave_too_few_pairs_fails_by_name(recipe):
     *_, cell = cells(recipe, of(recipe, codes=["kor_Hang"]))
     packed = {name: SimpleNamespace(docs=40, left_out={}) for name in cell.recipe.data.datasets}
-    ladders.refuse_too_few(cell.recipe.data, packed)
+    exact.refuse_too_few(cell.recipe.data, packed)
     packed["korean"] = SimpleNamespace(docs=39, left_out={"duplicate": 1})
     message = r"korean: 39 records are left of the 40 .*; left out: \{'duplicate': 1\}"
     with pytest.raises(ValueError, match=message):
-        ladders.refuse_too_few(cell.recipe.data, packed)
+        exact.refuse_too_few(cell.recipe.data, packed)

@@ -13,7 +13,8 @@ from lrl_jax.model import llama, lora
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import learn, log
 from lrl_jax.train.clock import Clock
-from lrl_jax.train.log import Dispatched, Log, StepRecorder, flops_per_token
+from lrl_jax.train.learn import flops_per_token
+from lrl_jax.train.log import Dispatched, Log, StepRecorder
 
 SETTINGS = tiny.settings(steps=9, log_every=1, tensorboard=False)
 

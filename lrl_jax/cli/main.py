@@ -13,7 +13,17 @@ import sys
 
 from lrl_jax import __version__
 from lrl_jax.cli import codes
-from lrl_jax.cli.arguments import judge, laws, mixture, models, reports, sheet, steps, vocab
+from lrl_jax.cli.arguments import (
+    judge,
+    laws,
+    mixture,
+    models,
+    reports,
+    sheet,
+    steps,
+    study,
+    vocab,
+)
 from lrl_jax.devices import signals
 
 EPILOG = """\
@@ -111,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
     laws.add(verbs)
     sheet.add(verbs)
     mixture.add(verbs)
+    study.add(verbs)
     steps.add_whole_runs(verbs)
     reports.add(verbs)
     models.add_generate(verbs)

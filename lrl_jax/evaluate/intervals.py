@@ -37,6 +37,20 @@ def wilson(right: int, whole: int, confidence: float = CONFIDENCE) -> tuple[floa
     return low, high
 
 
+def student(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Returns Student's interval of the mean of a few values, such as those of three seeds.
+
+    >>> [round(bound, 3) for bound in student([1.0, 2.0, 3.0])]
+    [-0.484, 4.484]
+    """
+    values_N = _values(values)
+    if len(values_N) < 2:
+        raise ValueError("Student's interval needs at least two values")
+    t = float(special.stdtrit(len(values_N) - 1, 0.5 + confidence / 2))
+    mean, reach = float(values_N.mean()), t * float(values_N.std(ddof=1)) / math.sqrt(len(values_N))
+    return mean - reach, mean + reach
+
+
 def bootstrap_mean(
     values: Sequence[float], seed: int = 0, samples: int = SAMPLES, confidence: float = CONFIDENCE
 ) -> tuple[float, float]:

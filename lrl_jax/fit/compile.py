@@ -27,7 +27,7 @@ from lrl_jax.fit.topology import Machine
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.storage import GIB
-from lrl_jax.train import learn, log, step
+from lrl_jax.train import learn, step
 
 UNKNOWN = 10**9  # steps: more than any schedule's warm-up
 LANES = 128  # splash attention reads rows in blocks of this many tokens
@@ -201,7 +201,7 @@ def compile_step(
     estimate = cost.of(text, target.chip) if text else None
     learns = learn.trainable(learn.groups(phase.learn, [*llama.abstract(job.cfg)]))
     tokens = job.settings.batch_size * job.length
-    flops = log.flops_per_token(job.cfg, job.length, learns) * tokens / target.count
+    flops = learn.flops_per_token(job.cfg, job.length, learns) * tokens / target.count
     mfu = flops / target.chip.peak / estimate.seconds if estimate else 0.0
     return Fitted(
         phase.name, target.count, job.cfg.remat, tokens, memory, estimate, mfu, compiling,

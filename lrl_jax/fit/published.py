@@ -14,7 +14,7 @@ from typing import Any
 
 from lrl_jax.fit import topology
 from lrl_jax.model import llama
-from lrl_jax.train import log
+from lrl_jax.train import learn
 
 # What a band is at least: from the estimate, which knows no stalls, to a quarter more.
 LEAST, MOST = 1.0, 1.25
@@ -78,7 +78,7 @@ class PublishedRun:
         cfg = llama.LlamaConfig(**self.shape, norm_eps=1e-5, rope_theta=1e4)
         half = 12 * cfg.seen(self.length) * cfg.num_heads * cfg.head_width
         tokens = self.rows * self.length / self.tensor
-        counted = log.flops_per_token(cfg, self.length)
+        counted = learn.flops_per_token(cfg, self.length)
         low, high = (tokens * flops / self.tflops / 1e12 for flops in (counted, counted + half))
         return low, high
 

@@ -69,6 +69,12 @@ def read(path: epath.Path) -> StepNote | None:
         ) from None
 
 
+def seconds(path: epath.Path) -> float:
+    """Returns how long the last try of a step took, as its note says; 0 if it does not."""
+    took = storage.read_json(path).get("seconds") if path.exists() else None
+    return float(took) if isinstance(took, int | float) else 0.0
+
+
 def write(path: epath.Path, note: StepNote, **more: Any) -> None:
     """Writes a note whole, or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)

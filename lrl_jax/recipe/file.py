@@ -40,14 +40,25 @@ def load(path: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) 
     `path` is a YAML file, or the name of a recipe that ships. A wrong recipe is a ValueError whose
     message has a line for each problem, with its key.
     """
-    if "/" not in path and not epath.Path(path).exists():
-        path = str(_shipped().get(path, path))
+    path = located(path)
     tree = read_tree(epath.Path(path))
     for override in overrides:
-        _apply(tree, override)
+        put(tree, *said(override))
     if imports and isinstance(tree.get("data"), dict):
         tree["data"]["imports"] = [*(tree["data"].get("imports") or ()), *imports]
     return parse(tree, path)
+
+
+def located(name: str, beside: epath.Path | None = None) -> str:
+    """Returns the path of a recipe: as it is given, or of the recipe that ships under this name.
+
+    Args:
+      beside: a folder; a path is relative to it.
+    """
+    path = epath.Path(name) if beside is None else beside / name
+    if "/" not in name and not path.exists():
+        return str(_shipped().get(name, path))
+    return str(path)
 
 
 def parse(tree: dict, where: str = "recipe") -> Recipe:
@@ -202,51 +213,68 @@ def _allow_languages(kind: dict) -> None:
     }
 
 
-def read_tree(path: epath.Path) -> dict[str, Any]:
-    """Reads a recipe file as plain data, which is not validated; raises as `load`."""
+def read_tree(path: epath.Path, what: str = "recipe") -> dict[str, Any]:
+    """Reads a recipe file as plain data, which is not validated; raises as `load`.
+
+    Args:
+      what: what the file is, for messages.
+    """
     try:
         data = storage.read_bytes(path, MAX_BYTES)
     except FileNotFoundError:
+        if what != "recipe":
+            raise ValueError(f"{path}: no such {what}; give a YAML file") from None
         names = sorted(_shipped())
         raise ValueError(
             f"{path}: no such recipe; give a YAML file, or a recipe that ships: {', '.join(names)}"
             f"{did_you_mean(str(path), names)}"
         ) from None
     try:
-        tree = plain_yaml.parse(data.decode("utf-8"))
+        tree = plain_yaml.parse(data.decode("utf-8"), what)
     except UnicodeDecodeError as e:
         raise ValueError(f"{path}: not UTF-8 at byte {e.start}") from None
     except ValueError as e:
         raise ValueError(f"{path}: {e}") from None
     if not isinstance(tree, dict):
-        raise ValueError(f"{path}: a recipe is a mapping; got {type(tree).__name__}")
+        raise ValueError(f"{path}: a {what} is a mapping; got {type(tree).__name__}")
     return tree
 
 
-def _apply(tree: dict, override: str) -> None:
+def said(override: str) -> tuple[str, Any]:
+    """Returns the key and the value of an override, such as train.batch_size=8."""
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ValueError(f"override {override!r}: want key.path=value, such as train.batch_size=8")
     try:
-        value = plain_yaml.parse(text) if text else ""
+        return key, plain_yaml.parse(text) if text else ""
     except ValueError as e:
         raise ValueError(f"override {override!r}: {e}") from None
+
+
+def put(tree: dict, key: str, value: Any) -> None:
+    """Puts a value into a recipe given as plain data.
+
+    >>> tree = {"train": {"stages": [{"steps": 10}]}}
+    >>> put(tree, "train.stages.0.steps", 20)
+    >>> tree
+    {'train': {'stages': [{'steps': 20}]}}
+    """
     *parents, last = key.split(".")
     node: Any = tree
     for name in parents:
-        slot = _slot(node, name, override)
+        slot = _slot(node, name, key)
         node = node.setdefault(slot, {}) if isinstance(node, dict) else node[slot]
-    node[_slot(node, last, override)] = value
+    node[_slot(node, last, key)] = value
 
 
-def _slot(node: Any, name: str, override: str) -> Any:
+def _slot(node: Any, name: str, key: str) -> Any:
     """Returns the key of a mapping or the index of a list that an override names."""
     if isinstance(node, dict):
         return name
     if not isinstance(node, list):
-        raise ValueError(f"override {override!r}: {node!r} has no {name!r}; it is not a mapping")
+        raise ValueError(f"override {key!r}: {node!r} has no {name!r}; it is not a mapping")
     if not name.isdigit() or int(name) >= len(node):
-        raise ValueError(f"override {override!r}: want an index below {len(node)}, got {name!r}")
+        raise ValueError(f"override {key!r}: want an index below {len(node)}, got {name!r}")
     return int(name)
 
 

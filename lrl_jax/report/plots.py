@@ -231,6 +231,30 @@ def maps(panels: Mapping[str, tuple[Curve, Curve]]) -> str:
 
 
 @matplotlib.rc_context(STYLE)
+def differences(means: Mapping[str, tuple[float, float | None, float | None]], unit: str) -> str:
+    """Draws one line a name: a mean with its interval, beside the line where nothing differs.
+
+    A full dot has an interval without zero.
+
+    Args:
+      means: name -> mean, low and high; None where there is no interval.
+    """
+    figure, ax = axes_of.figure(0.7 + 0.32 * len(means))
+    ax.axvline(0, color=MUTED, lw=1)
+    for y, (mean, low, high) in enumerate(means.values()):
+        excludes_zero = low is not None and high is not None and low * high > 0
+        if low is not None and high is not None:
+            ax.plot([low, high], [y, y], color=ACCENT, alpha=0.5, lw=3)
+        ax.plot([mean], [y], "o", ms=7, mec=ACCENT, mfc=ACCENT if excludes_zero else PAGE, mew=1.6)
+    ax.set_yticks(range(len(means)), [*means])
+    ax.set_ylim(len(means) - 0.4, -0.6)
+    ax.set_xlabel(unit)
+    ax.grid(axis="x")
+    ends = ", ".join(f"{name} {mean:.3g}" for name, (mean, *_) in means.items())
+    return axes_of.svg(figure, f"{unit}: {ends}")
+
+
+@matplotlib.rc_context(STYLE)
 def scatters(points: Mapping[str, Curve], x_unit: str, y_unit: str) -> str:
     """Draws a panel a name: a dot for each pair of numbers, and the line where both are equal."""
     figure, axes = axes_of.panel_grid(points, x_unit, y_unit)

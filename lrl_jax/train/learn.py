@@ -4,7 +4,7 @@ Each phase starts its own schedule: it warms up again from almost zero, whatever
 at the end of the phase before ("re-warming", arXiv 2403.08763).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 import dataclasses
 import itertools
 import math
@@ -13,7 +13,7 @@ import re
 import jax
 import jax.numpy as jnp
 
-from lrl_jax.model import quantize, sharding
+from lrl_jax.model import llama, quantize, sharding
 from lrl_jax.recipe import train as recipe_train
 
 ROWS = {"embed_VD": 0, "unembed_DV": 1}  # matrices with a row for each token -> axis of the tokens
@@ -172,3 +172,33 @@ def _new_rows_only(rule: recipe_train.Rule, paths: Sequence[str]) -> bool:
             f"decides {', '.join(others)} too; give those their own rule"
         )
     return rule.rows == "new"
+
+
+# ---------------------------------------------------------------------------- cost
+def flops_by_stage(
+    cfg: llama.LlamaConfig, train: recipe_train.Train, length: int
+) -> dict[str, float]:
+    """Returns the FLOPs of training on a token of each stage, as `flops_per_token`."""
+    names = [*llama.abstract(cfg)]
+    return {
+        stage.name: flops_per_token(cfg, length, trainable(groups(stage.learn, names)))
+        for stage in train.stages
+    }
+
+
+def flops_per_token(
+    cfg: llama.LlamaConfig, length: int, learns: Collection[str] | None = None
+) -> float:
+    """Returns the FLOPs of training on one token, in rows of `length`, from which MFU is computed.
+
+    Each weight of a matrix product counts 6: 2 in the forward pass, 2 for the gradient of the
+    product's input and 2 for the gradient of the weight. A frozen weight has no gradient and counts
+    4; `learns` names the others, None means all. Attention counts what the mask leaves, half of the
+    row or the window (PaLM, arXiv 2204.02311, appendix B). Recomputation is not counted.
+    """
+    flops = 12 * cfg.seen(length) * cfg.num_heads * cfg.head_width
+    for name, leaf in llama.abstract(cfg).items():
+        looked_up = name == "embed_VD" and not cfg.tie_embeddings
+        if not (looked_up or quantize.is_scale(name)) and is_matrix(name):
+            flops += (6 if learns is None or name in learns else 4) * math.prod(leaf.shape)
+    return flops

@@ -1,7 +1,7 @@
 """Writes the metrics of a run: a JSON object for each step, TensorBoard, and lines to watch."""
 
 import collections
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 import contextlib
 import dataclasses
 import datetime
@@ -21,7 +21,7 @@ from lrl_jax import storage, terminal
 from lrl_jax.data.feed.plan import Plan
 from lrl_jax.devices import chips
 from lrl_jax.devices.mesh import lead
-from lrl_jax.model import llama, quantize
+from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import goodput, learn
 from lrl_jax.train.clock import Clock
@@ -173,10 +173,7 @@ class StepRecorder:
     total: int  # how many steps the run will have
 
     def __post_init__(self):
-        names, self._flops = [*llama.abstract(self.cfg)], {}
-        for stage in self.settings.stages:
-            learns = learn.trainable(learn.groups(stage.learn, names))
-            self._flops[stage.name] = flops_per_token(self.cfg, self.length, learns)
+        self._flops = learn.flops_by_stage(self.cfg, self.settings, self.length)
         self._peak = peak_flops(jax.devices()[0])
         self._seconds: collections.deque[float] = collections.deque(maxlen=50)
         self._losses: collections.deque[float] = collections.deque(maxlen=50)
@@ -244,24 +241,6 @@ class StepRecorder:
         if "spike" in record:
             words.append(f"SPIKE: {record['spike']} times the usual loss")
         return "  ".join(words)
-
-
-def flops_per_token(
-    cfg: llama.LlamaConfig, length: int, learns: Collection[str] | None = None
-) -> float:
-    """Returns the FLOPs of training on one token, in rows of `length`, from which MFU is computed.
-
-    Each weight of a matrix product counts 6: 2 in the forward pass, 2 for the gradient of the
-    product's input and 2 for the gradient of the weight. A frozen weight has no gradient and counts
-    4; `learns` names the others, None means all. Attention counts what the mask leaves, half of the
-    row or the window (PaLM, arXiv 2204.02311, appendix B). Recomputation is not counted.
-    """
-    flops = 12 * cfg.seen(length) * cfg.num_heads * cfg.head_width
-    for name, leaf in llama.abstract(cfg).items():
-        looked_up = name == "embed_VD" and not cfg.tie_embeddings
-        if not (looked_up or quantize.is_scale(name)) and learn.is_matrix(name):
-            flops += (6 if learns is None or name in learns else 4) * math.prod(leaf.shape)
-    return flops
 
 
 def read(path: epath.PathLike) -> list[dict]:

@@ -115,10 +115,10 @@ def mfu(shape: Shape, tokens_per_second: float) -> str:
         return ""
     import jax
 
-    from lrl_jax.train import log
+    from lrl_jax.train import learn, log
 
     peak = log.peak_flops(jax.devices()[0])
-    flops = log.flops_per_token(config(shape, "bfloat16"), shape.length)
+    flops = learn.flops_per_token(config(shape, "bfloat16"), shape.length)
     return f"{tokens_per_second * flops / peak:.0%}" if peak else "?"
 
 

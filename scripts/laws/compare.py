@@ -18,12 +18,10 @@ from lrl_jax.devices import signals
 from lrl_jax.laws import allocate, law
 from lrl_jax.pipeline import evaluate as evaluate_step
 from lrl_jax.pipeline.console import display
-from lrl_jax.pipeline.steps import STEPS
 from lrl_jax.pipeline.study.cells import Cell, perform_cells, quiet
+from lrl_jax.pipeline.study.works import MEASURE_END
 from lrl_jax.recipe.schema import Recipe
 from lrl_jax.train.loop import Preempted
-
-WORKS = {**STEPS, "evaluate": evaluate_step.measure_end}
 
 
 def cell(recipe: Recipe, name: str, takes: Mapping[str, int], seed: int) -> Cell:
@@ -56,7 +54,7 @@ def main(path: str, laws: str, budget: int, seeds: Sequence[int], named: Mapping
     means: dict[str, dict[int, float]] = {name: {} for name in shares}
     table = Table("mixture", "seed", *(f"{code}: pairs" for code in pairs), *pairs, "mean chrF")
     folder = f"{recipe.folder}/{recipe.name}/compared-{budget}"
-    for outcome in perform_cells(folder, cells, works=WORKS):
+    for outcome in perform_cells(folder, cells, works=MEASURE_END):
         if outcome.error:
             raise ValueError(f"{outcome.cell.name}: {outcome.error}")
         name, seed = outcome.cell.facts["mixture"], outcome.cell.facts["seed"]

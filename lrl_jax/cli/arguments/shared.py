@@ -6,7 +6,12 @@ from typing import Any
 
 
 def verb(
-    verbs, name: str, what: str, module: str = "verbs", stoppable: bool = False
+    verbs,
+    name: str,
+    what: str,
+    module: str = "verbs",
+    stoppable: bool = False,
+    hidden: bool = False,
 ) -> argparse.ArgumentParser:
     """Adds a verb, and returns its parser.
 
@@ -14,8 +19,10 @@ def verb(
       name: of one word or more; the function of that name, with _ for spaces, runs it.
       module: where that function stands, below `lrl_jax.cli`.
       stoppable: whether SIGTERM ends it soon and in order (exit code 75).
+      hidden: whether `lrl --help` leaves it out: programs call it.
     """
-    verb = verbs.add_parser(name, help=what, description=what)
+    listed = {} if hidden else {"help": what}
+    verb = verbs.add_parser(name, description=what, **listed)
     verb.set_defaults(module=module, stoppable=stoppable)
     verb.add_argument("--debug", action="store_true", help="print the traceback of an error")
     return verb

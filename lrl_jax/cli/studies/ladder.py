@@ -24,15 +24,14 @@ from lrl_jax import storage, terminal
 from lrl_jax.cli import begin
 from lrl_jax.cli.studies.laws import write_laws
 from lrl_jax.data import dataset as datasets
-from lrl_jax.data.pack.rows import Manifest
 from lrl_jax.data.read.filters import Sieve
 from lrl_jax.laws.law import Point
 from lrl_jax.pipeline import evaluate as evaluate_step
 from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.perform import Team
-from lrl_jax.pipeline.run import Run, manifests
-from lrl_jax.pipeline.steps import STEPS
-from lrl_jax.pipeline.study.cells import Cell, Outcome, Works, perform_cells, quiet
+from lrl_jax.pipeline.run import Run
+from lrl_jax.pipeline.study.cells import Cell, Outcome, finished, perform_cells, quiet
+from lrl_jax.pipeline.study.works import EXACT_AMOUNTS, Works
 from lrl_jax.recipe import languages
 from lrl_jax.recipe.data import Data, Parallel
 from lrl_jax.recipe.evaluate import Evaluate
@@ -238,26 +237,6 @@ def _trained_on(train: Train, gone: set[str]) -> Train:
 
 
 # ---------------------------------------------------------------------------- training
-def pack(run: Run) -> None:
-    """Does the step `data`, and refuses an amount for which filters have left too few records."""
-    STEPS["data"](run)
-    refuse_too_few(run.recipe.data, manifests(run))
-
-
-def refuse_too_few(data: Data, packed: Mapping[str, Manifest]) -> None:
-    """Raises ValueError if fewer records were packed than `take` says, as where many are copies."""
-    for name, dataset in data.datasets.items():
-        docs, left_out = packed[name].docs, packed[name].left_out or "none"
-        if isinstance(dataset, Parallel) and docs < dataset.take:
-            raise ValueError(
-                f"data.datasets.{name}: {docs:,} records are left of the {dataset.take:,} that "
-                f"are wanted; left out: {left_out}"
-            )
-
-
-WORKS = {**STEPS, "data": pack, "evaluate": evaluate_step.measure_end}
-
-
 def point(outcome: Outcome, score: str) -> Point:
     """Returns the point of a finished cell: the mean score of its language's entries."""
     facts, (kind, _, field) = outcome.cell.facts, score.partition(".")
@@ -279,26 +258,29 @@ def _numbers(result: Mapping[str, Any], field: str) -> Iterator[float]:
 
 
 def train_ladder(
-    recipe: Recipe, ladder: Ladder, folder: epath.Path, team: Team, works: Works = WORKS
+    recipe: Recipe,
+    ladder: Ladder,
+    folder: epath.Path,
+    team: Team,
+    works: Works = EXACT_AMOUNTS,
 ) -> tuple[list[Point], list[Outcome]]:
     """Trains every cell that is due; returns the points, and the cells that failed.
 
-    Writes points.csv and failed.csv anew after each cell, so that they hold what is there so far.
+    Writes points.csv anew after each cell, so that it holds what is there so far; failed.csv at the
+    end.
     """
     points: list[Point] = []
     failed: list[Outcome] = []
-    for outcome in perform_cells(folder / CELLS, cells(recipe, ladder), works=works, team=team):
-        if outcome.error:
-            failed.append(outcome)
-            say(f"laws: {outcome.cell.name} failed: {outcome.error}")
-        else:
-            points.append(point(outcome, ladder.score))
-            scored = f"{ladder.score} {points[-1].score:.2f}"
-            say(f"laws: {outcome.cell.name}: {scored}, {outcome.seconds:.0f} s")
+    outcomes = perform_cells(folder / CELLS, cells(recipe, ladder), works=works, team=team)
+    for outcome in finished(outcomes, "laws", failed):
+        points.append(point(outcome, ladder.score))
+        scored = f"{ladder.score} {points[-1].score:.2f}"
+        say(f"laws: {outcome.cell.name}: {scored}, {outcome.seconds:.0f} s")
         if team.lead:
             _write(folder / POINTS, ("language", "pairs", "score", "seed"), map(_row, points))
-            rows = [(*outcome.cell.facts.values(), outcome.error) for outcome in failed]
-            _write(folder / FAILED, ("language", "pairs", "seed", "error"), rows)
+    if team.lead:
+        rows = [(*outcome.cell.facts.values(), outcome.error) for outcome in failed]
+        _write(folder / FAILED, ("language", "pairs", "seed", "error"), rows)
     return points, failed
 
 

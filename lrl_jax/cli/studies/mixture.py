@@ -28,16 +28,17 @@ from lrl_jax.pipeline import evaluate as evaluate_step
 from lrl_jax.pipeline.perform import ALONE, Team
 from lrl_jax.pipeline.run import Run, manifests
 from lrl_jax.pipeline.steps import STEPS
-from lrl_jax.pipeline.study import MEASURED, Cell, Outcome, perform_cells, quiet
+from lrl_jax.pipeline.study import MEASURED, Cell, Outcome, lengths, perform_cells, quiet
+from lrl_jax.pipeline.study.cells import finished
+from lrl_jax.pipeline.study.works import MEASURE_END
 from lrl_jax.recipe import file, plain_yaml
 from lrl_jax.recipe.evaluate import Evaluate
 from lrl_jax.recipe.schema import Init, Recipe, TrainedWeights
-from lrl_jax.recipe.train import Rule, Stage
+from lrl_jax.recipe.train import Stage
 
 TABLE = "mixtures.csv"
 START = "start"  # the cell that packs the data, and trains the stages before
 LINES = 200  # lines of each text that are evaluated, unless the recipe says fewer
-WORKS = {**STEPS, "evaluate": evaluate_step.measure_end}
 
 Row = Mapping[str, str | float]
 
@@ -78,10 +79,8 @@ def laws_mixture_run(args: argparse.Namespace) -> int:
     tried |= {epath.Path(path).stem: given(path, stage) for path in args.also}
     if team.lead:
         note_design(study, stage)
-    outcomes = perform_cells(folder, [*cells(study, tried, packed)], MEASURED, WORKS, team)
+    outcomes = perform_cells(folder, [*cells(study, tried, packed)], MEASURED, MEASURE_END, team)
     failed = written(folder / TABLE, outcomes, packed, team)
-    for outcome in failed:
-        begin.say(f"laws: {outcome.cell.name} failed: {outcome.error}")
     path = folder / TABLE
     if failed:
         begin.say(f"laws: {len(failed)} runs failed; the same command tries those again")
@@ -143,7 +142,7 @@ def cells(
     for name, weights_D in tried.items():
         weights = dict(zip(datasets, weights_D, strict=True))
         recipe = _alone(study, weights, study.steps)
-        _, size = mixture_stage.bytes_read(recipe, packed)
+        _, size = mixture_stage.amounts_read(recipe, packed)
         whole = whole or size
         if study.equal == "bytes":
             recipe = _alone(study, weights, max(1, round(study.steps * whole / size)))
@@ -156,23 +155,13 @@ def cells(
 def _alone(study: MixtureStudy, weights: Mapping[str, float], steps: int) -> Recipe:
     """Returns a recipe of the stage alone, with these weights, which begins where others ended."""
     whole = study.recipe.train.stages[study.stage]
-    learn = tuple(_shortened(rule, whole.steps, steps) for rule in whole.learn)
-    update = {"mixture": dict(weights), "steps": steps, "epochs": 0.0, "learn": learn}
-    recipe = _plain(study.recipe, (whole.model_copy(update=update),))
+    stage = lengths.with_steps(whole, steps).model_copy(update={"mixture": dict(weights)})
+    recipe = _plain(study.recipe, (stage,))
     if not study.stage:
         return recipe
     begins = TrainedWeights(run=str(study.folder / START))
     init = Init(param_dtype=recipe.init.param_dtype, weights=begins)
     return recipe.model_copy(update={"init": init})
-
-
-def _shortened(rule: Rule, own: int, steps: int) -> Rule:
-    """Returns a rule whose warm-up is shortened with its stage, and ends before the stage does."""
-    if rule.schedule == "frozen":
-        return rule
-    warmup = math.ceil(rule.schedule.warmup * min(1, steps / own)) if own else rule.schedule.warmup
-    schedule = rule.schedule.model_copy(update={"warmup": min(warmup, steps - 1)})
-    return rule.model_copy(update={"schedule": schedule})
 
 
 def _plain(recipe: Recipe, stages: Sequence[Stage]) -> Recipe:
@@ -220,11 +209,10 @@ def written(
 
     Lines of earlier calls stay, unless a run was made again and measured something else.
     """
-    table, failed, stale = _Table(path) if team.lead else None, [], False
-    for outcome in outcomes:
-        if outcome.error:
-            failed.append(outcome)
-        elif table is not None:
+    failed: list[Outcome] = []
+    table, stale = _Table(path) if team.lead else None, False
+    for outcome in finished(outcomes, "laws", failed):
+        if table is not None:
             stale |= not table.add(row_of(outcome, packed))
     if table is not None and stale:
         table.write()
@@ -235,7 +223,7 @@ def row_of(outcome: Outcome, packed: mixture_stage.Manifests) -> Row:
     """Returns the line of a run: its name, weights, losses, seed, and what it read."""
     recipe = outcome.run.recipe
     scores = evaluate_step.scores(outcome.run, "after")
-    tokens, size = mixture_stage.bytes_read(recipe, packed)
+    tokens, size = mixture_stage.amounts_read(recipe, packed)
     weights = recipe.train.stages[0].mixture
     return {
         "run": outcome.cell.name,

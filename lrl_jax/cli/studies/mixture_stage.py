@@ -12,7 +12,6 @@ import math
 import numpy as np
 
 from lrl_jax.data.feed import mixture as mixtures
-from lrl_jax.data.feed import plan as plans
 from lrl_jax.data.pack.rows import Manifest
 from lrl_jax.laws.mixtures.law import MixtureDesign
 from lrl_jax.recipe.schema import Recipe
@@ -92,7 +91,10 @@ def of(recipe: Recipe, manifests: Manifests, name: str, max_epochs: float) -> Mi
     _refuse_no_epochs(max_epochs)
     index = chosen(recipe, name)
     stage = recipe.train.stages[index]
-    read = [_tokens(manifests, stages) for _, stages in mixtures.by_stage(recipe, manifests)]
+    read = [
+        mixtures.tokens_read(manifests, stages)
+        for _, stages in mixtures.by_stage(recipe, manifests)
+    ]
     sizes = {name: float(manifest.tokens) for name, manifest in manifests.items()}
     whole, replay = math.fsum(read[index].values()), recipe.train.replay
     taken = math.fsum(replay.values())
@@ -157,22 +159,10 @@ def refuse_other_datasets(stage: MixtureStage, datasets: Sequence[str]) -> None:
         )
 
 
-def bytes_read(recipe: Recipe, manifests: Manifests) -> tuple[float, float]:
+def amounts_read(recipe: Recipe, manifests: Manifests) -> tuple[float, float]:
     """Returns the tokens and the bytes of text that the last stage of a recipe reads."""
     *_, (_, stages) = mixtures.by_stage(recipe, manifests)
-    tokens = _tokens(manifests, stages)
-    per_token = {name: manifests[name].bytes / manifests[name].tokens for name in tokens}
-    return math.fsum(tokens.values()), math.fsum(n * per_token[name] for name, n in tokens.items())
-
-
-def _tokens(manifests: Manifests, stages: Sequence[plans.PlanStage]) -> dict[str, float]:
-    """Returns how many tokens stages of the plan read of each dataset."""
-    tokens: dict[str, float] = {}
-    for stage in stages:
-        for name, rows in plans.taken(stage).items():
-            per_row = manifests[name].tokens / manifests[name].rows
-            tokens[name] = tokens.get(name, 0.0) + rows * per_row
-    return tokens
+    return mixtures.amounts_read(manifests, stages)
 
 
 def _shares(stage: Stage) -> np.ndarray:

@@ -12,7 +12,6 @@ per byte. Trials with the same vocabulary share the results of the steps `vocab`
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import itertools
-import math
 import re
 
 from rich.table import Table
@@ -21,15 +20,15 @@ from lrl_jax import storage, terminal
 from lrl_jax.data.feed import mixture as mixtures
 from lrl_jax.pipeline import evaluate as evaluate_step
 from lrl_jax.pipeline import vocab as vocab_step
-from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.perform import ALONE, Team
 from lrl_jax.pipeline.run import Run, manifests, resolved
-from lrl_jax.pipeline.steps import STEPS
-from lrl_jax.pipeline.study.cells import Cell, Outcome, perform_cells, quiet
+from lrl_jax.pipeline.study import lengths
+from lrl_jax.pipeline.study.cells import Cell, Outcome, finished, perform_cells, quiet
+from lrl_jax.pipeline.study.works import START_AND_END
 from lrl_jax.recipe import languages
 from lrl_jax.recipe.evaluate import Evaluate
 from lrl_jax.recipe.schema import Init, Recipe
-from lrl_jax.recipe.train import Rule, Save, Schedule, Train
+from lrl_jax.recipe.train import Rule, Save, Schedule
 from lrl_jax.recipe.vocab import Extend, Keep
 from lrl_jax.report import pages, plots
 from lrl_jax.train import log
@@ -113,18 +112,17 @@ def probe(
         )
     sizes = [_of_size(recipe, count) for count in dict.fromkeys(pieces)]
     packed = perform_cells(folder, sizes, ("vocab", "data"), team=team)
-    sized = [outcome.run for outcome in packed if _said(outcome)]
-    lengths = [_bytes_per_row(each) for each in map(_longest_stage, sized)]
+    sized = [_short(outcome.run, steps) for outcome in finished(packed, "probe", [])]
+    # `steps` itself for the vocabulary with the longest tokens
+    most = max((lengths.planned(each).bytes for each in sized), default=0.0)
     cells = []
-    for each, length in zip(sized, lengths, strict=True):
-        # `steps` itself for the vocabulary with the longest tokens
-        enough = math.ceil(steps * (max(lengths) / length))
+    for each in sized:
         ways = dict.fromkeys(rows) if vocab_step.new_pieces(each) else ("",)
-        cells += [_trial(_longest_stage(each), way, enough, length) for way in ways]
+        cells += [_trial(lengths.lengthened(each, "bytes", most), way) for way in ways]
     trials: list[ProbeTrial] = []
-    for outcome in perform_cells(folder, cells, works=TRIAL_STEPS, team=team):
-        if _said(outcome):
-            trials.append(_result(outcome, in_new_languages(recipe)))
+    outcomes = perform_cells(folder, cells, works=START_AND_END, team=team)
+    for outcome in finished(outcomes, "probe", []):
+        trials.append(_result(outcome, in_new_languages(recipe)))
         if team.lead:
             records = [dataclasses.asdict(trial) for trial in trials]
             storage.write_json(run.at("probe") / "probe.json", records)
@@ -133,13 +131,6 @@ def probe(
     if team.lead:
         storage.write(run.at("probe") / "index.html", page(trials))
     return trials
-
-
-def _said(outcome: Outcome) -> bool:
-    """Tells whether a cell is done; prints its error if it is not."""
-    if outcome.error:
-        say(f"probe: {outcome.cell.name} failed: {outcome.error}")
-    return not outcome.error
 
 
 def in_new_languages(recipe: Recipe) -> list[str]:
@@ -230,8 +221,8 @@ def _of_size(recipe: Recipe, count: int) -> Cell:
     return Cell(f"{count}", recipe.model_copy(update={"vocab": vocab}), {"pieces": count})
 
 
-def _longest_stage(sized: Run) -> Run:
-    """Returns a run with only the longest stage, whose mixture is made explicit as shares."""
+def _longest_stage(sized: Run) -> Recipe:
+    """Returns a recipe with only the longest stage, whose mixture is made explicit as shares."""
     settings, packed = resolved(sized).train, manifests(sized)
     longest = max(range(len(settings.stages)), key=lambda i: settings.stages[i].steps)
     first = sum(stage.steps for stage in settings.stages[:longest]) * settings.rows_per_step
@@ -246,47 +237,39 @@ def _longest_stage(sized: Run) -> Run:
     alone = {"mixture": mixed, "ramp_to": {}, "weights": "tokens"}
     stage = settings.stages[longest].model_copy(update=alone)
     train = settings.model_copy(update={"stages": (stage,), "replay": {}})
-    return dataclasses.replace(sized, recipe=sized.recipe.model_copy(update={"train": train}))
+    return sized.recipe.model_copy(update={"train": train})
 
 
-def _bytes_per_row(sized: Run) -> float:
-    """Returns how many bytes of text a row of the training mixture has on average."""
-    weights, packed = sized.recipe.train.stages[0].mixture, manifests(sized)
-    whole = sum(weights.values())
-    per_token = sum(w / whole * packed[n].bytes / packed[n].loss_tokens for n, w in weights.items())
-    return sized.recipe.data.sequence_length * per_token
-
-
-def _trial(sized: Run, way: str, steps: int, bytes_per_row: float) -> Cell:
-    recipe, init = sized.recipe, sized.recipe.init
-    texts, size = recipe.evaluate.bits_per_byte, recipe.evaluate.batch_size
+def _trial(recipe: Recipe, way: str) -> Cell:
+    """Returns the cell that trains a short recipe, with one way to start new rows."""
+    init, texts, size = recipe.init, recipe.evaluate.bits_per_byte, recipe.evaluate.batch_size
     evaluate = Evaluate(bits_per_byte=texts, batch_size=size, max_lines=LINES)
     if way:
         init = Init.model_validate(init.model_dump() | {"input_rows": way, "output_rows": way})
-    update = {"init": init, "train": _short(recipe, steps), "evaluate": evaluate}
-    facts = {"rows": way, "steps": steps, "bytes_per_row": bytes_per_row}
-    return Cell(f"{recipe.name}-{way or 'base'}", recipe.model_copy(update=update), facts)
+    train = quiet(recipe.train.model_copy(update={"step_rows": 0, "save": Save(minutes=0)}))
+    update = {"init": init, "train": train, "evaluate": evaluate}
+    return Cell(f"{recipe.name}-{way or 'base'}", recipe.model_copy(update=update), {"rows": way})
 
 
 def _result(outcome: Outcome, decisive: Sequence[str]) -> ProbeTrial:
-    run, facts = outcome.run, outcome.cell.facts
-    rows = facts["steps"] * run.recipe.train.batch_size
+    run = outcome.run
+    amount = lengths.planned(run)
     return ProbeTrial(
         name=outcome.cell.name,
         pieces=vocab_step.new_pieces(run),
-        rows=facts["rows"],
-        steps=facts["steps"],
-        tokens=rows * run.recipe.data.sequence_length,
-        bytes=round(rows * facts["bytes_per_row"]),
+        rows=outcome.cell.facts["rows"],
+        steps=amount.steps,
+        tokens=round(amount.tokens),
+        bytes=round(amount.bytes),
         before=evaluate_step.scores(run, "before"),
         after=evaluate_step.scores(run, "after"),
         decisive=decisive,
-        curve=list(_curve(run, facts["bytes_per_row"])),
+        curve=list(_curve(run, amount.bytes / amount.steps)),
     )
 
 
-def _short(recipe: Recipe, steps: int) -> Train:
-    """Returns the `train` section with every learning rate warmed up and then constant."""
+def _short(sized: Run, steps: int) -> Run:
+    """Returns a run of the longest stage alone, short, every learning rate constant at its peak."""
 
     def constant(rule: Rule) -> Rule:
         if rule.schedule == "frozen":
@@ -295,13 +278,15 @@ def _short(recipe: Recipe, steps: int) -> Train:
         schedule = Schedule(peak=rule.schedule.peak, kind="constant", warmup=warmup)
         return rule.model_copy(update={"schedule": schedule})
 
+    recipe = _longest_stage(sized)
     stage = recipe.train.stages[0]
-    short = stage.model_copy(update={"steps": steps, "learn": tuple(map(constant, stage.learn))})
-    update = {"stages": (short,), "step_rows": 0, "save": Save(minutes=0, steps=0)}
-    return quiet(recipe.train.model_copy(update=update))
+    learn = tuple(map(constant, stage.learn))
+    short = stage.model_copy(update={"steps": steps, "learn": learn})
+    train = recipe.train.model_copy(update={"stages": (short,)})
+    return dataclasses.replace(sized, recipe=recipe.model_copy(update={"train": train}))
 
 
-def _curve(run: Run, bytes_per_row: float) -> Iterator[tuple[float, float]]:
+def _curve(run: Run, bytes_per_step: float) -> Iterator[tuple[float, float]]:
     """Yields, for each step, the bytes read so far and the bits per byte of the mixture."""
     mixture = run.recipe.train.stages[0].mixture
     for record in log.read(run.at("train") / log.METRICS):
@@ -309,7 +294,4 @@ def _curve(run: Run, bytes_per_row: float) -> Iterator[tuple[float, float]]:
         whole = sum(mixture[n] for n in here)
         if whole:
             mean = sum(mixture[n] / whole * x for n, x in here.items())
-            yield record["rows"] * bytes_per_row, mean
-
-
-TRIAL_STEPS = {**STEPS, "evaluate": evaluate_step.compare_start_and_end}
+            yield record["step"] * bytes_per_step, mean

@@ -8,7 +8,7 @@ fuller than those of another. So a share is divided by what a row of its dataset
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import itertools
 import math
 import types
@@ -178,6 +178,23 @@ def by_stage(
             for name, count in plans.taken(plan_stage).items():
                 left[name] -= count
         yield stage, plan_stages
+
+
+def tokens_read(manifests: Manifests, stages: Iterable[plans.PlanStage]) -> dict[str, float]:
+    """Returns how many tokens stages of the plan read of each dataset."""
+    tokens: dict[str, float] = {}
+    for stage in stages:
+        for name, rows in plans.taken(stage).items():
+            per_row = manifests[name].tokens / manifests[name].rows
+            tokens[name] = tokens.get(name, 0.0) + rows * per_row
+    return tokens
+
+
+def amounts_read(manifests: Manifests, stages: Iterable[plans.PlanStage]) -> tuple[float, float]:
+    """Returns the tokens and the bytes of text that stages of the plan read."""
+    tokens = tokens_read(manifests, stages)
+    sizes = {n: count * manifests[n].bytes / manifests[n].tokens for n, count in tokens.items()}
+    return math.fsum(tokens.values()), math.fsum(sizes.values())
 
 
 def _weighted(

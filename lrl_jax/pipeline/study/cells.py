@@ -14,11 +14,12 @@ finished, and a recipe that changed never goes on with a training that began und
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import json
 import time
 import traceback
+import types
 from typing import Any
 
 from etils import epath
@@ -27,11 +28,13 @@ import jax
 from lrl_jax import storage
 from lrl_jax.devices import signals
 from lrl_jax.devices.lease import Lease
+from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.inputs import inputs
 from lrl_jax.pipeline.notes import digest
 from lrl_jax.pipeline.perform import ALONE, Team, perform, settings_digest
 from lrl_jax.pipeline.run import CELL, Run
 from lrl_jax.pipeline.steps import STEPS
+from lrl_jax.pipeline.study.works import Works
 from lrl_jax.recipe.file import dump
 from lrl_jax.recipe.schema import Recipe
 from lrl_jax.recipe.train import Train
@@ -72,15 +75,15 @@ class Outcome:
     seconds: float = 0.0
 
 
-Works = Mapping[str, Callable[[Run], Any]]
-
-
 def perform_cells(
     folder: epath.PathLike,
     cells: Sequence[Cell],
     steps: Sequence[str] = MEASURED,
     works: Works = STEPS,
     team: Team = ALONE,
+    ready: Callable[[Run], Run] = lambda run: run,
+    failures: Mapping[str, str] = types.MappingProxyType({}),
+    begin: Callable[[], None] = lambda: None,
 ) -> Iterator[Outcome]:
     """Does the steps of each cell that are due; yields each cell as it finishes.
 
@@ -92,6 +95,9 @@ def perform_cells(
     Args:
       steps: names of steps, in the order of work.
       works: name of a step -> the function that does it.
+      ready: makes a cell ready to train, once its data is there; it may change how it trains.
+      failures: name of a place -> why its step failed in an earlier call; not tried again.
+      begin: called by the lead when it has reserved the folder.
 
     Raises:
       ValueError: two cells of one name, or a name that is no folder's.
@@ -102,7 +108,18 @@ def perform_cells(
             raise ValueError(f"{count} cells are called {name}; each wants a name of its own")
         if name in (SHARED, "", ".", "..") or "/" in name:
             raise ValueError(f"a cell called {name!r}: want the name of a folder, not {SHARED}")
-    return _each(epath.Path(folder), cells, steps, works, team)
+    call = _Call(steps, works, team, ready, begin, dict(failures))
+    return _each(epath.Path(folder), cells, call)
+
+
+def finished(outcomes: Iterable[Outcome], prefix: str, failed: list[Outcome]) -> Iterator[Outcome]:
+    """Yields the cells that have not failed; says of the others why, and adds them to `failed`."""
+    for outcome in outcomes:
+        if outcome.error:
+            failed.append(outcome)
+            say(f"{prefix}: {outcome.cell.name} failed: {outcome.error}")
+        else:
+            yield outcome
 
 
 def quiet(train: Train) -> Train:
@@ -114,48 +131,67 @@ def quiet(train: Train) -> Train:
 
 def times_done(folder: epath.PathLike) -> Counter[str]:
     """Returns how often each step was done in a study, over all calls; 0 for any other name."""
+    return Counter(line["step"] for line in steps_done(folder))
+
+
+def steps_done(folder: epath.PathLike) -> list[dict[str, Any]]:
+    """Returns the lines of steps.jsonl that say that a step was done."""
     content = b"".join(storage.read_parts(epath.Path(folder) / LOG))
     lines = [storage.parse_json(line, f"{folder}/{LOG}") for line in content.splitlines()]
-    return Counter(line["step"] for line in lines if line["state"] == DONE)
+    return [line for line in lines if line["state"] == DONE]
 
 
-def _each(
-    folder: epath.Path, cells: Sequence[Cell], steps: Sequence[str], works: Works, team: Team
-) -> Iterator[Outcome]:
-    failures: dict[epath.Path, str] = {}  # place of a step that failed in this call -> why
-    if not team.lead:
-        yield from (_perform(folder, cell, steps, works, team, failures) for cell in cells)
+def run_of(folder: epath.PathLike, cell: Cell) -> Run:
+    """Returns a cell as a run in the folder of its study."""
+    update = {"name": cell.name, "folder": str(folder)}
+    return Run(cell.recipe.model_copy(update=update))
+
+
+@dataclasses.dataclass
+class _Call:
+    """Holds what the cells of one call share.
+
+    Attributes:
+      failures: name of a place -> why its step failed.
+    """
+
+    steps: Sequence[str]
+    works: Works
+    team: Team
+    ready: Callable[[Run], Run]
+    begin: Callable[[], None]
+    failures: dict[str, str]
+
+
+def _each(folder: epath.Path, cells: Sequence[Cell], call: _Call) -> Iterator[Outcome]:
+    if not call.team.lead:
+        yield from (_perform(folder, cell, call) for cell in cells)
         return
     with Lease(folder) as lease, signals.at_end(lambda code: lease.release()):
-        yield from (_perform(folder, cell, steps, works, team, failures) for cell in cells)
+        call.begin()
+        yield from (_perform(folder, cell, call) for cell in cells)
 
 
-def _perform(
-    folder: epath.Path,
-    cell: Cell,
-    steps: Sequence[str],
-    works: Works,
-    team: Team,
-    failures: dict[epath.Path, str],
-) -> Outcome:
+def _perform(folder: epath.Path, cell: Cell, call: _Call) -> Outcome:
     """Does the steps of one cell, and leaves its record."""
-    recipe = cell.recipe.model_copy(update={"name": cell.name, "folder": str(folder)})
-    run, started, error, trace = Run(recipe), time.monotonic(), "", ""
+    run, started, error, trace = run_of(folder, cell), time.monotonic(), "", ""
     try:
-        for step in steps:
-            run = _placed(run, step)
-            _do(run, step, works[step], cell, team, failures)
+        for step in call.steps:
+            run = placed(call.ready(run) if step == "train" else run, step)
+            _do(run, step, cell, call)
     except Exception as e:
         if _is_stop(e) or jax.process_count() > 1:
             raise
         error, trace = str(e) or type(e).__name__, traceback.format_exc()
     outcome = Outcome(cell, run, error, round(time.monotonic() - started, 1))
-    if team.lead:
-        _record(outcome, trace)
+    if call.team.lead:
+        places = [at.parent.name for at in run.elsewhere.values()]
+        failed = next((place for place in places if error and place in call.failures), "")
+        write_cell(cell, run, error=error, failed=failed, traceback=trace)
     return outcome
 
 
-def _placed(run: Run, step: str) -> Run:
+def placed(run: Run, step: str) -> Run:
     """Returns the run with the place of a step, which the steps before it decide."""
     given = {name: value.digest for name, value in inputs(run, step).items()}
     settings: list[Any] = [given, settings_digest(run, step)]
@@ -166,30 +202,22 @@ def _placed(run: Run, step: str) -> Run:
     return dataclasses.replace(run, elsewhere={**run.elsewhere, step: place})
 
 
-def _do(
-    run: Run,
-    step: str,
-    work: Callable[[Run], Any],
-    cell: Cell,
-    team: Team,
-    failures: dict[epath.Path, str],
-) -> None:
+def _do(run: Run, step: str, cell: Cell, call: _Call) -> None:
     """Does one step if it is due; a step that has failed in this call fails again at once."""
-    place, started = run.at(step), time.monotonic()
+    place, started = run.at(step).parent.name, time.monotonic()
 
     def note(state: str) -> None:
         seconds = round(time.monotonic() - started, 1)
-        line = {"step": step, "state": state, "cell": cell.name, "seconds": seconds}
-        line["place"] = place.parent.name
-        if team.lead:
+        line = {"step": step, "state": state, "cell": cell.name, "seconds": seconds, "place": place}
+        if call.team.lead:
             storage.Lines(epath.Path(run.recipe.folder) / LOG).add(json.dumps(line) + "\n")
 
-    if place in failures:
-        raise ValueError(failures[place])
+    if place in call.failures:
+        raise ValueError(call.failures[place])
     try:
-        ran = perform(run, step, work, team=team)
+        ran = perform(run, step, call.works[step], team=call.team)
     except Exception as e:
-        failures[place] = str(e) or type(e).__name__
+        call.failures[place] = str(e) or type(e).__name__
         if not _is_stop(e):
             note(FAILED)
         raise
@@ -206,11 +234,20 @@ def _is_stop(error: Exception) -> bool:
     return signals.stopping() or getattr(error, "exit_code", 0) == signals.RETRY
 
 
-def _record(outcome: Outcome, trace: str) -> None:
+def write_cell(cell: Cell, run: Run, **facts: str) -> None:
     """Writes the recipe and the record of a cell."""
-    run, folder = outcome.run, outcome.run.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    storage.write(folder / "recipe.yaml", dump(run.recipe))
+    run.folder.mkdir(parents=True, exist_ok=True)
+    storage.write(run.folder / "recipe.yaml", dump(run.recipe))
     places = {step: f"{SHARED}/{at.parent.name}/{step}" for step, at in run.elsewhere.items()}
-    record = {"facts": dict(outcome.cell.facts), "steps": places, "error": outcome.error}
-    storage.write_json(folder / CELL, {**record, "traceback": trace})
+    record = {"facts": dict(cell.facts), "steps": places, "error": "", **facts}
+    storage.write_json(run.folder / CELL, record)
+
+
+def record_of(folder: epath.Path, cell: str) -> dict[str, Any]:
+    """Returns the record of a cell; {} where there is none, or none that can be read."""
+    path = folder / cell / CELL
+    try:
+        record = storage.read_json(path) if path.exists() else {}
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}

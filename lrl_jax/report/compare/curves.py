@@ -8,7 +8,7 @@ Bits per byte of a dataset are comparable where its text is the same. Loss in na
 drawn only for runs with one vocabulary and one mixture of the same text.
 
 FLOPs are 6 N D with what is trained: a token costs 6 for each weight of a matrix product that
-learns and 4 for one that is frozen, and attention what its mask leaves (`train.log`).
+learns and 4 for one that is frozen, and attention what its mask leaves (`train.learn`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,13 @@ from typing import Any
 from lrl_jax import storage
 from lrl_jax.evaluate.rows import ComparableScore, number
 from lrl_jax.hf import families
-from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.report import plots
 from lrl_jax.report.compare import comparable
 from lrl_jax.report.compare.comparable import Conditions, MeasuredScore
 from lrl_jax.report.compare.runs import ComparedRun, inside
 from lrl_jax.report.plots import Curve
-from lrl_jax.train import adapt, learn, log
+from lrl_jax.train import adapt, learn
 
 AXES = {"tokens_read": "tokens", "bytes_read": "bytes of text", "flops": "FLOPs"}
 LOSS, BITS = "loss, nats per token", "bits per byte"
@@ -61,13 +60,7 @@ def flops_per_token(run: ComparedRun) -> dict[str, float]:
         train = recipe_train.Train.model_validate(run.pieces.settings["train"])
         length = int(run.pieces.settings["data"]["sequence_length"])
         cfg = adapt.adapted(families.config_from_hf(hf, "float32"), train)
-        names = [*llama.abstract(cfg)]
-        return {
-            stage.name: log.flops_per_token(
-                cfg, length, learn.trainable(learn.groups(stage.learn, names))
-            )
-            for stage in train.stages
-        }
+        return learn.flops_by_stage(cfg, train, length)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}  # of another version, or not there
 

@@ -1,0 +1,100 @@
+"""Runs `lrl study run`, `lrl study show` and the hidden `lrl study step`."""
+
+import argparse
+import json
+import shlex
+
+from etils import epath
+
+from lrl_jax import storage, terminal
+from lrl_jax.cli import begin
+from lrl_jax.report import study as study_report
+
+
+def study_run(args: argparse.Namespace) -> int:
+    """Does every cell of a study that is due; 1 if one of them failed."""
+    from lrl_jax.pipeline.perform import ALONE
+    from lrl_jax.pipeline.study import grid
+    from lrl_jax.pipeline.study.study import perform_study
+
+    study, team = grid.load(args.study, args.overrides, args.out), ALONE
+    if args.on == "here":
+        team, engine = begin.start(args), None
+    else:
+        engine = _engine(args, study.folder)
+    results = perform_study(study, engine, team=team, retry=args.retry)
+    if not team.lead:
+        return 0
+    for table in study_report.tables(results.as_json()):
+        terminal.console().print(table)
+    if results.failed:
+        begin.say(
+            f"study: {len(results.failed)} cells failed; go on with "
+            f"{shlex.join(['lrl', 'study', 'run', args.study])} --retry"
+        )
+    begin.say(f"study: {study.folder}/index.html, results.json")
+    return 1 if results.failed else 0
+
+
+def _engine(args: argparse.Namespace, folder: epath.Path):
+    """Returns the engine that --on names; this process leaves the accelerator to its jobs."""
+    import jax
+
+    from lrl_jax.pipeline.study.engine import LocalEngine
+
+    jax.config.update("jax_platforms", "cpu")
+    return LocalEngine(logs_of(folder), args.jobs)
+
+
+def logs_of(folder: epath.Path) -> str:
+    """Returns where jobs on this machine write what they print; a store takes no such lines."""
+    return str(folder / "logs") if not storage.is_remote(folder) else f"logs/{folder.name}"
+
+
+def study_show(args: argparse.Namespace) -> None:
+    """Prints the results of a study so far, and how far it is."""
+    folder = _folder(epath.Path(args.study))
+    path = folder / "results.json"
+    results = storage.read_json(path) if path.exists() else None
+    if args.json:
+        print(json.dumps(results or {}, indent=1, ensure_ascii=False))
+        return
+    for table in study_report.tables(results) if results else ():
+        terminal.console().print(table)
+    begin.say(_state(folder, results))
+
+
+def _folder(path: epath.Path) -> epath.Path:
+    """Returns the folder of a study, which itself or its file names."""
+    if path.is_dir():
+        folder = path
+    else:
+        from lrl_jax.recipe import study
+
+        described = study.load(path)
+        folder = epath.Path(described.folder) / described.name
+    if not (folder / "study.json").exists():
+        raise ValueError(f"{folder}: holds no study yet; begin with `lrl study run STUDY.yaml`")
+    return folder
+
+
+def _state(folder: epath.Path, results) -> str:
+    """Returns how many cells of a study have ended, and who works on it."""
+    from lrl_jax.devices import lease
+
+    whole = study_report.cells_of(storage.read_json(folder / "study.json"))
+    cells = results["cells"] if results else []
+    failed = sum(bool(cell["error"]) for cell in cells)
+    said = f"study: {len(cells)} of {whole} cells have ended, {failed} of them failed"
+    holder = lease.holder(folder)
+    if holder is None or not holder[1]:
+        return said if len(cells) >= whole else f"{said}; nobody works on it"
+    return f"{said}; process {holder[0].pid} on {holder[0].host} works on it"
+
+
+def study_step(args: argparse.Namespace) -> None:
+    """Does one step of one cell; an engine calls it, in a process of its own."""
+    from lrl_jax.pipeline.study import step
+
+    step.end_with_parent()
+    step.perform_step(args.folder, args.cell, args.step, begin.start(args))
