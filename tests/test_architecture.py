@@ -50,6 +50,7 @@ DOORS = {
     "sacrebleu": ("evaluate/",),
     "lm_eval": ("evaluate/harness.py",),
     "matplotlib": ("report/",),
+    "ray": ("devices/on_ray.py",),
     "openai": ("evaluate/judge/endpoint.py",),
     "httpx2": ("evaluate/judge/endpoint.py",),
 }

@@ -50,8 +50,10 @@ def test_an_option_beam_does_not_know_is_refused():
 
 
 def test_an_unknown_runner_is_refused_with_those_there_are(capsys):
-    assert main.main(["data", "quickstart", "--runner", "ray"]) == 2
-    assert "--runner ray: there are direct, dataflow, flink, spark" in capsys.readouterr().err
+    assert main.main(["data", "quickstart", "--runner", "spork"]) == 2
+    assert (
+        "--runner spork: there are ray, direct, dataflow, flink, spark" in capsys.readouterr().err
+    )
 
 
 def test_options_without_a_runner_are_refused(capsys):

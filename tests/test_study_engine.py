@@ -10,9 +10,10 @@ import forked
 import pytest
 from small_world import BASE, write_texts
 
-from lrl_jax.devices import lease
+from lrl_jax.devices import lease, signals
+from lrl_jax.devices.jobs import Job
 from lrl_jax.pipeline.study import cells, engine
-from lrl_jax.pipeline.study.engine import Job, LocalEngine
+from lrl_jax.pipeline.study.engine import LocalEngine
 from lrl_jax.pipeline.study.schedule import reason
 
 STUDY = """
@@ -65,7 +66,7 @@ def test_a_job_says_why_it_failed_and_is_seen_to_be_gone_with_its_server(tmp_pat
             if begin:
                 os.kill(local._server.pid, signal.SIGKILL)
             (ended,) = wait_for(lambda: local.ended(1))
-            assert ended.code == (engine.GONE if begin else 2)
+            assert ended.code == (signals.GONE if begin else 2)
             assert reason(ended.said).startswith(f"{tmp_path}/no/cell: is no cell") or begin
     finally:
         local.close()

@@ -8,10 +8,10 @@ import pytest
 from small_world import BASE, write_texts
 
 from lrl_jax.cli import main
+from lrl_jax.devices.jobs import Ended
 from lrl_jax.devices.lease import InUseError, Lease
 from lrl_jax.pipeline.perform import perform
 from lrl_jax.pipeline.study import cells, grid, lengths, metrics, results, step, study
-from lrl_jax.pipeline.study.engine import Ended
 from lrl_jax.pipeline.study.results import CellResult
 from lrl_jax.recipe import file as recipe_file
 

@@ -33,7 +33,7 @@ SHOWN = 12  # members of a family that a list names
 
 
 # ---------------------------------------------------------------------------- any model
-def of_model(args: argparse.Namespace) -> None:
+def of_model(args: argparse.Namespace, name: str) -> None:
     """Scores a model on tasks; prints a table and writes results.json and items into --out.
 
     Results of other tasks that are in --out already stay there.
@@ -44,9 +44,9 @@ def of_model(args: argparse.Namespace) -> None:
     settings = _settings(args)
     tasks.validate(settings, args.imports)  # before the model is read
     out = epath.Path(args.out)
-    model = models.open_model(args.model, dtype=args.dtype, length=args.length)
+    model = models.open_model(name, dtype=args.dtype, length=args.length)
     model = items.with_digest(dataclasses.replace(model, items=str(out / "items")))
-    about = {"model": args.model, "dtype": args.dtype, "weights": model.digest}
+    about = {"model": name, "dtype": args.dtype, "weights": model.digest}
     kept = _kept(out, about)
     results: dict[str, Any] = {}
     with progress("evaluate") as tell:

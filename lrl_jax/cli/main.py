@@ -36,7 +36,7 @@ The steps, in the order of work: vocab, init, data, train, evaluate, export.
 
 Exit codes: """ + "; ".join(f"{code} {what}" for code, what in codes.CODES.items())
 # Arguments that are texts, or addresses of a server; all others may be names of places.
-TEXTS = ("base_url", "names", "prompt", "stop", "system")
+TEXTS = ("address", "base_url", "names", "prompt", "stop", "system")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -100,7 +100,7 @@ def step(args: argparse.Namespace) -> None:
 init = train = export = step
 
 
-def evaluate(args: argparse.Namespace) -> None:
+def evaluate(args: argparse.Namespace) -> int | None:
     """Runs the step `evaluate`; or looks at some of it, or scores any model on tasks."""
     if args.list or args.tasks == "help":
         from lrl_jax.cli import benchmark
@@ -115,27 +115,33 @@ def evaluate(args: argparse.Namespace) -> None:
         _refuse_others(
             args, ("step", "only", "redo", "overrides"), "of a recipe, and not of --model"
         )
+        if len(args.model) > 1 or args.on or args.address or args.slice:
+            from lrl_jax.cli.studies import models
+
+            return models.score_each(args)
         begin.start(args)
         from lrl_jax.cli import benchmark
 
-        benchmark.of_model(args)
+        benchmark.of_model(args, args.model[0])
     elif not args.recipe:
         raise ValueError("name a recipe, or a model with --model; --list prints the tasks")
     else:
         which = "of --model; a recipe has its own under evaluate"
-        _refuse_others(args, ("dtype", "length", "batch_size"), which)
+        _refuse_others(args, ("dtype", "length", "batch_size", "on", "address", "slice"), which)
         if args.only is not None and not args.only.strip(" ,"):
             raise ValueError("--only: names nothing; name entries, or leave it out for all tasks")
         if args.only is not None or args.limit or args.shots is not None or args.skip_bad:
             _look(args)
         else:
             step(args)
+    return None
 
 
 def _refuse_others(args: argparse.Namespace, options: Sequence[str], which: str) -> None:
     """Raises ValueError where one of these arguments is given, which would have no effect."""
     usual = {"step": 0, "only": None, "redo": False, "overrides": [],
-             "dtype": "float32", "length": 0, "batch_size": 8}  # fmt: skip
+             "dtype": "float32", "length": 0, "batch_size": 8,
+             "on": "", "address": "", "slice": ""}  # fmt: skip
     given = [name for name in options if getattr(args, name) != usual[name]]
     if given:
         shown = ", ".join(
@@ -155,13 +161,11 @@ def _look(args: argparse.Namespace) -> None:
 
 
 def data(args: argparse.Namespace) -> None:
-    """Runs the step `data` in this process alone, or on other machines with Apache Beam."""
-    from lrl_jax.data.pack import beam
+    """Runs the step `data` in this process alone, or on other machines with Ray or Apache Beam."""
+    from lrl_jax.data.pack import runners
     from lrl_jax.pipeline import data as data_step
 
-    if args.runner_option and not args.runner:
-        raise ValueError(f"--runner-option needs a --runner: {', '.join(beam.RUNNERS)}")
-    runner = beam.runner(args.runner, args.runner_option) if args.runner else None
+    runner = runners.runner(args.runner, args.runner_option, args.address)
     _step(args, ALONE, functools.partial(data_step.run, runner=runner))
 
 

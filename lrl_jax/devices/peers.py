@@ -24,7 +24,7 @@ from jax._src import distributed  # its client is what jax.distributed and Orbax
 from lrl_jax.devices import signals
 
 HEARTBEAT_SECONDS = 24  # a process that is silent for so long is gone; JAX's default is 100
-HUNG = 76  # the exit code of a run that does not go on: a process is gone, or no step ends
+HUNG = signals.GONE
 POLL = 0.5  # seconds between two looks at what other processes say
 PATIENCE = 3.0  # seconds that a process has to end by itself when another one has ended
 FAREWELL = 10.0  # seconds that process 0, which runs the service, waits for others to end

@@ -25,6 +25,8 @@ PATIENCE = 10.0  # seconds that the main thread has to stop; each step survives 
 LOOK = 0.05  # seconds between two looks at whether waiting has become vain
 FAREWELL = 12.0  # seconds that a function given to `at_end` may take
 RETRY = 75  # the exit code that says: run the same command again (EX_TEMPFAIL of sysexits.h)
+GONE = 76  # the exit code of a run that does not go on: a process is gone, or no step ends
+WATCH = 1.0  # seconds between two looks whether the process that began this one is still there
 
 
 class Stopped(BaseException):
@@ -194,6 +196,19 @@ def _wake() -> None:
     thread = threading.main_thread().ident
     assert thread is not None
     signal.pthread_kill(thread, PEER)
+
+
+def end_with_parent() -> None:
+    """Stops this process in order when the process that began it ends, however that ends."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH)
+        if not stopping():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="parent").start()
 
 
 @contextlib.contextmanager

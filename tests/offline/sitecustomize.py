@@ -32,7 +32,20 @@ def is_here(host: object) -> bool:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         return False
-    return address.is_loopback or address.is_unspecified
+    return address.is_loopback or address.is_unspecified or is_own(str(address))
+
+
+def is_own(address: str) -> bool:
+    """Tells whether this machine has an address, which nobody else can then listen at."""
+    import socket
+
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as own:
+            own.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def refuse(event: str, arguments: tuple) -> None:

@@ -51,6 +51,19 @@ def with_processes(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--process-id", type=int, default=0, help="which of them this is")
 
 
+def with_address(group) -> None:
+    """Adds where a Ray cluster is."""
+    what = "head of the Ray cluster (default: the cluster that this machine belongs to)"
+    group.add_argument("--address", default="", metavar="HOST:PORT", help=what)
+
+
+def with_cluster(group) -> None:
+    """Adds which Ray cluster runs jobs, and what each takes of it."""
+    with_address(group)
+    what = "what a job takes of the cluster: v5litepod-16, GPU, or a name given to machines"
+    group.add_argument("--slice", default="", metavar="NAME", help=what)
+
+
 def whole(what: str, least: int) -> Callable[[str], int]:
     """Returns what reads a whole number of at least `least`, for argparse."""
 

@@ -90,7 +90,8 @@ def _with_tasks(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--only", default=None, metavar="NAMES", help="entries, such as xquad,copa")
     group = verb.add_argument_group("benchmark tasks on any model, without a recipe")
     group.add_argument("--list", action="store_true", help="print the tasks that ship")
-    group.add_argument("--model", default="", help="a Hugging Face folder, a hub id or a run")
+    what = "a Hugging Face folder, a hub id or a run; several, each into a folder of --out"
+    group.add_argument("--model", action="append", default=[], help=what)
     group.add_argument("--tasks", default="", help="tasks, groups or task files, such as kobest")
     group.add_argument("--data", default="", help="folder with local copies of the tasks' data")
     group.add_argument("--out", default="", help="folder for results.json and finished items")
@@ -99,6 +100,10 @@ def _with_tasks(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--length", type=shared.whole("length", 16), default=0, help=what)
     what = "rows at a time (default: 8)"
     group.add_argument("--batch-size", type=shared.whole("batch size", 1), default=8, help=what)
+    group = verb.add_argument_group("many models, each in a process of its own")
+    what = "this machine, one after another, or a Ray cluster (default: local)"
+    group.add_argument("--on", default="", choices=("local", "ray"), help=what)
+    shared.with_cluster(group)
     group = verb.add_argument_group("both of these")
     what = "questions of each task, at most (default: 0, all)"
     group.add_argument("--limit", type=shared.whole("limit", 0), default=0, help=what)
@@ -114,8 +119,9 @@ def _with_discard(verb: argparse.ArgumentParser) -> None:
 
 
 def _with_runner(verb: argparse.ArgumentParser) -> None:
-    group = verb.add_argument_group("packing on other machines (Apache Beam)")
-    group.add_argument("--runner", default="", help="direct, dataflow, flink or spark")
+    group = verb.add_argument_group("packing on other machines (Ray, Apache Beam)")
+    group.add_argument("--runner", default="", help="ray, direct, dataflow, flink or spark")
+    shared.with_address(group)
     group.add_argument(
         "--runner-option", action="append", default=[], metavar="KEY=VALUE",
         help="one of Beam's pipeline options, such as temp_location=gs://bucket/tmp",

@@ -3,7 +3,7 @@
 from lrl_jax.cli.arguments import shared
 
 MODULE = "studies.study"
-ENGINES = ("local", "here")
+ENGINES = ("local", "ray", "here")
 
 
 def add(verbs) -> None:
@@ -16,9 +16,11 @@ def add(verbs) -> None:
     run.epilog = "Typed overrides of every cell may follow the study: train.batch_size=8"
     run.add_argument(
         "--on", choices=ENGINES, default="local",
-        help="local: processes of this machine, one at a time on an accelerator; here: this "
-        "process, or all hosts of a slice, one cell after another (default: local)",
+        help="local: processes of this machine, one at a time on an accelerator; ray: the machines "
+        "of a Ray cluster; here: this process, or all hosts of a slice, one cell after another "
+        "(default: local)",
     )  # fmt: skip
+    shared.with_cluster(run)
     run.add_argument(
         "--jobs", type=shared.whole("number", 1), default=0,
         help="processes at a time with --on local (default: one for every two cores)",

@@ -74,5 +74,7 @@ if __name__ == "__main__":
     command = serve()
     if command:
         from lrl_jax.cli.main import main
+        from lrl_jax.devices import signals
 
+        signals.end_with_parent()
         sys.exit(main(command))

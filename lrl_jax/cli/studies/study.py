@@ -8,6 +8,7 @@ from etils import epath
 
 from lrl_jax import storage, terminal
 from lrl_jax.cli import begin
+from lrl_jax.cli.studies import engines
 from lrl_jax.report import study as study_report
 
 
@@ -18,10 +19,11 @@ def study_run(args: argparse.Namespace) -> int:
     from lrl_jax.pipeline.study.study import perform_study
 
     study, team = grid.load(args.study, args.overrides, args.out), ALONE
-    if args.on == "here":
+    if args.on == engines.HERE:
+        engines.refuse_ray(args)
         team, engine = begin.start(args), None
     else:
-        engine = _engine(args, study.folder)
+        engine = engines.engine(args, study.folder, args.jobs)
     results = perform_study(study, engine, team=team, retry=args.retry)
     if not team.lead:
         return 0
@@ -34,21 +36,6 @@ def study_run(args: argparse.Namespace) -> int:
         )
     begin.say(f"study: {study.folder}/index.html, results.json")
     return 1 if results.failed else 0
-
-
-def _engine(args: argparse.Namespace, folder: epath.Path):
-    """Returns the engine that --on names; this process leaves the accelerator to its jobs."""
-    import jax
-
-    from lrl_jax.pipeline.study.engine import LocalEngine
-
-    jax.config.update("jax_platforms", "cpu")
-    return LocalEngine(logs_of(folder), args.jobs)
-
-
-def logs_of(folder: epath.Path) -> str:
-    """Returns where jobs on this machine write what they print; a store takes no such lines."""
-    return str(folder / "logs") if not storage.is_remote(folder) else f"logs/{folder.name}"
 
 
 def study_show(args: argparse.Namespace) -> None:
@@ -96,5 +83,4 @@ def study_step(args: argparse.Namespace) -> None:
     """Does one step of one cell; an engine calls it, in a process of its own."""
     from lrl_jax.pipeline.study import step
 
-    step.end_with_parent()
     step.perform_step(args.folder, args.cell, args.step, begin.start(args))

@@ -1,16 +1,15 @@
-"""Begins the steps of studies as processes: the contract of every engine, and that of this machine.
+"""Begins the steps of studies as processes of this machine.
 
     engine.begin(Job("train-1f3a", ("study", "step", "runs/pieces", "pieces-0", "train"), True))
     for ended in engine.ended(seconds=1.0):
         print(ended.job.name, ended.code, ended.said)
 
-A job is a command of `lrl` and its exit code, so no step knows which engine runs it. Libraries take
-longer to import than many a step: `LocalEngine` imports them once, in a process that forks a job
-each time (`lrl_jax.cli.studies.serve`).
+A job is a command of `lrl` and its exit code, so no step knows which engine runs it
+(`lrl_jax.devices.jobs`). Libraries take longer to import than many a step: `LocalEngine` imports
+them once, in a process that forks a job each time (`lrl_jax.cli.studies.serve`).
 """
 
 import contextlib
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -18,64 +17,13 @@ import selectors
 import subprocess
 import sys
 import time
-from typing import Protocol
 
 from lrl_jax.devices import signals
+from lrl_jax.devices.jobs import Ended, Job
 
-GONE = 76  # the exit code of a job whose process was not seen to end
 SAID = 6_000  # bytes of a job's last output that are looked at
 SERVER = "lrl_jax.cli.studies.serve"
 ACCELERATORS = ("accel[0-9]*", "vfio/[0-9]*", "nvidia[0-9]*", "kfd")  # in /dev: TPU, TPU, GPU, GPU
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """Describes a step of a cell as a command.
-
-    Attributes:
-      name: unique in a study, such as train-1f3a.
-      words: the command after `lrl`, such as ("study", "step", FOLDER, CELL, "train").
-      on_devices: whether it takes the accelerator, or a slice (init, train, evaluate), and not just
-        a core (vocab, data).
-    """
-
-    name: str
-    words: tuple[str, ...]
-    on_devices: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Ended:
-    """Describes a job that has ended.
-
-    Attributes:
-      code: its exit code; 75 and 76 mean that it goes on when it is begun again.
-      said: the last lines of its stderr.
-    """
-
-    job: Job
-    code: int
-    said: str = ""
-
-
-class Engine(Protocol):
-    """Begins jobs where there is room; a scheduler gives it at most one for each place."""
-
-    def has_room(self, job: Job) -> bool:
-        """Tells whether a job could begin now."""
-        ...
-
-    def begin(self, job: Job) -> None:
-        """Begins a job."""
-        ...
-
-    def ended(self, seconds: float) -> list[Ended]:
-        """Returns the jobs that have ended; waits at most so long for at least one."""
-        ...
-
-    def close(self) -> None:
-        """Asks all jobs to stop, waits for them, and gives back what was reserved."""
-        ...
 
 
 class LocalEngine:
@@ -148,7 +96,7 @@ class LocalEngine:
         said = os.read(self._server.stdout.fileno(), 1 << 16)
         if not said:
             self._server.wait()
-            return [{"name": name, "code": GONE} for name in self._running]
+            return [{"name": name, "code": signals.GONE} for name in self._running]
         *whole, self._rest = (self._rest + said).split(b"\n")
         return [json.loads(line) for line in whole]
 
@@ -175,12 +123,3 @@ def tail(log: Path, start: int = 0) -> str:
             return file.read().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return ""
-
-
-def goes_on(code: int) -> bool:
-    """Tells whether a job with this exit code goes on where it was, when it is begun again.
-
-    >>> goes_on(75), goes_on(-9), goes_on(2)
-    (True, True, False)
-    """
-    return code in (signals.RETRY, GONE) or code < 0  # killed by a signal

@@ -20,13 +20,13 @@ from etils import epath
 
 from lrl_jax import storage
 from lrl_jax.devices import lease, signals
+from lrl_jax.devices.jobs import Ended, Job, JobEngine, goes_on
 from lrl_jax.pipeline import notes
 from lrl_jax.pipeline.inputs import inputs
 from lrl_jax.pipeline.perform import settings_digest
 from lrl_jax.pipeline.run import Run
 from lrl_jax.pipeline.study import cells as studied
 from lrl_jax.pipeline.study.cells import DONE, FAILED, LOG, Cell, placed
-from lrl_jax.pipeline.study.engine import Ended, Engine, Job, goes_on
 from lrl_jax.pipeline.study.lengths import EqualLengths
 from lrl_jax.train import checkpoint
 
@@ -84,7 +84,7 @@ class Scheduler:
         self,
         folder: epath.Path,
         cells: tuple[Cell, ...],
-        engine: Engine,
+        engine: JobEngine,
         *,
         works: str,
         equal: EqualLengths | None,

@@ -6,10 +6,6 @@ steps before it lie. The place of the step is computed anew from its inputs, and
 
 import contextlib
 import dataclasses
-import os
-import signal
-import threading
-import time
 
 from etils import epath
 
@@ -21,8 +17,6 @@ from lrl_jax.pipeline.perform import ALONE, Team, perform
 from lrl_jax.pipeline.run import CELL, Run
 from lrl_jax.pipeline.study import works as studied
 from lrl_jax.pipeline.study.cells import placed
-
-WATCH = 1.0  # seconds between two looks whether the process that began this one is still there
 
 
 def read_cell(folder: epath.PathLike, cell: str) -> tuple[Run, dict]:
@@ -63,16 +57,3 @@ def perform_step(folder: epath.PathLike, cell: str, step: str, team: Team = ALON
             lease = stack.enter_context(Lease(run.at(step).parent))
             stack.enter_context(signals.at_end(lambda code: lease.release()))
         perform(run, step, works[step], team=team)
-
-
-def end_with_parent() -> None:
-    """Stops this process in order when the process that began it ends."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(WATCH)
-        if not signals.stopping():
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True, name="parent").start()

@@ -6,13 +6,13 @@ results = perform_study(study, LocalEngine(study.folder / "logs", jobs=2))
 
 from lrl_jax import storage, terminal
 from lrl_jax.devices import signals
+from lrl_jax.devices.jobs import JobEngine
 from lrl_jax.devices.lease import Lease
 from lrl_jax.pipeline.perform import ALONE, Team
 from lrl_jax.pipeline.run import Run
 from lrl_jax.pipeline.study import cells as studied
 from lrl_jax.pipeline.study import grid, results, works
 from lrl_jax.pipeline.study.cells import Cell
-from lrl_jax.pipeline.study.engine import Engine
 from lrl_jax.pipeline.study.grid import Study
 from lrl_jax.pipeline.study.lengths import EqualLengths
 from lrl_jax.pipeline.study.results import CellResult, Results
@@ -22,7 +22,7 @@ PAGE = "index.html"
 
 
 def perform_study(
-    study: Study, engine: Engine | None = None, *, team: Team = ALONE, retry: bool = False
+    study: Study, engine: JobEngine | None = None, *, team: Team = ALONE, retry: bool = False
 ) -> Results:
     """Does what is due of every cell, and returns the results; a cell that fails stops no other.
 

@@ -1,0 +1,179 @@
+"""A Ray cluster does what this machine does, bit for bit, also when a machine of it goes."""
+
+import importlib
+import importlib.util
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+import time
+
+import pytest
+from small_world import ROOT, lrl, write_recipes
+from test_jobs import corpus, data_of, dataset_of, make, small_shards, text, tree
+
+from lrl_jax.data.pack import jobs, runners
+from lrl_jax.devices import on_ray
+from lrl_jax.devices.cluster import ClusterEngine
+from lrl_jax.devices.jobs import Ended, Job
+
+__all__ = ["corpus", "small_shards", "text"]  # fixtures
+pytestmark = [
+    pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="needs ray: the extra `ray`"),
+    pytest.mark.slow,
+    pytest.mark.timeout(1500),
+]
+SLICE = "TPU-v5litepod-4-head"
+STUDY = """
+name: grid
+recipe: korean.yaml
+overrides: {evaluate.translation: {}}
+grid:
+  rows: {mean: {init.input_rows: mean}, subwords: {init.input_rows: subword_mean}}
+  train.stages.1.learn.0.schedule.peak: [1.0e-2]
+compare: [after.bits_per_byte.kor_Hang, after.bits_per_byte.eng_Latn]
+"""
+
+
+class Machines:
+    """Holds a head of one core, and machines that are a TPU slice each, in processes here."""
+
+    def __init__(self):
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        from ray.cluster_utils import Cluster
+
+        self._small = {"object_store_memory": 80_000_000}
+        head = {"num_cpus": 1, "include_dashboard": False, **self._small}
+        # the head asks where it is and reports that it may report nothing: refused, but not noted
+        noted = os.environ.pop("LRL_TEST_CONNECTIONS")
+        self.cluster = Cluster(initialize_head=True, head_node_args=head)
+        os.environ["LRL_TEST_CONNECTIONS"] = noted
+        self.address = self.cluster.address
+        self.slices = []
+
+    def add(self) -> None:
+        self.slices.append(self.cluster.add_node(num_cpus=1, resources={SLICE: 1}, **self._small))
+
+    def add_pod(self) -> None:
+        """Adds the two machines of a slice of eight chips, which Ray knows by what TPU VMs say."""
+        for worker in (1, 0):
+            said = {
+                "TPU_NAME": "pod", "TPU_WORKER_ID": f"{worker}",
+                "TPU_ACCELERATOR_TYPE": "v4-16", "TPU_TOPOLOGY": "2x2x2",
+            }  # fmt: skip
+            os.environ.update(said)
+            self.cluster.add_node(num_cpus=1, resources={"TPU": 4}, **self._small)
+            for name in said:
+                os.environ.pop(name)
+
+    def remove(self, process: int) -> None:
+        """Kills the machine on which a process runs."""
+        while process > 1:
+            for node in self.slices:
+                if process == node.all_processes["raylet"][0].process.pid:
+                    self.slices.remove(node)
+                    self.cluster.remove_node(node, allow_graceful=False)
+                    return
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+        raise AssertionError("it runs on no machine of a slice")
+
+
+@pytest.fixture(scope="module")
+def machines():
+    machines = Machines()
+    for _ in range(2):
+        machines.add()
+    yield machines
+    importlib.import_module("ray").shutdown()
+    machines.cluster.shutdown()
+
+
+def test_ray_leaves_the_bytes_of_a_local_run_and_names_bad_data(machines, corpus, text, tmp_path):
+    datasets = {
+        "plain": dataset_of(corpus),
+        "sifted": dataset_of(corpus, take=150, filters={"duplicates": "near", "min_chars": 2}),
+        "sorted": dataset_of(corpus, order="length"),
+    }
+    data = data_of(datasets=datasets)
+    want = jobs.prepare_all(data, make(), tmp_path / "local")
+    assert len(want["plain"].shards) > 3
+    run = runners.runner("ray", address=machines.address)
+    assert jobs.prepare_all(data, make(), tmp_path / "ray", runner=run) == want
+    assert tree(tmp_path / "ray") == tree(tmp_path / "local")
+    text.write_bytes(b"a\n\xff\n")
+    with pytest.raises(ValueError, match=r"dataset 'd': .*text\.txt:2: not UTF-8"):
+        jobs.prepare_all(data_of(text), make(), tmp_path / "bad", runner=run)
+
+
+def memory_of_ray() -> int:
+    """Bytes of all processes of Ray's own; what several share is counted once."""
+    whole = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            if b"site-packages/ray/" in command or command.startswith(b"ray::"):
+                lines = (process / "smaps_rollup").read_text().splitlines()
+                whole += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+        except OSError:  # it has ended
+            continue
+    return whole * 1024
+
+
+def made(study: Path) -> dict[str, dict]:
+    """What each step of a study made: place and step -> digests; scores come with their times."""
+    notes = [note for note in study.glob("shared/*/steps/*.json") if note.stem != "evaluate"]
+    return {str(note.relative_to(study)): json.loads(note.read_text())["outputs"] for note in notes}
+
+
+def trains(study: Path) -> int:
+    """A process that trains and has saved; 0 if there is none."""
+    for place in study.glob("shared/train-*"):
+        if (place / "lock.json").exists() and [*place.glob("train/checkpoints/*/meta")]:
+            return json.loads((place / "lock.json").read_text())["pid"]
+    return 0
+
+
+def test_a_study_ends_as_here_though_a_machine_goes_while_it_trains(machines, tmp_path):
+    base, _ = write_recipes(tmp_path, steps=60)
+    lrl("run", base)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    here, there = tmp_path / "here", tmp_path / "there"
+    lrl("study", "run", f"{tmp_path}/study.yaml", "--out", str(here), "--jobs", "1")
+    on_ray = ("--on", "ray", "--address", machines.address, "--slice", "v5litepod-4")
+    words = ("study", "run", f"{tmp_path}/study.yaml", "--out", str(there), *on_ray)
+    running = subprocess.Popen(
+        [sys.executable, "-m", "lrl_jax.cli", *words],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    while not (process := trains(there)):
+        assert running.poll() is None, running.stdout.read()
+        time.sleep(0.2)
+    memory = memory_of_ray()
+    machines.remove(process)
+    machines.add()
+    said, _ = running.communicate(timeout=900)
+    assert running.returncode == 0, said
+    assert "was ended (code 75); begins again" in said
+    assert made(there) == made(here)
+    results = [json.loads((study / "results.json").read_text()) for study in (here, there)]
+    assert results[0]["groups"] == results[1]["groups"]
+    assert memory < 1.5e9
+
+
+def test_a_slice_of_two_hosts_is_taken_as_a_whole(machines):
+    machines.add_pod()
+    engine = ClusterEngine(on_ray.Ray(machines.address), "v4-16")
+    job = Job("a", ("--version",), True)
+    assert engine.has_room(job)
+    engine.begin(job)
+    assert not engine.has_room(job)
+    [running] = engine._running
+    assert len(running.reserved.hosts) == 2
+    assert running.reserved.coordinator
+    until = time.monotonic() + 300
+    while not (ended := engine.ended(1.0)) and time.monotonic() < until:
+        pass
+    assert ended == [Ended(job, 0)]
+    engine.begin(job)  # the slice was given back
+    engine.close()
