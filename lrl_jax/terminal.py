@@ -17,6 +17,7 @@ import pathlib
 import re
 from typing import Any
 
+from rich import box
 from rich.console import (
     Console,
     ConsoleOptions,
@@ -99,7 +100,7 @@ class FittedTable(Table):
     LEAST = 8  # characters to which a column of text may shrink
 
     def __init__(self, *columns: str, numbers: Collection[str] = (), **settings: Any):
-        settings.setdefault("title_justify", "left")
+        settings = {"title_justify": "left", "box": box.SIMPLE_HEAD, **settings}
         super().__init__(**settings)
         for heading in columns:
             if heading in numbers:

@@ -159,7 +159,7 @@ def test_a_coded_base_is_held_in_codes_and_never_decoded_whole(dtype, most, rema
         assert memory.temp_size_in_bytes < plain.temp_size_in_bytes + 2 * base / WIDE.depth
 
 
-@pytest.mark.parametrize("changed", [{"alpha": 9.0}, {"rank_stabilised": True}])
+@pytest.mark.parametrize("changed", [{"alpha": 9.0}, {"rank_stabilised": True}, {"rank": 5}])
 def test_adapters_trained_at_one_scale_are_not_read_at_another(tmp_path, changed):
     settings = tiny.settings((tiny.stage("one", 2, learn=ROWS),), lora=LORA)
     saved = settings.model_dump(mode="json")
@@ -171,8 +171,17 @@ def test_adapters_trained_at_one_scale_are_not_read_at_another(tmp_path, changed
     ):
         adapt.check_same(saved, other)
     train(tmp_path, settings, tiny.mesh())
-    with pytest.raises(CheckpointMismatchError, match="trained at another scale"):
+    with pytest.raises(CheckpointMismatchError, match="trained at another rank or scale"):
         train(tmp_path, other, tiny.mesh())
+
+
+def test_adapters_that_came_or_went_since_training_are_named():
+    adapted = tiny.settings((tiny.stage("one", 2, learn=ROWS),), lora=LORA)
+    plain = adapted.model_copy(update={"lora": None})
+    with pytest.raises(CheckpointMismatchError, match=r"trained with adapters \(train.lora\), and"):
+        adapt.check_same(adapted.model_dump(mode="json"), plain)
+    with pytest.raises(CheckpointMismatchError, match="trained with no adapters"):
+        adapt.check_same(plain.model_dump(mode="json"), adapted)
 
 
 def test_a_run_without_adapters_has_no_scale_to_compare():

@@ -40,7 +40,7 @@ def test_the_merged_export_is_evaluated_and_passes_its_gate(world):
     recipe = str(world / "korean.yaml")
     for step, change in (("evaluate", "alpha=9"), ("export", "rank_stabilised=true")):
         got = lrl(step, recipe, f"train.lora.{change}", "--redo", code=4)
-        assert f"at another scale: train.lora.{change.split('=')[0]} was " in got.stderr
+        assert f"at another rank or scale: train.lora.{change.split('=')[0]} was " in got.stderr
     assert json.loads((world / "runs/korean/evaluate/after.json").read_text()) == after
     assert json.loads((world / "runs/korean/export/gate.json").read_text()) == gate
 

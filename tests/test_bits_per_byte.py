@@ -10,6 +10,7 @@ import pytest
 
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import bits_per_byte, kinds, likelihood
+from lrl_jax.evaluate.benchmark import paired
 from lrl_jax.evaluate.kinds import MeasuredModel
 from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
@@ -72,6 +73,20 @@ def test_a_measured_text_says_its_tokens_bytes_and_characters_and_facts_its_seco
     assert got.pop("facts")
     assert again.pop("facts")
     assert again == got
+
+
+def test_what_each_line_costs_is_kept_and_sums_to_the_score(cfg, params, tmp_path):
+    (tmp_path / "ko.txt").write_text("나무 아래\n\nab\none two three four five six\n")
+    settings = Evaluate(bits_per_byte={"kor": str(tmp_path / "ko.txt")})
+    placed = jax.device_put(params, jax.NamedSharding(mesh(), jax.P()))
+    model = MeasuredModel(cfg, placed, Bytes(), mesh(), 8, 1, lines=str(tmp_path / "after"))
+    got = kinds.measure(settings, model)["bits_per_byte"]["kor"]
+    kept = paired.read_lines(tmp_path / "after/bits_per_byte/kor.jsonl")
+    assert [line["bytes"] for line in kept] == [13, 2, 27]
+    for name, fields in bits_per_byte.SUMS.items():
+        value = got["tokens"] / got["lines"] if name == "tokens_per_line" else got[name]
+        assert paired.sums_of(kept, fields, value)[0], name
+    assert paired.sums_of(kept[:2], ("bits", "bytes"), got["bits_per_byte"]) == ([], [])
 
 
 def score(cfg, params, texts, *, own=None, on=None, batch_size=2, length=32):

@@ -40,6 +40,21 @@ def test_help_is_there_in_under_a_third_of_a_second():
     assert min(times) < 0.3
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["judge"], 2, "lrl judge: say which of its verbs. There are\n  lrl judge single\n"),
+        (["laws", "mixture", "--help"], 0, "  lrl laws mixture fit\n      how losses"),
+        (["sheet", "mak", "a"], 2, "lrl sheet: no verb 'mak'; did you mean 'sheet make'?"),
+        (["evalute", "r.yaml"], 2, "lrl: no verb 'evalute'; did you mean 'evaluate'?"),
+    ],
+)
+def test_a_word_that_is_no_verb_is_told_the_verbs_that_begin_with_it(capsys, words, code, said):
+    assert main.main(words) == code
+    out, err = capsys.readouterr()
+    assert said in (err if code else out)
+
+
 def test_a_new_recipe_loads_as_it_stands_and_is_never_overwritten(tmp_path, capsys):
     path = tmp_path / "tamil.yaml"
     args = ["new", str(path), "--language", "tam_Taml", "--base", "some/model"]

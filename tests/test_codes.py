@@ -57,6 +57,14 @@ def test_too_little_memory_has_its_own_code_and_advice(capsys):
     assert codes.code_of(MemoryError()) == 8
 
 
+def test_a_file_where_a_folder_is_wanted_is_said_in_words(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    for path in (tmp_path / "out", tmp_path / "out/below"):
+        with pytest.raises((FileExistsError, NotADirectoryError)) as caught:
+            path.mkdir(parents=True, exist_ok=True)
+        assert "is a file, where a folder is wanted" in codes.message(caught.value)
+
+
 def test_other_errors():
     assert codes.code_of(loop.DivergedError("steps 5 to 7")) == 7
     assert codes.code_of(loop.Preempted(5)) == 75

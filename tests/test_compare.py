@@ -387,6 +387,61 @@ def test_bits_per_byte_that_fall_are_better_and_half_a_percent_is_no_change(tmp_
     assert got == ["better", "", "worse"]
 
 
+def kept_bits(files: dict, bits: list[float], size: int = 90) -> None:
+    """Keeps lines of a text with these bits, and the score that they sum to."""
+    files["evaluate/items/after/bits_per_byte/kor.jsonl"] = [
+        {"bits": each, "bytes": size, "nats": each, "tokens": 30, "lines": 1} for each in bits
+    ]
+    results(files, "bits_per_byte", "kor", bits_per_byte=sum(bits) / size / len(bits))
+
+
+def test_bits_per_byte_are_tested_on_the_same_lines(tmp_path):
+    first = [42.0, 48.0] * 5
+    changes = {
+        "better": lambda files: kept_bits(files, [41.0, 47.0] * 4 + [40.9, 47.1]),
+        "worse": lambda files: kept_bits(files, [42.2, 48.2] * 4 + [42.1, 48.3]),
+        "unsure": lambda files: kept_bits(files, [52.0, 38.0] * 4 + [40.0, 48.0]),
+        "other sizes": lambda files: kept_bits(files, first, 91),
+    }
+    files = compared_runs.pieces()
+    kept_bits(files, first)
+    places = {"first": write(tmp_path / "first", files)}
+    for name, change in changes.items():
+        files = compared_runs.pieces()
+        change(files)
+        places[name] = write(tmp_path / name, files)
+    facts = page.facts(runs.read(places, {}))
+    got = {name: cell(facts, "results", "bits_per_byte.bits_per_byte", name) for name in changes}
+    assert {name: each["verdict"] for name, each in got.items() if "p" in each} == {
+        "better": "better", "worse": "worse", "unsure": "",
+    }  # fmt: skip
+    better = got["better"]
+    assert better["change"] == pytest.approx(-1 / 90)
+    assert better["change_low"] < better["change"] < better["change_high"] < 0
+    (row,) = [r for r in facts["results"] if r["key"] == "bits_per_byte.bits_per_byte"]
+    assert tables.cell_of(row, "better").notes[0].startswith("-2.2 % (95 % -2.")
+
+
+def test_translations_are_tested_by_the_sentences_that_are_kept(tmp_path):
+    references = [f"{words} {i}" for words in WORDS for i in range(5)]
+    answers = {"first": [text[: len(text) // 2] for text in references], "other": references}
+    places = {}
+    for name, texts in answers.items():
+        files = compared_runs.pieces()
+        files["evaluate/items/after/translation/en_ko.jsonl"] = [
+            {"source": "s", "references": [r], "answer": a}
+            for r, a in zip(references, texts, strict=True)
+        ]
+        bleu = sacrebleu.BLEU(tokenize="13a").corpus_score(texts, [references]).score
+        results(files, "translation", "en_ko", chrf=_chrf(texts, references), bleu=bleu)
+        places[name] = write(tmp_path / name, files)
+    facts = page.facts(runs.read(places, {}))
+    for key in ("translation.chrf", "translation.bleu"):
+        got = cell(facts, "results", key, "other")
+        assert (got["test"], got["verdict"]) == ("paired bootstrap of all texts", "better")
+    assert "p" not in cell(facts, "results", "translation.chrf++", "other")  # not of these texts
+
+
 CHRF = "nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0"
 WORDS = ("the cat sat down", "a dog ran away", "two birds sang", "it rained all day")
 
@@ -635,6 +690,35 @@ def test_alignment_is_a_curve_through_the_layers_for_each_run(tmp_path):
     (row,) = page.facts(runs.read(places, {}))["alignment"]
     assert row["layers"] == {"first": [0.1, 0.3], "same": [0.1, 0.3]}
     assert row["missing"] == {"text": "other test text", "limit": "another limit"}
+
+
+def test_alignment_is_compared_by_its_best_and_its_middle_layers(tmp_path):
+    def measured(files, mexa, lines=100):
+        middle = {"layers": [1, 3], "gap": 0.036, "gap_interval": [0.03, 0.042], "mexa": mexa}
+        pooling = {"max": {"mexa": mexa}, "middle": middle, "layers": []}
+        aligned = {"lines": lines, "repeated": 2, "poolings": {"weighted": pooling}}
+        files["evaluate/after.json"]["alignment"] = {"ko": aligned}
+        files["steps/evaluate.json"]["inputs"]["evaluate.alignment.ko.source"] = "s"
+        files["recipe.yaml"]["evaluate"]["alignment"] = {"ko": {"source": "en.txt", "limit": lines}}
+
+    files = compared_runs.pieces()
+    measured(files, 0.1)
+    places = {"first": write(tmp_path / "first", files)}
+    for name, how in {"same": (0.3,), "fewer": (0.3, 50)}.items():
+        files = compared_runs.pieces()
+        measured(files, *how)
+        places[name] = write(tmp_path / name, files)
+    facts = page.facts(runs.read(places, {}))
+    mexa, gap = (cell(facts, "results", f"alignment.{key}", "same") for key in ("mexa", "gap"))
+    assert (mexa["value"], mexa["text"], mexa["low"], mexa["high"]) == (
+        0.3, "0.300", pytest.approx(0.219, abs=1e-3), pytest.approx(0.396, abs=1e-3),
+    )  # fmt: skip
+    assert "occurs twice" in " ".join(mexa["notes"])
+    assert (gap["low"], gap["high"]) == (0.03, 0.042)
+    fewer = cell(facts, "results", "alignment.mexa", "fewer")
+    assert fewer == {"missing": "other lines of the test text"}
+    (row,) = [r for r in facts["results"] if r["key"] == "alignment.mexa" and r["first"] == "first"]
+    assert tables.cell_of(row, "first").notes[0] == "95 % 0.055 to 0.174"
 
 
 def test_only_keys_that_differ_are_listed_and_a_section_is_one_line(tmp_path):

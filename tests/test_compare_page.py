@@ -338,7 +338,10 @@ def test_a_broken_run_is_listed_with_what_is_wrong(name, content, said, tmp_path
     assert (odd["state"] == "broken") == bool(said)
     assert said in odd["problem"]
     assert main.main(["runs", str(tmp_path)]) == 0
-    assert "Traceback" not in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    problems = [line for line in printed.out.splitlines() if line.startswith("odd: ")]
+    assert said == "" or said in problems[0]  # below the table, in a line
 
 
 def test_other_folders_are_no_runs_and_a_run_may_be_named_itself(tmp_path, capsys):

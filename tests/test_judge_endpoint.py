@@ -110,6 +110,21 @@ def test_what_fails_for_every_request_ends_the_work_and_keeps_what_came(tmp_path
     assert {*kept} == {key for key in server.answered}
 
 
+def test_a_server_that_is_not_there_ends_the_work_and_nothing_is_kept(tmp_path):
+    with FaultyServer() as server:
+        pass  # nobody listens at its address any more
+    with pytest.raises(EndpointError, match=r"127.0.0.1:\d+: nobody answers there .*--base-url"):
+        judged(server, tmp_path / "j.jsonl", items("plain"))
+    assert not Judgments(tmp_path / "j.jsonl").replies
+
+
+def test_an_address_without_its_version_is_told_what_most_end_in(tmp_path):
+    with FaultyServer() as server:
+        server.url = server.url.removesuffix("/v1")
+        with pytest.raises(EndpointError, match="that of most servers ends in /v1"):
+            judged(server, tmp_path / "j.jsonl", items("fault=404"))
+
+
 def test_the_key_is_sent_and_stands_in_no_file_and_no_message(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-1234")
     with FaultyServer() as server:

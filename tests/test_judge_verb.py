@@ -88,6 +88,12 @@ def test_a_pair_is_judged_and_swapped_and_replayed(tmp_path, capsys):
         "pair", ours, theirs, "--questions", asked, "--out", str(out), "--replay", server=server
     ) == 0  # the server is gone  # fmt: skip
     assert (out / "judge.json").read_text() == before
+    assert "replaced" not in capsys.readouterr().err
+    rated = ["single", ours, "--questions", asked, "--out", str(out), "--replay"]
+    assert judge(*rated, server=server) == 0
+    assert "replaced the results of ours and theirs (pair) in" in capsys.readouterr().err
+    pair = ["pair", ours, theirs, "--questions", asked, "--out", str(out), "--replay"]
+    assert judge(*pair, server=server) == 0  # and back
     (table,) = tables.of_file(str(out / "forms/j_pair.jsonl"))
     assert (table.wins, table.losses, table.ties, table.failed) == (1, 3, 1, 1)
     (table,) = tables.of_file(str(out / "forms/j_annotations.json"))
@@ -181,6 +187,7 @@ def test_answers_that_are_not_there_yet_are_estimated_by_their_length(tmp_path, 
         (["--prompt", "nowhere"], "no such prompts"),
         (["--humans", "nowhere.csv"], "nowhere.csv"),
         (["train.steps=1"], "no recipe"),
+        (["--model", ""], "--model: names no judge"),
         (["--replay"], "--replay"),
         ([], "absent.jsonl: no such file"),
     ],

@@ -130,6 +130,11 @@ def test_points_come_from_a_table(tmp_path):
         ),
         ("language,pairs,score\nkor_Hang,1\n", "a.csv:2: want numbers"),
         ("language,pairs,score,similarity\nkor_Hang,1,50,near\n", "a.csv:2: want numbers"),
+        ("language,pairs,score\nkor_Hang,1,nan\n", "a.csv:2: its score is nan, so it was not"),
+        (
+            "language;pairs;score\nkor_Hang;10.000;5,5\n",
+            "a.csv:2: .*10.000: thousands or a deci",
+        ),
     ],
 )
 def test_a_table_that_is_none_is_named_with_its_line(tmp_path, table, message):
@@ -137,6 +142,16 @@ def test_a_table_that_is_none_is_named_with_its_line(tmp_path, table, message):
     path.write_text(table)
     with pytest.raises(ValueError, match=message):
         laws.read_points(str(path))
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_table_that_a_spreadsheet_saved_says_the_same(tmp_path, separator):
+    path = tmp_path / "a.csv"
+    rows = ["language,pairs,score", "kor_Hang,1000,10/5"]
+    lines = [row.replace(",", separator).replace("/", ",") for row in rows]
+    path.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
+    (got,) = laws.read_points(str(path))
+    assert (got.language, got.pairs, got.score) == ("kor_Hang", 1000.0, 10.5)
 
 
 def test_laws_go_through_their_file(tmp_path):

@@ -101,7 +101,7 @@ def test_what_is_wrong_is_named(path, override, message):
         ('"a": &x [1]\n', "anchors and aliases"),
         ('"b": *x\n', "anchors and aliases"),
         ("- a\n", "a recipe is a mapping; got list"),
-        ("a: [\n", "not YAML 1.2"),
+        ("a: [\n", r"not YAML 1.2: while parsing a flow node, .* \(line 2, column 1\)"),
         ("a: !!python/object:os.system {}\n", "r.yaml"),
     ],
 )

@@ -461,3 +461,13 @@ def test_adapters_of_another_scale_are_refused_before_results_are_removed(small,
     assert error.value.exit_code == 4
     assert (small().at("evaluate") / "after.json").exists()
     assert notes.read(small().folder / "steps/evaluate.json").finished
+
+
+@pytest.mark.parametrize("redo", [False, True])
+def test_a_task_that_there_is_not_is_named_and_earlier_results_stay(small, redo):
+    finish(small)
+    perform(small(), "evaluate", lambda this: (this.at("evaluate") / "after.json").write_text("{}"))
+    with pytest.raises(ValueError, match="no task 'xcopa_xx'; did you mean 'xcopa'"):
+        perform(small("evaluate.tasks.t=xcopa_xx"), "evaluate", lambda this: None, redo=redo)
+    assert (small().at("evaluate") / "after.json").exists()
+    assert not perform(small(), "evaluate", lambda this: None)

@@ -72,7 +72,7 @@ def test_files_of_one_model_are_told_apart_by_their_paths(tmp_path):
         ([{"question_id": 1, "choices": []}], r"a.jsonl:1: want choices such as"),
         (
             2 * [{"prompt": "A", "output": "x"}],
-            r"a.jsonl:2: the question 'A' has an answer at .*:1",
+            r"a.jsonl:2: the question 'A' stands at .*:1 already",
         ),
         ([{"prompt": "Z", "output": "x"}], "answer no question both, compared by the text"),
         ([fastchat(1, "m", "x")], "answers without their questions; name .* --questions"),
@@ -84,6 +84,13 @@ def test_answers_that_cannot_be_compared_are_named(tmp_path, rows, said):
     b = lines(tmp_path / "b.jsonl", {"prompt": "A", "output": "x"})
     with pytest.raises(ValueError, match=said):
         pairs.paired(a, b)
+
+
+def test_a_question_that_stands_twice_in_its_file_is_named(tmp_path):
+    asked = [{"question_id": 1, "turns": ["Q"]}, {"question_id": 1, "turns": ["another Q"]}]
+    files = [lines(tmp_path / f"{n}.jsonl", fastchat(1, n, n)) for n in "ab"]
+    with pytest.raises(text.DataError, match=r"q.jsonl:2: the question '1' stands at .*:1 already"):
+        pairs.paired(*files, lines(tmp_path / "q.jsonl", *asked))
 
 
 def test_one_id_with_two_questions_is_refused(tmp_path):
@@ -358,6 +365,9 @@ MANGLED = {
     "words in capitals": lambda rows: as_csv(
         changed(rows, CHOICE, lambda choice: f"{choice.upper()}. ")
     ).encode(),
+    "quotes of a word processor": lambda rows: as_csv(
+        changed(rows, CHOICE, lambda choice: f"\u201c{choice}\u201d")
+    ).encode(),
     "columns in another order": lambda rows: as_csv([row[::-1] for row in rows]).encode(),
     "numbers without zeros": lambda rows: as_csv(
         changed(rows, ANNOTATOR, lambda name: name.lstrip("0"))
@@ -471,7 +481,7 @@ def test_a_quote_that_is_left_open_is_named(made):
 
 def test_sheets_without_an_answer_or_a_key_are_refused(made, capsys):
     empty = "sheets/hand_out/kim.csv"
-    assert main.main(["sheet", "read", empty, "--key", "sheets/key.json"]) == 3
+    assert main.main(["sheet", "read", empty]) == 3  # the folder sheets has the key
     assert "the sheets have no answers" in capsys.readouterr().err
     for key, said in (("q.jsonl", "not JSON"), ("none.json", "no such file"), (empty, "not JSON")):
         assert main.main(["sheet", "read", empty, "--key", key]) == 3

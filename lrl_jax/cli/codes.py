@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import errno
+import pathlib
 import sys
 import traceback
 
@@ -65,6 +66,8 @@ def message(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         where = error.filename or "the run folder's disk"
         return f"disk full while writing {where}; free some space and run the same command again"
+    if isinstance(error, FileExistsError | NotADirectoryError) and _is_file(error.filename):
+        return f"{error.filename}: is a file, where a folder is wanted; name another place"
     if _is_out_of_memory(error):
         return (
             f"out of memory: {text.splitlines()[0][:300]}. Try a smaller train.batch_size, more "
@@ -72,6 +75,12 @@ def message(error: BaseException) -> str:
             "a recipe needs"
         )
     return text
+
+
+def _is_file(name: object) -> bool:
+    """Tells whether a name, or a folder above it, is a file."""
+    path = pathlib.Path(str(name))
+    return any(place.is_file() for place in (path, *path.parents))
 
 
 def _is_expected(error: BaseException) -> bool:

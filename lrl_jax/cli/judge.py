@@ -71,6 +71,8 @@ def _judge(args: argparse.Namespace, kind: prompts.Kind) -> None:
         questions = records.with_references(questions, args.references)
     difficulty = humans.read_difficulty(args.difficulty) if args.difficulty else None
     judges = [*dict.fromkeys((args.model, *args.judge))]
+    if not all(map(str.strip, judges)):
+        raise ValueError("--model: names no judge; want the name that its server knows")
     checked(args.base_url)
     out = _folder(args)
     places = _places(args, kind)
@@ -106,6 +108,7 @@ def _judge(args: argparse.Namespace, kind: prompts.Kind) -> None:
                 )
                 for judge in judges
             }
+        _say_replaced(out / "judge.json", whole)
         _write(out, kind, whole, results, sets, questions, requests, kept)
     display(report.summary_table(whole))
     for line in report.remarks(whole):
@@ -233,6 +236,20 @@ def _circumstances(
             "written": sum(reply.tokens_out for reply in replies),
         },
     }
+
+
+def _say_replaced(path: epath.Path, whole: Json) -> None:
+    """Says which earlier results are replaced where they are of other models or another kind."""
+    try:
+        earlier = storage.read_json(path)
+        models, kind = " and ".join(map(str, earlier["models"])), earlier["kind"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if (earlier["models"], kind) != (whole["models"], whole["kind"]):
+        say(
+            f"judge: replaced the results of {models} ({kind}) in {path.parent}; replies stay, so "
+            "that the command that made them, with --replay, makes them again"
+        )
 
 
 def _write(

@@ -6,10 +6,12 @@ What its exit codes mean stands in `lrl_jax.cli.codes`.
 import argparse
 from collections.abc import Sequence
 import contextlib
+import difflib
 import functools
 import importlib
 import re
 import sys
+import textwrap
 
 from lrl_jax import __version__
 from lrl_jax.cli import codes
@@ -35,6 +37,7 @@ The steps, in the order of work: vocab, init, data, train, evaluate, export.
   lrl run tamil.yaml
 
 Exit codes: """ + "; ".join(f"{code} {what}" for code, what in codes.CODES.items())
+WIDTH = 79  # characters of a line at most
 # Arguments that are texts, or addresses of a server; all others may be names of places.
 TEXTS = ("address", "base_url", "names", "prompt", "stop", "system")
 
@@ -42,7 +45,12 @@ TEXTS = ("address", "base_url", "names", "prompt", "stop", "system")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit code."""
     commands = parser()
-    args, rest = commands.parse_known_args(verb_first(sys.argv[1:] if argv is None else argv))
+    words = verb_first(sys.argv[1:] if argv is None else argv)
+    if (refusal := no_verb(words)) is not None:
+        code, text = refusal
+        print(text, file=sys.stderr if code else sys.stdout)
+        return code
+    args, rest = commands.parse_known_args(words)
     args.overrides = [arg for arg in rest if "=" in arg and not arg.startswith("-")]
     if getattr(args, "profile", ""):
         args.overrides.append(f"train.profile={args.profile}")
@@ -98,11 +106,42 @@ def verb_first(argv: Sequence[str]) -> list[str]:
     return [*argv]
 
 
+def no_verb(words: Sequence[str]) -> tuple[int, str] | None:
+    """Returns exit code and text for words that begin no verb; None if they begin one, or options.
+
+    Words with which verbs of several words begin list those verbs.
+
+    >>> no_verb(["judge pair", "a"]), no_verb(["sheet", "mak"])[1].splitlines()[0]
+    (None, "lrl sheet: no verb 'mak'; did you mean 'sheet make'? There are")
+    """
+    if not words or words[0].startswith("-") or words[0] in _verbs():
+        return None
+    count = max(n for n in range(len(words) + 1) if _beginning(words[:n]) or not n)
+    verbs, rest = _beginning(words[:count]), [*words[count:]]
+    said, wants_help = " ".join(["lrl", *words[:count]]), rest[:1] in (["-h"], ["--help"])
+    lines = [] if count else ["`lrl --help` lists them with what they do."]
+    for verb, what in verbs.items() if count else ():
+        indents = {"initial_indent": " " * 6, "subsequent_indent": " " * 6}
+        lines += [f"  lrl {verb}", *textwrap.wrap(what, WIDTH, **indents)]
+    if wants_help:
+        return 0, "\n".join(lines)
+    wrong = f"no verb {rest[0]!r}" if rest else "say which of its verbs"
+    near = difflib.get_close_matches(" ".join(words[: count + 1]), verbs, n=1) if rest else ()
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return 2, "\n".join([f"{said}: {wrong}{hint}" + (" There are" if count else ""), *lines])
+
+
+def _beginning(words: Sequence[str]) -> dict[str, str]:
+    """Returns the verbs, and what each does, that begin with some words and have more."""
+    begin = "".join(f"{word} " for word in words)
+    return {verb: what for verb, what in _verbs().items() if verb.startswith(begin)}
+
+
 @functools.cache
-def _verbs() -> frozenset[str]:
-    """Returns the names of all verbs."""
+def _verbs() -> dict[str, str]:
+    """Returns the names of all verbs, and what each does."""
     (verbs,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return frozenset(verbs.choices)
+    return {action.dest: action.help or "" for action in verbs._choices_actions}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -65,6 +65,9 @@ def runs(args: argparse.Namespace) -> None:
         print(json.dumps([dataclasses.asdict(run) for run in listed], indent=1))
     elif listed:
         terminal.console().print(_table(listed))
+        for run in listed:
+            if run.problem:
+                print(terminal.visible(f"{run.name}: {run.problem}"))
     else:
         print(terminal.visible(f"{folder}: holds no run yet; `lrl run RECIPE` makes one"))
 
@@ -245,12 +248,13 @@ def _table(listed: list[ListedRun]) -> terminal.FittedTable:
     table = terminal.FittedTable("run", "state", "due", *numbers, numbers=numbers,
                                  box=box.SIMPLE_HEAD)  # fmt: skip
     for run in listed:
-        state = Text(f"{run.state}: {run.at}" if run.at else run.state, STYLES.get(run.state, ""))
-        if run.problem:
-            state.append(f"\n{run.problem}", "dim")
+        state = Text(run.state, STYLES.get(run.state, ""))
+        if run.at:
+            state.append(f"\nin {run.at}", "dim")
         step = "" if run.step is None else f"{run.step:,}"
-        step += f" of {run.steps:,}" if run.steps else ""
-        due = ", ".join(run.due) if run.done else "all"
+        step += f"/{run.steps:,}" if run.steps else ""
+        more = f" +{len(run.due) - 1}" if len(run.due) > 1 else ""
+        due = f"{run.due[0]}{more}" if run.done and run.due else "all"
         table.add_row(
             run.name, state, due if run.due else "",
             step, "" if run.loss is None else f"{run.loss:.3f}",

@@ -42,6 +42,8 @@ def sheet_make(args: argparse.Namespace) -> None:
             f"sheet: {long} texts are longer than the {forms.CELL:,} characters that a cell of "
             "Excel holds; have them judged on the page"
         )
+    if same := sum(item.answers[0].strip() == item.answers[1].strip() for item in items):
+        begin.say(f"sheet: {same} questions have the same answer from both, and can only be ties")
     if len(items) < args.items:
         begin.say(f"sheet: {len(items)} questions are answered in both files, all of them are in")
     begin.say(
@@ -53,13 +55,14 @@ def sheet_make(args: argparse.Namespace) -> None:
 
 def sheet_read(args: argparse.Namespace) -> int:
     """Reads sheets that came back, writes human.json, prints tables; 3 if answers are unusable."""
-    key = forms.read_key(args.key)
+    place = forms.key_of_folder(args.key)
+    key = forms.read_key(place)
     back = returned.read(args.files, key)
     results = verdicts.results(key, back)
     results["sources"] = {
         file: text.digest(file) for name in args.files for file in _readable(name)
-    } | {args.key: storage.sha256(args.key)}
-    folder = epath.Path(args.out) if args.out else epath.Path(args.key).parent
+    } | {str(place): storage.sha256(place)}
+    folder = epath.Path(args.out) if args.out else place.parent
     folder.mkdir(parents=True, exist_ok=True)
     storage.write_json(folder / "human.json", results)
     for table in sheet_report.tables(results):

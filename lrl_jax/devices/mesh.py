@@ -23,9 +23,9 @@ from lrl_jax.devices import peers
 from lrl_jax.model import llama, sharding
 from lrl_jax.recipe import train as recipe_train
 
-UNWATCHED = (
-    7 * 24 * 3600
-)  # seconds of silence, as of a laptop that sleeps, which end no process alone
+# Seconds of silence after which a process that is alone counts as gone. It would be aborted by its
+# own other half: after a night of a suspended laptop, Ctrl-Z, or a machine with too much work.
+NEVER = 10**8
 
 
 def start(
@@ -43,7 +43,7 @@ def start(
       coordinator: host:port of process 0. "" means the one that the cluster names (TPU pods, Slurm,
         MPI); outside any cluster this process is alone.
       processes, process_id: how many there are and which this is, from 0; with `coordinator`.
-      heartbeat: after how many seconds of silence a process counts as gone.
+      heartbeat: after how many seconds of silence a process counts as gone, unless it is alone.
     """
     if not jax.distributed.is_initialized():
         _join(coordinator, processes, process_id, heartbeat)
@@ -86,7 +86,7 @@ def _start_alone(heartbeat: int) -> None:
     with socket.socket() as s:
         s.bind(("localhost", 0))
         address = f"localhost:{s.getsockname()[1]}"
-    _initialize(UNWATCHED, address, 1, 0, coordinator_bind_address=address)
+    _initialize(NEVER, address, 1, 0, coordinator_bind_address=address)
 
 
 def _initialize(heartbeat: int, *args, **kwargs) -> None:

@@ -27,7 +27,15 @@ from lrl_jax import text
 from lrl_jax.data.read import files
 from lrl_jax.evaluate import intervals, states
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
-from lrl_jax.evaluate.rows import Json, ReportRow, fixed, number, pairs
+from lrl_jax.evaluate.rows import (
+    ComparableScore,
+    Json,
+    ReportRow,
+    fixed,
+    number,
+    pairs,
+    recorded,
+)
 from lrl_jax.recipe.evaluate import Alignment, Evaluate
 
 FEWEST = 3  # pairs: without one of two, there is no other to tell the pair from
@@ -297,6 +305,32 @@ def rows(before: Json, after: Json) -> Iterator[ReportRow]:
         yield _row("gap of cosines, middle layers", name, gaps, bounds, note, "alignment.gap")
 
 
+def comparable(results: Json) -> Iterator[ComparableScore]:
+    """Yields MEXA of the best layer and the gap of the middle layers, with their intervals."""
+    for name, _, result in pairs({}, results, "alignment"):
+        pooling = (result.get("poolings") or {}).get(MAIN) or {}
+        middle_layers = pooling.get("middle") or {}
+        mexa, gap = number((pooling.get("max") or {}).get("mexa")), number(middle_layers.get("gap"))
+        count = result.get("lines")
+        conditions = {"lines": recorded(count)}
+        notes = (*([f"{count} pairs"] if count else ()), *remarks(result))
+        if mexa is not None:
+            yield ComparableScore(
+                "MEXA, best layer", name, "alignment.mexa", mexa, fixed(mexa, 3), conditions,
+                bounds=_wilson(mexa, number(count)), notes=notes,
+            )  # fmt: skip
+        if gap is not None:
+            yield ComparableScore(
+                "gap of cosines, middle layers", name, "alignment.gap", gap, fixed(gap, 3),
+                conditions, bounds=_bounds(middle_layers.get("gap_interval")),
+            )  # fmt: skip
+
+
+def _bounds(interval: Any) -> tuple[float, float] | None:
+    low, high = (*map(number, interval or ()), None, None)[:2]
+    return None if low is None or high is None else (low, high)
+
+
 def remarks(result: Mapping[str, Any]) -> list[str]:
     """Returns what must be known of the pairs to read their scores; nothing where all is well."""
     count = result.get("lines")
@@ -336,4 +370,6 @@ def _row(
     return ReportRow(measure, name, fixed(was, 3), fixed(now, 3), change, verdict, note, key)
 
 
-KIND = register(EvaluationKind("alignment", Alignment, measure, rows, check=check))
+KIND = register(
+    EvaluationKind("alignment", Alignment, measure, rows, check=check, scores=comparable)
+)

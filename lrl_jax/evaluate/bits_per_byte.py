@@ -20,6 +20,7 @@ import numpy as np
 
 from lrl_jax import text
 from lrl_jax.evaluate import likelihood, metrics
+from lrl_jax.evaluate.benchmark import items
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
 from lrl_jax.evaluate.rows import (
     ComparableScore,
@@ -31,6 +32,13 @@ from lrl_jax.evaluate.rows import (
     recorded,
 )
 from lrl_jax.recipe.evaluate import Evaluate
+
+# Score -> fields of each line, whose sums over all lines it is the ratio of.
+SUMS = {
+    "bits_per_byte": ("bits", "bytes"),
+    "tokens_per_line": ("tokens", "lines"),
+    "nats_per_token": ("nats", "tokens"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +58,47 @@ def measure(uri: str, model: MeasuredModel, settings: Evaluate) -> dict[str, Any
     """Scores the first `max_lines` lines of a text; returns the fields of `Score`."""
     lines = _lines(uri, settings)
     with model.meter.timed():
-        scored = score(lines, model, settings.batch_size)
+        of_lines = line_scores(lines, model, settings.batch_size)
     model.meter.add(lines)
-    return dataclasses.asdict(scored)
+    items.keep_lines(model, "bits_per_byte", map(_counts, of_lines))
+    return dataclasses.asdict(total(of_lines))
 
 
 def score(texts: Sequence[str], model: MeasuredModel, batch_size: int) -> Score:
-    """Returns the score of lines of text, which may be of any language and script.
+    """Returns the score of all lines of text together; arguments as of `line_scores`."""
+    return total(line_scores(texts, model, batch_size))
+
+
+@dataclasses.dataclass(frozen=True)
+class LineScore:
+    """Holds how well a model predicts a line."""
+
+    windows: tuple[float, ...]  # nats of each window that it is read in
+    tokens: int
+    bytes: int
+    characters: int
+
+
+def total(lines: Sequence[LineScore]) -> Score:
+    """Returns the score of a text from those of its lines."""
+    nats = math.fsum(itertools.chain.from_iterable(line.windows for line in lines))
+    tokens, size = sum(line.tokens for line in lines), sum(line.bytes for line in lines)
+    characters = sum(line.characters for line in lines)
+    bits = nats / math.log(2)
+    return Score(bits / size, nats / tokens, tokens, size, characters, len(lines))
+
+
+def _counts(line: LineScore) -> dict[str, float]:
+    """Returns what is kept of a line: the fields that SUMS names."""
+    nats = math.fsum(line.windows)
+    return {
+        "bits": nats / math.log(2), "nats": nats, "tokens": line.tokens, "bytes": line.bytes,
+        "lines": 1,
+    }  # fmt: skip
+
+
+def line_scores(texts: Sequence[str], model: MeasuredModel, batch_size: int) -> list[LineScore]:
+    """Returns the score of each line of text that is not blank, of any language and script.
 
     Args:
       texts: one line each; the order and the packing do not change the score.
@@ -69,14 +111,20 @@ def score(texts: Sequence[str], model: MeasuredModel, batch_size: int) -> Score:
         raise ValueError(f"no text to score: {len(texts)} lines, all of them blank")
     tokenizer = model.tokenizer
     documents = tokenizer.encode_batch(lines)
-    pieces = [window for ids in documents if ids for window in windows(ids, model.length)]
-    readings = [_reading(i, *window, tokenizer.bos_id) for i, window in enumerate(pieces)]
-    scores = likelihood.score(model, readings, batch_size, greedy=False)
-    nats = math.fsum(scored.nats for _, scored in scores)
-    tokens = sum(map(len, documents))
-    size = sum(len(line.encode()) for line in lines)
-    bits, characters = nats / math.log(2), sum(map(len, lines))
-    return Score(bits / size, nats / tokens, tokens, size, characters, len(lines))
+    pieces = [
+        (l, window)
+        for l, ids in enumerate(documents)
+        if ids
+        for window in windows(ids, model.length)
+    ]
+    readings = [_reading(i, *window, tokenizer.bos_id) for i, (_, window) in enumerate(pieces)]
+    nats: list[list[float]] = [[] for _ in lines]
+    for i, scored in likelihood.score(model, readings, batch_size, greedy=False):
+        nats[pieces[i][0]].append(scored.nats)
+    return [
+        LineScore(tuple(of_line), len(ids), len(line.encode()), len(line))
+        for line, ids, of_line in zip(lines, documents, nats, strict=True)
+    ]
 
 
 def windows(ids: Sequence[int], length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -145,7 +193,7 @@ def scores(results: Json) -> Iterator[ComparableScore]:
             yield ComparableScore(
                 key.replace("_", " "), name, f"bits_per_byte.{key}", value, fixed(value, digits),
                 {"lines": " ".join(scored) if all(scored) else ""},
-                falls=True, by_token=key == "nats_per_token",
+                falls=True, by_token=key == "nats_per_token", sums=SUMS[key],
             )  # fmt: skip
 
 

@@ -53,6 +53,8 @@ class MeasuredModel:
     ends: tuple[int, ...] = ()  # ids that end an answer; (): the tokenizer's eos alone
     digest: str = ""  # of the weights; finished items of other weights are not taken for these
     items: str = ""  # folder in which finished items are kept; "": nowhere
+    lines: str = ""  # folder for what is measured of each line of an entry; "": it is not kept
+    entry: str = ""  # what the entry that is measured is called in the recipe
     meter: Meter = dataclasses.field(default_factory=Meter)  # of text that is read or written
 
 
@@ -141,7 +143,7 @@ def measure(
         for key, entry in entries.items():
             tick = functools.partial(tell, f"{name} {key}")
             tick(0, 0)
-            watched = dataclasses.replace(model, tick=tick, meter=Meter())
+            watched = dataclasses.replace(model, tick=tick, meter=Meter(), entry=key)
             result = results[name][key] = kind.measure(entry, watched, settings)
             label = key if kind.side == "input" else f"{name} {key}"
             counts[kind.side] |= dict(_counted(label, result))

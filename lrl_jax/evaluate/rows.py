@@ -32,6 +32,8 @@ class ComparableScore:
       conditions: name -> what it was; "" where that is not recorded. The files and the settings of
         an entry in the recipe are added by whoever compares.
       each: the score of every item, as `benchmark.scores.compact` writes them; "" without items.
+      sums: fields of the lines that are kept (`benchmark.items.keep_lines`), where the score is the
+        ratio of their sums over all lines.
     """
 
     measure: str  # what is measured, with its unit
@@ -44,6 +46,7 @@ class ComparableScore:
     by_token: bool = False  # whether it is comparable within one vocabulary only
     bounds: tuple[float, float] | None = None  # the 95 % interval
     each: str = ""
+    sums: tuple[str, str] | None = None
     notes: tuple[str, ...] = ()  # what it has to be read with
 
 

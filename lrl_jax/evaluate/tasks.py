@@ -128,6 +128,18 @@ def check(entry: Benchmark, data: str, imports: Sequence[str] = ()) -> None:
         _find_in_harness(entry.task, str(e))
 
 
+def refuse_unknown(settings: Evaluate) -> None:
+    """Raises ValueError, with the nearest name, for a task that is neither ours nor the harness's.
+
+    Reads no documents.
+    """
+    for entry in settings.tasks.values():
+        try:
+            task_files.resolve(entry.task)
+        except UnknownTaskError as e:
+            _find_in_harness(entry.task, str(e))
+
+
 def problems(settings: Evaluate, wanted: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yields key and message of what is wrong with tasks whose files are not still `wanted`."""
     for name, entry in settings.tasks.items():

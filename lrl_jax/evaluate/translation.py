@@ -7,6 +7,7 @@ from typing import Any
 
 from lrl_jax import text
 from lrl_jax.evaluate import generate, metrics
+from lrl_jax.evaluate.benchmark import items
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
 from lrl_jax.evaluate.rows import (
     ComparableScore,
@@ -36,6 +37,9 @@ def measure(entry: Translation, model: MeasuredModel, settings: Evaluate) -> dic
             model, entry.template, records, entry.max_new_tokens, settings.batch_size
         )
     model.meter.add(translations)
+    every = zip(sources, references, translations, strict=False)
+    kept = ({"source": s, "references": [r], "answer": a} for s, r, a in every)
+    items.keep_lines(model, "translation", kept)
     triples = zip(sources[:EXAMPLES], references, translations, strict=False)
     examples = [{"source": s, "reference": r, "hypothesis": h} for s, r, h in triples]
     scores = metrics.translation(translations, references, entry.target_language)

@@ -11,7 +11,6 @@ points or more, the ceiling may be learnt in place of 100.
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-import csv
 import dataclasses
 import itertools
 import math
@@ -92,7 +91,7 @@ def read_points(path: str) -> list[Point]:
     A missing column, what is no number, or a seed that stands twice is a DataError with file and
     line.
     """
-    rows = csv.DictReader(text.lines(path))
+    rows, separator = files.rows(path)
     if missing := {"language", "pairs", "score"} - set(rows.fieldnames or ()):
         raise text.DataError(
             f"{path}: has no column {', '.join(sorted(missing))}; the first line must name them: "
@@ -103,11 +102,18 @@ def read_points(path: str) -> list[Point]:
     for row in rows:
         where = f"{path}:{rows.line_num}"
         try:
-            numbers = [float(row[name]) for name in ("pairs", "score")]
-            numbers.append(float(row.get("similarity") or "nan"))
-        except (TypeError, ValueError):
-            shown = ",".join(str(value) for value in row.values())
-            raise text.DataError(f"{where}: want numbers of pairs and score; got {shown}") from None
+            numbers = [files.number(row[name], separator) for name in ("pairs", "score")]
+            numbers.append(files.number(row.get("similarity") or "nan", separator))
+        except (TypeError, ValueError) as e:
+            shown = separator.join(str(value) for value in row.values())
+            raise text.DataError(
+                f"{where}: want numbers of pairs and score; got {shown} ({e})"
+            ) from None
+        if not math.isfinite(numbers[1]):
+            raise text.DataError(
+                f"{where}: its score is {numbers[1]:g}, so it was not measured; leave the line "
+                "out, or measure it again"
+            )
         point = Point(row["language"], *numbers, where=where, seed=row.get("seed") or "")
         first = lines.setdefault((point.language, point.pairs, point.seed), where)
         if point.seed and first != where:
@@ -224,8 +230,9 @@ def _laws(
     amounts = _amounts(points)
     if len(amounts) < 3:
         raise ValueError(
-            f"{who}: {len(amounts)} amounts of pairs; a law has two unknowns and wants 3 or more "
-            "to be doubted. Train with 3 amounts, such as 10000, 30000 and 100000 pairs"
+            f"{who}: {len(amounts)} {'amount' if len(amounts) == 1 else 'amounts'} of pairs; a law "
+            "has two unknowns and wants 3 or more to be doubted. Train with 3 amounts, such as "
+            "10000, 30000 and 100000 pairs"
         )
     slope = _curves(LawForm(choices[0].ceiling, huber=choices[0].huber), points).b[0]
     if slope >= 0:

@@ -9,7 +9,7 @@ import jax
 
 from lrl_jax import storage
 from lrl_jax.devices import mesh as meshes
-from lrl_jax.evaluate import bits_per_byte, kinds, tasks
+from lrl_jax.evaluate import bits_per_byte, kinds
 from lrl_jax.hf import load
 from lrl_jax.model import llama
 from lrl_jax.pipeline import inputs, weights
@@ -23,7 +23,8 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 def run(run: Run) -> None:
     """Measures both models; writes before.json, if there is a base, and after.json.
 
-    Finished items of tasks are kept in items/before and items/after.
+    Finished items of tasks, and what is measured of each line of other entries, are kept in
+    items/before and items/after.
     """
     with progress("evaluate") as tell:
         _compare(run, tell)
@@ -36,7 +37,7 @@ def look(run: Run, tell: Tell) -> dict[str, dict[str, Any]]:
     Finished items of tasks are those of the step.
     """
     inputs.inputs(run, "evaluate")  # raises where earlier steps are not done
-    _validate(run)
+    inputs.refuse_bad(run, "evaluate")
     results: dict[str, dict[str, Any]] = {}
     for_each_model(run, tell, lambda when, model, facts: _look(run, when, model, tell, results))
     return results
@@ -45,17 +46,12 @@ def look(run: Run, tell: Tell) -> dict[str, dict[str, Any]]:
 def _look(
     run: Run, when: str, model: kinds.MeasuredModel, tell: Tell, results: dict[str, dict[str, Any]]
 ) -> None:
+    model = dataclasses.replace(model, lines="")  # those of the step stay
     results[when] = kinds.measure(run.recipe.evaluate, model, _within(tell, when))
-
-
-def _validate(run: Run) -> None:
-    kinds.validate(run.recipe.evaluate)
-    tasks.validate(run.recipe.evaluate)
 
 
 def _compare(run: Run, tell: Tell) -> None:
     recipe = run.recipe
-    _validate(run)  # first: a wrong document is known before a model is read
     tell("character n-gram models", 0, 0)
     baselines = {"baselines": bits_per_byte.baselines(recipe.evaluate)}
 
@@ -107,7 +103,6 @@ def compare_start_and_end(run: Run) -> None:
 
 def measure_end(run: Run) -> None:
     """Measures the trained model alone, for studies whose cells begin with the same base."""
-    tasks.validate(run.recipe.evaluate)
     _measure_states(run, {"after": weights.trained})
 
 
@@ -164,9 +159,10 @@ def _model(
     mesh: jax.sharding.Mesh,
 ) -> kinds.MeasuredModel:
     length, blocks = run.recipe.data.sequence_length, run.recipe.train.loss_blocks
+    items = str(run.at("evaluate") / "items" / when)
     return kinds.MeasuredModel(
         cfg, params, tokenizer, mesh, length, blocks, context=weights.context(run),
-        items=str(run.at("evaluate") / "items" / when),
+        items=items, lines=items,
     )  # fmt: skip
 
 

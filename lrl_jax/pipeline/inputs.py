@@ -206,5 +206,25 @@ def _trained(run: Run) -> dict[str, Input]:
     return made | {"steps": Input(str(run.step))}
 
 
+def refuse_bad(run: Run, step: str) -> None:
+    """Raises what the work of a step would refuse at once, before earlier results are removed.
+
+    DataError names files that cannot be evaluated on; ValueError a task that there is not.
+    """
+    if step == "evaluate":
+        from lrl_jax.evaluate import kinds, tasks
+
+        kinds.validate(run.recipe.evaluate)
+        tasks.validate(run.recipe.evaluate)
+
+
+def refuse_unknown(run: Run, step: str) -> None:
+    """Raises ValueError, with the nearest name, if a step names a task that there is not."""
+    if step == "evaluate":
+        from lrl_jax.evaluate import tasks
+
+        tasks.refuse_unknown(run.recipe.evaluate)
+
+
 def _texts(uris: Iterable[str]) -> dict[str, str]:
     return {uri: text.fingerprint(uri) for uri in sorted(set(uris))}

@@ -17,7 +17,7 @@ from etils import epath
 from lrl_jax.devices import signals
 from lrl_jax.pipeline import notes
 from lrl_jax.pipeline.console import say
-from lrl_jax.pipeline.inputs import EARLIER, Input, inputs
+from lrl_jax.pipeline.inputs import EARLIER, Input, inputs, refuse_bad, refuse_unknown
 from lrl_jax.pipeline.notes import MismatchError, StepNote, digest
 from lrl_jax.pipeline.run import Run
 
@@ -70,6 +70,7 @@ def perform(
     aside = step == "train" and _to_set_aside(out, changed, force=force, discard=discard)
     finished = _finished(have)
     if finished and changed and step not in FOLLOWING and not (redo or force):
+        refuse_unknown(run, step)
         raise MismatchError(
             f"{out} was made from other inputs; changed: {', '.join(changed.values())}. "
             f"Give the recipe another name, or make it anew with --redo"
@@ -80,6 +81,7 @@ def perform(
         elif team.lead:
             _complete(path, dataclasses.replace(note, outputs=notes.outputs(step, out)))
         return False
+    refuse_bad(run, step)
     started = time.time()
     if team.lead:
         notes.write(path, note)  # first: a step that is killed here has not finished

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
 
 MAX_LINE = 1 << 16  # characters; time to read a tag grows with the square of its length
@@ -41,9 +41,17 @@ def parse(source: str, what: str = "recipe") -> Any:
                 raise ValueError(f"has over {MAX_EVENTS:,} keys and values; a {what} has fewer")
         return YAML(typ="safe", pure=True).load(source)
     except YAMLError as e:
-        raise ValueError(f"not YAML 1.2: {e}") from None
+        raise ValueError(f"not YAML 1.2: {_in_a_line(e)}") from None
     except (TypeError, OverflowError) as e:  # a key that is a mapping, a date that is none
         raise ValueError(f"not YAML 1.2: {e}") from None
+
+
+def _in_a_line(error: YAMLError) -> str:
+    """Returns what is wrong and where; the library draws it over several lines."""
+    if not (isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark):
+        return " ".join(str(error).split())
+    mark, context = error.problem_mark, f"{error.context}, " if error.context else ""
+    return f"{context}{error.problem} (line {mark.line + 1}, column {mark.column + 1})"
 
 
 def filled(tree: Any, names: Mapping[str, str]) -> Any:

@@ -71,23 +71,31 @@ def refuse_idle_rows(cfg: llama.LlamaConfig, settings: recipe_train.Train) -> No
 
 
 def check_same(saved: Mapping[str, Any], settings: recipe_train.Train) -> None:
-    """Refuses adapters that these settings would scale otherwise than training did.
+    """Refuses adapters of another rank than training had, and ones that would be scaled otherwise.
 
-    `saved` is the `train` section of the recipe that trained them, as plain data. Adapters of
-    another rank, or of other weights, do not fit their arrays, which is refused elsewhere.
+    `saved` is the `train` section of the recipe that trained them, as plain data. Adapters of other
+    weights do not fit their arrays, which is refused where they are read.
     """
-    before, now = saved.get("lora"), settings.lora
-    if not before or now is None:
+    if "lora" not in saved:  # of a version without adapters
         return
+    before, now = saved["lora"], settings.lora
+    if not before and now is None:
+        return
+    if not before or now is None:
+        had, has = ("adapters", "none") if before else ("no adapters", "some")
+        raise CheckpointMismatchError(
+            f"it was trained with {had} (train.lora), and the recipe has {has}: undo the change, "
+            "or give the recipe another name"
+        )
     changed = [
         f"train.lora.{name} was {before[name]}, is {getattr(now, name)}"
-        for name in ("alpha", "rank_stabilised")
+        for name in ("rank", "alpha", "rank_stabilised")
         if name in before and before[name] != getattr(now, name)
     ]
     if changed:
         raise CheckpointMismatchError(
-            f"the adapters were trained at another scale: {'; '.join(changed)}. With it they are "
-            "another model: undo the change, or give the recipe another name"
+            f"the adapters were trained at another rank or scale: {'; '.join(changed)}. With it "
+            "they are another model: undo the change, or give the recipe another name"
         )
 
 

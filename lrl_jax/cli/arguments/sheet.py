@@ -31,6 +31,7 @@ def add(verbs) -> None:
     read = shared.verb(verbs, "sheet read", what, module="sheet")
     what = "CSV, answers saved by pages, exports of Label Studio as JSON; globs too"
     read.add_argument("files", nargs="+", metavar="FILE", help=what)
-    read.add_argument("--key", required=True, metavar="key.json", help="of lrl sheet make")
+    what = "key.json of lrl sheet make, or the folder that has it (default: sheets)"
+    read.add_argument("--key", default="sheets", metavar="key.json", help=what)
     what = "folder to write human.json to (default: that of the key)"
     read.add_argument("--out", default="", metavar="FOLDER", help=what)

@@ -92,6 +92,19 @@ class KeptLines:
         self._waiting = []
 
 
+def lines_of(folder: epath.PathLike, kind: str, name: str) -> epath.Path:
+    """Returns the file with what was measured of each line of an entry."""
+    return epath.Path(folder) / kind / f"{name}.jsonl"
+
+
+def keep_lines(model: MeasuredModel, kind: str, lines: Iterable[Item]) -> None:
+    """Writes what was measured of each line of the entry, so that runs can be compared by them."""
+    if model.lines and mesh.lead():
+        path = lines_of(model.lines, kind, model.entry)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        KeptLines(path).replace(lines)
+
+
 class ItemFile:
     """Holds the file of a task's items; `done` has those that are finished already.
 

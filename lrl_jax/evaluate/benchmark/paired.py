@@ -2,6 +2,7 @@
 
     of_scores([0, 0, 1], [1, 1, 1])               right or wrong: McNemar; else a paired bootstrap
     of_texts(signature, references, old, new)     a score of all texts together, such as chrF
+    of_ratios([9, 4], [8, 4], sizes=[3, 2])       a sum of all lines by their size, as bits per byte
 
 A change and its interval are in the unit of the scores: 0 to 1 of items, 0 to 100 of texts.
 """
@@ -10,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import hashlib
 import json
+import math
 from typing import Any
 
 from etils import epath
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
+from scipy import special
 
 from lrl_jax import storage
 from lrl_jax.evaluate import intervals
@@ -77,6 +80,44 @@ def of_texts(
     return PairedTest(whole, float(low), float(high), p, "paired bootstrap of all texts")
 
 
+def of_ratios(
+    before: Sequence[float], after: Sequence[float], sizes: Sequence[float]
+) -> PairedTest | None:
+    """Compares two sums over the same lines, each divided by the sum of the lines' sizes.
+
+    The interval is Student's, of what each line's difference is apart from its share of the whole
+    change. None for fewer than two lines.
+
+    >>> test = of_ratios([9, 4, 8, 4], [8, 3, 8, 3], [3, 2, 3, 2])
+    >>> round(test.change, 3), round(test.low, 3), round(test.high, 3), test.test
+    (-0.3, -0.608, 0.008, 'paired, 4 lines')
+    """
+    count = len(sizes)
+    if count < 2 or not len(before) == len(after) == count:
+        return None
+    differences_N, sizes_N = np.subtract(after, before), np.asarray(sizes, np.float64)
+    change = float(differences_N.sum() / sizes_N.sum())
+    apart_N = differences_N - change * sizes_N
+    error = math.sqrt(count / (count - 1) * float(np.sum(apart_N**2))) / float(sizes_N.sum())
+    spread = float(special.stdtrit(count - 1, 0.975)) * error
+    p = 2 * float(special.stdtr(count - 1, -abs(change) / error)) if error else float(not change)
+    return PairedTest(change, change - spread, change + spread, p, f"paired, {count} lines")
+
+
+def sums_of(
+    lines: Sequence[Item], fields: tuple[str, str], score: float
+) -> tuple[list[float], list[float]]:
+    """Returns two fields of each line; ([], []) unless the ratio of their sums is the score."""
+    try:
+        values = [[float(line[field]) for line in lines] for field in fields]
+    except (KeyError, TypeError, ValueError):
+        return [], []
+    whole, size = map(math.fsum, values)
+    if not (size and math.isclose(whole / size, score, rel_tol=SAME)):
+        return [], []
+    return values[0], values[1]
+
+
 def scorer_of(signature: str) -> BLEU | CHRF:
     """Returns the scorer that a signature of sacrebleu describes: BLEU, spBLEU, chrF or chrF++."""
     facts = dict(field.split(":", 1) for field in signature.split("|") if ":" in field)
@@ -107,14 +148,21 @@ def read(path: epath.PathLike, result: Mapping[str, Any]) -> list[Item]:
 
     A look at a few questions leaves other items in the same file.
     """
-    path = epath.Path(path)
+    items = read_lines(path)
     try:
-        lines = storage.read_bytes(path, MAX_BYTES).splitlines()
-        items = [json.loads(line) for line in lines]
         each = scores.compact([item["scores"] for item in items])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError):
         return []
     return items if items and each == result.get("each") else []
+
+
+def read_lines(path: epath.PathLike) -> list[Item]:
+    """Returns the values of a file of JSON lines; [] where they cannot be read."""
+    try:
+        lines = storage.read_bytes(epath.Path(path), MAX_BYTES).splitlines()
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError):
+        return []
 
 
 def prompts(items: Sequence[Item]) -> str:

@@ -4,9 +4,10 @@
     reply = endpoint.ask({"model": "judge", "messages": [...], "temperature": 0.0})
 
 Whatever the server does, a request ends as a reply with a text or with the name of a failure. Only
-what would fail for every request (a wrong key, no such model) is raised. The client tries again
-after a time-out, 408, 409, 429 (when the server says so) and 5xx; bodies that are no answer are
-asked for again here. The key is read from the environment, and is in no message and no file.
+what would fail for every request (a wrong key, no such model, no server there) is raised. The
+client tries again after a time-out, 408, 409, 429 (when the server says so) and 5xx; bodies that
+are no answer are asked for again here. The key is read from the environment, and is in no message
+and no file.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ import importlib.util
 import ipaddress
 import json
 import os
+import re
 import time
 from typing import Any
 import urllib.parse
@@ -78,6 +80,7 @@ class Endpoint:
         self._openai, self._http = _libraries()
         self.url, self._timeout, self._retries = checked(url), timeout, retries
         self._pace, self._sleep = pace or Pace(), sleep
+        self._was_there = False  # whether the server was ever connected to
         self._key = _key(url)
         # Each request, also one that the client sends again by itself, waits for its turn.
         hooks = {"request": [lambda request: self._pace.wait_request()]}
@@ -113,10 +116,16 @@ class Endpoint:
         deadline = time.monotonic() + self._timeout * (self._retries + 2)
         try:
             with create(**arguments, extra_body=more) as response:
+                self._was_there = True
                 return parsed(self._body(response.iter_bytes(), deadline))
         except openai.APITimeoutError:
             return Reply(failure=TIMEOUT, detail=CLIENT)
         except openai.APIConnectionError as e:
+            if isinstance(e.__cause__, self._http.ConnectError) and not self._was_there:
+                raise EndpointError(
+                    f"{host(self.url)}: nobody answers there ({e.__cause__}); start the server, or "
+                    "name its address with --base-url"
+                ) from None
             return Reply(failure=CONNECTION, detail=str(e.__cause__ or e))
         except openai.APIStatusError as e:
             return self._of_status(e)
@@ -138,10 +147,13 @@ class Endpoint:
 
     def _of_status(self, error: Any) -> Reply:
         """Returns the reply that a status other than 200 stands for, or raises EndpointError."""
+        self._was_there = True
         status, detail = error.status_code, self._plain(str(error))
         if status in (401, 403, 404):
             why = {401: f"the key in {KEY} is wrong or missing", 403: "the key may not do this"}
             said = why.get(status, "there is no such model, or no such address")
+            if status == 404 and not re.search(r"/v\d", urllib.parse.urlsplit(self.url).path):
+                said += ": that of most servers ends in /v1"
             raise EndpointError(f"{host(self.url)}: {said} (status {status}: {detail})")
         if "content_filter" in (error.code, *_codes(error.body)):
             return Reply(failure=FILTERED, detail=detail)

@@ -200,8 +200,15 @@ def key_of(
     )  # fmt: skip
 
 
+def key_of_folder(path: epath.PathLike) -> epath.Path:
+    """Returns the path of a key, which may be named by the folder that has it."""
+    path = epath.Path(path)
+    return path / "key.json" if path.is_dir() else path
+
+
 def read_key(path: epath.PathLike) -> SheetKey:
-    """Reads `key.json`; another file is a DataError."""
+    """Reads `key.json`, or that of a folder of sheets; another file is a DataError."""
+    path = key_of_folder(path)
     try:
         return SheetKey.model_validate(storage.read_json(path))
     except FileNotFoundError:

@@ -77,7 +77,7 @@ def paired(first: str, second: str, questions: str = "") -> AnswerPairs:
     """
     if epath.Path(first).resolve() == epath.Path(second).resolve():
         raise ValueError(f"{first}: given as A and as B; a comparison takes two files of answers")
-    asked = {record.id: record for record in _read(questions, _question)} if questions else {}
+    asked = _by_question([*_read(questions, _question)], by_id=True) if questions else {}
     notes: list[str] = []
     files = [_with_questions(name, asked, notes) for name in (first, second)]
     by_id = all(record.id for records in files for record in records)
@@ -146,8 +146,8 @@ def _by_question(records: Sequence[_Asked], by_id: bool) -> dict[str, _Asked]:
         key = record.id if by_id else record.prompt.strip()
         if key in keyed:
             raise text.DataError(
-                f"{record.where}: the question {key[:60]!r} has an answer at {keyed[key].where} "
-                "already; want one answer to a question in each file"
+                f"{record.where}: the question {key[:60]!r} stands at {keyed[key].where} already; "
+                "want each question once in a file"
             )
         keyed[key] = record
     return keyed

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 import difflib
 import hashlib
+import re
 import unicodedata
 
 from lrl_jax import storage, text
@@ -18,6 +19,8 @@ from lrl_jax.evaluate.sheets.entries import LARGEST, SheetEntry, parse
 from lrl_jax.evaluate.sheets.forms import CHOICES, KeyRow, SheetKey, texts_digest, unguarded
 
 OTHER_SPELLINGS = {"l": "left", "1": "left", "r": "right", "2": "right", "t": "tie", "3": "tie"}
+# Quotes and the like around a choice, also where a wrong code page made other letters of them.
+AROUND = re.compile(r"^[^a-z0-9?]+(?=(?:left|right|tie)[^a-z0-9?]*$)|(?<=[a-z])[^a-z0-9?]+$")
 SHOWN = 5  # rows that a message names at most
 
 
@@ -182,8 +185,11 @@ def _choice(cell: str) -> str:
 
     >>> _choice(" LEFT. "), _choice("2.0"), _choice("")
     ('left', 'right', '')
+    >>> _choice("\u201cleft\u201d"), _choice("\xa1\xb0Tie\xa1\xb1")
+    ('left', 'tie')
     """
     word = unicodedata.normalize("NFKC", unguarded(cell)).strip().strip(".'\"").casefold()
+    word = re.sub(AROUND, "", word)
     word = word.removesuffix(".0")  # how a spreadsheet may write a whole number
     word = str(unicodedata.decimal(word)) if len(word) == 1 and word.isdecimal() else word
     word = OTHER_SPELLINGS.get(word, word)

@@ -25,8 +25,8 @@ HOW = {
     "product that learns, 4 for one that is frozen, and attention what its mask leaves.",
     "change": "Changes are against the first run of the row. They are tested where items are kept, "
     "on the same items: McNemar's exact test where an answer is right or wrong, else a paired "
-    "bootstrap; without correction for the number of tests. Bits per byte have no items: 0.5 % "
-    "counts as no change.",
+    "bootstrap; a score of all lines together by its lines. Nothing is corrected for the number of "
+    "tests. Bits per byte without lines, of an older version: 0.5 % counts as no change.",
 }
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import kinds, tasks
 from lrl_jax.evaluate.benchmark import paired, scores
-from lrl_jax.evaluate.benchmark.items import Item
+from lrl_jax.evaluate.benchmark.items import Item, lines_of
 from lrl_jax.evaluate.rows import ComparableScore
 from lrl_jax.recipe import evaluate as recipe_evaluate
 from lrl_jax.report.compare.comparable import (
@@ -144,7 +144,8 @@ def tested(
 ) -> dict[tuple[int, str], paired.PairedTest]:
     """Returns (number of a row, run) -> its test against the first run of that row.
 
-    Only scores of items can be tested. Where a metric is of all texts together, MOST_TESTS are.
+    Only scores of items or lines can be tested. Where a metric is of all texts together,
+    MOST_TESTS are.
     """
     by_name = {run.name: run for run in runs}
     left = itertools.count()
@@ -153,19 +154,30 @@ def tested(
         first = row.scores[row.first].score
         texts: dict[str, tuple[list[str], list[str]]] = {}
         for name, other in itertools.islice(row.scores.items(), 1, None):
-            metric = row.key.partition(".")[2]
-            signature = next(iter(row.conditions.get("signature", ("",))))
+            sides = [by_name[row.first], by_name[name]]
+            pair = [first, other.score]
             test = None
-            if row.key.startswith("tasks.") and metric in scores.OF_TEXTS and signature:
+            if signature := _signature(row):
                 if next(left) < MOST_TESTS:
-                    sides = [by_name[row.first], by_name[name]]
-                    pair = [row.scores[side.name].score for side in sides]
-                    test = _of_texts(signature, sides, pair, texts)
+                    test = _of_texts(row.key, signature, sides, pair, texts)
+            elif first.sums:
+                test = _of_sums(row.key, sides, pair)
             elif first.each and other.score.each:
                 test = _percent(_of_items(first.each, other.score.each))
             if test is not None:
                 tests[i, name] = test
     return tests
+
+
+def _signature(row: ComparedRow) -> str:
+    """Returns sacrebleu's signature of a score of all texts together; "" of any other score."""
+    kind, _, metric = row.key.partition(".")
+    if kind not in ("tasks", "translation") or metric not in scores.OF_TEXTS:
+        return ""
+    signature, tokenizer = (
+        next(iter(row.conditions.get(name, ("",)))) for name in ("signature", "tokenizer of BLEU")
+    )
+    return f"{signature}|tok:{tokenizer}" if signature and tokenizer else signature
 
 
 def _of_items(first: str, other: str) -> paired.PairedTest | None:
@@ -183,7 +195,16 @@ def _percent(test: paired.PairedTest | None) -> paired.PairedTest | None:
     return paired.PairedTest(*bounds, test.p, test.test)
 
 
+def _kept(run: ComparedRun, key: str, name: str) -> list[Item]:
+    """Returns the items or lines that were kept of an entry as it was measured; [] without any."""
+    kind = key.partition(".")[0]
+    if kind == tasks.KIND.name:
+        return items(run, name)
+    return paired.read_lines(lines_of(run.at("evaluate") / "items" / "after", kind, name))
+
+
 def _of_texts(
+    key: str,
     signature: str,
     runs: Sequence[ComparedRun],
     pair: Sequence[ComparableScore],
@@ -191,12 +212,23 @@ def _of_texts(
 ) -> paired.PairedTest | None:
     for run, score in zip(runs, pair, strict=True):
         if run.name not in texts:
-            kept = items(run, score.name)
+            kept = _kept(run, key, score.name)
             texts[run.name] = paired.texts_of(kept, signature, score.value or 0.0)
     (references, before), (others, after) = (texts[run.name] for run in runs)
     if not references or references != others:
         return None
     return paired.of_texts(signature, references, before, after)
+
+
+def _of_sums(
+    key: str, runs: Sequence[ComparedRun], pair: Sequence[ComparableScore]
+) -> paired.PairedTest | None:
+    """Compares ratios of sums over lines; None unless both runs kept lines of the same sizes."""
+    (before, sizes), (after, others) = (
+        paired.sums_of(_kept(run, key, score.name), score.sums or ("", ""), score.value or 0.0)
+        for run, score in zip(runs, pair, strict=True)
+    )
+    return paired.of_ratios(before, after, sizes) if sizes == others else None
 
 
 def cells(
@@ -228,7 +260,8 @@ def cells(
                 cell |= {"change_low": test.low, "change_high": test.high}
                 cell |= {"p": test.p, "test": test.test}
                 sure = test.p < tasks.SIGNIFICANT and test.change
-                cell["verdict"] = ("better" if test.change > 0 else "worse") if sure else ""
+                rises = (test.change > 0) != score.falls
+                cell["verdict"] = ("better" if rises else "worse") if sure else ""
             made[run.name] = cell
         yield row, made
 
@@ -236,7 +269,7 @@ def cells(
 def _verdict(score: ComparableScore, first: ComparableScore) -> str:
     """Returns how a score that falls compares with the first; 0.5 % is no change.
 
-    Scores without items are not called better or worse: nobody knows how far chance goes.
+    Other scores without items are not called better or worse: nobody knows how far chance goes.
     """
     if not (score.falls and score.value and first.value):
         return ""

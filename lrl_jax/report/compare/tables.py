@@ -107,7 +107,10 @@ def cell_of(row: Mapping[str, Any], name: str) -> TableCell:
     change, notes = "", [*cell.get("notes", ())]
     if name != row["first"] and value is not None and first is not None:
         change, notes = change_of(cell, value, first)
-    bounds = [f"95 % {cell['low']:.1f} to {cell['high']:.1f}"] if "low" in cell else []
+    digits = max(decimals(cell), 1)
+    bounds = (
+        [f"95 % {cell['low']:.{digits}f} to {cell['high']:.{digits}f}"] if "low" in cell else []
+    )
     return TableCell(text, [*bounds, *notes], cell.get("verdict", ""), change=change)
 
 
@@ -124,19 +127,27 @@ def change_of(cell: Mapping[str, Any], value: float, first: float) -> tuple[str,
     ('-50.0 %', ['-50.0 %'])
     >>> change_of({"change": 2.0, "text": "12.0"}, 12.0, 10.0)
     ('+2.0', ['+2.0'])
+    >>> tested = {"change_low": -0.1, "change_high": 0.02, "p": 0.2, "test": "paired, 9 lines"}
+    >>> change_of({"change": -0.04, "relative": True, **tested}, 0.76, 0.8)[1]
+    ['-5.0 % (95 % -12.5 to +2.5)', 'p 0.2: paired, 9 lines']
     """
     if "change" not in cell:
         return "", []
+    digits, scale, unit = decimals(cell), 1.0, ""
     if cell.get("relative") and first:
-        change = f"{100 * (value / first - 1):+.1f} %"
-    else:
-        change = f"{value - first:+.{len(cell.get('text', '').partition('.')[2])}f}"
+        digits, scale, unit = 1, 100 / first, " %"
+    change = f"{scale * (value - first):+.{digits}f}{unit}"
     if "p" not in cell:
         return change, [change]
     p = "p < 0.001" if cell["p"] < 0.001 else f"p {cell['p']:.2g}"
-    low, high = cell["change_low"], cell["change_high"]
-    lines = [f"{change} (95 % {low:+.1f} to {high:+.1f})", f"{p}: {cell['test']}"]
+    low, high = (f"{scale * cell[side]:+.{digits}f}" for side in ("change_low", "change_high"))
+    lines = [f"{change} (95 % {low} to {high})", f"{p}: {cell['test']}"]
     return f"{change}, {p}", lines
+
+
+def decimals(cell: Mapping[str, Any]) -> int:
+    """Returns how many digits the value of a cell is shown with after its point."""
+    return len(cell.get("text", "").partition(".")[2])
 
 
 def _apart(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
