@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lrl_jax.cli.main import main
-from lrl_jax.cli.new import recipe_text
+from lrl_jax.cli.recipes.new import recipe_text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import samples

@@ -4,9 +4,6 @@ import argparse
 from collections.abc import Callable, Sequence
 import contextlib
 import functools
-import shlex
-
-from etils import epath
 
 from lrl_jax import terminal
 from lrl_jax.cli import begin, names
@@ -15,24 +12,6 @@ from lrl_jax.pipeline.run import Run, locked
 
 PLAIN = ("tokenizer.model", "tokenizer.json", "vocab", "export")  # names that tell nothing
 SHOWN = 40  # languages that a table in the terminal shows at most
-
-
-def new(args: argparse.Namespace) -> None:
-    """Writes a commented recipe; refuses to overwrite a file."""
-    from lrl_jax.cli.new import recipe_text
-
-    path = epath.Path(args.path)
-    if path.exists():
-        raise ValueError(f"{path}: exists already; name another file")
-    text = recipe_text(
-        args.path,
-        language=args.language, language_name=args.language_name,
-        base=args.base, text=args.text, english=args.english, epochs=args.epochs,
-    )  # fmt: skip
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    command = shlex.join(["lrl", "check", args.path])
-    print(terminal.visible(f"wrote {path}; read it, then: {command}"))
 
 
 def check(args: argparse.Namespace) -> None:

@@ -84,7 +84,7 @@ def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
     base, new = tokenizers.load(run.base_tokenizer()), tokenizers.load(run.at("vocab"))
     settings, vocab = run.recipe.init, run.recipe.vocab
     if not settings.text and isinstance(vocab, Extend):
-        settings = settings.model_copy(update={"text": vocab.text})
+        settings = settings.model_copy(update={"text": vocab.files})
     ways = (strategies.STRATEGIES[settings.input_rows], strategies.STRATEGIES[settings.output_rows])
     needs = {need for way in ways for need in way.needs}
     shared = clues.build(needs - {"helper"}, base, new, relation, settings)  # text is read once

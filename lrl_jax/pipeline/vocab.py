@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 import contextlib
+import dataclasses
 import itertools
 import tempfile
 
@@ -49,6 +50,9 @@ def run(run: Run) -> None:
         tokenizers.family(built.new).write(built.new, local)
         copy_tokenizer(epath.Path(local), out)
     built.splice.write(out / "splice.json")
+    if built.costs:
+        costs = [dataclasses.asdict(cost) for cost in built.costs]
+        storage.write_json(out / "balance.json", costs)
     proof = prove_lossless(run, out, built.base)
     proof.write(out / "proof.json")
     _fertility(run, built)
@@ -87,7 +91,7 @@ def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof
     Ids of the tokenizer `base` must not change.
     """
     vocab = run.recipe.vocab
-    new_texts = getattr(vocab, "text", ())
+    new_texts = getattr(vocab, "files", ())
     base_texts = getattr(vocab, "prove_on", new_texts)
     texts = text.lines(*base_texts), build.lines(vocab, *new_texts)
     size = _size([*base_texts, *new_texts])
@@ -181,7 +185,7 @@ def _exposure(run: Run, built: build.Built) -> None:
         return
     with progress("vocab") as tell:
         tell("counting how often training shows each piece", 0, 0)
-        texts = build.lines(vocab, *vocab.text)
+        texts = build.lines(vocab, *vocab.files)
         exposed = exposure.expose(built.new, built.splice, texts, budget, vocab.min_count)
     exposed.write(run.at("vocab") / "exposure.json")
     for line in (exposed.summary, *exposed.advice):

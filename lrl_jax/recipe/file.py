@@ -21,7 +21,7 @@ from lrl_jax.recipe.dataset import KINDS, Dataset
 from lrl_jax.recipe.evaluate import SECTIONS, Evaluate
 from lrl_jax.recipe.extras import CHECKOUT
 from lrl_jax.recipe.schema import LANGUAGE_FIELDS, Recipe
-from lrl_jax.recipe.vocab import Section, did_you_mean
+from lrl_jax.recipe.vocab import SHAPES, Section, did_you_mean
 
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
 FEW_KEYS = 12  # of a section, so many are listed
@@ -213,14 +213,14 @@ def _allow_languages(kind: dict) -> None:
     }
 
 
-def read_tree(path: epath.Path, what: str = "recipe") -> dict[str, Any]:
-    """Reads a recipe file as plain data, which is not validated; raises as `load`.
+def read_source(path: epath.Path, what: str = "recipe") -> str:
+    """Reads the text of a recipe file; raises as `load`.
 
     Args:
       what: what the file is, for messages.
     """
     try:
-        data = storage.read_bytes(path, MAX_BYTES)
+        return storage.read_bytes(path, MAX_BYTES).decode("utf-8")
     except FileNotFoundError:
         if what != "recipe":
             raise ValueError(f"{path}: no such {what}; give a YAML file") from None
@@ -229,10 +229,15 @@ def read_tree(path: epath.Path, what: str = "recipe") -> dict[str, Any]:
             f"{path}: no such recipe; give a YAML file, or a recipe that ships: {', '.join(names)}"
             f"{did_you_mean(str(path), names)}"
         ) from None
-    try:
-        tree = plain_yaml.parse(data.decode("utf-8"), what)
     except UnicodeDecodeError as e:
         raise ValueError(f"{path}: not UTF-8 at byte {e.start}") from None
+
+
+def read_tree(path: epath.Path, what: str = "recipe") -> dict[str, Any]:
+    """Reads a recipe file as plain data, which is not validated; raises as `load`."""
+    source = read_source(path, what)
+    try:
+        tree = plain_yaml.parse(source, what)
     except ValueError as e:
         raise ValueError(f"{path}: {e}") from None
     if not isinstance(tree, dict):
@@ -300,7 +305,7 @@ def _without_tags(path: list[str]) -> list[str]:
     """Drops the keys that pydantic adds to a path to name the chosen member of a union."""
     if path and path[0] in ("base", "vocab"):  # their tag is the second key
         path = [path[0], *path[2:]]
-    return [key for key in path if key not in ("Schedule", "Mesh", "literal")]
+    return [key for key in path if key not in ("Schedule", "Mesh", "literal", *SHAPES)]
 
 
 def _other_key(loc: Sequence[str | int]) -> str:

@@ -57,6 +57,21 @@ def name_of(code: str) -> str:
         return ""
 
 
+def iso_codes(code: str) -> tuple[str, ...]:
+    """Returns the ISO 639 codes that data of a language is called by: the shortest, then others.
+
+    >>> iso_codes("npi_Deva"), iso_codes("zho_Hans"), iso_codes("ace_Latn")
+    (('ne', 'nep', 'npi'), ('zh', 'zho'), ('ace',))
+    """
+    own = code.partition("_")[0]
+    try:
+        short = langcodes.standardize_tag(own, macro=True)
+        longs = [langcodes.Language.get(short).to_alpha3(), own]
+    except (ValueError, LookupError):  # of no table
+        return (own,)
+    return tuple(dict.fromkeys([short, *longs]))
+
+
 def labelled(code: str) -> str:
     """Returns a code with the name of its language behind it, for people to read.
 

@@ -5,12 +5,14 @@
 In YAML 1.2 (ruamel) the Norwegian code `no` is a string and `1e-4` a number.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+import dataclasses
 from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.events import CollectionEndEvent, CollectionStartEvent
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 MAX_LINE = 1 << 16  # characters; time to read a tag grows with the square of its length
 MAX_DEPTH = 32  # of mappings and lists in one another; recipes have about 8
@@ -52,6 +54,48 @@ def _in_a_line(error: YAMLError) -> str:
         return " ".join(str(error).split())
     mark, context = error.problem_mark, f"{error.context}, " if error.context else ""
     return f"{context}{error.problem} (line {mark.line + 1}, column {mark.column + 1})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scalar:
+    """Holds a key or a value of a document, and where it is written.
+
+    Attributes:
+      path: keys and indices that lead to it; a key's own path ends in itself.
+      start, end: characters of the document that write it, its quotes among them.
+      style: `"` or `'` where it is quoted, `>` or `|` for a block of lines, else "".
+    """
+
+    path: tuple[str | int, ...]
+    value: str
+    start: int
+    end: int
+    style: str
+    is_key: bool
+
+
+def scalars(source: str) -> list[Scalar]:
+    """Returns every key and value of a document that `parse` reads, in the order they are written.
+
+    >>> [(s.path, source[s.start : s.end]) for source in ["a: [1, 'x']"] for s in scalars(source)]
+    [(('a',), 'a'), (('a', 0), '1'), (('a', 1), "'x'")]
+    """
+    root = YAML(typ="safe", pure=True).compose(source)
+    return [] if root is None else list(_scalars(root, ()))
+
+
+def _scalars(node: Node, path: tuple[str | int, ...], is_key: bool = False) -> Iterator[Scalar]:
+    if isinstance(node, MappingNode):
+        for key, value in node.value:
+            below = (*path, str(key.value))
+            yield from _scalars(key, below, is_key=True)
+            yield from _scalars(value, below)
+    elif isinstance(node, SequenceNode):
+        for i, item in enumerate(node.value):
+            yield from _scalars(item, (*path, i))
+    elif isinstance(node, ScalarNode):
+        start, end = node.start_mark.index, node.end_mark.index
+        yield Scalar(path, str(node.value), start, end, node.style or "", is_key)
 
 
 def filled(tree: Any, names: Mapping[str, str]) -> Any:

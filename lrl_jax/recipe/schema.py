@@ -176,6 +176,7 @@ class Export(Section):
 
 # ---------------------------------------------------------------------------- recipe
 LANGUAGE_FIELDS = ("language", "source_language", "target_language", "reference")
+BY_LANGUAGE = ("text", "texts", "parallel")  # where they are mappings, their keys are codes
 
 
 class Recipe(Section):
@@ -294,7 +295,7 @@ def _codes(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
         key = f"{where}.{name}" if where else str(name)
         if name in LANGUAGE_FIELDS and isinstance(member, str):
             yield key, member
-        elif name == "texts":
+        elif name in BY_LANGUAGE and isinstance(member, dict):
             yield from ((f"{key}.{code}", code) for code in member)
         else:
             yield from _codes(member, key)

@@ -20,7 +20,7 @@ def wanted(recipe: Recipe) -> dict[str, str]:
     """Returns what still has to be supplied: path, pattern or hub id -> how to get it."""
     advice: dict[str, str] = {}
     for uri in named(recipe):
-        how = next((how for pattern, how in recipe.supply.items() if _names(pattern, uri)), "")
+        how = next((how for pattern, how in recipe.supply.items() if matches(pattern, uri)), "")
         if how and not is_here(uri):
             advice[uri] = how
     return advice
@@ -29,10 +29,11 @@ def wanted(recipe: Recipe) -> dict[str, str]:
 def idle(recipe: Recipe) -> list[str]:
     """Returns the entries of `supply` that nothing in the recipe asks for."""
     uris = [*named(recipe)]
-    return [p for p in recipe.supply if not any(_names(p, uri) for uri in uris)]
+    return [p for p in recipe.supply if not any(matches(p, uri) for uri in uris)]
 
 
-def _names(pattern: str, uri: str) -> bool:
+def matches(pattern: str, uri: str) -> bool:
+    """Tells whether an entry of `supply` names a path or hub id."""
     return uri == pattern or fnmatch.fnmatchcase(uri, pattern)
 
 
@@ -87,5 +88,7 @@ def vocab_texts(vocab: Vocab) -> Iterator[tuple[str, str]]:
     """Yields (field of the recipe, uri) for the texts that the vocabulary is made and proved on."""
     for code, uri in vocab.report.texts.items():
         yield f"vocab.report.texts.{code}", uri
-    for field in ("text", "prove_on"):
-        yield from ((f"vocab.{field}", uri) for uri in getattr(vocab, field, ()))
+    for code, uri in getattr(vocab, "parallel", {}).items():
+        yield f"vocab.parallel.{code}", uri
+    for field, paths in (("text", "files"), ("prove_on", "prove_on")):
+        yield from ((f"vocab.{field}", uri) for uri in getattr(vocab, paths, ()))

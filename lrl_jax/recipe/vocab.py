@@ -30,6 +30,13 @@ Code = Annotated[str, Field(pattern=languages.CODE)]
 EnglishName = Annotated[str, Field(pattern=r"^[^\s{}]([^\n{}]*[^\s{}])?$")]  # {} stand in templates
 Names = dict[Code, EnglishName]
 Share = Annotated[float, Field(ge=0, le=1)]
+Paths = Annotated[tuple[str, ...], Field(min_length=1)]
+SHAPES = ("list of paths", "paths by language")  # how errors of pydantic call what stands below
+PathsByLanguage = Annotated[
+    Annotated[Paths, pydantic.Tag(SHAPES[0])]
+    | Annotated[dict[Language, Paths], Field(min_length=1), pydantic.Tag(SHAPES[1])],
+    pydantic.Discriminator(lambda given: SHAPES[isinstance(given, dict)]),
+]
 
 
 def is_default(value: object) -> bool:
@@ -60,6 +67,11 @@ class Section(pydantic.BaseModel):
 def is_keep(value: object) -> bool:
     """Tells pydantic to leave a field out of what is written where it is `keep`, its default."""
     return value == "keep"
+
+
+def is_none(value: object) -> bool:
+    """Tells pydantic to leave a field out of what is written where it is `none`, its default."""
+    return value == "none"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
@@ -96,6 +108,11 @@ class TrainVocab(Section):
     """`nfc` composes letters and marks of `text` (Unicode's NFC) before pieces are learnt."""
     report: FertilityReport = FertilityReport()
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All paths of `text`."""
+        return self.text
+
 
 class Parity(Section):
     """Sets a limit on the fertility of `language`: its tokens relative to those of `reference`.
@@ -112,8 +129,9 @@ class Extend(Section):
     """Finds pieces of the new language and splices them into the base tokenizer."""
 
     method: Literal["extend"]
-    text: tuple[str, ...] = Field(min_length=1)
-    """Raw text of the new language, from which the pieces are learnt."""
+    text: PathsByLanguage
+    """Raw text of the new language, from which the pieces are learnt; of several languages also as
+    language: paths, which `balance: parity` needs."""
     pieces: PositiveInt
     """Most new pieces."""
     scripts: tuple[Script, ...] = Field(min_length=1)
@@ -130,6 +148,13 @@ class Extend(Section):
     abugidas gain little."""
     parity: Parity | None = None
     """A limit of fertility; only as many pieces are taken as reach it."""
+    balance: Literal["none", "parity"] = Field(default="none", exclude_if=is_none)
+    """How several languages share `pieces`: `none` by how often their text has them, `parity` so
+    that lines of `parallel` take as many tokens in each, the next piece going to the language that
+    costs most (arXiv 2508.04796)."""
+    parallel: dict[Language, str] = Field(default={}, exclude_if=is_default)
+    """Lines that say the same in every language of `text`, a file each, for `balance: parity`;
+    other ones than those of `report.texts`, which are to tell how well it does."""
     min_count: PositiveInt = 2
     """Pieces that the spliced tokenizer emits less often than this on `text` are dropped."""
     character_coverage: Share = 0.9995
@@ -149,6 +174,37 @@ class Extend(Section):
         for code in (self.parity.language, self.parity.reference) if self.parity else ():
             if code not in self.report.texts:
                 yield f"parity needs text of {code} in report.texts"
+        if self.balance == "parity":
+            yield from self._unbalanced()
+        elif self.parallel:
+            yield "parallel is read by balance: parity alone; set that, or leave parallel out"
+
+    def _unbalanced(self) -> Iterator[str]:
+        """Yields what `balance: parity` lacks."""
+        if not isinstance(self.text, dict):
+            yield "balance: parity needs text by language: text: {kor_Hang: [...], npi_Deva: [...]}"
+            return
+        if len(self.text) < 2:
+            yield (
+                f"balance: parity is for several languages; text has {next(iter(self.text))} alone"
+            )
+        for code in self.text:
+            if code not in self.parallel:
+                yield f"balance: parity needs lines of {code} in parallel, as of every language"
+        for code in self.parallel:
+            if code not in self.text:
+                yield f"parallel has {code}, of which text has no file; add one, or leave it out"
+        if self.choose == "donor":
+            yield "balance: parity learns pieces of each language; choose: donor takes those given"
+        if self.parity:
+            yield "balance: parity and parity: {...} both decide how many pieces; keep one of them"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All paths of `text`, of all languages."""
+        if not isinstance(self.text, dict):
+            return self.text
+        return tuple(dict.fromkeys(path for paths in self.text.values() for path in paths))
 
 
 Vocab = Annotated[Keep | TrainVocab | Extend, Field(discriminator="method")]

@@ -16,7 +16,8 @@ STEPS = {
 
 def add_steps(verbs) -> None:
     """Adds new, check and a verb for each step."""
-    new = shared.verb(verbs, "new", "write a commented recipe for your language")
+    what = "write a commented recipe for your language"
+    new = shared.verb(verbs, "new", what, module="recipes.verb")
     new.add_argument("path", help="the recipe to write, such as tamil.yaml")
     new.add_argument(
         "--language",
@@ -24,12 +25,17 @@ def add_steps(verbs) -> None:
         help="code such as tam_Taml, ISO 639 code such as ta, or English name such as Tamil",
     )
     new.add_argument("--language-name", default="", help="its name, for a code in no table")
-    new.add_argument("--base", required=True, help="Hugging Face folder or hub id")
-    new.add_argument("--text", default="corpus/*.txt", help="raw text of the language")
-    what = "raw English text, which the base is not to forget; replayed and proved on"
-    new.add_argument("--english", default="english/*.txt", help=what)
+    new.add_argument("--base", help="Hugging Face folder or hub id")
+    new.add_argument("--text", help="raw text of the language (default: corpus/*.txt)")
+    what = "raw English text, not to be forgotten: replayed, proved on (default: english/*.txt)"
+    new.add_argument("--english", help=what)
     what = "how often the texts are read at most: steps are planned by it (default: 4)"
-    new.add_argument("--epochs", type=float, default=4.0, help=what)
+    new.add_argument("--epochs", type=float, help=what)
+    group = new.add_argument_group("instead of --base: a recipe with its language exchanged")
+    what = "a recipe that ships, such as taco, or a recipe file"
+    group.add_argument("--from", dest="source", default="", metavar="RECIPE", help=what)
+    what = "which of its languages, where it has several"
+    group.add_argument("--exchange", default="", metavar="CODE", help=what)
 
     shared.with_recipe(
         shared.verb(verbs, "check", "validate a recipe in seconds and print the plan")

@@ -213,6 +213,7 @@ def _texts(run: Run, wanted: Collection[str], problems: list[Problem]) -> Iterat
         yield from (f"{key}: {note}" for note in seen.notes)
     yield from measured.notes
     problems += texts.scripts_of_texts(recipe, wanted)
+    problems += texts.unaligned(recipe, wanted)
     problems += texts.prompts(recipe, tokenizer)
     yield from texts.odd_prompts(recipe)
     if not problems:

@@ -29,6 +29,7 @@ from lrl_jax.recipe.data import Data, Dataset, Parallel
 from lrl_jax.recipe.schema import Recipe
 from lrl_jax.recipe.vocab import Extend, TrainVocab
 from lrl_jax.vocab import scripts
+from lrl_jax.vocab.pieces import balance
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 LOOK = 200_000  # records of each dataset that are read at most
@@ -237,6 +238,24 @@ def scripts_of_texts(recipe: Recipe, wanted: Collection[str]) -> Iterator[tuple[
             yield key, f"{uri}: {problem}; say what it is, or name another file"
 
 
+def unaligned(recipe: Recipe, wanted: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yields (key of the recipe, problem) where lines of parallel text do not align.
+
+    Texts in `wanted` are not here yet.
+    """
+    parallel = getattr(recipe.vocab, "parallel", {})
+    if not set(wanted).isdisjoint(parallel.values()):
+        return
+    try:
+        balance.refuse_unaligned({code: [*text.lines(uri)] for code, uri in parallel.items()})
+    except text.DataError as e:
+        key, _, problem = str(e).partition(": ")
+        if key.startswith("vocab."):  # others are said by the look that reads all texts
+            yield key, problem
+    except (ValueError, OSError):
+        return
+
+
 def _named_texts(recipe: Recipe) -> Iterator[tuple[str, str, Sequence[str], str]]:
     """Yields (key, uri, scripts, what says them) of the texts whose script the recipe says."""
     vocab, measured = recipe.vocab, recipe.evaluate
@@ -249,11 +268,13 @@ def _named_texts(recipe: Recipe) -> Iterator[tuple[str, str, Sequence[str], str]
     for key, entry in parallel.items():
         named.append((f"{key}.source", entry.source, entry.source_language))
         named.append((f"{key}.target", entry.target, entry.target_language))
+    if isinstance(vocab, Extend):
+        named += [(f"vocab.parallel.{code}", uri, code) for code, uri in vocab.parallel.items()]
     for key, uri, code in named:
         yield key, uri, _parts(_script(code)), f"{code} is written in {_script(code)}"
     if isinstance(vocab, Extend):
         says = f"vocab.scripts has {', '.join(vocab.scripts)}"
-        yield from (("vocab.text", uri, codes.parts(vocab.scripts), says) for uri in vocab.text)
+        yield from (("vocab.text", uri, codes.parts(vocab.scripts), says) for uri in vocab.files)
 
 
 # ---------------------------------------------------------------------------- long documents

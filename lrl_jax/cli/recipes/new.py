@@ -80,7 +80,7 @@ def recipe_text(
     )
     return templates.get_template("recipe.yaml.j2").render(
         path=path,
-        name=re.sub(r"[^A-Za-z0-9._-]", "-", path.rsplit("/", 1)[-1].removesuffix(".yaml")),
+        name=name_of_run(path),
         language=code, language_name=name, given_name=language_name,
         short=short, script=script, base=base, text=text, english=english,
         whole_alphabet=script not in MANY,
@@ -88,6 +88,15 @@ def recipe_text(
         plan=planned(tokens, _positions(base), epochs),
         absent={place: how for place, how in advice.items() if not supply.is_here(place)},
     )  # fmt: skip
+
+
+def name_of_run(path: str) -> str:
+    """Returns the name of the run of a new recipe.
+
+    >>> name_of_run("recipes/my tamil.yaml")
+    'my-tamil'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]", "-", path.rsplit("/", 1)[-1].removesuffix(".yaml"))
 
 
 def planned(
