@@ -45,7 +45,7 @@ DOORS = {
     "datasets": ("data/read/catalogues.py",),
     "pyarrow": ("text.py", "data/read/files.py"),
     "orbax": ("train/checkpoint.py",),
-    "optax": ("train/",),
+    "optax": ("train/", "embeddings/distil.py"),
     "flax": ("model/", "train/"),
     "sacrebleu": ("evaluate/",),
     "lm_eval": ("evaluate/harness.py",),

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from lrl_jax.embeddings import moments, pieces, strategies
-from lrl_jax.embeddings.moments import Clues, Space
+from lrl_jax.embeddings.moments import Clues, Snippets, Space
 from lrl_jax.embeddings.strategies import STRATEGIES, grow
 from lrl_jax.recipe.schema import Init
 from lrl_jax.vocab.pieces.splice import Splice
 
 SPLICE = Splice({0: 0, 1: 1, 2: 2}, {3: (1, 2), 4: (2,)}, "base", "new")
 OLD_VD = np.array([[1, 7], [256, 0], [1, 4]], np.float32)
+NO_SNIPPETS = Snippets(*[np.zeros((0, 1), np.int32)] * 6, counts={})  # `distil` reads them
 DTYPES = (np.float32, ml_dtypes.bfloat16)
 MATRICES = ("input", "output")
 
@@ -41,6 +42,7 @@ def clues(splice: Splice = SPLICE, matrix: moments.Matrix = "input") -> Clues:
         words=known,
         tokens=known,
         helper=known,
+        snippets=NO_SNIPPETS,
     )
 
 

@@ -39,7 +39,7 @@ The steps, in the order of work: vocab, init, data, train, evaluate, export.
 Exit codes: """ + "; ".join(f"{code} {what}" for code, what in codes.CODES.items())
 WIDTH = 79  # characters of a line at most
 # Arguments that are texts, or addresses of a server; all others may be names of places.
-TEXTS = ("address", "base_url", "names", "prompt", "stop", "system")
+TEXTS = ("address", "base_url", "names", "prompt", "stop", "system", "title")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -166,5 +166,6 @@ def parser() -> argparse.ArgumentParser:
     models.add_generate(verbs)
     models.add_chat(verbs)
     models.add_align(verbs)
+    models.add_merge(verbs)
     judge.add(verbs)
     return parser

@@ -82,7 +82,7 @@ init = train = export = step
 def evaluate(args: argparse.Namespace) -> int | None:
     """Runs the step `evaluate`; or looks at some of it, or scores any model on tasks."""
     if args.list or args.tasks == "help":
-        from lrl_jax.cli import benchmark
+        from lrl_jax.cli.models import benchmark
 
         benchmark.print_tasks()
     elif args.model or args.tasks or args.out or args.data:
@@ -99,7 +99,7 @@ def evaluate(args: argparse.Namespace) -> int | None:
 
             return models.score_each(args)
         begin.start(args)
-        from lrl_jax.cli import benchmark
+        from lrl_jax.cli.models import benchmark
 
         benchmark.of_model(args, args.model[0])
     elif not args.recipe:
@@ -133,7 +133,7 @@ def _refuse_others(args: argparse.Namespace, options: Sequence[str], which: str)
 def _look(args: argparse.Namespace) -> None:
     """Measures some entries of a recipe; the step's own results stay as they are."""
     this, team = Run(begin.recipe(args), step=args.step), begin.start(args)
-    from lrl_jax.cli import benchmark
+    from lrl_jax.cli.models import benchmark
 
     with locked(this) if team.lead else contextlib.nullcontext():
         benchmark.look(this, args)
@@ -169,21 +169,6 @@ def show(args: argparse.Namespace) -> None:
 
     this = Run(begin.recipe(args))
     data_step.show(this, args.dataset, args.stage, args.row, args.rows, args.tokens)
-
-
-def generate(args: argparse.Namespace) -> None:
-    """Continues prompts with a model."""
-    from lrl_jax.cli import generate as generate_verb
-
-    begin.start(args)
-    generate_verb.generate(args)
-
-
-def chat(args: argparse.Namespace) -> None:
-    """Talks to a model in the terminal."""
-    from lrl_jax.cli import generate as generate_verb
-
-    generate_verb.chat(args)
 
 
 def _apart(paths: Sequence[str]) -> dict[str, str]:

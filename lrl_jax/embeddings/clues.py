@@ -15,7 +15,7 @@ import numpy as np
 import safetensors
 
 from lrl_jax import storage, text
-from lrl_jax.embeddings import vectors
+from lrl_jax.embeddings import snippets, vectors
 from lrl_jax.embeddings.moments import Clues, Matrix, Space
 from lrl_jax.recipe.schema import Init, Words
 from lrl_jax.vocab.pieces.splice import Splice, join
@@ -60,6 +60,9 @@ def build(
         clues["contexts"] = contexts(base, new, splice, lines(init))
     if "tokens" in needs and init.text:
         clues["tokens"] = token_space(new, splice, lines(init))
+    if "snippets" in needs and init.text:
+        lengths = [np.array([*map(len, surfaces(tokenizer))]) for tokenizer in (base, new)]
+        clues["snippets"] = snippets.cut(base, new, splice, lines(init), lengths, init.distillation)
     if "words" in needs and init.words and init.words.source and init.words.target:
         clues["words"] = word_space(base, new, splice, init.words)
     if "helper" in needs and init.helper:

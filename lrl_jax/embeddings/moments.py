@@ -47,6 +47,29 @@ class Space:
 
 
 @dataclasses.dataclass(frozen=True)
+class Snippets:
+    """Holds short texts in two readings: of the old tokenizer, and of the new one.
+
+    M: snippets. T: the longest reading of any; shorter ones are padded with 0.
+
+    Attributes:
+      old_MT, new_MT: ids in the old and in the new vocabulary.
+      old_M, new_M: how long each reading is.
+      ends_MT: for each new id, where the old reading ends with the same byte.
+      shared_MT: the new ids that end where an old one does, from the first added token on.
+      counts: added id -> how many snippets have it.
+    """
+
+    old_MT: np.ndarray
+    new_MT: np.ndarray
+    old_M: np.ndarray
+    new_M: np.ndarray
+    ends_MT: np.ndarray
+    shared_MT: np.ndarray
+    counts: Mapping[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
 class Clues:
     """Holds what is known about new tokens. A strategy names the optional clues it needs.
 
@@ -59,6 +82,7 @@ class Clues:
       words: vectors of tokens made from word vectors of both languages.
       tokens: vectors of tokens learnt from their neighbours in text of the new language.
       helper: vectors of tokens from the embeddings of another model.
+      snippets: text with new tokens in it, as the base reads it and as the new model will.
     """
 
     splice: Splice
@@ -69,6 +93,7 @@ class Clues:
     words: Space | None = None
     tokens: Space | None = None
     helper: Space | None = None
+    snippets: Snippets | None = None
 
     @property
     def added(self) -> list[int]:

@@ -15,6 +15,7 @@ from lrl_jax.embeddings.moments import BLOCK, Clues
 FIELDS = {
     "contexts": "init.text to text of the new language",
     "tokens": "init.text to text of the new language",
+    "snippets": "init.text to text of the new language",
     "words": "init.words to files of word vectors",
     "helper": "init.helper to a model that has the new tokens",
     "bytes_V": "it with lrl_jax.embeddings.clues.build",
@@ -24,11 +25,19 @@ FIELDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Strategy:
-    """Describes a way to start rows: its function, the optional clues it needs, and its source."""
+    """Describes a way to start rows.
+
+    Attributes:
+      rows: what makes them of a matrix alone.
+      needs: the optional clues that it reads.
+      source: the paper or program that it is from.
+      learns: whether the input rows are then learnt with the whole model (`embeddings.distil`).
+    """
 
     rows: Callable[[np.ndarray, Clues, np.random.Generator], np.ndarray]
     needs: tuple[str, ...]
     source: str
+    learns: bool = False
 
 
 STRATEGIES = {
@@ -48,6 +57,9 @@ STRATEGIES = {
     "hewitt": Strategy(moments.hewitt, (), "Hewitt 2021; transformers"),
     "matched_normal": Strategy(moments.matched_normal, (), "arXiv 2112.06598"),
     "random_normal": Strategy(moments.random_normal, (), "initializer_range of Llama"),
+    "token_distillation": Strategy(
+        pieces.subword_mean, ("snippets",), "arXiv 2505.20133", learns=True
+    ),
 }
 
 

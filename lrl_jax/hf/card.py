@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import json
 import re
+from typing import Any
 
 import jinja2
 
@@ -36,6 +37,22 @@ class TrainedPrompt:
     stop: str
     share: float
     chat: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class MergedPart:
+    """Describes a model that went into a merge.
+
+    Attributes:
+      name: a hub id, or the end of a path.
+      sha256: of its weights.
+      hub: whether the name is a hub id, which the hub links.
+    """
+
+    name: str
+    weight: float
+    sha256: str
+    hub: bool = False
 
 
 def card(
@@ -72,6 +89,35 @@ def card(
         "pipeline_tag": "text-generation",
         "tags": ["lrl-jax"],
     }
+    return _rendered(
+        "card.md.j2",
+        front=front, linked=linked, title=title, base_model=base_model, base_adapter=base_adapter,
+        base_license=base_license, license=license, languages=languages, metrics=metrics,
+        new_pieces=new_pieces, checkpoint=checkpoint, prompts=prompts,
+        adapter=adapter,
+    )  # fmt: skip
+
+
+def merged(
+    *, title: str, license: str, parts: Sequence[MergedPart], base: MergedPart | None = None
+) -> str:
+    """Returns the README.md of a merged model: what it is made of, by name, weight and digest."""
+    linked = [part.name for part in parts if part.hub]
+    front = {
+        "license": license if license in LICENSES else "other",
+        "license_name": None if license in LICENSES else license,
+        "base_model": linked,
+        "base_model_relation": "merge" if linked else None,
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["lrl-jax", "merge"],
+    }
+    return _rendered(
+        "merged.md.j2", front=front, title=title, license=license, parts=parts, base=base
+    )
+
+
+def _rendered(template: str, **values: Any) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lrl_jax.hf", "."),
         undefined=jinja2.StrictUndefined,
@@ -83,12 +129,7 @@ def card(
     environment.filters["json"] = functools.partial(json.dumps, ensure_ascii=False)
     environment.filters["plain"] = escape
     environment.filters["fenced"] = fenced
-    return environment.get_template("card.md.j2").render(
-        front=front, linked=linked, title=title, base_model=base_model, base_adapter=base_adapter,
-        base_license=base_license, license=license, languages=languages, metrics=metrics,
-        new_pieces=new_pieces, checkpoint=checkpoint, prompts=prompts,
-        adapter=adapter,
-    )  # fmt: skip
+    return environment.get_template(template).render(**values)
 
 
 def escape(text: str) -> str:

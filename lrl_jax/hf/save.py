@@ -5,7 +5,7 @@ save(temp, params, cfg, read_config(base), "bfloat16", 5_000_000_000)
 finish(temp, final)     # manifest, then one rename: half a folder never looks whole
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import functools
 import itertools
 import json
@@ -21,9 +21,11 @@ import numpy as np
 
 from lrl_jax import storage
 from lrl_jax.hf import families, layout, load, shards
+from lrl_jax.hf.safetensors_ranges import SIZES
 from lrl_jax.model import llama
 
 DTYPES = {"float32": "F32", "bfloat16": "BF16"}  # ours -> the safetensors header's
+Stored = tuple[str, tuple[int, ...]]  # the dtype of a tensor, as headers say it, and its shape
 
 
 def save(
@@ -57,16 +59,12 @@ def save(
         said = {key: config[key] for key in ids if config.get(key) is not None}
         write_json(folder / load.GENERATION, generation or {"_from_model_config": True} | said)
     table = layout.tensors(cfg)
-    files = _plan(table, dtype, max_shard_bytes)
-    names = [f"model-{i:05}-of-{len(files):05}.safetensors" for i in range(1, len(files) + 1)]
-    names = names if len(files) > 1 else [load.WEIGHTS]
-    for file, tensors in zip(names, files, strict=True):
-        write_file(folder / file, {t: table[t] for t in tensors}, params, cfg, dtype)
-    if writer and len(files) > 1:
-        weight_map = {t: name for name, tensors in zip(names, files, strict=True) for t in tensors}
-        total = sum(_nbytes(table[t], dtype) for t in weight_map)
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        write_json(folder / load.INDEX, index)
+    stored = {name: (DTYPES[dtype], tensor.shape) for name, tensor in table.items()}
+    files = plan(stored, max_shard_bytes)
+    for file, names in files.items():
+        write_file(folder / file, {name: table[name] for name in names}, params, cfg, dtype)
+    if writer:
+        write_index(folder, files, stored)
 
 
 def finish(temp: epath.PathLike, final: epath.PathLike) -> None:
@@ -84,20 +82,47 @@ def finish(temp: epath.PathLike, final: epath.PathLike) -> None:
 
 
 # ---------------------------------------------------------------------------- safetensors
-def _plan(table: Mapping[str, layout.Tensor], dtype: str, most: int) -> list[list[str]]:
-    """Returns the tensors of each file, by name; at most `most` bytes a file, or one tensor."""
+def plan(stored: Mapping[str, Stored], most: int) -> dict[str, list[str]]:
+    """Returns the tensors of each file; at most `most` bytes a file, or one tensor."""
     files, size = [[]], 0
-    for name, tensor in table.items():
-        nbytes = _nbytes(tensor, dtype)
+    for name in stored:
+        nbytes = _nbytes(stored[name])
         if files[-1] and size + nbytes > most:
             files, size = [*files, []], 0
         files[-1].append(name)
         size += nbytes
-    return files
+    if len(files) == 1:
+        return {load.WEIGHTS: files[0]}
+    count = len(files)
+    return {f"model-{i:05}-of-{count:05}.safetensors": of for i, of in enumerate(files, 1)}
 
 
-def _nbytes(tensor: layout.Tensor, dtype: str) -> int:
-    return math.prod(tensor.shape) * jnp.dtype(dtype).itemsize
+def write_index(
+    folder: epath.Path, files: Mapping[str, Sequence[str]], stored: Mapping[str, Stored]
+) -> None:
+    """Writes which file holds which tensor, where there are several files."""
+    if len(files) == 1:
+        return
+    weight_map = {tensor: file for file, tensors in files.items() for tensor in tensors}
+    total = sum(_nbytes(stored[tensor]) for tensor in weight_map)
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    write_json(folder / load.INDEX, index)
+
+
+def header(stored: Mapping[str, Stored]) -> bytes:
+    """Returns what a safetensors file begins with: the length of its header, and the header."""
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, (dtype, shape) in stored.items():
+        start, end = end, end + _nbytes((dtype, shape))
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text
+
+
+def _nbytes(stored: Stored) -> int:
+    return math.prod(stored[1]) * SIZES[stored[0]]
 
 
 def write_file(
@@ -111,14 +136,7 @@ def write_file(
 
     Every process calls it; process 0 writes. `params` hold what `tensors` consist of.
     """
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, tensor in tensors.items():
-        start, end = end, end + _nbytes(tensor, dtype)
-        shape = list(tensor.shape)
-        header[name] = {"dtype": DTYPES[dtype], "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # tensors start at a multiple of 8 bytes
+    begins = header({name: (DTYPES[dtype], tensor.shape) for name, tensor in tensors.items()})
     rows = [(row, tensor.l) for tensor in tensors.values() for row in tensor.rows]
     if jax.process_index() != 0:
         for row, l in rows:  # the gathers need every process
@@ -126,7 +144,7 @@ def write_file(
         return
     pieces = (piece for row, l in rows for piece in _pieces(params[row.ours], row, l, cfg, dtype))
     with path.open("wb") as f:
-        f.write(len(text).to_bytes(8, "little") + text)
+        f.write(begins)
         # In pairs, so that the devices make the next piece while one is written.
         for piece, _ in itertools.pairwise(itertools.chain(pieces, [None])):
             f.write(np.asarray(piece).reshape(-1).view(np.uint8).data)

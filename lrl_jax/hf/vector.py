@@ -7,7 +7,9 @@ between an instruct model and its base restores that without training
 (theta + scale * (instruct - base)). Rows of new tokens are in neither model and stay as they are.
 """
 
+from collections.abc import Sequence
 import contextlib
+import itertools
 
 from etils import epath
 import jax
@@ -45,7 +47,7 @@ def add(
         out = {}
         for row in layout.rows(cfg):
             place = {row.ours: params[row.ours].sharding}
-            read = _difference(after, before, rows if "V" in row.letters else None)
+            read = difference(after, before, rows if "V" in row.letters else None)
             moved = shards.fill(cfg, place, "float32", lambda _, r=read: r, load.READERS, [row])
             out[row.ours] = _sum(params[row.ours], moved[row.ours], jnp.float32(scale))
     return {name: out[name] for name in params}
@@ -63,12 +65,20 @@ def same_tokens(instruct: epath.Path, base: epath.Path, rows: int) -> None:
                 f"{folder}: its tokenizer has {len(own):,} pieces, this run's base {rows:,}; "
                 "export.vector wants the base this run adapts, and a model tuned from it"
             )
-    first = next((i for i in range(rows) if pieces[0][i] != pieces[1][i]), None)
-    if first is not None:
-        raise ValueError(
-            f"{instruct} and {base}: token {first} is {pieces[0][first]!r} in one and "
-            f"{pieces[1][first]!r} in the other; their difference would mix tokens"
-        )
+    if apart := first_apart(pieces[0][:rows], pieces[1][:rows]):
+        raise ValueError(f"{instruct} and {base}: {apart}; their difference would mix tokens")
+
+
+def first_apart(pieces: Sequence[str], others: Sequence[str]) -> str:
+    """Says which is the first token that two vocabularies have not alike; "" if there is none.
+
+    >>> first_apart(["<s>", "a", "b"], ["<s>", "a", "c"])
+    "token 2 is 'b' in one and 'c' in the other"
+    """
+    for i, (piece, other) in enumerate(itertools.zip_longest(pieces, others)):
+        if piece != other:
+            return f"token {i} is {piece!r} in one and {other!r} in the other"
+    return ""
 
 
 def _opened(
@@ -85,7 +95,7 @@ def _opened(
     return load.opened(folder, cfg, stack, rows)
 
 
-def _difference(after: Tensors, before: Tensors, rows: int | None) -> Read:
+def difference(after: Tensors, before: Tensors, rows: int | None) -> Read:
     """Returns a reader of instruct - base in float32; zero past the first `rows`, if given."""
 
     def read(name: str, index: layout.Index) -> np.ndarray:

@@ -9,15 +9,15 @@ import numpy as np
 
 from lrl_jax import storage
 from lrl_jax.devices import mesh as meshes
-from lrl_jax.embeddings import clues, strategies
-from lrl_jax.embeddings.moments import Matrix, calibrate
+from lrl_jax.embeddings import clues, distil, strategies
+from lrl_jax.embeddings.moments import Clues, Matrix, calibrate
 from lrl_jax.hf import families, load, peft_read
 from lrl_jax.hf.safetensors_ranges import some
 from lrl_jax.model import llama
 from lrl_jax.pipeline import weights
-from lrl_jax.pipeline.console import say
+from lrl_jax.pipeline.console import progress, say
 from lrl_jax.pipeline.run import Run
-from lrl_jax.recipe.schema import Scratch
+from lrl_jax.recipe.schema import Init, Scratch
 from lrl_jax.recipe.vocab import Extend
 from lrl_jax.train.checkpoint import Checkpoints
 from lrl_jax.train.digest import not_finite
@@ -44,7 +44,7 @@ def run(run: Run) -> None:
         make = jax.jit(lambda key: llama.init(cfg, key, dtype), out_shardings=places)
         params = make(jax.random.key(recipe.seed))
     else:
-        params = _adapted(run, cfg, places)
+        params = _adapted(run, cfg, places, mesh)
         if broken := not_finite(params):
             raise ValueError(
                 f"{recipe.base.model}: its weights are not all finite numbers: {some(broken)}; no "
@@ -58,7 +58,9 @@ def run(run: Run) -> None:
     say(f"init: {count:,} parameters in {dtype}")
 
 
-def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> llama.Params:
+def _adapted(
+    run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any], mesh: jax.sharding.Mesh
+) -> llama.Params:
     """Returns the weights of the base, with its adapter merged and rows for the new tokens."""
     folder, adapter = run.base_folder(), run.base_adapter()
     relation = splice.read(run.at("vocab") / "splice.json")
@@ -67,27 +69,41 @@ def _adapted(run: Run, cfg: llama.LlamaConfig, places: Mapping[str, Any]) -> lla
         say(f"init: {remark}")
     if adapter is not None:
         say(f"init: {adapter}: {peft_read.note(adapter)}")
-    grow = _grow(run, relation) if relation.added else {}
+    shared = _clues(run, relation) if relation.added else Clues(relation)
+    grow = _grow(run, shared) if relation.added else {}
     rows = len(relation.kept)
     spare = run.base_config()["vocab_size"] - rows
     if relation.added and spare > 0:
         say(f"init: {spare} rows of the base beyond its {rows:,} tokens are padding, and left out")
     dtype = run.recipe.init.param_dtype
-    return load.load(folder, cfg, places, dtype, grow, rows, adapter)
+    params = load.load(folder, cfg, places, dtype, grow, rows, adapter)
+    return _distilled(run, cfg, params, shared, mesh) if shared.snippets else params
 
 
-def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
+def _settings(run: Run) -> Init:
+    """Returns the recipe's section; without text of its own, with that of the new pieces."""
+    settings, vocab = run.recipe.init, run.recipe.vocab
+    if not settings.text and isinstance(vocab, Extend):
+        return settings.model_copy(update={"text": vocab.files})
+    return settings
+
+
+def _clues(run: Run, relation: splice.Splice) -> Clues:
+    """Returns what both matrices need to know of new tokens; text is read once."""
+    settings = _settings(run)
+    base, new = tokenizers.load(run.base_tokenizer()), tokenizers.load(run.at("vocab"))
+    ways = (strategies.STRATEGIES[settings.input_rows], strategies.STRATEGIES[settings.output_rows])
+    needs = {need for way in ways for need in way.needs}
+    return clues.build(needs - {"helper"}, base, new, relation, settings)
+
+
+def _grow(run: Run, shared: Clues) -> dict[str, load.Grow]:
     """Returns functions that make new embedding matrices from old ones, by parameter name.
 
     A model with tied embeddings uses only the one for the input matrix.
     """
+    settings, relation = _settings(run), shared.splice
     base, new = tokenizers.load(run.base_tokenizer()), tokenizers.load(run.at("vocab"))
-    settings, vocab = run.recipe.init, run.recipe.vocab
-    if not settings.text and isinstance(vocab, Extend):
-        settings = settings.model_copy(update={"text": vocab.files})
-    ways = (strategies.STRATEGIES[settings.input_rows], strategies.STRATEGIES[settings.output_rows])
-    needs = {need for way in ways for need in way.needs}
-    shared = clues.build(needs - {"helper"}, base, new, relation, settings)  # text is read once
     count_V = clues.counts(base, clues.lines(settings)) if settings.norms == "calibrated" else None
 
     def rows(index: int, name: str, matrix: Matrix) -> load.Grow:
@@ -105,3 +121,30 @@ def _grow(run: Run, relation: splice.Splice) -> dict[str, load.Grow]:
         "embed_VD": rows(0, settings.input_rows, "input"),
         "unembed_DV": rows(1, settings.output_rows, "output"),
     }
+
+
+def _distilled(
+    run: Run,
+    cfg: llama.LlamaConfig,
+    params: llama.Params,
+    shared: Clues,
+    mesh: jax.sharding.Mesh,
+) -> llama.Params:
+    """Returns the parameters with input rows that learnt to stand for what the base reads."""
+    assert shared.snippets is not None
+    settings = run.recipe.init.distillation
+    cfg = dataclasses.replace(cfg, dtype=run.recipe.train.compute_dtype)
+    with jax.set_mesh(mesh), progress("init") as tell:
+        params, result = distil.learn(
+            cfg, params, shared.splice, shared.snippets, settings, run.recipe.seed, tell
+        )
+    say(
+        f"init: token_distillation: {result.learnt:,} input rows learnt from {result.snippets:,} "
+        f"snippets: mean squared error {result.before:.3g} to {result.after:.3g}"
+    )
+    if result.scarce:
+        say(
+            f"init: {result.scarce:,} new tokens have fewer than {settings.fewest} snippets in the "
+            "text, and keep their subword mean; name more text in init.text"
+        )
+    return params

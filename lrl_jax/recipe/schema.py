@@ -86,6 +86,7 @@ Rows = Literal[
     "merge_tree", "align", "wechsel", "focus", "clp", "omp",
     "mean", "hewitt", "matched_normal", "random_normal",
 ]  # fmt: skip
+InputRows = Literal[Rows, "token_distillation"]
 
 
 class Words(Section):
@@ -100,6 +101,34 @@ class Words(Section):
     aligned yet."""
 
 
+class Distillation(Section):
+    """Says how `token_distillation` learns input rows; the defaults are those of arXiv 2505.20133.
+
+    Short texts with the new tokens are read twice: as the base spells them, and with the new
+    tokens. The rows of new tokens learn to give the hidden states that the base has.
+    """
+
+    snippets: PositiveInt = 100
+    """Snippets of text for each new token, as far as `init.text` has them."""
+    length: PositiveInt = 50
+    """Tokens of a snippet at most, as the base spells it."""
+    fewest: PositiveInt = 1
+    """A token with fewer snippets than this keeps its subword mean."""
+    layer: PositiveInt | None = None
+    """The layer after which states are compared; None means the last. An earlier one is cheaper."""
+    epochs: PositiveInt = 1
+    """How often the snippets are read."""
+    batch_size: PositiveInt = 16
+    """Snippets of a step."""
+    rate: PositiveFloat = 1e-4
+    """The highest learning rate of AdamW: it rises for half an epoch, then falls to 0."""
+
+
+def _is_published(value: object) -> bool:
+    """Tells pydantic to leave settings out of what is written where they are the paper's."""
+    return value == Distillation()
+
+
 class TrainedWeights(Section):
     """Names a checkpoint of another run, whose weights this run starts with."""
 
@@ -112,7 +141,7 @@ class TrainedWeights(Section):
 class Init(Section):
     """Says how the embedding rows of new tokens start, in the input and in the output matrix."""
 
-    input_rows: Rows = "subword_mean"
+    input_rows: InputRows = "subword_mean"
     """A strategy of `lrl_jax.embeddings.strategies`."""
     output_rows: Rows = "subword_mean"
     """A strategy of `lrl_jax.embeddings.strategies`."""
@@ -120,20 +149,23 @@ class Init(Section):
     """`calibrated` gives new rows the norm that old rows of the language have (arXiv 2608.03494).
     """
     text: tuple[str, ...] = ()
-    """Text of the new language that `align`, `focus` and calibration read; vocab.text if empty."""
+    """Text of the new language that `align`, `focus`, `token_distillation` and calibration read;
+    vocab.text if empty."""
     lines: PositiveInt = 300_000
     """How many lines of `text` are read."""
     words: Words | None = None
     """Word vectors, for `wechsel`."""
     helper: str = ""
     """A Hugging Face folder whose tokenizer has the new tokens, for `clp` and `omp`."""
+    distillation: Distillation = Field(default=Distillation(), exclude_if=_is_published)
+    """How `token_distillation` learns."""
     param_dtype: Literal["float32", "bfloat16"] = "float32"
     weights: TrainedWeights | None = None
     """Weights of another run with the same tokenizer and the same shape, in place of the base's;
     training begins at step 0, with a new optimizer."""
 
     def _misfits(self) -> Iterator[str]:
-        rows = ("input_rows", "output_rows", "norms", "text", "words", "helper")
+        rows = ("input_rows", "output_rows", "norms", "text", "words", "helper", "distillation")
         changed = [name for name in rows if getattr(self, name) != Init.model_fields[name].default]
         if self.weights and changed:
             yield (

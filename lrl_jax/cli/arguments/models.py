@@ -1,4 +1,4 @@
-"""Declares the verbs that ask any model: generate, chat and align."""
+"""Declares the verbs about any model: generate, chat, align and merge."""
 
 import argparse
 
@@ -10,9 +10,8 @@ BESIDE = "beside it the base of the run, or another model"
 
 def add_generate(verbs) -> None:
     """Adds `lrl generate`."""
-    verb = shared.verb(
-        verbs, "generate", "continue prompts with any model: a run, a folder, a hub id"
-    )
+    what = "continue prompts with any model: a run, a folder, a hub id"
+    verb = shared.verb(verbs, "generate", what, module="models.generate")
     asked = verb.add_mutually_exclusive_group(required=True)
     asked.add_argument("--prompt", metavar="TEXT", help="one prompt; its continuation is printed")
     what = (
@@ -32,9 +31,8 @@ def add_generate(verbs) -> None:
 
 def add_chat(verbs) -> None:
     """Adds `lrl chat`."""
-    verb = shared.verb(
-        verbs, "chat", "talk to any model in the terminal: a run, a folder, a hub id"
-    )
+    what = "talk to any model in the terminal: a run, a folder, a hub id"
+    verb = shared.verb(verbs, "chat", what, module="models.generate")
     _with_model(verb, temperature=0.7, top_p=0.95, new=256)
     what = "the template to ask by (default: the tokenizer's own, or that of the run's last stage)"
     verb.add_argument("--template", default="", help=what)
@@ -45,7 +43,7 @@ def add_chat(verbs) -> None:
 def add_align(verbs) -> None:
     """Adds `lrl align`."""
     what = "how alike sentences and their translations are at every layer of any model"
-    verb = shared.verb(verbs, "align", what, module="align")
+    verb = shared.verb(verbs, "align", what, module="models.align")
     verb.add_argument("model", help=MODEL)
     what = "a text and its translation, line by line"
     verb.add_argument("--texts", nargs=2, required=True, metavar=("A", "B"), help=what)
@@ -59,6 +57,27 @@ def add_align(verbs) -> None:
     verb.add_argument("--pooling", choices=poolings, default="weighted", help=what)
     _with_dtype(verb)
     shared.with_processes(verb)
+
+
+def add_merge(verbs) -> None:
+    """Adds `lrl merge`."""
+    what = "one model of several with one tokenizer: their mean, or a base and their differences"
+    verb = shared.verb(verbs, "merge", what, module="models.merge")
+    verb.add_argument(
+        "models", nargs="+", help="runs with an export, Hugging Face folders, hub ids"
+    )
+    what = "mean: a weighted mean; task: base + sum of weight * (model - base) (default: mean)"
+    verb.add_argument("--method", choices=("mean", "task"), default="mean", help=what)
+    what = "such as 0.3,0.7, one for each model; of a mean 0 or more, together 1 (default: equal)"
+    verb.add_argument("--weights", type=shared.numbers, default=(), metavar="W,W", help=what)
+    what = "what the models were trained from, with the same tokenizer (--method task)"
+    verb.add_argument("--base", default="", metavar="MODEL", help=what)
+    verb.add_argument("--out", required=True, metavar="FOLDER", help="folder to write; a new one")
+    what = "texts on which tokens and logits are compared (default: sentences of the sample)"
+    sample = ["sample:test.eng", "sample:test.kor"]
+    verb.add_argument("--texts", nargs="+", default=sample, metavar="FILE", help=what)
+    verb.add_argument("--title", default="", help="of the model card (default: the folder's name)")
+    verb.add_argument("--license", default="other", help="of the merged model (default: other)")
 
 
 def _with_model(verb: argparse.ArgumentParser, temperature: float, top_p: float, new: int) -> None:

@@ -91,3 +91,8 @@ def named(kind: type) -> Callable[[str], tuple[str, Any]]:
 def counts(numbers: str) -> tuple[int, ...]:
     """Reads whole numbers with commas between them, for argparse."""
     return tuple(int(number) for number in numbers.split(","))
+
+
+def numbers(listed: str) -> tuple[float, ...]:
+    """Reads numbers with commas between them, for argparse."""
+    return tuple(float(number) for number in listed.split(","))

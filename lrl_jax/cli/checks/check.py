@@ -174,11 +174,11 @@ def _base(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
 def _sources_of_rows(recipe: Recipe) -> Iterator[Problem]:
     """Yields what the strategies for new rows need but the recipe does not name."""
     settings = recipe.init
+    of_text = ("contexts", "tokens", "snippets")
     named = {
         "words": settings.words is not None,
         "helper": bool(settings.helper),
-        "contexts": bool(settings.text) or isinstance(recipe.vocab, Extend),
-        "tokens": bool(settings.text) or isinstance(recipe.vocab, Extend),
+        **dict.fromkeys(of_text, bool(settings.text) or isinstance(recipe.vocab, Extend)),
     }
     for field, way in (("input_rows", settings.input_rows), ("output_rows", settings.output_rows)):
         for need in starts.STRATEGIES[way].needs:

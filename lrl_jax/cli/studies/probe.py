@@ -18,6 +18,7 @@ from rich.table import Table
 
 from lrl_jax import storage, terminal
 from lrl_jax.data.feed import mixture as mixtures
+from lrl_jax.embeddings.strategies import STRATEGIES
 from lrl_jax.pipeline import evaluate as evaluate_step
 from lrl_jax.pipeline import vocab as vocab_step
 from lrl_jax.pipeline.perform import ALONE, Team
@@ -37,6 +38,7 @@ TITLE = "probe: bits per byte at equal bytes"
 LINES = 200  # lines of each text that are evaluated
 REFERENCE = "eng"  # the language whose loss is shown, but does not decide which trial is best
 UNNAMED = ("und", "mul", "zxx")  # codes that name no language
+OUTPUT_ROWS = "subword_mean"  # beside a strategy that makes input rows alone
 NEAR = 0.01  # trials within this share of the best count as equal, and the simplest is chosen
 
 
@@ -69,7 +71,8 @@ class ProbeTrial:
         """Returns the settings to write in the recipe."""
         if not self.pieces:
             return "vocab: {method: keep}"
-        return f"vocab.pieces={self.pieces}, init.input_rows=init.output_rows={self.rows}"
+        rows = [f"init.{matrix}={way}" for matrix, way in _both(self.rows).items()]
+        return ", ".join([f"vocab.pieces={self.pieces}", *rows])
 
     @property
     def losses(self) -> list[str]:
@@ -245,10 +248,20 @@ def _trial(recipe: Recipe, way: str) -> Cell:
     init, texts, size = recipe.init, recipe.evaluate.bits_per_byte, recipe.evaluate.batch_size
     evaluate = Evaluate(bits_per_byte=texts, batch_size=size, max_lines=LINES)
     if way:
-        init = Init.model_validate(init.model_dump() | {"input_rows": way, "output_rows": way})
+        init = Init.model_validate(init.model_dump() | _both(way))
     train = quiet(recipe.train.model_copy(update={"step_rows": 0, "save": Save(minutes=0)}))
     update = {"init": init, "train": train, "evaluate": evaluate}
     return Cell(f"{recipe.name}-{way or 'base'}", recipe.model_copy(update=update), {"rows": way})
+
+
+def _both(way: str) -> dict[str, str]:
+    """Returns the strategies for both matrices; one that learns makes input rows alone.
+
+    >>> _both("token_distillation")
+    {'input_rows': 'token_distillation', 'output_rows': 'subword_mean'}
+    """
+    learns = way in STRATEGIES and STRATEGIES[way].learns
+    return {"input_rows": way, "output_rows": OUTPUT_ROWS if learns else way}
 
 
 def _result(outcome: Outcome, decisive: Sequence[str]) -> ProbeTrial:

@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from lrl_jax import terminal, text
+from lrl_jax.cli import begin
 from lrl_jax.data.read import kinds
 from lrl_jax.data.templates import documents
 from lrl_jax.data.templates import table as templates
@@ -54,6 +55,7 @@ class Asked:
 # ---------------------------------------------------------------------------- lrl generate
 def generate(args: argparse.Namespace) -> None:
     """Prints the continuation of a prompt, or a line of JSON for each prompt of a file."""
+    begin.start(args)
     _refuse_overrides(args)
     rows = [*_rows(args)]
     model = _opened(args.model, args)
