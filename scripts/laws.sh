@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Laws of translation data that train their own points, and whether their allocation is worth it: a
-# base of English and Korean learns two languages, each from several amounts of pairs; then both
+# base that translates into Korean learns two languages, each from several amounts of pairs; then both
 # together on one budget, as the laws allocate it and in equal parts (after arXiv 2308.04948, sections
 # 4 and 5). Stop it at any moment; run again, and it goes on. docs/laws.md has the numbers.
 set -euo pipefail
@@ -11,16 +11,8 @@ export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/laws/compiled}
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 BIN=$([ -x .venv/bin/lrl ] && echo .venv/bin/ || echo "")
-BASE=${BASE:-runs/quickstart/export}
-BUDGET=${BUDGET:-540}
-if [ ! -e "$BASE" ]; then
-  "${BIN}lrl" run configs/quickstart_base.yaml
-  "${BIN}lrl" run configs/quickstart.yaml
-fi
-"${BIN}python" scripts/laws/world.py runs/laws_world
-"${BIN}lrl" laws run scripts/laws/recipe.yaml base.model="$BASE" --languages qaa_Cyrl,kor_Hang \
-  --pairs "${PAIRS:-90,156,270,468,810}" --seeds "${LADDER_SEEDS:-1}"
-"${BIN}lrl" laws allocate runs/laws/laws/laws.json --budget "$BUDGET" \
-  --dataset qaa_Cyrl=cyrillic --dataset kor_Hang=korean --write runs/laws/allocation.yaml
-"${BIN}python" scripts/laws/compare.py scripts/laws/recipe.yaml runs/laws/laws/laws.json \
-  "$BUDGET" "${SEEDS:-0,1,2}" qaa_Cyrl=cyrillic kor_Hang=korean base.model="$BASE"
+[ -e runs/laws_world ] || "${BIN}python" scripts/laws/world.py runs/laws_world
+[ -d runs/translator/export ] || "${BIN}lrl" run scripts/laws/base.yaml
+"${BIN}lrl" laws run scripts/laws/recipe.yaml --languages qaa_Cyrl,kor_Hang \
+  --pairs "${PAIRS:-40,80,160,320,480}" --seeds "${LADDER_SEEDS:-2}"
+"${BIN}python" -m scripts.laws.compare configs/mini/allocation.yaml runs/laws/laws/laws.json

@@ -66,6 +66,7 @@ def opened(
         _refuse_adapter(folder)
     for folder in every[1:]:
         same_tokenizer(folder, every[0])
+        _same_config(folder, every[0])
     cfg = families.config_from_hf(load.read_config(every[0]))
     sources = [(str(f), load.opened(f, cfg, stack, cfg.vocab_size)) for f in every]
     stored = {name: _stored(sources, name) for name in layout.tensors(cfg)}

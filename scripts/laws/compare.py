@@ -1,83 +1,97 @@
-"""Trains a recipe on a budget of pairs as its laws allocate it and in equal parts; compares scores.
+"""Trains on a budget of pairs in equal shares and in those of fitted laws, over seeds, as a study.
 
-    python scripts/laws/compare.py scripts/laws/recipe.yaml runs/laws/laws/laws.json 540 0,1,2 \
-        qaa_Cyrl=cyrillic kor_Hang=korean
+    python -m scripts.laws.compare configs/mini/allocation.yaml runs/laws/laws/laws.json
 
-Prints chrF of every run, and the mean difference over seeds with its 95 % interval (Student's t).
+The study's choice `even` says how many pairs there are. Beside it comes the choice `allocated` with
+the pairs that the laws give; the study is written to runs/allocation.yaml and performed. Its
+results.json gets the mean of the languages' scores, which is what the laws maximise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+import dataclasses
+from pathlib import Path
 import sys
+from typing import Any
 
-import numpy as np
-from rich.table import Table
-from scipy import stats
+import yaml
 
 from lrl_jax.data.seqio import imports
 from lrl_jax.devices import signals
 from lrl_jax.laws import allocate, law
-from lrl_jax.pipeline import evaluate as evaluate_step
 from lrl_jax.pipeline.console import display
-from lrl_jax.pipeline.study.cells import Cell, perform_cells, quiet
-from lrl_jax.pipeline.study.works import MEASURE_END
-from lrl_jax.recipe.schema import Recipe
+from lrl_jax.pipeline.study import grid, results, study
+from lrl_jax.recipe import plain_yaml
+from lrl_jax.recipe.data import Parallel
 from lrl_jax.train.loop import Preempted
 
-
-def cell(recipe: Recipe, name: str, takes: Mapping[str, int], seed: int) -> Cell:
-    """Returns the cell that trains on so many pairs of each dataset."""
-    datasets = {n: d.model_copy(update={"take": takes[n]}) for n, d in recipe.data.datasets.items()}
-    data = recipe.data.model_copy(update={"datasets": datasets})
-    update = {"data": data, "train": quiet(recipe.train), "seed": seed}
-    return Cell(f"{name}-{seed}", recipe.model_copy(update=update), {"mixture": name, "seed": seed})
+EVEN, ALLOCATED, MEAN = "even", "allocated", "mean"
+WRITTEN = Path("runs/allocation.yaml")
+TAKE = "data.datasets.{}.take"
 
 
-def interval(differences: Sequence[float]) -> tuple[float, float, float]:
-    """Returns the mean and the ends of its 95 % interval.
+def with_allocation(
+    tree: Mapping[str, Any], laws: tuple[law.Law, ...], named: Mapping[str, str]
+) -> dict[str, Any]:
+    """Returns the study with the choice `allocated`: as many pairs as `even`, shared by the laws.
 
-    >>> mean, low, high = interval([1.0, 2.0, 3.0])
-    >>> round(mean, 2), round(low, 2), round(high, 2)
-    (2.0, -0.48, 4.48)
+    Args:
+      named: language -> the name of its dataset.
+
+    Raises:
+      ValueError: the laws are not those of the languages that share the budget.
     """
-    mean = float(np.mean(differences))
-    half = stats.t.ppf(0.975, len(differences) - 1) * stats.sem(differences)
-    return mean, mean - half, mean + half
+    data = tree["grid"]["data"]
+    pairs = allocate.allocate(laws, sum(data[EVEN].values()))
+    takes = allocate.takes(pairs, {law.language: named[law.language] for law in laws})
+    allocated = {TAKE.format(name): count for name, count in takes.items()}
+    if {*allocated} != {*data[EVEN]}:
+        languages = ", ".join(law.language for law in laws)
+        raise ValueError(
+            f"the laws are of {languages}; want one for each of {', '.join(data[EVEN])}: run the "
+            "ladder with other amounts or more seeds until every language has a law"
+        )
+    return {**tree, "grid": {**tree["grid"], "data": {**data, ALLOCATED: allocated}}}
 
 
-def main(path: str, laws: str, budget: int, seeds: Sequence[int], named: Mapping[str, str]) -> None:
-    """Trains, and prints the table."""
-    recipe = imports.load_recipe(path, sys.argv[5 + len(named) :])
-    pairs = allocate.allocate(law.read(laws), budget)
-    shares = {"allocated": pairs, "even": allocate.even(budget, list(pairs), {})}
-    takes = {name: allocate.takes(share, named) for name, share in shares.items()}
-    cells = [cell(recipe, name, takes[name], seed) for seed in seeds for name in shares]
-    means: dict[str, dict[int, float]] = {name: {} for name in shares}
-    table = Table("mixture", "seed", *(f"{code}: pairs" for code in pairs), *pairs, "mean chrF")
-    folder = f"{recipe.folder}/{recipe.name}/compared-{budget}"
-    for outcome in perform_cells(folder, cells, works=MEASURE_END):
-        if outcome.error:
-            raise ValueError(f"{outcome.cell.name}: {outcome.error}")
-        name, seed = outcome.cell.facts["mixture"], outcome.cell.facts["seed"]
-        measured = evaluate_step.results(outcome.run)["translation"]
-        chrf = [float(measured[code]["chrf"]) for code in pairs]
-        means[name][seed] = float(np.mean(chrf))
-        counts = [f"{shares[name][code]:,}" for code in pairs]
-        cells_of_row = [*counts, *(f"{score:.2f}" for score in [*chrf, means[name][seed]])]
-        table.add_row(name, str(seed), *cells_of_row)
-    display(table)
-    mean, low, high = interval([means["allocated"][s] - means["even"][s] for s in seeds])
-    display(f"allocated - even: {mean:+.2f} chrF ({low:+.2f} to {high:+.2f}), {len(seeds)} seeds")
+def with_mean(of: results.Results) -> results.Results:
+    """Returns the results with the mean of the scores of each cell that did not fail."""
+    cells = tuple(
+        cell if cell.error else dataclasses.replace(cell, values=_and_mean(cell.values))
+        for cell in of.cells
+    )
+    return dataclasses.replace(of, compare=(*of.compare, MEAN), cells=cells)
+
+
+def _and_mean(scores: Mapping[str, float]) -> dict[str, float]:
+    return {**scores, MEAN: sum(scores.values()) / len(scores)}
+
+
+def main(path: Path, laws: str, overrides: list[str]) -> None:
+    """Writes the study, performs it, and prints what the allocation wins."""
+    tree = plain_yaml.parse(path.read_text())
+    source = path.parent / tree["recipe"]
+    datasets = imports.load_recipe(str(source)).data.datasets
+    named = {d.target_language: n for n, d in datasets.items() if isinstance(d, Parallel)}
+    whole = with_allocation({**tree, "recipe": str(source.resolve())}, law.read(laws), named)
+    WRITTEN.parent.mkdir(exist_ok=True)
+    WRITTEN.write_text(yaml.safe_dump(whole, sort_keys=False))
+    asked = grid.load(WRITTEN, overrides)
+    measured = with_mean(study.perform_study(asked))
+    results.write(asked.folder, measured)
+    for group in results.groups(measured.cells, measured.compare):
+        means = ", ".join(f"{name} {value['mean']:.2f}" for name, value in group["values"].items())
+        display(f"{group['facts']}: {means}")
+    for difference in results.differences(measured.cells, measured.compare):
+        of = difference["values"][MEAN]
+        display(
+            f"allocated less even, {difference['n']} seeds: {of['mean']:+.2f} chrF "
+            f"({of['low']:+.2f} to {of['high']:+.2f})"
+        )
 
 
 if __name__ == "__main__":
     try:
         with signals.interrupts():
-            main(
-                sys.argv[1],
-                sys.argv[2],
-                int(sys.argv[3]),
-                [int(seed) for seed in sys.argv[4].split(",")],
-                dict(pair.split("=") for pair in sys.argv[5:] if "." not in pair.partition("=")[0]),
-            )
-    except (signals.Stopped, Preempted) as stopped:
-        sys.exit(f"{stopped}")
+            main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    except (signals.Stopped, Preempted, ValueError) as reason:
+        sys.exit(f"{reason}")

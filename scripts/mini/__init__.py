@@ -1,0 +1,1 @@
+"""Makes the text of the miniatures, performs them, and writes docs/reproduction.md."""
