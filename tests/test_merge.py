@@ -107,7 +107,7 @@ def test_the_verb_leaves_a_proved_folder_that_says_what_it_is_made_of(folders, t
     assert [model["weight"] for model in said["models"]] == [0.3, 0.7]
     page = (out / "README.md").read_text()
     for folder, weight in ((a, "0.3"), (b, "0.7")):
-        assert f"models0/{folder.name} | {weight} | `{merge.digest(folder)}` |" in page
+        assert f"{folder.parent.name}/{folder.name} | {weight} | `{merge.digest(folder)}` |" in page
     np.testing.assert_allclose(
         tensors(out)["model.norm.weight"],
         0.3 * tensors(a)["model.norm.weight"] + 0.7 * tensors(b)["model.norm.weight"],

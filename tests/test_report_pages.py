@@ -13,6 +13,7 @@ import tempfile
 import tomllib
 
 import compared_runs
+from etils import epath
 import jinja2
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from lrl_jax.evaluate.sheets.pairs import SheetItem
 from lrl_jax.laws import law as laws
 from lrl_jax.laws.mixtures import law as mixture_law
 from lrl_jax.laws.mixtures import runs as mixture_runs
-from lrl_jax.report import alignment, fertility, judge, mixture, pages, plots, run, sheet
+from lrl_jax.report import alignment, fertility, judge, mixture, pages, plots, run, sheet, study
 from lrl_jax.report import laws as laws_page
 from lrl_jax.report.compare import page as compare_page
 from lrl_jax.report.compare import runs
@@ -42,6 +43,25 @@ def aligned(text: str) -> dict:
     drawn = {"layer": text, "source": [[0.0, 1.0]], "target": [[1.0, 2.0]]}
     counts = {"lines": 100, "repeated": text, "truncated": text}
     return {**counts, "poolings": {"weighted": scores, "mean": scores}, "maps": [drawn]}
+
+
+def study_page(text: str, folder: Path) -> str:
+    """The page of a study, of which one cell failed."""
+    amounts = {"tokens": 10, "bytes": 20, "flops": 30.0, "steps": 2, "seconds": 1.0}
+    cells = [
+        {"name": text, "facts": {text: text, "seed": 0}, "values": {text: 2.0}, "error": ""},
+        {"name": text, "facts": {text: "b", "seed": 0}, "values": {}, "error": text},
+    ]
+    mean = {text: {"mean": 2.0, "low": 1.0, "high": 3.0}}
+    facts, other = {text: text}, {text: "b"}
+    groups = [{"facts": facts, "n": 2, "values": mean, **amounts}]
+    groups += [{"facts": other, "n": 0, "values": {}}]
+    results = {
+        "study": text, "at": "bytes", "compare": [text], "groups": groups,
+        "cells": [{**cell, **amounts} for cell in cells],
+        "differences": [{"of": other, "less": facts, "n": 2, "values": mean}],
+    }  # fmt: skip
+    return study.page(results, epath.Path(folder))
 
 
 def run_page(text: str, folder: Path) -> str:
@@ -200,6 +220,7 @@ PAGES = {
     "sheet.html.j2": lambda text, folder: sheet_page(text),
     "judge.html.j2": lambda text, folder: judge_page(text),
     "mixture.html.j2": lambda text, folder: mixture_page(text),
+    "study.html.j2": lambda text, folder: study_page(text, folder),
 }
 
 

@@ -101,7 +101,7 @@ def verb_first(argv: Sequence[str]) -> list[str]:
     (['vocab probe', 'r.yaml'], ['vocab', 'r.yaml'])
     """
     for words in range(len(argv), 1, -1):
-        if " ".join(argv[:words]) in _verbs():
+        if " ".join(argv[:words]) in _choices().choices:
             return [" ".join(argv[:words]), *argv[words:]]
     return [*argv]
 
@@ -114,7 +114,7 @@ def no_verb(words: Sequence[str]) -> tuple[int, str] | None:
     >>> no_verb(["judge pair", "a"]), no_verb(["sheet", "mak"])[1].splitlines()[0]
     (None, "lrl sheet: no verb 'mak'; did you mean 'sheet make'? There are")
     """
-    if not words or words[0].startswith("-") or words[0] in _verbs():
+    if not words or words[0].startswith("-") or words[0] in _choices().choices:
         return None
     count = max(n for n in range(len(words) + 1) if _beginning(words[:n]) or not n)
     verbs, rest = _beginning(words[:count]), [*words[count:]]
@@ -137,11 +137,16 @@ def _beginning(words: Sequence[str]) -> dict[str, str]:
     return {verb: what for verb, what in _verbs().items() if verb.startswith(begin)}
 
 
-@functools.cache
 def _verbs() -> dict[str, str]:
-    """Returns the names of all verbs, and what each does."""
+    """Returns the names of the verbs that people use, and what each does."""
+    return {action.dest: action.help or "" for action in _choices()._choices_actions}
+
+
+@functools.cache
+def _choices() -> argparse._SubParsersAction:
+    """Returns the verbs of the parser, those among them that only programs call."""
     (verbs,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return {action.dest: action.help or "" for action in verbs._choices_actions}
+    return verbs
 
 
 def parser() -> argparse.ArgumentParser:

@@ -90,7 +90,7 @@ def of_ratios(
 
     >>> test = of_ratios([9, 4, 8, 4], [8, 3, 8, 3], [3, 2, 3, 2])
     >>> round(test.change, 3), round(test.low, 3), round(test.high, 3), test.test
-    (-0.3, -0.608, 0.008, 'paired, 4 lines')
+    (-0.3, -0.692, 0.092, 'paired, 4 lines')
     """
     count = len(sizes)
     if count < 2 or not len(before) == len(after) == count:
