@@ -2,16 +2,7 @@
 # Adapts one small model to four languages of four scripts at once: scripts/four_languages.yaml, and its
 # vocabulary without balance beside it. DATA is the folder that scripts/get_data.py fills.
 # `scripts/four_languages.sh prepare` only prepares the text.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-DATA=${DATA:-${LRL_TEST_DATA:-test_data}}
-[ -d "$DATA/models/stories260K-hf" ] || {
-  echo "no $DATA/models/stories260K-hf: python scripts/get_data.py --to $DATA fetches it; data elsewhere: DATA=FOLDER $0" >&2
-  exit 3
-}
-# Large pages for large buffers: a third more tokens a second on CPUs (docs/log.md).
-export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
-LRL=${LRL:-$([ -x .venv/bin/lrl ] && echo .venv/bin/lrl || echo lrl)}
+source "$(dirname "$0")/public_data.sh" models/stories260K-hf
 
 mkdir -p runs
 ln -sfn "$(cd "$DATA" && pwd)" runs/public_data

@@ -2,16 +2,7 @@
 # Teaches real weights real Korean: configs/real_korean.yaml, and the same run without English replay
 # beside it, to show what the replay is for. DATA is the folder that scripts/get_data.py fills; the
 # recipes read it as runs/public_data. `scripts/real_korean.sh prepare` only prepares the text.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-DATA=${DATA:-${LRL_TEST_DATA:-test_data}}
-[ -d "$DATA/models/stories260K-hf" ] || {
-  echo "no $DATA/models/stories260K-hf: python scripts/get_data.py --to $DATA fetches it; data elsewhere: DATA=FOLDER $0" >&2
-  exit 3
-}
-# Large pages for large buffers: a third more tokens a second on CPUs (docs/log.md).
-export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
-LRL=${LRL:-$([ -x .venv/bin/lrl ] && echo .venv/bin/lrl || echo lrl)}
+source "$(dirname "$0")/public_data.sh" models/stories260K-hf
 
 # Review text without its JSON, and stories cut into what is replayed and what is held out.
 mkdir -p runs/real_text

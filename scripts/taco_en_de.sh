@@ -1,16 +1,7 @@
 #!/usr/bin/env bash
 # Runs TaCo on the aligned Alpaca files in English and German: configs/taco_en_de.yaml. DATA is the
 # folder that scripts/get_data.py fills.
-set -euo pipefail
-cd "$(dirname "$0")/.."
-DATA=${DATA:-${LRL_TEST_DATA:-test_data}}
-[ -f "$DATA/instruct/alpaca_en_12k.json" ] || {
-  echo "no $DATA/instruct/alpaca_en_12k.json: python scripts/get_data.py --to $DATA --only instruct/alpaca fetches it; data elsewhere: DATA=FOLDER $0" >&2
-  exit 3
-}
-# Large pages for large buffers: a third more tokens a second on CPUs (docs/log.md).
-export GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1}
-LRL=${LRL:-$([ -x .venv/bin/lrl ] && echo .venv/bin/lrl || echo lrl)}
+source "$(dirname "$0")/public_data.sh" instruct/alpaca_en_12k.json --only instruct/alpaca
 
 # Rows for training, and every 60th of the short ones held out; the words of each as plain text.
 mkdir -p runs/taco_text

@@ -4,7 +4,7 @@ import importlib.util
 import sys
 
 import pytest
-from test_jobs import corpus, data_of, dataset_of, make, small_shards, text, tree
+from test_jobs import corpus, data_of, make, small_shards, text, three_ways, tree
 
 from lrl_jax.cli import main
 from lrl_jax.data.pack import beam, jobs
@@ -18,12 +18,7 @@ needs_beam = pytest.mark.skipif(
 
 @needs_beam
 def test_beam_leaves_the_bytes_of_a_local_run(corpus, tmp_path):
-    datasets = {
-        "plain": dataset_of(corpus),
-        "sifted": dataset_of(corpus, take=150, filters={"duplicates": "near", "min_chars": 2}),
-        "sorted": dataset_of(corpus, order="length"),
-    }
-    data = data_of(datasets=datasets)
+    data = three_ways(corpus)
     want = jobs.prepare_all(data, make(), tmp_path / "local")
     assert len(want["plain"].shards) > 3
     run = beam.runner("direct")

@@ -42,6 +42,16 @@ def prepare(data: recipe_data.Data, out: Path) -> rows.Manifest:
     return jobs.prepare_all(data, make(), out)["d"]
 
 
+def three_ways(corpus):
+    """A corpus as it is, sifted, and sorted: what a runner must leave as this machine does."""
+    datasets = {
+        "plain": dataset_of(corpus),
+        "sifted": dataset_of(corpus, take=150, filters={"duplicates": "near", "min_chars": 2}),
+        "sorted": dataset_of(corpus, order="length"),
+    }
+    return data_of(datasets=datasets)
+
+
 def tree(folder: Path) -> dict[str, str]:
     """Every file below a folder by the digest of its bytes; notes of times are left out."""
     found = {}

@@ -11,7 +11,7 @@ import time
 
 import pytest
 from small_world import ROOT, lrl, write_recipes
-from test_jobs import corpus, data_of, dataset_of, make, small_shards, text, tree
+from test_jobs import corpus, data_of, make, small_shards, text, three_ways, tree
 
 from lrl_jax.data.pack import jobs, runners
 from lrl_jax.devices import on_ray
@@ -90,12 +90,7 @@ def machines():
 
 
 def test_ray_leaves_the_bytes_of_a_local_run_and_names_bad_data(machines, corpus, text, tmp_path):
-    datasets = {
-        "plain": dataset_of(corpus),
-        "sifted": dataset_of(corpus, take=150, filters={"duplicates": "near", "min_chars": 2}),
-        "sorted": dataset_of(corpus, order="length"),
-    }
-    data = data_of(datasets=datasets)
+    data = three_ways(corpus)
     want = jobs.prepare_all(data, make(), tmp_path / "local")
     assert len(want["plain"].shards) > 3
     run = runners.runner("ray", address=machines.address)

@@ -127,24 +127,6 @@ def test_a_direction_holds_where_all_its_checks_do():
     assert verdicts.overall([yes, unknown]).words == "not measured: 1 of 2 checks"
 
 
-def test_a_law_is_judged_by_its_exponent():
-    # 100 - 80 X^b with b = -0.1, -0.2, -0.3 for the three seeds.
-    cells = [
-        {
-            "name": f"{pairs}-{seed}", "facts": {"take": pairs, "seed": seed}, "error": "",
-            "values": {"chrf": 100 - 80 * pairs ** -(0.1 + 0.1 * seed)},
-        }
-        for seed in range(3)
-        for pairs in (100, 300, 900)
-    ]  # fmt: skip
-    check = {"study": "pairs", "law": "take", "metric": "chrf", "below": 0}
-    studies = {"pairs": {"study": "pairs", "at": "recipe", "cells": cells}}
-    assert verdicts.by_seed(check, studies) == pytest.approx([-0.1, -0.2, -0.3])
-    want = "not measured: 2 amounts of take; a law wants three"
-    studies = {"pairs": {"study": "pairs", "at": "recipe", "cells": cells[:2]}}
-    assert verdicts.judge(check, studies).words == want
-
-
 def test_a_fitted_law_is_judged_by_the_interval_of_its_exponent():
     check = {"study": "laws", "exponent": "kor_Hang", "below": 0}
     law = {"language": "kor_Hang", "b": -0.2, "b_interval": (-0.3, -0.1), "points": 10}

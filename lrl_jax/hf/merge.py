@@ -149,11 +149,15 @@ def same_tokenizer(folder: epath.Path, other: epath.Path) -> None:
 
 
 def _same_config(folder: epath.Path, other: epath.Path) -> None:
-    one, two = (
+    numbers, others = (
         dataclasses.asdict(families.config_from_hf(load.read_config(place)))
         for place in (other, folder)
     )
-    differ = [f"{name} is {one[name]} and {two[name]}" for name in one if one[name] != two[name]]
+    differ = [
+        f"{name} is {value} and {others[name]}"
+        for name, value in numbers.items()
+        if value != others[name]
+    ]
     if differ:
         raise ValueError(
             f"{other} and {folder} are different models: {'; '.join(differ)}; merge models that "
@@ -175,10 +179,10 @@ def _stored(sources: Sequence[tuple[str, Tensors]], name: str) -> save.Stored:
     every = [tensors.files[name].places[name] for _, tensors in sources]
     for (folder, _), place in zip(sources[1:], every[1:], strict=True):
         for what in ("shape", "dtype"):
-            got, want = getattr(place, what), getattr(every[0], what)
-            if got != want:
+            own, first = getattr(place, what), getattr(every[0], what)
+            if own != first:
                 raise ValueError(
-                    f"{name}: its {what} is {want} in {sources[0][0]} and {got} in {folder}; "
+                    f"{name}: its {what} is {first} in {sources[0][0]} and {own} in {folder}; "
                     "export both alike (export.dtype)"
                 )
     if every[0].dtype not in DTYPES:

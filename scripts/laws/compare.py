@@ -13,8 +13,9 @@ from pathlib import Path
 import sys
 from typing import Any
 
-import yaml
+from etils import epath
 
+from lrl_jax import storage
 from lrl_jax.data.seqio import imports
 from lrl_jax.devices import signals
 from lrl_jax.laws import allocate, law
@@ -74,7 +75,7 @@ def main(path: Path, laws: str, overrides: list[str]) -> None:
     named = {d.target_language: n for n, d in datasets.items() if isinstance(d, Parallel)}
     whole = with_allocation({**tree, "recipe": str(source.resolve())}, law.read(laws), named)
     WRITTEN.parent.mkdir(exist_ok=True)
-    WRITTEN.write_text(yaml.safe_dump(whole, sort_keys=False))
+    storage.write_json(epath.Path(WRITTEN), whole)  # which is YAML, too
     asked = grid.load(WRITTEN, overrides)
     measured = with_mean(study.perform_study(asked))
     results.write(asked.folder, measured)

@@ -11,9 +11,8 @@
             - {of: {vocab.pieces: 0}, metric: after.bits_per_byte.kor_Hang, weight: -1}
           below: 0                  # or `above`: the whole interval lies on this side
 
-A term is the value of the one cell of a seed that has these facts. `law: AXIS` in a check takes,
-in place of terms, the exponent b of 100 - a X^b over the numbers X of an axis (arXiv 2308.04948);
-`exponent: LANGUAGE` takes b with its interval from the laws that `lrl laws run` has fitted.
+A term is the value of the one cell of a seed that has these facts. `exponent: LANGUAGE` takes, in
+place of terms, b of c - a X^b (arXiv 2308.04948) with its interval, as `lrl laws run` fitted it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,6 @@ from typing import Any
 from lrl_jax.evaluate import intervals
 
 SEED = "seed"
-BOUND = 100.0  # of a score of the law
 
 Json = Mapping[str, Any]
 
@@ -120,8 +118,6 @@ def by_seed(check: Json, studies: Mapping[str, Json]) -> list[float]:
     seeds = sorted({cell["facts"].get(SEED, 0) for cell in cells})
     if not seeds:
         raise NotMeasuredError(f"no cell of study {name} has ended")
-    if "law" in check:
-        return [_exponent(check, cells, seed) for seed in seeds]
     return [
         math.fsum(
             term.get("weight", 1) * value(cells, term["of"] | {SEED: seed}, term["metric"])
@@ -148,19 +144,3 @@ def value(cells: Sequence[Json], facts: Json, metric: str) -> float:
 def _has(cell: Json, facts: Json) -> bool:
     own = {SEED: 0, **cell["facts"]}
     return all(key in own and own[key] == fact for key, fact in facts.items())
-
-
-def _exponent(check: Json, cells: Sequence[Json], seed: int) -> float:
-    """Returns b of the score's law, by least squares of logarithms over the cells of a seed."""
-    axis, facts = check["law"], {**check.get("of", {}), SEED: seed}
-    amounts = [cell["facts"].get(axis) for cell in cells if _has(cell, facts)]
-    pairs = sorted(amount for amount in amounts if isinstance(amount, int | float) and amount > 0)
-    if len(pairs) < 3:
-        raise NotMeasuredError(f"{len(pairs)} amounts of {axis}; a law wants three")
-    scores = [value(cells, {**facts, axis: amount}, check["metric"]) for amount in pairs]
-    if max(scores) >= BOUND:
-        raise NotMeasuredError(f"a score of {max(scores):g}, which no law of {BOUND:g} reaches")
-    x, y = [math.log(amount) for amount in pairs], [math.log(BOUND - score) for score in scores]
-    mean_x, mean_y = math.fsum(x) / len(x), math.fsum(y) / len(y)
-    rise = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
-    return rise / math.fsum((a - mean_x) ** 2 for a in x)
