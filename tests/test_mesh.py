@@ -190,7 +190,7 @@ def test_a_process_alone_that_slept_longer_than_a_heartbeat_goes_on():
     ) as process:  # fmt: skip
         assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGSTOP)
-        time.sleep(4)
+        time.sleep(7)
         process.send_signal(signal.SIGCONT)
         time.sleep(4)  # in which JAX would notice
         process.communicate("\n", timeout=60)
