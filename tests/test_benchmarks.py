@@ -363,7 +363,9 @@ def test_the_verb_scores_any_folder_and_prints_chance_and_interval(data, folder,
          "choose: its documents are not here: found none of choose.jsonl below"),
         (["--model", "x", "--tasks", "xcopa_ta"], 2, "without a recipe: lrl evaluate --model"),
         ([], 2, "name a recipe, or a model with --model"),
-        (["r.yaml", "--model", "x"], 2, "without a recipe"),
+        (["r.yaml", "--model", "x"], 2, "lrl evaluate RECIPE --model FOLDER_OR_HUB_ID --out"),
+        (["quickstart", "--model", "x", "--out", "o", "--length", "64"], 2, "--length: of other"),
+        (["quickstart", "--model", "x", "--out", "o", "--only", "y"], 2, "no entry 'y' under"),
         (["--model", "x", "--tasks", "{data}/choose.yaml, {none}/choose.yaml", "--out", "o"], 2,
          "choose.yaml are both called choose, and results"),
         (["--model", "x", "--tasks", "t", "--out", "o", "--step", "3", "--only", "t"], 2,
@@ -378,7 +380,7 @@ def test_what_cannot_be_scored_is_said_with_its_exit_code(
     names = {"data": data, "none": tmp_path / "none"}
     if "--tasks" in args and "{none}/" in args[args.index("--tasks") + 1]:
         shutil.copytree(data, tmp_path / "none")
-    extra = [] if "--data" in args or "--model" not in args else ["--data", str(data)]
+    extra = [] if "--data" in args or "--tasks" not in args else ["--data", str(data)]
     filled = [each.format(**names) for each in [*args, *extra]]
     assert run(*filled) == code
     assert message in capsys.readouterr().err

@@ -447,6 +447,28 @@ def test_fertility_of_a_folder_of_languages_is_a_page_and_a_table(world, tmp_pat
     assert "no text of the reference language" in refused.stderr
 
 
+def test_models_measured_by_a_recipe_have_the_numbers_of_its_own_step(copy):
+    """Among them a run that has no export left, of which the newest checkpoint is taken."""
+    runs, out = copy / "runs", copy / "scores"
+    shutil.rmtree(runs / "korean/export")
+    words = ["evaluate", str(copy / "korean.yaml"), "--out", str(out)]
+    words += ["--model", str(runs / "korean"), "--model", str(runs / "base/export")]
+    got = lrl(*words)
+    steps = {name: json.loads((runs / f"korean/evaluate/{name}.json").read_text())
+             for name in ("before", "after")}  # fmt: skip
+    for model, when in (("base", "before"), ("korean", "after")):
+        measured = json.loads((out / model / "results.json").read_text())
+        for kind in ("bits_per_byte", "translation"):
+            assert measured[kind] == steps[when][kind]
+    score = steps["after"]["bits_per_byte"]["kor_Hang"]["bits_per_byte"]
+    assert f"{score:.3f}" in got.stdout
+    before = (out / "base/results.json").stat().st_mtime_ns
+    lrl(*words)
+    assert (out / "base/results.json").stat().st_mtime_ns == before
+    got = lrl(*words, "evaluate.max_lines=2", code=4)
+    assert "holds results with other evaluate than" in got.stderr
+
+
 def test_a_probe_compares_vocabularies_and_starts_at_equal_bytes(copy):
     recipe = str(copy / "korean.yaml")
     out = lrl("vocab", "probe", recipe, "--pieces", "0,30", "--rows", "subword_mean,random_normal",

@@ -85,11 +85,15 @@ def evaluate(args: argparse.Namespace) -> int | None:
         from lrl_jax.cli.models import benchmark
 
         benchmark.print_tasks()
+    elif args.recipe and args.model and args.out and not (args.tasks or args.data):
+        _by_recipe(args)
     elif args.model or args.tasks or args.out or args.data:
         if args.recipe or not (args.model and args.tasks and args.out):
             raise ValueError(
                 "without a recipe: lrl evaluate --model FOLDER_OR_HUB_ID --tasks NAMES --out "
-                "FOLDER; a recipe has its tasks under evaluate.tasks, and --only chooses of them"
+                "FOLDER; by what a recipe evaluates: lrl evaluate RECIPE --model FOLDER_OR_HUB_ID "
+                "--out FOLDER; a recipe has its tasks under evaluate.tasks, and --only chooses "
+                "of them"
             )
         _refuse_others(
             args, ("step", "only", "redo", "overrides"), "of a recipe, and not of --model"
@@ -116,11 +120,23 @@ def evaluate(args: argparse.Namespace) -> int | None:
     return None
 
 
+def _by_recipe(args: argparse.Namespace) -> None:
+    """Measures the models of --model by the recipe's section `evaluate`."""
+    others = ("step", "length", "batch_size", "on", "address", "slice", "shots", "skip_bad")
+    _refuse_others(args, others, "of other forms of this verb; the recipe says it under evaluate")
+    recipe = begin.recipe(args)
+    begin.start(args)
+    from lrl_jax.cli.models import benchmark, by_recipe
+
+    looked_at = recipe if args.only is None and not args.limit else benchmark.chosen(recipe, args)
+    by_recipe.measure(looked_at, args)
+
+
 def _refuse_others(args: argparse.Namespace, options: Sequence[str], which: str) -> None:
     """Raises ValueError where one of these arguments is given, which would have no effect."""
     usual = {"step": 0, "only": None, "redo": False, "overrides": [],
              "dtype": "float32", "length": 0, "batch_size": 8,
-             "on": "", "address": "", "slice": ""}  # fmt: skip
+             "on": "", "address": "", "slice": "", "shots": None, "skip_bad": False}  # fmt: skip
     given = [name for name in options if getattr(args, name) != usual[name]]
     if given:
         shown = ", ".join(

@@ -94,7 +94,7 @@ def add_whole_runs(verbs) -> None:
 def _with_tasks(verb: argparse.ArgumentParser) -> None:
     group = verb.add_argument_group("a look at some entries of the recipe, before and after")
     group.add_argument("--only", default=None, metavar="NAMES", help="entries, such as xquad,copa")
-    group = verb.add_argument_group("benchmark tasks on any model, without a recipe")
+    group = verb.add_argument_group("any model, on tasks or by what a recipe evaluates")
     group.add_argument("--list", action="store_true", help="print the tasks that ship")
     what = "a Hugging Face folder, a hub id or a run; several, each into a folder of --out"
     group.add_argument("--model", action="append", default=[], help=what)

@@ -149,13 +149,13 @@ def look(run: Run, args: argparse.Namespace) -> None:
     The step's own results stay as they are. Items of tasks that are finished here are not scored
     again by the step, nor the other way round.
     """
-    chosen = dataclasses.replace(run, recipe=_chosen(run.recipe, args))
+    looked_at = dataclasses.replace(run, recipe=chosen(run.recipe, args))
     with progress("evaluate") as tell:
-        results = evaluate.look(chosen, tell)
+        results = evaluate.look(looked_at, tell)
     display(report.summary_table(results.get("before", {}), results.get("after", {})))
 
 
-def _chosen(recipe: Recipe, args: argparse.Namespace) -> Recipe:
+def chosen(recipe: Recipe, args: argparse.Namespace) -> Recipe:
     """Returns the recipe with the entries that are looked at, and only those."""
     settings = recipe.evaluate
     only = _names(args.only or "")
