@@ -1,10 +1,8 @@
 """A Ray cluster does what this machine does, bit for bit, also when a machine of it goes."""
 
-import importlib
 import importlib.util
 import json
 import os
-from pathlib import Path
 import subprocess
 import sys
 import time
@@ -17,6 +15,7 @@ from lrl_jax.data.pack import jobs, runners
 from lrl_jax.devices import on_ray
 from lrl_jax.devices.cluster import ClusterEngine
 from lrl_jax.devices.jobs import Ended, Job
+from scripts import study_engines
 
 __all__ = ["corpus", "small_shards", "text"]  # fixtures
 pytestmark = [
@@ -24,7 +23,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1500),
 ]
-SLICE = "TPU-v5litepod-4-head"
 STUDY = """
 name: grid
 recipe: korean.yaml
@@ -36,24 +34,8 @@ compare: [after.bits_per_byte.kor_Hang, after.bits_per_byte.eng_Latn]
 """
 
 
-class Machines:
-    """Holds a head of one core, and machines that are a TPU slice each, in processes here."""
-
-    def __init__(self):
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        from ray.cluster_utils import Cluster
-
-        self._small = {"object_store_memory": 80_000_000}
-        head = {"num_cpus": 1, "include_dashboard": False, **self._small}
-        # the head asks where it is and reports that it may report nothing: refused, but not noted
-        noted = os.environ.pop("LRL_TEST_CONNECTIONS")
-        self.cluster = Cluster(initialize_head=True, head_node_args=head)
-        os.environ["LRL_TEST_CONNECTIONS"] = noted
-        self.address = self.cluster.address
-        self.slices = []
-
-    def add(self) -> None:
-        self.slices.append(self.cluster.add_node(num_cpus=1, resources={SLICE: 1}, **self._small))
+class PodMachines(study_engines.Machines):
+    """Holds the machines of the script, and those of a slice of several hosts."""
 
     def add_pod(self) -> None:
         """Adds the two machines of a slice of eight chips, which Ray knows by what TPU VMs say."""
@@ -63,30 +45,19 @@ class Machines:
                 "TPU_ACCELERATOR_TYPE": "v4-16", "TPU_TOPOLOGY": "2x2x2",
             }  # fmt: skip
             os.environ.update(said)
-            self.cluster.add_node(num_cpus=1, resources={"TPU": 4}, **self._small)
+            self.cluster.add_node(num_cpus=1, resources={"TPU": 4}, **self.small)
             for name in said:
                 os.environ.pop(name)
-
-    def remove(self, process: int) -> None:
-        """Kills the machine on which a process runs."""
-        while process > 1:
-            for node in self.slices:
-                if process == node.all_processes["raylet"][0].process.pid:
-                    self.slices.remove(node)
-                    self.cluster.remove_node(node, allow_graceful=False)
-                    return
-            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-        raise AssertionError("it runs on no machine of a slice")
 
 
 @pytest.fixture(scope="module")
 def machines():
-    machines = Machines()
-    for _ in range(2):
-        machines.add()
+    # the head asks where it is and reports that it may report nothing: refused, but not noted
+    noted = os.environ.pop("LRL_TEST_CONNECTIONS")
+    machines = PodMachines()
+    os.environ["LRL_TEST_CONNECTIONS"] = noted
     yield machines
-    importlib.import_module("ray").shutdown()
-    machines.cluster.shutdown()
+    machines.close()
 
 
 def test_ray_leaves_the_bytes_of_a_local_run_and_names_bad_data(machines, corpus, text, tmp_path):
@@ -101,35 +72,6 @@ def test_ray_leaves_the_bytes_of_a_local_run_and_names_bad_data(machines, corpus
         jobs.prepare_all(data_of(text), make(), tmp_path / "bad", runner=run)
 
 
-def memory_of_ray() -> int:
-    """Bytes of all processes of Ray's own; what several share is counted once."""
-    whole = 0
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (process / "cmdline").read_bytes()
-            is_ours = b"\0-c\0" in command  # what tests fork from has Ray's folder among its paths
-            if command.startswith(b"ray::") or (b"site-packages/ray/" in command and not is_ours):
-                lines = (process / "smaps_rollup").read_text().splitlines()
-                whole += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-        except OSError:  # it has ended
-            continue
-    return whole * 1024
-
-
-def made(study: Path) -> dict[str, dict]:
-    """What each step of a study made: place and step -> digests; scores come with their times."""
-    notes = [note for note in study.glob("shared/*/steps/*.json") if note.stem != "evaluate"]
-    return {str(note.relative_to(study)): json.loads(note.read_text())["outputs"] for note in notes}
-
-
-def trains(study: Path) -> int:
-    """A process that trains and has saved; 0 if there is none."""
-    for place in study.glob("shared/train-*"):
-        if (place / "lock.json").exists() and [*place.glob("train/checkpoints/*/meta")]:
-            return json.loads((place / "lock.json").read_text())["pid"]
-    return 0
-
-
 def test_a_study_ends_as_here_though_a_machine_goes_while_it_trains(machines, tmp_path):
     base, _ = write_recipes(tmp_path, steps=300)  # time to see it train
     lrl("run", base)
@@ -142,16 +84,16 @@ def test_a_study_ends_as_here_though_a_machine_goes_while_it_trains(machines, tm
         [sys.executable, "-m", "lrl_jax.cli", *words],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
-    while not (process := trains(there)):
+    while not (process := study_engines.trains(there)):
         assert running.poll() is None, running.stdout.read()
         time.sleep(0.2)
-    memory = memory_of_ray()
+    memory = study_engines.memory()
     machines.remove(process)
     machines.add()
     said, _ = running.communicate(timeout=900)
     assert running.returncode == 0, said
     assert "was ended (code 75); begins again" in said
-    assert made(there) == made(here)
+    assert study_engines.made(there) == study_engines.made(here)
     results = [json.loads((study / "results.json").read_text()) for study in (here, there)]
     assert results[0]["groups"] == results[1]["groups"]
     assert memory < 1.5e9
