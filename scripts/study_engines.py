@@ -1,4 +1,4 @@
-"""Runs configs/mini/engines.yaml three times, and compares what is left.
+"""Runs scripts/study_engines.yaml three times, and compares what is left.
 
     lrl run quickstart_base && python -m scripts.study_engines [FOLDER]
 
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 
-STUDY = "configs/mini/engines.yaml"
+STUDY = "scripts/study_engines.yaml"
 WANT = {"vocab": 2, "data": 2, "init": 6, "train": 12, "evaluate": 12}
 SLICE = "TPU-v5litepod-4-head"
 LRL = (sys.executable, "-m", "lrl_jax.cli", "study", "run", STUDY)
