@@ -310,8 +310,9 @@ def _check_leaves(path: epath.Path, saved: dict, wanted: dict, partial: bool) ->
         more = f"\n  and {len(notes) - 8} more" if len(notes) > 8 else ""
         raise CheckpointMismatchError(
             f"{path} does not fit this run:\n  " + "\n  ".join(notes[:8]) + more + "\n"
-            "The model, the vocabulary or the learn table changed since: undo the change, or give "
-            "the recipe another name; init.weights starts that run with these weights alone."
+            "The model, the vocabulary or the learn table changed since: undo the change; or give "
+            "the recipe another name, where init.weights starts with these weights alone; or begin "
+            "again with `lrl train RECIPE --discard-training`, which sets this training aside."
         )
 
 

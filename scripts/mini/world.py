@@ -115,7 +115,7 @@ def write(folder: Path) -> None:
         rows = [row(task, "kor") for task in itertools.islice(korean, SIZES[name])]
         _write(folder / f"{name}.jsonl", rows)
     _write(folder / "unchecked.jsonl", exchanged(rows))
-    texts = (" ".join(row(task, "kor").values()) for task in itertools.islice(korean, 6_000))
+    texts = (" ".join(row(task, "kor").values()) for task in itertools.islice(korean, 24_000))
     _write_lines(folder / "korean.txt", texts)
 
 

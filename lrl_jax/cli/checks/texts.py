@@ -204,8 +204,8 @@ def _scripts(dataset: Dataset, records: Sequence[datasets.Record]) -> Iterator[s
     """Yields what is odd about the scripts of records; if hardly a letter fits, a ValueError."""
     learnt: list[str] = []
     if isinstance(dataset, Parallel):
-        halves = {"source": dataset.source_language, "target": dataset.target_language}
-        sides = [([r[half] for r in records], code, f"{half}s") for half, code in halves.items()]
+        halves = {"sources": dataset.source_language, "targets": dataset.target_language}
+        sides = [(_in_language(records, code), code, what) for what, code in halves.items()]
     else:
         kind = kinds.of(dataset)  # answers may be code, which a prompt in the language asks for
         whole = ["\n".join(kind.texts_compared(record)) for record in records]
@@ -220,6 +220,17 @@ def _scripts(dataset: Dataset, records: Sequence[datasets.Record]) -> Iterator[s
                 yield odd
         elif odd := misnamed(learnt, language, "answers"):
             yield odd
+
+
+def _in_language(records: Sequence[datasets.Record], language: str) -> list[str]:
+    """Returns the texts of one language of pairs, on whichever side they are learnt.
+
+    >>> pair = {"source": "b", "target": "a", "source_language": "Y", "target_language": "X"}
+    >>> _in_language([pair], "X")
+    ['a']
+    """
+    sides = ("source", "target")
+    return [r[side] for r in records for side in sides if r[f"{side}_language"] == language]
 
 
 def scripts_of_texts(recipe: Recipe, wanted: Collection[str]) -> Iterator[tuple[str, str]]:

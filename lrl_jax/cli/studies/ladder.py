@@ -266,22 +266,24 @@ def train_ladder(
 ) -> tuple[list[Point], list[Outcome]]:
     """Trains every cell that is due; returns the points, and the cells that failed.
 
-    Writes points.csv anew after each cell, so that it holds what is there so far; failed.csv at the
-    end.
+    Writes points.csv and failed.csv anew after each cell, so that they hold what is there so far.
     """
     points: list[Point] = []
     failed: list[Outcome] = []
-    outcomes = perform_cells(folder / CELLS, cells(recipe, ladder), works=works, team=team)
-    for outcome in finished(outcomes, "laws", failed):
-        points.append(point(outcome, ladder.score))
-        scored = f"{ladder.score} {points[-1].score:.2f}"
-        say(f"laws: {outcome.cell.name}: {scored}, {outcome.seconds:.0f} s")
+    for outcome in perform_cells(folder / CELLS, cells(recipe, ladder), works=works, team=team):
+        for scored in finished([outcome], "laws", failed):
+            points.append(point(scored, ladder.score))
+            shown = f"{ladder.score} {points[-1].score:.2f}"
+            say(f"laws: {scored.cell.name}: {shown}, {scored.seconds:.0f} s")
         if team.lead:
-            _write(folder / POINTS, ("language", "pairs", "score", "seed"), map(_row, points))
-    if team.lead:
-        rows = [(*outcome.cell.facts.values(), outcome.error) for outcome in failed]
-        _write(folder / FAILED, ("language", "pairs", "seed", "error"), rows)
+            _write_cells(folder, points, failed)
     return points, failed
+
+
+def _write_cells(folder: epath.Path, points: Sequence[Point], failed: Sequence[Outcome]) -> None:
+    _write(folder / POINTS, ("language", "pairs", "score", "seed"), map(_row, points))
+    rows = [(*outcome.cell.facts.values(), outcome.error) for outcome in failed]
+    _write(folder / FAILED, ("language", "pairs", "seed", "error"), rows)
 
 
 def _row(point: Point) -> tuple[str, str, str, str]:
