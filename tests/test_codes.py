@@ -3,6 +3,8 @@
 import errno
 from pathlib import Path
 import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -80,3 +82,14 @@ def test_the_docs_and_the_help_list_every_code():
     listed = {int(code) for code in re.findall(r"(?:^|, |\n| and )(\d+) [a-z]", readme)}
     assert listed == {*codes.CODES} - {1, 130}
     assert "9 disk full; 75 stopped as asked" in main.EPILOG
+
+
+@pytest.mark.parametrize(("library", "ends"), [("jax", "at once"), ("json", "in order")])
+def test_a_failed_process_does_not_wait_for_threads_of_jax_that_would_abort_it(library, ends):
+    code = (
+        f"import atexit, sys, {library}; from lrl_jax.cli import main; "
+        "atexit.register(print, 'in order'); sys.argv = ['lrl', 'runs', 'nowhere']; main.script()"
+    )
+    got = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert got.returncode == 2, got.stderr
+    assert (got.stdout.strip() or "at once") == ends

@@ -12,6 +12,7 @@ import importlib
 import re
 import sys
 import textwrap
+from typing import NoReturn
 
 from lrl_jax import __version__
 from lrl_jax.cli import codes
@@ -40,6 +41,19 @@ Exit codes: """ + "; ".join(f"{code} {what}" for code, what in codes.CODES.items
 WIDTH = 79  # characters of a line at most
 # Arguments that are texts, or addresses of a server; all others may be names of places.
 TEXTS = ("address", "base_url", "names", "prompt", "stop", "system", "title")
+
+
+def script(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs one verb, and ends the process with its exit code.
+
+    After a failure threads of libraries may still work. One that comes back to Python while the
+    interpreter ends aborts the process, whose exit code would then be lost: such a process ends
+    at once.
+    """
+    code = main(argv)
+    if code and "jax" in sys.modules:
+        signals.end(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,8 +27,8 @@ COMMAND = """\
 import sys
 from lrl_jax.devices import signals
 signals.end_with_parent()
-from lrl_jax.cli.main import main
-sys.exit(main(sys.argv[1:]))"""
+from lrl_jax.cli.main import script
+script(sys.argv[1:])"""
 
 
 @dataclasses.dataclass(frozen=True)

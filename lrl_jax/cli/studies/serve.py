@@ -13,7 +13,6 @@ import json
 import os
 import selectors
 import signal
-import sys
 import time
 
 PRELOADED = ("lrl_jax.pipeline.study.step", "matplotlib.figure")
@@ -73,8 +72,8 @@ def _redirect(log: str) -> None:
 if __name__ == "__main__":
     command = serve()
     if command:
-        from lrl_jax.cli.main import main
+        from lrl_jax.cli.main import script
         from lrl_jax.devices import signals
 
         signals.end_with_parent()
-        sys.exit(main(command))
+        script(command)
