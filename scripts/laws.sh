@@ -12,7 +12,7 @@ export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$PWD/runs/laws/com
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
 BIN=$([ -x .venv/bin/lrl ] && echo .venv/bin/ || echo "")
 [ -e runs/laws_world ] || "${BIN}python" scripts/laws/world.py runs/laws_world
-[ -d runs/translator/export ] || "${BIN}lrl" run scripts/laws/base.yaml
+"${BIN}lrl" run scripts/laws/base.yaml
 "${BIN}lrl" laws run scripts/laws/recipe.yaml --languages qaa_Cyrl,kor_Hang \
   --pairs "${PAIRS:-40,80,160,320,480}" --seeds "${LADDER_SEEDS:-2}"
 "${BIN}python" -m scripts.laws.compare configs/mini/allocation.yaml runs/laws/laws/laws.json

@@ -20,6 +20,8 @@ import lrl_jax
 from lrl_jax.cli import main
 from lrl_jax.evaluate import generate as generation
 from lrl_jax.evaluate.kinds import MeasuredModel
+from lrl_jax.pipeline import export
+from lrl_jax.recipe import supply
 
 
 @pytest.fixture(scope="module")
@@ -445,6 +447,16 @@ def test_fertility_of_a_folder_of_languages_is_a_page_and_a_table(world, tmp_pat
     refused = lrl("vocab", "fertility", str(runs / "base/vocab"), "--texts", str(texts),
                   "--reference", "fra_Latn", "--out", str(out), code=2)  # fmt: skip
     assert "no text of the reference language" in refused.stderr
+
+
+def test_an_export_is_proved_on_what_text_there_is_where_the_recipe_names_none_for_it(copy):
+    path = str(copy / "korean.yaml")
+    none = ["export.gate_on=[]", "evaluate.bits_per_byte={}", "evaluate.translation={}"]
+    assert "same tokens on 20 texts" in lrl("export", path, "--redo", *none).stderr
+    keep = lrl_jax.load_recipe(path, *none, "vocab={method: keep}")
+    assert supply.gate_texts(keep) == ()
+    first = (copy / "ko.txt").read_text().splitlines()[0]
+    assert first in export._learnt(keep)
 
 
 def test_models_measured_by_a_recipe_have_the_numbers_of_its_own_step(copy):

@@ -3,12 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
+import itertools
 from typing import Any
 
 from etils import epath
 import jax
 
 from lrl_jax import storage, text
+from lrl_jax.data import dataset as datasets
+from lrl_jax.data.read import kinds
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.devices import peers
 from lrl_jax.hf import card, families, gate, load, peft_write, save, vector
@@ -16,7 +19,8 @@ from lrl_jax.model import llama
 from lrl_jax.pipeline import evaluate, prompt, vocab, weights
 from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.run import Run
-from lrl_jax.recipe.schema import Pretrained
+from lrl_jax.recipe import supply
+from lrl_jax.recipe.schema import Pretrained, Recipe
 from lrl_jax.train import adapt
 from lrl_jax.train.checkpoint import VerificationError
 from lrl_jax.vocab.pieces import splice
@@ -33,8 +37,8 @@ def run(run: Run) -> None:
     cfg = dataclasses.replace(weights.config(run), dtype="float32")
     mesh = weights.make_mesh(run, cfg)
     tokenizer = tokenizers.load(run.at("vocab"))
-    texts = recipe.export.gate_on or tuple(recipe.evaluate.bits_per_byte.values())
-    lines = [line for line in text.lines(*texts) if line.strip()]
+    uris = supply.gate_texts(recipe)
+    lines = [line for line in text.lines(*uris) if line.strip()] if uris else _learnt(recipe)
     staged = final.with_name("export.unproved")
     if meshes.lead() and staged.exists():
         staged.rmtree()
@@ -65,6 +69,17 @@ def run(run: Run) -> None:
         storage.write_json(staged / "gate.json", passed)
         save.finish(staged, final)
     say(f"export: {final}: same tokens on {result.texts} texts, {_differences(result)}")
+
+
+def _learnt(recipe: Recipe) -> list[str]:
+    """Returns texts of the datasets, as many as the gate compares."""
+    texts: list[str] = []
+    for dataset in recipe.data.datasets.values():
+        records = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard))
+        usable = (r for r in records if not isinstance(r, text.Bad))
+        for record in itertools.islice(usable, recipe.export.gate_lines):
+            texts += kinds.of(dataset).texts_compared(record)
+    return texts
 
 
 Check = Callable[[Tokenizer, Sequence[str], str], gate.Gate]

@@ -84,6 +84,23 @@ def texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
     yield from (("export.gate_on", uri) for uri in recipe.export.gate_on)
 
 
+def gate_texts(recipe: Recipe) -> tuple[str, ...]:
+    """Returns the texts on which an export is compared with the model.
+
+    They are those of `export.gate_on`; without any, held-out texts, or what the vocabulary is made
+    of. It is empty where the recipe names no text but that of datasets.
+    """
+    evaluate = recipe.evaluate
+    pairs = (*evaluate.translation.values(), *evaluate.alignment.values())
+    of_pairs = tuple(uri for entry in pairs for uri in entry.files())
+    of_vocabulary = tuple(uri for _, uri in vocab_texts(recipe.vocab))
+    return (
+        recipe.export.gate_on
+        or tuple(evaluate.bits_per_byte.values())
+        or tuple(dict.fromkeys(of_pairs or of_vocabulary))
+    )
+
+
 def vocab_texts(vocab: Vocab) -> Iterator[tuple[str, str]]:
     """Yields (field of the recipe, uri) for the texts that the vocabulary is made and proved on."""
     for code, uri in vocab.report.texts.items():
