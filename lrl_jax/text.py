@@ -246,6 +246,8 @@ def check_file(path: epath.Path) -> None:
         raise DataError(f"{path}: is empty")
     if head == LFS_POINTER:
         raise DataError(f"{path}: is a git-lfs pointer, not the file; run `git lfs pull`")
+    if (packing := storage.packing(head)) and not is_packed(path.name):
+        raise DataError(f"{path}: {packing}")
 
 
 def _sample(uri: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+import re
 import shutil
 import time
 
@@ -351,6 +352,22 @@ def test_the_verb_scores_any_folder_and_prints_chance_and_interval(data, folder,
     (out / "results.json").write_text(json.dumps(again | {"weights": "others"}))
     assert run(*args, "--tasks", f"{data}/say.yaml") == 4
     assert "whose weights are not those of" in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_be_scored_does_not_stop_the_others(data, folder, tmp_path, capsys):
+    for name in ("ko/export", "page/export"):  # both would be called export
+        (tmp_path / name).parent.mkdir()
+    shutil.copytree(folder, tmp_path / "ko/export")
+    shutil.copytree(folder, tmp_path / "page/export")
+    (tmp_path / "page/export/config.json").write_text("<!doctype html>")
+    models = [word for name in ("page", "ko") for word in ("--model", f"{tmp_path}/{name}/export")]
+    tasks = ["--data", str(data), "--tasks", f"{data}/choose.yaml", "--limit", "2"]
+    assert run(*models, *tasks, "--out", str(tmp_path / "out")) == 2
+    said = capsys.readouterr()
+    assert re.search("page: failed: .*page/export/config.json: is a web page", said.err)
+    assert (tmp_path / "out/ko/results.json").exists()
+    assert "ko" in said.out
+    assert "page" not in said.out
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """What was written is what is read: one table of every format and kind, then every bad input."""
 
+import bz2
 from collections.abc import Callable
 import dataclasses
 import decimal
 import gzip
 import io
 import json
+import lzma
 from pathlib import Path
 import pickle
 from typing import Any
@@ -184,6 +186,15 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
     ),
     "text that is JSON by its recipe": (
         "text", "a.txt", '{"a": 1}\n', {"format": "text"}, [{"text": '{"a": 1}'}]
+    ),
+    "text that is a web page by its recipe": (
+        "text", "a.txt", "<!doctype html>\n", {"format": "text"}, [{"text": "<!doctype html>"}]
+    ),
+    "text that was a table": (
+        "text", "a.csv.txt", "one, two\nthree\n", {}, [{"text": "one, two"}, {"text": "three"}]
+    ),
+    "text with brackets and tags inside": (
+        "text", "a.txt", "[1] <html>\nBZh\n", {}, [{"text": "[1] <html>"}, {"text": "BZh"}]
     ),
     "text json in UTF-16": ("text", "a.json", json.dumps(TWO).encode("utf-16"), {}, TWO),
     "text numbers in JSON": (
@@ -719,6 +730,34 @@ USELESS: dict[str, tuple[Break, str]] = {
         r"part-00000:1: looks like JSON lines .* say `format",
     ),
     "JSON lines named .txt": (of("text", "a.jsonl.txt", lines(*TWO)), "looks like JSON lines"),
+    "a list of JSON named .txt": (
+        of("text", "a.json.txt", json.dumps(TWO, indent=1)),
+        "looks like JSON and .*`format: json`",
+    ),
+    "Parquet by another name": (
+        of("text", "a.parq", table(*TWO), filters=DROP),
+        "like Parquet and .* `format: parquet`",
+    ),
+    "a table named .txt": (
+        of("text", "a.csv.txt", 'text,n\n"a, b",1\nc,2\n'),
+        "like a table and .* `format: csv`",
+    ),
+    "a table of tabs named .txt": (of("text", "a.tsv.txt", "text\tn\na\t1\n"), "`format: tsv`"),
+    "a web page": (of("text", "a.txt", "<!DOCTYPE html>\n<html>\n"), "like a web page, such as a"),
+    **{
+        f"packed by {way} without its suffix": (
+            of("text", "a.txt", made, filters=DROP),
+            f"a.txt: is .*{way}; let its name end in",
+        )
+        for way, made in {
+            "gzip": gzip.compress(b"a\n"),
+            "bzip2": bz2.compress(b"a\n"),
+            "xz": lzma.compress(b"a"),
+            "zstd": pyarrow.compress(b"a", "zstd", asbytes=True),
+        }.items()
+    },
+    "a spreadsheet": (of("text", "a.csv", b"PK\3\4\x14\0", filters=DROP), "an Office document"),
+    "a PDF": (of("text", "a.txt", "%PDF-1.7\n", filters=DROP), "a.txt: is a PDF"),
     "columns of a file of any name": (
         of("text", "dev.kor", "a\tb\n", columns={"text": "0"}),
         "dev.kor: is read as plain text, which has no columns, and the recipe gives columns: text",
@@ -905,5 +944,6 @@ def test_the_sample_world_is_read():
     found = read(one)
     assert len(found) == 480
     assert not any(isinstance(record, Bad) for record in found)
+    assert len(read(dataset("text", path=["sample:dev.kor"]))) == 300
     pairs = read(dataset("parallel", source="sample:dev.eng", target="sample:dev.kor"))
     assert len(pairs) == 300

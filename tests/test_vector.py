@@ -1,11 +1,13 @@
 """Instruct vectors: trained + scale * (instruct - base), and nothing for new rows."""
 
 import dataclasses
+import shutil
 
 import hand_tokenizer
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 import tiny_llama
 
 from lrl_jax.devices import mesh as meshes
@@ -91,6 +93,22 @@ def test_the_gate_compares_with_the_model_and_its_vector(folders, tmp_path):
     texts = ["a b c abc", "cab bac"]
     assert not gate.check(tmp_path, OLD, got, BASE, texts, "float32").problems
     assert gate.check(tmp_path, OLD, before, BASE, texts, "float32").problems
+
+
+@pytest.mark.parametrize("whose", ["instruct", "base"])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_number_that_is_none_in_a_row_that_no_text_reaches_is_refused(
+    folders, tmp_path, whose, number
+):
+    (instruct, _), (base, before) = folders
+    places = {"instruct": instruct, "base": base}
+    shutil.copytree(places[whose], tmp_path, dirs_exist_ok=True)
+    held = safetensors.numpy.load_file(tmp_path / load.WEIGHTS)
+    held["model.embed_tokens.weight"][260, 3] = number
+    safetensors.numpy.save_file(held, tmp_path / load.WEIGHTS)
+    places[whose] = tmp_path
+    with pytest.raises(ValueError, match=r"export.vector: .*embed.* are not finite"):
+        vector.add(before, OLD, places["instruct"], places["base"], 1.0, BASE.size)
 
 
 def test_models_of_another_shape_or_other_tokens_are_refused(folders, tmp_path):

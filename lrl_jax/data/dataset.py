@@ -167,14 +167,16 @@ def _span(
 
 
 def _check_is_text(dataset: recipe_data.Dataset, span: Span) -> None:
-    """Refuses plain text of which the recipe says columns, and rows of JSON taken for text."""
+    """Refuses plain text of which the recipe says columns, and what does not look like text."""
     written = dataset.written()
     if written.format == "text" and not written.columns:
         return
-    if not span.start and files.has_json_rows(span.uri):
+    looks, form = ("", "") if span.start else files.mistaken(span.uri)
+    if looks:
+        right = f"say `format: {form}`, or" if form else "fetch the file while logged in, or say"
         raise text.DataError(
-            f"{span.uri}:1: looks like JSON lines and is read as plain text, braces included; say "
-            "`format: jsonl`, or `format: text` and no columns if the lines are meant as they stand"
+            f"{span.uri}:1: looks like {looks} and is read as plain text, as it stands; {right} "
+            "`format: text` and no columns if the lines are meant as they stand"
         )
     if written.columns and not (files.named(span.uri) and _has_rows(dataset)):
         raise text.DataError(

@@ -39,7 +39,7 @@ def add(
 
     `params` hold no adapters. `instruct` is the Hugging Face folder of a model that was tuned from
     `base`; their first `rows` tokens are those of `params`. Raises ValueError for folders of
-    another shape than the model, or with other tokens.
+    another shape than the model, with other tokens, or with numbers that are not finite.
     """
     same_tokens(instruct, base, rows)
     with contextlib.ExitStack() as stack:
@@ -104,6 +104,11 @@ def difference(after: Tensors, before: Tensors, rows: int | None) -> Read:
             index = (slice(min(asked.start, rows), min(asked.stop, rows)), *index[1:])
         moved = after.read(name, index).astype(np.float32)
         moved -= before.read(name, index).astype(np.float32)
+        if not np.isfinite(moved).all():
+            raise ValueError(
+                f"export.vector: {name} of instruct or of base holds numbers that are not finite; "
+                "fetch that model again, or take another one"
+            )
         beyond = asked.stop - asked.start - len(moved)
         return np.pad(moved, [(0, beyond), (0, 0)]) if beyond else moved
 

@@ -61,7 +61,8 @@ def _words(args: argparse.Namespace, model: str, out: str) -> tuple[str, ...]:
     """Returns the command that scores one model."""
     words = ["evaluate", "--model", model, "--out", out]
     for option in OPTIONS:
-        if (value := getattr(args, option)) is not None and value != "":
+        value = getattr(args, option)
+        if value or (option == "shots" and value == 0):  # no other 0 may be given
             words += [f"--{option.replace('_', '-')}", str(value)]
     words += [word for file in args.imports for word in ("--import", file)]
     return (*words, *(["--skip-bad"] if args.skip_bad else []))

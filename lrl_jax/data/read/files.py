@@ -8,6 +8,7 @@ Where a file is cut depends on the files alone, so the same text gives the same 
 
 from collections.abc import Callable, Iterable, Iterator
 import contextlib
+import csv
 import functools
 import itertools
 import json
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from etils import epath
 import numpy as np
 
-from lrl_jax import text
+from lrl_jax import storage, text
 
 SHARD_BYTES = 64 << 20
 SUFFIXES = {
@@ -75,11 +76,32 @@ def _suffix(uri: str) -> str:
     return path.with_suffix("").suffix if text.is_packed(path.name) else path.suffix
 
 
-def has_json_rows(uri: str) -> bool:
-    """Tells whether the first lines of a file are JSON objects, each on a line of its own."""
+def mistaken(uri: str) -> tuple[str, str]:
+    """Returns what a file looks like that is no text as it stands, and its format; or two ''.
+
+    JSON and Parquet are known by what they hold, a table by one more suffix before the last and by
+    cells that are as many in each of its first lines: `a.csv.txt`.
+    """
+    if uri.startswith(text.SAMPLE):
+        return "", ""
+    with text.opened(epath.Path(uri)) as f:
+        head = f.read(storage.PAGE_BYTES)
+    if head.startswith(b"PAR1"):
+        return "Parquet", "parquet"
+    if storage.is_web_page(head):
+        return "a web page, such as a login form", ""
+    if re.match(rb"\s*\[\s*\{\s*\"", head):
+        return "JSON", "json"
     lines = (line for _, line in text.numbered(uri) if isinstance(line, text.Bad) or line.strip())
     first = [*itertools.islice(lines, LOOK)]
-    return bool(first) and all(isinstance(line, str) and _is_object(line) for line in first)
+    if first and all(isinstance(line, str) and _is_object(line) for line in first):
+        return "JSON lines", "jsonl"
+    inner = epath.Path(epath.Path(uri).stem).suffix.lower()
+    if (delimiter := {".csv": ",", ".tsv": "\t"}.get(inner)) and len(first) > 1:
+        cells = {len(row) for row in csv.reader(map(str, first), delimiter=delimiter)}
+        if len(cells) == 1 and cells != {1}:
+            return "a table", inner[1:]
+    return "", ""
 
 
 def _is_object(line: str) -> bool:

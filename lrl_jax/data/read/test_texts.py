@@ -58,8 +58,8 @@ def place(file: str, number: int, is_row: bool) -> str:
 
 def _format(file: str) -> str:
     written = files.format_of(file)
-    if written == "text" and not files.named(file) and files.has_json_rows(file):
-        return "jsonl"
+    if written == "text" and not files.named(file):
+        return files.mistaken(file)[1] or "text"
     # a quote mark is punctuation, which is not compared
     return "tsv_raw" if written == "tsv" else written
 
