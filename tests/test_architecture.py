@@ -43,6 +43,7 @@ DOORS = {
     "tensorflow": ("data/seqio/libraries.py",),
     "tensorflow_datasets": ("data/read/catalogues.py",),
     "datasets": ("data/read/catalogues.py",),
+    "fasttext": ("data/read/language.py",),
     "pyarrow": ("text.py", "data/read/files.py"),
     "orbax": ("train/checkpoint.py",),
     "optax": ("train/", "embeddings/distil.py"),

@@ -17,6 +17,7 @@ from typing import NoReturn
 from lrl_jax import __version__
 from lrl_jax.cli import codes
 from lrl_jax.cli.arguments import (
+    corpora,
     judge,
     laws,
     mixture,
@@ -174,6 +175,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lrl_jax {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     steps.add_steps(verbs)
+    corpora.add(verbs)
     vocab.add_probe(verbs)
     vocab.add_fertility(verbs)
     laws.add(verbs)

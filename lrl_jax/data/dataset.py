@@ -67,10 +67,13 @@ def fingerprints(dataset: recipe_data.Dataset) -> list[list[str]]:
 
 def contents(dataset: recipe_data.Dataset) -> dict[str, str]:
     """Returns a digest of everything that a dataset reads, by name."""
+    asked = dataset.filters.language
+    models = [asked.model] if asked and asked.model else []
     if place := dataset.catalogue():
-        return {catalogues.name(place): catalogues.fingerprint(place)}
+        of_place = {catalogues.name(place): catalogues.fingerprint(place)}
+        return of_place | {uri: text.fingerprint(uri) for uri in models}
     uris = imports.uris(dataset) if isinstance(dataset, recipe_data.Task) else dataset.files()
-    return {uri: text.fingerprint(uri) for uri in uris}
+    return {uri: text.fingerprint(uri) for uri in (*uris, *models)}
 
 
 def _format(dataset: recipe_data.Dataset, uri: str) -> str:

@@ -7,6 +7,7 @@ from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import mixture, plan
 from lrl_jax.data.feed import show as showing
 from lrl_jax.data.pack import jobs, packing, progress, rows, shared, workers
+from lrl_jax.data.read import language
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.pipeline.console import display, say
 from lrl_jax.pipeline.run import Run, counted, manifests
@@ -32,6 +33,8 @@ def run(run: Run, runner: workers.Runner | None = None) -> None:
     display(showing.datasets(packed))
     show_plan(run, mixture.plan(counted(run), packed), packed)
     for name, dataset in recipe.data.datasets.items():
+        if how := language.says(dataset):
+            say(f"data: {name}: {how}")
         for file in datasets.quoted_files(dataset):
             say(
                 f"data: {name}: {file}: its cells are quoted where they have to be, and are read "

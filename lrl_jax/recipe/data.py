@@ -16,6 +16,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import pydantic
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from lrl_jax.recipe import corpora
+from lrl_jax.recipe.corpora import HubOrCorpus
 from lrl_jax.recipe.dataset import Dataset, Hub, OfAnyKind, Tfds, Written
 from lrl_jax.recipe.vocab import Language, Section, Share, is_default
 
@@ -29,7 +31,7 @@ class Rows(Dataset):
     path: tuple[str, ...] = ()
     """Files or globs, local or gs://; .gz, .bz2, .xz and .zst are unpacked on the way."""
     tfds: Tfds | None = None
-    hub: Hub | None = None
+    hub: HubOrCorpus | None = None
     format: Literal[
         "auto", "text", "jsonl", "json", "csv", "tsv", "tsv_quoted", "tsv_raw", "parquet", "tmx",
         "squad",
@@ -50,12 +52,23 @@ class Rows(Dataset):
         given = [name for name in self._places if getattr(self, name)]
         if len(given) != 1:
             yield f"give exactly one of {', '.join(self._places)}; got {' and '.join(given) or 0}"
+        if self.hub and self.hub.corpus:
+            yield from corpora.misfits(self.hub, self.kind, self._spoken())
+
+    def _spoken(self) -> tuple[str, ...]:
+        """Returns the languages of its records, which say what is read of a corpus."""
+        return (self.language,)
 
     def catalogue(self) -> Tfds | Hub | None:
+        if self.hub and self.hub.corpus:
+            return corpora.place(self.hub, self._spoken())
         return self.tfds or self.hub
 
     def written(self) -> Written:
-        return Written(self.format, self.columns, self.header)
+        columns = self.columns
+        if self.hub and self.hub.corpus:
+            columns = corpora.columns(self.hub.corpus, self._spoken()) | columns
+        return Written(self.format, columns, self.header)
 
 
 class Text(Rows):
@@ -98,6 +111,9 @@ class Parallel(Rows):
         yield from super()._misfits()
         if bool(self.source) != bool(self.target):
             yield "source and target go together; got only one of them"
+
+    def _spoken(self) -> tuple[str, ...]:
+        return self.source_language, self.target_language
 
     def aligned(self) -> tuple[str, str] | None:
         return (self.source, self.target) if self.source else None

@@ -8,7 +8,7 @@
 `recipe.data` has the kinds that ship; `data.read.kinds` says what their records are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import types
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -16,7 +16,15 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 from pydantic_core import core_schema
 
 from lrl_jax.recipe.scripts import Script
-from lrl_jax.recipe.vocab import Names, Section, Share, did_you_mean, is_default, is_keep
+from lrl_jax.recipe.vocab import (
+    Language,
+    Names,
+    Section,
+    Share,
+    did_you_mean,
+    is_default,
+    is_keep,
+)
 
 
 # ---------------------------------------------------------------------------- where rows lie
@@ -39,10 +47,32 @@ class Hub(Section):
     dataset: str
     config: str = ""
     split: str = "train"
+    files: str = Field(default="", exclude_if=is_default)
+    """Its data files to read, as a pattern such as data/ne/*.jsonl.gz; those of `config` and
+    `split` if empty."""
     revision: str = "main"
+
+    def _misfits(self) -> Iterator[str]:
+        if self.files and self.config:
+            yield "give config and split, or files; got both"
 
 
 # ---------------------------------------------------------------------------- what is left out
+class LanguageFilter(Section):
+    """Leaves out records whose text is in another language, or has no letters.
+
+    Of pairs, both halves are judged. Without a model the script alone tells, so that in a script
+    of many languages, such as Latn, other languages pass.
+    """
+
+    model: str = ""
+    """A fastText model that names languages, such as GlotLID's model.bin or lid.176.bin."""
+    code: Language | Literal[""] = ""
+    """The language; that of the dataset if empty."""
+    least: Share = 0.8
+    """Least probability of the language; without a model, least share of letters in its script."""
+
+
 class Filters(Section):
     """Says which records are left out; every reason is counted and shown with examples.
 
@@ -66,6 +96,8 @@ class Filters(Section):
     """`exact` leaves out later copies of a text; `near` also texts whose shingles overlap with
     those of an earlier text by `similarity` (Jaccard, estimated by MinHash)."""
     similarity: Share = 0.8
+    language: LanguageFilter | None = Field(default=None, exclude_if=is_default)
+    """Leaves out text in another language than the dataset's; {} goes by its script alone."""
 
 
 # ---------------------------------------------------------------------------- datasets
@@ -137,11 +169,14 @@ class Dataset(Section):
         return Written()
 
     def places(self) -> tuple[str, ...]:
-        """Returns what a user may have to supply: files, the name of a builder, or a hub id."""
-        catalogue = self.catalogue()
+        """Returns what a user may have to supply: files, the name of a builder, a hub id, a model
+        that tells languages.
+        """
+        catalogue, asked = self.catalogue(), self.filters.language
+        models = (asked.model,) if asked and asked.model else ()
         if isinstance(catalogue, Tfds):
-            return (*self.files(), catalogue.builder)
-        return (*self.files(), catalogue.dataset) if catalogue else self.files()
+            return (*self.files(), catalogue.builder, *models)
+        return (*self.files(), *((catalogue.dataset,) if catalogue else ()), *models)
 
     def template_options(self) -> dict[str, Any]:
         """Returns the settings that its template takes beside the record."""

@@ -27,6 +27,8 @@ def add_steps(verbs) -> None:
     new.add_argument("--language-name", default="", help="its name, for a code in no table")
     new.add_argument("--base", help="Hugging Face folder or hub id")
     new.add_argument("--text", help="raw text of the language (default: corpus/*.txt)")
+    what = "corpora of the hub to read, such as fineweb2,wikipedia; `lrl corpora` lists them"
+    new.add_argument("--corpora", metavar="NAMES", help=what)
     what = "raw English text, not to be forgotten: replayed, proved on (default: english/*.txt)"
     new.add_argument("--english", help=what)
     what = "how often the texts are read at most: steps are planned by it (default: 4)"

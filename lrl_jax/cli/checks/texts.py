@@ -16,7 +16,9 @@ from lrl_jax import text
 from lrl_jax.cli.checks import sizes
 from lrl_jax.cli.checks.overlaps import Measured
 from lrl_jax.data import dataset as datasets
-from lrl_jax.data.read import kinds
+from lrl_jax.data.feed import show
+from lrl_jax.data.read import catalogues, kinds, language
+from lrl_jax.data.read.filters import Sieve
 from lrl_jax.data.read.tally import Tally, refuse_absent
 from lrl_jax.data.templates import documents
 from lrl_jax.data.templates import table as templates
@@ -26,6 +28,7 @@ from lrl_jax.recipe import evaluate as recipe_evaluate
 from lrl_jax.recipe import languages
 from lrl_jax.recipe import scripts as codes
 from lrl_jax.recipe.data import Data, Dataset, Parallel
+from lrl_jax.recipe.dataset import Filters
 from lrl_jax.recipe.schema import Recipe
 from lrl_jax.recipe.vocab import Extend, TrainVocab
 from lrl_jax.vocab import scripts
@@ -33,6 +36,7 @@ from lrl_jax.vocab.pieces import balance
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 LOOK = 200_000  # records of each dataset that are read at most
+LOOK_FAR = 2_000  # the same of a dataset on the hub, which come over the network
 FEW = 500  # records of each dataset that are tokenised, and lines of each text that are read
 LETTERS = 100  # so many tell in which script a text is
 STRANGE = 0.05  # share of letters in the language's own script below which its code is refused
@@ -69,7 +73,7 @@ def look(
       own: whether the vocabulary gets pieces that `tokenizer` does not have.
     """
     records, size, share = _read(name, dataset, measured)
-    notes = [*_scripts(dataset, records)]
+    notes = [*_provenance(dataset), *_language(dataset, records), *_scripts(dataset, records)]
     written = _written(dataset, records, tokenizer)
     encoded = documents.encode(written, tokenizer) if tokenizer and written else []
     notes += _long(recipe.data, encoded, own)
@@ -89,7 +93,8 @@ def _read(
     tally, bad = Tally(), list[text.Bad]()
     every = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard, tally))
     records, count, size = [], 0, 0
-    usable = _usable(dataset, itertools.islice(every, LOOK), bad)
+    look = LOOK_FAR if catalogues.is_far(dataset.catalogue()) else LOOK
+    usable = _usable(dataset, itertools.islice(every, look), bad)
     for record in measured.through(name, dataset, usable):
         if not count and dataset.template != templates.OWN:
             templates.parts(dataset.template, record)
@@ -108,6 +113,23 @@ def _read(
     if dataset.kind == "text" and not dataset.catalogue():
         return records, size, sizes.share_read(dataset.files(), size + count)
     return records, size, None
+
+
+def _provenance(dataset: Dataset) -> Iterator[str]:
+    if provenance := catalogues.provenance(dataset.catalogue()):
+        yield show.said_of(provenance)
+
+
+def _language(dataset: Dataset, records: Sequence[datasets.Record]) -> Iterator[str]:
+    """Yields how many of the first records the filter of languages leaves out, and how it tells."""
+    if how := language.says(dataset):
+        alone = Filters(language=dataset.filters.language)
+        sieve = Sieve(dataset.model_copy(update={"take": 0, "filters": alone}))
+        for _ in sieve.sift(records):
+            pass
+        why = [f"{count:,} {reason}" for reason, count in sieve.counts.most_common()]
+        count, reasons = sieve.counts.total(), f" ({', '.join(why)})" if why else ""
+        yield f"{how}; leaves out {count:,} of the first {len(records):,} records{reasons}"
 
 
 def _usable(
@@ -211,14 +233,14 @@ def _scripts(dataset: Dataset, records: Sequence[datasets.Record]) -> Iterator[s
         whole = ["\n".join(kind.texts_compared(record)) for record in records]
         sides = [(whole, dataset.language, "records")]
         learnt = [kind.text_learnt(dataset, record) for record in records]
-    for texts, language, what in sides:
-        if problem := misnamed(texts, language, what):
+    for texts, code, what in sides:
+        if problem := misnamed(texts, code, what):
             raise ValueError(f"{problem}; say what language it is, or und_Zyyy for none")
         if dataset.kind in ("text", "parallel"):  # others may answer in two languages
-            says = f"{language} is written in {_script(language)}"
-            if odd := _strange(texts, _parts(_script(language)), says, what, MIXED):
+            says = f"{code} is written in {_script(code)}"
+            if odd := _strange(texts, _parts(_script(code)), says, what, MIXED):
                 yield odd
-        elif odd := misnamed(learnt, language, "answers"):
+        elif odd := misnamed(learnt, code, "answers"):
             yield odd
 
 

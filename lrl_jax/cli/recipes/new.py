@@ -3,7 +3,7 @@
 The recipe itself is templates/recipe.yaml.j2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import re
 
@@ -12,7 +12,7 @@ import jinja2
 
 from lrl_jax import storage
 from lrl_jax.cli.checks import sizes
-from lrl_jax.recipe import languages, scripts, supply
+from lrl_jax.recipe import corpora, languages, scripts, supply
 
 # Scripts that write vowels and conjuncts as marks; Llama 3's pre-tokenizer cuts words at them.
 MARKED = {
@@ -25,6 +25,8 @@ WEIGHTS = "Weights are shares of tokens. A quarter of English keeps English (arX
 LENGTH, BATCH, SMALLEST = 2048, 32, 8  # tokens of a row, rows of a step, fewest rows of a step
 ALIGN, STEPS = 200, 6000  # steps of the two stages for a corpus of hundreds of millions of tokens
 MANY_STEPS = 1000  # a batch is not made smaller for the sake of more of them
+INDENT = " " * 6  # of the fields of a dataset in the template
+TAKEN = 200_000  # documents of each corpus in a new recipe, some 100 to 200 million tokens
 SHARES = {"target": 0.75, "english": 0.25}  # dataset -> its share of tokens in the template
 
 
@@ -49,6 +51,7 @@ def recipe_text(
     english: str,
     language_name: str = "",
     epochs: float = sizes.EPOCHS,
+    named: Sequence[str] = (),
 ) -> str:
     """Returns the text of a recipe that can be loaded unchanged.
 
@@ -56,22 +59,25 @@ def recipe_text(
       language: a code, or an ISO 639 code or name that means one; a code that is in no table needs
         its `language_name`.
       epochs: how often the texts are read at most; steps are planned by it where they are here.
+      named: corpora of the hub that are read in place of `text`, which the vocabulary still learns.
     """
     try:
-        named = language_name and re.fullmatch(languages.CODE, language)
-        code = language if named else languages.resolve(language)
+        given = language_name and re.fullmatch(languages.CODE, language)
+        code = language if given else languages.resolve(language)
         short, script = code.split("_")
         name = language_name or languages.english_name(code)
         scripts.parts((script,))
     except ValueError as e:
         raise ValueError(f"--language {language}: {e}") from None
+    entries = [_entry(corpus, code) for corpus in dict.fromkeys(named)]
     tokens = {
-        "target": sizes.corpus(text, script, own=True),
+        "target": None if entries else sizes.corpus(text, script, own=True),
         "english": sizes.corpus(english, "Latn", own=False),
     }
     advice = {
-        text: f"raw text in {name}, a document a line",
-        english: "raw English text, a document a line, for replay and proof",
+        text: f"raw text in {name}, a document a line{_from_corpus(entries, code, text)}",
+        english: "raw English text, a document a line, for replay and proof"
+        + (_written("wikipedia", corpora.ENGLISH, english) if entries else ""),
     }
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("lrl_jax.cli"),
@@ -86,8 +92,52 @@ def recipe_text(
         whole_alphabet=script not in MANY,
         pretokenizer="mark_aware" if script in MARKED else "keep",
         plan=planned(tokens, _positions(base), epochs),
+        corpora=entries, taken=TAKEN,
         absent={place: how for place, how in advice.items() if not supply.is_here(place)},
     )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Describes a corpus of the hub as a dataset of a new recipe.
+
+    Attributes:
+      spoken: the fields that say its languages.
+      words: what it is and what it asks.
+    """
+
+    name: str
+    kind: str
+    revision: str
+    spoken: str
+    words: str
+
+
+def _entry(name: str, code: str) -> Entry:
+    """Returns how a corpus is read in a language; a ValueError where that cannot be."""
+    try:
+        corpus = corpora.of(name)
+        pair = corpus.kind == "parallel"
+        languages_read = (corpora.ENGLISH, code) if pair else (code,)
+        corpora.place(corpora.NamedHub(corpus=name), languages_read)
+    except ValueError as e:
+        raise ValueError(f"--corpora {name}: {e}") from None
+    spoken = f"language: {code}"
+    if pair:
+        spoken = f"source_language: eng_Latn\n{INDENT}target_language: {code}"
+        spoken += f"\n{INDENT}direction: both"
+    words = f"{corpus.title}. Licence {corpus.license}: {corpus.asks}."
+    return Entry(name, corpus.kind, corpus.revision, spoken, words)
+
+
+def _from_corpus(entries: Sequence[Entry], code: str, text: str) -> str:
+    """Returns how to get text for the vocabulary out of the first corpus; '' where none has it."""
+    names = [entry.name for entry in entries if entry.kind == "text"]
+    return _written(names[0], code, text) if names else ""
+
+
+def _written(corpus: str, code: str, text: str) -> str:
+    return f", such as: lrl corpora {corpus} --language {code} --to {re.sub('[*]+', code, text)}"
 
 
 def name_of_run(path: str) -> str:

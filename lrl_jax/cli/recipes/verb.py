@@ -43,6 +43,7 @@ def _from_template(args: argparse.Namespace) -> str:
         args.path,
         language=args.language, language_name=args.language_name, base=args.base,
         text=text, english=english, epochs=epochs,
+        named=[name.strip() for name in (args.corpora or "").split(",") if name.strip()],
     )  # fmt: skip
 
 
@@ -50,7 +51,7 @@ def _exchanged(args: argparse.Namespace) -> tuple[str, list[str]]:
     """Returns the recipe, and what to print of it."""
     from lrl_jax.cli.recipes import other_language, tasks
 
-    given = [key for key in ("base", *USUAL) if getattr(args, key) is not None]
+    given = [key for key in ("base", "corpora", *USUAL) if getattr(args, key) is not None]
     if given:
         shown = ", ".join(f"--{key}" for key in given)
         raise ValueError(f"{shown}: --from keeps what its recipe has; leave that out")

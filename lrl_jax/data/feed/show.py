@@ -207,6 +207,8 @@ def datasets(manifests: Mapping[str, rows.Manifest]) -> Group:
 def remarks(manifests: Mapping[str, rows.Manifest]) -> Iterator[str]:
     """Yields a line on everything about the packed datasets that is worth a second look."""
     for name, m in manifests.items():
+        if m.provenance:
+            yield f"{name}: {said_of(m.provenance)}"
         for reason, count in Counter(m.left_out).most_common():
             if count > MUCH * m.records:
                 yield (
@@ -224,6 +226,18 @@ def remarks(manifests: Mapping[str, rows.Manifest]) -> Iterator[str]:
                 "prompt, with long_answers: split); raise data.sequence_length, or set "
                 "data.long_answers: drop"
             )
+
+
+def said_of(provenance: Mapping[str, str]) -> str:
+    """Returns where text comes from, for people.
+
+    >>> said_of({"dataset": "a/b", "revision": "0123456789abcdef", "license": "cc0-1.0"})
+    'from a/b at 0123456789ab, licence cc0-1.0'
+    """
+    at = f" at {provenance['revision'][:12]}" if "revision" in provenance else ""
+    licence = f", licence {provenance['license']}" if "license" in provenance else ""
+    asks = f": {provenance['asks']}" if "asks" in provenance else ""
+    return f"from {provenance['dataset']}{at}{licence}{asks}"
 
 
 def _in_tests(m: rows.Manifest) -> str:

@@ -27,13 +27,13 @@ from typing import Any
 from etils import epath
 import numpy as np
 
-from lrl_jax import storage
+from lrl_jax import storage, text
 from lrl_jax.data import arrays
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.pack import packed, packing, progress, rows, shared
 from lrl_jax.data.pack.packing import Count, ShardJob, Tick
 from lrl_jax.data.pack.workers import Runner, Work, local
-from lrl_jax.data.read import contamination, duplicates, files, filters
+from lrl_jax.data.read import catalogues, contamination, duplicates, files, filters
 from lrl_jax.data.read.makers import NOTHING
 from lrl_jax.data.read.tally import Tally, refuse_absent
 from lrl_jax.data.templates import table as templates
@@ -120,9 +120,12 @@ def fingerprint(data: recipe_data.Data, name: str, tokenizer: Tokenizer) -> str:
     dataset = data.datasets[name]
     # as it was before there was a choice: rows that older versions packed stay in use
     answers = [] if data.long_answers == "truncate" else [data.long_answers]
+    settings = dataset.model_dump(mode="json", exclude=NOT_IN_ROWS)
+    if (asked := dataset.filters.language) and asked.model:  # it may move
+        settings["filters"]["language"]["model"] = text.fingerprint(asked.model)
     facts = {
         "version": [packing.VERSION, rows.VERSION],
-        "dataset": dataset.model_dump(mode="json", exclude=NOT_IN_ROWS),
+        "dataset": settings,
         "text": datasets.fingerprints(dataset),
         "template": templates.mark(dataset, tokenizer),
         "tokenizer": tokenizer.fingerprint,
@@ -196,7 +199,9 @@ def target_of(
     alone = data.model_copy(update={"datasets": {name: dataset}, "mixtures": {}})
     here = folder / name / mark[:16]
     # `take` counts over the whole dataset; `_chosen` divides it among the shards
-    shards = datasets.shards(dataset.model_copy(update={"take": 0}))
+    divided = dataset.model_copy(update={"take": 0})
+    in_order = catalogues.in_order(dataset.catalogue())
+    shards = datasets.shards(dataset if in_order else divided)
     home, tests = shared.home(tokenizer, folder), shared.tests(data, folder)
     jobs = (
         ShardJob(
@@ -361,5 +366,6 @@ def manifest_of(
         distinct=distinct,
         rows=sum(shard.rows for shard in shards) or -(-count.tokens // data.sequence_length),
         shards=shards,
+        provenance=catalogues.provenance(dataset.catalogue()),
         **counted,
     )

@@ -177,6 +177,8 @@ class Manifest:
       absent: column of the recipe -> how many of those rows do not have it.
       in_tests: test file -> how many records were left out because they share text with it; empty
         where no records were compared.
+      provenance: where its text comes from and under which licence, as
+        `data.read.catalogues.provenance` says it; empty where it is from files.
     """
 
     name: str
@@ -205,6 +207,7 @@ class Manifest:
     unread: dict[str, int] = dataclasses.field(default_factory=dict)
     absent: dict[str, int] = dataclasses.field(default_factory=dict)
     in_tests: dict[str, int] = dataclasses.field(default_factory=dict)
+    provenance: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def fill(self) -> float:
@@ -241,8 +244,9 @@ class Count:
 def write_manifest(manifest: Manifest, folder: epath.Path) -> None:
     """Writes `manifest.json`, whole or not at all."""
     fields = dataclasses.asdict(manifest)
-    if not manifest.in_tests:  # as it was before records were compared
-        del fields["in_tests"]
+    for field in ("in_tests", "provenance"):
+        if not fields[field]:  # as it was before there were these
+            del fields[field]
     storage.write_json(folder / MANIFEST, fields)
 
 

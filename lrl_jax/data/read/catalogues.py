@@ -14,13 +14,16 @@ import functools
 import hashlib
 import os
 from pathlib import Path
+import re
 from typing import Any
 
 import numpy as np
 
 from lrl_jax import text
-from lrl_jax.data.read import formats
+from lrl_jax.data.read import files, formats
 from lrl_jax.data.read.files import Span
+from lrl_jax.recipe import corpora
+from lrl_jax.recipe.corpora import NamedHub
 from lrl_jax.recipe.data import Hub, Tfds
 from lrl_jax.recipe.extras import how_to_install
 
@@ -29,6 +32,8 @@ MODULES = {"jsonl": "json", "json": "json", "csv": "csv", "parquet": "parquet", 
 LIBRARY_ERRORS = (ValueError, OSError, RuntimeError, AssertionError, NotImplementedError)
 HTTP_CLIENTS = ("aiohttp", "httpcore", "httpcore2", "httpx", "httpx2", "requests", "urllib3")
 
+COMMIT = re.compile("[0-9a-f]{40}")
+
 Place = Tfds | Hub
 
 
@@ -36,7 +41,8 @@ def name(place: Place) -> str:
     """Returns the name of a place in messages and fingerprints."""
     if isinstance(place, Tfds):
         return f"tfds:{place.builder}/{place.split}"
-    return f"hub:{'/'.join(filter(None, (place.dataset, place.config, place.split)))}"
+    what = (place.files,) if place.files else (place.config, place.split)
+    return f"hub:{'/'.join(filter(None, (place.dataset, *what)))}"
 
 
 def shards(place: Place) -> list[tuple[Span, ...]]:
@@ -59,12 +65,49 @@ def fingerprint(place: Place) -> str:
         builder, split = _opened(place)
         about, paths = place.split, [*split.filepaths, builder.data_path / "features.json"]
     elif local := _local(place):
-        about, paths = f"{place.config}/{place.split}", _data_files(local)
+        about, paths = f"{place.config}/{place.split}", _data_files(local, place.files)
     else:
         about, paths = _uri(place), []
-    files = sorted(map(os.fspath, paths))
-    facts = [about, *(f"{file.rpartition('/')[2]}:{text.digest(file)}" for file in files)]
+    names = sorted(map(os.fspath, paths))
+    facts = [about, *(f"{file.rpartition('/')[2]}:{text.digest(file)}" for file in names)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def provenance(place: Place | None) -> dict[str, str]:
+    """Returns where text comes from, for the record of what was made of it.
+
+    Of the hub it is `dataset`, `revision` (the commit), `url`, and `files` or `config`; of a corpus
+    also `corpus`, `license` (an id of the hub's list) and `asks`. It is empty of folders that are
+    no copy of a corpus, and where there is no catalogue.
+    """
+    if not isinstance(place, Hub):
+        return {}
+    corpus = corpora.of(place.corpus) if isinstance(place, NamedHub) and place.corpus else None
+    here = _local(place) is not None
+    if here and corpus is None:
+        return {}
+    dataset = corpus.dataset if here and corpus else place.dataset
+    facts = {
+        "corpus": getattr(place, "corpus", ""),
+        "dataset": dataset,
+        "config": place.config,
+        "files": place.files,
+        "revision": "" if here else _commit(place.dataset, place.revision),
+        "url": f"https://huggingface.co/datasets/{dataset}",
+        "license": corpus.license if corpus else "",
+        "asks": corpus.asks if corpus else "",
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def in_order(place: Place | None) -> bool:
+    """Tells whether the first records are read file after file, so that no other is fetched."""
+    return isinstance(place, Hub) and bool(place.files)
+
+
+def is_far(place: Place | None) -> bool:
+    """Tells whether rows come over the network, from the hub."""
+    return isinstance(place, Hub) and _local(place) is None
 
 
 def rows(place: Place, span: Span) -> formats.Rows:
@@ -158,8 +201,8 @@ def _local(place: Hub) -> Path | None:
     return path if path.exists() or place.dataset.startswith((".", "/", "~")) else None
 
 
-def _data_files(local: Path) -> list[Path]:
-    paths = [local] if local.is_file() else [*local.rglob("*")]
+def _data_files(local: Path, pattern: str) -> list[Path]:
+    paths = [local] if local.is_file() else [*local.glob(pattern or "**/*")]
     depth = len(local.parts)  # hidden folders above the dataset do not matter
     return [
         path
@@ -172,6 +215,8 @@ def _data_files(local: Path) -> list[Path]:
 def _commit(dataset: str, revision: str) -> str:
     import huggingface_hub
 
+    if COMMIT.fullmatch(revision):  # so that what is packed needs no network
+        return revision
     with _errors_naming(f"hub:{dataset}@{revision}"):
         return huggingface_hub.HfApi().dataset_info(dataset, revision=revision).sha or ""
 
@@ -200,11 +245,54 @@ def _stream(place: Hub, uri: str) -> Any:
         )
     options: dict[str, Any] = {"split": place.split, "streaming": True}
     with _errors_naming(name(place)):
+        if place.files:
+            return _stream_of_files(place, uri)
         if local and local.is_file():
             kind = MODULES.get(local.suffix.removeprefix("."), local.suffix)
             return datasets.load_dataset(kind, data_files=str(local), **options)
         options["revision"] = None if local else uri.rpartition("@")[2]
         return datasets.load_dataset(str(local or place.dataset), place.config or None, **options)
+
+
+def _stream_of_files(place: Hub, uri: str) -> Any:
+    """Opens the data files of a place as a stream of rows."""
+    import datasets
+    import huggingface_hub
+
+    if local := _local(place):
+        root, paths = str(local), [*local.glob(place.files)]
+    else:
+        root = f"hf://datasets/{place.dataset}@{uri.rpartition('@')[2]}"
+        paths = huggingface_hub.HfFileSystem().glob(f"{root}/{place.files}")
+    if not paths:
+        if isinstance(place, NamedHub) and (code := _code(place)):
+            why = corpora.missing(place.corpus, code, _codes(place, uri))
+            raise text.DataError(f"{name(place)}: {why}")
+        raise text.DataError(f"{name(place)}: no file of that name is there; look at hub.files")
+    kind = MODULES.get(files.format_of(place.files), "text")
+    pattern = {place.split: f"{root}/{place.files}"}
+    return datasets.load_dataset(kind, data_files=pattern, split=place.split, streaming=True)
+
+
+def _code(place: NamedHub) -> str:
+    """Returns the code of the language whose files are read; '' where files were named."""
+    codes = corpora.codes(place.corpus, [place.files]) if place.corpus else []
+    own = [c for c in codes if corpora.of(place.corpus).files.format(code=c) == place.files]
+    return own[0] if own else ""
+
+
+def _codes(place: NamedHub, uri: str) -> list[str]:
+    """Returns the codes of the languages that a corpus has where it is read."""
+    import huggingface_hub
+
+    above = corpora.folder(place.corpus)
+    if local := _local(place):
+        paths = (path.relative_to(local).as_posix() for path in (local / above).glob("*"))
+        return corpora.codes(place.corpus, paths)
+    tree = huggingface_hub.HfApi().list_repo_tree(
+        place.dataset, above or None, revision=uri.rpartition("@")[2], repo_type="dataset"
+    )
+    return corpora.codes(place.corpus, (entry.path for entry in tree))
 
 
 def _hub_rows(place: Hub, span: Span) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import hashlib
 
-from lrl_jax.data.read import contamination, kinds
+from lrl_jax.data.read import contamination, kinds, language
 from lrl_jax.data.read.contamination import HeldOut
 from lrl_jax.data.read.makers import Record
 from lrl_jax.recipe import data as recipe_data
@@ -48,6 +48,9 @@ class Sieve:
         self._held_out = held_out
         _check(dataset)
         self._scripts = [scripts.NUMBERS[code] for code in scripts.parts(dataset.filters.scripts)]
+        asked = dataset.filters.language and not self._kind.halves
+        self._code = language.code_of(dataset) if asked else ""
+        self._judges: dict[str, language.Judge] = {}
         self._uncounted: list[str] = []  # kept text whose letters are not yet in `scripts`
         self._uncounted_chars = 0
         self.counts: Counter[str] = Counter()
@@ -129,7 +132,9 @@ class Sieve:
         if "english_output" in item and text.strip() == item["english_output"].strip():
             return "untranslated", text
         halves = tuple(item[field] for field in kind.halves) or (text,)
-        return self._length(halves) or self._script(text), text
+        if reason := self._length(halves) or self._script(text):
+            return reason, text
+        return self._language(item, text)
 
     def _length(self, halves: Sequence[str]) -> str:
         f, lengths = self._filters, [len(half.strip()) for half in halves]
@@ -150,6 +155,27 @@ class Sieve:
             return "no letters"
         share = counts[self._scripts].sum() / letters
         return "" if share >= self._filters.script_share else "other script"
+
+    def _language(self, record: Record, text: str) -> tuple[str, str]:
+        """Returns why the language of a record is not the right one, and its text with what it is.
+
+        Of pairs, each half is judged by the language that its record says.
+        """
+        if not self._filters.language:
+            return "", text
+        halves = [(record[half], record[f"{half}_language"]) for half in self._kind.halves]
+        for words, code in halves or [(text, self._code)]:
+            judgement = self._judge_of(code)(words)
+            if judgement.reason:
+                seen = f"{judgement.seen}: " if judgement.seen else ""
+                return judgement.reason, f"{seen}{words}"
+        return "", text
+
+    def _judge_of(self, code: str) -> language.Judge:
+        assert self._filters.language
+        if code not in self._judges:
+            self._judges[code] = language.judge_of(self._filters.language, code)
+        return self._judges[code]
 
     def _keep(self, record: Record, text: str) -> None:
         self.digests.append(digest(self._kind.texts_compared(record)))
@@ -215,6 +241,11 @@ def add_sample(samples: dict[str, list[str]], reason: str, text: str) -> None:
 
 def _check(dataset: recipe_data.Dataset) -> None:
     f = dataset.filters
+    if f.language and f.language.code and kinds.of(dataset).halves:
+        raise ValueError(
+            f"filters.language.code {f.language.code}: a pair has two languages, each of which is "
+            "judged by its own code; leave it out"
+        )
     if f.max_chars and f.min_chars > f.max_chars:
         raise ValueError(
             f"filters.min_chars {f.min_chars} is more than filters.max_chars {f.max_chars}, so no "
