@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 export GLIBC_TUNABLES := glibc.malloc.hugetlb=1
 export TF_CPP_MIN_LOG_LEVEL := 3
 
-.PHONY: quickstart test lint bench bench-score bench-generate bench-vocab bench-data bench-compile bench-published clean
+.PHONY: quickstart test lint docs bench bench-score bench-generate bench-vocab bench-data bench-compile bench-published clean
 
 quickstart: $(VENV)/.installed
 	LRL=$(BIN)/lrl scripts/quickstart.sh
@@ -20,6 +20,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --python-interpreter-path $(BIN)/python
+
+# The site, to be opened as build/docs/index.html; docs/troubleshooting.md says what the source says.
+docs: $(VENV)/.docs
+	$(BIN)/python -m scripts.site.troubleshooting --check
+	$(BIN)/python -m sphinx -W --keep-going -n -q -b html docs build/docs
 
 bench: $(VENV)/.dev
 	$(BIN)/python scripts/benchmarks/train_step.py $(ARGS)
@@ -62,6 +67,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e ".[dev,parity]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e ".[docs]"
 	touch $@
 
 # The published runs behind the bands of `lrl fit`, compiled again; an hour on two cores.

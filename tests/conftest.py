@@ -39,6 +39,7 @@ SKIPPED = {
     "`pip install torch peft` on others)",
     ("needs ray",): 'for want of ray (`pip install -e ".[ray]"`)',
     ("openai",): 'for want of openai (`pip install -e ".[judge]"`)',
+    ("needs sphinx",): 'for want of sphinx (`pip install -e ".[docs]"`)',
 }
 
 

@@ -20,9 +20,23 @@ def commands(page):
     """Each `lrl ...` of a page as (page, line, words); lines joined, NAME='...' filled in."""
     text = page.read_text().replace("\\\n", " ")
     names = dict(re.findall(r"(?ms)^    (\w+)='(.*?)'$", text))
-    for line in re.findall(r"(?m)^\s{4,}(lrl .*)", text):
+    for line in typed(text):
         words = shlex.split(line, comments=True)
         yield page, line, [string.Template(word).safe_substitute(names) for word in words]
+
+
+def typed(text):
+    """The lines `lrl ...` of a page's blocks, indented or fenced, after variables or a $."""
+    fenced = "\n".join(re.findall(r"(?ms)^ *```(?:bash|sh|console|text)?\n(.*?)^ *```", text))
+    indented = "\n".join(re.findall(r"(?m)^(?: {4,}|\t).*", text))
+    start = r"(?m)^\s*(?:\$ )?(?:\w+=\S+ )*(lrl .*)"
+    return [*dict.fromkeys(re.findall(start, f"{indented}\n{fenced}"))]
+
+
+def inline(page):
+    """Each `lrl ...` inside of a sentence."""
+    text = re.sub(r"(?ms)^ *```.*?^ *```", "", page.read_text())
+    return [" ".join(span.split()) for span in re.findall(r"`(lrl [^`]+)`", text)]
 
 
 COMMANDS = [command for page in PAGES for command in commands(page)]
@@ -35,6 +49,29 @@ def test_a_command_in_the_docs_is_one_the_program_knows(page, line, words):
     recipe = getattr(args, "recipe", "")
     if recipe.startswith("configs/"):
         recipe_file.load(str(ROOT / recipe), rest)
+
+
+def test_every_way_to_write_a_command_is_seen():
+    block = "    lrl run a.yaml\n\n```bash\n$ lrl check a.yaml\nX=1 lrl data a.yaml\n```\n"
+    assert typed(block) == ["lrl run a.yaml", "lrl check a.yaml", "lrl data a.yaml"]
+    assert typed("see lrl run\n\n```yaml\nlrl: 1\n```\n") == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_command_in_a_sentence_has_a_verb_and_options_that_there_are(page):
+    verbs = main._choices().choices
+    for line in inline(page):
+        words = main.verb_first(line.split()[1:])
+        if not re.fullmatch(r"[a-z][a-z ]*", words[0]):
+            continue  # `lrl STEP`, `lrl --help`
+        begun = main._beginning(words[:1])
+        assert words[0] in verbs or begun, line
+        if words[0] in verbs:
+            options = {
+                flag for action in verbs[words[0]]._actions for flag in action.option_strings
+            }
+            strange = {word.partition("=")[0] for word in words if word.startswith("--")} - options
+            assert not strange, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

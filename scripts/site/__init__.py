@@ -1,0 +1,1 @@
+"""What the site of the docs is made of beside its pages."""
