@@ -606,21 +606,37 @@ def test_a_card_has_front_matter_that_nothing_breaks():
     text = card.card(
         title='Korean: "x" | <b>\n---', base_model="org/base-7b", base_license="llama2",
         license="my own: licence", languages=["kor_Hang", "eng_Latn"],
-        metrics=[("bits per byte, kor|eng", 2.5, 1.25)], new_pieces=12,
+        metrics=[card.CardScore("bits per byte", "kor|eng", "x.bits_per_byte", 2.5, 1.25)],
+        new_pieces=12,
     )  # fmt: skip
     _, front, body = text.split("---\n", 2)
     got = YAML(typ="safe").load(front)
     assert got == {
         "license": "other",
-        "license_name": "my own: licence",
-        "language": ["eng", "kor"],
+        "license_name": "my-own-licence",
+        "language": ["en", "ko"],
         "base_model": "org/base-7b",
+        "base_model_relation": "finetune",
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["lrl-jax"],
+        "model-index": [
+            {
+                "name": 'Korean: "x" | <b>\n---',
+                "results": [
+                    {
+                        "task": {"type": "text-generation"},
+                        "dataset": {"type": "kor-eng", "name": "kor|eng"},
+                        "metrics": [
+                            {"type": "bits_per_byte", "name": "bits per byte", "value": 1.25}
+                        ],
+                    }
+                ],
+            }
+        ],
     }
     assert r"# Korean: \"x\" \| &lt;b&gt; ---".replace('\\"', '"') in body
-    assert r"| bits per byte, kor\|eng | 2.500 | 1.250 |" in body
+    assert r"| bits per byte | kor\|eng | 2.500 | 1.250 |  |" in body
 
 
 @pytest.mark.parametrize("base", ["/home/me/secret/model", "runs/base/export", "./x", "gs://b/x"])
@@ -639,6 +655,42 @@ def test_a_card_names_the_adapter_it_began_with():
     )  # fmt: skip
     assert 'base_model: ["org/base", "org/lora"]' in text
     assert "- Base: org/base, with the adapter org/lora (license: mit)" in text
+
+
+def test_a_card_says_what_the_licence_of_its_base_asks():
+    text = card.card(
+        title="x", base_model="meta-llama/Llama-3.1-8B", base_license="llama3.1", license="other",
+        languages=["kor_Hang-eng_Latn"],
+    )  # fmt: skip
+    assert 'license: "llama3.1"' in text
+    assert 'language: ["en", "ko"]' in text
+    assert "**Built with Llama**" in text
+    assert '- calls it by a name that begins with "Llama";' in text
+    assert "Llama 3.1 is licensed under the Llama 3.1 Community License, Copyright (c)" in text
+    gemma = card.card(
+        title="x", base_model="google/gemma-2-2b", base_license="gemma", license="gemma",
+        languages=["kor_Hang"],
+    )  # fmt: skip
+    assert "Gemma is provided under and subject to the Gemma Terms of Use" in gemma
+    plain = card.card(
+        title="x", base_model="a/b", base_license="mit", license="mit", languages=["kor_Hang"]
+    )
+    assert "What the license of the base asks" not in plain
+
+
+def test_a_card_shows_data_by_source_and_licence_and_what_runs_it():
+    text = card.card(
+        title="x", base_model="a/b", base_license="mit", license="mit", languages=["kor_Hang"],
+        datasets=[card.CardDataset("web", "kor_Hang", "org/web|1", "cc-by-4.0", 1234, "abcd")],
+        fertility=[card.CardFertility("base", "kor_Hang", 9.914, 52.96)],
+        hashes={"checkpoint": "d0"}, runtimes={"llama.cpp": "no, because x|y"},
+        metrics=[card.CardScore("chrF", "test", "translation.chrf", None, 61.25, (60.0, 62.5), 1)],
+    )  # fmt: skip
+    assert r"| web | kor\_Hang | org/web\|1 | cc-by-4.0 | 1,234 | `abcd` |" in text
+    assert r"| kor\_Hang Korean | base | 9.91 | 53.0 |" in text
+    assert r"| llama.cpp | no, because x\|y |" in text
+    assert "| chrF | test |  | 61.2 | 60.0 to 62.5 |" in text
+    assert "| checkpoint | `d0` |" in text
 
 
 TEXTS = ["the quick brown fox", "a lazy dog sleeps here", "the dog and the fox"]

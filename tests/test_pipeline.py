@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 
+import fake_hub
 import forked
 import numpy as np
 import pytest
@@ -498,3 +499,56 @@ def test_a_probe_compares_vocabularies_and_starts_at_equal_bytes(copy):
     assert "bits per byte at equal bytes" in out
     assert "Go on with" in (copy / "runs/korean/probe/index.html").read_text()
     assert (copy / "runs/korean/train/metrics.jsonl").exists()  # the run itself stays
+
+
+# ---------------------------------------------------------------------------- to the hub
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with fake_hub.serving(monkeypatch, tmp_path) as server:
+        yield server
+
+
+def push(folder, *words):
+    return main.main(["export", str(folder / "korean.yaml"), "--push", *words])
+
+
+def test_a_run_is_pushed_as_a_model_a_tokenizer_and_data(world, hub, capfd):
+    assert push(world, "org/korean") == 0
+    assert push(world, "org/pieces", "--what", "tokenizer", "--public") == 0
+    assert push(world, "org/rows", "--what", "data", "--revision", "first") == 0
+    said = "".join(capfd.readouterr())
+    assert f"push: {hub.url}/org/korean: 10 files verified, 10 of them sent; private" in said
+    assert fake_hub.TOKEN not in said
+    model, export = hub.files("org/korean"), world / "runs/korean/export"
+    assert model["model.safetensors"] == (export / "model.safetensors").read_bytes()
+    assert 'from_pretrained("org/korean")' in model["README.md"].decode() or (
+        'model="org/korean"' in model["README.md"].decode()
+    )
+    assert not hub.repositories["org/pieces"].private
+    pieces = hub.files("org/pieces")
+    assert {"tokenizer.json", "tokenizer.model", "splice.json", "proof.json"} <= pieces.keys()
+    rows = hub.files("datasets/org/rows", "first")
+    assert sum(name.endswith(".array_record") for name in rows) == 3
+    assert str(world).encode() not in b"".join(rows.values())
+    for files in (model, pieces, rows):
+        assert str(world) not in files["README.md"].decode()
+
+
+def test_a_push_refuses_before_it_works_and_what_changed_by_name(copy, hub, capfd, monkeypatch):
+    assert push(copy, "korean") == 2
+    assert push(copy, "org/korean", "--revision", "a b") == 2
+    assert main.main(["export", str(copy / "korean.yaml"), "--public"]) == 2
+    said = capfd.readouterr().err
+    assert "'korean' is no name on the hub; want ORG/NAME" in said
+    assert "--public: say where to with --push ORG/NAME" in said
+    license = "base.license=llama3.1"
+    assert push(copy, "org/korean", "--public", license) == 2
+    assert "asks that the name begin with 'Llama'" in capfd.readouterr().err
+    config = copy / "runs/korean/export/config.json"
+    config.write_text(config.read_text().replace("64", "65"))
+    assert push(copy, "org/korean") == 5
+    assert f"{config}: has changed since it passed the gate" in capfd.readouterr().err
+    monkeypatch.delenv("HF_TOKEN")
+    assert push(copy, "org/korean") == 2
+    assert "no token of the Hugging Face hub" in capfd.readouterr().err
+    assert not hub.repositories

@@ -41,7 +41,7 @@ The steps, in the order of work: vocab, init, data, train, evaluate, export.
 Exit codes: """ + "; ".join(f"{code} {what}" for code, what in codes.CODES.items())
 WIDTH = 79  # characters of a line at most
 # Arguments that are texts, or addresses of a server; all others may be names of places.
-TEXTS = ("address", "base_url", "names", "prompt", "stop", "system", "title")
+TEXTS = ("address", "base_url", "names", "prompt", "push", "revision", "stop", "system", "title")
 
 
 def script(argv: Sequence[str] | None = None) -> NoReturn:

@@ -76,7 +76,31 @@ def step(args: argparse.Namespace) -> None:
     _step(args, begin.start(args))
 
 
-init = train = export = step
+init = train = step
+
+
+def export(args: argparse.Namespace) -> None:
+    """Runs the step `export`; with --push, puts it, or what another step made, on the hub."""
+    if not args.push:
+        said = {"--what": args.what != "export", "--private": args.private,
+                "--public": args.public, "--revision": args.revision}  # fmt: skip
+        if given := [option for option, value in said.items() if value]:
+            raise ValueError(f"{', '.join(given)}: say where to with --push ORG/NAME")
+        step(args)
+        return
+    from lrl_jax.pipeline.hub import push
+
+    order = push.order(
+        args.push, what=args.what, public=args.public, revision=args.revision
+    )  # before any work
+    this = Run(begin.recipe(args), step=args.step)
+    push.refuse_name(this.recipe, order)
+    team = begin.start(args) if args.what == "export" else ALONE
+    if args.what == "export":
+        _step(args, team)
+    if team.lead:
+        with locked(this):
+            push.push(this, order)
 
 
 def evaluate(args: argparse.Namespace) -> int | None:

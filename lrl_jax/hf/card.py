@@ -1,8 +1,9 @@
 """Writes the model card of an export: README.md with the metadata the Hugging Face hub reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
+import itertools
 import json
 import re
 from typing import Any
@@ -10,14 +11,12 @@ from typing import Any
 import jinja2
 
 from lrl_jax import terminal
+from lrl_jax.hf import licences
 from lrl_jax.hf.load import HUB_ID
+from lrl_jax.recipe import languages as language_names
 
-# Licence ids that the hub lists; another one is written as `other` with its name beside it.
-LICENSES = (
-    "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
-    "gpl-3.0", "openrail", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "unknown",
-    "other",
-)  # fmt: skip
+CODE = re.compile("[a-z]{3}_[A-Z][a-z]{3}")  # of a language
+UNDETERMINED = ("und", "mul", "zxx")  # what stands for no language of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +54,54 @@ class MergedPart:
     hub: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class CardScore:
+    """Holds a score of the base and of this model, with its 95 % interval where there is one.
+
+    Attributes:
+      key: the kind and the score, such as translation.chrf.
+      before: None where the base has none.
+      digits: that are shown behind the point.
+    """
+
+    measure: str
+    name: str
+    key: str
+    before: float | None
+    after: float
+    interval: tuple[float, float] | None = None
+    digits: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class CardDataset:
+    """Describes a dataset that a model learnt from.
+
+    Attributes:
+      source: where it comes from, in words; no path of a machine.
+      license: "" where the recipe does not say it.
+      tokens: of it that were packed; 0 where that is not known.
+      fingerprint: of its rows, which changes with every text and setting.
+    """
+
+    name: str
+    language: str
+    source: str
+    license: str
+    tokens: int = 0
+    fingerprint: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class CardFertility:
+    """Holds how many tokens a word and a line of a language take with a tokenizer."""
+
+    tokenizer: str
+    language: str
+    per_word: float
+    per_line: float
+
+
 def card(
     *,
     title: str,
@@ -63,39 +110,73 @@ def card(
     license: str,
     languages: Sequence[str],
     base_adapter: str = "",
-    metrics: Sequence[tuple[str, float | None, float]] = (),
+    metrics: Sequence[CardScore] = (),
     new_pieces: int = 0,
     checkpoint: str = "",
     prompts: Sequence[TrainedPrompt] = (),
     adapter: bool = False,
+    datasets: Sequence[CardDataset] = (),
+    fertility: Sequence[CardFertility] = (),
+    hashes: Mapping[str, str] | None = None,
+    runtimes: Mapping[str, str] | None = None,
 ) -> str:
-    """Returns a README.md: YAML front matter, lineage, numbers, how to load it.
+    """Returns a README.md: YAML front matter, lineage, data, numbers, duties, how to load it.
 
     Args:
       base_model, base_adapter: what recipe.base says; a hub id is linked, a path is left out.
-      languages: FLORES codes, such as kor_Hang.
+      languages: FLORES codes, such as kor_Hang, or two of them joined by -.
       checkpoint: which of the training's it is.
-      metrics: what was measured, the base model's number (None where it has none), and this one's.
       prompts: how the model was asked; that of the chat template, if any, first.
       adapter: whether the folder holds an adapter, in PEFT's format.
+      hashes: what it was made from -> its digest.
+      runtimes: name of a runtime -> "yes", or "no, because ...".
     """
     linked = [name for name in (base_model, base_adapter) if HUB_ID.fullmatch(name)]
+    codes = list(dict.fromkeys(code for pair in languages for code in CODE.findall(pair)))
+    license = licences.passed_on(license, base_license)
     front = {
-        "license": license if license in LICENSES else "other",
-        "license_name": None if license in LICENSES else license,
-        "language": sorted({code.partition("_")[0] for code in languages}),
+        **licences.front(license),
+        "language": iso_codes(codes),
         "base_model": linked[0] if len(linked) == 1 else linked,
-        "library_name": "transformers",
+        "base_model_relation": ("adapter" if adapter else "finetune") if linked else None,
+        "datasets": [name for d in datasets if HUB_ID.fullmatch(name := d.source.split(" ")[0])],
+        "library_name": "peft" if adapter else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["lrl-jax"],
+        "model-index": model_index(title, metrics),
     }
-    return _rendered(
+    return rendered(
         "card.md.j2",
         front=front, linked=linked, title=title, base_model=base_model, base_adapter=base_adapter,
-        base_license=base_license, license=license, languages=languages, metrics=metrics,
-        new_pieces=new_pieces, checkpoint=checkpoint, prompts=prompts,
-        adapter=adapter,
+        base_license=base_license, license=license, languages=codes, metrics=metrics,
+        new_pieces=new_pieces, checkpoint=checkpoint, prompts=prompts, adapter=adapter,
+        datasets=datasets, fertility=fertility, hashes=hashes or {}, runtimes=runtimes or {},
+        duties=licences.duties(base_license),
     )  # fmt: skip
+
+
+def iso_codes(codes: Sequence[str]) -> list[str]:
+    """Returns languages as the hub lists them: the shortest ISO 639 code of each.
+
+    >>> iso_codes(["npi_Deva", "kor_Hang", "und_Zyyy", "ace_Latn"])
+    ['ace', 'ko', 'ne']
+    """
+    named = {language_names.iso_codes(code)[0] for code in codes}
+    return sorted(named - {*UNDETERMINED})
+
+
+def model_index(title: str, scores: Sequence[CardScore]) -> list[dict[str, Any]]:
+    """Returns the scores as the hub reads them in a card's front matter; [] without any."""
+    results = []
+    for name, of_name in itertools.groupby(scores, lambda score: score.name):
+        values = [
+            {"type": s.key.rpartition(".")[2], "name": s.measure, "value": round(s.after, s.digits)}
+            for s in of_name
+        ]
+        kind = re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-") or "text"
+        dataset = {"type": kind, "name": name or "text"}
+        results.append({"task": {"type": "text-generation"}, "dataset": dataset, "metrics": values})
+    return [{"name": title, "results": results}] if results else []
 
 
 def merged(
@@ -104,20 +185,20 @@ def merged(
     """Returns the README.md of a merged model: what it is made of, by name, weight and digest."""
     linked = [part.name for part in parts if part.hub]
     front = {
-        "license": license if license in LICENSES else "other",
-        "license_name": None if license in LICENSES else license,
+        **licences.front(license),
         "base_model": linked,
         "base_model_relation": "merge" if linked else None,
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["lrl-jax", "merge"],
     }
-    return _rendered(
+    return rendered(
         "merged.md.j2", front=front, title=title, license=license, parts=parts, base=base
     )
 
 
-def _rendered(template: str, **values: Any) -> str:
+def rendered(template: str, **values: Any) -> str:
+    """Returns a card from a template of this folder."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lrl_jax.hf", "."),
         undefined=jinja2.StrictUndefined,
@@ -129,6 +210,7 @@ def _rendered(template: str, **values: Any) -> str:
     environment.filters["json"] = functools.partial(json.dumps, ensure_ascii=False)
     environment.filters["plain"] = escape
     environment.filters["fenced"] = fenced
+    environment.filters["labelled"] = language_names.labelled
     return environment.get_template(template).render(**values)
 
 

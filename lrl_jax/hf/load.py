@@ -36,6 +36,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HUB_FILES = (
     "*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*",
     "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "LICENSE*",
+    "USE_POLICY*", "NOTICE*",
 )  # fmt: skip
 # Data types with more bits than a dtype of ours has in some part of a number.
 FINER = {"bfloat16": {"F16", "F32", "F64"}, "float32": {"F64"}}
@@ -67,10 +68,10 @@ def _folder(name: str, revision: str) -> epath.Path:
         return folder
     if not HUB_ID.fullmatch(name):
         raise ValueError(f"{name}: no such folder; want a folder, gs:// or a hub id")
-    from huggingface_hub import snapshot_download
+    from lrl_jax.hf.hub import client
 
     try:
-        return epath.Path(snapshot_download(name, revision=revision, allow_patterns=[*HUB_FILES]))
+        return client.snapshot(name, revision, HUB_FILES)
     except Exception as e:  # the hub client's errors have many bases; each is the user's to fix
         line = str(e).strip().splitlines()[0] if str(e).strip() else type(e).__name__
         raise ValueError(

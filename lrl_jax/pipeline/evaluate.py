@@ -124,9 +124,12 @@ def scores(run: Run, when: str) -> dict[str, float]:
         raise ValueError(f"{path}: holds no scores ({e!r}); run `lrl evaluate --redo`") from None
 
 
-def results(run: Run) -> dict[str, Any]:
-    """Returns all that was measured of the trained model; {} before the step `evaluate`."""
-    return _results(run, "after")
+def results(run: Run, when: str = "after") -> dict[str, Any]:
+    """Returns all that was measured, "after" of the trained model and "before" of its base.
+
+    It is {} before the step `evaluate`.
+    """
+    return _results(run, when)
 
 
 def measured(run: Run) -> str:

@@ -14,10 +14,11 @@ from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import kinds
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.devices import peers
-from lrl_jax.hf import card, families, gate, load, peft_write, save, vector
+from lrl_jax.hf import card, families, gate, licences, load, peft_write, save, vector
 from lrl_jax.model import llama
 from lrl_jax.pipeline import evaluate, prompt, vocab, weights
 from lrl_jax.pipeline.console import say
+from lrl_jax.pipeline.hub import facts
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.schema import Pretrained, Recipe
@@ -26,6 +27,8 @@ from lrl_jax.train.checkpoint import VerificationError
 from lrl_jax.vocab.pieces import splice
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
+
+LICENCE_BYTES = 1 << 20  # of a file of a licence, at most
 
 
 def run(run: Run) -> None:
@@ -54,6 +57,7 @@ def run(run: Run) -> None:
             prompt.keep_names(run.base_tokenizer(), staged)
         prompt.lengthen(staged, recipe.data.sequence_length)
         prompts = prompt.write(run, staged)
+        _pass_on_licence(run, staged)
         (staged / "README.md").write_text(_card(run, used, prompts))
     peers.meet("export is written")
     result = check(tokenizer, lines[: recipe.export.gate_lines], recipe.export.dtype)
@@ -127,24 +131,46 @@ def _differences(result: gate.Gate) -> str:
 
 def _card(run: Run, used: Mapping[str, Any], prompts: Sequence[card.TrainedPrompt]) -> str:
     recipe, base, checkpoint = run.recipe, run.recipe.base, weights.called(used)
-    old, new = (evaluate.scores(run, when) for when in ("before", "after"))
-    if new and evaluate.measured(run) not in ("", checkpoint):
+    before, after = evaluate.results(run, "before"), evaluate.results(run)
+    if after and evaluate.measured(run) not in ("", checkpoint):
         say(
             f"export: the card has no results, as {evaluate.measured(run)} was evaluated and "
             f"{checkpoint} is exported: run `lrl evaluate RECIPE --redo --step {used['step']}`, "
             "and export again"
         )
-        new = {}
+        after = {}
+    license = recipe.export.license
+    if base.license in licences.DUTIES and license not in ("other", base.license):
+        say(
+            f"export: the card says license: {license}, and the base is under {base.license}, "
+            "which holds for what is made from it too; leave export.license out to pass it on"
+        )
     return card.card(
         title=recipe.export.title or recipe.name,
         base_model=base.model if isinstance(base, Pretrained) else "",
         base_adapter=base.adapter if isinstance(base, Pretrained) else "",
         base_license=base.license,
-        license=recipe.export.license,
-        languages=sorted({d.language for d in recipe.data.datasets.values()}),
-        metrics=[(f"bits per byte, {name}", old.get(name), new[name]) for name in new],
+        license=license,
+        languages=[d.language for d in recipe.data.datasets.values()],
+        metrics=facts.scores(run, before, after),
         new_pieces=vocab.new_pieces(run),
         checkpoint=checkpoint,
         prompts=prompts,
         adapter=recipe.export.form == "adapter",
+        datasets=facts.datasets(run),
+        fertility=facts.fertility(run),
+        hashes=facts.hashes(run, used),
     )
+
+
+def _pass_on_licence(run: Run, staged: epath.Path) -> None:
+    """Copies the files of the base's licence, and writes the notice that it asks for."""
+    base = run.recipe.base
+    if isinstance(base, Pretrained):
+        folder = run.base_folder()
+        for path in sorted(p for pattern in licences.FILES for p in folder.glob(pattern)):
+            if storage.within(folder, path.name).is_file():
+                (staged / path.name).write_bytes(storage.read_bytes(path, LICENCE_BYTES))
+    duties, notice = licences.duties(base.license), staged / licences.NOTICE
+    if duties and not notice.exists():
+        notice.write_text(f"{duties.notice}\n")

@@ -46,7 +46,11 @@ def inputs(run: Run, step: str) -> dict[str, Input]:
         case "evaluate":
             return _trained(run) | _evaluate(run)
     assert step == "export", step
-    return _trained(run) | {"export": Input(_digest(run.recipe.export.model_dump(mode="json")))}
+    shown = {"export": Input(_digest(run.recipe.export.model_dump(mode="json")))}
+    datasets = run.recipe.data.datasets.items()
+    if said := {name: [d.license, d.origin] for name, d in datasets if d.license or d.origin}:
+        shown["data: license, origin"] = Input(_digest(said))
+    return _trained(run) | shown
 
 
 def _made(run: Run, step: str) -> Input:
@@ -157,7 +161,8 @@ def _data(run: Run) -> dict[str, Input]:
     for dataset in data.datasets.values():
         texts |= datasets.contents(dataset)
     texts |= _texts(data.decontaminate)
-    shape = data.model_dump(mode="json", exclude={"workers", "cache_gib"})
+    said = {"datasets": {"__all__": {"license", "origin"}}}  # in the card alone
+    shape = data.model_dump(mode="json", exclude={"workers": True, "cache_gib": True, **said})
     return {
         **{f"text {name}": Input(texts[name][:16]) for name in sorted(texts)},
         "vocab": _made(run, "vocab"),

@@ -20,6 +20,7 @@ from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.inputs import EARLIER, Input, inputs, refuse_bad, refuse_unknown
 from lrl_jax.pipeline.notes import MismatchError, StepNote, digest
 from lrl_jax.pipeline.run import Run
+from lrl_jax.recipe.train import WATCHING
 
 LEAD_ONLY = ("vocab", "data")  # steps without devices, which the lead runs while others wait
 CLEARED = ("vocab", "init", "evaluate")  # of what a later try cannot use
@@ -117,8 +118,8 @@ def settings_digest(run: Run, step: str) -> str:
         return ""
     # What only watches the training is no part of it.
     train = run.recipe.train
-    unsaid = {"stall_seconds"} | ({"step_rows"} if not train.step_rows else set())
-    return digest(train.model_dump_json(exclude=unsaid))
+    unsaid = WATCHING | ({"step_rows"} if not train.step_rows else set())
+    return digest(train.model_dump_json(exclude={*unsaid}))
 
 
 def _finished(note: StepNote | None) -> StepNote | None:

@@ -133,6 +133,10 @@ class Dataset(Section):
     """`nfc` composes letters and marks of every record (Unicode's NFC), before filters see it."""
     language_names: Names = Field(default_factory=dict, exclude_if=is_default)
     """English names of its languages, for prompts; those of the recipe's `languages` if empty."""
+    license: str = Field(default="", exclude_if=is_default)
+    """Under which it may be used, such as cc-by-sa-4.0, for the card of the export."""
+    origin: str = Field(default="", exclude_if=is_default)
+    """Where it comes from, for the card; the name of its catalogue or files if empty."""
 
     brings_tensorflow: ClassVar[bool] = False  # whether reading its records imports TensorFlow
 

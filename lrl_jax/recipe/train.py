@@ -148,6 +148,14 @@ class Prompt(Section):
     """English names of its languages; those of the recipe's `languages` if empty."""
 
 
+def _is_none(value: object) -> bool:
+    """Tells pydantic to leave a field out of what is written, as recipes do that are older."""
+    return value == "none"
+
+
+WATCHING = frozenset({"stall_seconds", "tracker"})  # fields that change nothing of a training
+
+
 class Train(Section):
     """Says how to train: stages, batch, optimizer, precision, memory, saving, logging."""
 
@@ -195,6 +203,9 @@ class Train(Section):
     sample_tokens: PositiveInt = 48
     samples: tuple[Prompt, ...] = ()
     tensorboard: bool = True
+    tracker: Literal["none", "wandb", "trackio"] = Field(default="none", exclude_if=_is_none)
+    """Who shows the metrics beside TensorBoard: Weights & Biases or Trackio, whose library is
+    installed by the user. What fails in it cannot stop a run."""
     profile: str = ""
     """First and last step to trace, such as "10:15"; traces go to train/profile."""
 

@@ -1,4 +1,4 @@
-"""Writes the metrics of a run: a JSON object for each step, TensorBoard, and lines to watch."""
+"""Writes the metrics of a run: a JSON object for each step, trackers, and lines to watch."""
 
 import collections
 from collections.abc import Mapping
@@ -13,7 +13,6 @@ import time
 from typing import Any
 
 from etils import epath
-from flax import traverse_util
 import jax
 import numpy as np
 
@@ -25,6 +24,8 @@ from lrl_jax.model import llama
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import goodput, learn
 from lrl_jax.train.clock import Clock
+from lrl_jax.train.trackers.board import Board
+from lrl_jax.train.trackers.outside import Outside
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +36,12 @@ USUAL = 10  # how many steps it takes to know what is usual
 
 
 class Log(contextlib.AbstractContextManager["Log"]):
-    """Writes metrics to files and to TensorBoard; a context manager. Only process 0 writes.
+    """Writes metrics to files and to trackers; a context manager. Only process 0 writes.
 
     When a run resumes, lines of steps after `done` are removed, since the same steps will be
     written again. Events are never removed, because they record how long the repeated steps took.
     A line that is no record, whether a crash cut it short or a disk changed it, is set aside: it is
-    named in a warning and moved to a file of its own (`metrics.jsonl.bad`). When TensorBoard fails,
+    named in a warning and moved to a file of its own (`metrics.jsonl.bad`). When a tracker fails,
     training continues without it.
 
     Args:
@@ -62,7 +63,8 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self._every, self._total = settings.log_every, total
         self._pending: dict[str, list[str]] = {}
         self._lines = {name: storage.Lines(self.folder / name) for name in (*FILES, EVENTS)}
-        self._board = self._progress = None
+        self._progress = None
+        self._trackers: list[Board | Outside] = []
         if lead():
             self.folder.mkdir(parents=True, exist_ok=True)
             for name in (*FILES, EVENTS):
@@ -73,7 +75,9 @@ class Log(contextlib.AbstractContextManager["Log"]):
             for name in FILES:
                 _drop_after(self._lines[name], done)
             if settings.tensorboard:
-                self._board = _board(self.folder / "tensorboard", done)
+                self._trackers.append(Board(self.folder / "tensorboard", done))
+            if settings.tracker != "none":
+                self._trackers.append(Outside(settings.tracker, self.folder, done, settings))
             if sys.stderr.isatty():
                 self._progress = _progress(done, self._total)
 
@@ -84,15 +88,16 @@ class Log(contextlib.AbstractContextManager["Log"]):
                 lines.join()
         if self._progress is not None:
             self._progress.stop()
-        if self._board is not None:
-            self._board.close()
+        for tracker in self._trackers:
+            tracker.close(ended=kind is None)
 
     def step(self, record: Mapping[str, Any], line: str) -> None:
         """Writes the metrics of one step; `line` is the same in words."""
         if not lead():
             return
         self.write(METRICS, record)
-        self._to_board(record)
+        for tracker in self._trackers:
+            tracker.send(record)
         step = record["step"]
         if self._progress is not None:
             (task,), shown = self._progress.task_ids, terminal.visible(line)
@@ -135,17 +140,6 @@ class Log(contextlib.AbstractContextManager["Log"]):
         while self._pending:
             name, lines = self._pending.popitem()
             self._lines[name].add("".join(lines))
-
-    def _to_board(self, record: Mapping[str, Any]) -> None:
-        if self._board is None:
-            return
-        try:
-            for name, value in traverse_util.flatten_dict(dict(record), sep="/").items():
-                if isinstance(value, int | float) and name != "at":
-                    self._board.add_scalar(name, value, record["step"])
-        except Exception as e:  # no failure of a tracker may end a run
-            log.warning("TensorBoard is off from here: %s", e)
-            self._board = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -352,16 +346,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _board(folder: epath.Path, done: int) -> Any:
-    try:
-        import tensorboardX
-
-        return tensorboardX.SummaryWriter(str(folder), purge_step=done + 1)
-    except Exception as e:  # no failure of a tracker may end a run
-        log.warning("no TensorBoard: %s", e)
-        return None
 
 
 def _progress(done: int, total: int) -> Any:

@@ -203,7 +203,7 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
 
 def _saved(settings: recipe_train.Train) -> dict[str, Any]:
     """Returns the settings that a checkpoint keeps; what only watches a training is not kept."""
-    return _with_clock(settings.model_dump(mode="json", exclude={"stall_seconds"}))
+    return _with_clock(settings.model_dump(mode="json", exclude={*recipe_train.WATCHING}))
 
 
 def _with_clock(train: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,6 +55,8 @@ def add_steps(verbs) -> None:
         if step in ("evaluate", "export"):
             what = "the checkpoint to use, which may be an older one (default: the newest)"
             verb.add_argument("--step", type=int, default=0, help=what)
+        if step == "export":
+            _with_push(verb)
         if step == "evaluate":
             _with_tasks(verb)
         if step == "train":
@@ -119,6 +121,21 @@ def _with_tasks(verb: argparse.ArgumentParser) -> None:
     group.add_argument("--shots", type=shared.whole("number of shots", 0), default=None, help=what)
     what = "leave documents out that cannot be used, and list them"
     group.add_argument("--skip-bad", action="store_true", help=what)
+
+
+def _with_push(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("to the Hugging Face hub (docs/hub.md)")
+    what = "put it there, complete and verified, after the step"
+    group.add_argument("--push", default="", metavar="ORG/NAME", help=what)
+    what = "the export, a model or an adapter; the tokenizer; the packed rows (default: export)"
+    group.add_argument(
+        "--what", default="export", choices=("export", "tokenizer", "data"), help=what
+    )
+    seen = group.add_mutually_exclusive_group()
+    seen.add_argument("--private", action="store_true", help="seen by its owners only (default)")
+    seen.add_argument("--public", action="store_true", help="seen by everybody")
+    what = "a branch to put it in, where files of others may be (default: main, and none)"
+    group.add_argument("--revision", default="", metavar="BRANCH", help=what)
 
 
 def _with_discard(verb: argparse.ArgumentParser) -> None:

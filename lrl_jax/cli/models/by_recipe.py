@@ -102,11 +102,11 @@ def _of_model(
 def _kept(path: epath.Path, about: Mapping[str, Any]) -> Json:
     """Returns the results that a file holds; they have to be of this model and these settings."""
     earlier = storage.read_json(path)
-    told = earlier if isinstance(earlier, dict) else {}
-    differ = [key for key in about if key != "model" and told.get(key) != about[key]]
+    results = earlier if isinstance(earlier, dict) else {}
+    differ = [key for key in about if key != "model" and results.get(key) != about[key]]
     if differ:
         raise MismatchError(
             f"{path}: holds results with other {' and '.join(differ)} than {about['model']} is to "
             "be measured with; name another folder with --out, or measure anew with --redo"
         )
-    return {key: value for key, value in told.items() if key not in about}
+    return {key: value for key, value in results.items() if key not in about}

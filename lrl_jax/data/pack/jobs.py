@@ -42,10 +42,11 @@ from lrl_jax.text import DataError
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-# fields that rows do not depend on: how often text is read, and where it lies
+# fields that rows do not depend on: how often text is read, where it lies, and what cards say of it
 # (`dataset.fingerprints` covers its content)
 NOT_IN_ROWS = {
-    "path", "source", "target", "english", "translated", "tfds", "hub", "imports", "max_epochs"
+    "path", "source", "target", "english", "translated", "tfds", "hub", "imports", "max_epochs",
+    "license", "origin",
 }  # fmt: skip
 
 

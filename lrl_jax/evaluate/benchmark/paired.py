@@ -80,6 +80,16 @@ def of_texts(
     return PairedTest(whole, float(low), float(high), p, "paired bootstrap of all texts")
 
 
+def interval_of_texts(
+    signature: str, references: Sequence[str], texts: Sequence[str]
+) -> tuple[float, float]:
+    """Returns the 95 % interval of a corpus score of texts, by resampling sentences."""
+    scorer = scorer_of(signature)
+    drawn_SC = _resamples(len(references)) @ _counts(scorer, texts, references)
+    low, high = np.percentile([_score(scorer, sum_C) for sum_C in drawn_SC], [2.5, 97.5])
+    return float(low), float(high)
+
+
 def of_ratios(
     before: Sequence[float], after: Sequence[float], sizes: Sequence[float]
 ) -> PairedTest | None:

@@ -125,7 +125,13 @@ def finished(outcomes: Iterable[Outcome], prefix: str, failed: list[Outcome]) ->
 def quiet(train: Train) -> Train:
     """Returns how a cell trains: one checkpoint, no samples and nothing for TensorBoard."""
     save = train.save.model_copy(update={"keep": 1})
-    update = {"samples": (), "sample_every": 0, "tensorboard": False, "save": save}
+    update = {
+        "samples": (),
+        "sample_every": 0,
+        "tensorboard": False,
+        "tracker": "none",
+        "save": save,
+    }
     return train.model_copy(update=update)
 
 
