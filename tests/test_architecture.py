@@ -39,6 +39,7 @@ DOORS = {
     "tokenizers": ("vocab/", "hf/"),
     "sentencepiece": ("vocab/",),
     "tiktoken": ("vocab/tokenizer/ranks.py",),
+    "gguf": ("hf/gguf/",),
     "seqio": ("data/seqio/libraries.py",),
     "tensorflow": ("data/seqio/libraries.py",),
     "tensorflow_datasets": ("data/read/catalogues.py",),

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import contextlib
 import functools
 
+from etils import epath
+
 from lrl_jax import terminal
 from lrl_jax.cli import begin, names
 from lrl_jax.pipeline.perform import ALONE, Team, perform
@@ -80,27 +82,52 @@ init = train = step
 
 
 def export(args: argparse.Namespace) -> None:
-    """Runs the step `export`; with --push, puts it, or what another step made, on the hub."""
-    if not args.push:
-        said = {"--what": args.what != "export", "--private": args.private,
-                "--public": args.public, "--revision": args.revision}  # fmt: skip
-        if given := [option for option, value in said.items() if value]:
-            raise ValueError(f"{', '.join(given)}: say where to with --push ORG/NAME")
-        step(args)
-        return
-    from lrl_jax.pipeline.hub import push
+    """Runs the step `export`; writes the export for llama.cpp, or puts it on the hub, if asked to.
 
-    order = push.order(
-        args.push, what=args.what, public=args.public, revision=args.revision
-    )  # before any work
-    this = Run(begin.recipe(args), step=args.step)
-    push.refuse_name(this.recipe, order)
+    With --gguf a folder may stand in place of a recipe.
+    """
+    _refuse_idle(args)
+    if args.gguf:
+        from lrl_jax.cli.models import gguf
+
+        if gguf.is_folder(args):
+            gguf.of_folder(args)
+            return
+    order = None
+    if args.push:
+        from lrl_jax.pipeline.hub import push
+
+        seen = {"public": args.public, "revision": args.revision}
+        order = push.order(args.push, what=args.what, **seen)  # before any work
+        push.refuse_name(begin.recipe(args), order)
     team = begin.start(args) if args.what == "export" else ALONE
     if args.what == "export":
         _step(args, team)
-    if team.lead:
+    this = Run(begin.recipe(args), step=args.step)
+    if args.gguf and team.lead:
+        from lrl_jax.cli.models import gguf
+
+        gguf.of_run(args, this)
+    if order and team.lead:
+        from lrl_jax.pipeline.hub import push
+
         with locked(this):
             push.push(this, order)
+
+
+def _refuse_idle(args: argparse.Namespace) -> None:
+    """Raises ValueError for arguments of `export` that would have no effect."""
+    of_push = {"--what": args.what != "export", "--private": args.private,
+               "--public": args.public, "--revision": args.revision}  # fmt: skip
+    if given := [option for option, value in of_push.items() if value and not args.push]:
+        raise ValueError(f"{', '.join(given)}: say where to with --push ORG/NAME")
+    of_gguf = {"--out": args.out, "--texts": args.texts}
+    if given := [option for option, value in of_gguf.items() if value and not args.gguf]:
+        raise ValueError(f"{', '.join(given)}: of a file for llama.cpp; add --gguf f16")
+    if args.gguf and args.what != "export":
+        raise ValueError(f"--what {args.what}: --gguf is of the export; leave one of them out")
+    if args.gguf and args.push and epath.Path(args.recipe).is_dir():
+        raise ValueError("--push: of a recipe, and not of a folder; name the recipe")
 
 
 def evaluate(args: argparse.Namespace) -> int | None:

@@ -1,6 +1,6 @@
 """Runs the step `export`: writes a Hugging Face folder, checks it, and moves it into place."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import itertools
@@ -15,6 +15,7 @@ from lrl_jax.data.read import kinds
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.devices import peers
 from lrl_jax.hf import card, families, gate, licences, load, peft_write, save, vector
+from lrl_jax.hf.gguf import verdict
 from lrl_jax.model import llama
 from lrl_jax.pipeline import evaluate, prompt, vocab, weights
 from lrl_jax.pipeline.console import say
@@ -40,8 +41,7 @@ def run(run: Run) -> None:
     cfg = dataclasses.replace(weights.config(run), dtype="float32")
     mesh = weights.make_mesh(run, cfg)
     tokenizer = tokenizers.load(run.at("vocab"))
-    uris = supply.gate_texts(recipe)
-    lines = [line for line in text.lines(*uris) if line.strip()] if uris else _learnt(recipe)
+    lines = texts(recipe)
     staged = final.with_name("export.unproved")
     if meshes.lead() and staged.exists():
         staged.rmtree()
@@ -58,9 +58,9 @@ def run(run: Run) -> None:
         prompt.lengthen(staged, recipe.data.sequence_length)
         prompts = prompt.write(run, staged)
         _pass_on_licence(run, staged)
-        (staged / "README.md").write_text(_card(run, used, prompts))
+        (staged / "README.md").write_text(_card(run, used, prompts, _runtimes(staged, lines)))
     peers.meet("export is written")
-    result = check(tokenizer, lines[: recipe.export.gate_lines], recipe.export.dtype)
+    result = check(tokenizer, lines, recipe.export.dtype)
     if result.problems:
         raise VerificationError(
             f"{staged}: the export is not the model: {'; '.join(result.problems)}. "
@@ -75,15 +75,20 @@ def run(run: Run) -> None:
     say(f"export: {final}: same tokens on {result.texts} texts, {_differences(result)}")
 
 
-def _learnt(recipe: Recipe) -> list[str]:
-    """Returns texts of the datasets, as many as the gate compares."""
-    texts: list[str] = []
+def texts(recipe: Recipe) -> list[str]:
+    """Returns the lines on which an export is compared with the model."""
+    uris = supply.gate_texts(recipe)
+    lines = (line for line in text.lines(*uris) if line.strip()) if uris else _learnt(recipe)
+    return [*itertools.islice(lines, recipe.export.gate_lines)]
+
+
+def _learnt(recipe: Recipe) -> Iterator[str]:
+    """Yields texts of the datasets, in turn."""
     for dataset in recipe.data.datasets.values():
         records = (r for shard in datasets.shards(dataset) for r in datasets.read(dataset, shard))
         usable = (r for r in records if not isinstance(r, text.Bad))
         for record in itertools.islice(usable, recipe.export.gate_lines):
-            texts += kinds.of(dataset).texts_compared(record)
-    return texts
+            yield from kinds.of(dataset).texts_compared(record)
 
 
 Check = Callable[[Tokenizer, Sequence[str], str], gate.Gate]
@@ -129,7 +134,22 @@ def _differences(result: gate.Gate) -> str:
     return f"{reloaded}, transformers' within {result.transformers_error:.1e}"
 
 
-def _card(run: Run, used: Mapping[str, Any], prompts: Sequence[card.TrainedPrompt]) -> str:
+def _runtimes(staged: epath.Path, lines: Sequence[str]) -> dict[str, str]:
+    """Returns what runs an export that is being written, for its card: a name -> yes, or why not.
+
+    transformers and vLLM read it as it is. Nothing is said of llama.cpp on a store.
+    """
+    if storage.is_remote(staged):
+        return {}
+    return {"llama.cpp": verdict.verdict(staged, lines).replace(f"{staged}: ", "")}
+
+
+def _card(
+    run: Run,
+    used: Mapping[str, Any],
+    prompts: Sequence[card.TrainedPrompt],
+    runtimes: Mapping[str, str],
+) -> str:
     recipe, base, checkpoint = run.recipe, run.recipe.base, weights.called(used)
     before, after = evaluate.results(run, "before"), evaluate.results(run)
     if after and evaluate.measured(run) not in ("", checkpoint):
@@ -160,6 +180,7 @@ def _card(run: Run, used: Mapping[str, Any], prompts: Sequence[card.TrainedPromp
         datasets=facts.datasets(run),
         fertility=facts.fertility(run),
         hashes=facts.hashes(run, used),
+        runtimes=runtimes,
     )
 
 

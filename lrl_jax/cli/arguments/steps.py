@@ -55,10 +55,11 @@ def add_steps(verbs) -> None:
         if step in ("evaluate", "export"):
             what = "the checkpoint to use, which may be an older one (default: the newest)"
             verb.add_argument("--step", type=int, default=0, help=what)
-        if step == "export":
-            _with_push(verb)
         if step == "evaluate":
             _with_tasks(verb)
+        if step == "export":
+            _with_gguf(verb)
+            _with_push(verb)
         if step == "train":
             _with_discard(verb)
             what = "steps to trace, such as 10:15: sets train.profile"
@@ -136,6 +137,16 @@ def _with_push(verb: argparse.ArgumentParser) -> None:
     seen.add_argument("--public", action="store_true", help="seen by everybody")
     what = "a branch to put it in, where files of others may be (default: main, and none)"
     group.add_argument("--revision", default="", metavar="BRANCH", help=what)
+
+
+def _with_gguf(verb: argparse.ArgumentParser) -> None:
+    group = verb.add_argument_group("a file for llama.cpp and Ollama, of a recipe or of a folder")
+    what = "write the export as a GGUF file too, proved; f32 is for comparing"
+    group.add_argument("--gguf", default="", choices=("f16", "q8_0", "f32"), help=what)
+    what = "where to (default: beside the export, as export-gguf)"
+    group.add_argument("--out", default="", metavar="FOLDER", help=what)
+    what = "of a folder: text that llama.cpp must cut as the export does"
+    group.add_argument("--texts", action="append", default=[], metavar="FILE", help=what)
 
 
 def _with_discard(verb: argparse.ArgumentParser) -> None:

@@ -16,7 +16,7 @@ import jax
 
 from lrl_jax import storage, terminal, text
 from lrl_jax.cli import fit as fit_verb
-from lrl_jax.cli.checks import overlaps, printed, sizes, texts
+from lrl_jax.cli.checks import overlaps, printed, runtimes, sizes, texts
 from lrl_jax.cli.checks.printed import Planned
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.read import contamination
@@ -67,7 +67,7 @@ def check(run: Run, command: Sequence[str] = ()) -> None:
     if wanted:
         console.print(printed.to_supply(wanted))
     if not problems:
-        notes += _of_base(run, wanted)
+        notes += [*_of_base(run, wanted), *runtimes.remarks(run, wanted)]
     for note in dict.fromkeys(notes):
         console.print(terminal.styled(("note", "yellow"), f" {note}"), soft_wrap=True)
     if problems:
