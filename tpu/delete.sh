@@ -1,5 +1,4 @@
 #!/usr/bin/env bash
 # Deletes the TPU and its request, so that nothing is billed on.
-set -euo pipefail
-: "${NAME:?name of the TPU}" "${ZONE:?zone}" "${PROJECT:?project}"
-gcloud compute tpus queued-resources delete "$NAME" --project="$PROJECT" --zone="$ZONE" --force --quiet
+# `tpu/delete.sh --help` lists what it takes.
+exec "$(dirname "$0")/launch.sh" delete "$@"

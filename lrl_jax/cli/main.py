@@ -20,6 +20,7 @@ from lrl_jax.cli.arguments import (
     corpora,
     judge,
     laws,
+    machines,
     mixture,
     models,
     reports,
@@ -189,4 +190,5 @@ def parser() -> argparse.ArgumentParser:
     models.add_align(verbs)
     models.add_merge(verbs)
     judge.add(verbs)
+    machines.add(verbs)
     return parser

@@ -1,0 +1,224 @@
+"""Names of machines, what is sent to hosts, what hosts say, and manifests for others' machines."""
+
+import json
+from pathlib import Path
+import re
+import subprocess
+import tarfile
+
+import jsonschema
+import pytest
+from ruamel.yaml import YAML
+
+from lrl_jax.cli import main
+from lrl_jax.cli.machines import bundle, gcloud, names
+from lrl_jax.cli.machines import doctor as doctor_verb
+
+SCHEMA = json.loads(Path(__file__).with_name("data").joinpath("jobset.schema.json").read_text())
+TPU = {"name": "tamil", "zone": "europe-west4-b", "project": "my-project", "type": "v5litepod-64"}
+MANIFEST = ("launch", "quickstart", "folder=gs://b/runs", "--type=v5litepod-64", "--name=tamil")
+
+
+@pytest.mark.parametrize(
+    ("change", "want"),
+    [
+        ({"name": "Tamil run"}, "such as tamil-run"),
+        ({"name": "it's"}, "such as it-s"),
+        ({"name": "a" * 64}, f"such as {'a' * 63}"),
+        ({"name": "$(reboot)"}, "such as reboot"),
+        ({"zone": "europe-wset4-b"}, "did you mean europe-west4-b?"),
+        ({"zone": "us-central2-b"}, "v5e is in europe-west4-b"),
+        ({"type": "v5e-64"}, "did you mean v5litepod-64?"),
+        ({"type": "v5litepod-63"}, "did you mean v5litepod-64?"),
+        ({"project": "My Project"}, "such as my-project"),
+        ({"slices": 0}, "want a number of slices from 1"),
+        ({"spot": True, "reserved": True}, "a TPU is one of them"),
+    ],
+)
+def test_a_wrong_name_is_refused_with_the_nearest_right_one(change, want):
+    with pytest.raises(ValueError, match=re.escape(want)):
+        names.Tpu(**(TPU | change))
+
+
+@pytest.mark.parametrize("kind", names.types())
+def test_every_type_has_the_hosts_and_the_shape_of_its_chips(kind):
+    family = next(f for f in names.FAMILIES.values() if f.prefix == kind.rpartition("-")[0])
+    tpu = names.Tpu("a", family.zones[0], "my-project", kind)
+    sides = [int(side) for side in tpu.topology.split("x")]
+    product = 1
+    for side in sides:
+        product *= side
+    assert product == tpu.chips
+    assert tpu.chips % tpu.hosts == 0
+    assert tpu.chips // tpu.hosts <= 8
+
+
+def test_sizes_are_those_that_fit_compiles_for():
+    from lrl_jax.fit import topology
+
+    for kind, family in names.FAMILIES.items():
+        assert dict(family.sizes) == topology.SIZES[kind]
+
+
+@pytest.mark.parametrize(
+    ("zone", "kind", "spot", "slices", "want"),
+    [
+        ("us-central2-b", "v4-64", False, 1, True),
+        ("us-central2-b", "v4-128", False, 1, False),
+        ("europe-west4-b", "v5litepod-64", True, 1, True),
+        ("europe-west4-b", "v5litepod-64", False, 1, False),
+        ("europe-west4-b", "v5litepod-64", True, 2, False),
+        ("us-west4-a", "v5litepod-8", True, 1, False),
+    ],
+)
+def test_what_a_grant_pays_for_is_told_from_what_is_billed(zone, kind, spot, slices, want):
+    assert names.Tpu("a", zone, "my-project", kind, slices, spot=spot).free() is want
+
+
+@pytest.mark.parametrize("grant", names.GRANTS)
+def test_the_table_of_the_guide_is_that_of_the_code(grant):
+    page = (bundle.CHECKOUT / "docs/launch.md").read_text()
+    kind = "`--spot`" if grant.spot else "on demand"
+    begin = f"| {grant.zone} | {grant.chips} {grant.family} | {kind}"
+    row = next(r for r in page.splitlines() if begin in r)
+    size = row.split("|")[4].strip()
+    tpu = names.Tpu("a", grant.zone, "my-project", size, spot=grant.spot)
+    assert (tpu.chips, str(tpu.hosts)) == (grant.chips, row.split("|")[5].strip())
+    assert all(zone in page for zone in names.zones())
+
+
+# ---------------------------------------------------------------------------- what is sent
+def test_a_recipe_and_its_texts_go_along_though_nobody_committed_them(tmp_path, monkeypatch):
+    checkout = tmp_path / "checkout"
+    (checkout / "corpus").mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", checkout], check=True)
+    recipe = (bundle.CHECKOUT / "configs/quickstart.yaml").read_text()
+    (checkout / ".gitignore").write_text("corpus/\n*.big\n")
+    (checkout / "code.py").write_text("new\n")
+    (checkout / "left.big").write_text("ignored\n")
+    (checkout / "corpus/a.txt").write_text("text\n")
+    (checkout / "mine.yaml").write_text(recipe)
+    monkeypatch.chdir(checkout)
+    texts = ["vocab.text=[corpus/*.txt, gone.txt, /etc/hostname, sample:ko]"]
+    left = bundle.write(tmp_path / "a.tar.gz", "mine.yaml", texts, checkout)
+    with tarfile.open(tmp_path / "a.tar.gz") as tar:
+        got = tar.getnames()
+    assert got == [".gitignore", "code.py", "corpus/a.txt", "mine.yaml"]
+    assert [sentence.split(":")[0] for sentence in left] == ["gone.txt", "/etc/hostname"]
+    monkeypatch.setattr(bundle, "MOST", 3)
+    assert "too much to send" in bundle.named("mine.yaml", texts)[1][0]
+
+
+def test_hosts_get_no_tests_and_everything_that_installs_the_package():
+    files = bundle.tracked(bundle.CHECKOUT)
+    assert {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"} <= set(files)
+    assert {"tpu/host/setup.sh", "lrl_jax/cli/main.py", "configs/quickstart.yaml"} <= set(files)
+    assert not [name for name in files if name.startswith(("tests/", "docs/"))]
+
+
+# ---------------------------------------------------------------------------- what Google says
+@pytest.mark.parametrize(
+    ("said", "kind", "want"),
+    [
+        ("RESOURCE_EXHAUSTED: There is no more capacity in the zone", gcloud.CapacityError, ""),
+        ("Quota limit 'X' has been exceeded", gcloud.PersonError, "docs/launch.md lists"),
+        ("Reauthentication failed", gcloud.PersonError, "gcloud auth login"),
+        ("PERMISSION_DENIED: Cloud TPU API", gcloud.PersonError, "roles/tpu.admin"),
+        ("UNAVAILABLE: try again", gcloud.MachineError, ""),
+    ],
+)
+def test_an_error_of_google_is_for_a_person_or_passes(said, kind, want):
+    error = gcloud.CallResult(1, err=f"ERROR: (gcloud) {said}").error("asking")
+    assert type(error) is kind
+    assert want in str(error)
+
+
+def test_waits_grow_to_ten_minutes_and_are_never_in_step():
+    pauses = gcloud.Pauses(first=10)
+    waits = [[pauses.seconds(tries) for _ in range(50)] for tries in (0, 3, 20)]
+    assert [5 <= min(some) < max(some) <= 10 for some in waits] == [True, False, False]
+    assert 40 <= min(waits[1]) < max(waits[1]) <= 80
+    assert 300 <= min(waits[2]) < max(waits[2]) <= 600
+
+
+# ---------------------------------------------------------------------------- manifests
+@pytest.mark.parametrize("more", [(), ("--spot", "--node-count=2", "--compiled=gs://b/c")])
+def test_a_jobset_is_what_kubernetes_takes(capsys, more):
+    assert main.main([*MANIFEST, "--manifest=gke", "--image=i:1", *more]) == 0
+    tree = YAML(typ="safe").load(capsys.readouterr().out)
+    jsonschema.validate(tree, SCHEMA)
+    (job,) = tree["spec"]["replicatedJobs"]
+    assert job["replicas"] == (2 if more else 1)
+    assert job["template"]["spec"]["parallelism"] == 16
+    pod = job["template"]["spec"]["template"]["spec"]
+    assert pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"] == "8x8"
+    assert pod["containers"][0]["resources"] == {"limits": {"google.com/tpu": 4}}
+    assert pod["containers"][0]["command"] == ["lrl", "run", "quickstart", "folder=gs://b/runs"]
+    assert ("tolerations" in pod) is bool(more)
+    tree["spec"]["replicaJobs"] = tree["spec"].pop("replicatedJobs")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(tree, SCHEMA)
+
+
+def test_a_task_of_skypilot_recovers_on_what_passes(capsys, tmp_path):
+    file = tmp_path / "sky.yaml"
+    words = ["--manifest=skypilot", "--spot", "--zone=us-central1-a", f"--to={file}"]
+    assert main.main([*MANIFEST, *words, "folder=gs://b/it's"]) == 0
+    tree = YAML(typ="safe").load(file.read_text())
+    assert tree["resources"]["infra"] == "gcp/us-central1/us-central1-a"
+    assert tree["resources"]["accelerators"] == {"tpu-v5litepod-64": 1}
+    assert tree["resources"]["job_recovery"]["recover_on_exit_codes"] == [6, 75, 76, 137]
+    assert tree["run"].splitlines()[-1] == (
+        """.venv/bin/lrl run quickstart folder=gs://b/runs 'folder=gs://b/it'"'"'s'"""
+    )
+    assert main.main([*MANIFEST, *words, "--node-count=2"]) == 2
+    assert "makes no TPUs of several slices" in capsys.readouterr().err
+
+
+def test_machines_that_come_and_go_want_a_bucket_and_an_image(capsys):
+    local = ["launch", "quickstart", "--type=v5litepod-8", "--manifest=gke", "--image=i"]
+    assert main.main(local) == 2
+    assert "add folder=gs://BUCKET/runs" in capsys.readouterr().err
+    assert main.main([*MANIFEST, "--manifest=gke"]) == 2
+    assert "--image: want a container image" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------- doctor
+def doctor(*words):
+    return main.main(["doctor", "--seconds=0.01", *words])
+
+
+def test_a_host_says_in_a_line_what_it_has(capsys, tmp_path):
+    assert main.main(["doctor", "quickstart", f"folder={tmp_path}"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    for word in (" ok lrl=", " python=3.", " jax=", " devices=", "xcpu", " disk=", " clock=20"):
+        assert word in line
+    assert line.endswith(f"folder={tmp_path}/quickstart written")
+    assert [*(tmp_path / "quickstart").iterdir()] == []
+
+
+def test_a_host_names_what_would_stop_a_run(capsys, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    assert doctor("quickstart", f"folder={tmp_path}/file") == 2
+    said = capsys.readouterr().out
+    assert " wrong lrl=" in said
+    assert "JAX found no devices within 0 s: another process may use them" in said
+    assert "quickstart cannot be written" in said
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 2**30}))
+    assert doctor() == 9
+    assert "its disk has 1.0 GiB free" in capsys.readouterr().out
+
+
+def test_a_bucket_in_another_region_is_named(tmp_path, monkeypatch):
+    tool = tmp_path / "gcloud"
+    tool.write_text("#!/bin/sh\necho US-EAST1\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    problems: list[tuple[int, str]] = []
+    place = ("gs://b/runs/tamil", "europe-west4-b")
+    assert doctor_verb._region(*place, False, problems) == ["region=us-east1"]
+    ((code, said),) = problems
+    assert code == 2
+    assert said.startswith("gs://b is in us-east1, and the TPU in europe-west4-b")
+    assert doctor_verb._region(*place, True, problems) == ["region=us-east1"]
+    assert len(problems) == 1
