@@ -10,11 +10,8 @@ import small_world
 import tiny_llama
 
 import lrl_jax
-from lrl_jax.devices import mesh as meshes
-from lrl_jax.hf import families, load, save
+from lrl_jax.hf import save
 from lrl_jax.model import llama
-from lrl_jax.pipeline.api import LoadedModel
-from lrl_jax.recipe.train import Mesh
 from lrl_jax.vocab.pieces import learn, splice
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
@@ -75,12 +72,8 @@ def test_an_extended_model_says_in_transformers_what_it_says_here(make, tied, fo
     assert splice.read(run / "vocab/splice.json").added
     generation = json.loads((export / "generation_config.json").read_text())
     assert generation == {"top_k": 7, "eos_token_id": [base.eos_id, 5]}  # the base's
-    tokenizer = tokenizers.load(export)
-    cfg = families.config_from_hf(load.read_config(export), "float32")
-    mesh = meshes.make(Mesh())
-    params = load.load(export, cfg, meshes.param_shardings(cfg, mesh), "float32")
     with jax.default_matmul_precision("float32"):
-        here = lrl_jax.generate(LoadedModel(cfg, params, tokenizer, mesh), PROMPTS, 16)
+        here = lrl_jax.load(run).generate(PROMPTS, 16)
     auto = transformers.AutoTokenizer.from_pretrained(export)
     model = transformers.AutoModelForCausalLM.from_pretrained(export, dtype=torch.float32).eval()
     for prompt, want in zip(PROMPTS, here, strict=True):

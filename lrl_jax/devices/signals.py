@@ -6,7 +6,8 @@
             ...
 
 A second signal ends the process at once. So does PATIENCE after the first one, if the main thread
-has not come to an end: it may be inside a compiler or another library.
+has not come to an end: it may be inside a compiler or another library. A process that is not ours
+to end, such as a notebook's, is only interrupted.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,10 +50,13 @@ class Signals:
 
     Attributes:
       stop: whether this process was asked to stop.
+      by: the name of the signal that asked first, or of the process that told of one.
+      owner: whether this process may be ended here. If not, a second signal raises
+        KeyboardInterrupt in the main thread.
     """
 
     def __init__(self):
-        self.stop = False
+        self.stop, self.by, self.owner = False, "", True
         self.deferring = self.interrupting = 0
         self._raised = self._said = False
         self._lock = threading.Lock()
@@ -78,6 +82,7 @@ class Signals:
         with self._lock:
             first, self._said, self.stop = not self._said, True, True
         if first:
+            self.by = self.by or name
             how = "saving, then stopping" if self.deferring else "stopping"
             sys.stderr.write(f"{name}: {how}; once more stops at once\n")
         return first
@@ -89,9 +94,13 @@ class Signals:
             raise Stopped
 
     def _handle(self, number: int, frame: object) -> None:
+        again = self.stop and number != PEER and not self.owner
         if number != PEER:
             self.stop = True  # the thread says so
+            self.by = self.by or signal.Signals(number).name
         self.check()
+        if again:
+            raise KeyboardInterrupt
 
     def _watch(self, inbox: socket.socket) -> None:
         asked, deadline = False, time.monotonic() + PATIENCE
@@ -104,7 +113,7 @@ class Signals:
                 if not byte:
                     return
                 if byte[0] in SIGNALS:
-                    if asked:
+                    if asked and self.owner:
                         os._exit(128 + byte[0])
                     asked, name = True, signal.Signals(byte[0]).name
                     self.ask(name)
@@ -112,7 +121,7 @@ class Signals:
                         tell(name)
                 if not self.stop or self.deferring or not self.interrupting:
                     deadline = time.monotonic() + PATIENCE
-                elif time.monotonic() > deadline:
+                elif self.owner and time.monotonic() > deadline:
                     sys.stderr.write(f"not at a clean point within {PATIENCE:.0f} s: ended here; ")
                     sys.stderr.write("what is finished is kept: run again to go on\n")
                     end(RETRY)
@@ -145,9 +154,14 @@ def listening() -> Iterator[Signals]:
 
 
 @contextlib.contextmanager
-def interrupts() -> Iterator[Signals]:
-    """Opens a block that a signal leaves by Stopped. Only the main thread may open it."""
+def interrupts(owner: bool = True) -> Iterator[Signals]:
+    """Opens a block that a signal leaves by Stopped. Only the main thread may open it.
+
+    Args:
+      owner: whether a signal that comes to nothing may end the process.
+    """
     with listening() as signals:
+        signals.owner = owner
         signals.interrupting += 1
         try:
             yield signals

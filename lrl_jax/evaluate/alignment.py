@@ -117,7 +117,7 @@ def align(lines: ParallelLines, model: MeasuredModel, batch_size: int) -> dict[s
     None. Sentences longer than `states.longest` are cut there, and counted as `truncated`.
     """
     count, most = len(lines.sources), states.longest(model)
-    sentences = _ids([*lines.sources, *lines.targets], model)
+    sentences = states.sentence_ids([*lines.sources, *lines.targets], model)
     cut = [ids[:most] for ids in sentences]
     pooled = states.pool(model, cut, batch_size)
     if not all(np.isfinite(states_LND).all() for states_LND in pooled.values()):
@@ -137,12 +137,6 @@ def align(lines: ParallelLines, model: MeasuredModel, batch_size: int) -> dict[s
         "poolings": poolings,
         "maps": [_map(l, pooled[MAIN][l, :count], pooled[MAIN][l, count:]) for l in maps],
     }
-
-
-def _ids(sentences: Sequence[str], model: MeasuredModel) -> list[list[int]]:
-    """Returns the ids of each sentence after bos."""
-    tokenizer = model.tokenizer
-    return [[tokenizer.bos_id, *ids] for ids in tokenizer.encode_batch(sentences)]
 
 
 def by_layer(sources_LND: np.ndarray, targets_LND: np.ndarray) -> dict[str, Any]:

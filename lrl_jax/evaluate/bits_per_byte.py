@@ -127,6 +127,22 @@ def line_scores(texts: Sequence[str], model: MeasuredModel, batch_size: int) -> 
     ]
 
 
+def token_nats(
+    documents: Sequence[Sequence[int]], model: MeasuredModel, batch_size: int
+) -> list[np.ndarray]:
+    """Returns the nats of each token of each document, float64 [T], in the windows of its line.
+
+    Args:
+      documents: ids, without bos; one without any has no nats.
+    """
+    bos_id, length = model.tokenizer.bos_id, model.length
+    read = [
+        [_reading(0, *window, bos_id) for window in windows(ids, length)] if ids else []
+        for ids in documents
+    ]
+    return likelihood.token_nats(model, read, batch_size)
+
+
 def windows(ids: Sequence[int], length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields (tokens, mask of those to score) of windows that score every token exactly once.
 

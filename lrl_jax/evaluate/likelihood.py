@@ -129,6 +129,30 @@ def shared(
     return readings
 
 
+def token_nats(
+    model: MeasuredModel, texts: Sequence[Sequence[Reading]], batch_size: int
+) -> list[np.ndarray]:
+    """Returns the nats of each scored token of each text, float64 [T].
+
+    Args:
+      texts: the readings of each, in order, each with a single item.
+    """
+    readings, first = [], 0
+    for reading in (reading for text in texts for reading in text):
+        (item,) = reading.items
+        tokens = [
+            Item(first + n, item.first + n, item.targets[n : n + 1])
+            for n in range(len(item.targets))
+        ]
+        readings.append(Reading(reading.tokens, tokens))
+        first += len(tokens)
+    nats = np.empty(first, np.float64)
+    for index, scored in score(model, readings, batch_size, greedy=False):
+        nats[index] = scored.nats
+    sizes = [sum(reading.scored for reading in text) for text in texts]
+    return np.split(nats, np.cumsum(sizes)[:-1]) if sizes else []
+
+
 # ---------------------------------------------------------------------------- batches
 def score(
     model: MeasuredModel,

@@ -38,6 +38,12 @@ def longest(model: MeasuredModel) -> int:
     return min(LONGEST, model.context) if model.context else LONGEST
 
 
+def sentence_ids(sentences: Sequence[str], model: MeasuredModel) -> list[list[int]]:
+    """Returns the ids of each sentence after bos, as `pool` takes them."""
+    tokenizer = model.tokenizer
+    return [[tokenizer.bos_id, *ids] for ids in tokenizer.encode_batch(sentences)]
+
+
 def pool(
     model: MeasuredModel, sentences: Sequence[Sequence[int]], batch_size: int
 ) -> dict[str, np.ndarray]:

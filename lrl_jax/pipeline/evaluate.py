@@ -125,10 +125,7 @@ def scores(run: Run, when: str) -> dict[str, float]:
 
 
 def results(run: Run, when: str = "after") -> dict[str, Any]:
-    """Returns all that was measured, "after" of the trained model and "before" of its base.
-
-    It is {} before the step `evaluate`.
-    """
+    """Returns all that was measured of the trained model, or of the base; {} before the step."""
     return _results(run, when)
 
 

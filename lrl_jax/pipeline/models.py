@@ -2,6 +2,7 @@
 
 model = open_model("runs/quickstart")                   # its export, or its newest checkpoint
 model = open_model("meta-llama/Llama-3.2-1B", dtype="bfloat16", length=4096)
+opened("runs/quickstart").source                        # where it was read from
 """
 
 from collections.abc import Sequence
@@ -17,9 +18,10 @@ from lrl_jax.data.templates import table as templates
 from lrl_jax.data.templates import tokenizer_chat
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate.kinds import MeasuredModel
-from lrl_jax.hf import load
+from lrl_jax.hf import families, load, peft_read
 from lrl_jax.model.config import Dtype, LlamaConfig
-from lrl_jax.pipeline import api, prompt, weights
+from lrl_jax.pipeline import prompt, weights
+from lrl_jax.pipeline import run as runs
 from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.schema import Pretrained
@@ -28,10 +30,45 @@ from lrl_jax.train import checkpoint
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
-STEPS = ("vocab", "init", "data", "train", "evaluate", "export")
 ROW = 2048  # tokens of a row when text is scored, unless the model reads fewer
 LARGE = 1 << 16  # pieces; the logits of a larger vocabulary are computed in BLOCKS
 BLOCKS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderSource:
+    """Describes a model that was read from a Hugging Face folder.
+
+    Attributes:
+      folder: of the weights and config.json.
+      adapter: of the adapter that was put on them, if any.
+      tokenizer: of the tokenizer's files.
+    """
+
+    folder: epath.Path
+    adapter: epath.Path | None
+    tokenizer: epath.Path
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenedModel:
+    """Holds a model that is ready to be measured, and what it was read from.
+
+    `source` is a folder, or the run whose checkpoint `run.step` it is.
+    """
+
+    measured: MeasuredModel = dataclasses.field(repr=False)
+    source: FolderSource | Run
+
+
+@dataclasses.dataclass(frozen=True)
+class _How:
+    """Holds how a model is read, as `opened` describes."""
+
+    dtype: Dtype
+    length: int
+    mesh: MeshShape | None
+    devices: Sequence[jax.Device] | None
 
 
 def open_model(
@@ -42,26 +79,47 @@ def open_model(
     mesh: MeshShape | None = None,
     devices: Sequence[jax.Device] | None = None,
 ) -> MeasuredModel:
-    """Loads a model and its tokenizer, ready to be measured and to generate.
+    """Loads a model and its tokenizer, ready to be measured and to generate; as `opened`."""
+    return opened(place, dtype=dtype, length=length, mesh=mesh, devices=devices).measured
+
+
+def opened(
+    place: str,
+    *,
+    dtype: Dtype = "float32",
+    length: int = 0,
+    mesh: MeshShape | None = None,
+    devices: Sequence[jax.Device] | None = None,
+    revision: str = "main",
+    adapter: str = "",
+) -> OpenedModel:
+    """Loads a model and its tokenizer, and says what they were read from.
 
     Args:
       place: a Hugging Face folder, local or `gs://`, a hub id, or the folder of a run. Of a run the
-        export is taken; where it has none, the newest checkpoint that verifies.
+        export is taken; where it has none, the newest checkpoint that verifies. The folder of an
+        adapter is put on the model that its adapter_config.json names.
       dtype: what weights are stored and computed in.
       length: tokens of a row when text is scored; 0: ROW, or what the model reads if that is less.
       mesh: how devices share the weights; by default each holds a part of every weight (`fsdp`).
+      revision: of a model on the hub.
+      adapter: folder or hub id of a LoRA in PEFT's format, which is merged into the weights.
 
     Raises:
       ValueError: no such place, a model of no family of ours, a tokenizer that is not the model's,
         a run with neither export nor checkpoint, or a mesh that does not fit.
       VerificationError: a run without an export, none of whose checkpoints verifies.
     """
-    run = run_at(place)
-    if run is None:
-        return _of_folder(place, dtype, length, mesh, devices)
-    if exported(run):
-        return _of_folder(str(run.at("export")), dtype, length, mesh, devices)
-    return _of_checkpoint(run, dtype, length, mesh, devices)
+    how, run = _How(dtype, length, mesh, devices), run_at(place)
+    if run is not None and adapter:
+        raise ValueError(f"adapter={adapter}: {place} is a run; put it on a Hugging Face model")
+    if run is not None and not exported(run):
+        return _of_checkpoint(run, how)
+    where = str(run.at("export")) if run is not None else place
+    if not adapter and (base := _adapted(epath.Path(where))):
+        where, adapter = base, where
+    named = Pretrained(model=where, revision=revision, adapter=adapter)
+    return _of_folder(where, load.resolve(named), load.resolve_adapter(named), how)
 
 
 def chosen_dtype(dtype: Dtype | Literal["auto"]) -> Dtype:
@@ -83,8 +141,7 @@ def run_at(place: str) -> Run | None:
     path = folder / "recipe.yaml"
     if not path.exists():
         return None
-    recipe = imports.load_recipe(str(path), (), ())
-    return Run(recipe, {step: folder / step for step in STEPS})
+    return Run(imports.load_recipe(str(path), (), ()), runs.places(folder))
 
 
 def exported(run: Run) -> bool:
@@ -124,50 +181,62 @@ def base_of(place: str) -> str:
 
 
 # ---------------------------------------------------------------------------- loading
-def _of_folder(
-    place: str,
-    dtype: Dtype,
-    length: int,
-    mesh: MeshShape | None,
-    devices: Sequence[jax.Device] | None,
-) -> MeasuredModel:
-    loaded = api.load_model(place, dtype=dtype, mesh=mesh, devices=devices)
-    cfg, size = loaded.config, loaded.tokenizer.size
-    if size > cfg.vocab_size:
+def _adapted(folder: epath.Path) -> str:
+    """Returns the model that an adapter in this folder is for; "" where there is no adapter."""
+    if not (folder / peft_read.CONFIG).exists() or (folder / "config.json").exists():
+        return ""
+    base = peft_read.read_config(folder).get("base_model_name_or_path")
+    if not base:
         raise ValueError(
-            f"{place}: the tokenizer has {size} pieces, the model {cfg.vocab_size}; give the "
-            "model's own tokenizer"
+            f"{folder}: is an adapter, and does not say of which model; name the model, and this "
+            "folder with adapter="
         )
-    ends = tuple(dict.fromkeys((*loaded.ends, loaded.tokenizer.eos_id)))
-    return MeasuredModel(
-        cfg, loaded.params, loaded.tokenizer, loaded.mesh, _row(place, length, loaded.context),
-        _blocks(cfg), context=loaded.context, ends=ends,
-    )  # fmt: skip
+    return str(base)
 
 
-def _of_checkpoint(
-    run: Run,
-    dtype: Dtype,
-    length: int,
-    mesh: MeshShape | None,
-    devices: Sequence[jax.Device] | None,
-) -> MeasuredModel:
+def _of_folder(
+    where: str, folder: epath.Path, adapter: epath.Path | None, how: _How
+) -> OpenedModel:
+    said = load.read_config(folder, adapter)
+    cfg = families.config_from_hf(said, how.dtype, "nothing")
+    grid = meshes.make(how.mesh or MeshShape(), how.devices)
+    shardings = meshes.param_shardings(cfg, grid)
+    params = load.load(folder, cfg, shardings, how.dtype, adapter=adapter)
+    home = runs.tokenizer_folder(folder, adapter)
+    tokenizer, context = tokenizers.load(home), families.positions(said)
+    if tokenizer.size > cfg.vocab_size:
+        raise ValueError(
+            f"{where}: the tokenizer has {tokenizer.size} pieces, the model {cfg.vocab_size}; "
+            "give the model's own tokenizer"
+        )
+    ends = tuple(dict.fromkeys((*load.ends(folder, tokenizer.size), tokenizer.eos_id)))
+    length = _row(where, how.length, context)
+    measured = MeasuredModel(
+        cfg, params, tokenizer, grid, length, _blocks(cfg), context=context, ends=ends
+    )
+    return OpenedModel(measured, FolderSource(folder, adapter, home))
+
+
+def _of_checkpoint(run: Run, how: _How) -> OpenedModel:
     folder = run.at("train") / "checkpoints"
     if not checkpoint.committed_steps(folder):
         raise ValueError(
             f"{run.at('train').parent}: has neither export/ nor a checkpoint of training; "
             "`lrl run RECIPE` makes them"
         )
-    cfg = dataclasses.replace(weights.config(run), dtype=dtype)
-    grid = meshes.make(mesh or MeshShape(), devices)
-    params = {name: x.astype(dtype) for name, x in weights.trained(run, cfg, grid).items()}
-    say(f"{folder}: {weights.called(weights.checkpoint(run))}, as the run has no export")
+    used = weights.checkpoint(run)
+    run = dataclasses.replace(run, step=used["step"])  # another may come while this one is read
+    cfg = dataclasses.replace(weights.config(run), dtype=how.dtype)
+    grid = meshes.make(how.mesh or MeshShape(), how.devices)
+    params = {name: x.astype(how.dtype) for name, x in weights.trained(run, cfg, grid).items()}
+    say(f"{folder}: {weights.called(used)}, as the run has no export")
     tokenizer = tokenizers.load(run.at("vocab"))
     context = weights.context(run)
-    return MeasuredModel(
-        cfg, params, tokenizer, grid, _row(str(folder), length, context), _blocks(cfg),
+    measured = MeasuredModel(
+        cfg, params, tokenizer, grid, _row(str(folder), how.length, context), _blocks(cfg),
         context=context, ends=(tokenizer.eos_id,),
     )  # fmt: skip
+    return OpenedModel(measured, run)
 
 
 def _blocks(cfg: LlamaConfig) -> int:

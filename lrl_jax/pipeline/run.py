@@ -24,6 +24,7 @@ from lrl_jax.recipe.train import saved_rows_per_step
 from lrl_jax.train import checkpoint
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
+STEPS = ("vocab", "init", "data", "train", "evaluate", "export")
 CELL = "cell.json"  # what `pipeline.study` leaves in a cell: where its steps lie
 
 
@@ -74,12 +75,7 @@ class Run:
 
     def base_tokenizer(self) -> epath.Path:
         """Returns the folder of the tokenizer that fits the base's embeddings."""
-        from lrl_jax.hf import peft_read
-
-        folder = self.base_adapter()
-        if folder is None or not tokenizers.present(folder) or peft_read.vocab_size(folder) is None:
-            return self.base_folder()
-        return folder
+        return tokenizer_folder(self.base_folder(), self.base_adapter())
 
     def another(self) -> "Run":
         """Returns the run that `init.weights` names, and its step that is taken."""
@@ -88,29 +84,41 @@ class Run:
         source = self.recipe.init.weights
         assert source is not None
         folder = epath.Path(source.run)
-        places = _places(folder)
-        if not (folder / "recipe.yaml").exists() or not places["train"].is_dir():
+        steps_at = places(folder)
+        if not (folder / "recipe.yaml").exists() or not steps_at["train"].is_dir():
             raise ValueError(
                 f"init.weights.run: {folder}: no run that was trained; want the folder of one, "
                 "which holds recipe.yaml and train/checkpoints"
             )
-        steps = checkpoint.committed_steps(places["train"] / "checkpoints")
+        steps = checkpoint.committed_steps(steps_at["train"] / "checkpoints")
         step = source.step or max(steps, default=0)
         if step not in steps:
             kept = ", ".join(map(str, steps)) or "none"
             raise ValueError(f"init.weights.step: {folder} has no step {step}; steps kept: {kept}")
-        return Run(imports.load_recipe(str(folder / "recipe.yaml"), (), ()), places, step)
+        return Run(imports.load_recipe(str(folder / "recipe.yaml"), (), ()), steps_at, step)
 
 
-def _places(folder: epath.Path) -> dict[str, epath.Path]:
-    """Returns the folders of the steps before evaluation; those of a study's cell lie elsewhere."""
-    names, record = ("vocab", "init", "data", "train"), folder / CELL
+def tokenizer_folder(base: epath.Path, adapter: epath.Path | None) -> epath.Path:
+    """Returns which of two folders has the tokenizer that fits the embeddings: base or adapter."""
+    from lrl_jax.hf import peft_read
+
+    if adapter is None or not tokenizers.present(adapter) or peft_read.vocab_size(adapter) is None:
+        return base
+    return adapter
+
+
+def places(folder: epath.Path) -> dict[str, epath.Path]:
+    """Returns the folders of the steps of a run; those of a study's cell lie elsewhere.
+
+    ValueError where the record of a cell cannot be read.
+    """
+    record = folder / CELL
     if not record.exists():
-        return {name: folder / name for name in names}
+        return {name: folder / name for name in STEPS}
     try:
         steps = dict(storage.read_json(record)["steps"])
         return {
-            name: folder.parent / str(steps.get(name, f"{folder.name}/{name}")) for name in names
+            name: folder.parent / str(steps.get(name, f"{folder.name}/{name}")) for name in STEPS
         }
     except (KeyError, TypeError, ValueError) as e:
         raise ValueError(f"{record}: is no record of a study's cell ({e!r})") from None

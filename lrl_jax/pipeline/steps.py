@@ -28,15 +28,17 @@ def perform_all(
     discard: bool = False,
     team: Team = ALONE,
     skipped: Callable[[Run, str], None] = lambda run, step: None,
+    until: str = "export",
 ) -> None:
     """Does every step that is due, then writes the report; `redo` and `discard` as in `perform`.
 
-    Every process calls it. The lead calls `skipped` for each step that was not due. Raises as
-    `locked` and `perform`.
+    Every process calls it. The lead calls `skipped` for each step that was not due. `until` is the
+    last step that is done. Raises as `locked` and `perform`.
     """
+    names = [*STEPS]
     with locked(run) if team.lead else contextlib.nullcontext():
-        for name, work in STEPS.items():
-            ran = perform(run, name, work, redo=redo, discard=discard, team=team)
+        for name in names[: names.index(until) + 1]:
+            ran = perform(run, name, STEPS[name], redo=redo, discard=discard, team=team)
             if not ran and team.lead:
                 skipped(run, name)
         report(run)

@@ -4,7 +4,8 @@ Every number a run depends on is a field here; `docs/recipe.schema.json` is gene
 `lrl_jax.recipe.file` reads a recipe from YAML.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+import os
 import posixpath
 from typing import Annotated, Any, Literal
 
@@ -230,6 +231,35 @@ class Recipe(Section):
     languages: Names = Field(default_factory=dict, exclude_if=is_default)
     """Code of a language -> its English name, as prompts spell it: for languages that have none, or
     to spell one otherwise."""
+
+    @classmethod
+    def from_yaml(
+        cls,
+        path: str | os.PathLike,
+        /,
+        *overrides: str,
+        imports: Sequence[str] = (),
+        **sections: Any,
+    ) -> "Recipe":
+        """Reads a recipe from a file, or the one that ships under a name, and changes it.
+
+            recipe = lrl.Recipe.from_yaml("quickstart", "train.batch_size=8")
+            recipe = lrl.Recipe.from_yaml("quickstart", name="trial", train={"batch_size": 8})
+
+        Args:
+          path: a YAML file, local or `gs://`, or a name such as "quickstart".
+          overrides: as on the command line; the value takes the place of what is there.
+          imports: Python files that register seqio Tasks and Mixtures; they are run.
+          sections: top-level keys of the recipe. A mapping goes into the mapping that is there,
+            key by key, where None takes a key away; a list takes one by index:
+            train={"stages": {0: {"steps": 10}}}.
+
+        Raises:
+          ValueError: what is wrong, with the file and the key, one problem a line.
+        """
+        import lrl_jax  # the package's front door, which loads rooms above this one
+
+        return lrl_jax.load_recipe(os.fspath(path), *overrides, imports=imports, **sections)
 
     def _misfits(self) -> Iterator[str]:
         yield from self._mixture_misfits()

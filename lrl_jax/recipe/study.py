@@ -23,6 +23,7 @@ from pydantic import Field
 
 from lrl_jax.recipe import file
 from lrl_jax.recipe.data import Name
+from lrl_jax.recipe.overrides import plain
 from lrl_jax.recipe.vocab import Section, did_you_mean
 
 RECIPE = "recipe"  # the key of a choice that names another recipe
@@ -101,9 +102,13 @@ def _repeated(values: Any) -> list[str]:
 
 def load(path: epath.PathLike) -> StudyFile:
     """Reads a study; a wrong one is a ValueError whose message has a line for each problem."""
-    tree = file.read_tree(epath.Path(path), "study")
+    return parse(file.read_tree(epath.Path(path), "study"), str(path))
+
+
+def parse(tree: Mapping[str, Any], path: str = "study") -> StudyFile:
+    """Validates a study given as plain data; `path` names it in errors, which are as of `load`."""
     try:
-        return StudyFile.model_validate(tree)
+        return StudyFile.model_validate(plain(tree))
     except pydantic.ValidationError as e:
         lines = list(dict.fromkeys(map(_explained, e.errors())))
         count = f"{len(lines)} problem{'s' * (len(lines) != 1)}"

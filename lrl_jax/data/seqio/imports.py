@@ -7,11 +7,13 @@ The files are run as programs, in a process of their own, so that this one stays
 `user_tasks` runs them there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import concurrent.futures
 import multiprocessing
 import re
 import sys
+import types
+from typing import Any
 
 from lrl_jax import text
 from lrl_jax.data.read.files import Span
@@ -23,9 +25,14 @@ from lrl_jax.recipe.schema import Recipe
 MOST_SHARDS = 256  # a source with more is read as so many, so that packing makes fewer files
 
 
-def load_recipe(name: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
-    """Reads a recipe, or the one that ships under a name, and runs the Python files it imports."""
-    return resolved(recipe_file.load(name, overrides, imports))
+def load_recipe(
+    name: str,
+    overrides: Sequence[str] = (),
+    imports: Sequence[str] = (),
+    sections: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Recipe:
+    """Reads a recipe as `recipe.file.load` does, and runs the Python files it imports."""
+    return resolved(recipe_file.load(name, overrides, imports, sections))
 
 
 def resolved(recipe: Recipe) -> Recipe:

@@ -69,8 +69,17 @@ def load(path: epath.PathLike, overrides: Sequence[str] = (), folder: str = "") 
     Raises:
       ValueError: what is wrong with the study, or with the recipe of one of its cells.
     """
-    path = epath.Path(path)
-    described = study_file.load(path)
+    return made(study_file.load(path), epath.Path(path), overrides, folder)
+
+
+def made(
+    described: StudyFile, path: epath.Path, overrides: Sequence[str] = (), folder: str = ""
+) -> Study:
+    """Makes the recipe of each cell of a study, as `load`.
+
+    Args:
+      path: of its file, which messages name; its recipes are relative to it.
+    """
     home = epath.Path(folder) if folder else epath.Path(described.folder) / described.name
     more = dict(map(file.said, overrides))
     if wrong := next((key for key in more if key in study_file.OWN), ""):

@@ -4,13 +4,18 @@
 go straight to that, for transformers adds masks and copies that take ten times as long.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
+import tempfile
 from typing import Any
 
 from etils import epath
 import tokenizers
 
-from lrl_jax import terminal
+from lrl_jax import storage, terminal
+from lrl_jax.vocab.tokenizer.types import MAX_BYTES
+
+FORMS = (".json", ".model", ".jinja", ".txt")  # ends of names of what a tokenizer consists of
 
 
 class FastCodec:
@@ -33,6 +38,20 @@ class FastCodec:
         return self.fast.decode_batch([list(row) for row in rows], skip_special_tokens=True)
 
 
+@contextlib.contextmanager
+def _local(folder: epath.Path) -> Iterator[str]:
+    """Yields a folder that transformers can open: of a store, copies of all but the weights."""
+    if not storage.is_remote(folder):
+        yield str(folder)
+        return
+    with tempfile.TemporaryDirectory() as here:
+        for path in folder.iterdir():
+            if path.name.endswith(FORMS):
+                data = storage.read_bytes(path, MAX_BYTES)
+                (epath.Path(here) / path.name).write_bytes(data)
+        yield here
+
+
 class AutoCodec(FastCodec):
     """Encodes text by `AutoTokenizer`, control tokens in text read as text; nothing is downloaded.
 
@@ -48,7 +67,8 @@ class AutoCodec(FastCodec):
             raise ValueError(f"{folder}: holds no tokenizer.json; run `lrl vocab` again")
         load: Any = transformers.AutoTokenizer.from_pretrained
         try:
-            self.tokenizer = load(str(folder), local_files_only=True, trust_remote_code=False)
+            with _local(epath.Path(folder)) as here:
+                self.tokenizer = load(here, local_files_only=True, trust_remote_code=False)
         except Exception as e:  # tokenizers raises plain Exception for a file it cannot read
             raise ValueError(f"{folder}/tokenizer.json: transformers cannot load it: {e}") from None
         if self.tokenizer.clean_up_tokenization_spaces and not only_reads:
