@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from lrl_jax.recipe import file as recipe_file
+from lrl_jax.recipe import plain_yaml
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -124,6 +125,17 @@ def test_bytes_that_are_not_utf8_and_missing_files_are_named(tmp_path):
         recipe_file.load(str(tmp_path / "r.yaml"))
     with pytest.raises(ValueError, match=r"no such recipe.* quickstart"):
         recipe_file.load(str(tmp_path / "no.yaml"))
+
+
+def test_a_resolved_recipe_keeps_the_order_of_a_mixture(path, tmp_path):
+    recipe = recipe_file.load(path)
+    stage = recipe.train.stages[0]
+    name = next(iter(stage.mixture))
+    mixture = {"zulu": 0.5, name: 0.3, "alpha": 0.2}
+    stages = (stage.model_copy(update={"mixture": mixture}), *recipe.train.stages[1:])
+    train = recipe.train.model_copy(update={"stages": stages})
+    tree = plain_yaml.parse(recipe_file.dump(recipe.model_copy(update={"train": train})))
+    assert [*tree["train"]["stages"][0]["mixture"]] == [*mixture]
 
 
 def test_a_recipe_is_frozen(path):

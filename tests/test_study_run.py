@@ -182,6 +182,18 @@ def test_a_cell_that_fails_is_named_and_tried_again_where_that_is_asked(write, c
     assert cells.times_done("runs/two")["train"] == 2
 
 
+class Forgetful(Inline):
+    """Stands for an engine whose jobs end well and leave nothing."""
+
+    def ended(self, seconds):
+        return [Ended(self.jobs.pop(), 0)] if self.jobs else []
+
+
+def test_a_job_that_ends_well_and_leaves_nothing_is_not_begun_for_ever(write):
+    got = study.perform_study(grid.load(write()), Forgetful())
+    assert all("vocab ended well, and what it made is not at" in cell.error for cell in got.cells)
+
+
 def test_a_full_disk_ends_the_study(write):
     with pytest.raises(OSError, match="data: no data"):
         study.perform_study(grid.load(write(TWO)), Inline(data=[9]))

@@ -5,10 +5,11 @@
 YAML is read as 1.2 (ruamel), where the Norwegian code `no` is a string and `1e-4` a number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import importlib.resources
 import io
 import json
+import types
 from typing import Any, get_args
 
 from etils import epath
@@ -20,6 +21,7 @@ from lrl_jax.recipe import held_out, languages, plain_yaml, supply
 from lrl_jax.recipe.dataset import KINDS, Dataset
 from lrl_jax.recipe.evaluate import SECTIONS, Evaluate
 from lrl_jax.recipe.extras import CHECKOUT
+from lrl_jax.recipe.overrides import merge, put, said
 from lrl_jax.recipe.schema import LANGUAGE_FIELDS, Recipe
 from lrl_jax.recipe.vocab import SHAPES, Section, did_you_mean
 
@@ -34,14 +36,24 @@ def _shipped() -> dict[str, Any]:
     return {path.name.removesuffix(".yaml"): path for path in files if path.name.endswith(".yaml")}
 
 
-def load(path: str, overrides: Sequence[str] = (), imports: Sequence[str] = ()) -> Recipe:
+def load(
+    path: str,
+    overrides: Sequence[str] = (),
+    imports: Sequence[str] = (),
+    sections: Mapping[str, Any] = types.MappingProxyType({}),
+) -> Recipe:
     """Reads a recipe, applies `a.b=c` overrides and adds files to data.imports.
 
     `path` is a YAML file, or the name of a recipe that ships. A wrong recipe is a ValueError whose
     message has a line for each problem, with its key.
+
+    Args:
+      sections: plain data that goes into the recipe before the overrides, as by `merge`.
     """
     path = located(path)
     tree = read_tree(epath.Path(path))
+    for key, value in sections.items():
+        merge(tree, key, value)
     for override in overrides:
         put(tree, *said(override))
     if imports and isinstance(tree.get("data"), dict):
@@ -185,10 +197,14 @@ def _with_names(tree: dict) -> dict:
 
 
 def dump(recipe: Recipe) -> str:
-    """Returns the resolved recipe as YAML; `load` of it gives an equal recipe."""
+    """Returns the resolved recipe as YAML; `load` of it gives an equal recipe.
+
+    Mappings keep their order: which row is next depends on that of a mixture.
+    """
     out = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False
     yaml.dump(json.loads(recipe.model_dump_json()), out)
     return out.getvalue()
 
@@ -243,44 +259,6 @@ def read_tree(path: epath.Path, what: str = "recipe") -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: a {what} is a mapping; got {type(tree).__name__}")
     return tree
-
-
-def said(override: str) -> tuple[str, Any]:
-    """Returns the key and the value of an override, such as train.batch_size=8."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ValueError(f"override {override!r}: want key.path=value, such as train.batch_size=8")
-    try:
-        return key, plain_yaml.parse(text) if text else ""
-    except ValueError as e:
-        raise ValueError(f"override {override!r}: {e}") from None
-
-
-def put(tree: dict, key: str, value: Any) -> None:
-    """Puts a value into a recipe given as plain data.
-
-    >>> tree = {"train": {"stages": [{"steps": 10}]}}
-    >>> put(tree, "train.stages.0.steps", 20)
-    >>> tree
-    {'train': {'stages': [{'steps': 20}]}}
-    """
-    *parents, last = key.split(".")
-    node: Any = tree
-    for name in parents:
-        slot = _slot(node, name, key)
-        node = node.setdefault(slot, {}) if isinstance(node, dict) else node[slot]
-    node[_slot(node, last, key)] = value
-
-
-def _slot(node: Any, name: str, key: str) -> Any:
-    """Returns the key of a mapping or the index of a list that an override names."""
-    if isinstance(node, dict):
-        return name
-    if not isinstance(node, list):
-        raise ValueError(f"override {key!r}: {node!r} has no {name!r}; it is not a mapping")
-    if not name.isdigit() or int(name) >= len(node):
-        raise ValueError(f"override {key!r}: want an index below {len(node)}, got {name!r}")
-    return int(name)
 
 
 def _explain(error: Any, inner: list[tuple]) -> str:

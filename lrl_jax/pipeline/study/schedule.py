@@ -56,7 +56,11 @@ class _State:
 
 @dataclasses.dataclass
 class _Work:
-    """Holds a place at which a step is done, and how its tries have gone."""
+    """Holds a place at which a step is done, and how its tries have gone.
+
+    Attributes:
+      succeeded: whether a job has ended well, so that the step should be there.
+    """
 
     step: str
     place: epath.Path
@@ -64,7 +68,7 @@ class _Work:
     cell: str
     begun: float = 0.0
     running: bool = False
-    error: str = ""
+    succeeded: bool = False
     tries: int = 0
     progress: int = 0
 
@@ -167,6 +171,9 @@ class Scheduler:
             if name not in self._noted:  # its scheduler was killed before it could say so
                 self._note(DONE, step, name, state.cell.name, notes.seconds(state.run.note(step)))
             return True
+        if work is not None and work.succeeded:
+            self._fail(work, f"{step} ended well, and what it made is not at {place.parent}", 0.0)
+            return False
         if work is None:
             words = ("study", "step", str(self._folder), state.cell.name, step)
             job = Job(name, words, step in ON_DEVICES)
@@ -204,6 +211,7 @@ class Scheduler:
         work.running = False
         seconds = round(time.monotonic() - work.begun, 1)
         if ended.code == 0:
+            work.succeeded = True
             self._note(DONE, work.step, work.job.name, work.cell, seconds)
             self._say(f"{work.cell}: {work.step} took {seconds:.0f} s")
         elif ended.code == DISK_FULL:
