@@ -63,6 +63,8 @@ def markdown(
     lines = [
         "# Four papers in miniature",
         "",
+        "What six claims of the four papers came to on tiny models, and how to train them again.",
+        "",
         f"    {COMMAND}",
         "",
         f"Measured on {date}, {machine}, CPU; {seconds / 60:.0f} minutes of training (no bases).",
