@@ -92,7 +92,8 @@ def trains(study: Path) -> int:
 
 def records(study: Path) -> list[dict]:
     """Returns the lines of steps.jsonl of steps that were done."""
-    lines = map(json.loads, (study / "steps.jsonl").read_text().splitlines())
+    path = study / "steps.jsonl"
+    lines = map(json.loads, path.read_text().splitlines() if path.exists() else ())
     return [line for line in lines if line["state"] == "done"]
 
 
@@ -113,7 +114,7 @@ def end(running: subprocess.Popen) -> str:
 def wait_for_training(study: Path, running: subprocess.Popen, cells: int) -> int:
     """Returns a process that trains, once so many cells have been trained."""
     while True:
-        trained = Counter(line["step"] for line in records(study))["train"] if study.exists() else 0
+        trained = Counter(line["step"] for line in records(study))["train"]
         if trained >= cells and (process := trains(study)):
             return process
         if running.poll() is not None:
