@@ -243,3 +243,16 @@ def test_a_process_that_packs_does_not_run_the_script_again():
         told = multiprocessing.spawn.get_preparation_data("worker")
     assert not [key for key in told if key.startswith("init_main")]
     assert (getattr(main, "__file__", None), main.__spec__) == before
+
+
+def test_a_script_is_hidden_until_the_last_block_of_any_thread_ends(monkeypatch):
+    main = vars(sys.modules["__main__"])
+    monkeypatch.setitem(main, "__file__", "script.py")
+    monkeypatch.setitem(main, "__spec__", "spec")
+    first, second = session.script_run_once(), session.script_run_once()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert "__file__" not in main
+    second.__exit__(None, None, None)
+    assert (main["__file__"], main["__spec__"]) == ("script.py", "spec")

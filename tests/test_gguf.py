@@ -1,5 +1,6 @@
 """GGUF files: everything in them equals the folder, and what cannot be said is refused by name."""
 
+import errno
 import json
 from pathlib import Path
 import shutil
@@ -183,6 +184,16 @@ def test_a_number_that_float16_cannot_hold_is_refused_by_tensor(tmp_path):
         file.write(folder, tmp_path / "x.gguf", "f16", TEXTS)
     assert not [*tmp_path.glob("x*")]
     assert file.write(folder, tmp_path / "x.gguf", "q8_0", TEXTS).pieces == 266
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(spoken, tmp_path, monkeypatch):
+    def write(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(gguf.GGUFWriter, "write_tensor_data", write)
+    with pytest.raises(OSError, match="No space left"):
+        file.write(spoken, tmp_path / "out/a.gguf", "f16", ["a"])
+    assert not [*(tmp_path / "out").iterdir()]
 
 
 def test_marks_kept_with_letters_are_refused_by_name_and_keep_passes(tmp_path):

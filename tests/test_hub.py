@@ -173,9 +173,10 @@ def test_a_hub_that_holds_another_file_is_found_out(hub, tmp_path):
 def test_a_file_that_changes_during_the_push_is_found_out(hub, tmp_path):
     made = packed(tmp_path / "export")
     (tmp_path / "export/model-1.safetensors").write_bytes(b"x" * 3000)
-    with pytest.raises(HubError, match=r"another model-1\.safetensors") as error:
+    with pytest.raises(ChangedError, match=r"model-1\.safetensors: changed while") as error:
         send(made)
     assert codes.code_of(error.value) == 5
+    assert {*hub.files(NAME, "main")} == {".gitattributes"}  # nobody sees any of it
     made = packed(tmp_path / "small", {"config.json": b"{}"})
     (tmp_path / "small/config.json").write_bytes(b"[]")
     with pytest.raises(ChangedError, match=r"config\.json: changed while it was pushed"):

@@ -2,10 +2,14 @@
 
 import itertools
 import json
+import os
 import shutil
+import subprocess
 
 from cloud import RECIPE, ROOT, SOON, TPU, Cloud
 import pytest
+
+from lrl_jax.cli.machines import watch
 
 SAVE, STEPS = 5, 20  # of tests/fake_cloud/lrl.py
 
@@ -89,6 +93,21 @@ def test_a_full_disk_of_a_host_ends_with_9_and_its_name(cloud, capsys):
         cloud.change(faults=[{"on": [f"{call} tamil worker 1."], "do": "disk full"}])
         assert cloud.launch("setup", *RECIPE, *TPU, *SOON) == 9
         assert "tamil/1: exit code 9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("free", "want"), [(5000, 1), (99, 9)])
+def test_a_damaged_archive_is_not_told_as_a_full_disk(tmp_path, free, want):
+    (tmp_path / "df").write_text(f"#!/bin/sh\necho Avail\necho ' {free}'\n")
+    (tmp_path / "df").chmod(0o755)
+    (tmp_path / watch.ARCHIVE).write_text("half")
+    paths = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", watch.UNPACK], cwd=tmp_path, env={"PATH": paths}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == want
+    assert done.stdout.splitlines()[-1] == f"lrl-host code {want}"
+    assert not (tmp_path / "lrl_jax.new").exists()
 
 
 @pytest.mark.parametrize(

@@ -88,9 +88,16 @@ def test_the_table_of_the_guide_is_that_of_the_code(grant):
 
 
 # ---------------------------------------------------------------------------- what is sent
+def checkout_in(folder):
+    checkout = folder / "checkout"
+    (checkout / "tpu/host").mkdir(parents=True)
+    (checkout / bundle.HOST_SETUP).write_text("")
+    return checkout
+
+
 def test_a_recipe_and_its_texts_go_along_though_nobody_committed_them(tmp_path, monkeypatch):
-    checkout = tmp_path / "checkout"
-    (checkout / "corpus").mkdir(parents=True)
+    checkout = checkout_in(tmp_path)
+    (checkout / "corpus").mkdir()
     subprocess.run(["git", "init", "-q", checkout], check=True)
     recipe = (bundle.CHECKOUT / "configs/quickstart.yaml").read_text()
     (checkout / ".gitignore").write_text("corpus/\n*.big\n")
@@ -103,10 +110,73 @@ def test_a_recipe_and_its_texts_go_along_though_nobody_committed_them(tmp_path, 
     left = bundle.write(tmp_path / "a.tar.gz", "mine.yaml", texts, checkout)
     with tarfile.open(tmp_path / "a.tar.gz") as tar:
         got = tar.getnames()
-    assert got == [".gitignore", "code.py", "corpus/a.txt", "mine.yaml"]
+    assert got == [".gitignore", "code.py", "corpus/a.txt", "mine.yaml", bundle.HOST_SETUP]
     assert [sentence.split(":")[0] for sentence in left] == ["gone.txt", "/etc/hostname"]
     monkeypatch.setattr(bundle, "MOST", 3)
     assert "too much to send" in bundle.named("mine.yaml", texts)[1][0]
+
+
+@pytest.mark.parametrize("with_git", [True, False])
+def test_keys_tokens_and_large_files_that_nobody_committed_stay_here(
+    tmp_path, monkeypatch, with_git
+):
+    checkout = checkout_in(tmp_path)
+    (checkout / "sub").mkdir()
+    subprocess.run(["git", "init", "-q", checkout], check=True)
+    secret = {
+        ".env": "A=1", ".env.local": "A=1", "id_ed25519": "x", "my.pem": "x", "hf_token": "x",
+        "sub/credentials.json": "{}", "sub/robot-123.json": '{"private_key": "x"}',
+        "note.txt": "log in with hf_" + "a" * 34,
+    }  # fmt: skip
+    plain = {
+        ".env.example": "A=",
+        "tokenizer.json": "{}",
+        "token.py": "x",
+        "odd \n'n\u00e9.txt": "x",
+    }
+    for name, words in {**secret, **plain}.items():
+        (checkout / name).write_text(words)
+    (checkout / "model.bin").write_bytes(b"1" * 40)
+    monkeypatch.setattr(bundle, "LARGE", 39 + (not with_git))
+    want = {*plain, bundle.HOST_SETUP} | ({"model.bin"} if not with_git else set())
+    if not with_git:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    left = bundle.write(tmp_path / "a.tar.gz", checkout=checkout)
+    with tarfile.open(tmp_path / "a.tar.gz") as tar:
+        assert {*tar.getnames()} == want
+    assert {sentence.split(":")[0] for sentence in left} == {*secret} | ({"model.bin"} - want)
+
+
+def test_a_folder_of_a_recipe_goes_without_the_keys_in_it(tmp_path, monkeypatch):
+    checkout = checkout_in(tmp_path)
+    (checkout / "corpus").mkdir()
+    for name in ("a.txt", ".env"):
+        (checkout / "corpus" / name).write_text("text")
+    (checkout / "mine.yaml").write_text((bundle.CHECKOUT / "configs/quickstart.yaml").read_text())
+    monkeypatch.chdir(checkout)
+    files, left = bundle.named("mine.yaml", ["vocab.text=[corpus]"])
+    assert "corpus/a.txt" in files
+    assert "corpus/.env" not in files
+    assert "corpus/.env: looks like a key" in " ".join(left)
+
+
+def test_an_installed_package_is_not_sent_to_hosts(tmp_path):
+    with pytest.raises(gcloud.PersonError, match="is no checkout of lrl_jax"):
+        bundle.write(tmp_path / "a.tar.gz", checkout=tmp_path)
+
+
+def test_a_text_that_is_a_link_goes_as_the_text(tmp_path, monkeypatch):
+    checkout = checkout_in(tmp_path)
+    (tmp_path / "disk.txt").write_text("text\n")
+    (checkout / "a.txt").symlink_to(tmp_path / "disk.txt")
+    (checkout / "mine.yaml").write_text((bundle.CHECKOUT / "configs/quickstart.yaml").read_text())
+    monkeypatch.chdir(checkout)
+    assert not bundle.write(tmp_path / "a.tar.gz", "mine.yaml", ["vocab.text=[a.txt]"], checkout)
+    with tarfile.open(tmp_path / "a.tar.gz") as tar:
+        file = tar.extractfile("a.txt")
+        assert file is not None
+        assert file.read() == b"text\n"
+    assert [path.name for path in tmp_path.glob("a.tar.gz*")] == ["a.tar.gz"]
 
 
 def test_hosts_get_no_tests_and_everything_that_installs_the_package():

@@ -11,7 +11,7 @@ from lrl_jax.cli import main
 from lrl_jax.devices.jobs import Ended
 from lrl_jax.devices.lease import InUseError, Lease
 from lrl_jax.pipeline.perform import perform
-from lrl_jax.pipeline.study import cells, grid, lengths, metrics, results, step, study
+from lrl_jax.pipeline.study import cells, grid, lengths, metrics, results, schedule, step, study
 from lrl_jax.pipeline.study.results import CellResult
 from lrl_jax.recipe import file as recipe_file
 
@@ -189,7 +189,29 @@ class Forgetful(Inline):
         return [Ended(self.jobs.pop(), 0)] if self.jobs else []
 
 
-def test_a_job_that_ends_well_and_leaves_nothing_is_not_begun_for_ever(write):
+class Late(Inline):
+    """Stands for an engine whose machines' files are seen later than their jobs end."""
+
+    def begin(self, job):
+        super().begin(job)
+        self.told = [*getattr(self, "told", ()), job]
+
+    def ended(self, seconds):
+        if told := self.told:
+            self.told = []
+            return [Ended(job, 0) for job in told]
+        super().ended(seconds)
+        return []
+
+
+def test_what_a_job_made_may_be_seen_later_than_its_end(write):
+    late = Late()
+    assert not study.perform_study(grid.load(write(TWO)), late).failed
+    assert late.done.count("train") == 2
+
+
+def test_a_job_that_ends_well_and_leaves_nothing_is_not_begun_for_ever(write, monkeypatch):
+    monkeypatch.setattr(schedule, "SEEN", 0.1)
     got = study.perform_study(grid.load(write()), Forgetful())
     assert all("vocab ended well, and what it made is not at" in cell.error for cell in got.cells)
 

@@ -1,5 +1,6 @@
 """Trackers get the numbers of a run, and nothing that they do can stop or slow it."""
 
+import errno
 import json
 import logging
 import os
@@ -7,11 +8,12 @@ import threading
 import time
 
 import pytest
+from tensorboardX import event_file_writer
 import worker_train as tiny
 
 from lrl_jax.train import log
 from lrl_jax.train.log import Log
-from lrl_jax.train.trackers import child, outside
+from lrl_jax.train.trackers import board, child, outside
 
 # A library of either kind: does what FAKE says, and writes down how it is called.
 FAKE = """
@@ -183,3 +185,28 @@ def test_a_run_that_is_stopped_does_not_wait_for_its_tracker(tmp_path, fake):
     with pytest.raises(KeyboardInterrupt):
         stopped()
     assert time.monotonic() - begun < 3
+
+
+@pytest.mark.parametrize("waiting", [1000, 5])
+def test_a_tensorboard_whose_disk_is_full_does_not_stop_a_run(
+    tmp_path, caplog, monkeypatch, waiting
+):
+    written, write_event = [], event_file_writer.EventsWriter.write_event
+
+    def until_full(writer, event):
+        written.append(event)
+        if len(written) > 3:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_event(writer, event)
+
+    monkeypatch.setattr(event_file_writer.EventsWriter, "write_event", until_full)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    monkeypatch.setattr(board, "FAREWELL", 0.3)
+    monkeypatch.setattr(board, "WAITING", waiting)
+    begun = time.monotonic()
+    with Log(tmp_path / "train", tiny.settings(steps=60, tensorboard=True), 0, 60, 0.0) as out:
+        for step in range(1, 61):
+            out.step({"step": step, "loss": 1.0}, "")
+    assert time.monotonic() - begun < 5
+    assert caplog.text.count("TensorBoard is off from here") == 1
+    assert len(steps(tmp_path / "train")) == 60

@@ -19,11 +19,14 @@ SETUP = 1800.0  # seconds for the packages; some three minutes is usual
 PERSON = (2, 3, 4, 5, 7, 8, 9)  # exit codes of what a person has to set right
 IN_USE, STOPPED, DISK_FULL = 6, 75, 9
 BUSY = 15  # minutes after which a run in use is somebody's: a dead owner's lease ends after three
-# Unpacks beside what is there, as a run may be under way; a full disk is the usual reason to fail.
+LEAST = 100  # MiB below which a failure is one of the disk, as in tpu/host/setup.sh
+# Unpacks beside what is there, as a run may be under way. Where that fails on a disk with room, the
+# archive is damaged, as where two set-ups bring one at once: it is brought anew.
 UNPACK = (
     f'echo "lrl-host clock $(date +%s)"; rm -rf {hosts.HOME}.new; mkdir {hosts.HOME}.new && '
-    f"tar xzf {ARCHIVE} -C {hosts.HOME}.new || {{ rm -rf {hosts.HOME}.new; "
-    f'echo "lrl-host code {DISK_FULL}"; exit {DISK_FULL}; }}; '
+    f"tar xzf {ARCHIVE} -C {hosts.HOME}.new || {{ code=1; "
+    f'[ "$(df --output=avail -m . | tail -n 1)" -ge {LEAST} ] || code={DISK_FULL}; '
+    f'rm -rf {hosts.HOME}.new; echo "lrl-host code $code"; exit $code; }}; '
     f"bash {hosts.HOME}.new/tpu/host/setup.sh "
 )
 

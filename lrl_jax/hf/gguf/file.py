@@ -49,9 +49,13 @@ def write(
     notes = read_alike(given, texts, prompts)
     unproved = path.with_name(path.name + ".unproved")
     unproved.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        opened = load.opened(folder, given.cfg, stack, given.tokenizer.size)
-        _write(unproved, given, opened, kind, name or epath.Path(folder).name)
+    try:
+        with contextlib.ExitStack() as stack:
+            opened = load.opened(folder, given.cfg, stack, given.tokenizer.size)
+            _write(unproved, given, opened, kind, name or epath.Path(folder).name)
+    except BaseException:  # half of a file would keep a full disk full
+        unproved.unlink(missing_ok=True)
+        raise
     proof = prove(unproved, given, kind, len(texts), len(prompts), notes)
     unproved.replace(path)
     return proof
@@ -77,18 +81,13 @@ def _write(path: epath.Path, given: GgufSource, opened: Tensors, kind: str, name
             shape, dtype = gguf.quants.quant_shape_to_byte_shape(shape, library), np.uint8
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         writer.add_tensor_info(tensor.name, shape, np.dtype(dtype), size, library)
-    writer.write_header_to_file(path=path)
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-    try:
+    with contextlib.closing(writer):
+        writer.write_header_to_file(path=path)
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
         for tensor in wanted:
             values = tensors.stored(tensor.read(opened.read), tensor.kind, tensor.name)
             writer.write_tensor_data(np.ascontiguousarray(values))
-    except ValueError:
-        writer.close()
-        path.unlink()
-        raise
-    writer.close()
 
 
 def _put(writer: Any, key: str, value: Value) -> None:

@@ -11,7 +11,7 @@ import time
 
 from lrl_jax.hf.hub import client
 from lrl_jax.hf.hub.client import HubError, HubPlace, RemoteFile, RemoteState, TransientError
-from lrl_jax.hf.hub.parcel import MANIFEST, Parcel, ParcelFile, contents
+from lrl_jax.hf.hub.parcel import MANIFEST, ChangedError, Parcel, ParcelFile, contents
 
 TRIES = 6  # in a row without a file more; waits of 1, 2, 4, 8, 16 seconds between them
 WAIT = 1.0  # seconds after the first failed try; each later wait is twice as long
@@ -198,9 +198,16 @@ class _Job:
             self.done.update(batch)
 
     def _addition(self, name: str) -> client.Addition:
-        """Returns a file to add, the same at each call: it knows whether it has been sent."""
+        """Returns a file to add, the same at each call: it knows whether it has been sent.
+
+        Raises ChangedError where the file is not what it was, before the branch has any of it.
+        """
         if name not in self._additions:
-            self._additions[name] = client.addition(name, self.parcel.files[name].source)
+            file = self.parcel.files[name]
+            addition = client.addition(name, file.source)
+            if addition.upload_info.sha256.hex() != file.sha256:
+                raise ChangedError(f"{file.source}: changed while it was pushed; push it again")
+            self._additions[name] = addition
         return self._additions[name]
 
 

@@ -10,6 +10,9 @@ from typing import Any
 from lrl_jax.devices import signals
 from lrl_jax.pipeline.console import say
 
+_HIDING, _hidden = threading.Lock(), dict[str, Any]()
+_blocks = 0  # of `script_run_once` that are open
+
 
 @contextlib.contextmanager
 def interruptible(what: str) -> Iterator[None]:
@@ -51,14 +54,22 @@ def script_run_once() -> Iterator[None]:
     all of this package. Without this, a script would have to guard its lines by
     `if __name__ == "__main__"`.
     """
+    global _blocks
     main = vars(sys.modules["__main__"])
-    hidden = {name: main[name] for name in ("__file__", "__spec__") if name in main}
-    main.pop("__file__", None)
-    main["__spec__"] = None  # as in a Python without a script
+    with _HIDING:  # threads may read recipes at the same time
+        _blocks += 1
+        if _blocks == 1:
+            _hidden.update({name: main[name] for name in ("__file__", "__spec__") if name in main})
+            main.pop("__file__", None)
+            main["__spec__"] = None  # as in a Python without a script
     try:
         yield
     finally:
-        main.update(hidden)
+        with _HIDING:
+            _blocks -= 1
+            if not _blocks:
+                main.update(_hidden)
+                _hidden.clear()
 
 
 def uses_devices() -> bool:

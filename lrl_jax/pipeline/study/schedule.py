@@ -41,6 +41,7 @@ ON_DEVICES = ("init", "train", "evaluate")
 IN_USE, DISK_FULL = 6, 9  # exit codes (`lrl_jax.cli.codes`)
 TRIES = 3  # of a job that is stopped without progress
 WAIT = 1.0  # seconds between two looks at what is due
+SEEN = 60.0  # seconds until a network file system shows what another host wrote (acdirmax, nfs(5))
 
 
 @dataclasses.dataclass
@@ -59,7 +60,7 @@ class _Work:
     """Holds a place at which a step is done, and how its tries have gone.
 
     Attributes:
-      succeeded: whether a job has ended well, so that the step should be there.
+      succeeded: when a job ended well, so that the step should be there; 0 before that.
     """
 
     step: str
@@ -68,7 +69,7 @@ class _Work:
     cell: str
     begun: float = 0.0
     running: bool = False
-    succeeded: bool = False
+    succeeded: float = 0.0
     tries: int = 0
     progress: int = 0
 
@@ -172,6 +173,8 @@ class Scheduler:
                 self._note(DONE, step, name, state.cell.name, notes.seconds(state.run.note(step)))
             return True
         if work is not None and work.succeeded:
+            if time.monotonic() - work.succeeded < SEEN:
+                return False
             self._fail(work, f"{step} ended well, and what it made is not at {place.parent}", 0.0)
             return False
         if work is None:
@@ -211,7 +214,7 @@ class Scheduler:
         work.running = False
         seconds = round(time.monotonic() - work.begun, 1)
         if ended.code == 0:
-            work.succeeded = True
+            work.succeeded = time.monotonic()
             self._note(DONE, work.step, work.job.name, work.cell, seconds)
             self._say(f"{work.cell}: {work.step} took {seconds:.0f} s")
         elif ended.code == DISK_FULL:
