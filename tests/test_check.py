@@ -1,8 +1,11 @@
 """What `lrl check` sees in the texts and numbers of a recipe before anything is made of them."""
 
+from importlib.machinery import ModuleSpec
 import json
 from pathlib import Path
 import shlex
+import sys
+from types import ModuleType
 
 from hand_tokenizer import make
 import pytest
@@ -10,7 +13,7 @@ import small_world
 
 from lrl_jax.cli import main
 from lrl_jax.cli.checks import check as checks
-from lrl_jax.cli.checks import sizes, texts
+from lrl_jax.cli.checks import printed, sizes, texts
 from lrl_jax.cli.checks.overlaps import Measured
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe.train import Rule, Stage, Train
@@ -283,3 +286,15 @@ def test_rows_of_new_tokens_that_never_learn_are_refused_unless_that_is_said():
     checks._refuse_frozen_rows(cfg, train(norms, meant, frozen))
     assert learn.groups(train(norms, meant, frozen).stages[0].learn, names)  # it can be trained
     checks._refuse_frozen_rows(cfg, train(Rule(match=".*", schedule={"peak": 1e-3})))
+
+
+def test_a_tracker_that_is_not_installed_is_said_before_the_run(monkeypatch):
+    recipe = recipe_file.load("quickstart", ["train.tracker=trackio"])
+    monkeypatch.setitem(sys.modules, "trackio", ModuleType("trackio"))
+    sys.modules["trackio"].__spec__ = ModuleSpec("trackio", None)
+    assert [line for line in printed.remarks(recipe) if "tracker" in line] == []
+    monkeypatch.delitem(sys.modules, "trackio")
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "meta_path", [])
+    (line,) = (line for line in printed.remarks(recipe) if "tracker" in line)
+    assert line.startswith("train.tracker: trackio is not installed here; pip install ")

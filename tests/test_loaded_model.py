@@ -71,6 +71,8 @@ def test_a_model_of_a_folder_generates_what_its_parameters_give(folder):
     whole = TOKENIZER.decode([*TOKENIZER.encode("ab abc"), *got.ids])
     assert whole.startswith(f"ab abc{got.text}")
     assert model.generate((text for text in ["ab abc"]), 5) == [got.text]
+    with pytest.raises(ValueError, match="no setting 'temprature'; did you mean 'temperature'"):
+        model.generate(["ab abc"], temprature=1.0)
 
 
 @pytest.mark.parametrize(

@@ -234,6 +234,7 @@ def test_a_task_of_skypilot_recovers_on_what_passes(capsys, tmp_path):
     file = tmp_path / "sky.yaml"
     words = ["--manifest=skypilot", "--spot", "--zone=us-central1-a", f"--to={file}"]
     assert main.main([*MANIFEST, *words, "folder=gs://b/it's"]) == 0
+    assert f"wrote {file}; read it, then: sky jobs launch {file}\n" == capsys.readouterr().out
     tree = YAML(typ="safe").load(file.read_text())
     assert tree["resources"]["infra"] == "gcp/us-central1/us-central1-a"
     assert tree["resources"]["accelerators"] == {"tpu-v5litepod-64": 1}

@@ -476,6 +476,9 @@ def test_models_measured_by_a_recipe_have_the_numbers_of_its_own_step(copy):
     score = steps["after"]["bits_per_byte"]["kor_Hang"]["bits_per_byte"]
     assert f"{score:.3f}" in got.stdout
     before = (out / "base/results.json").stat().st_mtime_ns
+    absent = ["--model", str(runs / "absent"), "--out", str(copy / "none"), "--dtype", "bfloat16"]
+    assert "absent: no such folder" in lrl(*words, *absent, code=2).stderr
+    assert not (copy / "none").exists()  # refused before the first is measured
     lrl(*words)
     assert (out / "base/results.json").stat().st_mtime_ns == before
     got = lrl(*words, "evaluate.max_lines=2", code=4)

@@ -127,6 +127,20 @@ def test_bytes_that_are_not_utf8_and_missing_files_are_named(tmp_path):
         recipe_file.load(str(tmp_path / "no.yaml"))
 
 
+def test_the_folder_of_a_run_is_answered_with_the_recipe_in_it(tmp_path):
+    with pytest.raises(ValueError, match=r"is a folder; want the file of a recipe$"):
+        recipe_file.load(str(tmp_path))
+    (tmp_path / "recipe.yaml").write_text("name: x\n")
+    with pytest.raises(ValueError, match=r"is a folder; .* that of this run is .*/recipe\.yaml$"):
+        recipe_file.load(str(tmp_path))
+
+
+def test_a_folder_does_not_hide_the_recipe_that_ships_under_its_name(tmp_path, monkeypatch):
+    (tmp_path / "quickstart").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert recipe_file.load("quickstart").name == "quickstart"
+
+
 def test_a_resolved_recipe_keeps_the_order_of_a_mixture(path, tmp_path):
     recipe = recipe_file.load(path)
     stage = recipe.train.stages[0]

@@ -306,6 +306,15 @@ def test_a_metric_is_found_by_the_longest_name_and_the_nearest_is_named():
         metrics.value(told, "after.tasks.x.y.accu")
 
 
+def test_a_misspelt_entry_is_answered_with_the_entry_and_several_numbers_with_one():
+    scores = {"lines": 2, "bytes": 9, "bits_per_byte": 0.5}
+    told = {"after": {"bits_per_byte": {"kor_Hang": scores}, "pairs": {"a": {"chrf": 1.0}}}}
+    with pytest.raises(ValueError, match=r"did you mean 'after\.bits_per_byte\.kor_Hang'\?$"):
+        metrics.value(told, "after.bits_per_byte.kor_Hagn")
+    with pytest.raises(ValueError, match=r"name one of them, such as after\.pairs\.a\.chrf$"):
+        metrics.value(told, "after.pairs.a")
+
+
 def cell(size, seed, value, error=""):
     values = {} if error else {"m": value}
     return CellResult(f"{size}-{seed}", {"size": size, "seed": seed}, values, error)

@@ -144,6 +144,19 @@ def run_at(place: str) -> Run | None:
     return Run(imports.load_recipe(str(path), (), ()), runs.places(folder))
 
 
+def check_place(place: str) -> None:
+    """Refuses a place of no model, before work begins that wants it later.
+
+    A repository of the hub is fetched. No weights are read.
+
+    Raises:
+      ValueError: no such folder or repository, or one without the files of a model.
+    """
+    if run_at(place) is None:
+        model = _adapted(epath.Path(place)) or place
+        load.resolve(Pretrained(model=model))
+
+
 def exported(run: Run) -> bool:
     """Tells whether a run has exported a whole model; an adapter alone is none."""
     folder = run.at("export")

@@ -64,11 +64,13 @@ def load(
 def located(name: str, beside: epath.Path | None = None) -> str:
     """Returns the path of a recipe: as it is given, or of the recipe that ships under this name.
 
+    A folder of this name, such as that of a run, does not hide the recipe that ships.
+
     Args:
       beside: a folder; a path is relative to it.
     """
     path = epath.Path(name) if beside is None else beside / name
-    if "/" not in name and not path.exists():
+    if "/" not in name and (path.is_dir() or not path.exists()):
         return str(_shipped().get(name, path))
     return str(path)
 
@@ -235,6 +237,10 @@ def read_source(path: epath.Path, what: str = "recipe") -> str:
     Args:
       what: what the file is, for messages.
     """
+    if path.is_dir():
+        of_run = path / "recipe.yaml"
+        hint = f"; that of this run is {of_run}" if what == "recipe" and of_run.exists() else ""
+        raise ValueError(f"{path}: is a folder; want the file of a {what}{hint}")
     try:
         return storage.read_bytes(path, MAX_BYTES).decode("utf-8")
     except FileNotFoundError:

@@ -1,6 +1,7 @@
 """Prints what `lrl check` knows of a recipe: its stages, its model, and what is to be supplied."""
 
 from collections.abc import Iterator, Mapping
+import importlib.util
 import math
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from lrl_jax import terminal
 from lrl_jax.hf import families
 from lrl_jax.model import llama
 from lrl_jax.recipe import supply
+from lrl_jax.recipe.extras import how_to_install
 from lrl_jax.recipe.schema import Recipe
 from lrl_jax.recipe.train import Rule, Stage
 from lrl_jax.storage import GIB
@@ -98,13 +100,16 @@ def context(recipe: Recipe, config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def remarks(recipe: Recipe) -> Iterator[str]:
-    """Yields lines on what a recipe leaves out."""
+    """Yields lines on what a recipe leaves out, or asks for that is not installed here."""
     if recipe.base.license == "unknown":
         yield "base.license is unknown: say what it is; it goes into the model card"
     if not recipe.evaluate.bits_per_byte:
         yield "evaluate.bits_per_byte is empty: nothing will show whether the run helped"
     elif "eng_Latn" not in recipe.evaluate.bits_per_byte:
         yield "evaluate.bits_per_byte has no eng_Latn: forgetting will not be seen"
+    tracker = recipe.train.tracker
+    if tracker != "none" and importlib.util.find_spec(tracker) is None:
+        yield f"train.tracker: {tracker} is not installed here; {how_to_install(tracker)}"
     for pattern in supply.idle(recipe):
         yield f"supply: nothing in the recipe asks for {pattern!r}"
     if recipe.vocab.method == "extend" and not recipe.vocab.report.texts:

@@ -11,6 +11,9 @@ from lrl_jax.cli.machines.gcloud import Gcloud, Pauses, say
 from lrl_jax.cli.machines.hosts import WaitLimits
 from lrl_jax.cli.machines.names import Tpu
 
+# What takes a manifest; docs/machines has the rest.
+SUBMIT = {"gke": "kubectl apply -f", "skypilot": "sky jobs launch"}
+
 # What `fetch` leaves in the bucket unless all is asked for: it is large, and of use there.
 HEAVY = r"(^|/)(init|data|train/checkpoints?|lock\..*)(/|$)"
 
@@ -21,6 +24,7 @@ def launch(args: argparse.Namespace) -> int:
         manifest = manifests.render(args)
         if args.to:
             args.to.write_text(manifest, encoding="utf-8")
+            print(f"wrote {args.to}; read it, then: {SUBMIT[args.manifest]} {args.to}")
         else:
             print(manifest, end="")
         return 0

@@ -35,6 +35,7 @@ def measure(recipe: Recipe, args: argparse.Namespace) -> None:
     there already, of the same weights and settings, is not measured again without --redo.
 
     Raises:
+      ValueError: a place of no model; said before the first is measured.
       DataError: a file that the recipe names cannot be used.
       MismatchError: a folder holds results of other weights or settings.
     """
@@ -44,6 +45,8 @@ def measure(recipe: Recipe, args: argparse.Namespace) -> None:
     folders = {name: out if single else out / name.replace("/", "-") for name in places}
     if len({*folders.values()}) < len(folders):
         raise ValueError(f"--model: two of {', '.join(places)} have one folder in {out}")
+    for place in places.values():
+        models.check_place(place)
     results: dict[str, Json] = {}
     with progress("evaluate") as tell:
         for name, place in places.items():

@@ -24,10 +24,12 @@ from lrl_jax.pipeline.api import saving
 from lrl_jax.pipeline.console import progress
 from lrl_jax.pipeline.models import FolderSource
 from lrl_jax.pipeline.run import Run
+from lrl_jax.recipe.vocab import did_you_mean
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 Messages = Sequence[Mapping[str, str]]  # {role, content} of each turn of a conversation
+DRAWING = ("stops", "temperature", "top_p", "min_p", "repetition_penalty", "seed")
 BATCH = 8  # rows that are computed at a time, as `lrl evaluate` and `lrl align` have it
 SHOWN = 40  # pieces of a text that are printed
 
@@ -139,8 +141,13 @@ class Model:
 
         Raises:
           ValueError: prompts that are neither, texts and conversations together, a tokenizer
-            without a chat template, or a setting that is out of its range.
+            without a chat template, or a setting that is out of its range or of no such name.
         """
+        for name in drawing:
+            if name not in DRAWING:
+                names = ("max_new_tokens", "batch_size", *DRAWING)
+                near = did_you_mean(name, names)
+                raise ValueError(f"no setting {name!r}{near}; there are {', '.join(names)}")
         tokenizer, end = self.tokenizer, self.tokenizer.eos_id
         given = _several("prompts", prompts, "texts or of conversations")
         texts = [prompt for prompt in given if isinstance(prompt, str)]

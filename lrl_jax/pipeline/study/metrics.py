@@ -54,17 +54,27 @@ def value(results: Mapping[str, Any], metric: str) -> float:
     while names:
         length = next((n for n in range(len(names), 0, -1) if _has(node, ".".join(names[:n]))), 0)
         if not length:
-            paths = [path for path, _ in _numbers(results, "")]
-            raise ValueError(f"{metric}: was not measured{did_you_mean(metric, paths)}")
+            raise ValueError(f"{metric}: was not measured{_instead(results, metric)}")
         node, names = node[_key(node, ".".join(names[:length]))], names[length:]
+    inner = [path for path, _ in _numbers(node, metric)]
     if isinstance(node, Mapping):
         kind = metric.split(".")[1] if "." in metric else ""
         node = node.get(kind, node.get(str(node.get("metric"))))
     if isinstance(node, bool) or not isinstance(node, int | float):
-        raise ValueError(f"{metric}: is no number, but holds several; name one of them")
+        raise ValueError(
+            f"{metric}: is no number, but holds several; name one of them"
+            f"{f', such as {inner[0]}' if inner else ''}"
+        )
     if not math.isfinite(node):
         raise ValueError(f"{metric}: is {node}, which cannot be compared")
     return float(node)
+
+
+def _instead(results: Mapping[str, Any], metric: str) -> str:
+    """Returns a hint: the path nearest to one that is not there, of an entry or of its number."""
+    paths = [path for path, _ in _numbers(results, "")]
+    entries = dict.fromkeys(path.rpartition(".")[0] for path in paths)
+    return did_you_mean(metric, [*entries, *paths])
 
 
 def _has(node: Any, name: str) -> bool:
