@@ -137,10 +137,11 @@ def place(file: str, start: int, number: int) -> str:
 
 
 # ---------------------------------------------------------------------------- files
-def files(uri: str) -> list[str]:
+def files(uri: str, *, only_text: bool = True) -> list[str]:
     """Returns the files that `uri` names, sorted; the name of a sample is returned as it is.
 
-    A file that is missing, empty or a folder is a DataError.
+    A file that is missing, empty or a folder is a DataError, and so is, where there should be
+    `only_text`, an archive, a PDF, or what is compressed without saying so in its name.
     """
     if uri.startswith(SAMPLE):
         return [uri]
@@ -149,7 +150,9 @@ def files(uri: str) -> list[str]:
     if not paths:
         raise DataError(f"{uri}: no file matches")
     for path in paths:
-        check_file(path)
+        head = check_file(path)
+        if only_text and (packing := storage.packing(head)) and not is_packed(path.name):
+            raise DataError(f"{path}: {packing}")
     return [str(path) for path in paths]
 
 
@@ -232,8 +235,12 @@ def _unpacked(stream: Any, suffix: str) -> Any:
     return pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, mode="r"), "zstd")
 
 
-def check_file(path: epath.Path) -> None:
-    """Raises DataError for a file that is missing or empty, or is no file or a git-lfs pointer."""
+def check_file(path: epath.Path) -> bytes:
+    """Returns how a file begins.
+
+    Raises:
+      DataError: it is missing or empty, or is no file or a git-lfs pointer.
+    """
     if not path.exists():
         raise DataError(f"{path}: no such file")
     if path.is_dir():
@@ -246,8 +253,7 @@ def check_file(path: epath.Path) -> None:
         raise DataError(f"{path}: is empty")
     if head == LFS_POINTER:
         raise DataError(f"{path}: is a git-lfs pointer, not the file; run `git lfs pull`")
-    if (packing := storage.packing(head)) and not is_packed(path.name):
-        raise DataError(f"{path}: {packing}")
+    return head
 
 
 def _sample(uri: str) -> Iterator[str]:

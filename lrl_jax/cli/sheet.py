@@ -77,7 +77,7 @@ def sheet_read(args: argparse.Namespace) -> int:
 
 def _readable(name: str) -> list[str]:
     try:
-        return text.files(name)
+        return text.files(name, only_text=False)
     except text.DataError:
         return []  # is named among the problems
 

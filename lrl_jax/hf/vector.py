@@ -47,7 +47,7 @@ def add(
         out = {}
         for row in layout.rows(cfg):
             place = {row.ours: params[row.ours].sharding}
-            read = difference(after, before, rows if "V" in row.letters else None)
+            read = _finite(difference(after, before, rows if "V" in row.letters else None))
             moved = shards.fill(cfg, place, "float32", lambda _, r=read: r, load.READERS, [row])
             out[row.ours] = _sum(params[row.ours], moved[row.ours], jnp.float32(scale))
     return {name: out[name] for name in params}
@@ -95,6 +95,21 @@ def _opened(
     return load.opened(folder, cfg, stack, rows)
 
 
+def _finite(read: Read) -> Read:
+    """Returns a reader that raises ValueError for numbers that are none."""
+
+    def checked(name: str, index: layout.Index) -> np.ndarray:
+        moved = read(name, index)
+        if not np.isfinite(moved).all():
+            raise ValueError(
+                f"export.vector: {name} of instruct or of base holds numbers that are not finite; "
+                "fetch that model again, or take another one"
+            )
+        return moved
+
+    return checked
+
+
 def difference(after: Tensors, before: Tensors, rows: int | None) -> Read:
     """Returns a reader of instruct - base in float32; zero past the first `rows`, if given."""
 
@@ -104,11 +119,6 @@ def difference(after: Tensors, before: Tensors, rows: int | None) -> Read:
             index = (slice(min(asked.start, rows), min(asked.stop, rows)), *index[1:])
         moved = after.read(name, index).astype(np.float32)
         moved -= before.read(name, index).astype(np.float32)
-        if not np.isfinite(moved).all():
-            raise ValueError(
-                f"export.vector: {name} of instruct or of base holds numbers that are not finite; "
-                "fetch that model again, or take another one"
-            )
         beyond = asked.stop - asked.start - len(moved)
         return np.pad(moved, [(0, beyond), (0, 0)]) if beyond else moved
 

@@ -356,7 +356,7 @@ def _severity(code: int | None) -> float:
 def skewed(ends: Sequence[End]) -> list[str]:
     """Returns a sentence for each clock that is more than SKEW off.
 
-    >>> skewed([End(TpuHost("a", i), ahead=ahead) for i, ahead in enumerate((0.2, 1.1, 90.4))])
+    >>> skewed([End(TpuHost("a", i), ahead=ahead) for i, ahead in enumerate((0.2, 1.1, 91.4))])
     ["a/2: its clock is 90 s ahead of the other hosts'"]
     """
     clocks = {end.host: end.ahead for end in ends if end.ahead is not None}

@@ -164,7 +164,7 @@ def read(files: Sequence[str], key: SheetKey) -> Returned:
     useless: list[str] = []
     for file in files:
         try:
-            for path in text.files(file):
+            for path in text.files(file, only_text=False):
                 data = storage.read_bytes(path, LARGEST)
                 own = hashlib.sha256(data).hexdigest()
                 if own in digests:
