@@ -1,6 +1,7 @@
 """The test data is found, the suite says what it skipped, and it reaches no other machine."""
 
 from pathlib import Path
+import re
 import shutil
 import socket
 import subprocess
@@ -59,6 +60,13 @@ def test_the_suite_says_at_its_end_what_it_skipped(workers, tmp_path, monkeypatc
     assert got.returncode == 0, got.stdout
     assert "skipped for want of public test data (" in got.stdout
     assert "): 3 tests and 0 whole files\n" in got.stdout
+
+
+def test_the_settings_of_the_suite_are_read_once():
+    """Under a second name they would be made anew, with another file for what was tried."""
+    again = re.compile(r"^(from|import) tests\b", re.MULTILINE)
+    files = Path(__file__).parent.rglob("*.py")
+    assert [file.name for file in files if again.search(file.read_text())] == []
 
 
 # ---------------------------------------------------------------------------- no network

@@ -9,6 +9,7 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
+from conftest import data_file
 from hand_tokenizer import make
 import pytest
 
@@ -17,7 +18,6 @@ from lrl_jax.data.pack import jobs, rows, workers
 from lrl_jax.data.read import fasttext_files, filters, language
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import DataError
-from tests.conftest import data_file
 
 MODELS = Path(__file__).parent / "data/langid"  # tests/make_langid.py trains them
 FLORES, ISO = MODELS / "flores.bin", MODELS / "iso.ftz"
