@@ -34,7 +34,10 @@ def packed(folder, files=None, what="model"):
     return parcel.parcel(what, "Korean", NAME, {p.name: p for p in folder.iterdir()}, CARD)
 
 
-def send(made, place=HubPlace(NAME), said=None, **options):  # noqa: B008
+PLACE = HubPlace(NAME)
+
+
+def send(made, place=PLACE, said=None, **options):
     say = (lambda line: None) if said is None else said.append
     return push.push(made, place, say=say, wait=lambda seconds: None, **options)
 

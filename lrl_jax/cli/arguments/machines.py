@@ -7,6 +7,12 @@ from lrl_jax.cli.arguments import shared
 
 MODULE = "machines.verbs"
 MANIFESTS = ("gke", "skypilot")
+WAITING = (  # option, seconds, what they are
+    ("--wait", 10.0, "seconds before the first retry; they double"),
+    ("--poll", 30.0, "seconds between two looks at a request"),
+    ("--answer", 300.0, "seconds after which a silent host counts as one that does not answer"),
+    ("--grace", 180.0, "seconds the other hosts have when one has ended badly"),
+)
 
 
 def add(verbs) -> None:
@@ -117,22 +123,9 @@ def _tpu(verb: argparse.ArgumentParser, made: bool = False) -> None:
         help="print the calls of gcloud, quoted so that a shell runs them, and make none",
     )  # fmt: skip
     tries = verb.add_argument_group("waiting")
-    tries.add_argument(
-        "--wait", type=float, default=10.0, metavar="S",
-        help="seconds before the first retry; they double (default: 10)",
-    )  # fmt: skip
-    tries.add_argument(
-        "--poll", type=float, default=30.0, metavar="S",
-        help="seconds between two looks at a request (default: 30)",
-    )  # fmt: skip
-    tries.add_argument(
-        "--answer", type=float, default=300.0, metavar="S",
-        help="seconds after which a silent host counts as one that does not answer (default: 300)",
-    )  # fmt: skip
-    tries.add_argument(
-        "--grace", type=float, default=180.0, metavar="S",
-        help="seconds the other hosts have when one has ended badly (default: 180)",
-    )  # fmt: skip
+    for option, seconds, what in WAITING:
+        what = f"{what} (default: {seconds:g})"
+        tries.add_argument(option, type=float, default=seconds, metavar="S", help=what)
 
 
 def _work(verb: argparse.ArgumentParser) -> None:

@@ -64,10 +64,10 @@ def table(results: Mapping[str, Json]) -> terminal.FittedTable:
     for name, of_model in results.items():
         for _, score in kinds.comparable_scores(of_model):
             cells.setdefault((score.measure, score.name), {})[name] = score.text
-    for measure_, of_measure in itertools.groupby(cells, lambda key: key[0]):
+    for label, of_measure in itertools.groupby(cells, lambda key: key[0]):
         for i, key in enumerate(of_measure):
             texts = [cells[key].get(name, "") for name in columns]
-            shown.add_row("" if i else measure_, labelled(key[1]), *texts)
+            shown.add_row("" if i else label, labelled(key[1]), *texts)
         shown.add_section()
     return shown
 

@@ -59,8 +59,8 @@ def _of_hub(provenance: Mapping[str, str]) -> str:
     'a/b ne/*.parquet at 0123456789abcdef'
     """
     at = f"at {provenance['revision'][:SHOWN]}" if "revision" in provenance else ""
-    part = provenance.get("files") or provenance.get("config", "")
-    return " ".join(filter(None, (provenance.get("dataset", ""), part, at)))
+    files_or_config = provenance.get("files") or provenance.get("config", "")
+    return " ".join(filter(None, (provenance.get("dataset", ""), files_or_config, at)))
 
 
 def _of_sample(dataset: Dataset) -> str:
