@@ -15,6 +15,7 @@ import json
 import math
 from pathlib import Path
 import platform
+import re
 import sys
 from typing import Any
 
@@ -75,9 +76,8 @@ def markdown(
     ]
     for d in directions:
         verdict = overall(judged[d["name"]]).words
-        lines.append(
-            f"| {d['number']} | [{d['title']}](#{d['name']}) | {d['paper']} | **{verdict}** |"
-        )
+        title = f"[{d['title']}](#{anchor(heading(d))})"
+        lines.append(f"| {d['number']} | {title} | {d['paper']} | **{verdict}** |")
     for d in directions:
         lines += ["", *section(d, judged[d["name"]], studies, figures)]
     return "\n".join([*lines, ""])
@@ -88,7 +88,7 @@ def section(
 ) -> list[str]:
     """Returns the part of the page about one direction."""
     name = direction["name"]
-    lines = [f'<a id="{name}"></a>', "", f"## {direction['number']}. {direction['title']}", ""]
+    lines = [f"## {heading(direction)}", ""]
     lines += [f"**{overall(judged).words}.** {' '.join(direction['about'].split())}", ""]
     lines += [
         "| check | unit | mean | 95 % interval | seeds | verdict |",
@@ -107,6 +107,20 @@ def section(
     if tried := direction.get("tried"):
         lines += ["", "What was tried: " + " ".join(tried.split())]
     return lines
+
+
+def heading(direction: Json) -> str:
+    """Returns the heading of a direction, without its marks."""
+    return f"{direction['number']}. {direction['title']}"
+
+
+def anchor(heading: str) -> str:
+    """Returns the address of a heading within a page, as GitHub and the site make it.
+
+    >>> anchor("5. TaCo's chain, twice")
+    '5-tacos-chain-twice'
+    """
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def table(name: str, study: Json, shown: Mapping[str, str]) -> list[str]:
