@@ -213,6 +213,7 @@ def test_what_a_job_made_may_be_seen_later_than_its_end(write):
 def test_a_job_that_ends_well_and_leaves_nothing_is_not_begun_for_ever(write, monkeypatch):
     monkeypatch.setattr(schedule, "SEEN", 0.1)
     got = study.perform_study(grid.load(write()), Forgetful())
+    assert len(got.failed) == 12
     assert all("vocab ended well, and what it made is not at" in cell.error for cell in got.cells)
 
 
