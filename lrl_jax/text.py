@@ -108,10 +108,9 @@ def raw(file: str, start: int = 0, end: int = -1) -> Iterator[bytes | None]:
     for block in _blocks(epath.Path(file), start, end):
         if block is None:
             yield None
-        elif BOM in block:
-            yield from (line.removeprefix(BOM) for line in io.BytesIO(block))
         else:
-            yield from io.BytesIO(block)
+            whole = io.BytesIO(block)
+            yield from (line.removeprefix(BOM) for line in whole) if BOM in block else whole
 
 
 def flaw(line: bytes | None) -> str:
@@ -121,10 +120,8 @@ def flaw(line: bytes | None) -> str:
     try:
         line.decode()
     except UnicodeDecodeError as e:
-        return (
-            f"not UTF-8 at byte {e.start} of the line (0x{line[e.start]:02x}); "
-            "convert the file, such as `iconv -f cp949 -t utf-8`"
-        )
+        mend = "convert the file, such as `iconv -f cp949 -t utf-8`"
+        return f"not UTF-8 at byte {e.start} of the line (0x{line[e.start]:02x}); {mend}"
     return "holds a NUL; this is not a text file" if b"\0" in line else ""
 
 
@@ -166,10 +163,8 @@ def plain(uri: str) -> str:
         return uri
     host, slash, path = uri[len(LOCAL) :].partition("/")
     if host not in ("", "localhost"):
-        raise DataError(
-            f"{uri}: names a file of the machine {host!r}; an address of a file here has three "
-            f"slashes, such as {LOCAL}/{host}/{path}"
-        )
+        example = f"an address of a file here has three slashes, such as {LOCAL}/{host}/{path}"
+        raise DataError(f"{uri}: names a file of the machine {host!r}; {example}")
     return slash + urllib.parse.unquote(path)
 
 
@@ -360,10 +355,8 @@ def _from_utf_16(decoder: codecs.IncrementalDecoder, path: epath.Path, data: byt
     try:
         return decoder.decode(data, final=not data).encode()
     except UnicodeDecodeError as e:
-        raise DataError(
-            f"{path}: begins with the mark of UTF-16, and is not UTF-16 ({e.reason}); "
-            "write it as UTF-8"
-        ) from None
+        why = f"begins with the mark of UTF-16, and is not UTF-16 ({e.reason}); write it as UTF-8"
+        raise DataError(f"{path}: {why}") from None
 
 
 def _texts(block: bytes | None, file: str, start: int, number: int) -> Sequence[str | Bad]:
