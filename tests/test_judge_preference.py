@@ -26,18 +26,33 @@ def planted(seed, count, rate=0.6, length=1.0, difficulty=0.8):
 
 
 def test_a_planted_preference_is_recovered_under_a_length_bias():
-    raw, equal, inside = [], [], 0
+    raw, equal, inside = [], [], {0.95: 0, 0.999: 0}
     for seed in range(50):
         preferences_N, lengths_N2, difficulty_N = planted(seed, 400)
         raw.append(preferences_N.mean())
-        got = preference.length_controlled(
-            preferences_N, lengths_N2, range(400), difficulty_N, samples=100
-        )
+        for confidence, samples in ((0.95, 100), (0.999, 1000)):
+            got = preference.length_controlled(
+                preferences_N, lengths_N2, range(400), difficulty_N, 0, samples, confidence
+            )
+            inside[confidence] += got.low <= 0.6 <= got.high
         equal.append(got.value)
-        inside += got.low <= 0.6 <= got.high
     assert np.mean(raw) > 0.63  # what lengths make of it
     assert abs(np.mean(equal) - 0.6) < 3 * np.std(equal) / np.sqrt(50)
-    assert inside >= 43  # of 50, where 95 % intervals hold 47.5 on the average
+    assert 43 <= inside[0.95] < 50  # 47.5 on the average, so hardly ever all
+    assert inside[0.999] == 50
+
+
+def test_a_surer_interval_is_a_wider_one_of_more_resamples():
+    preferences_N, lengths_N2, _ = planted(3, 100)
+    rates = [
+        preference.length_controlled(preferences_N, lengths_N2, range(100), confidence=confidence)
+        for confidence in (0.8, 0.95, 0.99)
+    ]
+    assert len({rate.value for rate in rates}) == 1
+    lows, highs = [rate.low for rate in rates], [rate.high for rate in rates]
+    assert lows == sorted(lows, reverse=True)
+    assert highs == sorted(highs)
+    assert len({*lows}) == len({*highs}) == 3
 
 
 def test_without_difficulty_the_rate_is_recovered_too():

@@ -94,6 +94,13 @@ def test_a_pair_is_judged_and_swapped_and_replayed(tmp_path, capsys):
     assert "replaced the results of ours and theirs (pair) in" in capsys.readouterr().err
     pair = ["pair", ours, theirs, "--questions", asked, "--out", str(out), "--replay"]
     assert judge(*pair, server=server) == 0  # and back
+    surer, narrow = [*pair, "--confidence", "0.99"], got["scores"]["ours"]["interval"]
+    capsys.readouterr()
+    assert judge(*surer, server=server) == 0
+    assert "99 %" in capsys.readouterr().out
+    wide = json.loads((out / "judge.json").read_text())
+    assert wide["confidence"] == 0.99
+    assert wide["scores"]["ours"]["interval"][1] > narrow[1]
     (table,) = tables.of_file(str(out / "forms/j_pair.jsonl"))
     assert (table.wins, table.losses, table.ties, table.failed) == (1, 3, 1, 1)
     (table,) = tables.of_file(str(out / "forms/j_annotations.json"))
@@ -184,6 +191,7 @@ def test_answers_that_are_not_there_yet_are_estimated_by_their_length(tmp_path, 
         (["--price-in", "1"], "give both"),
         (["--temperature", "nan"], "--temperature"),
         (["--timeout", "0"], "--timeout"),
+        (["--confidence", "99"], "want 0.5 to 0.999"),
         (["--prompt", "nowhere"], "no such prompts"),
         (["--humans", "nowhere.csv"], "nowhere.csv"),
         (["train.steps=1"], "no recipe"),

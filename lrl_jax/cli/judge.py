@@ -40,6 +40,7 @@ from lrl_jax.recipe import languages
 from lrl_jax.report import judge as report
 
 Json = dict[str, Any]
+MOST_UNSURE, SUREST = 0.5, 0.999  # confidence of intervals; more takes over 50,000 resamples
 
 
 def judge_single(args: argparse.Namespace) -> None:
@@ -99,7 +100,7 @@ def _judge(args: argparse.Namespace, kind: prompts.Kind) -> None:
         if not args.replay:
             _ask(args, requests, kept)
         results = [grading.result(item, kept.replies) for item in items]
-        whole = summary.summarise(kind, results, called, judges, difficulty)
+        whole = summary.summarise(kind, results, called, judges, difficulty, args.confidence)
         whole |= _circumstances(args, wording, questions, requests, kept)
         if votes:
             whole["humans"] = {
@@ -134,6 +135,9 @@ def _settings(args: argparse.Namespace) -> JudgeSettings:
         value = getattr(args, name)
         if value is not None and not (math.isfinite(value) and value >= 0):
             raise ValueError(f"--{name.replace('_', '-')} {value}: want a number, 0 or more")
+    if not MOST_UNSURE <= args.confidence <= SUREST:
+        allowed = f"want {MOST_UNSURE} to {SUREST}, such as 0.99"
+        raise ValueError(f"--confidence {args.confidence}: {allowed}")
     if not args.timeout:
         raise ValueError("--timeout 0: want some seconds")
     if (args.price_in is None) != (args.price_out is None):

@@ -10,22 +10,21 @@ from typing import Any
 
 from rich import box
 
+from lrl_jax.evaluate.intervals import CONFIDENCE
 from lrl_jax.evaluate.judge.summary import PANEL
 from lrl_jax.evaluate.judge.tables import PairTable, RatingTable
 from lrl_jax.report import pages, plots
 from lrl_jax.terminal import FittedTable
 
 Json = Mapping[str, Any]
-SINGLE = ("rating", "95 %", "items")
-PAIR = ("win rate, %", "95 %", "wins", "ties", "losses", "at equal length, %", "its 95 %")
 MOST_EXAMPLES = 60
 LONGEST = 4000  # characters of a text that an example shows
 
 
 def summary_table(summary: Json) -> FittedTable:
     """Returns a row for each model and judge; several judges together come first."""
-    numbers = SINGLE if summary["kind"] == "single" else PAIR
-    table = FittedTable("model", "judge", *numbers, numbers=numbers, box=box.SIMPLE_HEAD)
+    names = columns(summary)
+    table = FittedTable(*names, numbers=names[2:], box=box.SIMPLE_HEAD)
     for row in rows(summary):
         table.add_row(*row)
     return table
@@ -33,7 +32,12 @@ def summary_table(summary: Json) -> FittedTable:
 
 def columns(summary: Json) -> tuple[str, ...]:
     """Returns the headings of `rows`."""
-    return ("model", "judge", *(SINGLE if summary["kind"] == "single" else PAIR))
+    interval = f"{100 * summary.get('confidence', CONFIDENCE):g} %"
+    if summary["kind"] == "single":
+        return ("model", "judge", "rating", interval, "items")
+    counts = ("wins", "ties", "losses")
+    equal = ("at equal length, %", f"its {interval}")
+    return ("model", "judge", "win rate, %", interval, *counts, *equal)
 
 
 def rows(summary: Json) -> Iterator[list[str]]:

@@ -47,6 +47,8 @@ def _with_models(verb: argparse.ArgumentParser, second: str) -> None:
     verb.add_argument("--humans", default="", metavar="FILE", help=what)
     what = "how hard questions are: question_id,difficulty"
     verb.add_argument("--difficulty", default="", metavar="FILE", help=what)
+    what = "how sure the intervals are, such as 0.99 where many models are compared (0.95)"
+    verb.add_argument("--confidence", type=float, default=0.95, help=what)
     _with_judges(verb)
     _with_calls(verb)
     _with_answers(verb)

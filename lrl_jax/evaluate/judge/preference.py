@@ -15,18 +15,19 @@ import dataclasses
 import numpy as np
 from scipy import special
 
-from lrl_jax.evaluate.intervals import CONFIDENCE, SAMPLES
+from lrl_jax.evaluate.intervals import CONFIDENCE
 
 # Of the coefficients, a normal prior of standard deviation 10: next to nothing, but that a model
 # which wins everywhere still gets a finite one.
 PRECISION = 0.01
 STEPS, TOLERANCE, LONGEST_STEP = 50, 1e-9, 4.0  # of Newton's method
 ROWS = 1 << 22  # numbers of an array [S, N] at once
+OUTSIDE = 50  # resamples that lie outside of an interval: of 1000 where it is one of 95 %
 
 
 @dataclasses.dataclass(frozen=True)
 class Rate:
-    """Holds a share or a mean with the bounds of its 95 % interval."""
+    """Holds a share or a mean with the bounds of its interval."""
 
     value: float
     low: float
@@ -52,9 +53,13 @@ def mean(
     values_N: Sequence[float] | np.ndarray,
     groups_N: Sequence[Hashable],
     seed: int = 0,
-    samples: int = SAMPLES,
+    samples: int = 0,
+    confidence: float = CONFIDENCE,
 ) -> Rate:
     """Returns the mean of values and its interval, by a bootstrap over groups (questions).
+
+    Args:
+      samples: resamples; 0 takes as many as leave OUTSIDE of them outside of the interval.
 
     >>> mean([1.0, 0.0, 1.0, 0.5], ["q1", "q1", "q2", "q2"], samples=100).value
     0.625
@@ -64,9 +69,9 @@ def mean(
         raise ValueError(f"{len(values_N)} values of {len(groups_N)} groups; want one of each")
     means_S = [
         (weights_SN @ values_N) / weights_SN.sum(axis=1)
-        for weights_SN in _resamples(groups_N, seed, samples)
+        for weights_SN in _resamples(groups_N, seed, samples or _samples(confidence))
     ]
-    return Rate(float(values_N.mean()), *_bounds(np.concatenate(means_S)))
+    return Rate(float(values_N.mean()), *_bounds(np.concatenate(means_S), confidence))
 
 
 win_rate = mean  # of preferences: a tie is half a win, as AlpacaEval counts it
@@ -78,7 +83,8 @@ def length_controlled(
     groups_N: Sequence[Hashable],
     difficulty_N: Sequence[float] | np.ndarray | None = None,
     seed: int = 0,
-    samples: int = SAMPLES,
+    samples: int = 0,
+    confidence: float = CONFIDENCE,
 ) -> LengthControlledRate:
     """Returns the win rate that would be, were both answers of equal length (arXiv 2404.04475).
 
@@ -91,6 +97,7 @@ def length_controlled(
       lengths_N2: characters of both answers.
       difficulty_N: of the question, from other comparisons; None where that is not known, and the
         term is left out.
+      samples: as of `mean`.
     """
     y_N = np.asarray(preferences_N, np.float64)
     lengths_N2 = np.asarray(lengths_N2, np.float64)
@@ -106,9 +113,10 @@ def length_controlled(
     value = float(_predicted(equal_NK, fit_1K, np.ones((1, len(y_N))))[0])
     rates_S = [
         _predicted(equal_NK, _fit(x_NK, y_N, weights_SN), weights_SN)
-        for weights_SN in _resamples(groups_N, seed, samples)
+        for weights_SN in _resamples(groups_N, seed, samples or _samples(confidence))
     ]
-    return LengthControlledRate(value, *_bounds(np.concatenate(rates_S)), float(fit_1K[0, 1]))
+    bounds = _bounds(np.concatenate(rates_S), confidence)
+    return LengthControlledRate(value, *bounds, float(fit_1K[0, 1]))
 
 
 def _standardised(difficulty_N: Sequence[float] | np.ndarray | None) -> list[np.ndarray]:
@@ -157,8 +165,12 @@ def _resamples(groups_N: Sequence[Hashable], seed: int, samples: int) -> list[np
     return blocks
 
 
-def _bounds(values_S: np.ndarray) -> tuple[float, float]:
-    tail = 100 * (1 - CONFIDENCE) / 2
+def _samples(confidence: float) -> int:
+    return round(OUTSIDE / (1 - confidence))
+
+
+def _bounds(values_S: np.ndarray, confidence: float) -> tuple[float, float]:
+    tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(values_S, [tail, 100 - tail])
     return float(low), float(high)
 

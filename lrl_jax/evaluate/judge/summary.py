@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import itertools
 from typing import Any
 
+from lrl_jax.evaluate.intervals import CONFIDENCE
 from lrl_jax.evaluate.judge import preference
 from lrl_jax.evaluate.judge.grading import NO_ANSWER
 
@@ -25,6 +26,7 @@ def summarise(
     models: Sequence[str],
     judges: Sequence[str],
     difficulty: Mapping[str, float] | None = None,
+    confidence: float = CONFIDENCE,
 ) -> dict[str, Any]:
     """Returns what judge.json holds of results of the kind "single" or "pair".
 
@@ -33,6 +35,7 @@ def summarise(
 
     Args:
       difficulty: of questions by id, for the length-controlled win rate.
+      confidence: of every interval.
     """
     by_judge = {judge: [r for r in results if r["judge"] == judge] for judge in judges}
     panel = by_judge[judges[0]] if len(judges) == 1 else _panel(kind, by_judge)
@@ -42,13 +45,14 @@ def summarise(
         "models": [*models],
         "judges": [*judges],
         "items": len(panel),
-        "scores": measure(panel, models, difficulty),
+        "confidence": confidence,
+        "scores": measure(panel, models, difficulty, confidence),
         "failed": dict(Counter(r["failure"] for r in panel if r["failure"])),
         "flaws": _flaws(kind, panel, models),
         **({"orders": _orders(results)} if kind == "pair" else {}),
         **({"by_judge": {
             judge: {
-                "scores": measure(of_judge, models, difficulty),
+                "scores": measure(of_judge, models, difficulty, confidence),
                 "failed": dict(Counter(r["failure"] for r in of_judge if r["failure"])),
             }
             for judge, of_judge in by_judge.items()
@@ -122,20 +126,26 @@ def agreed(kind: str, pairs: Sequence[tuple[Any, Any]]) -> dict[str, Any]:
 
 # ---------------------------------------------------------------------------- single
 def _ratings(
-    results: Sequence[Json], models: Sequence[str], difficulty: Mapping[str, float] | None
+    results: Sequence[Json],
+    models: Sequence[str],
+    difficulty: Mapping[str, float] | None,
+    confidence: float,
 ) -> dict[str, Any]:
     del difficulty  # of comparisons only
     return {
-        model: _rating([r for r in results if r["model"] == model and r["score"] is not None])
+        model: _rating(
+            [r for r in results if r["model"] == model and r["score"] is not None], confidence
+        )
         for model in models
     }
 
 
-def _rating(rated: Sequence[Json]) -> dict[str, Any]:
+def _rating(rated: Sequence[Json], confidence: float) -> dict[str, Any]:
     """Returns the mean rating of a model: of all turns, of each turn and of each category."""
     if not rated:
         return {"rating": None, "items": 0}
-    rate = preference.mean([r["score"] for r in rated], [r["question_id"] for r in rated])
+    scores, groups = [r["score"] for r in rated], [r["question_id"] for r in rated]
+    rate = preference.mean(scores, groups, confidence=confidence)
     return {
         "rating": rate.value,
         "interval": [rate.low, rate.high],
@@ -158,7 +168,10 @@ def _means(results: Iterable[Json], key: str, value: str) -> dict[str, dict[str,
 
 # ---------------------------------------------------------------------------- pairs
 def _comparison(
-    results: Sequence[Json], models: Sequence[str], difficulty: Mapping[str, float] | None
+    results: Sequence[Json],
+    models: Sequence[str],
+    difficulty: Mapping[str, float] | None,
+    confidence: float,
 ) -> dict[str, Any]:
     """Returns the measures of both models; those of the second mirror those of the first."""
     judged = [{**r, "preference": PREFERRED[r["winner"]]} for r in results if r["winner"]]
@@ -170,9 +183,9 @@ def _comparison(
         groups = [r["question_id"] for r in judged]
         preferences = [r["preference"] for r in judged]
         for side, liked in ((first, preferences), (second, [1 - p for p in preferences])):
-            rate = preference.win_rate(liked, groups)
+            rate = preference.win_rate(liked, groups, confidence=confidence)
             side |= {"win_rate": rate.value, "interval": [rate.low, rate.high]}
-        first["length_controlled"] = at_equal_length(judged, difficulty)
+        first["length_controlled"] = at_equal_length(judged, difficulty, confidence)
         second["length_controlled"] = _mirrored(first["length_controlled"])
         first["categories"] = _means(judged, "category", "preference")
         second["categories"] = {
@@ -183,7 +196,7 @@ def _comparison(
 
 
 def at_equal_length(
-    judged: Sequence[Json], difficulty: Mapping[str, float] | None
+    judged: Sequence[Json], difficulty: Mapping[str, float] | None, confidence: float
 ) -> dict[str, Any] | None:
     """Returns the length-controlled win rate, of the items that a judge decided.
 
@@ -199,6 +212,7 @@ def at_equal_length(
         [r["characters"] for r in asked],
         [r["question_id"] for r in asked],
         None if difficulty is None else [difficulty[str(r["question_id"])] for r in asked],
+        confidence=confidence,
     )
     return {"win_rate": rate.value, "interval": [rate.low, rate.high],
             "length_weight": rate.length_weight, "items": len(asked),
