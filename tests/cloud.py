@@ -14,8 +14,8 @@ FAKES = Path(__file__).with_name("fake_cloud")
 # What a bare host has on its PATH; Python is 3.10 there, as on Ubuntu 22.04.
 TOOLS = (
     "awk", "bash", "cat", "chmod", "cp", "date", "df", "dirname", "env", "grep", "gzip", "head",
-    "hostname", "ln", "ls", "mkdir", "mv", "nohup", "rm", "setsid", "sleep", "tail", "tar", "touch",
-    "tr",
+    "hostname", "ln", "ls", "mkdir", "mv", "nohup", "readlink", "rm", "setsid", "sleep", "tail", "tar",
+    "touch", "tr",
 )  # fmt: skip
 PYTHON = """\
 #!/bin/bash

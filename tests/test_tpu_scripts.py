@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 from cloud import RECIPE, ROOT, SOON, TPU, Cloud, script
 import pytest
@@ -108,6 +109,10 @@ def test_set_up_leaves_a_host_alone_on_which_a_run_is_under_way(cloud, tmp_path)
     before = (home / "installs").read_text()
     assert "a run is under way here, so nothing was changed" in setup(home, cloud).stdout
     assert (home / "installs").read_text() == before
+    ask = [*job, "ask", "touch", "asked"]  # as doctor is, whose JAX would take part in the run's
+    asked = subprocess.run(ask, cwd=home, env=env, capture_output=True, text=True)
+    assert "a run is under way here, so nothing was asked\nlrl-host code 0\n" in asked.stdout
+    assert not (home / "lrl_jax/asked").exists()
     other = subprocess.run([*job, "run", "2", "0", "ls"], cwd=home, env=env, capture_output=True)
     assert other.returncode == 6
     subprocess.run([*job, "stop"], cwd=home, env=env, check=True, capture_output=True)
@@ -134,6 +139,31 @@ def test_what_a_host_runs_outlives_its_connection_and_is_attached_to_again(cloud
     )
     assert again.returncode == 75
     assert again.stdout.splitlines()[1:] == ["lrl-host from 1", "two", "lrl-host code 75"]
+
+
+def test_a_run_that_was_taken_up_is_not_begun_anew_once_it_has_ended(cloud, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(ROOT / "tpu", home / "lrl_jax/tpu")
+    env = {"HOME": str(home), "PATH": str(cloud.folder / "hostbin")}
+    work = "echo begun >> times; echo one; while [ ! -e go ]; do sleep 0.1; done; echo two; exit 7"
+    words = ["bash", "-c", work]
+
+    def run(attempt: str, lines: str) -> subprocess.Popen[str]:
+        command = ["/bin/bash", "lrl_jax/tpu/host/job.sh", "run", attempt, lines, *words]
+        return subprocess.Popen(command, cwd=home, env=env, stdout=subprocess.PIPE, text=True)
+
+    for attempt in ("1", "2"):
+        connection = run(attempt, "0")
+        assert connection.stdout
+        while connection.stdout.readline() != "one\n":
+            pass
+        connection.kill()
+    (home / "lrl_jax/go").touch()
+    while not (home / "lrl_jax/jobs/1/code").exists():
+        time.sleep(0.05)
+    got = run("2", "1").communicate(timeout=60)[0].splitlines()
+    assert got[1:] == ["lrl-host from 1", "two", "lrl-host code 7"]
+    assert (home / "lrl_jax/times").read_text() == "begun\n"
 
 
 # ---------------------------------------------------------------------------- what a person types

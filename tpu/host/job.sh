@@ -4,7 +4,8 @@
 #                                      line LINES + 1 on, and ends when it ends, with its exit code
 #   job.sh stop                        asks what runs here to save and to stop, for a person
 #   job.sh end                         the same, because another host has ended
-#   job.sh ask WORD...                 runs a short command, and prints its exit code
+#   job.sh ask WORD...                 runs a short command, and prints its exit code; none beside a run,
+#                                      which a second JAX on its devices could end
 #   job.sh status                      a line: what runs here, or how the last one ended
 #   job.sh alive                       tells by its exit code whether something runs here
 # Each attempt has a folder in ~/lrl_jax/jobs: command, pid, log, code. The same command that was begun
@@ -60,10 +61,12 @@ run() {
   shift 2
   echo "lrl-host clock $(date +%s)"
   words=$(printf '%q ' "$@")
+  if [ -L "$job" ]; then job=jobs/$(readlink "$job"); fi
   if [ ! -d "$job" ]; then
     other=$(living)
     if [ -n "$other" ] && [ "$(cat "$other/command")" = "$words" ]; then
       echo "$(hostname): taken up: the same command is under way since $(date -r "$other/pid")" >&2
+      ln -s "${other#jobs/}" "$job" # a connection made anew finds it, also once it has ended
       attach "$other" 0
     elif [ -n "$other" ]; then
       echo "$(hostname): in use by another command: $(cat "$other/command")" >&2
@@ -89,6 +92,10 @@ stop() {
 
 ask() {
   echo "lrl-host clock $(date +%s)"
+  if [ -n "$(living)" ]; then
+    echo "$(hostname): a run is under way here, so nothing was asked"
+    set -- true
+  fi
   "$@"
   echo "lrl-host code $?"
 }
