@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
-from cloud import RECIPE, ROOT, SOON, TPU, Cloud
+from cloud import FAKES, RECIPE, ROOT, SOON, TPU, Cloud
 import pytest
 
 from lrl_jax.cli.machines import watch
@@ -168,6 +169,55 @@ def test_a_host_gets_every_word_as_it_was_given(cloud):
     got = (cloud.folder / "hosts/tamil/0/words").read_text().splitlines()
     assert got == [*RECIPE, *odd, "cache=gs://my-bucket/a c"]
     assert (cloud.folder / "logs/tamil/tamil-1.log").exists()
+
+
+def test_a_line_drawn_over_and_over_hides_no_line_after_a_broken_connection(tmp_path, monkeypatch):
+    lrl = tmp_path / "lrl"
+    lrl.write_text(
+        "#!/bin/bash\nprintf 'load 1\\rload 2\\rload 3\\n'; sleep 1.5; "
+        "for i in 1 2 3; do echo line $i; done\n"
+    )
+    cloud = Cloud(tmp_path / "cloud", monkeypatch, f"bash {lrl}")
+    ready(cloud)
+    cloud.change(faults=[{"on": ["ssh tamil worker 1.", "run"], "do": "connection breaks"}])
+    assert cloud.launch("run", *RECIPE, *TPU, *SOON) == 0
+    lines = (cloud.folder / "logs/tamil/tamil-1.log").read_text().splitlines()
+    assert [line for line in lines if line.startswith(("load", "line"))] == [
+        "load 1", "load 2", "load 3", "line 1", "line 2", "line 3",
+    ]  # fmt: skip
+    assert not cloud.world["faults"]
+
+
+def test_a_bucket_that_is_no_use_deletes_no_tpu_that_is_there(cloud):
+    ready(cloud)
+    cloud.change(faults=[{"on": ["bucket gs://bkt"], "do": "far"}])
+    assert cloud.watch("--delete") == 2
+    assert [*cloud.world["nodes"]] == ["tamil"]
+
+
+def test_a_preemption_that_a_host_tells_as_its_own_failure_ends_no_watch(tmp_path, monkeypatch):
+    lrl = tmp_path / "lrl.py"
+    lrl.write_text(TAKEN_AWAY.replace("LRL_OF_THE_TESTS", str(FAKES / "lrl.py")))
+    cloud = Cloud(tmp_path / "cloud", monkeypatch, f"env PYTHONPATH={ROOT} {sys.executable} {lrl}")
+    assert cloud.watch("--type=v4-8", "--delete") == 0
+    assert (cloud.folder / "taken").exists()
+    no_step_is_lost(cloud.steps())
+    assert cloud.machines() == {}
+
+
+TAKEN_AWAY = """
+import json, os, pathlib, runpy, sys
+world = pathlib.Path(os.environ["LRL_FAKE_CLOUD"])
+if sys.argv[1] == "doctor" and not (world / "taken").exists():
+    (world / "taken").touch()
+    state = json.loads((world / "world.json").read_text())
+    state["nodes"]["tamil"]["state"] = "PREEMPTED"
+    state["requests"]["tamil"]["state"] = "SUSPENDED"
+    (world / "world.json").write_text(json.dumps(state))
+    print("doctor 0 wrong devices=none")
+    sys.exit(2)
+runpy.run_path("LRL_OF_THE_TESTS", run_name="__main__")
+"""
 
 
 def test_slices_are_asked_for_together_and_each_has_its_hosts(cloud):

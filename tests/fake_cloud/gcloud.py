@@ -184,10 +184,11 @@ def reach(words, verb, name):
     env = {"HOME": str(home), "PATH": str(WORLD / "hostbin"), "LRL_FAKE_CLOUD": str(WORLD)}
     env |= {"LRL_FAKE_CLOCK": "95"} if wrong == "clock" else {}
     env |= {"LRL_FAKE_DISK": "50"} if wrong == "disk full" else {}
-    process = subprocess.Popen(["bash", "-c", command], cwd=home, env=env)
-    if wrong == "connection breaks":
+    breaks = wrong == "connection breaks"
+    process = subprocess.Popen(["bash", "-c", command], cwd=home, env=env, start_new_session=breaks)
+    if breaks:
         time.sleep(0.6)
-        os.kill(process.pid, signal.SIGKILL)
+        os.killpg(process.pid, signal.SIGKILL)  # nothing that it printed to is left open
         fail("[ssh] exited with return code [255]", 255)
     sys.exit(process.wait())
 

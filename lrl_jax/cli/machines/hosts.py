@@ -215,7 +215,7 @@ class Follower:
         self._path = logs / f"{host.node}-{host.worker}.log"
         self.ended = End(host)
         self._over = threading.Event()
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._line = 0  # of the host's log that was read last
         self._lock = threading.Lock()
 
@@ -245,7 +245,7 @@ class Follower:
         words = ssh(self._tpu, self.ended.host, self._command(self.ended.lines))
         self._process = process = subprocess.Popen(
             ["gcloud", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+            stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         if self._over.is_set():
             self._kill()
@@ -257,7 +257,8 @@ class Follower:
         aside.start()
         answered = False
         assert process.stdout is not None
-        for line in process.stdout:
+        for data in process.stdout:  # bytes: a text stream would count what \r draws over as lines
+            line = data.decode(errors="replace")
             if mark := MARK.search(line.rstrip("\n")):
                 answered = True
                 silent.cancel()
@@ -278,11 +279,12 @@ class Follower:
         process.stdout.close()
         return answered, said[-1] if said else ""
 
-    def _keep_errors(self, process: subprocess.Popen[str], log: TextIO, said: list[str]) -> None:
+    def _keep_errors(self, process: subprocess.Popen[bytes], log: TextIO, said: list[str]) -> None:
         """Keeps what gcloud and the host say beside the output, until the connection ends."""
         assert process.stderr is not None
         with process.stderr:
-            for line in process.stderr:
+            for data in process.stderr:
+                line = data.decode(errors="replace")
                 said.append(line.strip())
                 self._keep(line, log)
 

@@ -229,8 +229,8 @@ def watch(gcloud: Gcloud, tpu: Tpu, work: LaunchPlan) -> int:
         setup(gcloud, tpu, work)
         run(gcloud, tpu, work)
         return 0
+    check_folder(gcloud, tpu, work)  # before anything is made, so that nothing is deleted for it
     try:
-        check_folder(gcloud, tpu, work)
         return Watch(gcloud, tpu, work).until_done()
     finally:
         if work.delete and not isinstance(sys.exception(), KeyboardInterrupt):
@@ -293,12 +293,10 @@ class Watch:
     def _set_up(self) -> int | None:
         code = setup(self._gcloud, self._tpu, self._work)
         self._is_set_up = code == 0
-        if code == 0:
-            return None
+        if code == 0 or not requests.is_ready(self._gcloud, self._tpu):
+            return None  # a host that is taken away may first tell of devices that it has no more
         if code in PERSON:
             return code
-        if not requests.is_ready(self._gcloud, self._tpu):
-            return None
         if self._is_one_too_many(code):
             return code
         if code == hosts.GONE:
