@@ -256,6 +256,19 @@ def test_results_are_fetched_without_what_is_heavy(cloud, capsys):
     assert call.endswith("(/|$) gs://bkt/runs/quickstart here/quickstart")
 
 
+def test_a_run_on_the_disk_of_its_host_is_fetched_twice_into_the_same_folder(cloud):
+    ready(cloud)
+    report = cloud.folder / "hosts/tamil/0/lrl_jax/runs/quickstart/report"
+    report.mkdir(parents=True)
+    for page in ("first", "second"):
+        (report / "index.html").write_text(page)
+        assert cloud.launch("fetch", "quickstart", *TPU, "--to=new/here") == 0
+        assert (cloud.folder / "new/here/quickstart/report/index.html").read_text() == page
+    assert [*(cloud.folder / "new/here/quickstart").iterdir()] == [
+        cloud.folder / "new/here/quickstart/report"
+    ]
+
+
 def ready(cloud, hosts=2):
     """Makes a TPU whose hosts are set up already."""
     lrl = (cloud.folder / "uv").read_text().partition("exec ")[2].partition(' "$@"')[0]

@@ -160,8 +160,9 @@ def node(words, verb, name):
 def reach(words, verb, name):
     """Does `ssh` and `scp`: runs a command on a host, or copies a file to it."""
     copied = verb == "scp"
-    source, target = words[4:6] if copied else ("", "")
-    name = (target if copied else name).partition(":")[0]
+    source, target = [w for w in words[4:] if not w.startswith("--")][:2] if copied else ("", "")
+    back = ":" in source
+    name = ((source if back else target) if copied else name).partition(":")[0]
     worker, command = option(words, "worker"), option(words, "command")
     with world() as state:
         wrong = fault(state, f"{verb} {name} worker {worker}. {command}")
@@ -177,6 +178,8 @@ def reach(words, verb, name):
     if wrong == "disk full" and copied:
         fail(f"scp: write remote '{target}': No space left on device")
     home = HOSTS / name / worker
+    if back:  # scp itself says what becomes of folders that are there already
+        sys.exit(subprocess.call(["cp", "-r", home / source.partition(":")[2], target]))
     if copied:
         shutil.copy(source, home / target.partition(":")[2])
         return

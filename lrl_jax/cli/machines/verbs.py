@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Generator
 import contextlib
+from pathlib import Path
+import shlex
 import signal
 import sys
 
@@ -87,7 +89,8 @@ def launch_fetch(args: argparse.Namespace) -> int:
     gcloud = _gcloud(args)
     run, is_folder = args.run.rstrip("/"), "://" in args.run
     folder = run if is_folder else bundle.place(run, args.overrides).rstrip("/")
-    target = f"{args.to.rstrip('/')}/{folder.rpartition('/')[2]}"
+    home = args.to.rstrip("/") or "/"
+    target = f"{home}/{folder.rpartition('/')[2]}"
     if folder.startswith("gs://"):
         skipped = () if args.all else (f"--exclude={HEAVY}",)
         answer = gcloud.call(
@@ -95,7 +98,12 @@ def launch_fetch(args: argparse.Namespace) -> int:
         )
     else:
         tpu = _tpu(args)
-        words = ("scp", "--recurse", f"{tpu.nodes[0]}:{hosts.HOME}/{folder}", target)
+        if gcloud.dry:
+            gcloud.show(shlex.join(["mkdir", "-p", home]))
+        else:
+            Path(home).mkdir(parents=True, exist_ok=True)
+        # Into a folder that is there, as scp puts what it copies below a target that is there too.
+        words = ("scp", "--recurse", f"{tpu.nodes[0]}:{hosts.HOME}/{folder}", home)
         answer = gcloud.call(
             *requests.NODES, *words, "--worker=0", *requests.where(tpu), "--quiet",
             limit=1e5, shown=True,
