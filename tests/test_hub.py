@@ -186,6 +186,62 @@ def test_a_file_that_changes_during_the_push_is_found_out(hub, tmp_path):
         send(made, HubPlace("org/small"))
 
 
+def test_a_small_file_that_changes_once_all_is_sent_is_published_as_it_was_hashed(
+    hub, tmp_path, monkeypatch
+):
+    made = packed(tmp_path / "export")
+    config = tmp_path / "export/config.json"
+
+    def changing(call):
+        def then(*args):
+            config.write_bytes(b"[]")
+            return call(*args)
+
+        return then
+
+    monkeypatch.setattr(client, "commit", changing(client.commit))
+    with pytest.raises(ChangedError, match=r"config\.json: changed while"):
+        send(made)
+    assert hub.files(NAME)["config.json"] == b"{}"
+    made = packed(tmp_path / "export")
+    monkeypatch.undo()
+    with fake_hub.serving(monkeypatch, tmp_path) as another:
+        sent = client.send
+
+        def and_changing(*args):
+            sent(*args)
+            config.write_bytes(b"[]")
+
+        monkeypatch.setattr(client, "send", and_changing)
+        with pytest.raises(ChangedError, match=r"config\.json: changed while"):
+            send(made)
+        assert {*another.files(NAME)} == {".gitattributes"}
+
+
+def test_a_large_file_that_changes_as_chunks_of_it_are_sent_is_not_published(
+    hub, tmp_path, monkeypatch
+):
+    """hf_xet believes a digest that it is given, and hashes what it reads where there is none."""
+    made = packed(tmp_path / "export")
+
+    def by_chunks(place, secret, additions):
+        (tmp_path / "export/model-1.safetensors").write_bytes(b"other" * 600)
+        for addition in additions:
+            large = addition.path_in_repo.endswith(fake_hub.LARGE)
+            addition._upload_mode = "lfs" if large else "regular"
+            addition._should_ignore, addition._is_uploaded = False, large
+            with addition.as_file() as file:
+                data = file.read()
+            if not addition.upload_info.is_hashed:
+                addition.upload_info.sha256 = hashlib.sha256(data).digest()
+            hub.objects[addition.upload_info.sha256.hex()] = data
+
+    monkeypatch.setattr(client, "send", by_chunks)
+    with pytest.raises(ChangedError, match=r"model-1\.safetensors: changed while"):
+        send(made)
+    assert {*hub.files(NAME)} == {".gitattributes"}
+
+
 # ---------------------------------------------------------------------------- who may see it
 def test_a_public_repository_is_made_only_where_that_is_said(hub, tmp_path):
     made = packed(tmp_path / "export")
@@ -290,6 +346,9 @@ def test_what_changed_after_the_gate_is_refused_by_name(tmp_path):
     (folder / "config.json").write_bytes(b"[]")
     with pytest.raises(ChangedError, match=r"config\.json: has changed since it passed the gate"):
         parcel.verified_export(folder)
+    with pytest.raises(ChangedError, match=r"config\.json: has changed since it passed the gate"):
+        parcel.verified_text(folder / "config.json", hashlib.sha256(b"{}").hexdigest())
+    assert parcel.verified_text(folder / "config.json", hashlib.sha256(b"[]").hexdigest()) == "[]"
     (folder / "config.json").unlink()
     with pytest.raises(ChangedError, match=r"config\.json: is missing.*--redo") as error:
         parcel.verified_export(folder)

@@ -283,6 +283,11 @@ def send(place: HubPlace, secret: str, additions: Sequence[Addition]) -> None:
         )
 
 
+def is_held_by_git(addition: Addition) -> bool:
+    """Tells whether the commit has a file that was sent in itself, and not by its digest."""
+    return addition._upload_mode == "regular"  # no public name says it
+
+
 def commit(
     place: HubPlace,
     secret: str,

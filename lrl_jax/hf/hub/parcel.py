@@ -44,8 +44,12 @@ class ParcelFile:
         """Returns the bytes of the file; ChangedError if they are others than they were."""
         data = self.source if isinstance(self.source, bytes) else self.source.read_bytes()
         if hashlib.sha256(data).hexdigest() != self.sha256:
-            raise ChangedError(f"{self.source}: changed while it was pushed; push it again")
+            raise self.changed()
         return data
+
+    def changed(self) -> ChangedError:
+        """Returns the error of a file that is not what it was."""
+        return ChangedError(f"{self.source}: changed while it was pushed; push it again")
 
     def blob(self) -> str:
         """Returns git's id of the file, which the hub gives for small ones."""
@@ -95,11 +99,23 @@ def verified_export(folder: epath.Path) -> dict[str, str]:
         raise ChangedError(f"{folder / absent[0]}: is missing, and passed the gate; {_ANEW}")
     for name, sha256 in hashed({name: folder / name for name in digests}).items():
         if sha256 != digests[name]:
-            raise ChangedError(f"{folder / name}: has changed since it passed the gate; {_ANEW}")
+            raise _not_what_passed(folder / name)
     gate = storage.read_json(folder / GATE)
     if not isinstance(gate, dict) or gate.get("passed") is not True or gate.get("problems"):
         raise ChangedError(f"{folder / GATE}: the gate was not passed; {_ANEW}")
     return digests
+
+
+def verified_text(path: epath.Path, sha256: str) -> str:
+    """Returns the text of a file of an export; ChangedError if it is not what passed the gate."""
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _not_what_passed(path)
+    return data.decode()
+
+
+def _not_what_passed(path: epath.Path) -> ChangedError:
+    return ChangedError(f"{path}: has changed since it passed the gate; {_ANEW}")
 
 
 _ANEW = "make the export anew: lrl export RECIPE --redo"

@@ -11,7 +11,7 @@ import time
 
 from lrl_jax.hf.hub import client
 from lrl_jax.hf.hub.client import HubError, HubPlace, RemoteFile, RemoteState, TransientError
-from lrl_jax.hf.hub.parcel import MANIFEST, ChangedError, Parcel, ParcelFile, contents
+from lrl_jax.hf.hub.parcel import MANIFEST, Parcel, ParcelFile, contents
 
 TRIES = 6  # in a row without a file more; waits of 1, 2, 4, 8, 16 seconds between them
 WAIT = 1.0  # seconds after the first failed try; each later wait is twice as long
@@ -111,7 +111,7 @@ class _Job:
             stale = self._stale(state)
             self._absent.update(missing)
             self._send(missing)
-            additions = [self._addition(name) for name in missing]
+            additions = [self._to_commit(name) for name in missing]
             message = f"Add {self.parcel.title}"
             client.commit(self.place, self.secret, additions, stale, state.head, message)
             self.done.add("commit")
@@ -194,21 +194,29 @@ class _Job:
         what = f"{len(missing)} of {len(files)} files, {whole / 1e9:.3f} GB"
         self.say(f"push: {what}, to {self.place.name}")
         for batch in _batches(files, missing):
-            client.send(self.place, self.secret, [self._addition(name) for name in batch])
+            additions = [self._addition(name) for name in batch]
+            client.send(self.place, self.secret, additions)
+            for name, addition in zip(batch, additions, strict=True):
+                # of the bytes that were sent, where the client hashes a file as it sends it (hf_xet)
+                if addition.upload_info.sha256.hex() != files[name].sha256:
+                    raise files[name].changed()
             self.done.update(batch)
 
     def _addition(self, name: str) -> client.Addition:
-        """Returns a file to add, the same at each call: it knows whether it has been sent.
-
-        Raises ChangedError where the file is not what it was, before the branch has any of it.
-        """
+        """Returns a file to add, the same at each call: it knows whether it has been sent."""
         if name not in self._additions:
-            file = self.parcel.files[name]
-            addition = client.addition(name, file.source)
-            if addition.upload_info.sha256.hex() != file.sha256:
-                raise ChangedError(f"{file.source}: changed while it was pushed; push it again")
-            self._additions[name] = addition
+            self._additions[name] = client.addition(name, self.parcel.files[name].source)
         return self._additions[name]
+
+    def _to_commit(self, name: str) -> client.Addition:
+        """Returns a file that was sent, or with the very bytes that were hashed if git holds it.
+
+        Raises ChangedError where these are gone, before the branch has any of it.
+        """
+        addition = self._addition(name)
+        if client.is_held_by_git(addition):  # the client would read its path once more
+            addition.path_or_fileobj = self.parcel.files[name].content()
+        return addition
 
 
 def _differing(parcel: Parcel, remote: Mapping[str, RemoteFile]) -> list[str]:

@@ -123,7 +123,8 @@ def _export(run: Run) -> Made:
     digests = parcel.verified_export(folder)
     paths = {name: folder / name for name in digests}
     what: What = "adapter" if ADAPTER in paths else "model"
-    return what, paths, (folder / CARD).read_text(), {n: d for n, d in digests.items() if n != CARD}
+    text = parcel.verified_text(folder / CARD, digests[CARD])
+    return what, paths, text, {n: d for n, d in digests.items() if n != CARD}
 
 
 def _tokenizer(run: Run) -> Made:
