@@ -1,5 +1,6 @@
 """Names of machines, what is sent to hosts, what hosts say, and manifests for others' machines."""
 
+import fnmatch
 import json
 from pathlib import Path
 import re
@@ -145,6 +146,29 @@ def test_keys_tokens_and_large_files_that_nobody_committed_stay_here(
     with tarfile.open(tmp_path / "a.tar.gz") as tar:
         assert {*tar.getnames()} == want
     assert {sentence.split(":")[0] for sentence in left} == {*secret} | ({"model.bin"} - want)
+
+
+def test_an_image_has_none_of_the_files_that_a_host_does_not_get_by_name():
+    rules = (bundle.CHECKOUT / ".dockerignore").read_text().splitlines()
+
+    def is_left_out(path: str) -> bool:
+        """The last rule that fits decides, as Docker has it."""
+        out = False
+        for rule in rules:
+            pattern = rule.removeprefix("!").removeprefix("**/")
+            if any(fnmatch.fnmatchcase(name, pattern) for name in path.split("/")):
+                out = not rule.startswith("!")
+        return out
+
+    paths = (
+        ".env", "a/.env.local", ".env.example", ".envrc", "a/.netrc", ".aws/config", ".ssh/known",
+        "id_ed25519", "my.pem", "a/my.key", "client_secret.json", "secrets", "gcp-credentials.json",
+        "hf_token", "a/token.txt", "my.token.txt", "token", "token.py", "tokenizer.json", "a.yaml",
+        "lrl_jax/text.py", "mytoken",
+    )  # fmt: skip
+    want = {path for path in paths if bundle._is_secret(path)}
+    assert len(want) == 16
+    assert {path for path in paths if is_left_out(path)} == want
 
 
 def test_a_folder_of_a_recipe_goes_without_the_keys_in_it(tmp_path, monkeypatch):

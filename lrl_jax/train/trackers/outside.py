@@ -49,7 +49,7 @@ class Outside:
         self._records.put(
             json.dumps({
                 "project": PROJECT, "name": name, "id": _identity(folder, done), "folder": local,
-                "config": settings.model_dump(mode="json"),
+                "config": settings.model_dump(mode="json", exclude={"samples"}),  # no text
             })
         )  # fmt: skip
         threading.Thread(target=self._hand_over, daemon=True, name=f"to {kind}").start()
