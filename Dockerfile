@@ -10,9 +10,7 @@ WORKDIR /lrl_jax
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY lrl_jax ./lrl_jax
 COPY configs ./configs
-# JAX names the libtpu that it runs on; the one of constraints.txt is newer, for compiling elsewhere.
-RUN grep -v '^libtpu==' constraints.txt > /tmp/constraints.txt \
-    && pip install -c /tmp/constraints.txt -e ".[${EXTRAS}]"
+RUN pip install -c constraints.txt -e ".[${EXTRAS}]"
 COPY . .
 
 ENTRYPOINT []

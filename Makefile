@@ -40,9 +40,9 @@ bench-vocab: $(VENV)/.dev
 	$(BIN)/python scripts/benchmarks/vocab.py
 
 # MaxText wants a Python of its own, and 3.12; without one it is named as not installed. Both sides
-# compile with the libtpu of constraints.txt, whatever newer one MaxText would bring.
+# compile with the libtpu of constraints-fit.txt, whatever newer one MaxText would bring.
 MAXTEXT := $(VENV)-maxtext
-PEER := "maxtext[tpu]==0.2.5" $(shell grep '^libtpu==' constraints.txt)
+PEER := "maxtext[tpu]==0.2.5" $(shell grep '^libtpu==' constraints-fit.txt)
 bench-data: $(VENV)/.dev
 	$(BIN)/python -m pip install --progress-bar on -c constraints.txt datasets grain
 	-test -x $(MAXTEXT)/bin/python || python3.12 -m venv $(MAXTEXT)
@@ -52,7 +52,7 @@ bench-data: $(VENV)/.dev
 
 # Hours on two cores: ARGS="--only llama2-7b" for one of the five.
 bench-compile: $(VENV)/.dev
-	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e ".[fit]"
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -c constraints-fit.txt -e ".[fit]"
 	test -x $(MAXTEXT)/bin/python || python3.12 -m venv $(MAXTEXT)
 	-$(MAXTEXT)/bin/python -m pip install --progress-bar on $(PEER)
 	$(BIN)/python scripts/benchmarks/compile.py --maxtext $(MAXTEXT)/bin/python $(ARGS)
@@ -75,7 +75,7 @@ $(VENV)/.docs: $(VENV)/.installed
 
 # The published runs behind the bands of `lrl fit`, compiled again; an hour on two cores.
 bench-published: $(VENV)/.dev
-	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -e ".[fit]"
+	$(BIN)/python -m pip install --progress-bar on -c constraints.txt -c constraints-fit.txt -e ".[fit]"
 	$(BIN)/python scripts/benchmarks/published.py $(ARGS)
 
 clean:

@@ -14,8 +14,8 @@ FAKES = Path(__file__).with_name("fake_cloud")
 # What a bare host has on its PATH; Python is 3.10 there, as on Ubuntu 22.04.
 TOOLS = (
     "awk", "bash", "cat", "chmod", "cp", "date", "df", "dirname", "env", "grep", "gzip", "head",
-    "hostname", "ln", "ls", "mkdir", "mv", "nohup", "readlink", "rm", "setsid", "sleep", "tail", "tar",
-    "touch", "tr",
+    "hostname", "ln", "ls", "mkdir", "mv", "nohup", "readlink", "rm", "setsid", "sleep", "tail",
+    "tar", "touch", "tr",
 )  # fmt: skip
 PYTHON = """\
 #!/bin/bash
@@ -32,7 +32,7 @@ UV = """\
 echo "uv $*" >> "$HOME/installs"
 case "$*" in
   "venv --quiet --python 3.12 .venv") mkdir -p .venv/bin && ln -s PYTHON .venv/bin/python ;;
-  "pip install --quiet --python .venv/bin/python -c .uv/constraints.txt -e "*)
+  "pip install --quiet --python .venv/bin/python -c constraints.txt -e "*)
     printf '#!/bin/bash\\nexec LRL "$@"\\n' > .venv/bin/lrl && chmod +x .venv/bin/lrl ;;
   *) exit 1 ;;
 esac

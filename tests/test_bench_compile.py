@@ -43,11 +43,11 @@ def test_a_program_of_another_libtpu_is_compiled_again(script, monkeypatch):
 
 def test_make_installs_the_libtpu_of_the_constraints_beside_maxtext():
     makefile = (FOLDER.parents[1] / "Makefile").read_text()
-    assert "$(shell grep '^libtpu==' constraints.txt)" in makefile
+    assert "$(shell grep '^libtpu==' constraints-fit.txt)" in makefile
     installs = [line for line in makefile.splitlines() if "$(MAXTEXT)/bin/python -m pip" in line]
     assert len(installs) == 2
     assert all("$(PEER)" in line for line in installs)
-    assert "\nlibtpu==" in (FOLDER.parents[1] / "constraints.txt").read_text()
+    assert "\nlibtpu==" in (FOLDER.parents[1] / "constraints-fit.txt").read_text()
 
 
 def test_maxtext_is_tried_on_the_meshes_of_ours(script):

@@ -67,4 +67,4 @@ def test_the_docs_list_every_run_and_every_band(monkeypatch):
 
 
 def test_the_estimates_are_of_the_libtpu_that_is_installed_with_the_extra():
-    assert f"\nlibtpu=={published.LIBTPU}\n" in (ROOT / "constraints.txt").read_text()
+    assert f"\nlibtpu=={published.LIBTPU}\n" in (ROOT / "constraints-fit.txt").read_text()

@@ -47,7 +47,5 @@ if [ ! -x .uv/bin/uv ]; then
   python3 -m pip install --quiet --target .uv "uv==$UV"
 fi
 [ -x .venv/bin/python ] || .uv/bin/uv venv --quiet --python "$PYTHON" .venv
-# JAX names the libtpu that it runs on; the one of constraints.txt is newer, for compiling elsewhere.
-grep -v '^libtpu==' constraints.txt > .uv/constraints.txt
-.uv/bin/uv pip install --quiet --python .venv/bin/python -c .uv/constraints.txt -e ".[$1]"
+.uv/bin/uv pip install --quiet --python .venv/bin/python -c constraints.txt -e ".[$1]"
 .venv/bin/lrl --version

@@ -1,6 +1,6 @@
 """Says in a line what a host has, and what on it would stop a run.
 
-    doctor t1v-n-1-w-0 ok lrl=0.1.0 python=3.12.12 jax=0.12.0.1 libtpu=0.0.51 devices=4xTPU_v5_lite
+    doctor t1v-n-1-w-0 ok lrl=0.1.0 python=3.12.12 jax=0.12.0.1 libtpu=0.0.50 devices=4xTPU_v5_lite
     of=64 disk=85GiB clock=2026-11-30T10:12:31Z folder=gs://b/runs/tamil written region=europe-west4
 
 (one line). Each problem follows in a line of its own, with what to do.

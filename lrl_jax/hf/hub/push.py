@@ -197,7 +197,7 @@ class _Job:
             additions = [self._addition(name) for name in batch]
             client.send(self.place, self.secret, additions)
             for name, addition in zip(batch, additions, strict=True):
-                # of the bytes that were sent, where the client hashes a file as it sends it (hf_xet)
+                # hf_xet hashes a file as it sends it, so that this is of the bytes that were sent
                 if addition.upload_info.sha256.hex() != files[name].sha256:
                     raise files[name].changed()
             self.done.update(batch)
