@@ -116,7 +116,7 @@ def test_a_damaged_archive_is_not_told_as_a_full_disk(tmp_path, free, want):
     [
         ("far", "is in europe-west4, and the TPU in us-central2-b"),
         ("gone", "there is no such bucket; make it where the TPU is"),
-        ("forbidden", "ask the owner of the project"),
+        ("forbidden", "ask the owner of the bucket"),
     ],
 )
 def test_a_bucket_that_is_no_use_is_refused_before_anything_is_rented(cloud, capsys, wrong, want):
@@ -186,6 +186,18 @@ def test_a_line_drawn_over_and_over_hides_no_line_after_a_broken_connection(tmp_
         "load 1", "load 2", "load 3", "line 1", "line 2", "line 3",
     ]  # fmt: skip
     assert not cloud.world["faults"]
+
+
+def test_a_recipe_that_hosts_would_not_find_is_refused_before_anything_is_rented(cloud, capsys):
+    (cloud.folder / "mine.yaml").write_text((ROOT / "configs/quickstart.yaml").read_text())
+    (cloud.folder / "below").mkdir()
+    os.chdir(cloud.folder / "below")
+    for recipe in ("../mine.yaml", str(cloud.folder / "mine.yaml")):
+        assert cloud.launch("watch", recipe, RECIPE[1], *TPU, *SOON) == 2
+        said = capsys.readouterr().err
+        assert f"{recipe}: lies outside of the folder you work in" in said
+        assert "copy the recipe into it" in said
+    assert cloud.world["calls"] == []
 
 
 def test_a_bucket_that_is_no_use_deletes_no_tpu_that_is_there(cloud):

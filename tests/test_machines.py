@@ -219,6 +219,13 @@ def test_hosts_get_no_tests_and_everything_that_installs_the_package():
         ("Reauthentication failed", gcloud.PersonError, "gcloud auth login"),
         ("PERMISSION_DENIED: Cloud TPU API", gcloud.PersonError, "roles/tpu.admin"),
         ("UNAVAILABLE: try again", gcloud.MachineError, ""),
+        (
+            "HTTPError 403: me@x.org does not have storage.buckets.get access to the Google Cloud "
+            "Storage bucket. Permission 'storage.buckets.get' denied on resource (or it may not "
+            "exist).",
+            gcloud.PersonError,
+            "roles/storage.admin",
+        ),
     ],
 )
 def test_an_error_of_google_is_for_a_person_or_passes(said, kind, want):

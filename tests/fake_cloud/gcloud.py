@@ -206,7 +206,10 @@ def main(words):
         if wrong == "gone":
             fail("gs://bkt not found: 404")
         if wrong == "forbidden":
-            fail("HTTPError 403: you do not have permission storage.buckets.get on gs://bkt")
+            fail(
+                "HTTPError 403: me@x.org does not have storage.buckets.get access to the Google "
+                "Cloud Storage bucket. Permission 'storage.buckets.get' denied on resource"
+            )
         print("EUROPE-WEST4" if wrong == "far" else "US-CENTRAL2")
     elif words[:2] == ["storage", "rsync"]:
         shutil.copytree(WORLD / "bucket", words[-1])

@@ -172,6 +172,15 @@ def place(recipe: str, overrides: Sequence[str] = ()) -> str:
     return f"{read_recipe.folder.rstrip('/')}/{read_recipe.name}"
 
 
+def refuse_outside(recipe: str) -> None:
+    """Raises ValueError for a recipe of your own that hosts would not find where it lies here."""
+    if _reader()[1](recipe) == recipe and _unreachable(recipe):
+        raise ValueError(
+            f"{recipe}: lies outside of the folder you work in, and hosts get what is below it; "
+            "copy the recipe into it"
+        )
+
+
 def _reader():
     """Returns what reads recipes; it needs a few small libraries, and no JAX."""
     try:

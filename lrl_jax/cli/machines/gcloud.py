@@ -28,7 +28,8 @@ CAPACITY = re.compile(r"no more capacity|not enough resources|stockout|insuffici
 PERSON = re.compile(
     r"PERMISSION_DENIED|invalid_grant|reauth|gcloud auth login|SERVICE_DISABLED|"
     r"has not been used in project|INVALID_ARGUMENT|unrecognized arguments|Quota limit|"
-    r"quota metric|billing account|do(es)? not have permission",
+    r"quota metric|billing account|do(es)? not have permission|"
+    r"HTTPError 40[13]|does not have storage\.",
     re.IGNORECASE,
 )
 REMEDIES = (
@@ -36,6 +37,8 @@ REMEDIES = (
     (r"Quota limit|quota metric", "the project has no such quota in this zone, or it is in use; "
      "docs/launch.md lists what a grant gives where"),
     (r"SERVICE_DISABLED|has not been used", "run: gcloud services enable tpu.googleapis.com"),
+    (r"HTTPError 40[13]|storage\.", "ask the owner of the bucket for the role roles/storage.admin, or "
+     "log in as somebody who has it: gcloud auth login"),
     (r"PERMISSION_DENIED|permission", "ask the owner of the project for the role roles/tpu.admin"),
     (r"billing account", "link a billing account to the project: a grant needs one too"),
 )  # fmt: skip

@@ -102,11 +102,13 @@ def check_folder(gcloud: Gcloud, tpu: Tpu, work: LaunchPlan) -> None:
     """Refuses a run folder that hosts of this TPU cannot write, or that is far from them.
 
     Raises:
-      ValueError: several hosts and a local folder, or a bucket in another region.
+      ValueError: several hosts and a local folder, a bucket in another region, or a recipe that
+        lies where hosts would not find it.
       PersonError: no such bucket, or no rights to it.
     """
     if not work.recipe:
         return
+    bundle.refuse_outside(work.recipe)
     folder = bundle.place(work.recipe, work.overrides)
     if not folder.startswith("gs://"):
         if tpu.slices > 1 or (tpu.type and tpu.hosts > 1):
