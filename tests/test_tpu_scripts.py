@@ -220,3 +220,31 @@ def test_an_odd_name_is_refused_with_the_nearest_before_anything_is_done(cloud, 
     assert cloud.launch("delete", *words) == 2
     assert "; such as " in capsys.readouterr().err
     assert cloud.world["calls"] == []
+
+
+# ---------------------------------------------------------------------------- under Slurm
+@pytest.mark.parametrize(
+    ("codes", "restarts", "want"),
+    [
+        ("75", 0, ["requeue 7", 75]),
+        ("76", 0, ["requeue 7", 76]),
+        ("7", 0, [7]),
+        ("6 6 0", 1, ["sleep 60", "sleep 60", 0]),  # the lease of the dead owner ends
+        ("6", 0, [6]),  # somebody else's run
+        ("6 6 6 6 6", 1, ["sleep 60"] * 4 + [6]),
+    ],
+)
+def test_a_job_of_slurm_goes_on_by_the_exit_code(tmp_path, codes, restarts, want):
+    (tmp_path / "codes").write_text("\n".join(["0", *codes.split()]) + "\n")  # doctor comes first
+    for name, does in {
+        "srun": "read -r code < codes; sed -i 1d codes; exit $code",
+        "scontrol": 'echo "$@" >> said',
+        "sleep": 'echo "sleep $1" >> said',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{does}\n")
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
+    env |= {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_RESTART_COUNT": str(restarts)}
+    done = subprocess.run(["bash", ROOT / "slurm/gpu.sbatch", "a.yaml"], env=env, check=False)
+    said = tmp_path / "said"
+    assert [*(said.read_text().splitlines() if said.exists() else ()), done.returncode] == want
