@@ -3,6 +3,8 @@
 from collections import Counter
 import json
 from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 from small_world import BASE, write_texts
@@ -215,6 +217,26 @@ def test_a_job_that_ends_well_and_leaves_nothing_is_not_begun_for_ever(write, mo
     got = study.perform_study(grid.load(write()), Forgetful())
     assert len(got.failed) == 12
     assert all("vocab ended well, and what it made is not at" in cell.error for cell in got.cells)
+
+
+def test_vocab_and_data_of_a_study_take_no_devices_and_join_nobody(write):
+    made = grid.load(write(TWO)).cells[0]
+    run = cells.run_of("runs/two", made)
+    run = cells.placed(run, "vocab")
+    cells.write_cell(made, run, works="measure_end")
+    code = """
+import sys
+from lrl_jax.cli import main
+from lrl_jax.devices import mesh
+mesh.start = None
+assert all(not main.main(["study", "step", "runs/two", "seed-0", step]) for step in sys.argv[1:])
+from jax._src import xla_bridge
+print(xla_bridge.backends_are_initialized())
+"""
+    got = subprocess.run(
+        [sys.executable, "-c", code, "vocab", "data"], capture_output=True, text=True, check=False
+    )
+    assert (got.returncode, got.stdout.splitlines()[-1:]) == (0, ["False"]), got.stderr
 
 
 def test_a_full_disk_ends_the_study(write):

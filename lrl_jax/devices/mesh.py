@@ -330,5 +330,9 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def lead() -> bool:
-    """Tells whether this process writes what only a single process may write."""
-    return jax.process_index() == 0
+    """Tells whether this process writes what only a single process may write.
+
+    A process that has not joined others leads, and does not take devices to know that: they may be
+    those of another process on this machine, or, on a host of a TPU slice, wait for the others.
+    """
+    return not jax.distributed.is_initialized() or jax.process_index() == 0

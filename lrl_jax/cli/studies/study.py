@@ -80,7 +80,12 @@ def _state(folder: epath.Path, results) -> str:
 
 
 def study_step(args: argparse.Namespace) -> None:
-    """Does one step of one cell; an engine calls it, in a process of its own."""
+    """Does one step of one cell; an engine calls it, in a process of its own.
+
+    A step without devices joins no others: its host may be one of a slice that another job has.
+    """
+    from lrl_jax.pipeline.perform import ALONE, LEAD_ONLY
     from lrl_jax.pipeline.study import step
 
-    step.perform_step(args.folder, args.cell, args.step, begin.start(args))
+    team = ALONE if args.step in LEAD_ONLY else begin.start(args)
+    step.perform_step(args.folder, args.cell, args.step, team)
