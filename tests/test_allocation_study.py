@@ -43,6 +43,34 @@ def test_a_cell_gets_the_mean_of_its_scores_and_a_failed_one_gets_none():
     assert with_mean.compare == ("a", "b", "mean")
 
 
+def test_a_cell_that_failed_is_tried_again_and_seen_by_the_exit_code(tmp_path, monkeypatch, capsys):
+    cells = [
+        results.CellResult(f"{data}-{seed}", {"data": data, "seed": seed}, {"a": score}, error)
+        for data, seed, score, error in (
+            ("even", 0, 40.0, ""), ("allocated", 0, 41.5, ""), ("even", 1, 0.0, "no rows"),
+        )
+    ]  # fmt: skip
+    asked = []
+
+    def performed(whole, retry):
+        asked.append((whole.folder, retry))
+        return results.Results("s", "recipe", ("a",), tuple(cells))
+
+    laws = (law("kor_Hang", 1.0), law("qaa_Cyrl", 4.0))
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(compare, "WRITTEN", tmp_path / "written/allocation.yaml")
+    monkeypatch.setattr(compare.law, "read", lambda path: laws)
+    monkeypatch.setattr(compare.study, "perform_study", performed)
+    monkeypatch.setattr(compare.results, "write", lambda folder, results: None)
+    assert compare.main(Path("configs/mini/allocation.yaml"), "laws.json", []) == 1
+    assert [retry for _, retry in asked] == [True]
+    said = capsys.readouterr().out
+    assert "allocated less even, 1 seeds: +1.5000 chrF" in said
+    assert "even-1 failed: no rows" in said
+    cells.pop()
+    assert compare.main(Path("configs/mini/allocation.yaml"), "laws.json", []) == 0
+
+
 def test_the_studies_of_translation_have_cells_for_every_choice_and_seed(monkeypatch):
     monkeypatch.chdir(ROOT)
     got = {n: len(grid.load(f"configs/mini/{n}.yaml").cells) for n in ("translation", "allocation")}

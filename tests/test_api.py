@@ -121,7 +121,7 @@ def test_a_step_that_is_none_is_refused_before_anything_is_read():
         (("m", "quickstart"), {"tasks": ["kobest"]}, "name tasks or a recipe"),
         (("quickstart",), {"limit": 4}, "limit: of tasks=; a recipe says its own"),
         (("m",), {"tasks": "kobset"}, "kobset.*did you mean 'kobest'"),
-        (("m", "quickstart"), {"only": "kor"}, "no entry 'kor' under evaluate"),
+        (("m", "quickstart"), {"only": "kor"}, "^only: no entry 'kor' under evaluate"),
         ((".",), {}, r"\.: is no run; name the tasks of a model"),
     ],
 )

@@ -12,6 +12,7 @@ import hand_tokenizer
 import jax
 import numpy as np
 import pytest
+from small_world import BASE, write_texts
 import tiny_llama
 
 from lrl_jax.cli import main
@@ -352,6 +353,28 @@ def test_the_verb_scores_any_folder_and_prints_chance_and_interval(data, folder,
     (out / "results.json").write_text(json.dumps(again | {"weights": "others"}))
     assert run(*args, "--tasks", f"{data}/say.yaml") == 4
     assert "whose weights are not those of" in capsys.readouterr().err
+
+
+def test_results_by_a_recipe_are_of_the_texts_as_they_are_now(folder, tmp_path, capsys):
+    write_texts(tmp_path)
+    (tmp_path / "base.yaml").write_text(BASE.format(folder=tmp_path))
+    args = [str(tmp_path / "base.yaml"), "--model", str(folder), "--out", str(tmp_path / "out")]
+    args += ["evaluate.max_lines=2", "data.sequence_length=32"]
+    assert run(*args) == 0
+    assert run(*args) == 0
+    (tmp_path / "en.txt").write_text("a b\nc a\n")
+    assert run(*args) == 4
+    assert "holds results with other texts than" in capsys.readouterr().err
+
+
+def test_models_of_one_name_are_scored_each_in_a_folder_of_its_own(data, folder, tmp_path, capsys):
+    models = []
+    for name in ("one/model.v1", "other/model.v1"):
+        shutil.copytree(folder, tmp_path / name)
+        models += ["--model", str(tmp_path / name)]
+    tasks = ["--data", str(data), "--tasks", f"{data}/choose.yaml", "--limit", "2"]
+    assert run(*models, *tasks, "--out", str(tmp_path / "out")) == 0, capsys.readouterr().err
+    assert (tmp_path / "out/other-model.v1/results.json").exists()
 
 
 def test_a_model_that_cannot_be_scored_does_not_stop_the_others(data, folder, tmp_path, capsys):

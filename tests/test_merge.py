@@ -153,6 +153,13 @@ def test_arguments_that_do_not_fit_are_refused(folders, tmp_path, capsys, argume
     assert [*tmp_path.iterdir()] == []
 
 
+def test_texts_without_a_line_are_refused_before_anything_is_read(tmp_path, capsys):
+    (tmp_path / "blank.txt").write_text("\n \n")
+    command = ["merge", "no/model", "no/other", "--out", str(tmp_path / "out")]
+    assert main([*command, "--texts", str(tmp_path / "blank.txt")]) == 2
+    assert "blank.txt to compare" in capsys.readouterr().err
+
+
 def refuses(folders, other: Path, words: str) -> None:
     """Opening both is refused in these words."""
     match = re.escape(words)

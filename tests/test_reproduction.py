@@ -143,6 +143,8 @@ def test_the_page_says_verdicts_intervals_seeds_and_command(tmp_path):
     got = (tmp_path / "reproduction.md").read_text()
     assert "    scripts/reproduce.sh\n" in got
     assert "Measured on 2030-01-02" in got
+    assert "without\nthat of bases and of the ladder of laws." in got
+    assert "| check | unit | mean | 95 % interval | n | verdict |" in got  # seeds, or points
     assert "**holds: all 1 intervals exclude their bound**" in got
     assert (
         "| bits per byte | -0.210 | -0.235 to -0.185 | 3 | holds: the interval excludes zero |"

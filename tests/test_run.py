@@ -366,6 +366,19 @@ def test_more_steps_make_a_finished_training_due_again(small):
     assert perform(small("train.stages.0.steps=2"), "train", work)
 
 
+def test_the_folder_of_an_export_is_not_there_before_it_is_proved(small):
+    for step in ("vocab", "init", "data", "train"):
+        perform(small(), step, lambda this: None)
+
+    def fails_its_gate(this):
+        assert not this.at("export").exists()
+        raise VerificationError("the export is not the model")
+
+    with pytest.raises(VerificationError):
+        perform(small(), "export", fails_its_gate)
+    assert not small().at("export").exists()
+
+
 def test_only_the_lead_writes_and_the_others_meet_it(small):
     met, calls = [], []
     follower = Team(lead=False, meet=met.append)

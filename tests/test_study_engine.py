@@ -55,6 +55,24 @@ def test_one_job_at_a_time_is_on_an_accelerator(tmp_path):
     assert not local.has_room(Job("data-2", (), False))
 
 
+def test_jobs_of_a_server_that_went_are_not_waited_for_when_another_begins(tmp_path, monkeypatch):
+    (tmp_path / "silent.py").write_text("import sys\nfor line in sys.stdin: pass\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(engine, "SERVER", "silent")
+    local = LocalEngine(tmp_path / "logs", jobs=2)
+    try:
+        local.begin(Job("org/model", (), True))
+        local._server.kill()
+        local._server.wait()
+        local.begin(Job("data-0", (), False))
+        (ended,) = local.ended(0.1)
+        assert (ended.job.name, ended.code) == ("org/model", signals.GONE)
+        assert local.ended(0.1) == []
+        assert (tmp_path / "logs/org").is_dir()
+    finally:
+        local.close()
+
+
 @pytest.mark.slow
 def test_a_job_says_why_it_failed_and_is_seen_to_be_gone_with_its_server(tmp_path):
     local = LocalEngine(tmp_path / "logs", jobs=1)

@@ -1,8 +1,11 @@
 """A study is a grid of recipes; each shared step is done once, however often it is killed."""
 
 from collections import Counter
+import errno
 import json
 from pathlib import Path
+import re
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +13,7 @@ import pytest
 from small_world import BASE, write_texts
 
 from lrl_jax.cli import main
+from lrl_jax.cli.studies import engines
 from lrl_jax.devices.jobs import Ended
 from lrl_jax.devices.lease import InUseError, Lease
 from lrl_jax.pipeline.perform import perform
@@ -170,7 +174,7 @@ def test_a_step_that_a_machine_lost_begins_again_but_not_for_ever(write):
     assert [cell.error for cell in failed] == ["ended 4 times without progress: no train"] * 2
 
 
-def test_a_cell_that_fails_is_named_and_tried_again_where_that_is_asked(write, capsys):
+def test_a_cell_that_fails_is_named_and_tried_again_where_that_is_asked(write, capsys, monkeypatch):
     path = write(TWO)
     failed = study.perform_study(grid.load(path), Inline(train=[2])).cells
     assert sorted(cell.error for cell in failed) == ["", "no train"]
@@ -180,6 +184,10 @@ def test_a_cell_that_fails_is_named_and_tried_again_where_that_is_asked(write, c
     shown = capsys.readouterr()
     assert "no train" in shown.out
     assert "2 of 2 cells have ended, 1 of them failed" in shown.err
+    monkeypatch.setattr(engines, "engine", lambda args, folder, jobs: Inline(train=[2] * 9))
+    assert main.main(["study", "run", str(path), "train.batch_size=4", "--out", "other"]) == 1
+    want = f"study run {path} train.batch_size=4 --out other --retry"
+    assert want in capsys.readouterr().err
     assert not study.perform_study(grid.load(path), Inline(), retry=True).failed
     assert cells.times_done("runs/two")["train"] == 2
 
@@ -244,6 +252,29 @@ def test_a_full_disk_ends_the_study(write):
         study.perform_study(grid.load(write(TWO)), Inline(data=[9]))
 
 
+def test_a_full_disk_ends_a_study_in_this_process_and_no_cell_has_failed(write):
+    def full(run):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    made = grid.load(write(TWO)).cells
+    with pytest.raises(OSError, match="No space left"):
+        [*cells.perform_cells("runs/two", made, ("vocab",), {"vocab": full})]
+    assert not [*Path("runs/two").glob("seed-*")]
+    assert not Path("runs/two/steps.jsonl").exists()
+
+
+def test_a_file_of_a_study_that_has_changed_is_named_with_what_to_remove(write):
+    path = write(TWO)
+    assert not study.perform_study(grid.load(path), Inline()).failed
+    (damaged,) = Path("runs/two/shared").glob("vocab-*/vocab/tokenizer.json")
+    damaged.write_text("{}")
+    failed = study.perform_study(grid.load(path), Inline()).failed
+    want = f"has changed since .* remove {damaged.parents[1]}, and run the study"
+    assert [bool(re.search(want, cell.error)) for cell in failed] == [True, True]
+    shutil.rmtree(damaged.parents[1])
+    assert not study.perform_study(grid.load(path), Inline(), retry=True).failed
+
+
 def test_a_folder_holds_one_study_whose_axes_may_grow(write):
     study.perform_study(grid.load(write(TWO)), Inline())
     grown = grid.load(write(TWO.replace("[0, 1]", "[0, 1, 2]")))
@@ -252,6 +283,9 @@ def test_a_folder_holds_one_study_whose_axes_may_grow(write):
     for other, changed in (("[1, 0]", "grid.seed"), ("[0, 1, 2]}}\nat: bytes #", "at")):
         with pytest.raises(ValueError, match=f"holds another study; changed: {changed}"):
             study.perform_study(grid.load(write(TWO.replace("[0, 1]", other))), Inline())
+    started = TWO.replace("compare: [", "compare: [before.bits_per_byte.eng_Latn, ")
+    with pytest.raises(ValueError, match="changed: whether compare names a before"):
+        study.perform_study(grid.load(write(started.replace("[0, 1]", "[0, 1, 2]"))), Inline())
     with Lease("runs/two"), pytest.raises(InUseError):
         study.perform_study(grown, Inline())
 
@@ -310,6 +344,7 @@ compare: [before.bits_per_byte.eng_Latn]
         ("after.", "aftr.", "want before. or after. first; did you mean 'after.bits_per_byte"),
         ("recipe: base.yaml", "recipe: bsae.yaml", "bsae.yaml: no such recipe"),
         ("name: two", "name: ..", "name: "),
+        ("compare: [after.", "before: base\ncompare: [before.", "begins from scratch, so that it"),
     ],
 )  # fmt: skip
 def test_a_wrong_study_is_refused_before_anything_is_trained(write, was, now, message):

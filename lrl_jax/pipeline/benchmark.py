@@ -45,7 +45,7 @@ def settings(
         for key, task in _keyed(name, imports).items():
             if key in entries and entries[key].task != task:
                 raise ValueError(
-                    f"--tasks: {entries[key].task} and {task} are both called {key}, and results "
+                    f"tasks: {entries[key].task} and {task} are both called {key}, and results "
                     "are kept by name; change `task:` in one of them, or score it by itself"
                 )
             entries[key] = Benchmark(task=task, shots=shots, limit=limit, skip_bad=skip_bad)
@@ -109,13 +109,13 @@ def _kept(out: epath.Path, about: Mapping[str, Any]) -> dict[str, Json]:
         return {}
     earlier = storage.read_json(path)
     if not (isinstance(earlier, dict) and isinstance(earlier.get("tasks"), dict)):
-        raise MismatchError(f"{path}: is not of lrl evaluate; name another folder with --out")
+        raise MismatchError(f"{path}: is not of lrl evaluate; name another folder")
     # a folder can be given other weights, so that its name alone does not tell
     if differs := [key for key in ("weights", "dtype") if earlier.get(key) != about[key]]:
         raise MismatchError(
             f"{path}: holds results of {earlier.get('model')} ({earlier.get('dtype')}), whose "
             f"{' and '.join(differs)} are not those of {about['model']} ({about['dtype']}); "
-            "name another folder with --out"
+            "name another folder"
         )
     return earlier["tasks"]
 
@@ -143,7 +143,7 @@ def chosen(
     for name in only:
         if name not in names:
             raise ValueError(
-                f"--only: no entry {name!r} under evaluate{did_you_mean(name, names)}; "
+                f"only: no entry {name!r} under evaluate{did_you_mean(name, names)}; "
                 f"there are {', '.join(sorted(names)) or 'none'}"
             )
     kept: dict[str, Any] = {"baseline_text": {}}

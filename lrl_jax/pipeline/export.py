@@ -42,7 +42,7 @@ def run(run: Run) -> None:
     mesh = weights.make_mesh(run, cfg)
     tokenizer = tokenizers.load(run.at("vocab"))
     lines = texts(recipe)
-    staged = final.with_name("export.unproved")
+    staged = final.with_name(f"{final.name}.unproved")
     if meshes.lead() and staged.exists():
         staged.rmtree()
     peers.meet("export is clear")

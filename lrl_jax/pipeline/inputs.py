@@ -44,7 +44,7 @@ def inputs(run: Run, step: str) -> dict[str, Input]:
         case "train":
             return {name: _made(run, name) for name in ("vocab", "init", "data")}
         case "evaluate":
-            return _trained(run) | _evaluate(run)
+            return _trained(run) | _evaluate(run.recipe)
     assert step == "export", step
     shown = {"export": Input(_digest(run.recipe.export.model_dump(mode="json")))}
     datasets = run.recipe.data.datasets.items()
@@ -171,12 +171,20 @@ def _data(run: Run) -> dict[str, Input]:
     }
 
 
-def _evaluate(run: Run) -> dict[str, Input]:
+def evaluated_on(recipe: Recipe) -> dict[str, str]:
+    """Returns the digest of each file and task that a recipe evaluates on, by name."""
+    given = _evaluate(recipe)
+    return {
+        name: each.digest for name, each in given.items() if name not in ("evaluate", "use_ema")
+    }
+
+
+def _evaluate(recipe: Recipe) -> dict[str, Input]:
     from lrl_jax.evaluate import tasks  # takes a second, which other steps need not wait
 
-    settings = run.recipe.evaluate
+    settings = recipe.evaluate
     files = _texts(_evaluated_files(settings))
-    averaged = {"use_ema": Input("true")} if run.recipe.export.use_ema else {}
+    averaged = {"use_ema": Input("true")} if recipe.export.use_ema else {}
     made = {name: Input(digest[:16]) for name, digest in tasks.contents(settings).items()}
     settings = settings.model_copy(update={"task_data": ""})  # it may move
     return averaged | made | _contents("evaluate", settings, files)

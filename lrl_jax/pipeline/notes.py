@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import dataclasses
 import hashlib
 import json
+import re
 from typing import Any
 
 from etils import epath
@@ -102,6 +103,8 @@ def verify(step: str, folder: epath.Path, note: StepNote) -> StepNote:
                 "train again from the newest checkpoint that verifies: lrl train RECIPE --redo; "
                 "or evaluate and export an older one with --step"
             )
+        if re.fullmatch(f"{step}-[0-9a-f]{{16}}", folder.parent.name):  # `pipeline.study.cells`
+            other = f"remove {folder.parent}, and run the study again with --retry"
         raise VerificationError(
             f"{path}: {what} since `lrl {step}` wrote it; put the file back from a copy, or {other}"
         )

@@ -184,7 +184,8 @@ def _make_room(
         for path in notes.changed(out, have):
             say(f"data: {path} is not what `lrl data` wrote, and is made anew")
             path.unlink(missing_ok=True)
-    out.mkdir(parents=True, exist_ok=True)
+    if step != "export":  # whose folder gets its name when its gate has passed
+        out.mkdir(parents=True, exist_ok=True)
 
 
 def _clear(folder: epath.Path, kept: Collection[str]) -> None:

@@ -23,6 +23,7 @@ from lrl_jax.pipeline.console import display
 from lrl_jax.pipeline.study import grid, results, study
 from lrl_jax.recipe import plain_yaml
 from lrl_jax.recipe.data import Parallel
+from lrl_jax.report import study as report
 from lrl_jax.train.loop import Preempted
 
 EVEN, ALLOCATED, MEAN = "even", "allocated", "mean"
@@ -67,8 +68,8 @@ def _and_mean(scores: Mapping[str, float]) -> dict[str, float]:
     return {**scores, MEAN: sum(scores.values()) / len(scores)}
 
 
-def main(path: Path, laws: str, overrides: list[str]) -> None:
-    """Writes the study, performs it, and prints what the allocation wins."""
+def main(path: Path, laws: str, overrides: list[str]) -> int:
+    """Writes the study, performs it, prints what the allocation wins; 1 if a cell failed."""
     tree = plain_yaml.parse(path.read_text())
     source = path.parent / tree["recipe"]
     datasets = imports.load_recipe(str(source)).data.datasets
@@ -77,22 +78,26 @@ def main(path: Path, laws: str, overrides: list[str]) -> None:
     WRITTEN.parent.mkdir(exist_ok=True)
     storage.write_json(epath.Path(WRITTEN), whole)  # which is YAML, too
     asked = grid.load(WRITTEN, overrides)
-    measured = with_mean(study.perform_study(asked))
+    measured = with_mean(study.perform_study(asked, retry=True))
     results.write(asked.folder, measured)
     for group in results.groups(measured.cells, measured.compare):
         means = ", ".join(f"{name} {value['mean']:.2f}" for name, value in group["values"].items())
         display(f"{group['facts']}: {means}")
     for difference in results.differences(measured.cells, measured.compare):
-        of = difference["values"][MEAN]
+        of = difference["values"].get(MEAN)
         display(
-            f"allocated less even, {difference['n']} seeds: {of['mean']:+.2f} chrF "
-            f"({of['low']:+.2f} to {of['high']:+.2f})"
+            f"allocated less even, {difference['n']} seeds: {report.interval(of, sign='+')} chrF"
         )
+    for cell in measured.failed:
+        display(f"{cell.name} failed: {cell.error}")
+    return 1 if measured.failed else 0
 
 
 if __name__ == "__main__":
     try:
         with signals.interrupts():
-            main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+            code = main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
     except (signals.Stopped, Preempted, ValueError) as reason:
-        sys.exit(f"{reason}")
+        print(reason, file=sys.stderr)
+        code = getattr(reason, "exit_code", 2)  # 1 is of a study that went on
+    sys.exit(code)

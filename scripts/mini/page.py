@@ -31,10 +31,11 @@ LAWS = "laws/laws/laws.json"  # below the folder of runs, where scripts/laws.sh 
 COMMAND = "scripts/reproduce.sh"
 ABOUT = (
     "Models of 1M parameters and less read the sample world that ships with the package. A",
-    "direction holds where each of its checks holds: the whole 95 % interval over seeds (Student's",
-    "t) lies on the side that the paper claims. The studies are the files of `configs/mini`; from",
-    "their results `scripts/mini/verdicts.py` computes every verdict and `scripts/mini/page.py`",
-    "writes this page. A direction says nothing of how large an effect is in a larger model.",
+    "direction holds where each of its checks holds: the whole 95 % interval lies on the side that",
+    "the paper claims. It is Student's t over n seeds; of a law's exponent, that of the fit to n",
+    "trained points. The studies are the files of `configs/mini`; from their results",
+    "`scripts/mini/verdicts.py` computes every verdict and `scripts/mini/page.py` writes this",
+    "page. A direction says nothing of how large an effect is in a larger model.",
 )
 INK, DOT = "#6e7781", "#0969da"  # read well on white and on black
 STYLE = {
@@ -68,7 +69,8 @@ def markdown(
         "",
         f"    {COMMAND}",
         "",
-        f"Measured on {date}, {machine}, CPU; {seconds / 60:.0f} minutes of training (no bases).",
+        f"Measured on {date}, {machine}, CPU; {seconds / 60:.0f} minutes of training, without",
+        "that of bases and of the ladder of laws.",
         *ABOUT,
         "",
         "| | direction | paper | verdict |",
@@ -91,7 +93,7 @@ def section(
     lines = [f"## {heading(direction)}", ""]
     lines += [f"**{overall(judged).words}.** {' '.join(direction['about'].split())}", ""]
     lines += [
-        "| check | unit | mean | 95 % interval | seeds | verdict |",
+        "| check | unit | mean | 95 % interval | n | verdict |",
         "|---|---|---|---|---|---|",
     ]
     for check, verdict in zip(direction["checks"], judged, strict=True):

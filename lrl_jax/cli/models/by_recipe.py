@@ -18,7 +18,7 @@ from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import kinds
 from lrl_jax.evaluate.benchmark import items
 from lrl_jax.evaluate.rows import Json
-from lrl_jax.pipeline import models
+from lrl_jax.pipeline import inputs, models
 from lrl_jax.pipeline.console import Tell, display, progress, say
 from lrl_jax.pipeline.notes import MismatchError
 from lrl_jax.recipe.languages import labelled
@@ -32,12 +32,12 @@ def measure(recipe: Recipe, args: argparse.Namespace) -> None:
     """Measures each model of --model in turn; prints a table with one column a model.
 
     The results of a single model lie in --out, those of several each in a folder of it. What is
-    there already, of the same weights and settings, is not measured again without --redo.
+    there already, of the same weights, settings and texts, is not measured again without --redo.
 
     Raises:
       ValueError: a place of no model; said before the first is measured.
       DataError: a file that the recipe names cannot be used.
-      MismatchError: a folder holds results of other weights or settings.
+      MismatchError: a folder holds results of other weights, settings or texts.
     """
     kinds.validate(recipe.evaluate)  # before a model is read
     places, out = names.apart(args.model, PLAIN, "model"), epath.Path(args.out)
@@ -48,9 +48,13 @@ def measure(recipe: Recipe, args: argparse.Namespace) -> None:
     for place in places.values():
         models.check_place(place)
     results: dict[str, Json] = {}
+    said = {
+        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        "texts": inputs.evaluated_on(recipe),
+    }
     with progress("evaluate") as tell:
         for name, place in places.items():
-            results[name] = _of_model(recipe, args, place, folders[name], tell)
+            results[name] = _of_model(recipe, said, args, place, folders[name], tell)
     display(table(results))
     for folder in folders.values():
         say(f"evaluate: {folder}/{RESULTS}")
@@ -73,9 +77,14 @@ def table(results: Mapping[str, Json]) -> terminal.FittedTable:
 
 
 def _of_model(
-    recipe: Recipe, args: argparse.Namespace, place: str, folder: epath.Path, tell: Tell
+    recipe: Recipe,
+    said: Mapping[str, Any],
+    args: argparse.Namespace,
+    place: str,
+    folder: epath.Path,
+    tell: Tell,
 ) -> Json:
-    """Returns the results of one model, which its folder holds afterwards."""
+    """Returns the results of one model, which its folder holds afterwards, with what is `said`."""
     tell(f"{place}: reading", 0, 0)
     row = recipe.data.sequence_length
     model = items.with_digest(models.open_model(place, dtype=args.dtype, length=row))
@@ -88,7 +97,7 @@ def _of_model(
         "dtype": args.dtype,
         "weights": model.digest,
         "length": row,
-        "evaluate": recipe.evaluate.model_dump(mode="json"),
+        **said,
     }
     path = folder / RESULTS
     if path.exists() and not args.redo:

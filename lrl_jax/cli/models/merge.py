@@ -36,6 +36,8 @@ def merge(args: argparse.Namespace) -> None:
         raise ValueError(f"{out}: is there already; name another folder with --out")
     storage.check_writable(out)
     lines = [line for line in text.lines(*args.texts) if line.strip()][: Export().gate_lines]
+    if not lines:
+        raise ValueError(f"--texts: no line in {', '.join(args.texts)} to compare")
     folders = [_folder(place) for place in args.models]
     base = _folder(args.base) if args.base else None
     staged = out.with_name(f"{out.name}.unproved")

@@ -30,10 +30,9 @@ def study_run(args: argparse.Namespace) -> int:
     for table in study_report.tables(results.as_json()):
         terminal.console().print(table)
     if results.failed:
-        begin.say(
-            f"study: {len(results.failed)} cells failed; go on with "
-            f"{shlex.join(['lrl', 'study', 'run', args.study])} --retry"
-        )
+        out = ["--out", args.out] if args.out else []
+        again = shlex.join(["lrl", "study", "run", args.study, *args.overrides, *out, "--retry"])
+        begin.say(f"study: {len(results.failed)} cells failed; go on with {again}")
     begin.say(f"study: {study.folder}/index.html, results.json")
     return 1 if results.failed else 0
 

@@ -53,7 +53,7 @@ def _checkpoint(run: Run, out: epath.Path, dtype: Dtype | Literal["auto"]) -> No
     )
     recipe = run.recipe.model_copy(update={"export": settings})
     elsewhere = {**run.elsewhere, "export": out}
-    with _removed_if_cut_short(out.with_name("export.unproved")):
+    with _removed_if_cut_short(out.with_name(f"{out.name}.unproved")):
         export.run(dataclasses.replace(run, recipe=recipe, elsewhere=elsewhere))
 
 

@@ -16,6 +16,7 @@ finished, and a recipe that changed never goes on with a training that began und
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
+import errno
 import json
 import time
 import traceback
@@ -88,9 +89,10 @@ def perform_cells(
     """Does the steps of each cell that are due; yields each cell as it finishes.
 
     What cells of this call or of an earlier one have finished is not done again. A cell that fails
-    is yielded with its error and the others go on; the next call tries it again. The folder is
-    reserved while the iterator lives. Where several processes share a study, each of them iterates,
-    and an error ends the study, because the others may be waiting in the same step.
+    is yielded with its error and the others go on; the next call tries it again. A full disk ends
+    the study. The folder is reserved while the iterator lives. Where several processes share a
+    study, each of them iterates, and an error ends it, because the others may be waiting in the
+    same step.
 
     Args:
       steps: names of steps, in the order of work.
@@ -102,6 +104,7 @@ def perform_cells(
     Raises:
       ValueError: two cells of one name, or a name that is no folder's.
       InUseError: another process works on the study.
+      OSError: the disk is full.
     """
     for name, count in Counter(cell.name for cell in cells).items():
         if count > 1:
@@ -186,7 +189,7 @@ def _perform(folder: epath.Path, cell: Cell, call: _Call) -> Outcome:
             run = placed(call.ready(run) if step == "train" else run, step)
             _do(run, step, cell, call)
     except Exception as e:
-        if _is_stop(e) or jax.process_count() > 1:
+        if _is_stop(e) or is_full(e) or jax.process_count() > 1:
             raise
         error, trace = str(e) or type(e).__name__, traceback.format_exc()
     outcome = Outcome(cell, run, error, round(time.monotonic() - started, 1))
@@ -224,7 +227,7 @@ def _do(run: Run, step: str, cell: Cell, call: _Call) -> None:
         ran = perform(run, step, call.works[step], team=call.team)
     except Exception as e:
         call.failures[place] = str(e) or type(e).__name__
-        if not _is_stop(e):
+        if not (_is_stop(e) or is_full(e)):
             note(FAILED)
         raise
     if ran:
@@ -238,6 +241,11 @@ def _is_stop(error: Exception) -> bool:
     process that packs, may have been stopped by the same signal.
     """
     return signals.stopping() or getattr(error, "exit_code", 0) == signals.RETRY
+
+
+def is_full(error: Exception) -> bool:
+    """Tells whether the disk is full, which ends a study: no cell is to blame."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_cell(cell: Cell, run: Run, **facts: str) -> None:

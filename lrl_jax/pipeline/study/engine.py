@@ -39,6 +39,7 @@ class LocalEngine:
         self._jobs = jobs or max(1, (os.cpu_count() or 1) // 2)
         self._one_on_devices = has_accelerator()
         self._running: dict[str, tuple[Job, int]] = {}  # with where its output begins in the log
+        self._gone: list[str] = []  # jobs of a server that is gone
         self._server: subprocess.Popen[bytes] | None = None
         self._rest = b""  # of a line of the server that has not come whole
 
@@ -49,8 +50,10 @@ class LocalEngine:
         return len(self._running) < self._jobs
 
     def begin(self, job: Job) -> None:
-        self._logs.mkdir(parents=True, exist_ok=True)
         path = self._log(job)
+        path.parent.mkdir(parents=True, exist_ok=True)  # names of models may have a slash
+        if self._server is not None and self._server.poll() is not None:
+            self._gone, self._server, self._rest = [*self._running], None, b""
         self._running[job.name] = job, path.stat().st_size if path.exists() else 0
         self._send({"name": job.name, "words": job.words, "log": str(path.absolute())})
 
@@ -58,7 +61,9 @@ class LocalEngine:
         if not self._running:
             time.sleep(seconds)
             return []
-        assert self._server is not None
+        if self._gone:
+            names, self._gone = self._gone, []
+            return [self._end(name, signals.GONE) for name in names]
         return [self._end(line["name"], line["code"]) for line in self._lines(seconds)]
 
     def close(self) -> None:
@@ -74,7 +79,7 @@ class LocalEngine:
         self._running.clear()
 
     def _send(self, message: object) -> None:
-        if self._server is None or self._server.poll() is not None:
+        if self._server is None:
             self._server = subprocess.Popen(
                 [sys.executable, "-m", SERVER],
                 stdin=subprocess.PIPE,

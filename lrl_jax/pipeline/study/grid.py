@@ -20,7 +20,7 @@ from lrl_jax.pipeline.study.cells import Cell, quiet
 from lrl_jax.pipeline.study.metrics import check_metric
 from lrl_jax.recipe import file
 from lrl_jax.recipe import study as study_file
-from lrl_jax.recipe.schema import Recipe
+from lrl_jax.recipe.schema import Recipe, Scratch
 from lrl_jax.recipe.study import RECIPE, StudyFile
 from lrl_jax.recipe.vocab import did_you_mean
 
@@ -28,6 +28,7 @@ STUDY = "study.json"
 LONGEST = 40  # characters of a value in the name of a cell
 PIECES = "vocab.pieces"
 GROWS = ("compare",)  # of a study that has begun: these may change
+CALLED = {"works": "whether compare names a before."}  # what a study file does not say by itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,14 @@ def made(
     for cell in cells:
         for metric in described.compare:
             check_metric(cell.recipe, metric, f"{path}: compare: {metric}: cell {cell.name}")
-    return Study(described, home, cells, more)
+    study = Study(described, home, cells, more)
+    for cell in cells if study.works == "measure" else ():
+        if isinstance(cell.recipe.base, Scratch) and not cell.recipe.init.weights:
+            raise ValueError(
+                f"{path}: before: base: cell {cell.name} begins from scratch, so that it has none; "
+                "take before: start, which measures it before its first step"
+            )
+    return study
 
 
 def _cells(described: StudyFile, path: epath.Path, more: Mapping[str, Any]) -> Iterator[Cell]:
@@ -199,7 +207,8 @@ def _differing(earlier: Any, told: Mapping[str, Any]) -> list[str]:
     """Returns the keys of a study that differ from what its folder says."""
     if not isinstance(earlier, dict) or not isinstance(earlier.get("grid"), dict):
         return ["all of study.json, which is no study's"]
-    keys = [key for key in told if key not in ("grid", *GROWS) and earlier.get(key) != told[key]]
+    other = (key for key in told if key not in ("grid", *GROWS) and earlier.get(key) != told[key])
+    keys = [CALLED.get(key, key) for key in other]
     if [*earlier["grid"]] != [*told["grid"]]:
         return [*keys, "the axes of grid"]
     for axis, values in told["grid"].items():

@@ -134,7 +134,7 @@ class Scheduler:
                     if state.error:
                         break
             except Exception as e:
-                if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
+                if studied.is_full(e):
                     raise
                 state.error = str(e) or type(e).__name__
             if state.error or "evaluate" in state.done:
