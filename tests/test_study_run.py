@@ -269,7 +269,7 @@ def test_a_file_of_a_study_that_has_changed_is_named_with_what_to_remove(write):
     (damaged,) = Path("runs/two/shared").glob("vocab-*/vocab/tokenizer.json")
     damaged.write_text("{}")
     failed = study.perform_study(grid.load(path), Inline()).failed
-    want = f"has changed since .* remove {damaged.parents[1]}, and run the study"
+    want = rf"has changed since .* remove \S+/{damaged.parents[1]}, and run the study"
     assert [bool(re.search(want, cell.error)) for cell in failed] == [True, True]
     shutil.rmtree(damaged.parents[1])
     assert not study.perform_study(grid.load(path), Inline(), retry=True).failed
