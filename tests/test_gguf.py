@@ -152,6 +152,14 @@ def test_the_file_names_its_licence_and_never_phi_3(spoken, tmp_path):
     assert said["general.name"] == "phi 3 of mine"
 
 
+def test_of_several_chat_templates_the_file_has_the_default(tmp_path):
+    folder = folders.write(tmp_path / "small", hand_byte_level.make("llama3"))
+    named = [{"name": "tool_use", "template": "x"}, {"name": "default", "template": "{{ 1 }}"}]
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": named}))
+    assert vocabulary.of(folder, 261).template == "{{ 1 }}"
+
+
 # ---------------------------------------------------------------------------- not equal
 @pytest.mark.parametrize(
     ("where", "says"),

@@ -19,7 +19,7 @@ from lrl_jax.data.templates import documents, renderer, sandbox
 from lrl_jax.data.templates.chat import FORMATS, Format, Turn
 from lrl_jax.data.templates.parts import TextPart, joined
 from lrl_jax.vocab.tokenizer import own_form
-from lrl_jax.vocab.tokenizer.types import Tokenizer, config_of
+from lrl_jax.vocab.tokenizer.types import Tokenizer, chat_template_of, config_of
 
 JINJA = "chat_template.jinja"
 GUARD = "\ufdd0"  # breaks up control tokens that messages spell out, until they are rendered
@@ -69,11 +69,8 @@ def template(tokenizer: Tokenizer) -> str:
             return tokenizer.files[JINJA].decode()
         except UnicodeDecodeError as e:
             raise ValueError(f"{JINJA}: not UTF-8 at byte {e.start}; fetch it again") from None
-    source = config_of(tokenizer.files).get("chat_template")
-    if isinstance(source, list):  # several by name
-        entries = (entry for entry in source if isinstance(entry, dict))
-        source = {entry.get("name"): entry.get("template") for entry in entries}.get("default")
-    if not isinstance(source, str):
+    source = chat_template_of(config_of(tokenizer.files))
+    if source is None:
         raise ValueError(
             f"the tokenizer has no chat template; put its {JINJA} beside its files, or set the "
             f"template of the dataset to one of {', '.join(FORMATS)}"

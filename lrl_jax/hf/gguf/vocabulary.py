@@ -20,7 +20,7 @@ from lrl_jax.vocab.tokenizer.auto import AutoCodec
 from lrl_jax.vocab.tokenizer.codecs import SPACE
 from lrl_jax.vocab.tokenizer.declared import STRIPS, content
 from lrl_jax.vocab.tokenizer.piece_model import proto_of
-from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer, config_of
+from lrl_jax.vocab.tokenizer.types import JSON, Tokenizer, chat_template_of, config_of
 
 JINJA = "chat_template.jinja"
 # GGUF's kinds of pieces (gguf.TokenType), with the numbers that SentencePiece gives them too.
@@ -223,8 +223,7 @@ def _special(
 def _template(tokenizer: Tokenizer) -> str:
     if JINJA in tokenizer.files:
         return tokenizer.files[JINJA].decode()
-    source = config_of(tokenizer.files).get("chat_template")
-    return source if isinstance(source, str) else ""
+    return chat_template_of(config_of(tokenizer.files)) or ""
 
 
 def _notes(tokenizer: Tokenizer, tree: Mapping[str, Any]) -> Iterator[str]:

@@ -150,6 +150,15 @@ def config_of(files: Mapping[str, bytes], where: str = "tokenizer") -> dict[str,
     return config
 
 
+def chat_template_of(config: Mapping[str, Any]) -> str | None:
+    """Returns the chat template in tokenizer_config.json, of several by name the default."""
+    source = config.get("chat_template")
+    if isinstance(source, list):
+        entries = (entry for entry in source if isinstance(entry, dict))
+        source = {entry.get("name"): entry.get("template") for entry in entries}.get("default")
+    return source if isinstance(source, str) else None
+
+
 def batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
     """Yields the items in lists of `size`, so that a corpus is never in memory as a whole."""
     items = iter(items)
