@@ -27,6 +27,7 @@ from lrl_jax.vocab.tokenizer import byte_level, sentencepieces
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
 TEXTS = ["a b c", "  b", "Hello, 세계!\n\tx", "a<unk></s>"]
+LLAMA3 = rope.Llama3(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=64)
 LINES = ["the cat sat on the mat", "the dog, the cat: 12345", "a  b\n\nc don't"] * 4
 
 
@@ -130,8 +131,7 @@ def test_rows_without_a_piece_become_unused_pieces(tmp_path):
 
 
 def test_llama_3_scaling_is_written_as_divisors_of_frequencies():
-    scaling = rope.Llama3(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=64)
-    cfg = folders.config(97, rope_scaling=scaling, rope_theta=500_000.0)
+    cfg = folders.config(97, rope_scaling=LLAMA3, rope_theta=500_000.0)
     factors = next(tensors.tensors(cfg, "f16"))
     assert (factors.name, factors.kind) == ("rope_freqs.weight", "f32")
     got = factors.read(lambda name, index: np.zeros(0))
@@ -265,6 +265,7 @@ def test_a_text_that_is_cut_otherwise_is_quoted(spoken):
         ("phi3", {}, "the family phi3 are not written for llama.cpp (it takes from"),
         ("qwen2", dict(num_heads=2, num_kv_heads=2), "2 heads of 16 that are not as wide"),
         ("qwen3", dict(window=17), "does not compute a window of 17 tokens"),
+        ("qwen3", dict(rope_scaling=LLAMA3), "compute the scaling llama3 of rotary positions"),
         ("olmo2", dict(tie_embeddings=True), "an OLMo-2 whose head is its embeddings"),
         ("smollm3", dict(depth=4), "layers without rotary positions other than every 4th"),
         ("gemma", dict(), "a Gemma whose head is not its embeddings"),

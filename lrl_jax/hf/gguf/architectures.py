@@ -100,6 +100,8 @@ def of(cfg: LlamaConfig) -> Architecture:
         )
     architecture = ARCHITECTURES[cfg.family]
     lacks = [*architecture.lacks(cfg), *_windows(cfg, architecture)]
+    if isinstance(cfg.rope_scaling, rope.Llama3) and architecture.name != "llama":
+        lacks.append("the scaling llama3 of rotary positions")
     if lacks:
         raise ValueError(f"llama.cpp's {architecture.name} does not compute {' and '.join(lacks)}")
     return architecture
