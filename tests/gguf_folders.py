@@ -1,5 +1,7 @@
 """Exported folders small enough for any test, and what llama.cpp's own converter makes of them."""
 
+from collections.abc import Callable, Sequence
+import json
 import os
 from pathlib import Path
 import subprocess
@@ -7,12 +9,16 @@ import sys
 from typing import Any
 
 from etils import epath
+import hand_byte_level
+import hand_tokenizer
 import pytest
 import tiny_llama
 
-from lrl_jax.hf import save
-from lrl_jax.model import llama
+from lrl_jax.hf import families, save
+from lrl_jax.hf.gguf import vocabulary
+from lrl_jax.model import llama, rope
 from lrl_jax.vocab.tokenizer import load as tokenizers
+from lrl_jax.vocab.tokenizer import sentencepieces
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
 gguf = pytest.importorskip("gguf", reason="not compared: gguf is not installed")
@@ -50,16 +56,68 @@ def write(
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The metadata and the tensors of a GGUF file."""
-    reader = gguf.GGUFReader(path)
-    fields = {key: field.contents() for key, field in reader.fields.items()}
-    return fields, {tensor.name: tensor for tensor in reader.tensors}
+    contents = {key: field.contents() for key, field in fields(path).items()}
+    return contents, {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
 
 
-def convert(folder: Path, out: Path, kind: str) -> Path:
-    """What llama.cpp's converter makes of a folder."""
+def fields(path: Path) -> dict[str, Any]:
+    """The fields of a GGUF file, which have types and contents."""
+    return dict(gguf.GGUFReader(path).fields)
+
+
+def as_gemma() -> Tokenizer:
+    """SentencePiece that puts no space before a text and has a piece that is whole in any text."""
+    proto = sentencepieces.proto_of(hand_tokenizer.make())
+    proto.normalizer_spec.add_dummy_prefix = False
+    proto.pieces.add(piece="<ab>", score=0.0, type=vocabulary.USER_DEFINED)
+    return tokenizers.from_bytes(proto.SerializeToString())
+
+
+def _llama3() -> Tokenizer:
+    return hand_byte_level.make("llama3")
+
+
+def _qwen() -> Tokenizer:
+    return hand_byte_level.make("qwen2")
+
+
+# A model of each family that llama.cpp computes: its tokenizer, and its fields.
+SHAPES: dict[str, tuple[Callable[[], Tokenizer], dict[str, Any]]] = {
+    "llama": (hand_tokenizer.make, {}),
+    "unprefixed": (as_gemma, {}),
+    "llama3": (_llama3, dict(rope_scaling=rope.Llama3(
+        factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_length=64))),
+    "linear": (_llama3, dict(rope_scaling=rope.Linear(factor=3.0), tie_embeddings=True)),
+    "mistral": (hand_tokenizer.make, dict(family="mistral", window=17)),
+    "qwen2": (_qwen, dict(family="qwen2")),
+    "qwen3": (_qwen, dict(family="qwen3", num_heads=2, num_kv_heads=1)),
+    "gemma": (as_gemma, dict(family="gemma", tie_embeddings=True)),
+    "gemma2": (as_gemma, dict(
+        family="gemma2", tie_embeddings=True, query_scalar=16, window=8,
+        local_layers=(True, False), attention_softcap=0.7, logit_softcap=3.0)),
+    "gemma3": (as_gemma, dict(
+        family="gemma3_text", tie_embeddings=True, query_scalar=16, window=8, depth=6,
+        local_layers=(*[True] * 5, False), local_rope_theta=50.0)),
+    "olmo2": (lambda: hand_byte_level.make("gpt2"), dict(family="olmo2")),
+    "smollm3": (_llama3, dict(
+        family="smollm3", depth=4, unrotated_layers=(False, False, False, True))),
+}  # fmt: skip
+
+
+def write_shape(name: str, folder: Path) -> Path:
+    """Writes a model of SHAPES with random weights as a Hugging Face folder."""
+    tokenizer, changes = SHAPES[name]
+    fields = families.FAMILIES[changes.get("family", "llama")].ours | changes
+    return write(folder / name, tokenizer(), **fields)
+
+
+def convert(jobs: Sequence[tuple[Path, Path, str, str]]) -> None:
+    """Writes what llama.cpp's converter makes of folders.
+
+    Args:
+      jobs: folder, file, type and, where the converter cannot find it, how text is cut.
+    """
     pytest.importorskip("torch", reason="not compared with llama.cpp: torch is not installed")
-    command = [sys.executable, f"{LLAMA_CPP}/convert_hf_to_gguf.py", str(folder)]
-    command += ["--outfile", str(out), "--outtype", kind]
-    environment = {**os.environ, "PYTHONPATH": f"{LLAMA_CPP}/gguf-py"}
-    subprocess.run(command, check=True, capture_output=True, env=environment)
-    return out
+    script = Path(__file__).with_name("gguf_converter.py")
+    text = json.dumps([[*map(str, job)] for job in jobs])
+    subprocess.run([sys.executable, str(script), LLAMA_CPP, text], check=True, capture_output=True)

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from lrl_jax.hf import families
 from lrl_jax.model import rope
 from lrl_jax.model.config import LlamaConfig
 from lrl_jax.storage import Json
 
-Value = bool | int | float | str | list[Any]
+Value = bool | int | np.int32 | float | str | list[Any]
 SMOLLM3_STEP = 4  # llama.cpp leaves rotary positions out of every fourth layer
 # Depth of the one model of each family whose scores llama.cpp divides by another root.
 WIDE = {"gemma2": 46, "gemma3": 62}
@@ -147,9 +149,9 @@ def metadata(cfg: LlamaConfig, positions: int) -> dict[str, Value]:
         "attention.value_length": cfg.head_width,
         "attention.layer_norm_rms_epsilon": float(cfg.norm_eps),
         "rope.freq_base": float(cfg.rope_theta),
-        "rope.dimension_count": cfg.head_width,
-        "vocab_size": cfg.vocab_size,
     }
+    if ARCHITECTURES[cfg.family].neighbours:
+        said |= {"rope.dimension_count": cfg.head_width, "vocab_size": cfg.vocab_size}
     if isinstance(cfg.rope_scaling, rope.Linear):
         said |= {"rope.scaling.type": "linear", "rope.scaling.factor": cfg.rope_scaling.factor}
     if cfg.window is not None and ARCHITECTURES[cfg.family].period:

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 import dataclasses
+import math
 from pathlib import Path
 import re
 
 from etils import epath
+import numpy as np
 
 from lrl_jax.hf import families, load
-from lrl_jax.hf.gguf import architectures, vocabulary
+from lrl_jax.hf.gguf import architectures, tensors, vocabulary
 from lrl_jax.hf.gguf.architectures import Value
 from lrl_jax.hf.gguf.vocabulary import GgufVocabulary
 from lrl_jax.model.config import LlamaConfig
@@ -70,25 +72,35 @@ def said(given: GgufSource, kind: str, name: str) -> dict[str, Value]:
         **words.ids,
         "add_bos_token": words.add_bos,
         "add_eos_token": words.add_eos,
-        "add_space_prefix": words.add_space_prefix,
+        "add_sep_token": False,
     }
-    fields = _general(given.folder, kind, name) | dict(given.metadata)
+    if words.model == "llama" and not words.add_space_prefix:  # else llama.cpp puts a space
+        pieces["add_space_prefix"] = False
+    fields = _general(given, kind, name) | dict(given.metadata)
     fields |= {f"{TOKENIZER}.ggml.{key}": value for key, value in pieces.items()}
     return fields | ({f"{TOKENIZER}.chat_template": words.template} if words.template else {})
 
 
-def _general(folder: epath.Path, kind: str, name: str) -> dict[str, Value]:
-    """Returns what a file says of itself: its name, type and, from the card, licence and origin."""
+def _general(given: GgufSource, kind: str, name: str) -> dict[str, Value]:
+    """Returns what a file says of itself: name, size, type and, from the card, licence, origin."""
     import gguf
     import yaml  # gguf reads the card with it
 
+    folder = Path(given.folder)
+    size = sum(math.prod(tensor.shape) for tensor in tensors.tensors(given.cfg, kind))
     try:
-        card = gguf.Metadata.load(None, Path(folder), PHI3.sub("phi 3", name))
+        card = gguf.Metadata.load(None, folder, PHI3.sub("phi 3", name), size)
     except yaml.YAMLError as e:
         raise ValueError(f"{folder}/README.md: its front matter is no YAML ({e})") from None
+    card.size_label = card.size_label or gguf.size_label(size, size, 0, 0)
     scratch = gguf.GGUFWriter(None, "")
     card.set_gguf_meta_model(scratch)
-    about = {key: field.value for key, field in scratch.kv_data[0].items() if key not in UNSAID}
+    kinds = {gguf.GGUFValueType.INT32: np.int32, gguf.GGUFValueType.FLOAT32: float}
+    about = {
+        key: kinds.get(field.type, lambda value: value)(field.value)
+        for key, field in scratch.kv_data[0].items()
+        if key not in UNSAID
+    }
     return {
         "general.type": "model",
         "general.file_type": int(gguf.LlamaFileType[FILE_TYPES[kind]]),

@@ -96,6 +96,8 @@ def _put(writer: Any, key: str, value: Value) -> None:
             writer.add_bool(key, value)
         case int():
             writer.add_uint32(key, value)
+        case np.int32():
+            writer.add_int32(key, int(value))
         case float():
             writer.add_float32(key, value)
         case str():
