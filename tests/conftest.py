@@ -37,6 +37,7 @@ SKIPPED = {
     (NO_DATA,): "for want of public test data (`python scripts/get_data.py` fetches it)",
     ("torch", "peft"): 'for want of torch or peft (`pip install -e ".[parity]"` on Python 3.11, '
     "`pip install torch peft` on others)",
+    ("llama_cpp is not",): "for want of llama.cpp (`pip install llama_cpp_python`)",
     ("needs ray",): 'for want of ray (`pip install -e ".[ray]"`)',
     ("openai",): 'for want of openai (`pip install -e ".[judge]"`)',
     ("needs sphinx",): 'for want of sphinx (`pip install -e ".[docs]"`)',
