@@ -10,10 +10,8 @@ import gguf_folders as folders
 import numpy as np
 import pytest
 
-from lrl_jax.hf.gguf import file, tensors
+from lrl_jax.hf.gguf import architectures, file, tensors
 from lrl_jax.hf.gguf.vocabulary import USER_DEFINED
-
-pytestmark = folders.needs_llama_cpp
 
 CARD = """---
 license: llama3
@@ -115,8 +113,11 @@ def leave_out_head_dim(path: Path) -> None:
 
 def test_every_family_is_compared():
     assert CASES.keys() == folders.SHAPES.keys() | {"stories"}
+    shapes = [changes for _, changes in folders.SHAPES.values()]
+    assert {shape.get("family", "llama") for shape in shapes} == {*architectures.ARCHITECTURES}
 
 
+@folders.needs_llama_cpp
 @pytest.mark.parametrize("name", CASES)
 def test_every_field_is_the_converters_but_for_those_listed_here(name, files):
     ours, theirs = map(folders.fields, paths(name, files))
@@ -130,6 +131,7 @@ def test_every_field_is_the_converters_but_for_those_listed_here(name, files):
         assert ours[key].types == theirs[key].types, key
 
 
+@folders.needs_llama_cpp
 @pytest.mark.parametrize("name", CASES)
 def test_every_tensor_is_the_converters_bit_for_bit_but_for_rounded_frequencies(name, files):
     ours, theirs = (folders.read(path)[1] for path in paths(name, files))
