@@ -20,6 +20,8 @@ from lrl_jax.evaluate.benchmark import choices
 from lrl_jax.evaluate.kinds import MeasuredModel
 from lrl_jax.hf import gate, peft_write
 from lrl_jax.model import lora
+from lrl_jax.pipeline.api import saving
+from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train.checkpoint import VerificationError
 
@@ -209,6 +211,26 @@ def test_what_is_interrupted_leaves_no_folder(model, line, tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         model.save(tmp_path / "saved", texts=line)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+def test_a_checkpoint_is_written_beside_no_other_folder_by_the_texts_of_its_recipe(
+    tmp_path, monkeypatch
+):
+    def cut_short(run):
+        final = run.at("export")
+        final.with_name(f"{final.name}.unproved").mkdir()
+        raise KeyboardInterrupt
+
+    (tmp_path / "export.unproved").mkdir()  # of another run
+    monkeypatch.setattr(saving.export, "run", cut_short)
+    of = None, Run(lrl.Recipe.from_yaml("quickstart")), str(tmp_path / "saved"), "auto"
+    with pytest.raises(KeyboardInterrupt):
+        saving.save(*of, saving.TEXTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["export.unproved"]
+    with pytest.raises(
+        ValueError, match=r"compared on the texts of its recipe, which export\.gate"
+    ):
+        saving.save(*of, ["other.txt"])
 
 
 def interrupted(*args):

@@ -311,10 +311,11 @@ class Model:
           folder: local or `gs://`; it must not be there yet.
           dtype: of the tensors. "auto": bfloat16 where the model came in that, else the dtype that
             it was loaded in; of a checkpoint, what its recipe says.
-          texts: files, as a recipe names them, whose lines are compared.
+          texts: files, as a recipe names them, whose lines are compared; of a checkpoint, those of
+            its recipe are.
 
         Raises:
-          ValueError: the folder is there already, or texts without a line.
+          ValueError: the folder is there already, or texts without a line or of a checkpoint.
           VerificationError: what was written is not the model.
         """
         return saving.save(self.measured, self.source, os.fspath(folder), dtype, texts)

@@ -38,6 +38,11 @@ def save(
     out = epath.Path(place)
     if out.exists():
         raise ValueError(f"{out}: is there already; name another folder")
+    if isinstance(source, Run) and tuple(texts) != TEXTS:
+        raise ValueError(
+            "texts: a checkpoint is compared on the texts of its recipe, which export.gate_on "
+            "names; leave them out"
+        )
     storage.check_writable(out)
     if isinstance(source, Run):
         _checkpoint(source, out, dtype)
