@@ -8,8 +8,9 @@ import re
 
 # Licence ids that the hub lists; another one is written as `other` with its name beside it.
 LICENSES = (
-    "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
-    "gpl-3.0", "openrail", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4",
+    "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-3.0", "cc-by-4.0",
+    "cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "gfdl", "gpl-3.0", "odbl",
+    "odc-by", "openrail", "llama2", "llama3", "llama3.1", "llama3.2", "llama3.3", "llama4",
     "gemma", "unknown", "other",
 )  # fmt: skip
 FILES = ("LICENSE*", "USE_POLICY*", "NOTICE*")  # of a base, which go with what is made from it
@@ -111,13 +112,16 @@ def passed_on(license: str, base_license: str) -> str:
     return base_license if license == "other" and base_license in DUTIES else license
 
 
-def front(license: str) -> dict[str, str | None]:
-    """Returns the licence as the hub reads it in a card: an id, or `other` and a name of its own.
+def front(license: str) -> dict[str, str | list[str] | None]:
+    """Returns the licence as the hub reads it in a card: ids, or `other` and a name of its own.
 
+    >>> front("cc-by-sa-3.0, gfdl")["license"]
+    ['cc-by-sa-3.0', 'gfdl']
     >>> front("My own: licence")
     {'license': 'other', 'license_name': 'my-own-licence'}
     """
-    if license in LICENSES:
-        return {"license": license, "license_name": None}
+    ids = license.split(", ")
+    if {*ids} <= {*LICENSES}:
+        return {"license": license if len(ids) == 1 else ids, "license_name": None}
     name = re.sub("[^a-z0-9.]+", "-", license.lower()).strip("-.")
     return {"license": "other", "license_name": name or None}
