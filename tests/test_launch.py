@@ -241,6 +241,20 @@ def test_slices_are_asked_for_together_and_each_has_its_hosts(cloud):
     assert cloud.machines() == {}
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_tpu_of_another_type_is_not_taken_up_under_its_name(cloud, capsys, is_there):
+    held = {"state": "WAITING_FOR_RESOURCES", "nodes": ["tamil"], "type": "v4-16"}
+    cloud.change(requests={"tamil": held})  # asked for
+    if is_there:
+        assert cloud.launch("create", *TPU, *SOON) == 0
+    for words in (["create", *TPU], ["watch", *RECIPE, *TPU, "--delete"]):
+        assert cloud.launch(*words, *SOON, "--type=v4-32") == 2
+        said = capsys.readouterr().err
+        assert "--type v4-32: tamil is there already, as a v4-16; say --type v4-16" in said
+    assert [*cloud.world["requests"]] == ["tamil"]
+    assert not cloud.calls("delete")
+
+
 def test_what_failed_before_is_deleted_before_a_new_request(cloud):
     for state in ("FAILED", "SUSPENDED"):
         cloud.faults()

@@ -60,7 +60,7 @@ def make(state, name):
     kind, _, size = request["type"].rpartition("-")
     count = max(1, int(size) // CHIPS[kind]) if int(size) > 8 else 1
     for node in request["nodes"]:
-        state["nodes"][node] = {"state": "READY", "hosts": count}
+        state["nodes"][node] = {"state": "READY", "hosts": count, "type": request["type"]}
         state["ledger"].append(["made", node])
         for worker in range(count):
             home = HOSTS / node / str(worker)
@@ -139,7 +139,8 @@ def describe(state, words, name, wrong):
     if option(words, "format").startswith("value"):
         print(held["state"])
     else:
-        print(json.dumps({"name": name, "state": {"state": held["state"], **said}}))
+        spec = {"nodeSpec": [{"node": {"acceleratorType": held["type"]}}]}
+        print(json.dumps({"name": name, "state": {"state": held["state"], **said}, "tpu": spec}))
 
 
 def node(words, verb, name):
@@ -154,7 +155,8 @@ def node(words, verb, name):
         else:
             held = state["nodes"][name]
             ends = [{"ipAddress": f"10.0.0.{i}"} for i in range(held["hosts"])]
-            print(json.dumps({"state": held["state"], "networkEndpoints": ends}))
+            about = {"acceleratorType": held["type"]} if "type" in held else {}
+            print(json.dumps({"state": held["state"], "networkEndpoints": ends} | about))
 
 
 def reach(words, verb, name):

@@ -37,8 +37,8 @@ REMEDIES = (
     (r"Quota limit|quota metric", "the project has no such quota in this zone, or it is in use; "
      "docs/launch.md lists what a grant gives where"),
     (r"SERVICE_DISABLED|has not been used", "run: gcloud services enable tpu.googleapis.com"),
-    (r"HTTPError 40[13]|storage\.", "ask the owner of the bucket for the role roles/storage.admin, or "
-     "log in as somebody who has it: gcloud auth login"),
+    (r"HTTPError 40[13]|storage\.", "ask the owner of the bucket for the role roles/storage.admin, "
+     "or log in as somebody who has it: gcloud auth login"),
     (r"PERMISSION_DENIED|permission", "ask the owner of the project for the role roles/tpu.admin"),
     (r"billing account", "link a billing account to the project: a grant needs one too"),
 )  # fmt: skip

@@ -62,6 +62,26 @@ def is_ready(gcloud: Gcloud, tpu: Tpu) -> bool:
     return all(state == READY for state in node_states(gcloud, tpu))
 
 
+def refuse_other_type(gcloud: Gcloud, tpu: Tpu) -> None:
+    """Raises ValueError where the name belongs to a TPU of another type that is there or asked for.
+
+    It would be taken up as if it were the one that is wanted.
+    """
+    if gcloud.dry:
+        return
+    request = describe(gcloud, tpu)
+    stale = request.get("state", {}).get("state") in STALE  # and deleted before a new one is made
+    specs = [] if stale else request.get("tpu", {}).get("nodeSpec", [])
+    slices = [node(gcloud, tpu, name) for name in tpu.nodes]
+    there = [said for said in slices if said.get("state") in PASSING]
+    for said in (*(spec.get("node", {}) for spec in specs), *there):
+        if (type := said.get("acceleratorType", tpu.type)) != tpu.type:
+            raise ValueError(
+                f"--type {tpu.type}: {tpu.name} is there already, as a {type}; say --type {type}, "
+                "another --name, or delete it first: tpu/delete.sh"
+            )
+
+
 def create(gcloud: Gcloud, tpu: Tpu) -> None:
     """Asks for the TPU and waits until it is ready; one that is there or asked for is taken up.
 

@@ -37,7 +37,9 @@ def launch_create(args: argparse.Namespace) -> None:
     """Asks for a TPU and waits until it is ready."""
     tpu = _tpu(args)
     _say_who_pays(tpu)
-    requests.create(_gcloud(args), tpu)
+    gcloud = _gcloud(args)
+    requests.refuse_other_type(gcloud, tpu)
+    requests.create(gcloud, tpu)
 
 
 def launch_setup(args: argparse.Namespace) -> int:

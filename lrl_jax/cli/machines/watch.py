@@ -232,6 +232,7 @@ def watch(gcloud: Gcloud, tpu: Tpu, work: LaunchPlan) -> int:
         run(gcloud, tpu, work)
         return 0
     check_folder(gcloud, tpu, work)  # before anything is made, so that nothing is deleted for it
+    requests.refuse_other_type(gcloud, tpu)
     try:
         return Watch(gcloud, tpu, work).until_done()
     finally:
