@@ -183,7 +183,9 @@ def _doctor(gcloud: Gcloud, tpu: Tpu, every: Sequence[TpuHost], work: LaunchPlan
     limits = dataclasses.replace(work.limits, whole=SETUP)
     ends = hosts.run_on_all(gcloud, tpu, every, command, work.logs / tpu.name, limits)
     for end in ends[1:] if not gcloud.dry else ():  # the first was shown as it came
-        print("\n".join(line for line in end.tail if line.startswith("doctor ")), flush=True)
+        for line in end.tail:  # none of a host on which a run is under way
+            if line.startswith("doctor "):
+                print(line, flush=True)
     for sentence in unlike(ends):
         say(sentence)
     return ends
