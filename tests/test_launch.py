@@ -207,6 +207,24 @@ def test_a_bucket_that_is_no_use_deletes_no_tpu_that_is_there(cloud):
     assert [*cloud.world["nodes"]] == ["tamil"]
 
 
+def test_a_tpu_on_which_another_command_is_under_way_is_left_as_it_is(cloud, capsys):
+    ready(cloud, hosts=1)
+    home = cloud.folder / "hosts/tamil/0"
+    job = ["bash", "lrl_jax/tpu/host/job.sh"]
+    env = {"HOME": str(home), "PATH": str(cloud.folder / "hostbin")}
+    words = [*job, "run", "1", "0", "sleep", "100"]
+    begun = subprocess.Popen(words, cwd=home, env=env, stdout=subprocess.PIPE, text=True)
+    assert begun.stdout
+    while "from" not in begun.stdout.readline():
+        pass
+    assert cloud.watch("--type=v4-8", "--delete") == 6
+    assert "another command is under way on tamil, which is left" in capsys.readouterr().err
+    assert [*cloud.world["nodes"]] == ["tamil"]
+    assert begun.poll() is None
+    subprocess.run([*job, "stop"], cwd=home, env=env, check=True, capture_output=True)
+    begun.communicate(timeout=60)
+
+
 def test_a_preemption_that_a_host_tells_as_its_own_failure_ends_no_watch(tmp_path, monkeypatch):
     lrl = tmp_path / "lrl.py"
     lrl.write_text(TAKEN_AWAY.replace("LRL_OF_THE_TESTS", str(FAKES / "lrl.py")))

@@ -70,6 +70,7 @@ run() {
       attach "$other" 0
     elif [ -n "$other" ]; then
       echo "$(hostname): in use by another command: $(cat "$other/command")" >&2
+      echo "lrl-host busy 1"
       echo "lrl-host code $IN_USE"
       exit $IN_USE
     fi

@@ -29,7 +29,7 @@ from lrl_jax.cli.machines.names import Tpu
 
 HOME = "lrl_jax"  # the folder of the product on a host, in its home
 JOB = f"bash {HOME}/tpu/host/job.sh"
-MARK = re.compile(r"lrl-host (clock|from|code|stopped) (\d+)$")
+MARK = re.compile(r"lrl-host (clock|from|code|stopped|busy) (\d+)$")
 # ssh gives up on a host that is silent: three minutes once connected.
 SSH = ("--", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=30",
        "-o", "ServerAliveCountMax=6")  # fmt: skip
@@ -64,6 +64,7 @@ class End:
       code: its exit code; None where the host gave none.
       why: why there is none.
       stopped: whether a person asked it to stop.
+      busy: whether another command is under way there, so that this one was not begun.
       ahead: seconds by which its clock is ahead of the clock here.
       lines: how many it printed.
       tail: the last of these.
@@ -73,6 +74,7 @@ class End:
     code: int | None = None
     why: str = ""
     stopped: bool = False
+    busy: bool = False
     ahead: float | None = None
     lines: int = 0
     tail: list[str] = dataclasses.field(default_factory=list)
@@ -295,6 +297,8 @@ class Follower:
             self._line = value
         elif name == "stopped":
             self.ended.stopped = True
+        elif name == "busy":
+            self.ended.busy = True
         else:
             self.ended.code = value
 

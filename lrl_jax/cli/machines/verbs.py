@@ -165,7 +165,8 @@ def _on_hosts(args: argparse.Namespace, command: str) -> int:
         logs = watch.LaunchPlan().logs / tpu.name
         ends = hosts.run_on_all(gcloud, tpu, every, command, logs, limits)
     for end in ends if not gcloud.dry else ():
-        print(f"{end.host}: {end.tail[-1] if end.code == 0 and end.tail else end.why or 'failed'}")
+        lines = [line for line in end.tail if not line.startswith("SSH: ")]  # which is gcloud's own
+        print(f"{end.host}: {lines[-1] if end.code == 0 and lines else end.why or 'failed'}")
     return hosts.code_of(ends)
 
 

@@ -235,18 +235,25 @@ def watch(gcloud: Gcloud, tpu: Tpu, work: LaunchPlan) -> int:
         return 0
     check_folder(gcloud, tpu, work)  # before anything is made, so that nothing is deleted for it
     requests.refuse_other_type(gcloud, tpu)
+    watching = Watch(gcloud, tpu, work)
     try:
-        return Watch(gcloud, tpu, work).until_done()
+        return watching.until_done()
     finally:
-        if work.delete and not isinstance(sys.exception(), KeyboardInterrupt):
+        interrupted = isinstance(sys.exception(), KeyboardInterrupt)
+        if work.delete and not interrupted and not watching.is_busy:
             requests.delete(gcloud, tpu)
 
 
 class Watch:
-    """Counts what happens to a run, and decides what is done next."""
+    """Counts what happens to a run, and decides what is done next.
+
+    Attributes:
+      is_busy: whether the TPU has another command, which was begun by somebody and goes on.
+    """
 
     def __init__(self, gcloud: Gcloud, tpu: Tpu, work: LaunchPlan):
         self._gcloud, self._tpu, self._work = gcloud, tpu, work
+        self.is_busy = False
         self._is_set_up = False
         self._vain = 0  # tries in a row in which nothing ran
         self._busy = 0.0  # seconds for which the run was in use
@@ -281,7 +288,8 @@ class Watch:
             say("it was stopped by a person; start this again to go on")
             return code
         if code == IN_USE:
-            return self._wait_for_lease()
+            self.is_busy = any(end.busy for end in ends)
+            return self._leave(code) if self.is_busy else self._wait_for_lease()
         self._vain, self._busy = 0, 0.0
         say(f"ended with code {code}; looking at the TPU")
         self._is_set_up = all(end.code is not None for end in ends)
@@ -309,6 +317,14 @@ class Watch:
             requests.delete(self._gcloud, self._tpu)
         self._pause()
         return None
+
+    def _leave(self, code: int) -> int:
+        """Leaves the TPU to a command that is under way on it."""
+        say(
+            f"another command is under way on {self._tpu.name}, which is left as it is: attach "
+            "with that command, or stop it first (tpu/stop.sh)"
+        )
+        return code
 
     def _wait_for_lease(self) -> int | None:
         """Waits while the run is in use: the lease of a machine that is gone ends by itself."""
