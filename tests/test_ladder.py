@@ -10,6 +10,7 @@ from small_world import BASE, write_texts
 from lrl_jax.cli import main
 from lrl_jax.cli.studies import ladder as ladders
 from lrl_jax.cli.studies.ladder import cells, ladder
+from lrl_jax.laws import law
 from lrl_jax.pipeline.perform import ALONE
 from lrl_jax.pipeline.study import works as exact
 from lrl_jax.recipe import file as recipe_file
@@ -201,6 +202,29 @@ def test_points_and_failures_are_written_and_a_second_call_trains_what_failed(re
     assert not failed
     assert len(rows(folder / "failed.csv")) == 1
     assert works.trained == ["kor_Hang-10-0", "kor_Hang-40-0", "kor_Hang-20-0"]
+
+
+def test_a_ladder_with_a_cell_that_failed_has_its_law_and_ends_with_1(
+    tmp_path, monkeypatch, recipe
+):
+    points, failed = [law.Point("kor_Hang", x, 100 - 80 * x**-0.1) for x in (10, 20, 40)], []
+    monkeypatch.setattr(ladders, "train_ladder", lambda *_: (points, failed))
+    words = [
+        "laws",
+        "run",
+        write_recipe(tmp_path),
+        "--languages",
+        "kor_Hang",
+        "--pairs",
+        "10,20,40",
+    ]
+    words += ["--out", str(tmp_path / "laws")]
+    assert main.main(words) == 0
+    failed.append(
+        SimpleNamespace(cell=cells(recipe, of(recipe, codes=["kor_Hang"]))[0], error="no")
+    )
+    assert main.main(words) == 1
+    assert (tmp_path / "laws/laws.json").exists()
 
 
 def test_a_language_without_a_law_is_named_and_the_others_are_written(tmp_path, capsys):

@@ -308,8 +308,8 @@ def cells_table(points: Sequence[Point], failed: Sequence[Outcome], score: str) 
     return out
 
 
-def laws_run(args: argparse.Namespace) -> None:
-    """Trains a ladder of amounts for each language, and fits a law to each."""
+def laws_run(args: argparse.Namespace) -> int:
+    """Trains a ladder of amounts for each language, and fits a law to each; 1 if a cell failed."""
     this = Run(begin.recipe(args))
     seeds = args.seeds
     if len(seeds) == 1:  # how many, and not which
@@ -317,9 +317,11 @@ def laws_run(args: argparse.Namespace) -> None:
     rungs = ladder(this.recipe, args.languages, args.pairs, seeds, args.score, dict(args.dataset))
     team, folder = begin.start(args), epath.Path(args.out) if args.out else this.at("laws")
     points, failed = train_ladder(this.recipe, rungs, folder, team)
+    code = 1 if failed else 0
     if not team.lead:
-        return
+        return code
     display(cells_table(points, failed, args.score))
     if failed:
         say(f"laws: {len(failed)} cells failed ({folder}/{FAILED}); run again to try them again")
     write_laws(points, folder, ceiling=args.ceiling, loss=args.loss)
+    return code
