@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import jsonschema
+import pydantic
 import pytest
 from ruamel.yaml import YAML
 
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.recipe import plain_yaml
+from lrl_jax.recipe.vocab import Section
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -51,6 +53,35 @@ def test_numbers_in_yaml_12_are_numbers_and_norwegian_is_a_name(path):
     assert got.name == "no"
 
 
+def _is_number(schema):
+    values = schema.get("patternProperties", {}).values()
+    return schema.get("type") in ("integer", "number") or any(
+        map(_is_number, [*schema.get("anyOf", ()), *values])
+    )
+
+
+def _sections(section=Section):
+    return [section, *(each for sub in section.__subclasses__() for each in _sections(sub))]
+
+
+def test_no_number_of_a_recipe_is_true_or_false():
+    refused = set()
+    for section in (each for each in _sections() if each.__module__.startswith("lrl_jax.recipe")):
+        for name, schema in section.model_json_schema().get("properties", {}).items():
+            if _is_number(schema):
+                value = {"eng_Latn": True} if "patternProperties" in schema else True
+                with pytest.raises(pydantic.ValidationError) as error:
+                    section.model_validate({name: value})
+                said = {each["loc"][0]: each["msg"] for each in error.value.errors()}
+                assert "want a number; got true" in said.get(name, ""), f"{section}.{name}"
+                refused.add(name)
+    assert {"batch_size", "mixture", "scale", "final", "drift", "fsdp", "head_dim"} <= refused
+
+
+def test_a_number_may_be_written_as_a_string(path):
+    assert recipe_file.load(path, ['train.batch_size="8"']).train.batch_size == 8
+
+
 def test_an_override_is_typed(path):
     assert recipe_file.load(path, ["train.batch_size=8"]).train.batch_size == 8
     assert recipe_file.load(path, ["train.mesh={data: 2, fsdp: 1}"]).train.mesh.data == 2
@@ -80,6 +111,8 @@ def test_an_override_is_typed(path):
         ),
         ("train.stages.0.mixture={ko: 0}", "the weights of stage 'a' sum to zero"),
         ("train.batch_size=many", "train.batch_size: Input should be a valid integer"),
+        ("train.batch_size=true", "train.batch_size: want a number; got true"),
+        ("train.stages.0.mixture={ko: true}", "train.stages.0.mixture.ko: want a number; got true"),
         ("train.batch_size=-1", "train.batch_size: Input should be greater than 0; got '-1'"),
         ("data.datasets.ko.language=xx", "data.datasets.ko.language: unknown language 'xx'"),
         ("vocab={method: train, text: [a], size: 9}", "base.model's embeddings do not fit"),

@@ -14,12 +14,21 @@ from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lrl_jax.recipe import corpora
 from lrl_jax.recipe.corpora import HubOrCorpus
 from lrl_jax.recipe.dataset import Dataset, Hub, OfAnyKind, Tfds, Written
-from lrl_jax.recipe.vocab import Language, Section, Share, is_default
+from lrl_jax.recipe.vocab import (
+    Language,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+    is_default,
+)
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 

@@ -12,13 +12,15 @@ from collections.abc import Iterator, Mapping
 import types
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt
+from pydantic import Field
 from pydantic_core import core_schema
 
 from lrl_jax.recipe.scripts import Script
 from lrl_jax.recipe.vocab import (
     Language,
     Names,
+    NonNegativeFloat,
+    NonNegativeInt,
     Section,
     Share,
     did_you_mean,

@@ -18,10 +18,18 @@ import importlib.util
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
 from lrl_jax.recipe.data import Name
-from lrl_jax.recipe.vocab import Language, Names, Section, is_default
+from lrl_jax.recipe.vocab import (
+    NUMBER,
+    Language,
+    Names,
+    NonNegativeInt,
+    PositiveInt,
+    Section,
+    is_default,
+)
 
 ROOM = "lrl_jax.evaluate"  # the package whose module <kind> registers the kind of that name
 SHARED = (
@@ -102,7 +110,7 @@ class Alignment(Evaluation):
     target: str
     source_language: Language
     target_language: Language
-    limit: Annotated[int, Field(ge=3)] = 100
+    limit: Annotated[int, Field(ge=3), NUMBER] = 100
     """How many pairs are compared, the first ones; MEXA's paper takes 100 (arXiv 2410.05873)."""
 
     def files(self) -> tuple[str, ...]:

@@ -10,13 +10,24 @@ import posixpath
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lrl_jax.recipe import languages
 from lrl_jax.recipe.data import Data, Name
 from lrl_jax.recipe.evaluate import Evaluate, EvaluateSection
 from lrl_jax.recipe.train import Train
-from lrl_jax.recipe.vocab import Names, Section, TrainVocab, Vocab, did_you_mean, is_default
+from lrl_jax.recipe.vocab import (
+    NUMBER,
+    Names,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    TrainVocab,
+    Vocab,
+    did_you_mean,
+    is_default,
+)
 
 # ---------------------------------------------------------------------------- base
 ModelType = Literal[
@@ -183,7 +194,7 @@ class Vector(Section):
     """Hugging Face folder or hub id of a model that was tuned from `base`."""
     base: str
     """Hugging Face folder or hub id."""
-    scale: float = 1.0
+    scale: Annotated[float, NUMBER] = 1.0
 
 
 class Export(Section):

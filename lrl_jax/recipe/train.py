@@ -6,13 +6,24 @@ Stages, what learns in each and how fast, optimizer, precision, memory, devices,
 from collections.abc import Iterator, Mapping
 import itertools
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lrl_jax.recipe.data import Name
-from lrl_jax.recipe.vocab import Language, Names, Section, Share, is_default
+from lrl_jax.recipe.vocab import (
+    NUMBER,
+    Language,
+    Names,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    Share,
+    is_default,
+)
 
 Remat = Literal["nothing", "qk", "qkv", "projections", "dots", "full", "offload", "auto"]
 
@@ -125,11 +136,11 @@ class Save(Section):
 class Mesh(Section):
     """Says how many devices each axis has; one axis may be -1, for all devices that are left."""
 
-    data: int = 1
+    data: Annotated[int, NUMBER] = 1
     """Number of whole copies of the model, which read different rows."""
-    fsdp: int = -1
+    fsdp: Annotated[int, NUMBER] = -1
     """Over how many devices parameters are split that are gathered a layer at a time."""
-    tensor: int = 1
+    tensor: Annotated[int, NUMBER] = 1
     """Over how many devices heads, feed-forward and vocabulary are split."""
     slices: PositiveInt = 1
     """Number of groups of chips with a slower network between them; `data` is a multiple of it."""

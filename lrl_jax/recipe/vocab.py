@@ -6,7 +6,7 @@ import re
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field
 
 from lrl_jax.recipe import languages
 from lrl_jax.recipe.scripts import Script
@@ -18,6 +18,18 @@ def _code(value: str) -> str:
     return value if re.fullmatch(languages.CODE, value) else languages.resolve(value)
 
 
+def _number(value: Any) -> Any:
+    """Refuses true and false, which pydantic reads as 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"want a number; got {str(value).lower()}")
+    return value
+
+
+NUMBER = pydantic.BeforeValidator(_number)
+PositiveInt = Annotated[pydantic.PositiveInt, NUMBER]
+NonNegativeInt = Annotated[pydantic.NonNegativeInt, NUMBER]
+PositiveFloat = Annotated[pydantic.PositiveFloat, NUMBER]
+NonNegativeFloat = Annotated[pydantic.NonNegativeFloat, NUMBER]
 Language = Annotated[
     str,
     pydantic.AfterValidator(_code),
@@ -29,7 +41,7 @@ Language = Annotated[
 Code = Annotated[str, Field(pattern=languages.CODE)]
 EnglishName = Annotated[str, Field(pattern=r"^[^\s{}]([^\n{}]*[^\s{}])?$")]  # {} stand in templates
 Names = dict[Code, EnglishName]
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1), NUMBER]
 Paths = Annotated[tuple[str, ...], Field(min_length=1)]
 SHAPES = ("list of paths", "paths by language")  # how errors of pydantic call what stands below
 PathsByLanguage = Annotated[
@@ -160,7 +172,9 @@ class Extend(Section):
     character_coverage: Share = 0.9995
     prove_on: tuple[str, ...] = Field(min_length=1)
     """Text of the base language whose ids must not change, beyond `drift`."""
-    drift: Annotated[float, Field(ge=0, le=10_000)] = Field(default=0.0, exclude_if=is_default)
+    drift: Annotated[float, Field(ge=0, le=10_000), NUMBER] = Field(
+        default=0.0, exclude_if=is_default
+    )
     """Most tokens of `prove_on` that may change, out of 10,000 as the base splits it. 0 leaves out
     every piece that `prove_on` has once, letters of the language among them."""
     normalize: Literal["keep", "nfc"] = Field(default="keep", exclude_if=is_keep)
