@@ -324,6 +324,27 @@ compare: [before.bits_per_byte.eng_Latn]
     assert kept.recipe.vocab.report.texts
 
 
+def test_two_orders_of_a_mixture_are_two_values(write):
+    """Which row is next depends on the order of a mixture."""
+    other = '{{kind: text, path: ["{folder}/en.txt"], language: eng_Latn}}'
+    text = f"{TWO}overrides: {{{{data.datasets.other: {other}}}}}"
+    orders = ["{{english: 1, other: 1}}", "{{other: 1, english: 1}}"]
+
+    def named(x, y):
+        choices = (f"{{{{train.stages.0.mixture: {order}}}}}" for order in (x, y))
+        return text.replace("seed: [0, 1]", "a: {{{{x: {}, y: {}}}}}".format(*choices))
+
+    listed = text.replace("seed: [0, 1]", f"train.stages.0.mixture: [{', '.join(orders)}]")
+    for changed in (listed, named(*orders)):
+        made = grid.load(write(changed))
+        ended = [CellResult(each.name, each.facts, {"m": i}) for i, each in enumerate(made.cells)]
+        assert [group["n"] for group in results.groups(ended, ["m"])] == [1, 1]
+        assert [pair["values"]["m"]["mean"] for pair in results.differences(ended, ["m"])] == [1]
+    grid.note_study(made)
+    with pytest.raises(ValueError, match=r"holds another study; changed: grid\.a"):
+        grid.note_study(grid.load(write(named(*orders[::-1]))))
+
+
 @pytest.mark.parametrize(
     ("was", "now", "message"),
     [

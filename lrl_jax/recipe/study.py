@@ -75,8 +75,9 @@ def _axis_misfits(where: str, axis: str, values: Axis) -> Iterator[str]:
     for name, choice in values.items():
         for key in choice:
             yield from _refused_key(f"{where}.{name}.{key}", key)
-    if equal := _repeated([*values.values()]):
-        names = [name for name, choice in values.items() if _text(choice) == equal[0]]
+    choices = {name: dict(sorted(choice.items())) for name, choice in values.items()}
+    if equal := _repeated(choices.values()):
+        names = [name for name, choice in choices.items() if text(choice) == equal[0]]
         yield f"{where}: {' and '.join(names)} are the same; leave one of them out"
 
 
@@ -91,12 +92,13 @@ def _names_recipes(values: Axis) -> bool:
     return isinstance(values, dict) and all(choice.get(RECIPE) for choice in values.values())
 
 
-def _text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+def text(value: Any) -> str:
+    """Returns a value of an axis as JSON; the order of its keys counts, as a mixture's does."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _repeated(values: Any) -> list[str]:
-    texts = [_text(value) for value in values]
+    texts = [text(value) for value in values]
     return [text for i, text in enumerate(texts) if text in texts[:i]]
 
 

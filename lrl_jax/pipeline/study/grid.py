@@ -106,12 +106,12 @@ def _cells(described: StudyFile, path: epath.Path, more: Mapping[str, Any]) -> I
     ]
     names: set[str] = set()
     for combined in itertools.product(*axes):
-        facts = {axis: fact for axis, fact, _ in combined}
+        facts = {axis: _fact(value) for axis, value, _ in combined}
         changes = {**described.overrides}
         for _, _, choice in combined:
             changes |= choice
         changes |= more
-        name = _unique("_".join(map(_named, facts, facts.values())), names)
+        name = _unique("_".join(_named(axis, value) for axis, value, _ in combined), names)
         source = str(changes.pop(RECIPE, described.recipe))
         if not source:
             raise ValueError(f"{path}: cell {name} has no recipe; name one for the whole study")
@@ -128,6 +128,11 @@ def _values(axis: str, values: study_file.Axis) -> Iterator[tuple[Any, dict[str,
         yield from values.items()
     else:
         yield from ((value, {axis: value}) for value in values)
+
+
+def _fact(value: Any) -> Any:
+    """Returns a value as the facts of a cell have it: as text, if equality missed what differs."""
+    return study_file.text(value) if isinstance(value, dict | list) else value
 
 
 def _changed(tree: dict, changes: Mapping[str, Any], where: str) -> Recipe:
@@ -215,6 +220,6 @@ def _differing(earlier: Any, told: Mapping[str, Any]) -> list[str]:
         before = earlier["grid"][axis]
         as_list = [*values.items()] if isinstance(values, dict) else values
         was = [*before.items()] if isinstance(before, dict) else before
-        if as_list[: len(was)] != was:
+        if study_file.text(as_list[: len(was)]) != study_file.text(was):
             keys.append(f"grid.{axis}")
     return keys
