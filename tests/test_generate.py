@@ -40,11 +40,11 @@ def measured(params, mesh=None, **fields):
     return MeasuredModel(CFG, params, TOKENIZER, mesh or alone(), 0, 1, **fields)
 
 
-def slowly(params, prompt, count, eos=EOS, penalty=1.0):
+def slowly(params, prompt, count, eos=EOS, penalty=1.0, before=(BOS,)):
     """Reads everything again for every token."""
-    first = len(prompt) + 1
+    first = len(prompt) + len(before)
     ids = np.zeros((1, -(-(first + count) // 64) * 64), np.int32)
-    ids[0, :first] = [BOS, *prompt]
+    ids[0, :first] = [*before, *prompt]
     out = []
     for end in range(first, first + count):
         scores = logits(params, ids)[0, end - 1].copy()
@@ -138,6 +138,13 @@ def test_bos_is_put_in_front_once(params):
     want = generated(params, PROMPTS, 12)
     assert generated(params, [[BOS, *prompt] for prompt in PROMPTS], 12) == want
     assert want == [slowly(params, prompt, 12) for prompt in PROMPTS]
+
+
+def test_no_bos_is_put_in_front_where_a_template_has_none(params):
+    prompts = [[5, 6, 7], [8] * 40, [BOS, 9]]
+    got = generated(params, prompts, 12, bos=False)
+    assert got == [slowly(params, prompt, 12, before=()) for prompt in prompts]
+    assert got[:2] != generated(params, prompts[:2], 12)
 
 
 def test_an_answer_begins_with_what_it_is_forced_to_begin_with(params):

@@ -93,13 +93,15 @@ def test_prompts_that_cannot_be_asked_are_refused(model, prompts, want):
         model.generate(prompts)
 
 
-def test_a_conversation_is_asked_by_the_chat_template_of_the_folder(model, tmp_path):
+@pytest.mark.parametrize("begins", ["{{ bos_token }}", ""])
+def test_a_conversation_is_asked_by_the_chat_template_of_the_folder(model, tmp_path, begins):
     folder = tiny_llama.write(tmp_path / "chat", CFG, TOKENIZER)
     source = "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}</s>{% endif %}"
-    (folder / "chat_template.jinja").write_text(source + "{% endfor %}")
+    (folder / "chat_template.jinja").write_text(begins + source + "{% endfor %}")
     chat = lrl.load(folder, devices=jax.devices()[:1])
-    want = [text.removeprefix(" ") for text in model.generate(["ab"], max_new_tokens=5)]
-    assert chat.generate([[{"role": "user", "content": "ab"}]], max_new_tokens=5) == want
+    settings = decoding.Settings(5, (TOKENIZER.eos_id,), bos=bool(begins))
+    ((_, want),) = decoding.generate(model.measured, [TOKENIZER.encode("ab")], settings, 1)
+    assert chat.generate([[{"role": "user", "content": "ab"}]], max_new_tokens=5) == [want.text]
 
 
 # ---------------------------------------------------------------------------- scoring

@@ -33,7 +33,7 @@ def generate(
     than half of it, or less than `max_new_tokens`, loses tokens after its bos.
 
     Args:
-      prompts: ids; bos is put in front of those that do not begin with it.
+      prompts: ids; bos is put in front of those that do not begin with it, if `settings.bos`.
       batch_size: how many rows are decoded together; rounded up to what the mesh can split.
       counters: counts what it took, if given.
     """

@@ -76,7 +76,9 @@ def _answer_all(
     if not prompts:
         return
     ends = tuple(dict.fromkeys(end for prompt in prompts for end in prompt.ends))
-    settings = _settings(args, ends, prompts[0].continues)
+    continues, own = prompts[0].continues, args.template or templates.OWN
+    bos = continues or templates.begins_with_bos(own, model.tokenizer)
+    settings = _settings(args, ends, continues, bos)
     ids = [prompt.ids for prompt in prompts]
     for index, answer in generation.generate(model, ids, settings, args.batch_size, counters):
         if not meshes.lead():
@@ -267,7 +269,9 @@ class Side:
         ids, ends = self._prompt(line)
         answer = ""
         try:
-            for piece in generation.stream(self.engine, ids, _settings(self.args, ends)):
+            bos = templates.begins_with_bos(self.template, self.model.tokenizer)
+            settings = _settings(self.args, ends, bos=bos)
+            for piece in generation.stream(self.engine, ids, settings):
                 answer += piece
                 yield piece
         finally:  # what was said counts, though it was interrupted
@@ -358,11 +362,13 @@ def _opened(place: str, args: argparse.Namespace) -> MeasuredModel:
     return models.open_model(place, dtype=models.chosen_dtype(args.dtype))
 
 
-def _settings(args: argparse.Namespace, ends: tuple[int, ...], continues: bool = False) -> Settings:
+def _settings(
+    args: argparse.Namespace, ends: tuple[int, ...], continues: bool = False, bos: bool = True
+) -> Settings:
     return Settings(
         max_new_tokens=args.max_new_tokens, ends=ends, stops=tuple(args.stop),
         temperature=args.temperature, top_p=args.top_p, min_p=args.min_p,
-        repetition_penalty=args.repetition_penalty, seed=args.seed, continues=continues,
+        repetition_penalty=args.repetition_penalty, seed=args.seed, continues=continues, bos=bos,
     )  # fmt: skip
 
 

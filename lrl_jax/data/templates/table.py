@@ -278,6 +278,11 @@ def ending(name: str, record: Record, tokenizer: Tokenizer) -> int:
     return tokenizer.control(last.text) if last.control else tokenizer.eos_id
 
 
+def begins_with_bos(name: str, tokenizer: Tokenizer) -> bool:
+    """Tells whether a prompt is read after bos: unless the tokenizer's own template has none."""
+    return name != OWN or tokenizer_chat.begins_with_bos(tokenizer)
+
+
 def is_chat(name: str) -> bool:
     """Tells whether a template writes turns of a conversation."""
     return name == OWN or name in chat.FORMATS

@@ -78,6 +78,17 @@ def template(tokenizer: Tokenizer) -> str:
     return source
 
 
+def begins_with_bos(tokenizer: Tokenizer) -> bool:
+    """Tells whether a conversation in the tokenizer's own chat template begins with bos.
+
+    Phi-3's and Qwen's does not, and transformers puts none in front of a rendered conversation.
+    """
+    question = [{"role": "user", "content": "q1"}]
+    text = sandbox.compiled(template(tokenizer)).render(question, True, special_names(tokenizer))
+    names = (name for name, i in tokenizer.controls.items() if i == tokenizer.bos_id)
+    return text.startswith(tuple(names))
+
+
 def special_names(tokenizer: Tokenizer) -> dict[str, str]:
     """Returns the variables of templates that hold special tokens: bos_token, eos_token and so on.
 

@@ -89,7 +89,7 @@ class Engine:
         """Yields every answer whenever it has grown, by up to `steps` tokens, and when it is done.
 
         Args:
-          prompts: ids; bos is put in front of those that do not begin with it.
+          prompts: ids; bos is put in front of those that do not begin with it, if `settings.bos`.
         """
         counters = counters or Counters()
         clock = time.perf_counter()
@@ -145,15 +145,17 @@ class Batch:
     # ------------------------------------------------------------------------ prompts
     def _prompts(self, prompts: Sequence[Sequence[int]]) -> list[_Prompt]:
         """Returns the prompts with bos and the forced beginning, cut to what the model reads."""
-        bos, settings, context = self.tokenizer.bos_id, self.settings, self.model.context
-        whole = [(*ids,) if [*ids[:1]] == [bos] else (bos, *ids) for ids in prompts]
+        bos, settings, context = (self.tokenizer.bos_id,), self.settings, self.model.context
+        added = bos if settings.bos else ()
+        whole = [(*ids,) if (*ids[:1],) == bos else (*added, *ids) for ids in prompts]
         whole = [(*map(int, ids), *settings.prefix) for ids in whole]
         cut, new = [], settings.max_new_tokens
         for ids in whole:
             room = context - min(new, context // 2) if context else len(ids)
             if len(ids) > room:
                 self.counters.truncated += 1
-                cut.append((bos, *ids[len(ids) - room + 1 :]))
+                first = bos if ids[:1] == bos else ()
+                cut.append((*first, *ids[len(ids) - room + len(first) :]))
             else:
                 cut.append(ids)
         lefts = [min(new, context - len(ids)) if context else new for ids in cut]

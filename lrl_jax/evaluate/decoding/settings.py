@@ -26,6 +26,7 @@ class Settings:
       prefix: ids that every answer begins with.
       continues: whether the text of an answer is what it adds to that of its prompt, a space at its
         beginning included; a text by itself begins without the space of its first piece.
+      bos: whether bos is put in front of prompts that do not begin with it.
     """
 
     max_new_tokens: int
@@ -38,6 +39,7 @@ class Settings:
     seed: int = 0
     prefix: tuple[int, ...] = ()
     continues: bool = False
+    bos: bool = True
 
     def __post_init__(self):
         """Refuses a setting of another type, or out of its range, with a ValueError."""

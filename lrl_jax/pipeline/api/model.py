@@ -148,7 +148,7 @@ class Model:
                 names = ("max_new_tokens", "batch_size", *DRAWING)
                 near = did_you_mean(name, names)
                 raise ValueError(f"no setting {name!r}{near}; there are {', '.join(names)}")
-        tokenizer, end = self.tokenizer, self.tokenizer.eos_id
+        tokenizer, end, bos = self.tokenizer, self.tokenizer.eos_id, True
         given = _several("prompts", prompts, "texts or of conversations")
         texts = [prompt for prompt in given if isinstance(prompt, str)]
         if texts and len(texts) < len(given):
@@ -158,10 +158,12 @@ class Model:
             opened = (templates.prompt_parts(templates.OWN, each, tokenizer) for each in records)
             ids = [documents.ids(parts, tokenizer) for parts in opened]
             end = templates.ending(templates.OWN, records[0], tokenizer)
+            bos = templates.begins_with_bos(templates.OWN, tokenizer)
         else:
             ids = tokenizer.encode_batch(texts)
         ends = tuple(dict.fromkeys((end, *self.measured.ends)))
-        settings = generation.Settings(max_new_tokens, ends, continues=not records, **drawing)
+        shape = {"continues": not records, "bos": bos}
+        settings = generation.Settings(max_new_tokens, ends, **shape, **drawing)
         answers = [""] * len(ids)
         with self._watched("generate") as measured:
             for index, answer in generation.generate(measured, ids, settings, batch_size):
