@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+import zipfile
 
 import conftest
 import pytest
@@ -13,6 +14,7 @@ from lrl_jax.evaluate.judge import (
     language,
     prompts,
     records,
+    spreadsheet,
     summary,
     verdicts,
 )
@@ -292,6 +294,14 @@ def test_answers_to_other_questions_are_refused(tmp_path):
 def test_a_spreadsheet_that_is_none_is_refused(tmp_path):
     (tmp_path / "q.xlsx").write_bytes(b"PK not really")
     with pytest.raises(DataError, match=r"no \.xlsx file"):
+        records.read_questions(str(tmp_path / "q.xlsx"))
+
+
+def test_a_spreadsheet_that_is_a_bomb_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "q.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(spreadsheet.SHEET, b" " * (spreadsheet.MOST_BYTES + 1))
+    assert (tmp_path / "q.xlsx").stat().st_size < 100_000
+    with pytest.raises(DataError, match=r"sheet1\.xml is too large"):
         records.read_questions(str(tmp_path / "q.xlsx"))
 
 
