@@ -3,13 +3,19 @@
 import io
 import time
 
+from etils import epath
 import pytest
+import released_bases
+from test_prompt import TEXT, trained_on
 
 from lrl_jax import terminal
 from lrl_jax.evaluate import kinds
 from lrl_jax.evaluate.kinds import EvaluationKind
 from lrl_jax.pipeline import console, vocab
+from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe import evaluate as recipe_evaluate
+from lrl_jax.recipe.schema import Pretrained
+from lrl_jax.vocab.tokenizer import load as tokenizers
 
 
 def until(done):
@@ -48,18 +54,34 @@ def test_the_lines_end_with_work_that_fails():
     assert len(said) == count
 
 
-def test_a_person_sees_a_bar_with_the_step_and_its_share(monkeypatch):
+@pytest.fixture
+def screen(monkeypatch):
+    """What a person sees on a terminal of 90 columns."""
     out = io.StringIO()
     plain = terminal.console
     monkeypatch.setattr(
         terminal, "console",
         lambda stderr=False: plain(stderr=stderr, file=out, force_terminal=True, width=90),
     )  # fmt: skip
+    return out
+
+
+def test_the_proof_of_an_export_is_shown_as_work_of_that_step(screen, tmp_path):
+    released_bases.save("llama2", tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    recipe = trained_on({"text": 1}, text=TEXT).recipe
+    run = Run(recipe.model_copy(update={"base": Pretrained(model=str(tmp_path))}))
+    vocab.prove_lossless(run, epath.Path(tmp_path), tokenizers.load(tmp_path), "export")
+    assert "export: proving it lossless" in screen.getvalue()
+    assert "vocab:" not in screen.getvalue()
+
+
+def test_a_person_sees_a_bar_with_the_step_and_its_share(screen):
     with console.progress("evaluate") as tell:
         tell("after: [b]\x1b[2J", 50, 200)
         time.sleep(0.2)
-    assert "evaluate: after: [b]\\x1b[2J" in out.getvalue()
-    assert " 25%" in out.getvalue()
+    assert "evaluate: after: [b]\\x1b[2J" in screen.getvalue()
+    assert " 25%" in screen.getvalue()
 
 
 def test_evaluation_tells_what_it_measures_and_how_far_it_is(monkeypatch):

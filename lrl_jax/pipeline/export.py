@@ -52,7 +52,7 @@ def run(run: Run) -> None:
     if meshes.lead():
         vocab.copy_tokenizer(run.at("vocab"), staged)
         base = vocab.base_tokenizer(run) or tokenizer
-        vocab.refuse_lossy(staged, vocab.prove_lossless(run, staged, base))
+        vocab.refuse_lossy(staged, vocab.prove_lossless(run, staged, base, "export"))
         if isinstance(recipe.base, Pretrained):
             prompt.keep_names(run.base_tokenizer(), staged)
         prompt.lengthen(staged, recipe.data.sequence_length)

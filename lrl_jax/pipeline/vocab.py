@@ -85,17 +85,23 @@ def prove_again(run: Run) -> None:
     refuse_lossy(out, proof)
 
 
-def prove_lossless(run: Run, folder: epath.Path, base: Tokenizer) -> prove.Proof:
+def prove_lossless(
+    run: Run, folder: epath.Path, base: Tokenizer, step: str = "vocab"
+) -> prove.Proof:
     """Proves on the recipe's texts that all forms of the tokenizer in a folder are lossless.
 
     Ids of the tokenizer `base` must not change.
+
+    Args:
+      step: of which it is a part, as progress calls it.
     """
     vocab = run.recipe.vocab
     new_texts = getattr(vocab, "files", ())
     base_texts = getattr(vocab, "prove_on", new_texts)
     texts = text.lines(*base_texts), build.lines(vocab, *new_texts)
     size = _size([*base_texts, *new_texts])
-    with tempfile.TemporaryDirectory() as local, progress("vocab") as tell:
+    with tempfile.TemporaryDirectory() as local, progress(step) as tell:
+        tell("proving it lossless", 0, size)
         copy_tokenizer(folder, epath.Path(local))
         if isinstance(run.recipe.base, Pretrained):  # transformers chooses its class by config.json
             config = (run.base_folder() / "config.json").read_bytes()
