@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tiny_llama
 
+import lrl_jax
 from lrl_jax.cli import main
 from lrl_jax.evaluate.judge import tables
 from lrl_jax.hf import save
@@ -289,6 +290,9 @@ def test_a_model_answers_every_turn_once(tmp_path, model, capsys):
         assert [(i["question_id"], i["turn"]) for i in items] in (
             [("x", 1), (2, 1), ("x", 2)], [(2, 1), ("x", 1), ("x", 2)]
         )  # fmt: skip
+        talk = [{"role": "user", "content": "ef"}]
+        want = lrl_jax.load_model(str(model)).generate([talk], max_new_tokens=6)
+        assert [i["text"] for i in items if i["question_id"] == 2] == want
         (out / "answers/tiny.items.jsonl").write_text(
             "".join(json.dumps({**i, "text": f"kept{i['turn']}"}) + "\n" for i in items)
         )

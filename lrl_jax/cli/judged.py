@@ -11,6 +11,7 @@ from etils import epath
 import jax
 
 from lrl_jax import storage
+from lrl_jax.data.templates import table as templates
 from lrl_jax.evaluate import generate
 from lrl_jax.evaluate.benchmark import items
 from lrl_jax.evaluate.judge import endpoint, forms, records, writing
@@ -83,7 +84,8 @@ def _generated(
         raise ValueError(f"template {template}: needs the language of the answers: --language")
     if not template:
         say(f"judge: {place} has no chat template: each question is continued as it stands")
-    settings = generate.Settings(args.answer_tokens, model.ends, continues=not template)
+    bos = templates.begins_with_bos(template, model.tokenizer)
+    settings = generate.Settings(args.answer_tokens, model.ends, continues=not template, bos=bos)
     kept = file.with_suffix(".items.jsonl")
     file.parent.mkdir(parents=True, exist_ok=True)
     with progress(f"judge: answers of {name}") as tell:
