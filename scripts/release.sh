@@ -49,7 +49,7 @@ print(*sorted(metadata.metadata("lrl-jax").get_all("Provides-Extra")))
 PY
 )
 for EXTRA in $EXTRAS; do
-  "$ENV/python" -m pip install --quiet --dry-run "$WHEEL[$EXTRA]" >"$SCRATCH/extra.log" 2>&1 ||
+  "$ENV/python" -m pip install --quiet --dry-run "${WHEEL}[$EXTRA]" >"$SCRATCH/extra.log" 2>&1 ||
     { say "extra $EXTRA cannot be installed"; tail -5 "$SCRATCH/extra.log" >&2; exit 1; }
 done
 say "extras that install: $(echo "$EXTRAS" | tr '\n' ' ')"
