@@ -72,6 +72,9 @@ def test_other_errors():
     assert codes.code_of(loop.Preempted(5)) == 75
     assert codes.code_of(ValueError("train.batchsize")) == 2
     assert codes.code_of(KeyError("a bug")) == 1
+    gone = "UNKNOWN: Gloo AllGather failed: Read error [127.0.0.1]:1: Connection reset by peer"
+    assert codes.code_of(ValueError(gone)) == 1
+    assert codes.code_of(ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")) == 8
     assert codes.code_of(raised(ValueError("a file"), KeyError("No space left on device"))) == 2
 
 

@@ -38,7 +38,7 @@ def two(start):
         processes = [start(coordinator, rank, what) for rank in range(2)]
         for process in processes:
             until = time.monotonic() + 120
-            while process.out.read_text() != "ready\n":
+            while "ready\n" not in process.out.read_text():
                 assert process.poll() is None, process.said()
                 assert time.monotonic() < until, process.said()
                 time.sleep(0.01)
@@ -111,6 +111,15 @@ def test_a_process_that_is_gone_is_named_by_the_other(two):
         assert code == 76, said
         gone = f"process {1 - rank}: process {rank} of 2 is gone: killed, stopped or cut off"
         assert gone in said
+
+
+def test_a_save_that_fails_because_a_process_is_gone_is_no_fault_of_the_disk(two):
+    lead, other = two("a gather that process 1 never does")
+    time.sleep(2)
+    other.send_signal(signal.SIGKILL)
+    code, said = ended(lead, 4 * HEARTBEAT)
+    assert code == 76, said
+    assert "process 1 of 2 is gone" in said
 
 
 @pytest.mark.parametrize("rank", [0, 1])

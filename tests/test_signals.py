@@ -46,6 +46,20 @@ def test_a_signal_stops_the_step_it_comes_in_and_what_is_open_is_closed():
     assert out == f"closed\n{stopped}\n"
 
 
+def test_a_stop_is_said_by_a_process_whose_other_threads_get_no_turn():
+    process = run("""
+        signals.Signals._watch = lambda self, inbox: time.sleep(60)  # waits for a core
+        try:
+            with signals.listener(print), signals.interrupts():
+                print(flush=True)
+                time.sleep(60)
+        except signals.Stopped as stopped:
+            signals.end(stopped.exit_code)
+    """)
+    code, out, err = ended(process, signal.SIGINT)
+    assert (code, out, err) == (75, "SIGINT\n", "SIGINT: stopping; once more stops at once\n")
+
+
 def test_a_main_thread_that_sleeps_on_because_another_thread_got_the_signal_is_woken():
     process = run("""
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import errno
 import pathlib
+import re
 import sys
 import traceback
 
@@ -27,6 +28,12 @@ OUT_OF_MEMORY, DISK_FULL = 8, 9
 NO_SPACE = ("No space left on device", "ENOSPC", "Disk quota exceeded", "EDQUOT")
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
 RUNTIME = ("JaxRuntimeError", "XlaRuntimeError")  # by name: jax takes seconds to import
+# How XLA begins what it says (absl::StatusCode). Where an array is read from a device it says it by
+# a ValueError.
+STATUS = re.compile(
+    "(ABORTED|CANCELLED|DATA_LOSS|DEADLINE_EXCEEDED|FAILED_PRECONDITION|INTERNAL|"
+    "RESOURCE_EXHAUSTED|UNAVAILABLE|UNKNOWN): "
+)
 
 
 def end(error: Exception, verb: str, *, debug: bool = False) -> int:
@@ -84,15 +91,15 @@ def _is_file(name: object) -> bool:
 
 
 def _is_expected(error: BaseException) -> bool:
-    users = isinstance(error, ValueError | OSError) or hasattr(error, "exit_code")
-    return users or _is_out_of_memory(error)
+    users = isinstance(error, ValueError | OSError) and not _is_of_devices(error)
+    return users or hasattr(error, "exit_code") or _is_out_of_memory(error)
 
 
 def _is_disk_full(error: BaseException) -> bool:
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        storage = isinstance(cause, OSError) or type(cause).__name__ in RUNTIME
+        storage = isinstance(cause, OSError) or _is_of_devices(cause)
         if storage and any(words in str(cause) for words in NO_SPACE):
             return True
     return False
@@ -101,8 +108,14 @@ def _is_disk_full(error: BaseException) -> bool:
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError):
         return True
-    runtime = type(error).__name__ in RUNTIME and not _is_disk_full(error)
+    runtime = _is_of_devices(error) and not _is_disk_full(error)
     return runtime and any(words in str(error) for words in NO_MEMORY)
+
+
+def _is_of_devices(error: BaseException) -> bool:
+    """Tells whether an error is what XLA says of devices and of the network between them."""
+    by_text = isinstance(error, ValueError) and STATUS.match(str(error))
+    return type(error).__name__ in RUNTIME or bool(by_text)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -113,7 +126,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _wait_for_cause(error: BaseException) -> None:
     """Waits, if devices failed, for the process that is gone to be named, which ends this one."""
-    failed = any(type(cause).__name__ in RUNTIME for cause in _causes(error))
+    failed = any(map(_is_of_devices, _causes(error)))
     if failed and (peers := sys.modules.get("lrl_jax.devices.peers")) is not None:
         peers.wait_for_cause()
 

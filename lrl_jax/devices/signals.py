@@ -72,6 +72,8 @@ class Signals:
         threading.Thread(target=self._watch, args=(inbox,), daemon=True, name="signals").start()
 
     def close(self) -> None:
+        if self.by and not self._said:  # the thread that says so has had no turn yet
+            self._tell(self.by)
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
@@ -86,6 +88,11 @@ class Signals:
             how = "saving, then stopping" if self.deferring else "stopping"
             sys.stderr.write(f"{name}: {how}; once more stops at once\n")
         return first
+
+    def _tell(self, name: str) -> None:
+        self.ask(name)
+        for tell in list(_LISTENERS):
+            tell(name)
 
     def check(self) -> None:
         """Raises Stopped, once, if this process was asked to stop and no block defers that."""
@@ -116,9 +123,7 @@ class Signals:
                     if asked and self.owner:
                         os._exit(128 + byte[0])
                     asked, name = True, signal.Signals(byte[0]).name
-                    self.ask(name)
-                    for tell in list(_LISTENERS):
-                        tell(name)
+                    self._tell(name)
                 if not self.stop or self.deferring or not self.interrupting:
                     deadline = time.monotonic() + PATIENCE
                 elif self.owner and time.monotonic() > deadline:
