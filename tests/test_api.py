@@ -130,6 +130,11 @@ def test_what_cannot_be_measured_is_refused_before_a_model_is_read(arguments, se
         lrl_jax.evaluate(*arguments, **settings)
 
 
+def test_a_dtype_that_there_is_not_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match="dtype 'float23'; there are auto, float32, bfloat16"):
+        lrl_jax.load("runs/x", dtype="float23")  # type: ignore
+
+
 def test_a_study_is_refused_with_what_is_wrong(monkeypatch, tmp_path):
     grid = {"name": "s", "recipe": "quickstart", "grid": {"seed": (0, 1)}}
     with pytest.raises(ValueError, match=r"study: 1 problem\n  compare: missing"):

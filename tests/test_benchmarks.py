@@ -401,7 +401,7 @@ def test_a_model_that_cannot_be_scored_does_not_stop_the_others(data, folder, tm
          "no model.safetensors and no model.safetensors.index.json; want a Hugging Face model"),
         (["--model", "x", "--tasks", "{data}/choose.yaml", "--out", "o", "--data", "{none}"], 3,
          "choose: its documents are not here: found none of choose.jsonl below"),
-        (["--model", "x", "--tasks", "xcopa_ta"], 2, "without a recipe: lrl evaluate --model"),
+        (["--model", "x", "--tasks", "xcopa_ta"], 2, "no --out, the folder of the results"),
         ([], 2, "name a recipe, or a model with --model"),
         (["r.yaml", "--model", "x"], 2, "lrl evaluate RECIPE --model FOLDER_OR_HUB_ID --out"),
         (["quickstart", "--model", "x", "--out", "o", "--length", "64"], 2, "--length: of other"),

@@ -140,11 +140,12 @@ def evaluate(args: argparse.Namespace) -> int | None:
         _by_recipe(args)
     elif args.model or args.tasks or args.out or args.data:
         if args.recipe or not (args.model and args.tasks and args.out):
+            lacks = "" if args.out else "no --out, the folder of the results; "
             raise ValueError(
-                "without a recipe: lrl evaluate --model FOLDER_OR_HUB_ID --tasks NAMES --out "
-                "FOLDER; by what a recipe evaluates: lrl evaluate RECIPE --model FOLDER_OR_HUB_ID "
-                "--out FOLDER; a recipe has its tasks under evaluate.tasks, and --only chooses "
-                "of them"
+                f"{lacks}without a recipe: lrl evaluate --model FOLDER_OR_HUB_ID --tasks NAMES "
+                "--out FOLDER; by what a recipe evaluates: lrl evaluate RECIPE --model "
+                "FOLDER_OR_HUB_ID --out FOLDER; a recipe has its tasks under evaluate.tasks, and "
+                "--only chooses of them"
             )
         _refuse_others(
             args, ("step", "only", "redo", "overrides"), "of a recipe, and not of --model"

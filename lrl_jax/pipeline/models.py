@@ -7,7 +7,7 @@ opened("runs/quickstart").source                        # where it was read from
 
 from collections.abc import Sequence
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from etils import epath
 import jax
@@ -124,6 +124,8 @@ def opened(
 
 def chosen_dtype(dtype: Dtype | Literal["auto"]) -> Dtype:
     """Returns the dtype that `auto` stands for: float32 on a CPU, else bfloat16."""
+    if dtype not in ("auto", *get_args(Dtype)):
+        raise ValueError(f"dtype {dtype!r}; there are auto, {', '.join(get_args(Dtype))}")
     if dtype != "auto":
         return dtype
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
