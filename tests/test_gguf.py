@@ -354,7 +354,7 @@ def test_json_of_a_learnt_byte_level_vocabulary_reads_back_equal(tmp_path):
     ("style", "pretokenizer", "wanted", "says"),
     [
         ("llama3", "mark_aware", False, "llama.cpp and Ollama will not run the export: its pre-"),
-        ("llama3", "mark_aware", True, "they have no rule but with Qwen; keep is for them"),
+        ("llama3", "mark_aware", True, "the export if the base is byte-level (SentencePiece has"),
         ("llama3", "keep", False, ""),
         ("qwen2", "mark_aware", False, ""),
     ],

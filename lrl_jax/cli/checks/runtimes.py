@@ -26,7 +26,8 @@ def remarks(run: Run, wanted: Collection[str]) -> Iterator[str]:
         return
     place = base.model if isinstance(base, Pretrained) else base.tokenizer
     if place in wanted:
-        yield f"vocab.pretokenizer: mark_aware: {CONSEQUENCE}: {UNSEEN}; keep is for them"
+        where = "if the base is byte-level (SentencePiece has no use for it)"
+        yield f"vocab.pretokenizer: mark_aware: {CONSEQUENCE} {where}: {UNSEEN}; keep is for them"
         return
     files = tokenizers.read(run.base_tokenizer() if isinstance(base, Pretrained) else place)
     if JSON not in files or is_sentencepiece(files):
