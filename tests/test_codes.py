@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import pytest
 
 from lrl_jax.cli import codes, main
+from lrl_jax.devices import signals
+from lrl_jax.text import DataError
 from lrl_jax.train import loop
 from lrl_jax.train.checkpoint import SaveError
 
@@ -76,6 +78,15 @@ def test_other_errors():
     assert codes.code_of(ValueError(gone)) == 1
     assert codes.code_of(ValueError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes")) == 8
     assert codes.code_of(raised(ValueError("a file"), KeyError("No space left on device"))) == 2
+
+
+@pytest.mark.parametrize("made", [ValueError("not a file"), KeyError("a"), DataError("a: b")])
+def test_what_a_library_makes_of_a_stop_is_a_stop(made, capsys):
+    with signals.listening() as listening:
+        listening.ask("SIGTERM")
+        assert codes.end(made, "run") == 75
+        assert codes.end(loop.DivergedError("steps 5 to 7"), "run") == 7
+    assert str(made) in capsys.readouterr().err
 
 
 def test_the_docs_and_the_help_list_every_code():

@@ -51,7 +51,7 @@ def end(error: Exception, verb: str, *, debug: bool = False) -> int:
         trace = "".join(traceback.format_exception(error))
         print(terminal.visible(trace), file=sys.stderr)
     print(terminal.visible(f"lrl {verb}: {message(error)}"), file=sys.stderr)
-    if signals.stopping() and code in (1, 3):
+    if signals.stopping() and code in (1, 2, 3):
         return signals.RETRY  # a library, or a process that packs, was stopped by the same signal
     if not together:
         _end_all(code, message(error))
