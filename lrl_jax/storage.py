@@ -12,6 +12,7 @@ and lists whatever was written before. It can neither append to a file nor renam
 from collections.abc import Iterator, Mapping
 import concurrent.futures
 import contextlib
+import errno
 import hashlib
 import json
 import logging
@@ -267,6 +268,11 @@ def write(path: epath.PathLike, data: bytes | str) -> None:
 def write_json(path: epath.PathLike, value: Any) -> None:
     """Writes JSON whole or not at all, indented by a space a level."""
     write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def is_full(error: BaseException) -> bool:
+    """Tells whether an error says that a disk, or the quota on it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def free_bytes(folder: epath.PathLike) -> int | None:

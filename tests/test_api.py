@@ -132,7 +132,7 @@ def test_what_cannot_be_measured_is_refused_before_a_model_is_read(arguments, se
 
 def test_a_dtype_that_there_is_not_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match="dtype 'float23'; there are auto, float32, bfloat16"):
-        lrl_jax.load("runs/x", dtype="float23")  # type: ignore
+        lrl_jax.load("runs/x", **{"dtype": "float23"})
 
 
 def test_a_study_is_refused_with_what_is_wrong(monkeypatch, tmp_path):

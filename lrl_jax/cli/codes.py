@@ -28,8 +28,8 @@ OUT_OF_MEMORY, DISK_FULL = 8, 9
 NO_SPACE = ("No space left on device", "ENOSPC", "Disk quota exceeded", "EDQUOT")
 NO_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory")
 RUNTIME = ("JaxRuntimeError", "XlaRuntimeError")  # by name: jax takes seconds to import
-# How XLA begins what it says (absl::StatusCode). Where an array is read from a device it says it by
-# a ValueError.
+# How XLA begins its messages (absl::StatusCode). It raises a ValueError, and none of RUNTIME, where
+# an array cannot be read from its device.
 STATUS = re.compile(
     "(ABORTED|CANCELLED|DATA_LOSS|DEADLINE_EXCEEDED|FAILED_PRECONDITION|INTERNAL|"
     "RESOURCE_EXHAUSTED|UNAVAILABLE|UNKNOWN): "
@@ -96,11 +96,13 @@ def _is_expected(error: BaseException) -> bool:
 
 
 def _is_disk_full(error: BaseException) -> bool:
+    from lrl_jax import storage
+
     for cause in _causes(error):
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        if storage.is_full(cause):
             return True
-        storage = isinstance(cause, OSError) or _is_of_devices(cause)
-        if storage and any(words in str(cause) for words in NO_SPACE):
+        of_storage = isinstance(cause, OSError) or _is_of_devices(cause)
+        if of_storage and any(words in str(cause) for words in NO_SPACE):
             return True
     return False
 

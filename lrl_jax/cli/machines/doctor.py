@@ -9,7 +9,6 @@
 import argparse
 import contextlib
 import datetime
-import errno
 import importlib.metadata
 import json
 import platform
@@ -127,7 +126,7 @@ def _compare_clock(path: epath.Path, problems: list[tuple[int, str]]) -> None:
 def _refusal(folder: str, error: Exception) -> tuple[int, str]:
     """Returns the exit code and the sentence for a run folder that cannot be written."""
     said = " ".join(str(error).split())[:300] or type(error).__name__
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if storage.is_full(error):
         return DISK_FULL, f"{folder} cannot be written: its disk is full"
     if isinstance(error, ImportError):
         return (

@@ -16,7 +16,6 @@ finished, and a recipe that changed never goes on with a training that began und
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
-import errno
 import json
 import time
 import traceback
@@ -189,7 +188,7 @@ def _perform(folder: epath.Path, cell: Cell, call: _Call) -> Outcome:
             run = placed(call.ready(run) if step == "train" else run, step)
             _do(run, step, cell, call)
     except Exception as e:
-        if _is_stop(e) or is_full(e) or jax.process_count() > 1:
+        if _is_stop(e) or storage.is_full(e) or jax.process_count() > 1:
             raise
         error, trace = str(e) or type(e).__name__, traceback.format_exc()
     outcome = Outcome(cell, run, error, round(time.monotonic() - started, 1))
@@ -227,7 +226,7 @@ def _do(run: Run, step: str, cell: Cell, call: _Call) -> None:
         ran = perform(run, step, call.works[step], team=call.team)
     except Exception as e:
         call.failures[place] = str(e) or type(e).__name__
-        if not (_is_stop(e) or is_full(e)):
+        if not (_is_stop(e) or storage.is_full(e)):
             note(FAILED)
         raise
     if ran:
@@ -241,11 +240,6 @@ def _is_stop(error: Exception) -> bool:
     process that packs, may have been stopped by the same signal.
     """
     return signals.stopping() or getattr(error, "exit_code", 0) == signals.RETRY
-
-
-def is_full(error: Exception) -> bool:
-    """Tells whether the disk is full, which ends a study: no cell is to blame."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_cell(cell: Cell, run: Run, **facts: str) -> None:

@@ -134,7 +134,7 @@ class Scheduler:
                     if state.error:
                         break
             except Exception as e:
-                if studied.is_full(e):
+                if storage.is_full(e):
                     raise
                 state.error = str(e) or type(e).__name__
             if state.error or "evaluate" in state.done:
