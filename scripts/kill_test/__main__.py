@@ -73,7 +73,7 @@ def kills(world: World, count: int, seconds: float, rng: random.Random) -> Itera
         if all(child.poll() is not None for child in children):
             ended = world.end(children, SOON)
             if set(ended.codes) != {0}:
-                yield f"after kill {killed} `lrl run` ended with {ended.codes}: {last_line(ended)}"
+                yield f"after kill {killed} `lrl run` ended with {ended.codes}{last_lines(ended)}"
             elif difference := first_difference(outputs(world.whole), outputs(world.run)):
                 yield f"after kill {killed} the run differs: {difference}"
             through += 1
@@ -91,7 +91,7 @@ def kills(world: World, count: int, seconds: float, rng: random.Random) -> Itera
             flush=True,
         )
         if fault := wrong_end(ended, number, victim, lived):
-            yield f"kill {killed}, {number.name} in {step}: {fault}: {last_line(ended)}"
+            yield f"kill {killed}, {number.name} to {victim} in {step}: {fault}{last_lines(ended)}"
     where = ", ".join(f"{n} in {step}" for step, n in steps.most_common())
     print(f"{killed} kills ({where}); {through} runs went through, each compared", flush=True)
 
@@ -183,6 +183,15 @@ def last_line(ended: Ended) -> str:
     """Returns the last line that was said, cut."""
     lines = [line for line in ended.said.splitlines() if line.strip()]
     return lines[-1][:300] if lines else "(nothing said)"
+
+
+def last_lines(ended: Ended, count: int = 12) -> str:
+    """Returns the last lines that each process said, under its number and its exit code."""
+    parts = []
+    for i, (code, said) in enumerate(zip(ended.codes, ended.each, strict=True)):
+        lines = [line[:300] for line in said.splitlines() if line.strip()][-count:]
+        parts.append("\n  ".join([f"process {i} ended with {code}", *lines]))
+    return "\n" + "\n".join(parts)
 
 
 if __name__ == "__main__":

@@ -19,11 +19,16 @@ STEPS = 30  # of the second stage; enough for a kill to come in the middle
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """Describes how the processes of one start ended: their exit codes, and what they said."""
+    """Describes how the processes of one start ended: their exit codes, and what each said."""
 
     codes: tuple[int, ...]
     seconds: float
-    said: str
+    each: tuple[str, ...]
+
+    @property
+    def said(self) -> str:
+        """Returns what all of them said, one after the other."""
+        return "".join(self.each)
 
 
 class World:
@@ -77,9 +82,9 @@ class World:
                     child.wait()
                 break
             time.sleep(0.02)
-        said = "".join(child.said() for child in children)
+        each = tuple(child.said() for child in children)
         codes = tuple(child.wait() for child in children)
-        return Ended(codes, time.monotonic() - began, said)
+        return Ended(codes, time.monotonic() - began, each)
 
     def step(self) -> str:
         """Returns the step that has begun and has not finished; "" between steps."""
