@@ -65,8 +65,9 @@ def test_processes_that_are_done_wait_for_each_other(two):
     assert [ended(process, 20)[0] for process in two("an end")] == [0, 0]
 
 
-def test_a_process_that_only_waits_for_another_is_stopped_as_any_other_is(two):
-    processes = two("an end")  # process 1 goes on for a second
+@pytest.mark.parametrize("what", ["an end", "a slow end"], ids=["waits", "is about to wait"])
+def test_a_process_that_only_waits_for_another_is_stopped_as_any_other_is(two, what):
+    processes = two(what)  # process 1 goes on for a second
     time.sleep(0.5)
     processes[0].terminate()
     (first, said), (second, heard) = (ended(process, 20) for process in processes)

@@ -147,3 +147,20 @@ def test_handlers_are_as_before_when_the_last_block_is_closed():
         assert signal.getsignal(signal.SIGTERM) != before
     assert signal.getsignal(signal.SIGTERM) == before
     assert not signals.stopping()
+
+
+def test_a_process_that_is_ours_may_handle_signals_after_its_last_block(monkeypatch):
+    before, last = signal.getsignal(signal.SIGTERM), lambda number, frame: None
+    monkeypatch.setattr(signals, "_after", None)
+    signals.after_all(last)
+    try:
+        with signals.interrupts(owner=False):
+            pass
+        assert signal.getsignal(signal.SIGTERM) == before
+        with signals.interrupts(), signals.deferred():
+            pass
+        assert signal.getsignal(signal.SIGTERM) == last
+    finally:
+        for number in signals.SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -78,6 +78,7 @@ class Peers:
         for thread in self._threads:
             thread.start()
         atexit.register(self._close)  # runs before JAX closes its client
+        signals.after_all(_stop)  # others wait for this process though its own work is done
         self._stack.enter_context(signals.listener(self._tell_stop))
         self._stack.enter_context(signals.at_end(self._say_farewell))
 
@@ -285,9 +286,9 @@ class Peers:
         if hasattr(sys, "last_value"):  # it ends with an exception
             self.end(1, f"{type(sys.last_value).__name__}: {sys.last_value}")
         self._closing = True
+        for number in signals.SIGNALS:  # also where a script of the user's is not ours to end
+            signal.signal(number, _stop)
         signals.within(PATIENCE, lambda: self._leave(CLOSING))
-        for number in signals.SIGNALS:  # its own work is done
-            signal.signal(number, lambda *_: signals.end(signals.RETRY))
         self._threads[0].join(SHUTDOWN)
         if self._cut_off:
             self._lost({0})
@@ -296,6 +297,11 @@ class Peers:
         self._over.set()
         for thread in self._threads[1:]:
             thread.join(4 * POLL)
+
+
+def _stop(number: int, frame: object) -> None:
+    """Handles a signal that comes when this process has done its work."""
+    signals.end(signals.RETRY)
 
 
 def _slow_down_aborts() -> None:

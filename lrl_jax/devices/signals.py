@@ -53,10 +53,12 @@ class Signals:
       by: the name of the signal that asked first, or of the process that told of one.
       owner: whether this process may be ended here. If not, a second signal raises
         KeyboardInterrupt in the main thread.
+      lasting: whether signals do what `after_all` was given, once the last block is closed.
     """
 
     def __init__(self):
         self.stop, self.by, self.owner = False, "", True
+        self.lasting = False
         self.deferring = self.interrupting = 0
         self._raised = self._said = False
         self._lock = threading.Lock()
@@ -76,7 +78,8 @@ class Signals:
             self._tell(self.by)
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+            after = _after if self.lasting and number != PEER else None
+            signal.signal(number, after or (signal.SIG_DFL if handler is None else handler))
         self._outbox.close()
 
     def ask(self, name: str) -> bool:
@@ -139,6 +142,7 @@ _AT_END: list[Callable[[int], None]] = []
 _ENDING = threading.Lock()
 _signals: Signals | None = None
 _blocks = 0
+_after: Callable[[int, object], object] | None = None
 
 
 @contextlib.contextmanager
@@ -166,7 +170,7 @@ def interrupts(owner: bool = True) -> Iterator[Signals]:
       owner: whether a signal that comes to nothing may end the process.
     """
     with listening() as signals:
-        signals.owner = owner
+        signals.owner = signals.lasting = owner
         signals.interrupting += 1
         try:
             yield signals
@@ -197,6 +201,15 @@ def naming(step: str) -> Iterator[None]:
     except Stopped as stopped:
         stopped.step = step
         raise
+
+
+def after_all(handler: Callable[[int, object], object]) -> None:
+    """Sets what handles signals once a block of `interrupts` that owns the process is closed.
+
+    Without it signals do then what they did before, which is to kill the process.
+    """
+    global _after
+    _after = handler
 
 
 def stopping() -> bool:
