@@ -74,6 +74,15 @@ def test_a_process_that_only_waits_for_another_is_stopped_as_any_other_is(two, w
     assert (first, second) in ((75, 0), (75, 75)), f"{said}\n{heard}"
 
 
+def test_others_stop_with_a_process_that_has_done_its_work_and_is_stopped(two):
+    processes = two("a long end")
+    time.sleep(0.5)
+    processes[0].terminate()
+    (first, said), (second, heard) = (ended(process, 20) for process in processes)
+    assert (first, second) == (75, 75), f"{said}\n{heard}"
+    assert "SIGTERM of process 0: stopping" in heard
+
+
 def test_a_lead_that_is_killed_while_others_close_leaves_none_that_aborts(two):
     for seconds in (1.1, 1.25, 1.4):  # process 1 closes after one
         lead, other = two("an end")

@@ -63,6 +63,7 @@ class Peers:
         self._exchanges = 0
         self._gone: set[int] = set()
         self._first = False  # whether this process is the reason why all end
+        self._stopping = False  # whether one of them was asked to stop
         self._word: dict[str, Any] | None = None
         self._over, self._closing, self._cut_off = threading.Event(), False, False
         self._answered = time.monotonic()
@@ -78,7 +79,7 @@ class Peers:
         for thread in self._threads:
             thread.start()
         atexit.register(self._close)  # runs before JAX closes its client
-        signals.after_all(_stop)  # others wait for this process though its own work is done
+        signals.after_all(self._stop)  # others wait for this process though its own work is done
         self._stack.enter_context(signals.listener(self._tell_stop))
         self._stack.enter_context(signals.at_end(self._say_farewell))
 
@@ -185,6 +186,7 @@ class Peers:
                 continue
             self._answered = time.monotonic()
             if STOP in words:
+                self._stopping = True
                 signals.ask(words[STOP])
             word = json.loads(words.get(END, "null"))
             if word and word["rank"] != self.rank and self._word is None:
@@ -223,7 +225,7 @@ class Peers:
             f"within {self._heartbeat:.0f} s. Run the same command again on every host: it goes on "
             "from what is saved"
         )
-        if signals.stopping():  # all were asked to stop; some are faster
+        if self._stopping or signals.stopping():  # all were asked to stop; some are faster
             signals.end(signals.RETRY)
         sys.stderr.write(f"process {self.rank}: {why}\n")
         if 0 in ranks:  # nobody is left who could pass it on
@@ -233,7 +235,17 @@ class Peers:
     # ------------------------------------------------------------------------ the end
     def _tell_stop(self, name: str) -> None:
         word = f"{name} of process {self.rank}"
-        signals.within(PATIENCE, lambda: self._client.key_value_set(STOP, word))
+
+        def tell() -> None:
+            with contextlib.suppress(jax.errors.JaxRuntimeError):  # another has told it before
+                self._client.key_value_set(STOP, word)
+
+        signals.within(PATIENCE, tell)
+
+    def _stop(self, number: int, frame: object) -> None:
+        """Handles a signal that comes when this process has done its work, and others have not."""
+        self._tell_stop(signal.Signals(number).name)
+        signals.end(signals.RETRY)
 
     def _left(self) -> set[int]:
         keys = (key for key, _ in self._client.key_value_dir_get(LEFT))
@@ -287,7 +299,7 @@ class Peers:
             self.end(1, f"{type(sys.last_value).__name__}: {sys.last_value}")
         self._closing = True
         for number in signals.SIGNALS:  # also where a script of the user's is not ours to end
-            signal.signal(number, _stop)
+            signal.signal(number, self._stop)
         signals.within(PATIENCE, lambda: self._leave(CLOSING))
         self._threads[0].join(SHUTDOWN)
         if self._cut_off:
@@ -297,11 +309,6 @@ class Peers:
         self._over.set()
         for thread in self._threads[1:]:
             thread.join(4 * POLL)
-
-
-def _stop(number: int, frame: object) -> None:
-    """Handles a signal that comes when this process has done its work."""
-    signals.end(signals.RETRY)
 
 
 def _slow_down_aborts() -> None:

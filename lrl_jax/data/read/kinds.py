@@ -129,6 +129,7 @@ class Conversations(Kind):
         read = {"messages": used}
         if not any(map(_is_system, turns[:1])):
             read[makers.SYSTEM] = makers.SYSTEM
+            yield from _unread_of_parts(row.get(makers.SYSTEM))
         yield from super().unread(read, row)
         for turn in turns:
             yield from _unread_of_turn(turn)
@@ -171,6 +172,11 @@ def _unread_of_turn(turn: Any) -> Iterator[str]:
                 yield f"{name} of a turn that is no answer"
         elif name not in keys and _says_something(value):
             yield f"{name} of a turn"
+    yield from _unread_of_parts(content)
+
+
+def _unread_of_parts(content: Any) -> Iterator[str]:
+    """Yields the fields that nothing reads of the items that a turn may be a list of."""
     for item in content if isinstance(content, list) else ():
         if isinstance(item, dict):
             read = {"type", *(key for key in ("text", "value") if isinstance(item.get(key), str))}

@@ -105,9 +105,10 @@ def chat(dataset: recipe_data.Chat, columns: Columns) -> Make:
 
     def make(row: Mapping[str, Any]) -> list[Record]:
         said = turns(conversation(row, columns_given))
-        system = row.get(SYSTEM)
-        if said[0]["role"] != "system" and isinstance(system, str) and not is_blank(system):
-            said.insert(0, {"role": "system", "content": system})
+        if said[0]["role"] != "system" and not is_blank(system := row.get(SYSTEM)):
+            content = _content(system, f"field {SYSTEM!r} beside the turns")
+            if not is_blank(content):
+                said.insert(0, {"role": "system", "content": content})
         for number, turn in enumerate(said, start=1):
             if not string(turn["content"], f"turn {number}").strip():
                 raise UnusableError(f"turn {number} is empty", "empty")
@@ -201,7 +202,7 @@ def _turn(turn: Any, number: int) -> dict[str, Any]:
     if any(turn.get(key) for key in CALLS):
         raise _unusable(f"turn {number + 1} calls a tool, and no template here writes calls")
     blank = name == "system" and is_blank(content)
-    said = {"role": name, "content": "" if blank else _content(content, number)}
+    said = {"role": name, "content": "" if blank else _content(content, f"turn {number + 1}")}
     weight = _weight(turn, number) if name == "assistant" else 1.0
     return said if weight == 1 else said | {"weight": weight}
 
@@ -223,26 +224,29 @@ def _weight(turn: Mapping[str, Any], number: int) -> float:
     return weight
 
 
-def _content(value: Any, number: int) -> str:
-    """Returns the text of a turn, which is a string or a list of items that are all text."""
+def _content(value: Any, name: str) -> str:
+    """Returns the text of a turn, which is a string or a list of items that are all text.
+
+    `name` is what errors call the turn.
+    """
     if isinstance(value, list) and all(
         isinstance(item, dict) and item.get("type") in TEXTS for item in value
     ):
-        texts = [_item(item, number) for item in value]
+        texts = [_item(item, name) for item in value]
         value = "".join(texts)
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise _unusable(f"turn {number + 1} is no text; got {str(value)[:60]!r}")
+        raise _unusable(f"{name} is no text; got {str(value)[:60]!r}")
     return value
 
 
-def _item(item: Mapping[str, Any], number: int) -> str:
+def _item(item: Mapping[str, Any], name: str) -> str:
     """Returns the text of an item of a turn; LLaMA-Factory has it under `value`."""
     for key in ("text", "value"):
         if isinstance(item.get(key), str):
             return item[key]
-    raise _unusable(f"turn {number + 1}: an item of type text has no text; got {str(item)[:60]!r}")
+    raise _unusable(f"{name}: an item of type text has no text; got {str(item)[:60]!r}")
 
 
 # ---------------------------------------------------------------------------- TaCo
