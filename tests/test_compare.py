@@ -13,7 +13,7 @@ from lrl_jax.evaluate import kinds
 from lrl_jax.evaluate.benchmark import paired
 from lrl_jax.evaluate.rows import ComparableScore, ReportRow
 from lrl_jax.report import plots
-from lrl_jax.report.compare import comparable, curves, markdown, page, runs, tables
+from lrl_jax.report.compare import comparable, curves, markdown, page, runs, scores, tables
 
 
 def facts_of(tmp_path, *changes: Callable[[dict], object], said=None) -> dict:
@@ -198,6 +198,23 @@ def test_what_is_not_comparable_says_why(reason, tmp_path):
     places = {"first": tmp_path / "first", "other0": tmp_path / "other0"}
     got = cell(page.facts(runs.read(places, {})), table, key)
     assert got == {"missing": want}
+
+
+def test_items_that_are_not_what_was_written_are_named_and_not_used(tmp_path):
+    for digest in ("", "0" * 64):
+        files = compared_runs.pieces() | {"evaluate/items/after/copa.jsonl": items("")}
+        outputs = {"items/after/copa.jsonl": digest} if digest else {}
+        files["steps/evaluate.json"].update(outputs=outputs)
+        write(tmp_path / (digest or "as written"), files)
+    whole, changed = (
+        runs.read({"it": tmp_path / name}, {})[0] for name in ("as written", "0" * 64)
+    )
+    assert len(scores.items(whole, "copa")) == 10
+    assert not whole.problems
+    assert scores.items(changed, "copa") == []
+    assert [problem.partition("evaluate/")[2] for problem in changed.problems] == [
+        "items/after/copa.jsonl: is not what `lrl evaluate` wrote, and is not used"
+    ]
 
 
 def test_reasons_are_those_that_are_listed():

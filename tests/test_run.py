@@ -151,7 +151,7 @@ def finish(make, *overrides, init="1"):
             "data/datasets.json": "{}", "data/t/0/manifest.json": "{}", "data/t/0/order.npy": "o",
         },
         "train": {"train/checkpoints/3/meta/metadata": "m"},
-        "evaluate": {"evaluate/after.json": "{}"},
+        "evaluate": {"evaluate/after.json": "{}", "evaluate/items/after/bits/k.jsonl": "{}"},
     }  # fmt: skip
     for step, files in made.items():
         perform(make(*overrides), step, writes(files), redo=True)
@@ -169,6 +169,8 @@ def finish(make, *overrides, init="1"):
         ("data/t/0/manifest.json", "train"),
         ("data/t/0/order.npy", "train"),
         ("train/checkpoints/3/meta/metadata", "evaluate"),
+        ("evaluate/after.json", "export"),
+        ("evaluate/items/after/bits/k.jsonl", "export"),
     ],
 )
 @pytest.mark.parametrize("damage", ["changed", "removed"])

@@ -222,13 +222,18 @@ def _trained(run: Run) -> dict[str, Input]:
 def refuse_bad(run: Run, step: str) -> None:
     """Raises what the work of a step would refuse at once, before earlier results are removed.
 
-    DataError names files that cannot be evaluated on; ValueError a task that there is not.
+    DataError names files that cannot be evaluated on; ValueError a task that there is not;
+    VerificationError results for the card that are not what `lrl evaluate` wrote.
     """
     if step == "evaluate":
         from lrl_jax.evaluate import kinds, tasks
 
         kinds.validate(run.recipe.evaluate)
         tasks.validate(run.recipe.evaluate)
+    elif step == "export":
+        measured = notes.read(run.note("evaluate"))
+        if measured is not None and measured.finished:
+            notes.verify("evaluate", run.at("evaluate"), measured)
 
 
 def refuse_unknown(run: Run, step: str) -> None:

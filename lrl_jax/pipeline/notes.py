@@ -30,7 +30,7 @@ OUTPUTS = {
     "init": ("config.json", "checkpoint/*/meta/metadata"),
     "data": ("*.json", "*/*/manifest.json", "*/*/order.npy"),
     "train": ("checkpoints/*/meta/metadata",),
-    "evaluate": ("before.json", "after.json"),
+    "evaluate": ("before.json", "after.json", "items/*/*.jsonl", "items/*/*/*.jsonl"),
     "export": ("manifest.json",),
 }
 

@@ -3,7 +3,7 @@
 runs = read({"quickstart": "runs/quickstart", "other": "gs://bucket/runs/other"})
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 import dataclasses
 import functools
 import itertools
@@ -43,6 +43,7 @@ class ComparedRun:
       wall: seconds of training, over all its processes; None where they are not known.
       said: whether the recipe says with which settings the scores were measured; it may have
         changed since.
+      changed: files of evaluation that are not what `lrl evaluate` wrote, and are not used.
     """
 
     name: str
@@ -54,6 +55,7 @@ class ComparedRun:
     wall: float | None = None
     said: bool = True
     cell: Json = dataclasses.field(default_factory=dict)
+    changed: Collection[epath.Path] = ()
 
     def at(self, step: str) -> epath.Path:
         """Returns the folder of a step."""
@@ -112,13 +114,15 @@ def _read(name: str, path: epath.Path, said: str) -> ComparedRun:
     unread = _unread(at["evaluate"] / "after.json", whole, notes["evaluate"], problems)
     if unread and unread not in problems:
         problems.append(unread)
+    items = _changed_items(at["evaluate"], notes["evaluate"])
+    problems += (f"{path}: is not what `lrl evaluate` wrote, and is not used" for path in items)
     measured = inside(notes, "evaluate", "inputs").get("evaluate")
     measured_time = goodput.measure(whole.events, whole.metrics)
     whole = dataclasses.replace(whole, metrics=thinned(whole.metrics))
     return ComparedRun(
         name, path, whole, notes, tuple(dict.fromkeys(problems)), unread,
         wall=measured_time.wall if measured_time else whole.seconds.get("train"),
-        said=not (said and measured) or said == measured, cell=cell,
+        said=not (said and measured) or said == measured, cell=cell, changed=items,
     )  # fmt: skip
 
 
@@ -173,6 +177,16 @@ def _unread(file: epath.Path, whole: Pieces, note: Json, problems: list[str]) ->
     if written and written != storage.sha256(file):
         return CHANGED
     return ""
+
+
+def _changed_items(folder: epath.Path, note: Json) -> list[epath.Path]:
+    """Returns the files of items that are there and are not what the note of their step says."""
+    written = {folder / name: sha256 for name, sha256 in inside(note, "outputs").items()
+               if str(name).startswith("items/")}  # fmt: skip
+    return [
+        path for path, sha256 in written.items()
+        if path.exists() and storage.sha256(path) != sha256
+    ]  # fmt: skip
 
 
 def malformed(results: Any) -> str:

@@ -134,8 +134,8 @@ def _same_prompts(
 def items(run: ComparedRun, name: str) -> list[Item]:
     """Returns the items of a task as they were scored; [] if they are not there any more."""
     result = tasks.flat(run.scores).get(name, {})
-    file = f"{name.replace(' ', '.', 1)}.jsonl"
-    return paired.read(run.at("evaluate") / "items" / "after" / file, result)
+    path = run.at("evaluate") / "items" / "after" / f"{name.replace(' ', '.', 1)}.jsonl"
+    return [] if path in run.changed else paired.read(path, result)
 
 
 # ---------------------------------------------------------------------------- tests
@@ -200,7 +200,8 @@ def _kept(run: ComparedRun, key: str, name: str) -> list[Item]:
     kind = key.partition(".")[0]
     if kind == tasks.KIND.name:
         return items(run, name)
-    return paired.read_lines(lines_of(run.at("evaluate") / "items" / "after", kind, name))
+    path = lines_of(run.at("evaluate") / "items" / "after", kind, name)
+    return [] if path in run.changed else paired.read_lines(path)
 
 
 def _of_texts(
