@@ -158,9 +158,10 @@ def test_two_equal_seeds_are_refused_with_both_lines(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("language,pairs,score,seed\nkor_Hang,10,50,0\nkor_Hang,10,51,1\n")
     assert [point.seed for point in laws.read_points(str(path))] == ["0", "1"]
-    path.write_text("language,pairs,score,seed\nkor_Hang,10,50,0\nkor_Hang,10,51,0\n")
-    with pytest.raises(ValueError, match=r"a.csv:3: seed 0 of .* stands in .*a.csv:2 already"):
-        laws.read_points(str(path))
+    for seed in ("0", "00", " 0", "0.0"):
+        path.write_text(f"language,pairs,score,seed\nkor_Hang,10,50,0\nkor_Hang,10,51,{seed}\n")
+        with pytest.raises(ValueError, match=r"a.csv:3: seed 0 of .* stands in .*a.csv:2 already"):
+            laws.read_points(str(path))
 
 
 def test_laws_of_an_earlier_version_are_read(tmp_path):

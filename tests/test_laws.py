@@ -128,7 +128,13 @@ def test_points_come_from_a_table(tmp_path):
             "language,pairs,score\nkor_Hang,many,50\n",
             "a.csv:2: want numbers .* got kor_Hang,many,50",
         ),
-        ("language,pairs,score\nkor_Hang,1\n", "a.csv:2: want numbers"),
+        ("language,pairs,score\nkor_Hang,1\n", "a.csv:2: has 2 cells, and the header 3"),
+        ("language,pairs,score\nkor_Hang,1,31,5\n", "a.csv:2: has 4 cells, .*with a point"),
+        ("language,pairs,score,seed\nkor_Hang,1,31,5,0\n", "a.csv:2: has 5 cells, and the h.* 4"),
+        ("language,pairs,score,score\nkor_Hang,1,31,5\n", "a.csv: two columns .* 'score'"),
+        ("language,pairs,score\nkor_Hang,,50\n", "a.csv:2: want numbers"),
+        ("language,pairs,score\nkor_Hang,1,50\n,3,60\n", "a.csv:3: names no language"),
+        ("language,pairs,score\nk,1,50\n\nk,1,50 \n", "a.csv:4: says the same as .*a.csv:2"),
         ("language,pairs,score,similarity\nkor_Hang,1,50,near\n", "a.csv:2: want numbers"),
         ("language,pairs,score\nkor_Hang,1,nan\n", "a.csv:2: its score is nan, so it was not"),
         (
@@ -152,6 +158,32 @@ def test_a_table_that_a_spreadsheet_saved_says_the_same(tmp_path, separator):
     path.write_bytes("\r\n".join(lines).encode("utf-8-sig"))
     (got,) = laws.read_points(str(path))
     assert (got.language, got.pairs, got.score) == ("kor_Hang", 1000.0, 10.5)
+
+
+def test_spaces_around_cells_are_no_part_of_them(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(
+        "language, pairs, score,,\nkor_Hang , 1000, 31.5,,\nkor_Hang,3000,45.9,,\n,,,,\n"
+    )
+    got = laws.read_points(str(path))
+    assert [(p.language, p.pairs, p.score) for p in got] == [
+        ("kor_Hang", 1000, 31.5),
+        ("kor_Hang", 3000, 45.9),
+    ]
+
+
+@pytest.mark.parametrize("cell", ["31.512", "31,512"])
+def test_three_decimals_of_a_score_are_no_thousands(tmp_path, cell):
+    path = tmp_path / "a.csv"
+    path.write_text(f"language;pairs;score;similarity\nkor_Hang;1000;{cell};0,305\n")
+    (got,) = laws.read_points(str(path))
+    assert (got.score, got.similarity) == (31.512, 0.305)
+
+
+def test_models_without_a_seed_are_told_by_whatever_their_lines_say(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("language,pairs,score,model\nk,1,50,a\nk,1,50,b\nk,1,51,b\n")
+    assert [point.score for point in laws.read_points(str(path))] == [50, 50, 51]
 
 
 def test_laws_go_through_their_file(tmp_path):

@@ -1,7 +1,8 @@
 """Reads tables of points, and the files that fits of laws leave; refuses those that are none."""
 
+from collections.abc import Iterable, Iterator
 import csv
-import itertools
+import math
 import re
 from typing import TypeVar
 
@@ -14,27 +15,62 @@ SEPARATORS = ",;\t"  # the first where a header has none of them
 Content = TypeVar("Content", bound=Section)
 
 
-def rows(path: str) -> tuple[csv.DictReader, str]:
-    """Returns the rows of a CSV, and what separates its cells: a comma, a semicolon or a tab."""
-    lines = iter(text.lines(path))
-    header = next(lines, "")
-    separator = max(SEPARATORS, key=header.count)
-    return csv.DictReader(itertools.chain([header], lines), delimiter=separator), separator
+def rows(path: str) -> tuple[list[str], str, Iterator[tuple[str, dict[str, str]]]]:
+    """Returns the columns of a CSV, what separates its cells, and file:line and cells of each row.
+
+    A comma, a semicolon or a tab separates cells; spaces around them are no part of them. Rows
+    without a filled cell are left out.
+
+    Raises:
+      DataError: two columns have one name, or a row has more or fewer cells than the header.
+    """
+    lines = [*text.lines(path)]
+    separator = max(SEPARATORS, key=next(filter(str.strip, lines), "").count)
+    reader = csv.reader(lines, delimiter=separator)
+    filled = ((reader.line_num, row) for row in map(_stripped, reader) if any(row))
+    _, columns = next(filled, (0, []))
+    names = [*columns[:1], *filter(None, columns[1:])]  # those of empty columns are empty
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise text.DataError(f"{path}: two columns are called {twice[0]!r}; give each its own name")
+    return columns, separator, _rows(path, columns, filled)
 
 
-def number(cell: str, separator: str) -> float:
+def _stripped(row: list[str]) -> list[str]:
+    return [cell.strip() for cell in row]
+
+
+def _rows(
+    path: str, columns: list[str], filled: Iterable[tuple[int, list[str]]]
+) -> Iterator[tuple[str, dict[str, str]]]:
+    for number, cells in filled:
+        if len(cells) != len(columns):
+            mend = (
+                "write decimals with a point, and in quotes what has a separator in it"
+                if len(cells) > len(columns)
+                else "leave cells empty but not out, or fetch the file again if it is cut short"
+            )
+            raise text.DataError(
+                f"{path}:{number}: has {len(cells)} cells, and the header {len(columns)}; {mend}"
+            )
+        yield f"{path}:{number}", dict(zip(columns, cells, strict=True))
+
+
+def number(cell: str, separator: str, most: float = math.inf) -> float:
     """Returns the number in a cell; where no commas separate cells, one is a decimal point.
 
-    >>> number("10.5", ","), number("10,5", ";")
-    (10.5, 10.5)
+    >>> number("10.5", ","), number("10,5", ";"), number("31,512", ";", most=100)
+    (10.5, 10.5, 31.512)
+
+    Args:
+      most: what the number may be at most, which tells 31.512 from 31512.
 
     Raises:
       ValueError: it is no number, or one that countries read differently (10.500).
     """
     if separator == ",":
         return float(cell)
-    if re.fullmatch(r"\s*\d{1,3}([.,]\d{3})+\s*", cell):
-        raise ValueError(f"{cell.strip()}: thousands or a decimal point? Write it without either")
+    if re.fullmatch(r"[1-9]\d{0,2}([.,]\d{3})+", cell) and int(re.sub("[.,]", "", cell)) <= most:
+        raise ValueError(f"{cell}: thousands or a decimal point? Write it without either")
     return float(cell.replace(",", "."))
 
 

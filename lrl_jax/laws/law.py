@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 import math
+import re
 from typing import Literal
 
 from etils import epath
@@ -30,6 +31,7 @@ DRAWS = 10_000  # of the bootstrap
 SEARCHED = 1_000  # of them where each takes a search, or many rounds
 INSIDE = (2.5, 97.5)  # percentiles: an interval holds 95 % of the draws
 LEARNT_FROM = (5, 4)  # points, and amounts among them, from which a ceiling can be learnt
+SEED = re.compile(r"\A0*(\d+)(?:[.,]0+)?\Z")  # as a whole number, however it is written
 WIDTH = 5.0  # points of the score: as wide as the interval of a score that a law stands behind
 LIMIT = 100.0  # times the most pairs measured: as far as that is asked
 
@@ -88,38 +90,47 @@ class Laws(Section):
 def read_points(path: str) -> list[Point]:
     """Reads a CSV with a header: language, pairs, score; seed if known; similarity for `shared`.
 
-    A missing column, what is no number, or a seed that stands twice is a DataError with file and
-    line.
+    A missing column or cell, what is no number, or a model that stands twice is a DataError with
+    file and line.
     """
-    rows, separator = files.rows(path)
-    if missing := {"language", "pairs", "score"} - set(rows.fieldnames or ()):
+    columns, separator, rows = files.rows(path)
+    if missing := {"language", "pairs", "score"} - set(columns):
         raise text.DataError(
             f"{path}: has no column {', '.join(sorted(missing))}; the first line must name them: "
             "language,pairs,score and, if known, seed, and similarity for --shared"
         )
     points: list[Point] = []
-    lines: dict[tuple[str, float, str], str] = {}  # model -> where it stands
-    for row in rows:
-        where = f"{path}:{rows.line_num}"
+    lines: dict[tuple[str | float, ...], str] = {}  # what tells a model -> where it stands
+    for where, row in rows:
         try:
-            numbers = [files.number(row[name], separator) for name in ("pairs", "score")]
-            numbers.append(files.number(row.get("similarity") or "nan", separator))
-        except (TypeError, ValueError) as e:
-            shown = separator.join(str(value) for value in row.values())
+            pairs = files.number(row["pairs"], separator)
+            score = files.number(row["score"], separator, most=BOUND)
+            similarity = files.number(row.get("similarity") or "nan", separator, most=1)
+        except ValueError as e:
+            shown = separator.join(row.values())
             raise text.DataError(
                 f"{where}: want numbers of pairs and score; got {shown} ({e})"
             ) from None
-        if not math.isfinite(numbers[1]):
+        if not row["language"]:
+            raise text.DataError(f"{where}: names no language; write it in every line")
+        if not math.isfinite(score):
             raise text.DataError(
-                f"{where}: its score is {numbers[1]:g}, so it was not measured; leave the line "
+                f"{where}: its score is {score:g}, so it was not measured; leave the line "
                 "out, or measure it again"
             )
-        point = Point(row["language"], *numbers, where=where, seed=row.get("seed") or "")
-        first = lines.setdefault((point.language, point.pairs, point.seed), where)
-        if point.seed and first != where:
+        seed = SEED.sub(r"\1", row.get("seed", ""))
+        point = Point(row["language"], pairs, score, similarity, where, seed)
+        model = (point.language, pairs, seed) if seed else (*row.values(),)
+        first = lines.setdefault(model, where)
+        if first != where and seed:
             raise text.DataError(
-                f"{where}: seed {point.seed} of {point.language} with {point.pairs:g} pairs stands "
+                f"{where}: seed {seed} of {point.language} with {pairs:g} pairs stands "
                 f"in {first} already; two equal seeds are one model: leave one of them out"
+            )
+        if first != where:
+            raise text.DataError(
+                f"{where}: says the same as {first}, and a copy says nothing of the noise; leave "
+                "it out, or give each its seed if they are two models"
             )
         points.append(point)
     return points

@@ -15,6 +15,7 @@ import math
 import numpy as np
 
 from lrl_jax import text
+from lrl_jax.laws import files
 
 WEIGHT, LOSS = "mixture.", "loss."  # how columns of one table begin
 ROUNDING = 0.02  # by which weights written with two or three digits miss a sum of one
@@ -106,22 +107,15 @@ def _named(header: Iterable[str], begins: str) -> dict[str, str]:
 
 def _table(path: str) -> dict[str, Mapping[str, str]]:
     """Returns the rows of a CSV by their first column, each a mapping of the other columns."""
-    lines = [line for line in text.lines(path) if line.strip()]
-    header, *body = csv.reader(lines) if lines else [[]]
-    if len(header) < 2 or not body:
-        raise text.DataError(f"{path}: has no rows; want a header, and a line for each run")
-    if twice := [name for i, name in enumerate(header) if name in header[:i]]:
-        raise text.DataError(f"{path}: two columns are called {twice[0]!r}; give each its own name")
+    columns, _, lines = files.rows(path)
     rows: dict[str, Mapping[str, str]] = {}
-    for number, cells in enumerate(body, start=2):
-        if len(cells) != len(header):
-            raise text.DataError(
-                f"{path}: line {number} has {len(cells)} cells, and the header {len(header)}; "
-                "the file may be cut short"
-            )
-        if cells[0] in rows:
-            raise text.DataError(f"{path}: line {number}: run {cells[0]!r} stands twice")
-        rows[cells[0]] = dict(zip(header[1:], cells[1:], strict=True))
+    for where, cells in lines:
+        name = cells[columns[0]]
+        if name in rows:
+            raise text.DataError(f"{where}: run {name!r} stands twice")
+        rows[name] = {column: cells[column] for column in columns[1:]}
+    if len(columns) < 2 or not rows:
+        raise text.DataError(f"{path}: has no rows; want a header, and a line for each run")
     return rows
 
 
