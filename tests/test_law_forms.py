@@ -139,12 +139,15 @@ def test_each_amount_is_foretold_by_all_others():
 
 def test_a_law_stands_as_far_as_its_interval_is_narrow():
     exact = forms.scores(curve(90, -0.15, 100), AMOUNTS)[0]
-    assert laws.fit(points(exact))[0].reach == pytest.approx(1e7)  # as far as is asked
+    (certain,) = laws.fit(points(exact))
+    assert (certain.reach, certain.reach_below) == pytest.approx((1e7, 10))  # as far as is asked
     noise = np.array([2, -1.5, 2, -2.5, 1])
     (some,) = laws.fit(points(exact + noise / 2))
     assert 1e5 < some.reach < 1e6
+    assert some.reach_below == 1e3  # as much noise weighs more in a low score
+    assert 300 < laws.fit(points(exact + noise / 4))[0].reach_below < 1e3
     (none,) = laws.fit(points(exact + 4 * noise))
-    assert none.reach == 0
+    assert (none.reach, none.reach_below) == (0, 1e3)
 
 
 def test_scores_that_fall_are_named_by_amount():
@@ -172,5 +175,5 @@ def test_laws_of_an_earlier_version_are_read(tmp_path):
         '100.0], "held_back": [90.0, 91.0]}]}'
     )
     (law,) = laws.read(str(path))
-    assert (law.ceiling, law.loss, law.reach) == (100, "squares", None)
+    assert (law.ceiling, law.loss, law.reach, law.reach_below) == (100, "squares", None, None)
     assert laws.predict(law, 1) == 36

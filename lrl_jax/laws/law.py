@@ -77,6 +77,9 @@ class Law(Section):
     reach: float | None = None
     """The most pairs at which the interval of the law's score is at most WIDTH points wide, up to
     LIMIT times the most that were measured; 0 if it is wider at those."""
+    reach_below: float | None = None
+    """The least pairs at which it is, down to a LIMITth of the least that were measured; those if
+    it is wider there."""
 
 
 class Laws(Section):
@@ -300,13 +303,18 @@ def _law(
         loss="huber" if form.huber else "squares",
         r2=float(1 - ((got - want) ** 2).sum() / spread) if spread else None,
         held_out=held_out,
-        reach=_reach(drawn, most) / gamma,
+        reach=_reach(drawn, most, LIMIT) / gamma,
+        reach_below=(_reach(drawn, least, 1 / LIMIT) or least) / gamma,
     )
 
 
-def _reach(drawn: forms.Curves, most: float) -> float:
-    """Returns how far the interval of the score stays within WIDTH, from `most` on."""
-    x_N = most * np.geomspace(1.0, LIMIT, 61)
+def _reach(drawn: forms.Curves, start: float, limit: float) -> float:
+    """Returns how far from `start` the interval of the score stays within WIDTH; 0 if nowhere.
+
+    Args:
+      limit: times `start`, as far as that is asked; below 1 for fewer pairs.
+    """
+    x_N = start * np.geomspace(1.0, limit, 61)
     some = forms.Curves(*(values_D[:SEARCHED] for values_D in drawn))
     low_N, high_N = np.percentile(forms.scores(some, x_N), INSIDE, axis=0)
     within_N = np.logical_and.accumulate(high_N - low_N <= WIDTH)

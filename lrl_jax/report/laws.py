@@ -38,11 +38,16 @@ def allocation_table(
     for law in laws:
         allocated, shared = pairs[law.language], even[law.language]
         beyond = max(allocated / law.measured[1], law.measured[0] / allocated)
-        too_far = law.reach is not None and allocated > max(law.reach, law.measured[1])
+        score = predict(law, allocated)
+        too_far = (
+            score < 0  # which no score is
+            or (law.reach is not None and allocated > max(law.reach, law.measured[1]))
+            or (law.reach_below is not None and allocated < law.reach_below)
+        )
         out.add_row(
             law.language,
             f"{allocated:,}",
-            f"{predict(law, allocated):.2f}",
+            f"{score:.2f}",
             f"{shared:,}",
             f"{predict(law, shared):.2f}",
             f"{beyond:.1f} times{', too far' * too_far}" if beyond > 1 else "",
