@@ -1,5 +1,7 @@
 """A budget of pairs goes where it gains most, and all of it."""
 
+import math
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
@@ -101,6 +103,15 @@ def test_two_equal_laws_share_equally_and_weights_count():
     assert allocate.allocate(twins, 90, caps={"a": 20}) == {"a": 20, "b": 70}
 
 
+@pytest.mark.parametrize("weight", [5e-324, 1e-100, 1e100, 1.7e308])
+@pytest.mark.parametrize("budget", [6, 1000, 10**12])
+def test_the_largest_weights_and_budgets_are_shared_out_to_the_pair(weight, budget):
+    got = allocate.allocate(TOY, budget, {"ell_Grek": 10**400}, {"ara_Arab": weight})
+    assert sum(got.values()) == budget
+    assert min(got.values()) >= 1
+    assert budget == 6 or (got["ara_Arab"] > budget / 2) == (weight > 1)
+
+
 def test_what_rounding_leaves_is_handed_out_whole():
     triplets = [law(name, 50, -1) for name in "abc"]
     assert allocate.allocate(triplets, 100) == {"a": 34, "b": 33, "c": 33}
@@ -131,7 +142,8 @@ def test_an_optimum_under_caps_is_no_worse_than_an_even_split(laws, budget, data
 @pytest.mark.parametrize(
     ("budget", "given", "message"),
     [
-        (5, {}, "a budget of 5 pairs is less than one for each of 6"),
+        (5, {}, "a budget of 5 pairs; want one for each of 6 laws or more"),
+        (10**20, {}, "a budget of 1000.* pairs; want .* at most 1,000,000,000,000"),
         (100, {"caps": dict.fromkeys((one.language for one in TOY), 10)}, "caps allow, 60; lower"),
         (
             100,
@@ -139,8 +151,10 @@ def test_an_optimum_under_caps_is_no_worse_than_an_even_split(laws, budget, data
             "a cap for kor_Hang, of which there is no law; .*ara_Arab",
         ),
         (100, {"weights": {"kor_Hang": 9}}, "a weight for kor_Hang"),
-        (100, {"caps": {"ara_Arab": 0}}, "cap ara_Arab=0: want more than 0"),
-        (100, {"weights": {"ara_Arab": -1}}, "weight ara_Arab=-1: want more than 0"),
+        (100, {"caps": {"ara_Arab": 0}}, "cap ara_Arab=0: want a number above 0"),
+        (100, {"weights": {"ara_Arab": -1}}, "weight ara_Arab=-1: want a number above 0"),
+        (100, {"weights": {"ara_Arab": math.inf}}, "weight ara_Arab=inf: want a number above 0"),
+        (100, {"weights": {"ara_Arab": math.nan}}, "weight ara_Arab=nan: want a number above 0"),
     ],
 )
 def test_what_cannot_be_shared_out_is_refused(budget, given, message):

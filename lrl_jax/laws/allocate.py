@@ -12,6 +12,8 @@ import numpy as np
 
 from lrl_jax.laws.law import Law
 
+MOST = 10**12  # pairs of a budget; of many more, doubles could not tell one pair from the next
+
 
 def allocate(
     laws: Sequence[Law],
@@ -28,18 +30,23 @@ def allocate(
       weights: how much a language counts; 1 where none is given.
 
     Raises:
-      ValueError: a budget beyond the caps, or below a pair each; a name that has no law.
+      ValueError: a budget beyond the caps or MOST, or below a pair each; a cap or a weight that is
+        not above 0, or infinite; a name that has no law.
     """
-    most = _by_language(laws, caps or {}, budget, "cap")
+    if not len(laws) <= budget <= MOST:
+        raise ValueError(
+            f"a budget of {budget} pairs; want one for each of {len(laws)} laws or more, and at "
+            f"most {MOST:,}"
+        )
+    below = {name: min(cap, budget) for name, cap in (caps or {}).items()}
+    most = _by_language(laws, below, budget, "cap")
     counted = _by_language(laws, weights or {}, 1, "weight")
-    if budget < len(laws):
-        raise ValueError(f"a budget of {budget} pairs is less than one for each of {len(laws)}")
     if most.sum() < budget:
         raise ValueError(
-            f"a budget of {budget} pairs is more than the caps allow, {most.sum():g}; lower it, "
+            f"a budget of {budget} pairs is more than the caps allow, {most.sum():.0f}; lower it, "
             "or take all there are"
         )
-    best = optimum(laws, budget, np.minimum(most, budget), counted)
+    best = optimum(laws, budget, most, counted)
     pairs = np.floor(best).astype(int)
     by_rest = np.argsort(pairs - best, kind="stable")  # those at a cap have none, and come last
     pairs[by_rest[: budget - pairs.sum()]] += 1
@@ -55,7 +62,8 @@ def optimum(
     Kuhn, Tucker), found by bisection on the logarithm of that gain.
     """
     exponents = np.array([law.b - 1 for law in laws])
-    first = np.log([-w * law.a * law.b for law, w in zip(laws, weights, strict=True)])  # gain at 1
+    # of the gain at one pair, whose factors may be too large to multiply
+    first = np.log([law.a for law in laws]) + np.log([-law.b for law in laws]) + np.log(weights)
     low, high = (first + exponents * np.log(caps)).min(), first.max()
 
     def pairs(log_gain: float) -> np.ndarray:
@@ -108,6 +116,8 @@ def _by_language(
     names = [law.language for law in laws]
     _known(given, names, what)
     for name, number in given.items():
-        if not number > 0:
-            raise ValueError(f"{what} {name}={number:g}: want more than 0; or leave its law out")
+        if not 0 < number < math.inf:
+            raise ValueError(
+                f"{what} {name}={number:g}: want a number above 0; or leave its law out"
+            )
     return np.array([given.get(name, default) for name in names], float)
