@@ -224,3 +224,32 @@ def test_from_a_table_of_scores_to_overrides(tmp_path, capsys):
     )
     assert main.main([*command, "--cap", "kor_Hang=10000", "--cap", "tam_Taml=10"]) == 2
     assert "more than the caps allow, 10010" in capsys.readouterr().err
+    assert main.main([*command, "--cap", "kor_Hang=1"]) == 0
+    assert "10000.0 times, too far" in capsys.readouterr().out  # below what was measured
+
+
+@pytest.mark.parametrize(
+    ("verb", "option", "value"),
+    [
+        ("laws allocate a.json --budget 9", "--cap", "10"),
+        ("laws allocate a.json --budget 9", "--weight", "2"),
+        ("laws allocate a.json --budget 9", "--dataset", "korean"),
+        ("laws run a.yaml --languages k --pairs 9", "--dataset", "korean"),
+        ("laws mixture run a.yaml", "--bound", "0.1:0.5"),
+        ("laws mixture best a.json", "--bound", "0.1:0.5"),
+        ("laws mixture best a.json", "--target", "1"),
+        ("laws mixture best a.json", "--hold", "1"),
+    ],
+)
+def test_a_name_that_is_given_a_value_twice_is_refused(verb, option, value, capsys):
+    words = [option, f"k={value}", option, f"k={value}"]
+    with pytest.raises(SystemExit, match="2"):
+        main.main([*verb.split(), *words])
+    assert f"argument {option}: k is given twice; leave one of them out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", ["kor_Hang", "kor_Hang=", "=korean"])
+def test_a_dataset_without_its_language_or_name_is_refused(given, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main.main(["laws", "allocate", "a.json", "--budget", "9", "--dataset", given])
+    assert f"invalid LANGUAGE=str value: {given!r}" in capsys.readouterr().err

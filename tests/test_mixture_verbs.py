@@ -75,6 +75,15 @@ def test_from_runs_to_the_mixture_of_a_recipe(tmp_path, capsys):
     assert "+5.00 %" in printed.out
 
 
+@pytest.mark.parametrize("also", [("a/best.yaml", "b/best.yaml"), ("m001.yaml",)])
+def test_two_mixtures_of_one_name_are_refused_before_anything_runs(tmp_path, capsys, also):
+    recipe = str(small_world.write_recipes(tmp_path)[1])
+    words = ["evaluate.bits_per_byte={kor_Hang: nowhere.txt}"]
+    words += [word for path in also for word in ("--also", path)]
+    assert main.main(["laws", "mixture", "run", recipe, *words]) == 2
+    assert f"--also {also[-1]}: another mixture is called" in capsys.readouterr().err
+
+
 def test_epochs_bound_the_mixture(tmp_path, capsys):
     assert main.main(["laws", "mixture", "fit", str(table(tmp_path)), "--out", str(tmp_path)]) == 0
     path = str(tmp_path / "mixture_law.json")

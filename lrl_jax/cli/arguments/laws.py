@@ -73,6 +73,6 @@ def ceiling(argument: str) -> float | str:
 
 def _by_language(verb: argparse.ArgumentParser, option: str, kind: type, what: str) -> None:
     verb.add_argument(
-        f"--{option}", type=shared.named(kind), action="append", default=[],
+        f"--{option}", type=shared.named(kind), action=shared.ByName, default={},
         metavar="LANGUAGE=" + ("NAME" if kind is str else "NUMBER"), help=what,
     )  # fmt: skip

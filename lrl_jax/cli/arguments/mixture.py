@@ -76,7 +76,7 @@ def _add_best(verbs) -> None:
         ("hold", "LOSS=PERCENT", "a loss that may rise so far above the reference; repeatable"),
     ):
         best.add_argument(
-            f"--{option}", type=named_number, action="append", default=[], metavar=metavar,
+            f"--{option}", type=named_number, action=shared.ByName, default={}, metavar=metavar,
             help=text,
         )  # fmt: skip
     best.add_argument(
@@ -109,7 +109,7 @@ def _add_epochs(verb: argparse.ArgumentParser) -> None:
 
 def _add_bounds(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
-        "--bound", type=bound, action="append", default=[], metavar="DATASET=LEAST:MOST",
+        "--bound", type=bound, action=shared.ByName, default={}, metavar="DATASET=LEAST:MOST",
         help="bounds of a weight, such as english=0.1:0.5 or english=0.1:; repeatable",
     )  # fmt: skip
 

@@ -64,6 +64,24 @@ def with_cluster(group) -> None:
     group.add_argument("--slice", default="", metavar="NAME", help=what)
 
 
+class ByName(argparse.Action):
+    """Gathers what is given as NAME=VALUE, again and again; refuses a name that comes twice."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Adds a name with its value, for argparse."""
+        name, value = values
+        values_by_name = getattr(namespace, self.dest)
+        if name in values_by_name:
+            raise argparse.ArgumentError(self, f"{name} is given twice; leave one of them out")
+        setattr(namespace, self.dest, {**values_by_name, name: value})
+
+
 def whole(what: str, least: int) -> Callable[[str], int]:
     """Returns what reads a whole number of at least `least`, for argparse."""
 
@@ -82,6 +100,8 @@ def named(kind: type) -> Callable[[str], tuple[str, Any]]:
 
     def pair(argument: str) -> tuple[str, Any]:
         name, _, value = argument.partition("=")
+        if not (name and value):
+            raise ValueError(argument)
         return name, kind(value)
 
     pair.__name__ = f"LANGUAGE={kind.__name__}"  # what argparse calls a wrong one

@@ -314,7 +314,7 @@ def laws_run(args: argparse.Namespace) -> int:
     seeds = args.seeds
     if len(seeds) == 1:  # how many, and not which
         seeds = tuple(range(this.recipe.seed, this.recipe.seed + seeds[0]))
-    rungs = ladder(this.recipe, args.languages, args.pairs, seeds, args.score, dict(args.dataset))
+    rungs = ladder(this.recipe, args.languages, args.pairs, seeds, args.score, args.dataset)
     team, folder = begin.start(args), epath.Path(args.out) if args.out else this.at("laws")
     points, failed = train_ladder(this.recipe, rungs, folder, team)
     code = 1 if failed else 0

@@ -60,11 +60,11 @@ def write_laws(
 
 def laws_allocate(args: argparse.Namespace) -> None:
     """Divides a budget of pairs among languages; prints overrides for a recipe, or writes YAML."""
-    laws, caps = law.read(args.laws), dict(args.cap)
-    pairs = allocate.allocate(laws, args.budget, caps, dict(args.weight))
-    even = allocate.even(args.budget, list(pairs), caps)
+    laws = law.read(args.laws)
+    pairs = allocate.allocate(laws, args.budget, args.cap, args.weight)
+    even = allocate.even(args.budget, list(pairs), args.cap)
     terminal.console().print(laws_page.allocation_table(laws, pairs, even))
-    takes = allocate.takes(pairs, dict(args.dataset))
+    takes = allocate.takes(pairs, args.dataset)
     takes_of = " ".join(f"data.datasets.{name}.take={count}" for name, count in takes.items())
     print(terminal.visible(takes_of))
     if args.write:

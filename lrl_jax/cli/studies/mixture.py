@@ -71,12 +71,20 @@ def laws_mixture_run(args: argparse.Namespace) -> int:
     folder = epath.Path(args.out) if args.out else Run(recipe).at("mixtures")
     study = MixtureStudy(recipe, folder, index, steps, args.equal, args.seed, args.seeds)
     refuse_unmeasured(recipe)
+    designed = [f"m{number:03}" for number in range(args.runs)]
+    given_names = [epath.Path(path).stem for path in args.also]
+    for i, name in enumerate(given_names):
+        if name in designed or name in given_names[:i]:
+            raise ValueError(
+                f"--also {args.also[i]}: another mixture is called {name!r} too, by which its runs "
+                "are told apart; rename the file"
+            )
     team = begin.start(args)
     stage, packed = prepared(study, args.max_epochs, team)
-    bounds = design.Bounds.of(stage.datasets, dict(args.bound), stage.caps)
+    bounds = design.Bounds.of(stage.datasets, args.bound, stage.caps)
     tried_ND = design.mixtures(stage.own_D.tolist(), bounds, args.runs, args.seed)
-    tried = {f"m{number:03}": row for number, row in enumerate(tried_ND.tolist())}
-    tried |= {epath.Path(path).stem: given(path, stage) for path in args.also}
+    tried = dict(zip(designed, tried_ND.tolist(), strict=True))
+    tried |= {name: given(path, stage) for name, path in zip(given_names, args.also, strict=True)}
     if team.lead:
         note_design(study, stage)
     outcomes = perform_cells(folder, [*cells(study, tried, packed)], MEASURED, MEASURE_END, team)

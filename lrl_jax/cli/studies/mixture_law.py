@@ -57,7 +57,7 @@ def laws_mixture_best(args: argparse.Namespace) -> None:
     uniform_D = np.full(len(laws.datasets), 1 / len(laws.datasets))
     own_D = uniform_D if stage is None else _in_order(stage, laws.datasets)
     reference_D = own_D if args.reference == "recipe" else uniform_D
-    goal = best_mixture.Goal(dict(args.target), dict(args.hold))
+    goal = best_mixture.Goal(args.target, args.hold)
     best_D = best_mixture.optimum(laws, goal, reference_D, bounds, [own_D, uniform_D])
     names = {"recipe": own_D, "uniform": uniform_D} if stage else {"uniform": uniform_D}
     reference = args.reference if stage else "uniform"
@@ -140,7 +140,7 @@ def _bounds(
     tried_ND: np.ndarray,
 ) -> design.Bounds:
     """Returns the bounds given, within what epochs allow and, unless told, what was tried."""
-    given, caps = dict(args.bound), stage.caps if stage else {}
+    given, caps = args.bound, stage.caps if stage else {}
     bounds = design.Bounds.of(laws.datasets, given, caps)
     if args.beyond:
         return bounds
