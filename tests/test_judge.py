@@ -54,6 +54,23 @@ def lines(path, *rows):
         ("`table = [[0] * (n + 1)]` is wrong. Rating: [[4]]", 4.0),
         ("Rating: [6].", 6.0),
         ("<think>first [[2]]</think>[[9]]", 9.0),
+        ("<think>one [[2]]</think>\n<think>two [[3]]</think>[[9]]", 9.0),
+        ("first [[2]]\n</think>\n[[9]]", 9.0),
+        ("\n<thinking>first [[2]]</thinking>[[9]]", 9.0),
+        ("<reasoning>first [[2]]</reasoning>[[9]]", 9.0),
+        ("[THINK]first [[2]][/THINK][[9]]", 9.0),
+        (
+            "<|channel|>analysis<|message|>[[2]]<|end|><|start|>assistant<|channel|>final<|message|>"
+            "[[9]]",
+            9.0,
+        ),
+        ("analysisfirst [[2]]assistantfinal[[9]]", 9.0),
+        ("Its <think>x</think> is odd. [[9]]", 9.0),  # quoted
+        ("Analysis: good. [[9]]", 9.0),
+        ("<think>maybe [[3]]", "no verdict"),
+        ("<think>maybe </thinking>[[3]]", "no verdict"),
+        ("[THINK]maybe [[3]]", "no verdict"),
+        ("<|channel|>analysis<|message|>maybe [[3]]", "no verdict"),
         ("10/10", "no verdict"),
         ("eight", "no verdict"),
         ("[[eight]]", "no verdict"),
@@ -346,6 +363,12 @@ def pair(first, second, replies=None, judge="j", settings=None, questions=None):
         for (key, _), text in zip(item.requests, texts, strict=True):
             said[key] = text if isinstance(text, Reply) else Reply(text=text)
     return [grading.result(item, said) for item in items]
+
+
+def test_a_judge_that_is_cut_off_in_its_thoughts_says_nothing():
+    cut = [Reply(text=f"<think>[[{choice}]] is", finish="length") for choice in "AB"]
+    (result,) = pair(["a"], ["t"], [cut])
+    assert (result["winner"], result["failure"]) == (None, grading.CUT_SHORT)
 
 
 def test_a_win_is_one_in_both_orders():

@@ -4,7 +4,8 @@
     choice("[[A]] ... no, rather [[B]]")      Verdict(failure="several verdicts")
 
 A number that stands anywhere else is no verdict: "10/10" may be quoted from the question, and the
-first of two brackets may be what the judge argues against.
+first of two brackets may be what the judge argues against. Neither is what a judge thinks before it
+answers, to the end of the thought; one that was cut off has no end.
 """
 
 import dataclasses
@@ -12,7 +13,17 @@ import re
 import unicodedata
 
 NONE, SEVERAL, RANGE = "no verdict", "several verdicts", "out of range"
-THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)  # what models write before they answer
+TAG = "(?:think|thinking|thought|reasoning|seed:think)"  # as models mark what they think
+# What models write before they answer. Templates of R1 open the thought in the prompt, so that only
+# its end is there; gpt-oss names a channel, and a server may leave out the marks around the name.
+THOUGHTS = re.compile(
+    rf"\A(?:\s*(?:<({TAG})>.*?(?:</\1>|\Z)|\[THINK\].*?(?:\[/THINK\]|\Z)))+"
+    rf"|\A(?:(?!<{TAG}>|\[THINK\]).)*?(?:</{TAG}>|\[/THINK\])"
+    r"|\A\s*(?:<\|start\|>assistant)?<\|channel\|>(?:analysis|commentary)\b.*?"
+    r"(?:<\|channel\|>final<\|message\|>|\Z)"
+    r"|\Aanalysis.*?assistantfinal",
+    re.DOTALL,
+)
 NUMBER = r"\s*(\d+(?:\.\d+)?)\s*"
 RATING = re.compile(rf"\[\[{NUMBER}\]\]")
 LAST = re.compile(rf"(?<!\[)\[{NUMBER}\](?!\])\W*\Z")  # FastChat takes single brackets too
