@@ -530,6 +530,30 @@ def test_people_are_compared_with_the_judge(tmp_path):
     assert got == {"items": 2, "same": 0.5, "kappa": pytest.approx(1 - 0.5 / 10.5)}
 
 
+@pytest.mark.parametrize("winner", ["model_a", "model_1", "left"])
+def test_a_place_is_no_name_of_a_model(tmp_path, winner):
+    results = pair(["a"], ["t"], [("[[A]]", "[[B]]")])
+    for row in ({}, {"model_a": "B", "model_b": "A"}):
+        rows = lines(tmp_path / "h.jsonl", {"question_id": 1, "winner": winner, **row})
+        votes = humans.read_votes(rows, ["B", "A"])
+        assert humans.agreement(votes, "pair", results, ["B", "A"])["same"] == 1
+    sheets = tmp_path / "human.json"
+    sheets.write_text(json.dumps({"models": ["B", "A"], "verdicts": {"1": "A"}}))
+    votes = humans.read_votes(str(sheets))
+    assert humans.agreement(votes, "pair", results, ["B", "A"])["same"] == 1
+
+
+@pytest.mark.parametrize(
+    ("winner", "models"), [("A", ["B", "A"]), ("tie", ["tie", "n"]), ("model_b", ["model_b", "n"])]
+)
+def test_a_winner_with_two_meanings_is_refused(tmp_path, winner, models):
+    votes = lines(tmp_path / "h.jsonl", {"question_id": 1, "winner": winner})
+    with pytest.raises(DataError, match=f":1: the winner '{winner}' is the name of a model and"):
+        humans.read_votes(votes, models)
+    with pytest.raises(DataError, match="write model_1, model_2 or equal"):
+        humans.read_votes(votes, models)
+
+
 def test_the_difficulty_of_questions_goes_into_the_rate_at_equal_length(tmp_path):
     texts = [("[[A]]", "[[B]]"), ("[[B]]", "[[A]]"), ("[[A]]", "[[B]]")]
     results = pair(["a", "b", "cc"], ["t", "uu", "v"], texts)
@@ -542,6 +566,9 @@ def test_the_difficulty_of_questions_goes_into_the_rate_at_equal_length(tmp_path
     without = summary.summarise("pair", results, ["m", "n"], ["j"])["scores"]["m"]
     assert not without["length_controlled"]["difficulty"]
     assert without["length_controlled"]["items"] == 3
+    file.write_text("question_id,difficulty\n1,0,5\n")
+    with pytest.raises(DataError, match=":2: has more cells than the first line"):
+        humans.read_difficulty(str(file))
     file.write_text("question_id,difficulty\n1,hard\n")
     with pytest.raises(DataError, match=":2: "):
         humans.read_difficulty(str(file))

@@ -5,7 +5,7 @@
     agreement(votes, "pair", results, models)    same, kappa, items
 
 A vote is of a pair (`winner`: the name of a model, model_a, model_1, A or tie) or a rating
-(`score`).
+(`score`). A winner that is the name of one model and the place of the other is refused.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,12 +23,14 @@ MOST_BYTES = 64 << 20
 FIRST = ("model_a", "model_1", "a", "left")
 SECOND = ("model_b", "model_2", "b", "right")
 TIES = ("tie", "tie (bothbad)", "tie (inconsistent)", "c", "equal")
+MARKS = {"A": FIRST, "B": SECOND, "tie": TIES}
+OF_SHEETS = {"A": "model_1", "B": "model_2", "tie": "equal"}  # which models are hardly called
 Json = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class HumanVote:
-    """Holds what a person said of a turn: a model or "tie", or a rating of a model."""
+    """Holds what a person said of a turn: "A", "B" or "tie" of two models, or a rating of one."""
 
     question: str
     turn: int
@@ -59,8 +61,14 @@ def _rows(path: str) -> Iterator[tuple[str, Json]]:
         text = storage.read_bytes(path, MOST_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as e:
         raise DataError(f"{path}: {e}") from None
-    for number, row in enumerate(csv.DictReader(io.StringIO(text)), start=2):
-        yield f"{path}:{number}", row
+    reader = csv.DictReader(io.StringIO(text))
+    for row in reader:
+        if None in row:
+            raise DataError(
+                f"{path}:{reader.line_num}: has more cells than the first line; write decimals "
+                "with a point, and in quotes what has a comma in it"
+            )
+        yield f"{path}:{reader.line_num}", row
 
 
 def _of_sheets(path: str) -> list[tuple[str, Json]]:
@@ -75,7 +83,7 @@ def _of_sheets(path: str) -> list[tuple[str, Json]]:
         return []
     both = {"model_1": models[0], "model_2": models[1]}
     return [
-        (f"{path}: {key}", {"question_id": key, "winner": said, **both})
+        (f"{path}: {key}", {"question_id": key, "winner": OF_SHEETS.get(str(said), said), **both})
         for key, said in verdicts.items()
     ]
 
@@ -100,18 +108,19 @@ def _vote(where: str, row: Json, models: Sequence[str]) -> HumanVote:
 
 
 def _winner(where: str, row: Json, names: Sequence[str]) -> str:
-    """Returns the name of a winner, "A" or "B" where the models have no names, or "tie"."""
+    """Returns "A" for the first of the models, whether named or by its place, "B" or "tie"."""
     said = str(row.get("winner") or "").strip()
-    if said and said in names:
-        return said
-    lower = said.lower()
-    for marks, number, letter in ((FIRST, 0, "A"), (SECOND, 1, "B")):
-        if lower in marks:
-            return (names[number] if number < len(names) else "") or letter
-    if lower in TIES:
-        return "tie"
-    choices = ", ".join(filter(None, ("model_a", "model_b", "tie", *names)))
-    raise DataError(f"{where}: the winner {said!r:.40} is none of {choices}")
+    readings = {letter for letter, marks in MARKS.items() if said.lower() in marks}
+    readings |= {letter for letter, name in zip("AB", names, strict=False) if name == said != ""}
+    if len(readings) > 1:
+        raise DataError(
+            f"{where}: the winner {said!r:.40} is the name of a model and means something else "
+            "too; write model_1, model_2 or equal"
+        )
+    if not readings:
+        choices = ", ".join(filter(None, ("model_a", "model_b", "tie", *names)))
+        raise DataError(f"{where}: the winner {said!r:.40} is none of {choices}")
+    return readings.pop()
 
 
 def agreement(
@@ -144,9 +153,8 @@ def _letter(vote: HumanVote, models: Sequence[str]) -> str | None:
     """Returns a vote as "A", "B" or "tie" of these models; None if it is on others."""
     if vote.models and {*vote.models} != {*models}:
         return None
-    if vote.said in ("tie", "A", "B"):
-        return str(vote.said)
-    return "AB"[[*models].index(str(vote.said))]
+    swapped = vote.models and vote.models[0] != models[0]
+    return {"A": "B", "B": "A"}.get(str(vote.said), "tie") if swapped else str(vote.said)
 
 
 # ---------------------------------------------------------------------------- difficulty
