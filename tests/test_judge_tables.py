@@ -6,7 +6,8 @@ import conftest
 import pytest
 
 from lrl_jax.cli import main
-from lrl_jax.evaluate.judge import tables
+from lrl_jax.evaluate.judge import forms, summary, tables
+from lrl_jax.evaluate.judge.records import AnswerSet, JudgeQuestion
 from lrl_jax.text import DataError
 
 # The table of the released README, from the records themselves: category -> mean.
@@ -123,6 +124,26 @@ def test_alpacaevals_annotations_are_counted(tmp_path):
     assert (table.wins, table.losses, table.ties, table.failed) == (2, 1, 1, 1)
     assert table.rate.value == pytest.approx((1 + 0.9 + 0 + 0.5) / 4)
     assert table.at_equal_length.value == pytest.approx(0.6, abs=0.01)  # all are of one length
+
+
+def test_our_own_annotations_give_the_rates_that_went_out(tmp_path):
+    questions = [JudgeQuestion(n, "", (f"{n}?",)) for n in range(1, 5)]
+    ours = AnswerSet("m", {"1": ("aaaa",), "2": ("",), "3": ("a",), "4": ("aa",)})
+    theirs = AnswerSet("n", {"1": ("t",), "2": ("t" * 50,), "3": ("ttt",), "4": ("t",)})
+    results = [
+        {"question_id": n, "category": "", "turn": 1, "judge": "j", "winner": winner, "failure": "",
+         "models": ["m", "n"],
+         "characters": [len(ours.turns[str(n)][0]), len(theirs.turns[str(n)][0])],
+         "flaws": ["empty" * (n == 2), ""]}
+        for n, winner in ((1, "A"), (2, "B"), (3, "tie"), (4, "B"))
+    ]  # fmt: skip
+    want = summary.summarise("pair", results, ["m", "n"], ["j"])["scores"]["m"]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(forms.alpaca_annotations(results, ours, theirs, questions)))
+    (table,) = tables.of_file(str(path))
+    assert (table.wins, table.ties, table.losses) == (1, 1, 2)
+    assert table.rate.value == want["win_rate"]
+    assert table.at_equal_length.value == want["length_controlled"]["win_rate"]
 
 
 @pytest.mark.parametrize("row", [{"a": 1}, {"id": 1, "rating": 5}, {"rating_in_number": 4}])

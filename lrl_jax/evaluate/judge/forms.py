@@ -104,6 +104,7 @@ def alpaca_annotations(
     """Returns comparisons of first turns as AlpacaEval's annotations.
 
     Its preference is 1 for output_1, which is the baseline, so our second model; 2 for output_2.
+    Where `flaws` of the two are not empty, they decided, and no annotator.
     """
     by_id = {str(question.id): question for question in questions}
     annotations = []
@@ -120,6 +121,7 @@ def alpaca_annotations(
             "generator_2": first.model,
             "annotator": result["judge"],
             "preference": 3 - PREFERENCE[result["winner"]],
+            "flaws": [*result["flaws"]][::-1],
         })  # fmt: skip
     return annotations
 

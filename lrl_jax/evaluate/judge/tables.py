@@ -201,7 +201,8 @@ def _other_choices(key: Id, record: Mapping[str, Any]) -> Iterator[Disagreement]
 
 
 def _alpaca(name: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> PairTable:
-    games, groups, lengths, failed = [], [], [], 0
+    games, groups, failed = [], [], 0
+    asked: list[tuple[float, list[int], str]] = []  # what an annotator decided, and no flaw
     models = ("", "")
     for where, record in rows:
         models = (str(record.get("generator_2")), str(record.get("generator_1")))
@@ -211,8 +212,17 @@ def _alpaca(name: str, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> PairTab
             continue
         games.append(value - 1)
         groups.append(str(record.get("instruction", where)))
-        lengths.append([len(str(record[key])) for key in ("output_2", "output_1")])
-    equal = preference.length_controlled(games, lengths, groups) if games else None
+        flaws = record.get("flaws")
+        if not (isinstance(flaws, list) and any(flaws)):
+            lengths = [len(str(record[key])) for key in ("output_2", "output_1")]
+            asked.append((games[-1], lengths, groups[-1]))
+    equal = None
+    if asked:
+        equal = preference.length_controlled(
+            [game for game, _, _ in asked],
+            [lengths for _, lengths, _ in asked],
+            [group for _, _, group in asked],
+        )
     table = _counted(name, models, games, groups, 0, failed, [])
     return dataclasses.replace(table, at_equal_length=equal)
 
