@@ -458,6 +458,8 @@ def test_a_sheet_of_another_key_is_named_and_the_others_are_read(made, capsys):
         (b'[{"id": 1, "text": "x"}]', "or tasks that Label Studio exported"),
         (b"[1, 2", "not JSON"),
         (b"row,choice\n", "has no answers in it"),
+        (b"choice,row,Choice (left)\ntie,a,left\n", "the columns 'choice' and 'Choice (left)'"),
+        (b"row;choice;row 2\na;left;b\n", "the columns 'row' and 'row 2', of which one is read"),
         (b"\xff\xfe\x00", "want a sheet"),
     ],
 )

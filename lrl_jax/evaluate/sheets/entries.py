@@ -20,6 +20,7 @@ DELIMITERS = ",;\t|"
 TEXTS = ("prompt", "left", "right")
 EXPORTED = "annotation_id"  # a column that Label Studio adds
 NAMES = (*TEXTS, "number", "choice", "comment", "annotator", "sheet", "row", EXPORTED)
+SINGLE = ("row", "choice", "comment")  # columns of which a sheet has one each
 MOJIBAKE = "\xef\xbb\xbf"  # a byte-order mark that was read as cp1252
 PACKED = {b"PK\x03\x04": "a workbook", b"\xd0\xcf\x11\xe0": "an old workbook"}
 
@@ -139,13 +140,19 @@ def _reader(file: str, content: str) -> tuple[Any, dict[str, int]]:
         header = next(
             (row for row in _whole_rows(file, reader) if any(cell.strip() for cell in row)), []
         )
-        columns: dict[str, int] = {}
+        columns: dict[str, list[int]] = {}
         for i, cell in enumerate(header):
             words = cell.strip("\ufeff'\" ").casefold().split()
             if words and words[0] in NAMES:
-                columns.setdefault(words[0], i)
+                columns.setdefault(words[0], []).append(i)
         if {"row", "choice"} <= columns.keys():
-            return reader, columns
+            for several in (columns[name] for name in SINGLE if len(columns.get(name, ())) > 1):
+                both = " and ".join(repr(header[i]) for i in several[:2])
+                raise text.DataError(
+                    f"{file}: has the columns {both}, of which one is read; take the other out, or "
+                    "begin its name with another word"
+                )
+            return reader, {name: places[0] for name, places in columns.items()}
         first = first or header
     raise text.DataError(
         f"{file}: want a sheet, with the columns row and choice; its first line begins "
