@@ -19,6 +19,7 @@ from lrl_jax.cli import main
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import task_files, tasks
 from lrl_jax.evaluate.benchmark import asking, choices, items, scores, zoo_results
+from lrl_jax.evaluate.benchmark.form import MetricEntry
 from lrl_jax.evaluate.benchmark.prompts import Question
 from lrl_jax.evaluate.kinds import MeasuredModel
 from lrl_jax.recipe import train as recipe_train
@@ -222,6 +223,24 @@ def test_a_right_answer_in_the_wrong_script_is_counted_apart(data):
     assert scores.by_script(task, [asked] * 4, each, texts) == {
         "in_language": 1, "in_another": 2, "no_letters": 1, "right_in_another": 1,
     }  # fmt: skip
+
+
+def test_scores_of_all_answers_together_count_every_reference(data):
+    [task] = task_files.resolve(str(data / "say.yaml"))
+    entries = [MetricEntry(metric=name) for name in ("chrf", "chrf++", "bleu")]
+    settings = task.settings.model_copy(update={"metric_list": entries})
+    task = dataclasses.replace(task, settings=settings)
+    first, second = "the girl bought a big house", "it was sold to the man next door"
+    asked = [
+        dataclasses.replace(question("a"), choices=(), references=references)
+        for references in (("kkk zzz", first), (second,))
+    ]
+    texts = [first, second]
+    each = [scores.of_answer(task, *pair) for pair in zip(asked, texts, strict=True)]
+    got = scores.summary(task, asked, each, texts)
+    assert [round(got["scores"][name], 6) for name in ("chrf", "chrf++", "bleu")] == [100] * 3
+    assert got["intervals"]["bleu"] == pytest.approx([100, 100])
+    assert got["signatures"]["bleu"].startswith("nrefs:var")
 
 
 # ---------------------------------------------------------------------------- documents

@@ -112,7 +112,7 @@ def test_korean_baselines_on_flores():
 # ---------------------------------------------------------------------------- spBLEU, ROUGE-L, F1
 def test_spbleu_without_its_model_says_so_and_scores_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
-    got = metrics.spbleu(["a"], ["a"], "flores101")
+    got = metrics.spbleu(["a"], [["a"]], "flores101")
     want = tmp_path / "models" / "sacrebleu_tokenizer_spm.model"
     assert got["spbleu"] is None
     assert str(want) in got["spbleu_note"]
@@ -129,7 +129,7 @@ def test_spbleu_reads_the_model_at_its_place(tmp_path, monkeypatch):
         )  # fmt: skip
     model = spm.SentencePieceProcessor(model_file=str(place))
     monkeypatch.setattr(tokenizer_spm, "SACREBLEU_DIR", str(tmp_path))
-    got = metrics.spbleu(["the cat sat on a mat"], ["the cat sat on the mat"])
+    got = metrics.spbleu(["the cat sat on a mat"], [["the cat sat on the mat"]])
     pieces = [" ".join(model.encode_as_pieces(text)) for text in (
         "the cat sat on a mat", "the cat sat on the mat")]  # fmt: skip
     want = sacrebleu.corpus_bleu(
@@ -141,7 +141,7 @@ def test_spbleu_reads_the_model_at_its_place(tmp_path, monkeypatch):
 
 def test_an_unknown_spbleu_tokenizer_is_refused():
     with pytest.raises(ValueError, match=r"no spBLEU tokenizer 'flores2000'.*did you mean"):
-        metrics.spbleu(["a"], ["a"], "flores2000")
+        metrics.spbleu(["a"], [["a"]], "flores2000")
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_the_interval_of_a_corpus_score_is_near_sacrebleus_own():
         " ".join(word if dice.random() < 0.8 else "xyz" for word in reference.split())
         for reference in references
     ]
-    low, high = metrics.interval(sacrebleu.CHRF(), hypotheses, references)
+    low, high = metrics.interval(sacrebleu.CHRF(), hypotheses, [references])
     score = sacrebleu.CHRF().corpus_score(hypotheses, [references], n_bootstrap=1000)
     assert low < score.score < high
     assert (high - low) / 2 == pytest.approx(score._ci, rel=0.1)
@@ -183,5 +183,5 @@ def test_the_interval_of_a_corpus_score_is_near_sacrebleus_own():
 
 def test_a_corpus_of_which_some_resamples_score_0_has_an_interval():
     hypotheses, references = ["xyz", "xyz", "the cat"], ["a dog", "it sat", "the cat"]
-    low, high = metrics.interval(sacrebleu.CHRF(word_order=2), hypotheses, references)
+    low, high = metrics.interval(sacrebleu.CHRF(word_order=2), hypotheses, [references])
     assert low == 0 < high

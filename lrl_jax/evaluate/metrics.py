@@ -6,6 +6,7 @@ the training text achieve on the same test text.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+import itertools
 import math
 import os
 from pathlib import Path
@@ -22,6 +23,7 @@ from lrl_jax.vocab import scripts
 
 SPBLEU = ("flores200", "flores101")  # sacrebleu's tokenizers that read a SentencePiece model
 SPACELESS = ("Hans", "Hant", "Jpan", "Khmr", "Laoo", "Mymr", "Thai", "Tibt")
+Streams = Sequence[Sequence[Any]]  # of str, and None where a text has fewer references
 START = ""  # marks the start of a line in n-grams; no character equals it
 
 
@@ -42,7 +44,7 @@ def translation(
             f"{len(hypotheses)} translations for {len(references)} references; "
             "want one each, and at least one"
         )
-    tokenizer = "char" if language.rpartition("_")[2] in SPACELESS else "13a"
+    tokenizer = bleu_tokenizer(language)
     scorers = {"chrf": CHRF(), "chrf++": CHRF(word_order=2), "bleu": BLEU(tokenize=tokenizer)}
     scores = {
         name: scorer.corpus_score(list(hypotheses), [list(references)]).score
@@ -56,19 +58,35 @@ def translation(
     }
 
 
+def bleu_tokenizer(language: str) -> str:
+    """Returns how sacrebleu splits words of a language, a FLORES code, for BLEU."""
+    return "char" if language.rpartition("_")[2] in SPACELESS else "13a"
+
+
+def streams(references: Iterable[Sequence[str]]) -> Streams:
+    """Returns the references of every text as sacrebleu takes them: first ones, second ones, ...
+
+    >>> streams([["a", "b"], ["c"]])
+    [['a', 'c'], ['b', None]]
+    """
+    return [[*stream] for stream in itertools.zip_longest(*references)]
+
+
 def interval(
     scorer: BLEU | CHRF,
     hypotheses: Sequence[str],
-    references: Sequence[str],
+    references: Streams,
     samples: int = intervals.SAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
     """Returns the 95 % interval of a corpus score (0 to 100) by resampling its sentences.
 
+    `references` are as `streams` returns them.
+
     sacrebleu's own (`n_bootstrap`) ends in a TypeError where some resamples score 0, as those of a
     weak model do: it takes the mean of Python's and numpy's numbers together.
     """
-    counts = scorer._extract_corpus_statistics(list(hypotheses), [list(references)])
+    counts = scorer._extract_corpus_statistics(list(hypotheses), references)
     counts_NC = np.array(counts, np.float64)
 
     def resampled(indices_N: np.ndarray) -> float:
@@ -78,7 +96,9 @@ def interval(
 
 
 def spbleu(
-    hypotheses: Sequence[str], references: Sequence[str], tokenizer: str = "flores200"
+    hypotheses: Sequence[str],
+    references: Streams,
+    tokenizer: str = "flores200",
 ) -> dict[str, Any]:
     """Returns spBLEU (0 to 100) under "spbleu", or "spbleu_note" that says why not.
 
@@ -87,6 +107,7 @@ def spbleu(
     and no other tokenizer stands in: the file has to be at its place.
 
     Args:
+      references: as `streams` returns them.
       tokenizer: `flores101`, as in most papers up to 2023, or `flores200`. They cannot be compared.
     """
     place = spbleu_model(tokenizer)
@@ -95,7 +116,7 @@ def spbleu(
         note = f"spBLEU was not measured: place {url} at {place}"
         return {"spbleu": None, "spbleu_note": note}
     scorer = BLEU(tokenize=tokenizer, effective_order=True)
-    score = scorer.corpus_score(list(hypotheses), [list(references)]).score
+    score = scorer.corpus_score(list(hypotheses), references).score
     return {"spbleu": score, "spbleu_signature": str(scorer.get_signature())}
 
 

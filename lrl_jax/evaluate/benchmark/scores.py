@@ -127,7 +127,7 @@ def summary(
     }
     wanted = [name for name in task.settings.metrics if name in OF_TEXTS]
     if wanted:
-        more = _of_texts(task, wanted, guesses, [q.references[0] for q in questions], out)
+        more = _of_texts(task, wanted, guesses, [q.references for q in questions], out)
     return out | {"chance": chance(task, questions)} | more
 
 
@@ -149,19 +149,19 @@ def _of_texts(
     task: BenchmarkTask,
     wanted: Sequence[str],
     hypotheses: Sequence[str],
-    references: Sequence[str],
+    references: Sequence[Sequence[str]],
     out: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Adds the scores of all answers together to `out`; returns signatures and notes."""
     more: dict[str, Any] = {"signatures": {}}
-    splits = metrics.translation(hypotheses, references, task.facts.language)["bleu_tokenizer"]
+    streams = metrics.streams(references)
     scorers = {
         "chrf": CHRF(),
         "chrf++": CHRF(word_order=2),
-        "bleu": BLEU(tokenize=splits),
+        "bleu": BLEU(tokenize=metrics.bleu_tokenizer(task.facts.language)),
     }
     if "spbleu" in wanted:
-        result = metrics.spbleu(hypotheses, references, task.facts.spbleu)
+        result = metrics.spbleu(hypotheses, streams, task.facts.spbleu)
         if result["spbleu"] is None:
             more["note"] = result["spbleu_note"]
         else:
@@ -169,8 +169,8 @@ def _of_texts(
     for name in wanted:
         if (scorer := scorers.get(name)) is None:
             continue
-        out["scores"][name] = scorer.corpus_score([*hypotheses], [[*references]]).score
-        out["intervals"][name] = [*metrics.interval(scorer, hypotheses, references)]
+        out["scores"][name] = scorer.corpus_score([*hypotheses], streams).score
+        out["intervals"][name] = [*metrics.interval(scorer, hypotheses, streams)]
         more["signatures"][name] = str(scorer.get_signature())
     return more
 
