@@ -276,6 +276,14 @@ def test_a_choice_that_no_row_holds_is_named_with_its_row_or_left_out(data, mode
     assert result["bad_documents"][0].startswith(f"{file}:3: choice ' b b")
 
 
+def test_targets_that_could_be_meant_as_the_text_of_a_choice_are_counted(data, model, tmp_path):
+    rows = [{"q": f"a{i}", "c": ["1", "2", "3"], "label": i % 2} for i in range(4)]
+    file = _only(tmp_path / "n.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    result = asking.measure(prepared(data, file=str(file)), model, 4, "x")
+    assert result["doubtful"] == 2
+    assert "2 integer targets read as an index" in " ".join(tasks.circumstances(result))
+
+
 def test_examples_are_drawn_from_the_first_documents_of_a_training_split(tmp_path):
     shown = CHOOSE.replace("{test: [", "{train: [train.jsonl], test: [").replace(
         "test_split: test", "test_split: test\ntraining_split: train"

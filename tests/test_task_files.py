@@ -315,6 +315,19 @@ def test_a_target_of_digits_is_taken_where_it_can_mean_one_thing(
     assert written(one, q="a", label=label, c=["3", "2", "1"]).target == index
 
 
+@pytest.mark.parametrize(
+    ("target", "label", "doubtful"),
+    [("label", 2, True), ("'{{label|int}}'", "2", False), ("label", 1, False)],
+)
+def test_an_integer_is_an_index_and_said_where_its_digits_are_another_choice(
+    tmp_path, target, label, doubtful
+):
+    source = CHOICE.replace("target: label", f"target: {target}").replace("values", "notes")
+    one = task(tmp_path, source.replace("[no, yes]", "['7', '1', '9', '2']"))
+    got = written(one, q="a", label=label)
+    assert (got.target, got.doubtful) == (int(label), doubtful)
+
+
 def test_a_field_that_is_null_can_be_asked_about(tmp_path):
     template = "{{'x' if c or c is not none else 'y'}}{{c|default('z', true)}}{{c == none}}"
     one = task(tmp_path, CHOICE.replace('"{{q}}"', f'"{template}"'))

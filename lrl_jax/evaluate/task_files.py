@@ -15,7 +15,7 @@ form has no key for stands under `metadata`. A whole file, `tasks/xcopa_ta.yaml`
     description: ""                         # text before everything else
     doc_to_text: "{{premise[:-1]}} {{words.because if question == 'cause' else words.therefore}}"
     doc_to_choice: "{{[choice1[0]|lower ~ choice1[1:], choice2[0]|lower ~ choice2[1:]]}}"
-    doc_to_target: label                    # a field, or Jinja; an index, or the text of a choice
+    doc_to_target: label                    # a field, or Jinja; an index from 0, or a choice's text
     target_delimiter: " "                   # between the prompt and a choice
     fewshot_delimiter: "\\n\\n"
     metric_list:                            # the first is the score that reports show first

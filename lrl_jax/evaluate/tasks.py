@@ -44,6 +44,7 @@ SIGNIFICANT = 0.05  # p below which a change is called better or worse
 COUNTED = {  # keys of a result that are shown where they are not 0
     "shots": "shots",
     "bad": "bad documents left out",
+    "doubtful": "integer targets read as an index, though their digits are another choice",
     "cut": "prompts cut to fit the model",
     "cut_short": "answers cut at their longest",
     "right_in_another": "right in another script",

@@ -371,6 +371,8 @@ def _result(prepared: PreparedTask, answered: Sequence[Item], cut: int) -> dict[
         "documents": hashlib.sha256(digests.encode()).hexdigest(),
         "each": scores.compact(each),
     }
+    if doubtful := sum(question.doubtful for question in questions):
+        result["doubtful"] = doubtful
     if prepared.examples is not None:
         result["examples_from"] = [*prepared.examples.places]
     if texts:

@@ -44,6 +44,7 @@ class Question:
       text: the document's own prompt, without description, examples and forced beginning.
       choices: the choices, and `target` the index of the right one; empty where one generates.
       references: the right answers; the text of the right choice where there are choices.
+      doubtful: whether the target is an integer whose digits are the text of another choice.
       digest: of the document, by which before and after are compared.
     """
 
@@ -55,6 +56,7 @@ class Question:
     choices: tuple[str, ...]
     target: int
     references: tuple[str, ...]
+    doubtful: bool = False
 
 
 class QuestionWriter:
@@ -100,8 +102,9 @@ class QuestionWriter:
             is_index = AN_INDEX.search(str(settings.doc_to_target)) is not None
             index = _index(right, options, is_index)
             references = (options[index],)
+            doubtful = isinstance(right, int) and str(right) in {*options} - {*references}
         else:
-            options, index = (), -1
+            options, index, doubtful = (), -1, False
             references = _references(right)
             if not asked.strip():
                 raise BadDocumentError("its prompt is empty")
@@ -113,7 +116,7 @@ class QuestionWriter:
         digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
         return Question(
             document.where, digest.hexdigest(), description, asked, prefix, options, index,
-            references,
+            references, doubtful,
         )  # fmt: skip
 
 
@@ -192,6 +195,8 @@ def _options(setting: Any, fields: Mapping[str, Any], rendered: str) -> tuple[st
 
 def _index(right: Any, options: Sequence[str], is_index: bool = False) -> int:
     """Returns the index of the right choice: a number, or the text of the choice.
+
+    As in lm-evaluation-harness an integer is an index, also where choices are numbers.
 
     Args:
       is_index: whether a text of digits is an index for sure, even where choices are numbers.
