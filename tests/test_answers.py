@@ -93,6 +93,17 @@ def test_every_answer_of_mgsm_is_one_number_and_equals_itself(language):
         ("The answer is D.", "D"),
         ("The answer is (A), not the others", "A"),
         ("First A) then B)", "B"),
+        ("B입니다.", "B"),
+        ("정답은 B 입니다.", "B"),
+        ("답은 B이고", "B"),
+        ("答案是C", "C"),
+        ("答案是B，因为", "B"),
+        ("正解はB。", "B"),
+        ("คำตอบคือ B ครับ", "B"),
+        ("The answer is A, not B.", "A"),
+        ("Answer: C, for D is wrong.", "C"),
+        ("비타민 B12", ""),
+        ("IBM입니다", ""),
         ("A dog is in the picture", ""),
         ("A's", ""),
         ("Because", ""),
@@ -102,6 +113,15 @@ def test_every_answer_of_mgsm_is_one_number_and_equals_itself(language):
 )
 def test_the_chosen_letter_is_read(answer, want):
     assert answers.chosen_letter(answer) == want
+
+
+def test_a_target_is_read_as_an_answer_is_and_one_without_a_letter_is_refused():
+    for target in ("B", "(B)", "Answer: B", "B. Paris"):
+        assert answers.same_letter("It is B.", target)
+        assert not answers.same_letter("It is C.", target)
+    for target in ("b", "K", "\uac00", "Because"):
+        with pytest.raises(ValueError, match=f"the target '{target}' names no letter from A to J"):
+            answers.same_letter("B", target)
 
 
 def test_other_letters_can_be_asked_for():

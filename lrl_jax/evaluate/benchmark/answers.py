@@ -5,6 +5,8 @@ from decimal import Decimal
 import re
 import unicodedata
 
+import regex
+
 from lrl_jax.recipe.scripts import parts
 from lrl_jax.vocab import scripts
 
@@ -18,7 +20,10 @@ SIGNS = str.maketrans({
 NUMBER = re.compile(r"((?<![\w.,)%])-(?: ?[^\w\s.,'-])? ?)?(\d+(?: \d{3}(?!\d))*(?:[.,']\d+)*)")
 TRIPLES = re.compile(r"\d{1,3}([.,' ])\d{3}(\1\d{3})*")
 INDIAN = re.compile(r"\d{1,2}(,\d{2})*,\d{3}")
+LETTERS = "ABCDEFGHIJ"  # of choices, at most as many as in MMLU-Pro
 OPENING = "\\s([*\"'`\u300c\u300e\uff08"  # what may stand before the letter of a choice
+OTHER = r"[^\P{L}\p{Latin}]"  # a letter of another script, in which A is no word
+END = rf"\s*(?:[)\]\n]|[^\P{{STerm}}!?]|$)|\s?{OTHER}"  # what may follow a letter that is chosen
 
 
 # ---------------------------------------------------------------------------- numbers
@@ -103,19 +108,38 @@ def _at_last_mark(digits: str) -> tuple[str, str, str]:
 def chosen_letter(answer: str, letters: str = "ABCD") -> str:
     """Returns the letter that an answer chooses; "" where it names none or leaves it open.
 
-    It is the letter that the answer opens with, such as `B` or `(B) because`; else the last one
-    that stands alone in brackets, after a colon, or before a bracket, a full stop or the end.
+    It is the letter that the answer opens with, such as `B` or `(B) because`; else the first one
+    after `answer is` or `answer:`, as in MMLU-Pro's script (arXiv 2406.01574); else the last one
+    that stands alone before a bracket, a full stop or the end, or among letters of another script,
+    with a space or without.
 
     >>> [chosen_letter(text) for text in ("(B)", "C. Paris", "The answer is D", "A dog", "Bad")]
     ['B', 'C', 'D', '', '']
+    >>> [chosen_letter(text) for text in ("The answer is A, not B.", "\u7b54\u6848\u662fC")]
+    ['A', 'C']
     """
     text = unicodedata.normalize("NFKC", answer)  # letters of full width
-    alone = rf"([{re.escape(letters)}])(?![^\W_]|['\u2019])"
-    opening = re.match(rf"[{OPENING}]*{alone}(?=[\s.:)\]*\"'`]|$|[^\x00-\x7f])(?! \w)", text)
+    alone = rf"([{re.escape(letters)}])(?![\p{{Latin}}\p{{M}}\p{{N}}'\u2019])"
+    opening = regex.match(rf"[{OPENING}]*{alone}(?=[\s.:)\]*\"'`]|$|[^\x00-\x7f])(?! \w)", text)
     if opening:
         return opening[1]
-    marked = re.findall(rf"(?:[:(\[]\s*|(?<![^\W_])){alone}(?=\s*(?:[.)\]\n]|$))", text)
+    if announced := regex.search(rf"(?i:answer(?: is|:))[\s(*]*{alone}", text):
+        return announced[1]
+    among = rf"(?<={OTHER}\p{{M}}*\s?.)"
+    marked = regex.findall(rf"(?<![\p{{Latin}}\p{{N}}]){alone}(?:(?={END})|{among})", text)
     return marked[-1] if marked else ""
+
+
+def same_letter(answer: str, target: str) -> bool:
+    """Tells whether an answer chooses the letter that the target names, from A to J.
+
+    >>> same_letter("It is B.", "(B)"), same_letter("C", "(B)")
+    (True, False)
+    """
+    wanted = chosen_letter(target, LETTERS)
+    if not wanted:
+        raise ValueError(f"the target {target[:60]!r} names no letter from A to J; want one as `B`")
+    return chosen_letter(answer, LETTERS) == wanted
 
 
 def first_line(answer: str) -> str:

@@ -112,6 +112,8 @@ class QuestionWriter:
             _check_answer_in(references, fields, task.facts.answer_in)
         if "number" in settings.metrics:
             _check_numbers(references)
+        if "letter" in settings.metrics:
+            _check_letters(references)
         refuse_halves((description, asked, prefix, *options, *references))
         digest = hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode())
         return Question(
@@ -251,6 +253,15 @@ def _check_numbers(references: Sequence[str]) -> None:
     for reference in references:
         if answers.last_number(reference) is None:
             raise BadDocumentError(f"its answer {reference[:60]!r} has no number")
+
+
+def _check_letters(references: Sequence[str]) -> None:
+    for reference in references:
+        if not answers.chosen_letter(reference, answers.LETTERS):
+            raise BadDocumentError(
+                f"its answer {reference[:60]!r} names no letter from A to J; want one such as 'B'; "
+                "values of a column can be mapped by metadata.values"
+            )
 
 
 def check_that_they_differ(

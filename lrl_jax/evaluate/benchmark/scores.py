@@ -71,7 +71,7 @@ def of_answer(task: BenchmarkTask, question: Question, answer: str) -> Scores:
     makers: dict[str, Callable[[str], float]] = {
         "exact_match": lambda reference: float(answer.strip() == reference.strip()),
         "number": lambda reference: float(answers.same_number(answer, reference)),
-        "letter": lambda reference: float(_same_letter(answer, reference)),
+        "letter": lambda reference: float(answers.same_letter(answer, reference)),
         "rougeL": lambda reference: metrics.rouge_l(answer, reference),
         "chrf": lambda reference: CHRF().sentence_score(answer, [reference]).score / 100,
         "chrf++": lambda reference: (
@@ -82,11 +82,6 @@ def of_answer(task: BenchmarkTask, question: Question, answer: str) -> Scores:
         if name in makers:
             scored[name] = max(makers[name](reference) for reference in references)
     return {name: scored[name] for name in task.settings.metrics if name in scored}
-
-
-def _same_letter(answer: str, reference: str) -> bool:
-    letter = reference.strip()[:1]
-    return answers.chosen_letter(answer, "ABCDEFGHIJ") == letter
 
 
 def cleaned(task: BenchmarkTask, answer: str) -> str:
