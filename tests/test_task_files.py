@@ -135,6 +135,20 @@ def test_what_is_wrong_with_a_task_file_is_named_with_the_nearest_key(tmp_path, 
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("csv\ndataset_kwargs: {delimiter: '::'}", "delimiter: want one character, .* got '::'"),
+        ("csv\ndataset_kwargs: {delimiter: '\"'}", "delimiter: want one character, which is no"),
+        ("json\ndataset_kwargs: {delimiter: ';'}", "are of dataset_path: csv; got 'json'"),
+        ("a/b\ndataset_kwargs: {quoting: 3}", "are of dataset_path: csv; got 'a/b'"),
+    ],
+)
+def test_how_cells_are_written_is_said_of_csv_and_by_one_character(tmp_path, keys, message):
+    with pytest.raises(ValueError, match=message):
+        task(tmp_path, CHOICE.replace("tag: ours", f"dataset_path: {keys}"))
+
+
 def test_a_name_that_no_task_has_is_told_the_nearest_one(tmp_path):
     write(tmp_path, mine__yaml=CHOICE)
     with pytest.raises(task_files.UnknownTaskError, match="no task 'mime'; did you mean 'mine'"):
@@ -284,7 +298,7 @@ def test_questions_of_squads_form_keep_all_their_answers(tmp_path):
             {"label": "2"},
             "'2' is the text of choice 1, and could be",
         ),
-        ("{{q}}", "{{r}}", {"label": 1}, "the template refuses: 'r' is undefined"),
+        ("{{q}}", "{{r}}", {"label": 1}, "refuses: 'r' is undefined; the document has q, label"),
         ("{{q}}", "{{q.__class__}}", {"label": 1}, "the template refuses: "),
     ],
 )
@@ -347,6 +361,52 @@ def test_a_reference_is_of_a_field_and_not_null(tmp_path):
         )
 
 
+def test_only_what_a_template_writes_is_read_as_a_list(tmp_path):
+    source = ANSWER.replace("answer_in: context, ", "")
+    for target, want in (("answer", ("[2, 3]",)), ("'{{answer}}'", ("2", "3"))):
+        one = task(tmp_path, source.replace('"{{answers.text}}"', target))
+        assert written(one, context="c", question="q", answer="[2, 3]").references == want
+
+
+# ---------------------------------------------------------------------------- rows of files
+def test_numbers_with_a_point_are_numbers_to_a_template(tmp_path):
+    source = CHOICE.replace("{{q}}", "{{x}} {{x * 2}} {{'%.2f' % x}}")
+    rows = '{"x": 1.5, "label": "TRUE"}', '{"x": 1e-1, "label": "TRUE"}'
+    for name, content in (("jsonl", "\n".join(rows)), ("json", f"[{', '.join(rows)}]")):
+        one = task(tmp_path, source.replace("test.jsonl", f"test.{name}"))
+        (tmp_path / f"test.{name}").write_text(content)
+        assert [each.text for each in read(one, str(tmp_path))] == ["1.5 3.0 1.50", "0.1 0.2 0.10"]
+
+
+def test_nan_is_null_as_in_training_data(tmp_path):
+    write(tmp_path, test__jsonl='{"q": NaN, "r": {"s": [NaN]}, "label": "TRUE"}\n')
+    for template, why in (("q", "its field 'q' is null"), ("'{{r.s[0]}}'", "field 'r.s[0]' is nu")):
+        [got] = read(task(tmp_path, CHOICE.replace('"{{q}}"', template)), str(tmp_path))
+        assert why in got.why
+    source = CHOICE.replace("{{q}}", "{{q is none}}")
+    [got] = read(task(tmp_path, source), str(tmp_path))
+    assert got.text == "True"
+
+
+@pytest.mark.parametrize(
+    ("builder", "keys", "content", "want"),
+    [
+        ("csv", 'delimiter: ";"', 'q;label\n"a;b";1\nc,d;0\n', ["a;b", "c,d"]),
+        ("csv", 'delimiter: "\\t"', 'q\tlabel\n"a\tb"\t1\nc\t0\n', ["a\tb", "c"]),
+        ("csv", "quoting: 3", 'q,label\n"a,1\n', ['"a']),
+        ("csv", 'delimiter: "|", quoting: 3', 'q|label\n"a|1\n', ['"a']),
+        ("json", "", '\n [{"q": "a", "label": 1},\n {"q": "b", "label": 0}]\n', ["a", "b"]),
+        ("json", "", '{"q": "a", "label": 1, "r": [{"q": "b"}]}\n', ["a"]),
+    ],
+)
+def test_files_are_read_as_the_harness_s_builders_read_them(tmp_path, builder, keys, content, want):
+    kwargs = f"{{data_files: {{test: test.x}}, {keys}}}"
+    source = CHOICE.replace("tag: ours", f"dataset_path: {builder}\ndataset_kwargs: {kwargs}")
+    one = task(tmp_path, source.replace("values", "notes"))
+    (tmp_path / "test.x").write_text(content)
+    assert [getattr(each, "text", each) for each in read(one, str(tmp_path))] == want
+
+
 def test_a_prompt_that_is_the_same_for_all_documents_is_refused(tmp_path):
     one = task(tmp_path, CHOICE.replace("{{q}}", "Say yes."))
     write(tmp_path, test__jsonl='{"q": "a", "label": "TRUE"}\n{"q": "b", "label": "FALSE"}\n')
@@ -378,6 +438,13 @@ def test_a_number_task_wants_a_number_in_its_answer(tmp_path):
     one = task(tmp_path, source.replace("{{answers.text}}", "answer"))
     assert written(one, context="c", question="q", answer="2,125").references == ("2,125",)
     assert "has no number" in written(one, context="c", question="q", answer="none").why
+
+
+def test_a_letter_task_wants_a_letter_in_its_answer(tmp_path):
+    source = ANSWER.replace("squad_f1", "letter").replace("answer_in: context, ", "")
+    one = task(tmp_path, source.replace("{{answers.text}}", "answer"))
+    assert written(one, context="c", question="q", answer="(B)").references == ("(B)",)
+    assert "names no letter from A to J" in written(one, context="c", question="q", answer="K").why
 
 
 # ---------------------------------------------------------------------------- prompts

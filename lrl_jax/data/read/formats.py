@@ -36,11 +36,17 @@ class RowFormat:
     Attributes:
       header: whether .csv and .tsv begin with column names; if not, columns are "0", "1", ...
       wanted: columns that the caller needs; a reader may leave out others.
+      delimiter: what stands between the cells of .csv, or of a table as it stands; that of the
+        format if empty.
+      decimals: what a JSON number with a point or an exponent becomes: the text as it was written,
+        such as 3.10, or a number to calculate with.
     """
 
     format: str
     header: bool = True
     wanted: tuple[str, ...] = ()
+    delimiter: str = ""
+    decimals: Callable[[str], Any] = str
 
 
 def rows(span: Span, form: RowFormat) -> Rows:
@@ -60,7 +66,7 @@ def _json_lines(span: Span, form: RowFormat) -> Read:
         if isinstance(line, text.Bad):
             yield at, line
         elif line and not line.isspace():
-            yield at, _object(line)
+            yield at, _object(line, form)
 
 
 def _json(span: Span, form: RowFormat) -> Read:
@@ -75,7 +81,7 @@ def _json(span: Span, form: RowFormat) -> Read:
             if second or any(top(column) in row for column in form.wanted) or not _lists(row):
                 yield from _json_lines(span, form)
                 return
-    whole = _whole(span.uri)
+    whole = _whole(span.uri, form)
     if isinstance(whole, dict) and len(_lists(whole)) == 1:
         [whole] = _lists(whole)
     if not isinstance(whole, list):
@@ -93,7 +99,7 @@ def _squad(span: Span, form: RowFormat) -> Read:
     The middle three are there as input, instruction and output too; `answers` is written as on the
     hub, {text: [...], answer_start: [...]}.
     """
-    whole = _whole(span.uri)
+    whole = _whole(span.uri, form)
     try:
         asked = [
             (paragraph["context"], question)
@@ -118,9 +124,9 @@ def _squad(span: Span, form: RowFormat) -> Read:
         ) from None
 
 
-def _object(line: str) -> dict[str, Any] | str:
+def _object(line: str, form: RowFormat) -> dict[str, Any] | str:
     try:
-        value = json.loads(line, parse_float=str)  # a number is text as it was written: 3.10
+        value = json.loads(line, parse_float=form.decimals)
     except (ValueError, RecursionError) as e:
         return f"not JSON ({e}); got {line[:60]!r}"
     return value if isinstance(value, dict) else _no_object(line)
@@ -135,11 +141,11 @@ def _lists(value: dict[str, Any]) -> list[list]:
     return [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
 
 
-def _whole(file: str) -> Any:
+def _whole(file: str, form: RowFormat) -> Any:
     data = "\n".join(text.lines(file)).encode() if file.startswith(text.SAMPLE) else _bytes(file)
     code = "utf-16" if data.startswith(text.UTF_16) else "utf-8-sig"
     try:
-        return json.loads(data.decode(code), parse_float=str)
+        return json.loads(data.decode(code), parse_float=form.decimals)
     except UnicodeDecodeError:
         for _ in text.lines(file):  # raises with the line
             pass
@@ -166,7 +172,7 @@ def _bytes(file: str) -> bytearray:
 def _tsv(span: Span, form: RowFormat) -> Read:
     if tables.is_quoted(span.uri):
         return tables.quoted(span, form.header, "\t")
-    return tables.raw(span, form.header)
+    return tables.raw(span, form.header, "\t")
 
 
 # ---------------------------------------------------------------------------- Parquet
@@ -298,10 +304,10 @@ def _text(segment: ElementTree.Element) -> str:
 READERS: dict[str, Callable[[Span, RowFormat], Read]] = {
     "jsonl": _json_lines,
     "json": _json,
-    "csv": lambda span, form: tables.quoted(span, form.header, ","),
+    "csv": lambda span, form: tables.quoted(span, form.header, form.delimiter or ","),
     "tsv": _tsv,
     "tsv_quoted": lambda span, form: tables.quoted(span, form.header, "\t"),
-    "tsv_raw": lambda span, form: tables.raw(span, form.header),
+    "tsv_raw": lambda span, form: tables.raw(span, form.header, form.delimiter or "\t"),
     "parquet": _parquet,
     "tmx": _tmx,
     "squad": _squad,

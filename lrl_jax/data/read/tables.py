@@ -104,19 +104,19 @@ def _open_quote(span: Span, at: int, end: int, how: str) -> text.DataError:
 
 
 # ---------------------------------------------------------------------------- cells as they stand
-def raw(span: Span, header: bool) -> Cells:
-    """Yields the rows of a .tsv file in which a quote mark is text."""
+def raw(span: Span, header: bool, delimiter: str) -> Cells:
+    """Yields the rows of a file, such as .tsv, in which a quote mark is text."""
     names: list[str] = []
     if header:
         _, first = next(text.numbered(span.uri), (1, ""))
         if isinstance(first, text.Bad):
             raise text.DataError(f"{first.where}: {first.why}")
-        names = header_names(first.split("\t"), span)
+        names = header_names(first.split(delimiter), span)
     for at, line in text.numbered(*span):
         if isinstance(line, text.Bad):
             yield at, line
         elif line and not (at == 1 and header and not span.start):
-            yield at, named(names, line.split("\t"))
+            yield at, named(names, line.split(delimiter))
 
 
 def header_names(names: list[str], span: Span) -> list[str]:

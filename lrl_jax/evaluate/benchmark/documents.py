@@ -42,6 +42,7 @@ class DocumentSource:
 
     Attributes:
       form: the format of `files`; "auto" goes by their suffixes.
+      delimiter: what stands between the cells of tables; that of the format if empty.
       aligned: field -> the text file whose lines it is.
       looked: where local copies are missing, where the hub is read in their place.
     """
@@ -49,6 +50,7 @@ class DocumentSource:
     split: str
     files: tuple[str, ...] = ()
     form: str = "auto"
+    delimiter: str = ""
     aligned: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hub: Hub | None = None
     looked: str = ""
@@ -169,7 +171,7 @@ def _local(task: BenchmarkTask, split: str, data: str) -> DocumentSource | None:
         names = given.get(split, ()) if isinstance(given, dict) else given
         beside = str(epath.Path(task.file).parent)
         paths = [path for name in names for path in _named(name, data, beside)]
-        return DocumentSource(split, tuple(paths), _form(task)) if paths else None
+        return DocumentSource(split, tuple(paths), *_form(task)) if paths else None
     places = facts.files.get(split, ())
     if not isinstance(places, dict):
         paths = _alternative(places, data)
@@ -184,12 +186,12 @@ def _local(task: BenchmarkTask, split: str, data: str) -> DocumentSource | None:
     return DocumentSource(split, aligned={field: path for field, [path] in lists.items()})
 
 
-def _form(task: BenchmarkTask) -> str:
-    """Returns the format of files that the harness would give a builder of `datasets`."""
+def _form(task: BenchmarkTask) -> tuple[str, str]:
+    """Returns format and delimiter of files that the harness would give a builder of `datasets`."""
     settings = task.settings.dataset_kwargs
-    if task.settings.dataset_path == "csv" and settings.delimiter == "\t":
-        return "tsv_raw" if settings.quoting else "tsv_quoted"
-    return LOCAL[task.settings.dataset_path]
+    if task.settings.dataset_path == "csv":
+        return "tsv_raw" if settings.quoting else "csv", settings.delimiter
+    return LOCAL[task.settings.dataset_path], ""
 
 
 def _alternative(names: Sequence[str], data: str) -> list[str]:
@@ -243,13 +245,16 @@ Rows = Iterator[tuple[str, dict[str, Any] | text.Bad]]
 def _of_files(source: DocumentSource, header: bool) -> Rows:
     for file in source.files:
         form = data_files.format_of(file, source.form)
+        if form == "jsonl" and data_files.mistaken(file)[1] == "json":
+            form = "json"  # a list of rows, as the builder of `datasets` finds by content
         span = Span(file)
+        row_format = formats.RowFormat(form, header, (), source.delimiter, float)
         if form == "text":
             for number, line in text.numbered(file):
                 place = f"{file}:{number}"
                 yield place, line if isinstance(line, text.Bad) else {"text": line}
             continue
-        for at, row in formats.rows(span, formats.RowFormat(form, header)):
+        for at, row in formats.rows(span, row_format):
             yield data_files.where(span, at), row
 
 

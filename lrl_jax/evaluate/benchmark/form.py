@@ -64,8 +64,9 @@ class DatasetSettings(Section):
 
     data_files: OneOrMore | dict[str, OneOrMore] = ()
     delimiter: str = ","
+    """Of csv: one character."""
     quoting: Literal[0, 3] = 0
-    """3: quote marks are text."""
+    """Of csv; 3: quote marks are text."""
     trust_remote_code: bool = False
     """Has no effect: code of a dataset is never run."""
 
@@ -155,6 +156,17 @@ class TaskSettings(Section):
         for name in self.metadata.answer:
             if name not in ANSWERS:
                 yield f"metadata.answer: {name!r} is none of {', '.join(ANSWERS)}"
+        table = self.dataset_kwargs
+        if self.dataset_path != "csv" and (table.delimiter != "," or table.quoting):
+            yield (
+                "dataset_kwargs: delimiter and quoting are of dataset_path: csv; "
+                f"got {self.dataset_path!r}; want `format` and `files` under metadata"
+            )
+        elif len(table.delimiter) != 1 or table.delimiter in '"\r\n':
+            yield (
+                "dataset_kwargs.delimiter: want one character, which is no quote mark or newline; "
+                f"got {table.delimiter!r}"
+            )
         if not (self.test_split or self.validation_split):
             yield "test_split: missing; name it, or validation_split: where the questions are"
 

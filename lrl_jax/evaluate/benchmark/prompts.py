@@ -16,6 +16,7 @@ import random
 import re
 from typing import Any
 
+from lrl_jax.data.read.columns import is_null
 from lrl_jax.data.templates.sandbox import DocumentTemplates, LastingError
 from lrl_jax.evaluate.benchmark import answers
 from lrl_jax.evaluate.benchmark.documents import TaskDocument
@@ -88,11 +89,11 @@ class QuestionWriter:
             return Bad(document.where, str(e))
 
     def _question(self, document: TaskDocument) -> Question:
-        task, fields = self._task, dict(document.fields)
+        task, fields = self._task, _with_nulls(dict(document.fields))
         settings, self.fields = task.settings, (*fields,)
         names = {"words": dict(task.words), "source_words": dict(task.source_words)}
         names |= {"doc": fields, **fields}  # `doc` is for fields whose names are no identifiers
-        description, asked, prefix, target, choices = self._templates.render(names)
+        description, asked, prefix, target, choices = self._rendered(names, fields)
         _check_named(settings, fields)
         asked = _field(settings.doc_to_text, fields, asked)
         right = _value(settings.doc_to_target, fields, target)
@@ -121,8 +122,25 @@ class QuestionWriter:
             references, doubtful,
         )  # fmt: skip
 
+    def _rendered(self, names: Mapping[str, Any], fields: Mapping[str, Any]) -> list[str]:
+        try:
+            return self._templates.render(names)
+        except ValueError as e:
+            if "is undefined" not in str(e):
+                raise
+            raise BadDocumentError(f"{e}; the document has {', '.join(fields)}") from None
+
 
 # ---------------------------------------------------------------------------- what a document says
+def _with_nulls(value: Any) -> Any:
+    """Returns a tree of fields with null in place of NaN, which is how pandas writes it."""
+    if isinstance(value, dict):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nulls(item) for item in value]
+    return None if is_null(value) else value
+
+
 def _check_named(settings: TaskSettings, fields: Mapping[str, Any]) -> None:
     """Raises where a template that is a bare name, and so literal text, names no field.
 
@@ -159,13 +177,17 @@ def _field(name: str, fields: Mapping[str, Any], rendered: str) -> str:
 
 
 def _value(setting: Any, fields: Mapping[str, Any], rendered: str) -> Any:
-    """Returns what `doc_to_target` gives: a number, a text or a list of texts."""
+    """Returns what `doc_to_target` gives: a number, a text or a list of texts.
+
+    As in lm-evaluation-harness a field is what it is, and a text that a template writes may be a
+    list.
+    """
     if not isinstance(setting, str):
         return setting
-    value = fields.get(setting, rendered)
-    if isinstance(value, str) and value.startswith("[") and value.endswith("]"):
-        return _literal(value)
-    return value
+    if setting in fields:
+        return fields[setting]
+    is_list = rendered.startswith("[") and rendered.endswith("]")
+    return _literal(rendered) if is_list else rendered
 
 
 def _literal(rendered: str) -> Any:
