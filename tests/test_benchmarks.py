@@ -243,6 +243,15 @@ def test_scores_of_all_answers_together_count_every_reference(data):
     assert got["signatures"]["bleu"].startswith("nrefs:var")
 
 
+def test_right_answers_whose_letters_are_coded_in_parts_are_counted_apart(data):
+    [task] = task_files.resolve(str(data / "say.yaml"))
+    asked = dataclasses.replace(question("a"), choices=(), references=("\uac00\u00e9",))
+    texts = ["\u1100\u1161e\u0301", "\uac00\u00e9", "e\u0301"]
+    each = [scores.of_answer(task, asked, text) for text in texts]
+    assert [one["containment"] for one in each] == [0, 1, 0]  # as the published scripts
+    assert scores.right_if_composed(task, [asked] * 3, each, texts) == 1
+
+
 # ---------------------------------------------------------------------------- documents
 def test_a_bad_document_is_refused_before_scoring_or_left_out_and_listed(data, model, tmp_path):
     lines = (data / "choose.jsonl").read_text().splitlines(keepends=True)

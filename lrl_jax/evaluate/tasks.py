@@ -49,6 +49,7 @@ COUNTED = {  # keys of a result that are shown where they are not 0
     "cut_short": "answers cut at their longest",
     "right_in_another": "right in another script",
     "in_another": "answers in another script",
+    "right_if_composed": "answers that would be right in Unicode's composed form",
 }
 
 

@@ -382,6 +382,7 @@ def _result(prepared: PreparedTask, answered: Sequence[Item], cut: int) -> dict[
             "bytes": sum(len(item["answer"].encode()) for item in answered),
             "cut_short": sum(item["why"] == "length" for item in answered),
             "script": scores.by_script(task, questions, each, texts),
+            "right_if_composed": scores.right_if_composed(task, questions, each, texts),
             "examples": [_example(item) for item in answered[:EXAMPLES]],
         }
     return result

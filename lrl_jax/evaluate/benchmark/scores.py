@@ -8,8 +8,10 @@ Scores of an item are from 0 to 1, those of a task from 0 to 100.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+import dataclasses
 import math
 from typing import Any
+import unicodedata
 
 from sacrebleu.metrics import BLEU, CHRF
 
@@ -200,6 +202,26 @@ def by_script(
             counts["in_language" if written else "in_another"] += 1
             counts["right_in_another"] += not written and scores.get(first, 0) == 1
     return counts
+
+
+def right_if_composed(
+    task: BenchmarkTask, questions: Sequence[Question], each: Sequence[Scores], texts: Sequence[str]
+) -> int:
+    """Returns how many wrong answers are right in Unicode's composed form (NFC).
+
+    Published scripts compare characters as they are coded: a Korean syllable that is coded as its
+    letters is wrong, and so is an e with an accent of its own. Right is meant by the task's first
+    metric that tells right from wrong.
+    """
+    first = next((name for name in task.settings.metrics if name in SHARES), "")
+    count = 0
+    for question, scores, answer in zip(questions, each, texts, strict=True):
+        coded = [answer, *question.references]
+        composed = [unicodedata.normalize("NFC", text) for text in coded]
+        if scores.get(first) == 0 and composed != coded:
+            meant = dataclasses.replace(question, references=tuple(composed[1:]))
+            count += of_answer(task, meant, composed[0])[first] == 1
+    return count
 
 
 def compact(each: Sequence[Mapping[str, float]]) -> dict[str, str]:
