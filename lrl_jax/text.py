@@ -10,14 +10,12 @@ reported with file and line; nothing is silently skipped.
 """
 
 import bisect
-import bz2
 import codecs
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import functools
 import glob
-import gzip
 import hashlib
 import io
 import itertools
@@ -33,6 +31,7 @@ import zlib
 from etils import epath
 
 from lrl_jax import storage
+from lrl_jax.data import unpack
 
 SAMPLE = "sample:"
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -204,7 +203,7 @@ def opened(path: epath.Path) -> Iterator[Any]:
             yield stream
             return
         try:
-            yield stack.enter_context(_unpacked(stream, path.suffix.lower()))
+            yield stack.enter_context(unpack.unpacked(stream, path.suffix.lower()))
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as e:
             if isinstance(e, EOFError) or "runcated" in str(e):  # how pyarrow says EOFError
                 raise DataError(f"{path}: is cut short; fetch it again") from None
@@ -220,14 +219,6 @@ def is_utf_16(file: str) -> bool:
     """Tells whether a file, unpacked, begins as UTF-16 does."""
     with opened(epath.Path(file)) as f:
         return f.read(2) in UTF_16
-
-
-def _unpacked(stream: Any, suffix: str) -> Any:
-    if suffix != ".zst":
-        return {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}[suffix](stream)
-    import pyarrow
-
-    return pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, mode="r"), "zstd")
 
 
 def check_file(path: epath.Path) -> bytes:

@@ -16,7 +16,7 @@ MAX_FILES = 16  # of a folder without rooms
 # A module may import what stands in its own line or in a line above it, never one below. A name is
 # a module or a room; the longest that fits a module decides.
 RANKS = (
-    ("data.sample", "storage", "terminal", "recipe.extras", "devices.chips"),
+    ("data.sample", "data.unpack", "storage", "terminal", "recipe.extras", "devices.chips"),
     ("text",),
     ("recipe",),
     ("vocab", "laws"),
@@ -46,7 +46,7 @@ DOORS = {
     "datasets": ("data/read/catalogues.py",),
     "fasttext": ("data/read/language.py",),
     "huggingface_hub": ("hf/hub/client.py", "data/read/catalogues.py"),
-    "pyarrow": ("text.py", "data/read/files.py"),
+    "pyarrow": ("data/unpack.py", "data/read/files.py"),
     "orbax": ("train/checkpoint.py",),
     "optax": ("train/", "embeddings/distil.py"),
     "flax": ("model/", "train/"),

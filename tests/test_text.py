@@ -6,6 +6,7 @@ import lzma
 import os
 import tracemalloc
 
+from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 import pyarrow
@@ -134,6 +135,43 @@ def test_what_is_packed_is_unpacked_and_what_is_cut_short_is_named(tmp_path, suf
     other = write(tmp_path / f"other.txt{suffix}", b"no such thing, but long enough to be one")
     with pytest.raises(text.DataError, match=rf"is not a whole \{suffix} file"):
         list(text.lines(other))
+
+
+STREAMS = (b"a\nb\n", b"c\n" * 9)  # packed each by itself and joined
+AFTER = {  # what stands after the first stream -> what is said; "" where the whole file is read
+    "the second": (lambda packed: packed, ""),
+    "zeros and the second": (lambda packed: bytes(8) + packed + bytes(12), ""),
+    "the second cut short": (lambda packed: packed[:-3], "is cut short"),
+    "a few bytes of the second": (lambda packed: packed[:3], "is cut short|is not a whole"),
+    "the second with a damaged beginning": (
+        lambda packed: bytes([packed[0] ^ 1]) + packed[1:], "is not a whole"
+    ),
+    "an archive": (lambda packed: b"PK\3\4" + packed, "is not a whole"),
+    "text": (lambda packed: b"some words and more of them\n", "is not a whole"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("suffix", PACK)
+def test_every_stream_of_a_packed_file_is_read_or_its_damage_named(tmp_path, suffix, after):
+    spoil, message = AFTER[after]
+    first, second = map(PACK[suffix], STREAMS)
+    uri = write(tmp_path / f"a.txt{suffix}", first + spoil(second))
+    if suffix == ".zst" and "zeros" in after:
+        message = "is not a whole .zst"  # its frames are not filled up with zeros
+    if message:
+        with pytest.raises(text.DataError, match=message):
+            list(text.lines(uri))
+    else:
+        assert list(text.lines(uri)) == ["a", "b", *"c" * 9]
+
+
+@pytest.mark.parametrize("suffix", [".bz2", ".xz"])
+def test_large_streams_are_unpacked_as_python_does(tmp_path, suffix):
+    data = os.urandom(300_000) + bytes(3_000_000)
+    packed = PACK[suffix](data) + PACK[suffix](data[::-1]) + PACK[suffix](b"")
+    with text.opened(epath.Path(write(tmp_path / f"a{suffix}", packed))) as f:
+        assert f.read(70_001) + f.read() == data + data[::-1]
 
 
 @pytest.mark.parametrize(
