@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lrl_jax import text
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import bits_per_byte, kinds, likelihood
 from lrl_jax.evaluate.benchmark import paired
@@ -73,6 +74,17 @@ def test_a_measured_text_says_its_tokens_bytes_and_characters_and_facts_its_seco
     assert got.pop("facts")
     assert again.pop("facts")
     assert again == got
+
+
+def test_rows_are_no_text_to_measure(tmp_path):
+    (tmp_path / "ko").write_text('{"text": "가"}\n["나"]\n')
+    (tmp_path / "ko.txt").write_text("가\n")
+    settings = Evaluate(
+        bits_per_byte={"kor": str(tmp_path / "ko.txt")},
+        baseline_text={"kor": [str(tmp_path / "ko")]},
+    )
+    with pytest.raises(text.DataError, match="ko:1: looks like JSON and is read as lines of text"):
+        bits_per_byte.baselines(settings)
 
 
 def test_what_each_line_costs_is_kept_and_sums_to_the_score(cfg, params, tmp_path):

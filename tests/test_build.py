@@ -3,6 +3,7 @@
 import byte_tokenizer
 import pytest
 
+from lrl_jax import text
 from lrl_jax.recipe.vocab import Extend, Keep, TrainVocab
 from lrl_jax.vocab import build
 from lrl_jax.vocab.pieces import learn, prove
@@ -47,6 +48,13 @@ def test_every_way_to_choose_serves_both_families(kind, choose, base, files):
     assert tokens(built.new, KOREAN) * 2 < tokens(start, KOREAN)
     assert built.new.encode_batch(ENGLISH) == start.encode_batch(ENGLISH)
     assert prove.unreachable(built.new, start.size) == []
+
+
+@pytest.mark.parametrize("field", ["text", "prove_on"])
+def test_rows_are_no_text_of_a_vocabulary(field, base, files):
+    (files / "ko.jsonl").write_text('{"text": "가"}\n' * 9, encoding="utf-8")
+    with pytest.raises(text.DataError, match=r"ko\.jsonl: is jsonl by its name, and is read as li"):
+        build.build(extend(files, **{field: [f"{files}/ko.jsonl"]}), base)
 
 
 def test_a_donor_gives_its_pieces_and_what_it_left_out_is_said(base, files):

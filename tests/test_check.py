@@ -80,6 +80,10 @@ def test_a_problem_of_several_keys_is_one_line_and_one_problem(recipe, capsys):
             "data.datasets.english: the first 20 records are in Hang",
         ),
         ("evaluate.bits_per_byte.kor_Hang=th.txt", "evaluate.bits_per_byte.kor_Hang: th.txt: "),
+        (
+            "evaluate.bits_per_byte.kor_Hang=a.jsonl",
+            "evaluate.bits_per_byte.kor_Hang: a.jsonl: is jsonl by its name, and is read as lines",
+        ),
         ("vocab.report={texts: {kor_Hang: th.txt}}", "vocab.report.texts.kor_Hang: th.txt: "),
         (
             "evaluate.translation={x: {source: th.txt, target: th.txt, source_language: eng_Latn, "

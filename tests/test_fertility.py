@@ -214,6 +214,7 @@ def test_an_index_gives_names_and_scripts(tmp_path):
         ({"texts/index.tsv": "file\tname\n", "texts/a.txt": "a"}, "no column iso639_3, script"),
         ({"texts/eng/.keep": ""}, "is a folder without files"),
         ({"texts/eng.txt": "\0"}, "eng.txt:1: holds a NUL"),
+        ({"texts/eng.txt": '{"text": "a"}\n'}, "eng.txt:1: looks like JSON lines and is read as"),
     ],
 )
 def test_a_folder_that_cannot_be_read_says_why(tmp_path, files, message):

@@ -196,6 +196,31 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
     "text with brackets and tags inside": (
         "text", "a.txt", "[1] <html>\nBZh\n", {}, [{"text": "[1] <html>"}, {"text": "BZh"}]
     ),
+    "text of dialogue": (
+        "text", "a.txt", '"Yes."\n"No."\n', {}, [{"text": '"Yes."'}, {"text": '"No."'}]
+    ),
+    "text with a line of JSON": (
+        "text", "a.txt", '{"a": 1}\n["a"]\nc\nd\n', {},
+        [{"text": text} for text in ('{"a": 1}', '["a"]', "c", "d")],
+    ),
+    "text of notes with numbers": (
+        "text", "a.txt", "[1]\n[2]\n[Verse]\n", {},
+        [{"text": text} for text in ("[1]", "[2]", "[Verse]")],
+    ),
+    "text that begins with braces": (
+        "text", "a.txt", '{ a, b }\n{"c" or d}\n', {},
+        [{"text": "{ a, b }"}, {"text": '{"c" or d}'}],
+    ),
+    "text with tags": (
+        "text", "a.txt", '<doc id="1">\na <b>c</b>\n</doc>\n', {},
+        [{"text": text} for text in ('<doc id="1">', "a <b>c</b>", "</doc>")],
+    ),
+    "text that speaks of WARC": (
+        "text", "a.txt", "WARC is a format.\n", {}, [{"text": "WARC is a format."}]
+    ),
+    "text that is XML by its recipe": (
+        "text", "a.xml", "<a>\n", {"format": "text"}, [{"text": "<a>"}]
+    ),
     "text json in UTF-16": ("text", "a.json", json.dumps(TWO).encode("utf-16"), {}, TWO),
     "text numbers in JSON": (
         "text", "a.jsonl", '{"text": 42}\n{"text": 3.10}\n{"text": -1e5}\n', {},
@@ -657,6 +682,16 @@ def of(kind: str, file: str, content: str | bytes, **words: Any) -> Break:
     return lambda folder: dataset(kind, path=[write(folder / file, content)], **words)
 
 
+def aligned(name: str, content: str | bytes, **words: Any) -> Break:
+    """Two files that say the same: one of this name, which stands second, and one of text."""
+
+    def make(folder: Path) -> Any:
+        other = write(folder / "other", "a\nb\n")
+        return dataset("parallel", source=other, target=write(folder / name, content), **words)
+
+    return make
+
+
 DROP = {"bad": "drop"}
 ENTITIES = TMX.replace("<tmx", '<!DOCTYPE t [<!ENTITY a "b">]>\n<tmx')
 USELESS: dict[str, tuple[Break, str]] = {
@@ -743,6 +778,63 @@ USELESS: dict[str, tuple[Break, str]] = {
         "like a table and .* `format: csv`",
     ),
     "a table of tabs named .txt": (of("text", "a.tsv.txt", "text\tn\na\t1\n"), "`format: tsv`"),
+    "JSON lines of which one is broken": (
+        of("text", "a.txt", lines(*TWO) + "{broken\n"),
+        "looks like JSON lines",
+    ),
+    "JSON over several lines": (
+        of("text", "a.txt", json.dumps({"text": "a", "n": [1]}, indent=1)),
+        "looks like JSON and .*`format: json`",
+    ),
+    "JSON over more lines than are looked at": (
+        of("text", "a", json.dumps({"rows": ["a" * 99] * 999}, indent=1)),
+        "looks like JSON and",
+    ),
+    "JSON whose first text is longer than what is looked at": (
+        of("text", "a", '{\n"text": "' + "a" * (1 << 17) + '"\n}'),
+        "looks like JSON and",
+    ),
+    "objects over several lines": (
+        of("text", "a.txt", json.dumps({"text": "a"}, indent=1) * 9),
+        "looks like JSON and is read as plain text, as it stands; write its texts alone to a .txt",
+    ),
+    "a list of lists": (of("text", "a.txt", '[\n["a", 1],\n["b", 2]\n]\n'), "looks like JSON and"),
+    "lists of JSON": (of("text", "a.txt", '["a", "b"]\n["c"]\n'), "looks like JSON and .*alone"),
+    "more lists of JSON than text": (
+        of("text", "a.txt", '["a", "b"]\nc\n["c"]\n'),
+        "looks like lists of JSON and .*alone",
+    ),
+    "strings of JSON": (of("text", "a.txt", '"a"\n"b\\n"\n'), "looks like strings of JSON"),
+    "JSON in UTF-16": (
+        of("text", "a.txt", json.dumps({"text": "a"}, indent=1).encode("utf-16")),
+        "like JSON and",
+    ),
+    "a dump of Wikipedia": (
+        of("text", "sw.txt", '<mediawiki xmlns="x" xml:lang="sw">\n  <page>\n'),
+        "looks like XML and .*; write its texts alone to a .txt file, or say `format: text`",
+    ),
+    "XML": (of("text", "a.txt", '<?xml version="1.0"?>\n<doc>a</doc>\n'), "looks like XML and"),
+    "XML by its name": (of("text", "a.xml.gz", gzip.compress(b"<a>\n")), "looks like XML and"),
+    "TMX by another name": (of("text", "a.xml", DOCTYPE), "looks like TMX and .*`format: tmx`"),
+    "a web page that is XML": (
+        of("text", "a.txt", '<?xml version="1.0"?>\n<!DOCTYPE html PUBLIC "x">\n<html>\n'),
+        "like a web page, such as a login form .*; fetch the file while logged in",
+    ),
+    "what a store says without the file": (
+        of("text", "a.txt", '<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>'),
+        "like a web page",
+    ),
+    "a web archive": (of("text", "a.wet", "WARC/1.0\r\nWARC-Type: x\r\n"), "like a web archive"),
+    **{
+        f"aligned with {what}": (aligned(name, content, **words), message)
+        for what, name, content, words, message in [
+            ("JSON lines", "a.jsonl", lines(*TWO), {}, "a.jsonl: is jsonl by its name, and is re"),
+            ("a table", "a.csv.gz", gzip.compress(b"a,b\n"), {}, "csv by its name.*`format: text`"),
+            ("a table by its recipe", "a.en", "a\tb\n", {"format": "tsv"}, "tsv by its recipe"),
+            ("JSON by no name", "a.en", lines(*TWO), {}, "a.en:1: looks like JSON lines and is re"),
+            ("a web page", "a.en", "<!doctype html>\n", {}, "web page.*; fetch the .*`format: tex"),
+        ]
+    },
     "a web page": (of("text", "a.txt", "<!DOCTYPE html>\n<html>\n"), "like a web page, such as a"),
     **{
         f"packed by {way} without its suffix": (
@@ -782,6 +874,12 @@ def test_a_file_that_cannot_be_used_is_an_error(tmp_path, name):
     make, message = USELESS[name]
     with pytest.raises(text.DataError, match=message):
         read(make(tmp_path))
+
+
+def test_aligned_files_may_be_read_as_they_stand(tmp_path):
+    path = write(tmp_path / "a.tsv", "a\tb\n")
+    got = read(dataset("parallel", source=path, target=path, format="text"))
+    assert got == [pair("a\tb", "a\tb")]
 
 
 def test_text_and_rows_may_stand_side_by_side(tmp_path):

@@ -14,7 +14,7 @@ import itertools
 import unicodedata
 
 from lrl_jax import text
-from lrl_jax.data.read import catalogues, files, formats, kinds, makers, tables
+from lrl_jax.data.read import catalogues, files, formats, kinds, makers, plain, tables
 from lrl_jax.data.read.files import Span
 from lrl_jax.data.read.makers import Record
 from lrl_jax.data.read.tally import Tally
@@ -139,6 +139,8 @@ def _read(dataset: recipe_data.Dataset, shard: Shard, tally: Tally) -> Iterator[
             return tally.counting(dataset, columns, formats.rows(span, form), skipped)
 
         for source, target in zip(shard[::2], shard[1::2], strict=True):
+            if kind.cut_aligned:
+                _refuse_rows(dataset, source, target)
             yield from kind.join(dataset, source, target, rows)
         return
     for span in shard:
@@ -174,12 +176,12 @@ def _check_is_text(dataset: recipe_data.Dataset, span: Span) -> None:
     written = dataset.written()
     if written.format == "text" and not written.columns:
         return
-    looks, form = ("", "") if span.start else files.mistaken(span.uri)
-    if looks:
-        right = f"say `format: {form}`, or" if form else "fetch the file while logged in, or say"
+    look = None if span.start else plain.mistaken(span.uri)
+    if look:
+        right = f"say `format: {look.form}`" if look.form else look.mend
         raise text.DataError(
-            f"{span.uri}:1: looks like {looks} and is read as plain text, as it stands; {right} "
-            "`format: text` and no columns if the lines are meant as they stand"
+            f"{span.uri}:1: looks like {look.what} and is read as plain text, as it stands; "
+            f"{right}, or say `format: text` and no columns if the lines are meant as they stand"
         )
     if written.columns and not (files.named(span.uri) and _has_rows(dataset)):
         raise text.DataError(
@@ -187,6 +189,15 @@ def _check_is_text(dataset: recipe_data.Dataset, span: Span) -> None:
             f"columns: {', '.join(written.columns)}; say its format, one of "
             f"{', '.join(formats.READERS)}, or leave columns out"
         )
+
+
+def _refuse_rows(dataset: recipe_data.Dataset, *spans: Span) -> None:
+    """Refuses aligned files that are read line by line, unless their lines are text."""
+    given = dataset.written().format
+    otherwise = ", or say `format: text` if the lines are meant as they stand"
+    for span in spans:
+        if given != "text" and not span.start:
+            plain.refuse(span.uri, given, otherwise)
 
 
 def _has_rows(dataset: recipe_data.Dataset) -> bool:

@@ -14,7 +14,8 @@ from etils import epath
 import numpy as np
 import safetensors
 
-from lrl_jax import storage, text
+from lrl_jax import storage
+from lrl_jax.data.read import plain
 from lrl_jax.embeddings import snippets, vectors
 from lrl_jax.embeddings.moments import Clues, Matrix, Space
 from lrl_jax.recipe.schema import Init, Words
@@ -81,7 +82,7 @@ def counts(base: Tokenizer, texts: Iterable[str]) -> np.ndarray:
 
 def lines(init: Init) -> Iterator[str]:
     """Returns the lines of text that clues are made from."""
-    return itertools.islice(text.lines(*init.text), init.lines)
+    return itertools.islice(plain.lines(*init.text), init.lines)
 
 
 # ---------------------------------------------------------------------------- text of a token

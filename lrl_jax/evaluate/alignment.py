@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from lrl_jax import text
-from lrl_jax.data.read import files
+from lrl_jax.data.read import files, plain
 from lrl_jax.evaluate import intervals, states
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
 from lrl_jax.evaluate.rows import (
@@ -89,7 +89,7 @@ def read(source: str, target: str, limit: int) -> ParallelLines:
     """
     lines, counts = ParallelLines([], []), [0, 0]
     blank = 0
-    for pair in itertools.zip_longest(text.lines(source), text.lines(target)):
+    for pair in itertools.zip_longest(plain.lines(source), plain.lines(target)):
         counts = [n + (line is not None) for n, line in zip(counts, pair, strict=True)]
         if len(lines.sources) == limit or None in pair:
             continue

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lrl_jax import text
+from lrl_jax.data.read import plain
 from lrl_jax.evaluate import likelihood, metrics
 from lrl_jax.evaluate.benchmark import items
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
@@ -167,7 +167,7 @@ def baselines(settings: Evaluate) -> Mapping[str, Mapping[str, float]]:
     return {
         name: {
             model: metrics.ngram_bits_per_byte(
-                text.lines(*uris), _lines(settings.bits_per_byte[name], settings), order
+                plain.lines(*uris), _lines(settings.bits_per_byte[name], settings), order
             )
             for order, model in ((1, "unigram"), (2, "bigram"))
         }
@@ -176,7 +176,7 @@ def baselines(settings: Evaluate) -> Mapping[str, Mapping[str, float]]:
 
 
 def _lines(uri: str, settings: Evaluate) -> list[str]:
-    return list(itertools.islice(text.lines(uri), settings.max_lines))
+    return list(itertools.islice(plain.lines(uri), settings.max_lines))
 
 
 # ---------------------------------------------------------------------------- reporting

@@ -5,7 +5,7 @@ import dataclasses
 import re
 from typing import Any
 
-from lrl_jax import text
+from lrl_jax.data.read import plain
 from lrl_jax.evaluate import generate, metrics
 from lrl_jax.evaluate.benchmark import items
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
@@ -27,8 +27,8 @@ EXAMPLES = 20  # translations that are kept for the report
 
 def measure(entry: Translation, model: MeasuredModel, settings: Evaluate) -> dict[str, Any]:
     """Returns the scores (`metrics.translation`) of greedy translations, and some examples."""
-    sources = list(text.lines(entry.source))[: entry.limit]
-    references = list(text.lines(entry.target))[: entry.limit]
+    sources = list(plain.lines(entry.source))[: entry.limit]
+    references = list(plain.lines(entry.target))[: entry.limit]
     languages = dict(source_language=entry.source_language, target_language=entry.target_language)
     languages = named(languages, entry.language_names)
     records = [{"source": source, **languages} for source in sources]

@@ -11,7 +11,7 @@ import jax
 
 from lrl_jax import storage, text
 from lrl_jax.data import dataset as datasets
-from lrl_jax.data.read import kinds
+from lrl_jax.data.read import kinds, plain
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.devices import peers
 from lrl_jax.hf import card, families, gate, licences, load, peft_write, save, vector
@@ -78,7 +78,7 @@ def run(run: Run) -> None:
 def texts(recipe: Recipe) -> list[str]:
     """Returns the lines on which an export is compared with the model."""
     uris = supply.gate_texts(recipe)
-    lines = (line for line in text.lines(*uris) if line.strip()) if uris else _learnt(recipe)
+    lines = (line for line in plain.lines(*uris) if line.strip()) if uris else _learnt(recipe)
     return [*itertools.islice(lines, recipe.export.gate_lines)]
 
 

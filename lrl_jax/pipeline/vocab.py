@@ -10,6 +10,7 @@ from etils import epath
 
 from lrl_jax import storage, text
 from lrl_jax.data.feed import mixture
+from lrl_jax.data.read import plain
 from lrl_jax.data.templates import sandbox, tokenizer_chat
 from lrl_jax.pipeline.console import display, progress, say
 from lrl_jax.pipeline.run import Run
@@ -98,7 +99,7 @@ def prove_lossless(
     vocab = run.recipe.vocab
     new_texts = getattr(vocab, "files", ())
     base_texts = getattr(vocab, "prove_on", new_texts)
-    texts = text.lines(*base_texts), build.lines(vocab, *new_texts)
+    texts = plain.lines(*base_texts), build.lines(vocab, *new_texts)
     size = _size([*base_texts, *new_texts])
     with tempfile.TemporaryDirectory() as local, progress(step) as tell:
         tell("proving it lossless", 0, size)

@@ -78,7 +78,7 @@ def odd_addresses(recipe: Recipe) -> Iterator[str]:
 
 
 def texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Yields (field of the recipe, uri) for everything that is read as lines of text."""
+    """Yields (field of the recipe, uri) for every file of lines: text, rows and task files."""
     yield from vocab_texts(recipe.vocab)
     yield from recipe.evaluate.files()
     yield from (("export.gate_on", uri) for uri in recipe.export.gate_on)
@@ -90,15 +90,24 @@ def gate_texts(recipe: Recipe) -> tuple[str, ...]:
     They are those of `export.gate_on`; without any, held-out texts, or what the vocabulary is made
     of. It is empty where the recipe names no text but that of datasets.
     """
-    evaluate = recipe.evaluate
-    pairs = (*evaluate.translation.values(), *evaluate.alignment.values())
-    of_pairs = tuple(uri for entry in pairs for uri in entry.files())
     of_vocabulary = tuple(uri for _, uri in vocab_texts(recipe.vocab))
     return (
         recipe.export.gate_on
-        or tuple(evaluate.bits_per_byte.values())
-        or tuple(dict.fromkeys(of_pairs or of_vocabulary))
+        or tuple(recipe.evaluate.bits_per_byte.values())
+        or tuple(dict.fromkeys(_of_pairs(recipe) or of_vocabulary))
     )
+
+
+def plain_texts(recipe: Recipe) -> set[str]:
+    """Returns those of `texts` that are lines of text, and no tables of rows or task files."""
+    measured = (*recipe.evaluate.bits_per_byte.values(), *_of_pairs(recipe))
+    of_vocabulary = (uri for _, uri in vocab_texts(recipe.vocab))
+    return {*measured, *of_vocabulary, *recipe.export.gate_on}
+
+
+def _of_pairs(recipe: Recipe) -> tuple[str, ...]:
+    pairs = (*recipe.evaluate.translation.values(), *recipe.evaluate.alignment.values())
+    return tuple(uri for entry in pairs for uri in entry.files())
 
 
 def vocab_texts(vocab: Vocab) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ import itertools
 import unicodedata
 
 from lrl_jax import text
+from lrl_jax.data.read import plain
 from lrl_jax.recipe.vocab import Extend, Parity, TrainVocab, Vocab
 from lrl_jax.vocab import scripts
 from lrl_jax.vocab.pieces import balance, choose, donor, learn, prove, splice
@@ -61,7 +62,7 @@ def build(
 def lines(vocab: Vocab, *uris: str) -> Iterator[str]:
     """Yields lines of text of a recipe's vocabulary, composed where the recipe says so."""
     nfc = getattr(vocab, "normalize", "keep") == "nfc"
-    every = text.lines(*uris)
+    every = plain.lines(*uris)
     return (unicodedata.normalize("NFC", line) for line in every) if nfc else every
 
 
@@ -173,7 +174,7 @@ def _learnt(vocab: Extend, start: Tokenizer) -> tuple[list[str], list[str]]:
 
 def _worth(vocab: Extend, start: Tokenizer, pieces: list[str]) -> Pruned:
     """Finds the pieces that occur often enough in the text to be worth an embedding row."""
-    texts, spare = lines(vocab, *vocab.files), text.lines(*vocab.prove_on)
+    texts, spare = lines(vocab, *vocab.files), plain.lines(*vocab.prove_on)
     return splice.pruned(start, pieces, texts, vocab.min_count, spare, vocab.drift)
 
 
@@ -238,7 +239,7 @@ def _composed(vocab: Vocab, base: Tokenizer) -> Iterator[str]:
     if not isinstance(vocab, Extend | TrainVocab):
         return
     normal, read, changed = family(base).normal(base), 0, 0
-    for line in itertools.islice(text.lines(*vocab.files), LOOK):
+    for line in itertools.islice(plain.lines(*vocab.files), LOOK):
         read += 1
         changed += not unicodedata.is_normalized("NFC", normal(line))
     if changed <= DECOMPOSED * read:

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from lrl_jax import terminal
 from lrl_jax import text as text_lines
+from lrl_jax.data.read import plain
 from lrl_jax.recipe import languages
 from lrl_jax.vocab import scripts
 from lrl_jax.vocab.tokenizer import byte_level, piece_model
@@ -314,7 +315,7 @@ def texts_in(folder: epath.PathLike) -> dict[str, LanguageText]:
     for path, language in zip(entries, _languages(entries, index), strict=True):
         if language in out:
             raise ValueError(f"{path}: is a second text of {language!r}; make it a folder of files")
-        lines = list(text_lines.lines(*_files(path)))
+        lines = list(plain.lines(*_files(path)))
         entry = index.get(path.name, {})
         script = entry.get("script") or _script(language, lines)
         name = entry.get("name") or languages.name_of(language)
@@ -323,10 +324,10 @@ def texts_in(folder: epath.PathLike) -> dict[str, LanguageText]:
 
 
 def _languages(paths: Sequence[epath.Path], index: Mapping[str, Mapping[str, str]]) -> list[str]:
-    plain = [path.name.removesuffix(".gz") for path in paths]
-    stems = [name.rsplit(".", 1)[0] for name in plain]
+    unpacked = [path.name.removesuffix(".gz") for path in paths]
+    stems = [name.rsplit(".", 1)[0] for name in unpacked]
     if len(set(stems)) == 1 and len(paths) > 1:
-        return [name.rsplit(".", 1)[-1] for name in plain]
+        return [name.rsplit(".", 1)[-1] for name in unpacked]
     codes = {name: f"{entry['iso639_3']}_{entry['script']}" for name, entry in index.items()}
     count = Counter(codes.values())
     indexed = (codes.get(path.name, "") for path in paths)

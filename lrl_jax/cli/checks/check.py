@@ -19,7 +19,7 @@ from lrl_jax.cli import fit as fit_verb
 from lrl_jax.cli.checks import overlaps, printed, runtimes, sizes, texts
 from lrl_jax.cli.checks.printed import Planned
 from lrl_jax.data.feed import mixture
-from lrl_jax.data.read import contamination
+from lrl_jax.data.read import contamination, plain
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.embeddings import strategies as starts
 from lrl_jax.evaluate import kinds, tasks
@@ -116,7 +116,8 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
     recipe = run.recipe
     for where, uri in supply.texts(recipe):
         if uri not in wanted:
-            yield from _trouble(where, next, text.lines(uri), None)
+            read = plain.lines if uri in supply.plain_texts(recipe) else text.lines
+            yield from _trouble(where, next, read(uri), None)
     yield from kinds.problems(recipe.evaluate, wanted)
     yield from tasks.problems(recipe.evaluate, wanted)
     for uri in recipe.data.decontaminate:

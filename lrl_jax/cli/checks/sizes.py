@@ -15,6 +15,7 @@ from etils import epath
 
 from lrl_jax import text
 from lrl_jax.data.feed import mixture
+from lrl_jax.data.read import plain
 from lrl_jax.recipe.schema import Recipe
 from lrl_jax.vocab import scripts
 
@@ -46,7 +47,7 @@ def estimated(texts: Iterable[str], script: str, own: bool) -> float:
 def corpus(uri: str, script: str, own: bool) -> float | None:
     """Estimates the tokens of text files by their first lines; None where they are not here."""
     try:
-        lines = [*itertools.islice(text.lines(uri), LINES + 1)]
+        lines = [*itertools.islice(plain.lines(uri), LINES + 1)]
     except (ValueError, OSError):
         return None
     tokens = estimated(lines, script, own)

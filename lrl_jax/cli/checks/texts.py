@@ -17,7 +17,7 @@ from lrl_jax.cli.checks import sizes
 from lrl_jax.cli.checks.overlaps import Measured
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.feed import show
-from lrl_jax.data.read import catalogues, kinds, language
+from lrl_jax.data.read import catalogues, kinds, language, plain
 from lrl_jax.data.read.filters import Sieve
 from lrl_jax.data.read.tally import Tally, refuse_absent
 from lrl_jax.data.templates import documents
@@ -264,7 +264,7 @@ def scripts_of_texts(recipe: Recipe, wanted: Collection[str]) -> Iterator[tuple[
         if uri in wanted:
             continue
         try:
-            lines = [*itertools.islice(text.lines(uri), FEW)]
+            lines = [*itertools.islice(plain.lines(uri), FEW)]
         except (ValueError, OSError):  # said by the look that reads all texts
             continue
         if problem := _strange(lines, own, says, "lines", STRANGE):
@@ -280,7 +280,7 @@ def unaligned(recipe: Recipe, wanted: Collection[str]) -> Iterator[tuple[str, st
     if not set(wanted).isdisjoint(parallel.values()):
         return
     try:
-        balance.refuse_unaligned({code: [*text.lines(uri)] for code, uri in parallel.items()})
+        balance.refuse_unaligned({code: [*plain.lines(uri)] for code, uri in parallel.items()})
     except text.DataError as e:
         key, _, problem = str(e).partition(": ")
         if key.startswith("vocab."):  # others are said by the look that reads all texts

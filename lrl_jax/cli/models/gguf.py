@@ -11,7 +11,8 @@ import contextlib
 
 from etils import epath
 
-from lrl_jax import storage, text
+from lrl_jax import storage
+from lrl_jax.data.read import plain
 from lrl_jax.data.templates import sandbox, tokenizer_chat
 from lrl_jax.hf import load
 from lrl_jax.hf.gguf import contents, file, modelfile, proof
@@ -40,7 +41,7 @@ def of_folder(args: argparse.Namespace) -> None:
     if run is not None:
         of_run(args, run)
         return
-    lines = [line for line in text.lines(*args.texts) if line.strip()]
+    lines = [line for line in plain.lines(*args.texts) if line.strip()]
     folder = epath.Path(args.recipe)
     name = folder.parent.name if folder.name == "export" else folder.name
     _write(folder, args, name, lines[: Export().gate_lines])

@@ -13,7 +13,8 @@ from typing import Any
 
 from etils import epath
 
-from lrl_jax import storage, text
+from lrl_jax import storage
+from lrl_jax.data.read import plain
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.hf import card, families, gate, load, save
 from lrl_jax.hf import merge as merging
@@ -35,7 +36,7 @@ def merge(args: argparse.Namespace) -> None:
     if out.exists():
         raise ValueError(f"{out}: is there already; name another folder with --out")
     storage.check_writable(out)
-    lines = [line for line in text.lines(*args.texts) if line.strip()][: Export().gate_lines]
+    lines = [line for line in plain.lines(*args.texts) if line.strip()][: Export().gate_lines]
     if not lines:
         raise ValueError(f"--texts: no line in {', '.join(args.texts)} to compare")
     folders = [_folder(place) for place in args.models]

@@ -8,17 +8,15 @@ Where a file is cut depends on the files alone, so the same text gives the same 
 
 from collections.abc import Callable, Iterable, Iterator
 import contextlib
-import csv
 import functools
 import itertools
-import json
 import re
 from typing import Any, NamedTuple
 
 from etils import epath
 import numpy as np
 
-from lrl_jax import storage, text
+from lrl_jax import text
 
 SHARD_BYTES = 64 << 20
 SUFFIXES = {
@@ -31,7 +29,6 @@ OTHER_NAMES = {
     ".ldjson": "jsonl",
 }  # fmt: skip
 CUT = ("text", "jsonl", "tsv", "tsv_raw")  # formats whose files may be cut at any line
-LOOK = 3  # rows from which JSON lines are known
 # A Parquet file above these sizes may not be so much larger when it is read than on disk: text is
 # packed to a third or a tenth.
 GROWN, ROWS, GROWTH = 64 << 20, 1 << 20, 1000
@@ -56,61 +53,25 @@ def format_of(uri: str, given: str = "auto", other: str = "text") -> str:
     """
     if given != "auto":
         return given
-    suffix = _suffix(uri)
-    named = (SUFFIXES | OTHER_NAMES).get(suffix.lower(), other)
-    return other if suffix not in SUFFIXES and (named, other) == ("jsonl", "json") else named
+    ending = suffix(uri)
+    named = (SUFFIXES | OTHER_NAMES).get(ending.lower(), other)
+    return other if ending not in SUFFIXES and (named, other) == ("jsonl", "json") else named
 
 
 def renamed(uri: str, other: str = "text") -> bool:
     """Tells whether a file has a name by which only newer versions know its format."""
-    return _suffix(uri) not in SUFFIXES and format_of(uri, other=other) != other
+    return suffix(uri) not in SUFFIXES and format_of(uri, other=other) != other
 
 
 def named(uri: str) -> bool:
     """Tells whether the suffix of a file says its format."""
-    return _suffix(uri).lower() in SUFFIXES | OTHER_NAMES
+    return suffix(uri).lower() in SUFFIXES | OTHER_NAMES
 
 
-def _suffix(uri: str) -> str:
+def suffix(uri: str) -> str:
+    """Returns the suffix of a file, of what is inside where it is compressed."""
     path = epath.Path(uri)
     return path.with_suffix("").suffix if text.is_packed(path.name) else path.suffix
-
-
-def mistaken(uri: str) -> tuple[str, str]:
-    """Returns what a file looks like that is no text as it stands, and its format; or two ''.
-
-    JSON and Parquet are known by what they hold, a table by one more suffix before the last and by
-    cells that are as many in each of its first lines: `a.csv.txt`.
-    """
-    if uri.startswith(text.SAMPLE):
-        return "", ""
-    with text.opened(epath.Path(uri)) as f:
-        head = f.read(storage.PAGE_BYTES)
-    if head.startswith(b"PAR1"):
-        return "Parquet", "parquet"
-    if storage.is_web_page(head):
-        return "a web page, such as a login form", ""
-    if re.match(rb"\s*\[\s*\{\s*\"", head):
-        return "JSON", "json"
-    lines = (line for _, line in text.numbered(uri) if isinstance(line, text.Bad) or line.strip())
-    first = [*itertools.islice(lines, LOOK)]
-    if first and all(isinstance(line, str) and _is_object(line) for line in first):
-        return "JSON lines", "jsonl"
-    inner = epath.Path(epath.Path(uri).stem).suffix.lower()
-    if (delimiter := {".csv": ",", ".tsv": "\t"}.get(inner)) and len(first) > 1:
-        cells = {len(row) for row in csv.reader(map(str, first), delimiter=delimiter)}
-        if len(cells) == 1 and cells != {1}:
-            return "a table", inner[1:]
-    return "", ""
-
-
-def _is_object(line: str) -> bool:
-    if not line.lstrip().startswith("{"):
-        return False
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def where(span: Span, at: int | str) -> str:

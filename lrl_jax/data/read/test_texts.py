@@ -11,7 +11,7 @@ import re
 from typing import Any, NamedTuple
 
 from lrl_jax import text
-from lrl_jax.data.read import files, formats
+from lrl_jax.data.read import files, formats, plain
 from lrl_jax.data.read.files import Span
 
 NUMBER = re.compile(r"\d+")  # in "row 7", the place of a row where lines say nothing
@@ -59,7 +59,8 @@ def place(file: str, number: int, is_row: bool) -> str:
 def _format(file: str) -> str:
     written = files.format_of(file)
     if written == "text" and not files.named(file):
-        return files.mistaken(file)[1] or "text"
+        look = plain.mistaken(file)
+        return (look and look.form) or "text"
     # a quote mark is punctuation, which is not compared
     return "tsv_raw" if written == "tsv" else written
 

@@ -15,7 +15,7 @@ from typing import Any
 from etils import epath
 
 from lrl_jax import text
-from lrl_jax.data.read import catalogues, formats
+from lrl_jax.data.read import catalogues, formats, plain
 from lrl_jax.data.read import files as data_files
 from lrl_jax.data.read.columns import ABSENT, lookup
 from lrl_jax.data.read.files import Span
@@ -260,6 +260,8 @@ def _of_files(source: DocumentSource, header: bool) -> Rows:
 
 def _of_aligned(aligned: Mapping[str, str]) -> Rows:
     names, paths = [*aligned], [*aligned.values()]
+    for path in paths:
+        plain.refuse(path)
     texts = [[*text.numbered(path)] for path in paths]
     if odd := [i for i, lines in enumerate(texts) if len(lines) != len(texts[0])]:
         raise data_files.unequal(paths[0], len(texts[0]), paths[odd[0]], len(texts[odd[0]]))

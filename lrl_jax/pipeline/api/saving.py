@@ -7,7 +7,8 @@ from typing import Literal
 
 from etils import epath
 
-from lrl_jax import storage, text
+from lrl_jax import storage
+from lrl_jax.data.read import plain
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.devices import peers
 from lrl_jax.evaluate.kinds import MeasuredModel
@@ -69,7 +70,7 @@ def _folder(
     dtype: Dtype | Literal["auto"],
     texts: Sequence[str],
 ) -> None:
-    lines = [line for line in text.lines(*texts) if line.strip()][: Export().gate_lines]
+    lines = [line for line in plain.lines(*texts) if line.strip()][: Export().gate_lines]
     if not lines:
         raise ValueError(f"texts: no line in {', '.join(texts) or 'nothing'} to compare")
     said = load.read_config(source.folder, source.adapter)
