@@ -161,6 +161,24 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
         "text", "a.tsv", '"n"\t"text"\r\n"1"\t"a"\r\n"2"\t"b"\r\n', {},
         [{"text": "a"}, {"text": "b"}],
     ),
+    "text tsv with every cell but the header quoted": (
+        "text", "a.tsv", "n\ttext\n" + "".join(f'"{i}"\t"a{i}"\n' for i in range(20)), {},
+        [{"text": f"a{i}"} for i in range(20)],
+    ),
+    "text tsv with a quoted column": (
+        "text", "a.tsv", "".join(f'{i}\t"a{i}"\n' for i in range(30)) + '30\t\n31\t""\n',
+        {"header": False, "columns": {"text": "1"}},
+        [*({"text": f"a{i}"} for i in range(30)),
+         *(Bad(f"a.tsv:{i}", "field '1' is empty", "empty") for i in (31, 32))],
+    ),
+    "text tsv of much dialogue": (
+        "text", "a.tsv", "n\ttext\n" + "".join(f'{i}\t"a"\n' for i in range(30)) + "30\tb\n", {},
+        [*[{"text": '"a"'}] * 30, {"text": "b"}],
+    ),
+    "text tsv of a little dialogue": (
+        "text", "a.tsv", "n\ttext\n" + "".join(f'{i}\t"a"\n' for i in range(19)), {},
+        [{"text": '"a"'}] * 19,
+    ),
     "text tsv of dialogue": (
         "text", "a.tsv", 'n\ttext\n1\t"a"\n2\tsay "b"\n', {},
         [{"text": '"a"'}, {"text": 'say "b"'}],
@@ -294,6 +312,23 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
         [pair("x", "안녕"), Bad("a.tmx.gz: row 2", "has no field 'de'; it has en, ko")],
     ),
     "instructions json": ("instructions", "a.json", json.dumps(ALPACA), {}, ALPACA_READ),
+    "instructions json that is one row over several lines": (
+        "instructions", "a.json", json.dumps({**ALPACA[0], "meta": [ALPACA[1]]}, indent=1), {},
+        ALPACA_READ[:1],
+    ),
+    "chat json that is one conversation over several lines": (
+        "chat", "a.json", json.dumps({"messages": MESSAGES}, indent=1), {},
+        [conversation("가", "나")],
+    ),
+    "chat json under the name of a column": (
+        "chat", "a.json",
+        json.dumps({"conversations": [{"conversations": SHAREGPT}] * 2}, indent=1), {},
+        [conversation("가", "나")] * 2,
+    ),
+    "chat json under the name of a column in one line": (
+        "chat", "a.json", json.dumps({"conversations": [{"conversations": SHAREGPT}] * 2}), {},
+        [conversation("가", "나")] * 2,
+    ),
     "instructions jsonl": ("instructions", "a.jsonl", lines(*ALPACA), {}, ALPACA_READ),
     "instructions of any name": ("instructions", "a", json.dumps(ALPACA, indent=2), {},
                                  ALPACA_READ),
@@ -380,8 +415,11 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
         "".join(weighed(*pair) for pair in [
             ('"weight": 0', '"weight": 1'), ('"train": false', '"train": true'),
             ('"loss_weight": 0.0', '"loss_weight": 1.0'), ('"loss": false', '"loss": null'),
-        ]) + weighed('"weight": 0.5', '"weight": null'),
-        {}, [*[WEIGHED] * 4, {"messages": WEIGHED["messages"].replace("0.0", "0.5")}],
+        ]) + weighed('"weight": 0.5', '"weight": null')
+        + weighed('"train": true, "loss_weight": 0.5', '"weight": 1, "train": true, "loss": 1.0')
+        + weighed('"weight": 0, "train": false', '"train": true'),
+        {},
+        [*[WEIGHED] * 4, *[{"messages": WEIGHED["messages"].replace("0.0", "0.5")}] * 2, WEIGHED],
     ),
     "chat where nulls fill the columns": (
         "chat", "a.parquet",
@@ -593,6 +631,16 @@ BAD: Bads = {
     "a weight that is none": (
         "chat", "a.jsonl", weighed('"weight": "no"', '"weight": -1'), {},
         [bad("a.jsonl:1", "turn 2: weight is 'no'; want true, false, or a number from 0")],
+    ),
+    "weights that contradict each other": (
+        "chat", "a.jsonl",
+        weighed('"weight": 1, "train": false', '"loss": true')
+        + weighed('"weight": 0, "train": true', '"loss": true')
+        + weighed('"weight": 0.5, "loss_weight": 0.2', '"loss": true'),
+        {},
+        [bad("a.jsonl:1", "turn 2: weight is 1 and train is False, which contradict each other"),
+         bad("a.jsonl:2", "turn 2: weight is 0 and train is True, which contradict"),
+         bad("a.jsonl:3", "turn 2: weight is '0.5' and loss_weight is '0.2', which contradict")],
     ),
     "no conversation but null": (
         "chat", "a.jsonl", '{"messages": null}\n', {},

@@ -70,7 +70,7 @@ def _json_lines(span: Span, form: RowFormat) -> Read:
 
 
 def _json(span: Span, form: RowFormat) -> Read:
-    """Reads a list of rows, an object with a single list of rows, or JSON lines named .json."""
+    """Reads a list of rows, an object with a single list of rows, a row, or JSON lines."""
     head = (
         line for _, line in text.numbered(span.uri) if isinstance(line, text.Bad) or line.strip()
     )
@@ -78,11 +78,13 @@ def _json(span: Span, form: RowFormat) -> Read:
     if isinstance(first, str) and first.lstrip().startswith("{"):
         with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(first, parse_float=str)
-            if second or any(top(column) in row for column in form.wanted) or not _lists(row):
+            if second or _is_row(row, form.wanted) or not _lists(row):
                 yield from _json_lines(span, form)
                 return
     whole = _whole(span.uri, form)
-    if isinstance(whole, dict) and len(_lists(whole)) == 1:
+    if isinstance(whole, dict) and _is_row(whole, form.wanted):
+        whole = [whole]
+    elif isinstance(whole, dict) and len(_lists(whole)) == 1:
         [whole] = _lists(whole)
     if not isinstance(whole, list):
         raise text.DataError(
@@ -139,6 +141,20 @@ def _no_object(got: str) -> str:
 def _lists(value: dict[str, Any]) -> list[list]:
     """Returns the lists of rows that an object holds."""
     return [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+
+
+def _is_row(value: dict[str, Any], wanted: Collection[str]) -> bool:
+    """Tells whether an object has a wanted column that is no list of rows with such columns.
+
+    >>> _is_row({"text": "a", "more": [{"text": "b"}]}, ["text"])
+    True
+    >>> _is_row({"messages": [{"messages": [{"role": "user"}]}]}, ["messages"])
+    False
+    """
+    columns = {top(column) for column in wanted}
+    rows = [value[column] for column in columns & value.keys()]
+    lists = _lists(value)
+    return any(row not in lists or not columns & row[0].keys() for row in rows)
 
 
 def _whole(file: str, form: RowFormat) -> Any:

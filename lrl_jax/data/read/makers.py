@@ -208,11 +208,20 @@ def _turn(turn: Any, number: int) -> dict[str, Any]:
 
 
 def _weight(turn: Mapping[str, Any], number: int) -> float:
-    """Returns the weight that a turn says it has in the loss, 1 if it says nothing."""
-    key = next((key for key in WEIGHTS if not is_null(turn.get(key))), "")
-    if not key:
-        return 1.0
-    value = turn[key]
+    """Returns the weight that a turn says it has in the loss, 1 if it says nothing.
+
+    A turn that says it twice may say whether it is learnt, by true, beside by how much.
+    """
+    given = {key: turn[key] for key in WEIGHTS if not is_null(turn.get(key))}
+    weights = {key: _number(key, value, number) for key, value in given.items()}
+    exact = {weight for key, weight in weights.items() if given[key] is not True}
+    if len(exact) > 1 or (0 in exact and len({*weights.values()}) > 1):
+        said = " and ".join(f"{key} is {value!r}" for key, value in given.items())
+        raise UnusableError(f"turn {number + 1}: {said}, which contradict each other; keep one")
+    return next(iter(exact), 1.0)
+
+
+def _number(key: str, value: Any, number: int) -> float:
     try:
         weight = float(value)  # a JSON number with a point comes as text
     except (TypeError, ValueError):

@@ -4,7 +4,8 @@
 
 Two kinds of .tsv files are about. Spreadsheets, pandas and the csv module quote a cell that holds a
 quote mark, a tab or a newline, and double the marks inside. Corpora are written as they stand, and
-a quote mark is text. A file is of the first kind only if its quotes follow those rules throughout.
+a quote mark is text. A file is of the first kind only if its quotes follow those rules throughout:
+a cell tells of them, or each of a column with many rows is in quotes.
 """
 
 import collections
@@ -23,6 +24,7 @@ TORN = 10  # lines; a record that is no CSV and takes in more of them is an erro
 SWALLOWED = 100  # lines of a cell; if so many are rows of the table, a quote was left open
 LOOK_BYTES = 64 << 20  # of a .tsv file, from which it is told whether its cells are quoted
 MOST_LINES = 100  # of a quoted cell while that is told
+LEAST = 20  # rows of a column from which it is told that all its cells are quoted
 FEW = 20  # one kind of lines is taken for damage if the other is more than so many times as common
 
 _QUOTED = r'"[^"]*+(?:""[^"]*+)*+'  # of a cell, up to its last quote
@@ -172,7 +174,34 @@ def _quoting(file: str, identity: object) -> Quoting:
     for at, evidence in _evidence(file):
         counts[evidence] += 1
         first[evidence] = first[evidence] or at
+    wrapped = _wrapped(file)
+    if wrapped:
+        counts[True] = max(counts[True], len(wrapped))
+        first[True] = min(filter(None, (first[True], wrapped[0])))
     return Quoting(counts[True], first[True], counts[False], first[False])
+
+
+def _wrapped(file: str) -> list[int]:
+    """Returns the lines of a column that has every cell after its first in quotes; [] if none has.
+
+    Columns of few cells say nothing: they may be dialogue. Empty cells and damaged lines are left
+    out, and so is what cells with newlines are torn into, which other lines tell of.
+    """
+    lines = _decoded(file)
+    width = next(lines, (1, ""))[1].count("\t") + 1
+    columns: dict[int, list[int]] = {i: [] for i in range(width)}
+    for at, line in lines:
+        cells = CELL.findall(line) if '"' in line else line.split("\t")
+        if len(cells) != width or not (line.count('"') == 0 or RECORD.match(line)):
+            continue
+        for i in [*columns]:
+            if cells[i].startswith('"') and len(cells[i]) > 2:
+                columns[i].append(at)
+            elif cells[i] not in ("", '""'):
+                del columns[i]
+        if not columns:
+            return []
+    return max((at for at in columns.values() if len(at) >= LEAST), key=len, default=[])
 
 
 def _evidence(file: str) -> Iterator[tuple[int, bool]]:
