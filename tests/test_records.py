@@ -399,6 +399,15 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
         [said(("system", "s"), ("user", "가"), ("assistant", "나")), conversation("가", "나"),
          said(("system", "t"), ("user", "가"), ("assistant", "나"))],
     ),
+    "chat with a system in parts beside it": (
+        "chat", "a.jsonl",
+        lines({"messages": MESSAGES, "system": [{"type": "text", "text": "s"}] * 2},
+              {"messages": MESSAGES, "system": [{"type": "text", "text": " "}]},
+              {"messages": MESSAGES, "system": []}),
+        {},
+        [said(("system", "ss"), ("user", "가"), ("assistant", "나")),
+         *[conversation("가", "나")] * 2],
+    ),
     "chat with parts of value": (
         "chat", "a.jsonl",
         lines({"messages": [{"role": "user", "content": [{"type": "text", "value": "가"}]},
@@ -559,6 +568,7 @@ NOT_TALK = {
     "want a list of turns": {"role": "user"},
     "not JSON": "[{",
 }
+NO_SYSTEM = [{"role": "system", "content": "s"}, ["s"], True]
 Bads = dict[str, tuple[str, str, str | bytes, dict, list[tuple[str, str, str]]]]
 BAD: Bads = {
     "not UTF-8": ("text", "a.txt", b"a\n\xb0\xa1\nb\n", {},
@@ -684,6 +694,11 @@ BAD: Bads = {
         )
         for why, turns in NOT_TALK.items()
     },
+    "a system beside the turns that is no text": (
+        "chat", "a.jsonl", lines(*({"messages": MESSAGES, "system": s} for s in NO_SYSTEM)), {},
+        [bad(f"a.jsonl:{line}", "field 'system' beside the turns is no text", "not a conversation")
+         for line in (1, 2, 3)],
+    ),
 }  # fmt: skip
 
 
@@ -1050,6 +1065,11 @@ UNREAD: dict[str, tuple[str, str, str | bytes, dict, dict]] = {
         lines({"messages": [{"role": "user", "content": [
             {"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]}, MESSAGES[1]]}),
         {}, {"cache_control of a part of a turn": 1},
+    ),
+    "parts of a system beside the turns": (
+        "chat", "a.jsonl",
+        lines({"messages": MESSAGES, "system": [{"type": "text", "text": "s", "citations": ["c"]}]}),
+        {}, {"citations of a part of a turn": 1},
     ),
 }  # fmt: skip
 
