@@ -82,6 +82,14 @@ TMX = """<?xml version="1.0" encoding="UTF-8"?>
   </tuv><tuv xml:lang="KO"><seg>안녕</seg></tuv><tuv xml:lang="de"><seg>x</seg></tuv></tu>
  <tu><tuv lang="en"><seg>Two</seg></tuv><tuv lang="ko-KR"><seg>둘</seg></tuv></tu>
 </body></tmx>"""
+
+
+def unit_of(*variants: tuple[str, str]) -> str:
+    """Returns a TMX file of a single unit, whose segments are in these languages."""
+    said = "".join(f'<tuv xml:lang="{tag}"><seg>{words}</seg></tuv>' for tag, words in variants)
+    return f"<tmx><body><tu>{said}</tu></body></tmx>"
+
+
 SHAREGPT = [{"from": "human", "value": "가"}, {"from": "gpt", "value": "나"}]
 MESSAGES = [{"role": "user", "content": "가"}, {"role": "assistant", "content": "나"}]
 PARTS = [{"role": "user", "content": [{"type": "text", "text": "가"}]}, MESSAGES[1]]
@@ -300,6 +308,10 @@ TABLE: dict[str, tuple[str, str, str | bytes, dict, list]] = {
         '<x:tmx xmlns:x="http://www.lisa.org/tmx14"><x:body><x:tu><x:tuv xml:lang="en">'
         '<x:seg>a</x:seg></x:tuv><x:tuv xml:lang="ko"><x:seg>가</x:seg></x:tuv></x:tu></x:body>'
         "</x:tmx>", {"columns": {"source": "en", "target": "ko"}}, [pair("a", "가")],
+    ),
+    "pairs tmx of a language and a variant of it": (
+        "parallel", "a.tmx", unit_of(("en-US", "color"), ("en-GB", "colour"), ("en", "hue")),
+        {"columns": {"source": "en_GB", "target": "en"}}, [pair("colour", "hue")],
     ),
     "pairs tmx in UTF-16": (
         "parallel", "a.tmx", TMX.replace("UTF-8", "UTF-16").encode("utf-16"),
@@ -694,6 +706,14 @@ BAD: Bads = {
         )
         for why, turns in NOT_TALK.items()
     },
+    **{
+        f"a unit of TMX in two scripts, {tags[0]} first": (
+            "parallel", "a.tmx", unit_of(*((tag, "x") for tag in tags), ("en", "x")),
+            {"columns": {"source": "zh", "target": "en"}},
+            [bad("a.tmx: row 1", f"{tags[0]} and {tags[1]}, which are written in several scripts")],
+        )
+        for tags in [("zh-Hant", "zh-Hans"), ("zh-Hans", "zh-Hant"), ("zh_CN", "zh-TW")]
+    },
     "a system beside the turns that is no text": (
         "chat", "a.jsonl", lines(*({"messages": MESSAGES, "system": s} for s in NO_SYSTEM)), {},
         [bad(f"a.jsonl:{line}", "field 'system' beside the turns is no text", "not a conversation")
@@ -1030,6 +1050,10 @@ UNREAD: dict[str, tuple[str, str, str | bytes, dict, dict]] = {
     ),
     "languages of TMX": ("parallel", "a.tmx", TMX, {"columns": {"source": "en", "target": "ko"}},
                          {"de": 1}),
+    "variants of a language of TMX": (
+        "parallel", "a.tmx", unit_of(("en-US", "color"), ("en-GB", "colour"), ("ko", "색")),
+        {"columns": {"source": "en", "target": "ko"}}, {"another en (en-GB)": 1},
+    ),
     "SQuAD": ("instructions", "a.json", squad(("c", "q?", ["one"])), {"format": "squad"}, {}),
     "Alpaca with a history": (
         "instructions", "a.jsonl", lines({**ALPACA[0], "system": "s", "history": [["q", "a"]]},

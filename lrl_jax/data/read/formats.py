@@ -9,6 +9,7 @@ makes a place of it. A row that cannot be read is yielded as text.Bad, and readi
 from collections.abc import Callable, Collection, Iterator
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 from typing import Any
@@ -16,6 +17,7 @@ from xml.etree import ElementTree
 from xml.parsers import expat
 
 from etils import epath
+import langcodes
 
 from lrl_jax import text
 from lrl_jax.data.read import tables
@@ -292,20 +294,52 @@ def _local(tag: str) -> str:
     return tag.rpartition(":")[2]
 
 
-def _unit(element: ElementTree.Element, wanted: tuple[str, ...]) -> dict[str, str]:
-    unit: dict[str, str] = {}
+def _unit(element: ElementTree.Element, wanted: tuple[str, ...]) -> dict[str, str] | str:
+    """Returns a translation unit as a row, or why it is none.
+
+    Of several variants of a wanted language that of exactly this name is taken, else the first; the
+    others are in the row too, to be counted as not read.
+    """
+    variants: dict[str, list[tuple[str, str]]] = {}
     for variant in element.iter("tuv"):
         language = variant.get("xml:lang") or variant.get("lang", "")
         for segment in variant.iter("seg"):
-            unit.setdefault(_column(language, wanted), _text(segment).strip())
+            segments = variants.setdefault(_column(language, wanted), [])
+            segments.append((language, _text(segment).strip()))
+    unit: dict[str, str] = {}
+    for column, segments in variants.items():
+        segments.sort(key=lambda segment: _tag(segment[0]) != _tag(column))  # else in their order
+        (language, unit[column]), *others = segments
+        if column not in wanted or not others:
+            continue
+        names = [*dict.fromkeys([language, *(other for other, _ in others)])]
+        if _tag(language) != _tag(column) and len({*map(_script, names)}) > 1:
+            return (
+                f"has {' and '.join(names)}, which are written in several scripts, for {column!r}; "
+                f"name one of them in `columns`, such as {language}"
+            )
+        unit |= {f"another {column} ({other})": segment for other, segment in others}
     return unit
+
+
+def _tag(language: str) -> str:
+    return language.lower().replace("_", "-")
 
 
 def _column(language: str, wanted: tuple[str, ...]) -> str:
     """Returns the wanted column that stands for the language, or the language itself."""
-    have = language.lower().replace("_", "-") + "-"
-    matching = (want for want in wanted if have.startswith(want.lower().replace("_", "-") + "-"))
-    return next(matching, language)
+    have = _tag(language) + "-"
+    matching = [want for want in wanted if have.startswith(_tag(want) + "-")]
+    return max(matching, key=len, default=language)
+
+
+@functools.lru_cache
+def _script(language: str) -> str:
+    """Returns the script that a language is written in: Hant for zh-TW; '' where none is known."""
+    try:
+        return str(langcodes.Language.get(language).maximize().script)
+    except ValueError:
+        return ""
 
 
 def _text(segment: ElementTree.Element) -> str:
