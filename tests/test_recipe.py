@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+import re
 
 import jsonschema
 import pydantic
@@ -172,6 +173,25 @@ def test_a_folder_does_not_hide_the_recipe_that_ships_under_its_name(tmp_path, m
     (tmp_path / "quickstart").mkdir()
     monkeypatch.chdir(tmp_path)
     assert recipe_file.load("quickstart").name == "quickstart"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("a b a", "train: two stages are called 'a'; give each a name of its own"),
+        ("a.01 b a.02", "train: stages 'a.01' and 'a.02': the steps of a ramp of 'a' have such"),
+        ("a a.1 b.01 c", ""),
+    ],
+)
+def test_every_stage_has_a_name_of_its_own(path, names, message):
+    tree = plain_yaml.parse(Path(path).read_text())
+    [stage] = tree["train"]["stages"]
+    tree["train"]["stages"] = [{**stage, "name": name} for name in names.split()]
+    if not message:
+        assert [stage.name for stage in recipe_file.parse(tree).train.stages] == names.split()
+        return
+    with pytest.raises(ValueError, match=re.escape(message)):
+        recipe_file.parse(tree)
 
 
 def test_a_resolved_recipe_keeps_the_order_of_a_mixture(path, tmp_path):

@@ -1092,8 +1092,8 @@ UNREAD: dict[str, tuple[str, str, str | bytes, dict, dict]] = {
     ),
     "parts of a system beside the turns": (
         "chat", "a.jsonl",
-        lines({"messages": MESSAGES, "system": [{"type": "text", "text": "s", "citations": ["c"]}]}),
-        {}, {"citations of a part of a turn": 1},
+        lines({"messages": MESSAGES, "system": [{"type": "text", "text": "s", "cited": ["c"]}]}),
+        {}, {"cited of a part of a turn": 1},
     ),
 }  # fmt: skip
 

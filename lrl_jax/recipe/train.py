@@ -164,6 +164,8 @@ def _is_none(value: object) -> bool:
     return value == "none"
 
 
+# What a step of a ramp has behind the name of its stage in a plan: `tune.01`, `tune.02`, ...
+RAMP_STEP = re.compile(r"\.\d\d\Z")
 WATCHING = frozenset({"stall_seconds", "tracker"})  # fields that change nothing of a training
 
 
@@ -219,6 +221,18 @@ class Train(Section):
     installed by the user. What fails in it cannot stop a run."""
     profile: str = ""
     """First and last step to trace, such as "10:15"; traces go to train/profile."""
+
+    def _misfits(self) -> Iterator[str]:
+        names = [stage.name for stage in self.stages]
+        labels = [RAMP_STEP.sub("", name) for name in names]
+        for i, (name, label) in enumerate(zip(names, labels, strict=True)):
+            if name in names[:i]:
+                yield f"two stages are called {name!r}; give each a name of its own"
+            elif label in labels[:i]:
+                yield (
+                    f"stages {names[labels.index(label)]!r} and {name!r}: the steps of a ramp of "
+                    f"{label!r} have such names; call them otherwise, such as {label}_{i + 1}"
+                )
 
     @property
     def steps(self) -> int:

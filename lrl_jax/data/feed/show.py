@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 import itertools
-import re
 
 from etils import epath
 import numpy as np
@@ -21,6 +20,7 @@ from lrl_jax.data.read.filters import IN_TEST
 from lrl_jax.data.read.tally import Tally
 from lrl_jax.laws import repeats
 from lrl_jax.recipe import languages
+from lrl_jax.recipe.train import RAMP_STEP
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import Tokenizer
 
@@ -33,7 +33,6 @@ MUCH = 1 / 20  # of the records; what leaves out more of them is said in a line 
 SCRIPTS = 2  # most scripts shown in a cell
 TESTS = 6  # most test files named in a line
 REPEATED = 4  # most datasets of which it is said what repetition is worth
-RAMP = re.compile(r"\.\d\d\Z")  # the end of the name of a stage of a ramp
 
 
 # ---------------------------------------------------------------------------- rows
@@ -329,7 +328,7 @@ def spans(plan: Plan) -> Iterator[tuple[str, int, int, Sequence[PlanStage]]]:
 
     Each is its name, its first global row, the one after its last, and its stages of the plan.
     """
-    for label, group in itertools.groupby(plan.spans, lambda span: RAMP.sub("", span[0].name)):
+    for label, group in itertools.groupby(plan.spans, lambda span: RAMP_STEP.sub("", span[0].name)):
         stages, starts, ends = zip(*group, strict=True)
         yield label, starts[0], ends[-1], stages
 
