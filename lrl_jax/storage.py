@@ -32,7 +32,7 @@ GIB = 2**30
 BLOCK = 1 << 20
 READERS = 32  # objects that are read at the same time
 PARTIAL = ".part"  # the suffix of unfinished files
-SCHEMES = ("gs", "s3", "az", "hf")  # what epath opens
+STORE = "gs"  # the scheme of addresses that are read
 # A word, a colon and slashes; `gs:/bucket` with one slash too, which is meant as an address.
 ADDRESS = re.compile(r"\s*((?i:gs|s3)(?=:/)|[A-Za-z][A-Za-z0-9+.-]*(?=://)):(/+)(.*)", re.DOTALL)
 BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -56,7 +56,8 @@ PACKINGS = {
 
 
 def refuse_odd(name: str, writes: bool = False) -> None:
-    """Refuses an address that a store would not take for what was meant; passes local paths.
+    """Refuses an address that a store would not take for what was meant, and `~`, which only shells
+    read as a home folder; passes other local paths.
 
     A bucket alone, a slash at the end, spaces and brackets are fine: `gs://bucket/a b[1].txt`.
 
@@ -67,6 +68,8 @@ def refuse_odd(name: str, writes: bool = False) -> None:
     Raises:
       ValueError: another scheme, no bucket, two slashes in a row, `..`, or control characters.
     """
+    if (home := os.path.expanduser(name)) != name:
+        raise ValueError(f"{name!r}: `~` is not read as your home folder here; write {home}")
     if not (match := ADDRESS.match(name)):
         return
     scheme, slashes, rest = match.groups()
@@ -75,7 +78,12 @@ def refuse_odd(name: str, writes: bool = False) -> None:
     problems = [
         (web, f"is a web page; a model on the hub is named by its id: {key.strip('/ ')}"),
         (
-            lower not in SCHEMES,
+            lower == "hf",
+            "hf:// cannot be read; a dataset of the hub is named by `hub: {dataset: ORG/NAME}`, a "
+            "model by its id",
+        ),
+        (
+            lower != STORE,
             f"{scheme}:// cannot be read; want a local path or gs://BUCKET/NAME",
         ),
         (

@@ -63,6 +63,10 @@ ODD = {
     "file:///tmp/runs": "file:// cannot be read; want a local path or gs://BUCKET/NAME",
     "ftp://host/runs": "ftp:// cannot be read",
     "https://host/runs": "https:// cannot be read",
+    "s3://bucket/x": "s3:// cannot be read; want a local path or gs://BUCKET/NAME",
+    "s3:/bucket/x": "s3:// cannot be read",
+    "az://bucket/x": "az:// cannot be read",
+    "hf://datasets/o/n/a.txt": "a dataset of the hub is named by `hub: {dataset: ORG/NAME}`",
     "https://huggingface.co/org/name": "a model on the hub is named by its id: org/name",
 }
 
@@ -76,7 +80,8 @@ def test_an_address_that_is_none_is_refused_with_what_is_meant(name):
 @pytest.mark.parametrize(
     "name",
     ["gs://bucket", "gs://bucket/", "gs://bucket/runs/", "gs://b-1.x_y/a b/..c/ \u200c.txt",
-     "gs://bucket/part[1]?*.txt", "s3://bucket/x", "sample:english", "org/name", "a:/b", ""],
+     "gs://bucket/part[1]?*.txt", "sample:english", "org/name", "a:/b", "./~/runs", "a~/b",
+     "~nobody-of-this-name/x", ""],
 )  # fmt: skip
 def test_other_names_are_taken_as_they_are(name):
     storage.refuse_odd(name)
@@ -97,6 +102,23 @@ def test_a_recipe_with_such_an_address_is_refused_before_anything_is_done(field,
     (tmp_path / "r.yaml").write_text(MINIMAL)
     with pytest.raises(ValueError, match=r"r\.yaml: 'gs:.*(want gs://|`\.\.` names no folder)"):
         recipe_file.load(str(tmp_path / "r.yaml"), [f"{field}={name}"])
+
+
+@pytest.mark.parametrize("field", ["folder", "base.model", "vocab.text.0"])
+def test_a_home_folder_is_refused_with_its_path(field, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "r.yaml").write_text(MINIMAL)
+    with pytest.raises(ValueError, match="r.yaml: '~/x': `~` is not read .*; write /home/me/x$"):
+        recipe_file.load(str(tmp_path / "r.yaml"), [f"{field}=~/x"])
+    with pytest.raises(ValueError, match="^'~/r.yaml': `~` is not read .*; write /home/me/r.yaml$"):
+        recipe_file.load("~/r.yaml")
+
+
+@pytest.mark.parametrize("place", ["tfds: {builder: a/b, data_dir: ~/x}", "hub: {dataset: ~/x}"])
+def test_a_catalogue_may_lie_in_a_home_folder(place, tmp_path):
+    (tmp_path / "r.yaml").write_text(MINIMAL)
+    dataset = f"data.datasets.ko={{kind: text, language: kor_Hang, {place}}}"
+    recipe_file.load(str(tmp_path / "r.yaml"), [dataset])
 
 
 def test_the_folder_of_a_catalogue_is_an_address_too(tmp_path):

@@ -50,6 +50,7 @@ def load(
     Args:
       sections: plain data that goes into the recipe before the overrides, as by `merge`.
     """
+    storage.refuse_odd(path)
     path = located(path)
     tree = read_tree(epath.Path(path))
     for key, value in sections.items():

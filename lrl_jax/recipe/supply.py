@@ -7,6 +7,7 @@ else the recipe reads has to be here, or the recipe is wrong.
 from collections.abc import Iterator
 import fnmatch
 import glob
+import os
 
 from etils import epath
 
@@ -66,13 +67,15 @@ def named(recipe: Recipe) -> Iterator[str]:
 
 
 def odd_addresses(recipe: Recipe) -> Iterator[str]:
-    """Yields what is wrong with addresses on object stores that a recipe names."""
+    """Yields what is wrong with addresses and home folders (`~`) that a recipe names."""
     catalogues = [dataset.catalogue() for dataset in recipe.data.datasets.values()]
-    folders = [tfds.data_dir for tfds in catalogues if isinstance(tfds, Tfds)]
+    # folders that TFDS and the reader of the hub's datasets look for, `~` included
+    folders = {c.data_dir if isinstance(c, Tfds) else c.dataset for c in catalogues if c}
     places = [text.plain(name) for name in named(recipe)]
     for name in dict.fromkeys([recipe.folder, *places, *folders]):
+        place = os.path.expanduser(name) if name in folders else name
         try:
-            storage.refuse_odd(name, writes=name == recipe.folder)
+            storage.refuse_odd(place, writes=name == recipe.folder)
         except ValueError as e:
             yield str(e)
 
