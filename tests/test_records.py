@@ -104,6 +104,25 @@ CHAINED = {
 DOCTYPE = TMX.replace("<tmx", '<!DOCTYPE tmx SYSTEM "tmx14.dtd">\n<tmx', 1)
 
 
+NEVER = 1 << 60  # microseconds: after the year 9999
+TIMES = (
+    pyarrow.timestamp("ns"), pyarrow.timestamp("us"), pyarrow.timestamp("us", "Mars/Olympus"),
+    pyarrow.duration("ns"), pyarrow.time64("ns"), pyarrow.list_(pyarrow.timestamp("ns")),
+)  # fmt: skip
+
+
+def timed(kind: pyarrow.DataType) -> bytes:
+    """Returns a file of two conversations, the first of them with a time."""
+    number, is_list = pyarrow.int64(), pyarrow.types.is_list(kind)
+    first = 1 if kind == pyarrow.time64("ns") else NEVER + 1
+    times = [[first] if is_list else first, None]
+    created = pyarrow.array(times, pyarrow.list_(number) if is_list else number).cast(kind)
+    columns = {"messages": pyarrow.array([MESSAGES] * 2), "created": created, "id": ["a", "b"]}
+    out = io.BytesIO()
+    parquet.write_table(pyarrow.table(columns), out)
+    return out.getvalue()
+
+
 def said(*turns: tuple[str, str]) -> datasets.Record:
     messages = [{"role": role, "content": content} for role, content in turns]
     return {"messages": json.dumps(messages, ensure_ascii=False)}
@@ -706,6 +725,11 @@ BAD: Bads = {
         )
         for why, turns in NOT_TALK.items()
     },
+    "a time of Parquet": (
+        "text", "a.parquet", timed(TIMES[0]), {"columns": {"text": "created"}},
+        [bad("a.parquet: row 1", "field 'created' must be a string; got 'timestamp[ns]'"),
+         bad("a.parquet: row 2", "field 'created' is null", "empty")],
+    ),
     **{
         f"a unit of TMX in two scripts, {tags[0]} first": (
             "parallel", "a.tmx", unit_of(*((tag, "x") for tag in tags), ("en", "x")),
@@ -819,6 +843,18 @@ USELESS: dict[str, tuple[Break, str]] = {
         of("parallel", "a.tmx", TMX[:-20], columns={"source": "en", "target": "ko"}),
         r"a.tmx:5: not XML",
     ),
+    **{
+        f"TMX in {code}": (
+            of(
+                "parallel",
+                "a.tmx",
+                TMX.replace("UTF-8", code),
+                columns={"source": "en", "target": "ko"},
+            ),
+            rf"a.tmx:1: its encoding cannot be read \({why}.*\); write it as UTF-8",
+        )
+        for code, why in [("foo", "unknown encoding: foo"), ("euc-kr", "multi-byte encodings")]
+    },
     "TMX without languages": (of("parallel", "a.tmx", TMX), r"say which with columns, such as"),
     "plain text": (of("instructions", "a.txt", "a\n"), r"a.txt: plain text has no rows; want one"),
     "a quote that takes in rows": (
@@ -1045,6 +1081,12 @@ UNREAD: dict[str, tuple[str, str, str | bytes, dict, dict]] = {
         "text", "a.parquet", table(*({"text": t, "id": i} for i, t in enumerate("abc"))), {},
         {"id": 3},
     ),
+    **{
+        f"a column of Parquet that is {kind} and that nobody reads": (
+            "chat", "a.parquet", timed(kind), {}, {"created": 1, "id": 2}
+        )
+        for kind in TIMES
+    },
     "nested": (
         "text", "a.jsonl", lines({"a": {"b": "x"}, "c": 1}), {"columns": {"text": "a.b"}}, {"c": 1}
     ),

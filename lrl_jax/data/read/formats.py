@@ -232,7 +232,7 @@ def _listed(batch: Any) -> Iterator[dict[str, Any] | str]:
     """Yields the rows of a batch; in place of a row that is not UTF-8, the reason as a string."""
     names = batch.schema.names
     try:
-        columns = [column.to_pylist() for column in batch.columns]
+        columns = [_values(column) for column in batch.columns]
     except UnicodeDecodeError as e:
         if batch.num_rows == 1:
             yield f"not UTF-8 at byte {e.start} (0x{e.object[e.start]:02x})"
@@ -242,6 +242,22 @@ def _listed(batch: Any) -> Iterator[dict[str, Any] | str]:
         return
     for values in zip(*columns, strict=True):
         yield dict(zip(names, values, strict=True))
+
+
+def _values(column: Any) -> list:
+    """Returns the values of a column; where Python has none of its type, the type in their place.
+
+    Such as times to the nanosecond, times after the year 9999, or those of an unknown time zone: a
+    column that nobody reads must stop nobody, and one that is read is no text.
+    """
+    import pyarrow
+
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        raise
+    except (pyarrow.ArrowException, ValueError, ArithmeticError, LookupError):
+        return [column.type if valid else None for valid in column.is_valid().to_pylist()]
 
 
 # ---------------------------------------------------------------------------- TMX
@@ -275,17 +291,28 @@ def _tmx(span: Span, form: RowFormat) -> Read:
     parser.CharacterDataHandler = builder.data
     parser.EntityDeclHandler = parser.SkippedEntityHandler = refuse
     numbers = itertools.count(1)
+    with _naming(span.uri), text.opened(epath.Path(span.uri)) as f:
+        while block := f.read(text.BLOCK):
+            parser.Parse(block, False)
+            for unit in units:
+                yield f"row {next(numbers)}", unit
+            units.clear()
+        parser.Parse(b"", True)
+
+
+@contextlib.contextmanager
+def _naming(uri: str) -> Iterator[None]:
+    """Makes DataErrors, which name the file, of what expat raises."""
     try:
-        with text.opened(epath.Path(span.uri)) as f:
-            while block := f.read(text.BLOCK):
-                parser.Parse(block, False)
-                for unit in units:
-                    yield f"row {next(numbers)}", unit
-                units.clear()
-            parser.Parse(b"", True)
+        yield
     except expat.ExpatError as e:
+        raise text.DataError(f"{uri}:{e.lineno}: not XML ({expat.ErrorString(e.code)})") from None
+    except text.DataError:
+        raise
+    except (LookupError, ValueError) as e:  # how it refuses an encoding
         raise text.DataError(
-            f"{span.uri}:{e.lineno}: not XML ({expat.ErrorString(e.code)})"
+            f"{uri}:1: its encoding cannot be read ({e}); write it as UTF-8, and say so in its "
+            'first line: encoding="UTF-8"'
         ) from None
 
 
