@@ -19,7 +19,6 @@ import logging
 import os
 import re
 import shutil
-import stat
 from typing import Any
 import uuid
 
@@ -123,16 +122,19 @@ def sha256(path: epath.PathLike) -> str:
     return digest.hexdigest()
 
 
+def refuse_endless(path: epath.PathLike) -> None:
+    """Raises ValueError for a folder, a pipe or a device, such as never end; not for nothing."""
+    if not is_remote(path) and os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{os.fspath(path)}: is a folder, pipe or device; want a plain file")
+
+
 def read_bytes(path: epath.PathLike, most: int) -> bytes:
     """Returns the content of a plain file of at most `most` bytes; ValueError for any other.
 
     A file that is absent raises FileNotFoundError. A pipe or a device never ends, and is refused.
     """
     path = epath.Path(path)
-    if not is_remote(path):
-        mode = os.stat(path).st_mode
-        if not stat.S_ISREG(mode):
-            raise ValueError(f"{path}: is a folder, pipe or device; want a plain file")
+    refuse_endless(path)
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:

@@ -7,6 +7,8 @@ import struct
 import time
 
 from etils import epath
+import hand_byte_level
+import hand_tokenizer
 import pyarrow
 from pyarrow import parquet
 import pytest
@@ -19,6 +21,7 @@ from lrl_jax.hf import families, load, peft_read
 from lrl_jax.hf import safetensors_ranges as ranges
 from lrl_jax.pipeline import notes
 from lrl_jax.recipe import file as recipe_file
+from lrl_jax.recipe import schema
 from lrl_jax.report import pieces
 from lrl_jax.vocab.pieces import splice
 from lrl_jax.vocab.tokenizer import load as tokenizers
@@ -79,6 +82,17 @@ def test_a_pipe_is_no_recipe_and_is_not_waited_for(tmp_path):
         recipe_file.load(str(tmp_path / "r.yaml"))
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "notes"])
+def test_a_pipe_in_a_base_folder_is_not_waited_for(tmp_path, name):
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / name).unlink(missing_ok=True)
+    os.mkfifo(tmp_path / name)
+    with quickly(), pytest.raises(ValueError, match=f"{name}: is a folder, pipe or device"):
+        load.resolve(schema.Pretrained(model=str(tmp_path)))
+    with quickly(), pytest.raises(ValueError, match=f"{name}: is a folder, pipe or device"):
+        ranges.open_file(tmp_path / name, contextlib.ExitStack())
+
+
 # ---------------------------------------------------------------------------- JSON
 @pytest.mark.parametrize(
     ("text", "message"),
@@ -119,6 +133,10 @@ def test_a_config_that_cannot_be_read_is_refused_soon_and_by_name(tmp_path, text
         ("rope_theta", "1e4"),
         ("max_position_embeddings", 10**30),
         ("sliding_window", 4096.5),
+        ("tie_word_embeddings", []),
+        ("tie_word_embeddings", 1),
+        ("query_pre_attn_scalar", []),
+        ("final_logit_softcapping", "30"),
     ],
 )
 def test_a_number_that_cannot_be_true_is_refused_with_key_and_file(tmp_path, key, value):
@@ -143,6 +161,52 @@ def test_a_number_that_cannot_be_true_is_refused_with_key_and_file(tmp_path, key
 def test_a_config_of_other_types_is_refused_in_a_line(change):
     with pytest.raises(ValueError, match=r"^config\.json: "):
         families.config_from_hf(CONFIG | change)
+
+
+LLAMA_3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+           "original_max_position_embeddings": 8192, "rope_type": "llama3"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scaling", "message"),
+    [
+        ({"type": "linear", "factor": 0}, "factor=0 of rope_scaling; want a number above 0"),
+        ({"type": "linear", "factor": -1}, "factor=-1 of"),
+        (LLAMA_3 | {"factor": 0.0}, "factor=0.0 of"),
+        (LLAMA_3 | {"low_freq_factor": 0}, "low_freq_factor=0 of"),
+        (LLAMA_3 | {"high_freq_factor": 1.0}, "want two numbers"),
+        (
+            LLAMA_3 | {"original_max_position_embeddings": 0},
+            "original_max_position_embeddings=0 of",
+        ),
+    ],
+)
+def test_a_scaling_of_positions_that_divides_by_zero_is_refused(scaling, message):
+    with pytest.raises(ValueError, match=f"^config.json: .*{message}"):
+        families.config_from_hf(CONFIG | {"rope_scaling": scaling})
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("tokenizer_config.json", "model_max_length", "x"),
+        ("tokenizer_config.json", "model_max_length", True),
+        ("tokenizer_config.json", "bos_token", ["<s>"]),
+        ("special_tokens_map.json", "eos_token", 5),
+    ],
+)
+@pytest.mark.parametrize("make", [hand_tokenizer.make, hand_byte_level.make])
+def test_a_tokenizer_setting_of_another_type_is_refused_with_its_file(name, key, value, make):
+    files = make().files | {name: json.dumps({key: value}).encode()}
+    with pytest.raises(ValueError, match=f"^base/{name}: {key}=.*; want "):
+        tokenizers.from_files(files, "base")
+
+
+def test_a_folder_in_place_of_a_tokenizers_file_is_refused(tmp_path):
+    (tmp_path / "tokenizer.model").write_bytes(b"x")
+    (tmp_path / "tokenizer.json").mkdir()
+    with pytest.raises(ValueError, match=r"tokenizer\.json: is a folder, pipe or device"):
+        tokenizers.read(tmp_path)
 
 
 def test_the_largest_published_shapes_are_read():

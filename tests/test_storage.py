@@ -108,9 +108,9 @@ def test_a_recipe_with_such_an_address_is_refused_before_anything_is_done(field,
 def test_a_home_folder_is_refused_with_its_path(field, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     (tmp_path / "r.yaml").write_text(MINIMAL)
-    with pytest.raises(ValueError, match="r.yaml: '~/x': `~` is not read .*; write /home/me/x$"):
+    with pytest.raises(ValueError, match=r"r\.yaml: '~/x': `~` is not read .*; write /home/me/x$"):
         recipe_file.load(str(tmp_path / "r.yaml"), [f"{field}=~/x"])
-    with pytest.raises(ValueError, match="^'~/r.yaml': `~` is not read .*; write /home/me/r.yaml$"):
+    with pytest.raises(ValueError, match=r"^'~/r\.yaml': .*; write /home/me/r\.yaml$"):
         recipe_file.load("~/r.yaml")
 
 

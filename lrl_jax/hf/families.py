@@ -32,6 +32,10 @@ LARGEST = {
 }  # fmt: skip
 REQUIRED = ("vocab_size", "width", "depth", "mlp_width", "num_heads")
 SILENT: dict[str, Any] = {"rms_norm_eps": 1e-6, "tie_word_embeddings": False}
+NUMBERS = (
+    "rms_norm_eps", "rope_theta", "rope_local_base_freq", "query_pre_attn_scalar",
+    "attn_logit_softcapping", "final_logit_softcapping",
+)  # fmt: skip
 POSITIONS, MOST_POSITIONS = "max_position_embeddings", 1 << 31
 Fixed = dict[str, tuple[Any, ...]]
 SILU: Fixed = {"hidden_act": ("silu", "swish")}
@@ -218,7 +222,10 @@ def refuse_impossible(said: Json, where: str = "config.json") -> None:
             raise ValueError(
                 f"{where}: {COMMON[field]}={value!r:.60}; want a whole number, 1 to {most:,}"
             )
-    for key in ("rms_norm_eps", "rope_theta", "rope_local_base_freq"):
+    tied = said.get("tie_word_embeddings")
+    if tied is not None and not isinstance(tied, bool):
+        raise ValueError(f"{where}: tie_word_embeddings={tied!r:.60}; want true or false")
+    for key in NUMBERS:
         value = said.get(key)
         fits = isinstance(value, int | float) and not isinstance(value, bool)
         if value is not None and not (fits and 0 <= value < math.inf):

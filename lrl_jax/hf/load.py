@@ -314,6 +314,8 @@ def _check_pointers(folder: epath.Path) -> None:
     """Refuses links out of the folder, and what `git clone` leaves where git-lfs is absent."""
     storage.refuse_links_out(folder)
     for path in sorted(folder.iterdir()):
+        if path.is_file():  # a pipe too, in epath's eyes
+            storage.refuse_endless(path)
         small = path.is_file() and path.stat().length < 1024
         if small and path.read_bytes().startswith(LFS_POINTER):
             raise ValueError(f"{path}: is a git-lfs pointer; run `git lfs pull` there")

@@ -102,14 +102,20 @@ def _scaling(whole: Json, said: Json, spelling: Spelling) -> rope.Scaling | None
         if kind == "default":
             return None
         if kind == "linear":
-            return rope.Linear(factor=float(whole["factor"]))
+            return rope.Linear(factor=_positive(whole["factor"], "factor"))
         if kind == "llama3":
+            keys = ("factor", "low_freq_factor", "high_freq_factor")
+            factor, low, high = (_positive(whole[key], key) for key in keys)
+            length = _positive(whole[KEYS["original_length"]], KEYS["original_length"])
+            if low == high:
+                raise ValueError(
+                    f"config.json: low_freq_factor={low} and high_freq_factor={high} of rope_type "
+                    "llama3; want two numbers"
+                )
             return rope.Llama3(
-                factor=float(whole["factor"]),
-                low_freq_factor=float(whole["low_freq_factor"]),
-                high_freq_factor=float(whole["high_freq_factor"]),
-                original_length=int(whole["original_max_position_embeddings"]),
-            )
+                factor=factor, low_freq_factor=low, high_freq_factor=high,
+                original_length=int(length),
+            )  # fmt: skip
         if kind in spelling.longrope:
             return _longrope(whole, said)
     except KeyError as e:
@@ -122,6 +128,14 @@ def _scaling(whole: Json, said: Json, spelling: Spelling) -> rope.Scaling | None
     )
 
 
+def _positive(value: Any, key: str) -> float:
+    """Returns a number that frequencies are divided by; ValueError for 0, inf and what is none."""
+    number = float(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"config.json: {key}={value!r:.60} of rope_scaling; want a number above 0")
+    return number
+
+
 def _longrope(whole: Json, said: Json) -> rope.LongRope:
     key = "original_max_position_embeddings"
     original = int(said.get(key) or whole[key])
@@ -130,8 +144,8 @@ def _longrope(whole: Json, said: Json) -> rope.LongRope:
         factor = whole.get("factor") or said["max_position_embeddings"] / original
         magnitude = math.sqrt(1 + math.log(factor) / math.log(original)) if factor > 1 else 1.0
     return rope.LongRope(
-        short=tuple(map(float, whole["short_factor"])),
-        long=tuple(map(float, whole["long_factor"])),
+        short=tuple(_positive(factor, "short_factor") for factor in whole["short_factor"]),
+        long=tuple(_positive(factor, "long_factor") for factor in whole["long_factor"]),
         original_length=original,
         magnitude=float(magnitude),
     )

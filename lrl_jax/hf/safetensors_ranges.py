@@ -60,6 +60,7 @@ class Local:
 
     def __init__(self, path: epath.PathLike, stack: contextlib.ExitStack):
         self._path = os.fspath(path)
+        storage.refuse_endless(path)
         self._file = os.open(self._path, os.O_RDONLY)
         stack.callback(os.close, self._file)
         self.size = os.fstat(self._file).st_size

@@ -15,6 +15,8 @@ from lrl_jax.vocab.tokenizer.types import ADDED, CONFIG, JSON, MAX_VALUES, SPECI
 DECODER = "added_tokens_decoder"
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 STRIPS = FLAGS[:3]
+NAMED = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "pad", "sep", "cls", "mask"))
+LENGTH = "model_max_length"
 LISTS = ("additional_special_tokens", "extra_special_tokens")
 ANEW = ("Qwen2Tokenizer", "Qwen2TokenizerFast")  # classes that add all of LISTS once more
 
@@ -23,11 +25,25 @@ def config(files: Mapping[str, bytes], where: str) -> dict[str, Any] | None:
     """Returns tokenizer_config.json and special_tokens_map.json as one; None without either."""
     there = [name for name in (SPECIAL_MAP, CONFIG) if name in files]
     trees = {name: _object(files, name, where) for name in there}
+    for name, tree in trees.items():
+        _refuse_types(tree, f"{where}/{name}")
     order = there if DECODER in trees.get(CONFIG, {}) else there[::-1]
     merged: dict[str, Any] = {}
     for name in order:
         merged |= {key: value for key, value in trees[name].items() if value is not None}
     return merged if there else None
+
+
+def _refuse_types(tree: Mapping[str, Any], where: str) -> None:
+    """Raises ValueError for a token that is no text, and for a length that is no number."""
+    for key in NAMED:
+        if tree.get(key) and not isinstance(tree[key], str | dict):
+            raise ValueError(f"{where}: {key}={tree[key]!r:.60}; want the text of a token")
+    most = tree.get(LENGTH)
+    if most is not None and (not isinstance(most, int | float) or isinstance(most, bool)):
+        raise ValueError(
+            f"{where}: {LENGTH}={most!r:.60}; want a number of tokens, or leave it out"
+        )
 
 
 def content(value: Any) -> str | None:

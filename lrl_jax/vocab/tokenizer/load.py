@@ -50,13 +50,13 @@ def read(path: epath.PathLike) -> dict[str, bytes]:
                 f"{path}: no such file; want a SentencePiece .model, a tokenizer.json or a folder"
             )
         return {JSON if path.suffix == ".json" else MODEL: _bytes(path)}
-    names = [name for name in (MODEL, JSON, *EXTRAS) if _there(path / name)]
+    names = [name for name in (MODEL, JSON, *EXTRAS) if (path / name).exists()]
     files = {name: _bytes(storage.within(path, name)) for name in names}
     if MODEL not in files and JSON not in files:
         raise ValueError(
             f"{path}: holds no {MODEL} and no {JSON}; take them from the base model's repository"
         )
-    if JSON not in files and _there(path / ADDED):  # tokenizer.json has all of them
+    if JSON not in files and (path / ADDED).exists():  # tokenizer.json has all of them
         files[ADDED] = _bytes(path / ADDED)
     return files
 
