@@ -30,7 +30,8 @@ from lrl_jax.recipe.vocab import (
     is_default,
 )
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+# Names are those of files too, of which no disk takes more than 255 characters.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]
 
 
 # ---------------------------------------------------------------------------- kinds of datasets
@@ -261,7 +262,7 @@ def _is_truncate(value: object) -> bool:
 class Data(Section):
     """Names the datasets, and says how they are packed into rows of `sequence_length` tokens."""
 
-    sequence_length: PositiveInt
+    sequence_length: Annotated[PositiveInt, Field(le=1 << 24)]
     datasets: dict[Name, Annotated[Dataset, OfAnyKind]] = Field(min_length=1)
     mixtures: dict[Name, Mixture] = Field(default_factory=dict)
     backend: Literal["packed", "seqio"] = "packed"

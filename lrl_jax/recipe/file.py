@@ -26,6 +26,7 @@ from lrl_jax.recipe.schema import LANGUAGE_FIELDS, Recipe
 from lrl_jax.recipe.vocab import SHAPES, Section, did_you_mean
 
 MAX_BYTES = 1 << 20  # a recipe is a page or two; anything larger is not a recipe
+TAGGED = ("base", "vocab")  # sections that are one of several kinds
 FEW_KEYS = 12  # of a section, so many are listed
 
 
@@ -283,12 +284,14 @@ def _explain(error: Any, inner: list[tuple]) -> str:
         return f"{where}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
     if kind == "missing":
         return f"{where}: missing"
+    if kind == "tuple_type" and isinstance(error["input"], str):
+        return f"{where}: want a list: [{error['input'][:80]}]"
     return f"{where}: {error['msg']}; got {str(error['input'])[:80]!r}"
 
 
 def _without_tags(path: list[str]) -> list[str]:
     """Drops the keys that pydantic adds to a path to name the chosen member of a union."""
-    if path and path[0] in ("base", "vocab"):  # their tag is the second key
+    if path and path[0] in TAGGED:  # their tag is the second key
         path = [path[0], *path[2:]]
     return [key for key in path if key not in ("Schedule", "Mesh", "literal", *SHAPES)]
 
@@ -297,12 +300,16 @@ def _other_key(loc: Sequence[str | int]) -> str:
     """Returns which key may be meant by one that its section does not have: of that section, or
     the section that has it."""
     sections, name = _sections_at(loc[:-1]), str(loc[-1])
+    tagged = len(loc) == 3 and loc[0] in TAGGED
+    if tagged:  # of the section that was chosen
+        sections = [s for s in sections if s.__name__.lower().startswith(str(loc[1]))]
     own = {key for section in sections for key in section.model_fields} - {"language_names"}
     own = sorted(own | {*SECTIONS} if Evaluate in sections else own)
     homes = [
         key
         for key, field in Recipe.model_fields.items()
         if any(name in section.model_fields for section in _sections_in(field.annotation))
+        and not (tagged and key == loc[0])
     ]
     if name in Recipe.model_fields:
         homes = ["the recipe itself"]

@@ -121,6 +121,8 @@ def resolve(text: str) -> str:
     Raises:
       ValueError: there is no such language, or several have that name; the message lists them.
     """
+    if not text.isprintable():
+        raise ValueError(f"unknown language {text!r}; {ADVICE}")
     if re.fullmatch(CODE, text):
         if problem := unknown(text):
             raise ValueError(problem)

@@ -77,7 +77,7 @@ def _slot(node: Any, name: str, key: str) -> Any:
         return name
     if not isinstance(node, list):
         raise ValueError(f"override {key!r}: {node!r} has no {name!r}; it is not a mapping")
-    if not name.isdigit() or int(name) >= len(node):
+    if not name.isdecimal() or int(name) >= len(node):
         raise ValueError(f"override {key!r}: want an index below {len(node)}, got {name!r}")
     return int(name)
 

@@ -172,7 +172,7 @@ WATCHING = frozenset({"stall_seconds", "tracker"})  # fields that change nothing
 class Train(Section):
     """Says how to train: stages, batch, optimizer, precision, memory, saving, logging."""
 
-    batch_size: PositiveInt
+    batch_size: Annotated[PositiveInt, Field(le=1 << 24)]
     step_rows: NonNegativeInt = 0
     """How many rows a step of the recipe counts, in `steps` of stages, `warmup`, `save.steps` and
     `sample_every`; 0 is the batch size with which the run began, so that every stage reads its own

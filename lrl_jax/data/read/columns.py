@@ -36,7 +36,7 @@ def lookup(row: Mapping[str, Any], column: str) -> Any:
     for step in STEP.findall(column):
         if isinstance(value, Mapping):
             value = value.get(step, ABSENT)
-        elif isinstance(value, list | tuple) and step.isdigit() and int(step) < len(value):
+        elif isinstance(value, list | tuple) and step.isdecimal() and int(step) < len(value):
             value = value[int(step)]
         else:
             return ABSENT

@@ -64,7 +64,7 @@ def _value(cell: ET.Element, strings: list[str]) -> str:
         return _text(cell)
     value = cell.findtext(f"{MAIN}v", "")
     if cell.get("t") == "s":
-        return strings[int(value)] if value.isdigit() and int(value) < len(strings) else ""
+        return strings[int(value)] if value.isdecimal() and int(value) < len(strings) else ""
     return value
 
 

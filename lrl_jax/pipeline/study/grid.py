@@ -158,7 +158,7 @@ def _hint(tree: Any, key: str) -> str:
     node = tree
     for name in key.split("."):
         if isinstance(node, list):
-            node = node[int(name)] if name.isdigit() and int(name) < len(node) else None
+            node = node[int(name)] if name.isdecimal() and int(name) < len(node) else None
         elif not isinstance(node, dict):
             return ""
         elif name not in node:

@@ -79,7 +79,7 @@ def _instead(results: Mapping[str, Any], metric: str) -> str:
 
 def _has(node: Any, name: str) -> bool:
     if isinstance(node, list):
-        return name.isdigit() and int(name) < len(node)
+        return name.isdecimal() and int(name) < len(node)
     return isinstance(node, Mapping) and _key(node, name) in node
 
 
