@@ -122,7 +122,6 @@ def test_an_override_is_typed(path):
         ("data.datasets.ko.path=d/a.txt", "data.datasets.ko.path: want a list: [d/a.txt]"),
         ("vocab.scripts=Hang", "vocab.scripts: want a list: [Hang]"),
         ("base.tokenizer=b", "base.tokenizer: unknown key; there are adapter, "),
-        ("vocab.character_coverage=1", "vocab.character_coverage: unknown key"),
         ('data.datasets.ko.language="\\0"', r"unknown language '\x00'; "),
         ("train.batch_size=10000000000000000000000000", "should be less than or equal to 16777216"),
         ("data.sequence_length=1000000000", "should be less than or equal to 16777216"),

@@ -726,7 +726,8 @@ BAD: Bads = {
         for why, turns in NOT_TALK.items()
     },
     "a time of Parquet": (
-        "text", "a.parquet", timed(TIMES[0]), {"columns": {"text": "created"}},
+        "completion", "a.parquet", timed(TIMES[0]),
+        {"columns": {"prompt": "id", "completion": "created"}},
         [bad("a.parquet: row 1", "field 'created' must be a string; got 'timestamp[ns]'"),
          bad("a.parquet: row 2", "field 'created' is null", "empty")],
     ),
