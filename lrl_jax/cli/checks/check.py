@@ -109,10 +109,7 @@ def together(problems: Sequence[Problem]) -> list[str]:
 
 # ---------------------------------------------------------------------------- files of the recipe
 def _gather(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
-    """Yields the problems of the recipe's files, except for the files in `wanted`.
-
-    Those are not here yet, and the user is told to supply them.
-    """
+    """Yields the problems of the recipe's files but those `wanted`, which are still to come."""
     recipe = run.recipe
     for where, uri in supply.texts(recipe):
         if uri not in wanted:

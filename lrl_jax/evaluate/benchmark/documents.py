@@ -245,7 +245,7 @@ Rows = Iterator[tuple[str, dict[str, Any] | text.Bad]]
 def _of_files(source: DocumentSource, header: bool) -> Rows:
     for file in source.files:
         form = data_files.format_of(file, source.form)
-        if form == "jsonl" and data_files.mistaken(file)[1] == "json":
+        if form == "jsonl" and (look := plain.mistaken(file)) and look.form == "json":
             form = "json"  # a list of rows, as the builder of `datasets` finds by content
         span = Span(file)
         row_format = formats.RowFormat(form, header, (), source.delimiter, float)
