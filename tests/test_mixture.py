@@ -47,7 +47,7 @@ def recipe(stages, manifests, *, mixtures=None, replay=None, batch_size=1, **dat
         train={
             "batch_size": batch_size,
             "replay": replay or {},
-            "stages": [{"name": "s", "learn": FROZEN} | stage for stage in stages],
+            "stages": [{"name": f"s{i}", "learn": FROZEN} | s for i, s in enumerate(stages)],
         },
     )
 
@@ -146,7 +146,7 @@ def test_a_ramp_goes_from_one_mixture_to_the_other_in_equal_steps():
     sizes = packed(a=(10, 1000, 1), b=(10, 1000, 1), c=(10, 1000, 1))
     stage = {"steps": 3, "mixture": {"a": 1, "c": 1}, "ramp_to": {"b": 2, "c": 2}}
     got = stages_of(recipe([stage], sizes, batch_size=4), sizes)
-    assert [(one.name, one.rows) for one in got] == [("s.01", 4), ("s.02", 4), ("s.03", 4)]
+    assert [(one.name, one.rows) for one in got] == [("s0.01", 4), ("s0.02", 4), ("s0.03", 4)]
     assert [dict(one.weights) for one in got] == [
         {"a": 0.5, "c": 0.5, "b": 0.0}, {"a": 0.25, "c": 0.5, "b": 0.25},
         {"a": 0.0, "c": 0.5, "b": 0.5},

@@ -728,7 +728,7 @@ BAD: Bads = {
     "a time of Parquet": (
         "completion", "a.parquet", timed(TIMES[0]),
         {"columns": {"prompt": "id", "completion": "created"}},
-        [bad("a.parquet: row 1", "field 'created' must be a string; got 'timestamp[ns]'"),
+        [bad("a.parquet: row 1", "field 'created' must be a string; got "),  # with pandas a time
          bad("a.parquet: row 2", "field 'created' is null", "empty")],
     ),
     **{

@@ -250,13 +250,11 @@ def _values(column: Any) -> list:
     Such as times to the nanosecond, times after the year 9999, or those of an unknown time zone: a
     column that nobody reads must stop nobody, and one that is read is no text.
     """
-    import pyarrow
-
     try:
         return column.to_pylist()
     except UnicodeDecodeError:
         raise
-    except (pyarrow.ArrowException, ValueError, ArithmeticError, LookupError):
+    except (ValueError, TypeError, NotImplementedError, ArithmeticError, LookupError):
         return [column.type if valid else None for valid in column.is_valid().to_pylist()]
 
 
