@@ -6,6 +6,8 @@ import sys
 import textwrap
 import time
 
+import pytest
+
 from lrl_jax.devices import signals
 
 
@@ -76,6 +78,35 @@ def test_a_main_thread_that_sleeps_on_because_another_thread_got_the_signal_is_w
     assert (code, err) == (75, "SIGTERM: stopping; once more stops at once\n")
     assert "stopped as asked; what is finished is kept" in out
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("swallows", ["collector", "except"])
+def test_a_stop_that_is_dropped_where_it_was_raised_is_raised_again(swallows):
+    process = run(f"""
+        import contextlib, gc
+        def pause(phase, info):
+            print(flush=True)
+            time.sleep(60)
+        try:
+            with signals.interrupts(owner=False):  # one that no patience ends
+                try:
+                    if {swallows!r} == "collector":
+                        gc.callbacks.append(pause)
+                        gc.collect()  # says "Exception ignored in", and goes on
+                    else:
+                        with contextlib.suppress(BaseException):
+                            pause(None, None)
+                    time.sleep(60)
+                finally:
+                    time.sleep(2)  # is not interrupted by what it ends for
+                    print("closed")
+        except signals.Stopped as stopped:
+            signals.end(stopped.exit_code)
+    """)
+    began = time.monotonic()
+    code, out, err = ended(process, signal.SIGTERM)
+    assert (code, out.split()) == (75, ["closed"]), err
+    assert time.monotonic() - began < 10
 
 
 def test_a_main_thread_that_is_inside_a_library_is_ended_after_a_time():

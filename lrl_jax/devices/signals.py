@@ -23,6 +23,7 @@ import time
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 PEER = signal.SIGUSR2  # what `_wake` sends to the main thread of its own process
 PATIENCE = 10.0  # seconds that the main thread has to stop; each step survives being killed
+GLANCE = 0.2  # seconds between two looks at what came of a signal
 LOOK = 0.05  # seconds between two looks at whether waiting has become vain
 FAREWELL = 12.0  # seconds that a function given to `at_end` may take
 RETRY = 75  # the exit code that says: run the same command again (EX_TEMPFAIL of sysexits.h)
@@ -61,6 +62,7 @@ class Signals:
         self.lasting = False
         self.deferring = self.interrupting = 0
         self._raised = self._said = False
+        self._missing = 0  # looks in a row that found the main thread with no Stopped
         self._lock = threading.Lock()
 
     def open(self) -> None:
@@ -115,8 +117,8 @@ class Signals:
     def _watch(self, inbox: socket.socket) -> None:
         asked, deadline = False, time.monotonic() + PATIENCE
         with inbox:
-            inbox.settimeout(0.5)
             while True:
+                inbox.settimeout(GLANCE if self.stop else 0.5)
                 byte = b"\0"
                 with contextlib.suppress(TimeoutError):
                     byte = inbox.recv(1)
@@ -133,8 +135,23 @@ class Signals:
                     sys.stderr.write(f"not at a clean point within {PATIENCE:.0f} s: ended here; ")
                     sys.stderr.write("what is finished is kept: run again to go on\n")
                     end(RETRY)
-                elif not (byte[0] or self._raised):
+                elif not byte[0] and self._to_raise():
                     _wake()  # another thread got the signal, or it came just before a system call
+
+    def _to_raise(self) -> bool:
+        """Tells whether the main thread has yet to raise Stopped, or has to again.
+
+        What is raised where nobody can catch it is dropped: in a callback of the garbage collector
+        or of an event loop, in `__del__`, under a library's bare `except`. So a second look that
+        finds the main thread with no Stopped, as the first did, lets it be raised once more.
+        """
+        if not self._raised:
+            return True
+        self._missing = 0 if _stopped_is_handled() else self._missing + 1
+        if self._missing < 2:
+            return False
+        self._missing, self._raised = 0, False
+        return True
 
 
 _LISTENERS: list[Callable[[str], None]] = []  # called with the name of the first signal
@@ -228,6 +245,15 @@ def _wake() -> None:
     thread = threading.main_thread().ident
     assert thread is not None
     signal.pthread_kill(thread, PEER)
+
+
+def _stopped_is_handled() -> bool:
+    """Tells whether the main thread is in an `except`, a `finally` or an `__exit__` of Stopped."""
+    error = sys._current_exceptions().get(threading.main_thread().ident or 0)
+    error = error[1] if isinstance(error, tuple) else error  # Python 3.11 gives what exc_info does
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__context__
+    return error is not None
 
 
 def end_with_parent() -> None:
