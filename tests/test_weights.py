@@ -206,9 +206,6 @@ def test_each_of_two_hosts_reads_its_half(base, mesh):
 
 @pytest.mark.slow
 def test_init_in_bfloat16_holds_less_than_half_of_its_arrays_beside_them(tmp_path):
-    tries = []  # a peak is of what threads happen to hold at once: 1.39 to 1.53 were seen
-    while len(tries) < 3 and not any(ratio < 1.5 for ratio in tries):
-        held = worker_init.spawn(tmp_path / str(len(tries)))
-        assert held["arrays"] > 800e6
-        tries.append(held["peak"] / held["arrays"])
-    assert 1 < min(tries) < 1.5, tries
+    held = worker_init.spawn(tmp_path)
+    assert held["arrays"] > 800e6
+    assert 1 < held["peak"] / held["arrays"] < 1.5, held
