@@ -14,6 +14,7 @@ import argparse
 from collections import Counter
 from collections.abc import Callable, Iterator
 import functools
+import itertools
 from pathlib import Path
 import random
 import shutil
@@ -51,10 +52,12 @@ def main() -> int:
             flush=True,
         )
         rng = random.Random(args.seed)
-        problems = [*kills(world, args.kills, seconds, rng), *flips(world, args.flips, rng)]
-    for problem in problems:
-        print(f"PROBLEM {problem}")
-    print(f"{len(problems)} problems")
+        kinds = (kills(world, args.kills, seconds, rng), flips(world, args.flips, rng))
+        problems = 0
+        for problem in itertools.chain(*kinds):
+            problems += 1
+            print(f"PROBLEM {problem}", flush=True)
+    print(f"{problems} problems")
     return bool(problems)
 
 
