@@ -72,7 +72,7 @@ TILED = ("num_vocab_tiling=8",)  # its loss in blocks, of tokens
 PAIRS = {
     "llama2-7b": Pair(
         "v5e-64", shape(4096, 32, 11008, 32, 32),
-        ours=(mesh(2, 32, "dots", 1, loss_blocks=8),),
+        ours=(mesh(2, 32, "dots", 1, loss_blocks=8), mesh(2, 32, "qk", 2, loss_blocks=8)),
         theirs=policies(
             "minimal_with_context 1", "save_dot_with_context_except_mlp 2", "save_qkv_proj 2",
             "full 4", "qkv_proj_offloaded 4",
