@@ -24,6 +24,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 PEER = signal.SIGUSR2  # what `_wake` sends to the main thread of its own process
 PATIENCE = 10.0  # seconds that the main thread has to stop; each step survives being killed
 GLANCE = 0.2  # seconds between two looks at what came of a signal
+BEAT = 0.5  # seconds between two looks while none has come
 LOOK = 0.05  # seconds between two looks at whether waiting has become vain
 FAREWELL = 12.0  # seconds that a function given to `at_end` may take
 RETRY = 75  # the exit code that says: run the same command again (EX_TEMPFAIL of sysexits.h)
@@ -118,7 +119,7 @@ class Signals:
         asked, deadline = False, time.monotonic() + PATIENCE
         with inbox:
             while True:
-                inbox.settimeout(GLANCE if self.stop else 0.5)
+                inbox.settimeout(GLANCE if self.stop else BEAT)
                 byte = b"\0"
                 with contextlib.suppress(TimeoutError):
                     byte = inbox.recv(1)
@@ -136,14 +137,16 @@ class Signals:
                     sys.stderr.write("what is finished is kept: run again to go on\n")
                     end(RETRY)
                 elif not byte[0] and self._to_raise():
-                    _wake()  # another thread got the signal, or it came just before a system call
+                    # Another thread got the signal, it came just before a system call, or what it
+                    # raised was dropped.
+                    _wake()
 
     def _to_raise(self) -> bool:
-        """Tells whether the main thread has yet to raise Stopped, or has to again.
+        """Tells whether the main thread has yet to raise Stopped, or has to once more.
 
-        What is raised where nobody can catch it is dropped: in a callback of the garbage collector
-        or of an event loop, in `__del__`, under a library's bare `except`. So a second look that
-        finds the main thread with no Stopped, as the first did, lets it be raised once more.
+        Python drops what is raised in a callback of the garbage collector and in `__del__`; an
+        event loop and a library's bare `except` drop it too. Where two looks in a row find the main
+        thread without the Stopped that it raised, `check` may raise another.
         """
         if not self._raised:
             return True

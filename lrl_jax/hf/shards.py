@@ -73,8 +73,8 @@ def fill(
 def _return_memory() -> None:
     """Gives freed memory back to the system, where the C library is one that can (glibc).
 
-    Once blocks of a size were freed, glibc keeps them for each thread that read: a quarter of the
-    arrays of a model of 400 million parameters, beside which the next step's memory would come.
+    glibc keeps what each reading thread has freed: with 400 million parameters a quarter of the
+    bytes of the arrays, to which saving would add its own.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
