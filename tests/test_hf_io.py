@@ -452,6 +452,19 @@ def test_both_spellings_of_rope_are_read():
     assert families.config_from_hf(bare).rope_theta == 7
 
 
+def test_the_length_a_base_was_made_for_is_that_of_the_top_level():
+    scaling = {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 1024,
+    }  # fmt: skip
+    config = {k: v for k, v in HF.items() if k != "rope_parameters"} | {"rope_scaling": scaling}
+    lengths = [
+        families.config_from_hf(config | top).rope_scaling.original_length
+        for top in ({}, {"original_max_position_embeddings": 64})
+    ]
+    assert lengths == [1024, 64]
+
+
 def test_the_shape_of_a_recipe_is_a_config():
     shape = schema.ModelShape(
         hidden_size=64, num_hidden_layers=2, intermediate_size=96, num_attention_heads=4,
@@ -522,6 +535,7 @@ def test_a_recipe_may_ask_for_every_family(name):
             "1 short factors; rotary positions of 8 dimensions want 4",
         ),
         ({"num_key_value_heads": 3}, "multiple of num_kv_heads=3"),
+        ({"rms_norm_eps": None}, "rms_norm_eps is null.*leave it out for 1e-06"),
     ],
 )
 def test_a_config_we_do_not_compute_is_refused(change, words):

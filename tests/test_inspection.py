@@ -251,6 +251,18 @@ def test_a_config_of_another_tokenizer_is_refused(config, match):
         from_files(hand.files(hand.llama3(), config), "x")
 
 
+def test_tokens_of_added_tokens_json_that_the_file_has_not_are_refused():
+    files = hand.files(hand.llama3(), {"eos_token": "<|end_of_text|>"})
+    added = {"added_tokens.json": json.dumps({"<|im_start|>": 261}).encode()}
+    with pytest.raises(ValueError, match=r"x: added_tokens.json lists 1 added .* '<.im_start.>'"):
+        from_files(files | added, "x")
+    ids = {t["content"]: t["id"] for t in hand.llama3()["added_tokens"]}
+    there = {"added_tokens.json": json.dumps(ids).encode()}
+    assert from_files(files | there, "x").encode("a") == from_files(files, "x").encode("a")
+    config = {"eos_token": "<|end_of_text|>", DECODER: {}}  # beside it transformers reads no list
+    assert from_files(hand.files(hand.llama3(), config) | added, "x").size == 261
+
+
 def test_a_tokenizer_without_special_tokens_says_what_to_put_beside_it():
     refused(json.dumps(hand.llama3() | {"added_tokens": []}).encode(), r"\(it has none\)")
 

@@ -233,6 +233,33 @@ def test_the_bases_own_template_stays_where_it_is_and_its_end_is_a_stop(tmp_path
     assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"][0] == 2
 
 
+@pytest.mark.parametrize("name", ["jinja", "config"])
+def test_a_system_prompt_of_a_dataset_goes_into_the_bases_own_template(name, tmp_path, capsys):
+    source = test_chat.JINJA["chatml"]
+    folder = staged(tmp_path, BASES["bytes"], {"chat_template": source} if name == "config" else {})
+    if name == "jinja":
+        (folder / "chat_template.jinja").write_text(source)
+    system = 'Be "good".\nB\u00e9 {{ brief }}.'
+    run = trained_on({"chat": 1}, chat=CHATML | {"template": "tokenizer", "system": system})
+    (asked,) = prompt.write(run, folder)
+    auto = AutoCodec(folder)
+    assert read(auto, auto.tokenizer.chat_template, 3) == read(auto, source, 3, system)
+    assert read(auto, auto.tokenizer.chat_template, 3, "Other.") == read(auto, source, 3, "Other.")
+    assert system in asked.text
+    assert "the chat template, written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_bases_own_template_that_writes_bos_is_trained(base):
+    source = "{{ bos_token }}" + test_chat.JINJA["chatml"]
+    files = BASES[base].files | {"chat_template.jinja": source.encode()}
+    tokenizer = dataclasses.replace(BASES[base], files=files)
+    rows = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    write = templates.writer(dataset("tokenizer"), tokenizer)
+    (document,) = documents.encode([write({"messages": json.dumps(rows)})], tokenizer)
+    assert tokenizer.decode(document.tokens[document.weights > 0]).strip() == "a"
+
+
 def test_the_folder_of_an_adapter_has_a_chat_template_and_the_bases_generation(tmp_path):
     saved(BASES["bytes"], tmp_path)
     (got,) = prompt.write(trained_on({"alpaca": 1}, alpaca=ALPACA), tmp_path)

@@ -18,6 +18,7 @@ from test_prompt import TEXT, trained_on
 import transformers
 
 import lrl_jax
+from lrl_jax.cli.checks import runtimes
 from lrl_jax.hf import families, load, save
 from lrl_jax.model import llama
 from lrl_jax.pipeline import prompt
@@ -58,7 +59,7 @@ def extended(base: Path, export: Path) -> splice.Splice:
         chats=vocab_step.rendered(tokenizer),
     )  # fmt: skip
     assert proof.broken == {}
-    prompt.keep_names(epath.Path(base), epath.Path(export))
+    prompt.keep_defaults(epath.Path(base), epath.Path(export))
     return relation
 
 
@@ -106,6 +107,8 @@ def assert_same_names(base: Any, export: Any, added: int) -> None:
     for name in ("bos", "eos", "pad", "unk"):
         got, want = (getattr(side, f"{name}_token_id") for side in (export, base))
         assert got == want, name
+    for name in ("padding_side", "truncation_side", "model_input_names"):
+        assert getattr(export, name) == getattr(base, name), name
     assert export.chat_template == base.chat_template
     assert len(export) == len(base) + added
 
@@ -133,8 +136,16 @@ def test_a_class_of_transformers_that_does_not_heed_the_file_is_noticed(tmp_path
     (tmp_path / "model.safetensors").touch()
     recipe = trained_on({"text": 1}, text=TEXT).recipe
     run = Run(recipe.model_copy(update={"base": Pretrained(model=str(tmp_path))}))
-    (note,) = vocab_step._of_base(run, tokenizers.load(tmp_path))
+    (note,) = vocab_step.of_base(run, tokenizers.load(tmp_path))
     assert "by a class of its own and not as tokenizer.json says" in note
+    assert "such as ''" not in note
+    further = tmp_path / "additional_chat_templates"
+    further.mkdir()
+    (further / "rag.jinja").write_text("{{ 1 }}")
+    notes = [*runtimes.remarks(run, ())]
+    assert notes[0] == note
+    assert "further chat templates (rag) do not go into the export" in notes[1]
+    assert [*runtimes.remarks(run, (str(tmp_path),))] == []
 
 
 @pytest.mark.parametrize("name", ["mistral_v03_instruct", "gptneox"])

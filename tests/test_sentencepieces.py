@@ -230,6 +230,22 @@ def test_bos_and_eos_are_put_where_the_base_puts_them(config, want, tmp_path):
     assert got.encode("a") == [263]
 
 
+@pytest.mark.parametrize("key", ["add_bos_token", "add_eos_token"])
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize("save", [with_json, metaspace])
+def test_beside_a_tokenizer_json_no_config_says_what_is_put_around_a_text(
+    save, key, value, tmp_path
+):
+    files = save(hand_tokenizer.make(), flagged(266, "[I]"), config={key: value})
+    base, export = tmp_path / "base", tmp_path / "export"
+    base.mkdir()
+    for name, data in files.items():
+        (base / name).write_bytes(data)
+    want = AutoCodec(base).read(["a"])
+    assert want == [[1, 263]]
+    assert written(from_files(files), export).read(["a"]) == want
+
+
 def test_a_form_without_post_processor_puts_no_bos(tmp_path):
     base = hand_tokenizer.make()
     files = with_json(base)

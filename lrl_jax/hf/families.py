@@ -200,6 +200,12 @@ def config_from_hf(hf: Json, dtype: Dtype = "bfloat16", remat: Remat = "nothing"
         raise ValueError(
             f"config.json: {', '.join(missing)} missing; is this a language model's config?"
         )
+    unset = [key for key in NUMBERS if key in hf and hf[key] is None and family.silent.get(key)]
+    if unset:
+        raise ValueError(
+            f"config.json: {', '.join(unset)} is null, which transformers refuses; want a number, "
+            f"or leave it out for {family.silent[unset[0]]}"
+        )
     said = {**family.silent, **hf}
     refuse_impossible(said)
     try:

@@ -35,8 +35,8 @@ PICKLES = (".bin", ".pth", ".pt", ".pkl", ".ckpt")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 HUB_FILES = (
     "*.safetensors", "*.safetensors.index.json", "*config.json", "tokenizer*",
-    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "LICENSE*",
-    "USE_POLICY*", "NOTICE*",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "additional_chat_templates/*.jinja", "LICENSE*", "USE_POLICY*", "NOTICE*",
 )  # fmt: skip
 # Data types with more bits than a dtype of ours has in some part of a number.
 FINER = {"bfloat16": {"F16", "F32", "F64"}, "float32": {"F64"}}

@@ -106,7 +106,7 @@ def _scaling(whole: Json, said: Json, spelling: Spelling) -> rope.Scaling | None
         if kind == "llama3":
             keys = ("factor", "low_freq_factor", "high_freq_factor")
             factor, low, high = (_positive(whole[key], key) for key in keys)
-            length = _positive(whole[KEYS["original_length"]], KEYS["original_length"])
+            length = _original(whole, said)
             if low == high:
                 raise ValueError(
                     f"config.json: low_freq_factor={low} and high_freq_factor={high} of rope_type "
@@ -114,7 +114,7 @@ def _scaling(whole: Json, said: Json, spelling: Spelling) -> rope.Scaling | None
                 )
             return rope.Llama3(
                 factor=factor, low_freq_factor=low, high_freq_factor=high,
-                original_length=int(length),
+                original_length=length,
             )  # fmt: skip
         if kind in spelling.longrope:
             return _longrope(whole, said)
@@ -136,9 +136,14 @@ def _positive(value: Any, key: str) -> float:
     return number
 
 
+def _original(whole: Json, said: Json) -> int:
+    """Returns the length a base was made for; as in transformers, the top level goes first."""
+    key = KEYS["original_length"]
+    return int(_positive(said.get(key) or whole[key], key))
+
+
 def _longrope(whole: Json, said: Json) -> rope.LongRope:
-    key = "original_max_position_embeddings"
-    original = int(said.get(key) or whole[key])
+    original = _original(whole, said)
     magnitude = whole.get("attention_factor")
     if magnitude is None:  # arXiv 2402.13753, 3.3, as Phi-3 has it
         factor = whole.get("factor") or said["max_position_embeddings"] / original

@@ -54,7 +54,7 @@ def run(run: Run) -> None:
         base = vocab.base_tokenizer(run) or tokenizer
         vocab.refuse_lossy(staged, vocab.prove_lossless(run, staged, base, "export"))
         if isinstance(recipe.base, Pretrained):
-            prompt.keep_names(run.base_tokenizer(), staged)
+            prompt.keep_defaults(run.base_tokenizer(), staged)
         prompt.lengthen(staged, recipe.data.sequence_length)
         prompts = prompt.write(run, staged)
         _pass_on_licence(run, staged)

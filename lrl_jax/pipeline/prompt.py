@@ -44,7 +44,7 @@ def write(run: Run, folder: epath.Path) -> list[card.TrainedPrompt]:
     """Puts the chat template of the last stage and its stop token into an export.
 
     Of several templates the one with the most tokens is taken, one that translates last. Where none
-    can be a chat template, and where training used the base's, the base's files stay.
+    can be a chat template, and where training used the base's as it stands, the base's files stay.
 
     Args:
       folder: the export, which has its tokenizer already.
@@ -57,12 +57,13 @@ def write(run: Run, folder: epath.Path) -> list[card.TrainedPrompt]:
     chosen = next((way for way in ways if way.made.source), None)
     if chosen is not None:
         ways.insert(0, ways.pop(ways.index(chosen)))
-        if chosen.template != templates.OWN:
+        if not _is_the_bases(chosen, tokenizer):
             _write_template(folder, chosen.made.source)
         _write_stop(folder, tokenizer, chosen.made.stop)
     has_own = (folder / tokenizer_chat.JINJA).exists()
     for way in ways:
-        say(f"export: {_line(way, chosen, has_own)}")
+        whose = "the base's, kept" if _is_the_bases(way, tokenizer) else "written"
+        say(f"export: {_line(way, chosen, whose, has_own)}")
     return [
         card.TrainedPrompt(way.template, way.made.text, way.made.stop, way.share, way is chosen)
         for way in ways
@@ -77,18 +78,21 @@ def lengthen(folder: epath.Path, length: int) -> None:
         save.write_json(folder / CONFIG, config | {"model_max_length": length})
 
 
-def keep_names(base: epath.Path, folder: epath.Path) -> None:
-    """Names the special tokens of a base that only its class in transformers names.
+def keep_defaults(base: epath.Path, folder: epath.Path) -> None:
+    """Writes what only the class of a base in transformers says, which an export's does not.
 
-    Such as <|padding|> of GPT-NeoX. The class of an export names none.
+    Such as <|padding|> of GPT-NeoX, and the left side, on which the class of Llama 2 pads.
     """
     if storage.is_remote(base):
         return
     config, controls = storage.read_json(folder / CONFIG), tokenizers.load(folder).controls
-    names: dict[str, str] = {}
-    with contextlib.suppress(ValueError):  # a base that AutoTokenizer does not load so
-        names = AutoCodec(base, only_reads=True).names()
-    fresh = {k: name for k, name in names.items() if config.get(k) is None and name in controls}
+    try:
+        codec = AutoCodec(base, only_reads=True)
+    except ValueError:  # a base that AutoTokenizer does not load so
+        return
+    names = {key: name for key, name in codec.names().items() if name in controls}
+    said = names | {key: side for key, side in codec.sides().items() if side != "right"}
+    fresh = {key: value for key, value in said.items() if config.get(key) is None}
     if fresh:
         save.write_json(folder / CONFIG, config | fresh)
 
@@ -124,7 +128,7 @@ def _ways(run: Run, folder: epath.Path, tokenizer: Tokenizer) -> Iterator[_Way]:
 
 def _way(dataset: Dataset, tokenizer: Tokenizer, read: as_jinja.Read) -> _Way | None:
     made = (
-        _own(tokenizer)
+        _own(dataset, tokenizer)
         if dataset.template == templates.OWN
         else as_jinja.write(dataset, tokenizer, read)
     )
@@ -132,9 +136,10 @@ def _way(dataset: Dataset, tokenizer: Tokenizer, read: as_jinja.Read) -> _Way | 
     return None if made is None else _Way(dataset.template, made, translates)
 
 
-def _own(tokenizer: Tokenizer) -> Made:
-    """Returns the base's own chat template."""
-    source, text = tokenizer_chat.template(tokenizer), ""
+def _own(dataset: Dataset, tokenizer: Tokenizer) -> Made:
+    """Returns the base's own chat template, with the system prompt that a dataset puts first."""
+    system = str(dataset.template_options().get("system", ""))
+    source, text = tokenizer_chat.with_system(tokenizer_chat.template(tokenizer), system), ""
     with contextlib.suppress(ValueError):  # some want more than one message
         text = as_jinja.shown(source, tokenizer_chat.special_names(tokenizer))
     stop = templates.ending(templates.OWN, {"messages": QUESTION}, tokenizer)
@@ -158,11 +163,15 @@ def _shares(run: Run) -> dict[str, float]:
     return {name: share / whole for name, share in shares.items()}
 
 
-def _line(way: _Way, chosen: _Way | None, has_own: bool) -> str:
+def _is_the_bases(way: _Way, tokenizer: Tokenizer) -> bool:
+    """Tells whether a way is the base's chat template as it stands, without a system prompt."""
+    return way.template == templates.OWN and way.made.source == tokenizer_chat.template(tokenizer)
+
+
+def _line(way: _Way, chosen: _Way | None, whose: str, has_own: bool) -> str:
     """Returns what is said of a way."""
     about = f"template {way.template} ({way.share:.0%} of the last stage)"
     if way is chosen:
-        whose = "the base's, kept" if way.template == templates.OWN else "written"
         return f"{about}: the chat template, {whose}; an answer ends with {way.made.stop}"
     if way.made.source:
         return f"{about}: another prompt, which the model card shows"

@@ -37,6 +37,7 @@ CHATS = (
     ("You are a cat", "  ", "Meow"),
 )
 TOLD = 1000  # lines after which progress is told
+FURTHER = "additional_chat_templates/*.jinja"  # as transformers saves those that have a name
 ENGLISH = "eng"  # the base language of every model of this family
 
 
@@ -45,7 +46,7 @@ def run(run: Run) -> None:
     out = run.at("vocab")
     with progress("vocab") as tell:
         built = build.build(run.recipe.vocab, base_tokenizer(run), lambda what: tell(what, 0, 0))
-    for note in (*_of_base(run, built.base), *built.notes):
+    for note in (*of_base(run, built.base), *built.notes):
         say(f"vocab: {note}")
     with tempfile.TemporaryDirectory() as local:  # transformers reads local folders only
         tokenizers.family(built.new).write(built.new, local)
@@ -62,8 +63,11 @@ def run(run: Run) -> None:
     refuse_lossy(out, proof)
 
 
-def _of_base(run: Run, base: Tokenizer) -> Iterator[str]:
-    """Says where transformers reads a base otherwise than the base's files say."""
+def of_base(run: Run, base: Tokenizer) -> Iterator[str]:
+    """Says where transformers reads a base otherwise than the base's files say, and what is left.
+
+    Looks at local folders only.
+    """
     if not isinstance(run.recipe.base, Pretrained):
         return
     folder = run.base_tokenizer()
@@ -71,10 +75,17 @@ def _of_base(run: Run, base: Tokenizer) -> Iterator[str]:
         return
     odd = prove.read_otherwise(folder, base, rendered(base))
     if odd.count:
+        example = next(filter(str.strip, odd.examples), "")
         yield (
-            f"{folder}: transformers reads {odd.count} texts with control tokens, such as "
-            f"{odd.examples[0]!r}, by a class of its own and not as tokenizer.json says; training "
-            "and the export read as the file says. Save it with transformers to settle which"
+            f"{folder}: transformers reads {odd.count} of the texts tried, such as {example!r}, by "
+            "a class of its own and not as tokenizer.json says; training and the export read as "
+            "the file says. Save it with transformers to settle which"
+        )
+    further = sorted(path.stem for path in folder.glob(FURTHER))
+    if further:
+        yield (
+            f"{folder}: its further chat templates ({', '.join(further)}) do not go into the "
+            "export; copy those that still hold"
         )
 
 

@@ -1,10 +1,11 @@
-"""Says in `lrl check` which programs will not run what a recipe makes."""
+"""Says in `lrl check` which programs read or run otherwise what a recipe makes."""
 
 from collections.abc import Collection, Iterator
 import json
 
 from lrl_jax.hf.gguf import pretokenizers
 from lrl_jax.pipeline.run import Run
+from lrl_jax.pipeline.vocab import of_base
 from lrl_jax.recipe.schema import Pretrained
 from lrl_jax.recipe.vocab import Extend
 from lrl_jax.vocab.tokenizer import load as tokenizers
@@ -16,11 +17,18 @@ UNSEEN = "it keeps combining marks with their letters, for which they have no ru
 
 
 def remarks(run: Run, wanted: Collection[str]) -> Iterator[str]:
-    """Yields a line where llama.cpp would cut the recipe's texts otherwise than training does.
+    """Yields lines where transformers or llama.cpp would read texts otherwise than training does.
 
     Args:
       wanted: places that are not here yet; of a base among them no file is read.
     """
+    base = run.recipe.base
+    if isinstance(base, Pretrained) and not {base.model, base.adapter} & {*wanted}:
+        yield from of_base(run, tokenizers.load(run.base_tokenizer()))
+    yield from _of_llama_cpp(run, wanted)
+
+
+def _of_llama_cpp(run: Run, wanted: Collection[str]) -> Iterator[str]:
     vocab, base = run.recipe.vocab, run.recipe.base
     if not isinstance(vocab, Extend) or vocab.pretokenizer != "mark_aware":
         return

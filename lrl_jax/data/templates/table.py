@@ -181,7 +181,7 @@ def writer(dataset: recipe_data.Dataset, tokenizer: Tokenizer) -> Template:
     write = functools.partial(_written, name, template)
     for record in kinds.of(dataset).specimens(dataset):
         for text_part in write(record):
-            if text_part.control:
+            if text_part.control and text_part.text:  # AFTER_BOS names none
                 tokenizer.control(text_part.text)  # an error if the tokenizer has no such token
     return write
 

@@ -12,6 +12,7 @@ before it.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import functools
 import itertools
+import json
 import re
 
 from lrl_jax import storage
@@ -76,6 +77,18 @@ def template(tokenizer: Tokenizer) -> str:
             f"template of the dataset to one of {', '.join(FORMATS)}"
         )
     return source
+
+
+def with_system(source: str, system: str) -> str:
+    """Returns a chat template that begins conversations without a system prompt with `system`."""
+    if not system:
+        return source
+    turn = f"{{'role': 'system', 'content': {json.dumps(system, ensure_ascii=False)}}}"
+    return (
+        "{%- if not messages or messages[0]['role'] != 'system' -%}\n"
+        f"{{%- set messages = [{turn}] + messages -%}}\n"
+        "{%- endif %}\n" + source  # the line's end goes with the block, that of the base's stays
+    )
 
 
 def begins_with_bos(tokenizer: Tokenizer) -> bool:

@@ -17,6 +17,8 @@ from lrl_jax.vocab.tokenizer.types import MAX_BYTES
 
 FORMS = (".json", ".model", ".jinja", ".txt")  # ends of names of what a tokenizer consists of
 
+SIDES = ("padding_side", "truncation_side")
+
 
 class FastCodec:
     """Encodes text by the `tokenizers` library; special tokens in text are read as text."""
@@ -83,6 +85,10 @@ class AutoCodec(FastCodec):
         """Returns the special tokens by their keys, such as pad_token; classes have some too."""
         given = self.tokenizer.special_tokens_map.items()
         return {key: str(token) for key, token in given if not isinstance(token, list)}
+
+    def sides(self) -> dict[str, str]:
+        """Returns where padding is put and where long texts are cut: left or right."""
+        return {key: getattr(self.tokenizer, key) for key in SIDES}
 
     def read(self, texts: Sequence[str]) -> list[list[int]]:
         """Encodes as callers of transformers do: bos put first, control tokens read as such."""

@@ -21,6 +21,7 @@ from lrl_jax.vocab.tokenizer.auto import AutoCodec, FastCodec
 from lrl_jax.vocab.tokenizer.inspection import added_tokens, byte_of, pairs
 from lrl_jax.vocab.tokenizer.patterns import keeping_marks
 from lrl_jax.vocab.tokenizer.types import (
+    ADDED,
     CONFIG,
     EXTRAS,
     JSON,
@@ -52,6 +53,8 @@ def from_files(files: Mapping[str, bytes], where: str) -> Tokenizer:
     tree = inspection.inspect(files[JSON], file_in(where, JSON))
     names = {*inspection.named(tree, declared.config(files, where), where)}
     names |= declared.loaded_special(files, where)
+    listed = declared.of_added_json(files, where)
+    inspection.refuse_unlisted(tree, listed, f"{where}: {ADDED}")
     if any(token["content"] in names and not token["special"] for token in added_tokens(tree)):
         tree = _with_special(tree, names)
         files = {**files, JSON: _written(tree)}

@@ -82,6 +82,16 @@ def loaded_special(files: Mapping[str, bytes], where: str) -> set[str]:
     return special(settings) | {text for text in flagged if text}
 
 
+def of_added_json(files: Mapping[str, bytes], where: str) -> dict[str, str]:
+    """Returns the tokens that added_tokens.json puts beside a tokenizer.json, by id as text.
+
+    transformers heeds it where the config has no `added_tokens_decoder`.
+    """
+    if ADDED not in files or DECODER in (config(files, where) or {}):
+        return {}
+    return {str(i): text for text, i in _object(files, ADDED, where).items()}
+
+
 def others(settings: Mapping[str, Any], pieces: Collection[str]) -> dict[str, Any]:
     """Returns the tokens that a config names, by their keys, as text: those that are pieces.
 
@@ -158,7 +168,7 @@ def _listed(
         raise ValueError(f"{where}: {CONFIG} has {decoder!r:.80} as its {DECODER}")
     for i, token in decoder.items():
         yield CONFIG, int(i) if str(i).isdecimal() else i, token
-    if ADDED in files:
+    if ADDED in files and JSON not in files:  # which has all of them
         for text, i in _object(files, ADDED, where).items():
             yield ADDED, i, {"content": text}
 

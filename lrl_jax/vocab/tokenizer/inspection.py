@@ -295,19 +295,20 @@ def named(
                 f"{where}: {CONFIG} names {name!r}, which is no special token of tokenizer.json; "
                 "take both from the same repository"
             )
-    _agree(tokens, config.get("added_tokens_decoder"), where)
+    listed = config.get("added_tokens_decoder")
+    if not isinstance(listed, dict | None):
+        raise ValueError(f"{where}: {CONFIG} has {listed!r:.80} as its added_tokens_decoder")
+    refuse_unlisted(tree, listed or {}, f"{where}: {CONFIG}")
     return bos or eos, eos, pad or eos
 
 
-def _agree(tokens: list[dict[str, Any]], listed: Any, where: str) -> None:
-    if not isinstance(listed, dict | None):
-        raise ValueError(f"{where}: {CONFIG} has {listed!r:.80} as its added_tokens_decoder")
-    listed = listed or {}
-    have = {str(token["id"]): token["content"] for token in tokens}
+def refuse_unlisted(tree: Mapping[str, Any], listed: Mapping[str, Any], source: str) -> None:
+    """Raises ValueError where another file (`source`) adds tokens that tokenizer.json has not."""
+    have = {str(token["id"]): token["content"] for token in added_tokens(tree)}
     other = [i for i, token in listed.items() if content(token) != have.get(i)]
     if other:
         raise ValueError(
-            f"{where}: {CONFIG} lists {len(other)} added tokens that tokenizer.json has not, such "
+            f"{source} lists {len(other)} added tokens that tokenizer.json has not, such "
             f"as {content(listed[other[0]])!r} with id {other[0]}; save both once more with "
             "transformers (`save_pretrained`)"
         )

@@ -56,7 +56,7 @@ def read(path: epath.PathLike) -> dict[str, bytes]:
         raise ValueError(
             f"{path}: holds no {MODEL} and no {JSON}; take them from the base model's repository"
         )
-    if JSON not in files and (path / ADDED).exists():  # tokenizer.json has all of them
+    if (path / ADDED).exists():
         files[ADDED] = _bytes(path / ADDED)
     return files
 

@@ -50,7 +50,10 @@ FORMS: tuple[str, ...] = (MODEL, JSON, CONFIG)
 EXACT = float(1 << 24)  # float32 holds every integer up to here; scores are float32
 LONGEST = 64  # a piece longer than this is not a word of any language
 # What a tokenizer_config.json may carry over from the base; the rest follows from the model.
-CARRIED = ("chat_template", "model_max_length", "add_bos_token", "add_eos_token", "padding_side")
+CARRIED = (
+    "chat_template", "model_max_length", "model_input_names", "add_bos_token", "add_eos_token",
+    "padding_side", "truncation_side", "split_special_tokens",
+)  # fmt: skip
 
 
 # ---------------------------------------------------------------------------- reading
@@ -170,7 +173,6 @@ def _as_the_base_reads(
     if proto.trainer_spec.model_type != proto.trainer_spec.BPE:
         return tokenizer
     whole = {token["content"] for token in tokens.values() if not token["special"]}
-    explicit = [key for key in ("add_bos_token", "add_eos_token") if key in config]
     plain = json.loads(form_of(tokenizer, (), []).to_str())
     if JSON in files:
         tree = json.loads(files[JSON])
@@ -184,10 +186,11 @@ def _as_the_base_reads(
         return tokenizer
     else:
         tree = json.loads(form_of(tokenizer, ()).to_str())
-    if explicit or not tree.get("post_processor"):
-        names = ((proto.pieces[i].piece, i) for i in (tokenizer.bos_id, tokenizer.eos_id))
-        asked = {"add_bos_token": JSON not in files} | {key: config[key] for key in explicit}
-        tree["post_processor"] = own_form.ends(asked, *names)
+    names = ((proto.pieces[i].piece, i) for i in (tokenizer.bos_id, tokenizer.eos_id))
+    if JSON not in files:
+        tree["post_processor"] = own_form.ends({"add_bos_token": True, **config}, *names)
+    elif not tree.get("post_processor"):  # beside tokenizer.json the config has no say in it
+        tree["post_processor"] = own_form.ends({}, *names)
     tokens = tokens or {token["id"]: token for token in tree["added_tokens"]}
     merges = merges_of(proto.pieces)
     other = json_only and _order(inspection.pairs(tree["model"])) != _order(merges)
