@@ -268,4 +268,5 @@ def _form(dataset: recipe_data.Dataset, uri: str) -> formats.RowFormat:
             f"{uri}: .tmx is read by language; say which with columns, such as "
             "{source: en, target: ko}"
         )
-    return formats.RowFormat(written, dataset.written().header, kinds.of(dataset).wanted(columns))
+    kind = kinds.of(dataset)
+    return formats.RowFormat(written, dataset.written().header, kind.wanted(columns), kind.beside)

@@ -38,6 +38,7 @@ class RowFormat:
     Attributes:
       header: whether .csv and .tsv begin with column names; if not, columns are "0", "1", ...
       wanted: columns that the caller needs; a reader may leave out others.
+      beside: columns that the caller reads too in files that have them.
       delimiter: what stands between the cells of .csv, or of a table as it stands; that of the
         format if empty.
       decimals: what a JSON number with a point or an exponent becomes: the text as it was written,
@@ -47,6 +48,7 @@ class RowFormat:
     format: str
     header: bool = True
     wanted: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     delimiter: str = ""
     decimals: Callable[[str], Any] = str
 
@@ -202,7 +204,8 @@ def _parquet(span: Span, form: RowFormat) -> Read:
         columns = _columns_read(form, names)
         groups = range(span.start, end)
         for batch in file.iter_batches(BATCH, row_groups=groups, columns=columns):
-            for row in _listed(batch):
+            # a column `a.b` is read with `a`, as if it were inside of it
+            for row in _listed(batch.select(columns) if columns else batch):
                 number += 1
                 yield f"row {number}", row
 
@@ -210,7 +213,9 @@ def _parquet(span: Span, form: RowFormat) -> Read:
 def _columns_read(form: RowFormat, names: Collection[str]) -> list[str] | None:
     """Returns the columns of a Parquet file that are read; None for all of them."""
     wanted = dict.fromkeys(name if name in names else top(name) for name in form.wanted)
-    return [*wanted] if wanted and wanted.keys() <= {*names} else None
+    if not wanted or not wanted.keys() <= {*names}:
+        return None
+    return [*(wanted | dict.fromkeys(name for name in form.beside if name in names))]
 
 
 def skipped(span: Span, form: RowFormat) -> list[str]:

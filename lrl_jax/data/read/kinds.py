@@ -42,6 +42,7 @@ class Kind:
       compared: the fields in which duplicates are equal; all fields if empty.
       halves: the two fields whose lengths `filters.length_ratio` compares; kinds without them
         refuse that filter.
+      beside: the fields of a row that are read besides, under no other name.
       join: yields the records of two aligned files.
       cut_aligned: whether aligned files may be cut at lines.
       unmarked: the format of files whose suffix says nothing.
@@ -54,6 +55,7 @@ class Kind:
     required: tuple[str, ...] = ()
     compared: tuple[str, ...] = ()
     halves: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
     join: Join | None = None
     cut_aligned: bool = False
     unmarked: str = "json"
@@ -201,7 +203,7 @@ KINDS: dict[str, Kind] = {
     ),
     "instructions": Kind(ROW, "output", makers.fields, required=("instruction", "output")),
     "completion": Kind(("prompt", "completion"), "completion", makers.fields),
-    "chat": Conversations(("messages",), "messages", makers.chat),
+    "chat": Conversations(("messages",), "messages", makers.chat, beside=(makers.SYSTEM,)),
     "taco": Kind(
         (*ROW, *ENGLISH, "language"), "output", makers.scaffold,
         columns=ROW, compared=ROW, join=makers.chains,

@@ -248,7 +248,7 @@ def _of_files(source: DocumentSource, header: bool) -> Rows:
         if form == "jsonl" and (look := plain.mistaken(file)) and look.form == "json":
             form = "json"  # a list of rows, as the builder of `datasets` finds by content
         span = Span(file)
-        row_format = formats.RowFormat(form, header, (), source.delimiter, float)
+        row_format = formats.RowFormat(form, header, delimiter=source.delimiter, decimals=float)
         if form == "text":
             for number, line in text.numbered(file):
                 place = f"{file}:{number}"

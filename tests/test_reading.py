@@ -1,0 +1,71 @@
+"""A file is read as its writer meant, or refused with what to do; what is not read is named."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+from pyarrow import parquet
+import pytest
+
+from lrl_jax import text
+from lrl_jax.data import dataset as datasets
+from lrl_jax.data.read import tally as tallies
+from lrl_jax.recipe import data as recipe_data
+
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+def read(path: Path, kind: str = "text", **fields: Any) -> tuple[list, tallies.Tally]:
+    """Returns the records of a file, or of several by a glob, and the tally of its rows."""
+    spec = {"path": [str(path)], "kind": kind, "language": "kor_Hang", **fields}
+    dataset = recipe_data.Data(sequence_length=8, datasets={"d": spec}).datasets["d"]
+    tally = tallies.Tally()
+    records = [
+        record
+        for shard in datasets.shards(dataset)
+        for record in datasets.read(dataset, shard, tally)
+    ]
+    return records, tally
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def lines(*rows: Any) -> str:
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def table(*rows: dict) -> bytes:
+    out = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(list(rows)), out)
+    return out.getvalue()
+
+
+# ---------------------------------------------------------------------------- columns of Parquet
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"chat": TURNS, "system": "S", "id": 1}, {"columns": {"messages": "chat"}}),
+        ({"messages": TURNS, "conversations": None, "system": "S", "id": 1}, {}),
+        ({"d": {"chat": TURNS}, "system": "S", "id": 1}, {"columns": {"messages": "d.chat"}}),
+    ],
+    ids=["a column by the recipe", "both columns", "a column inside of another"],
+)
+def test_conversations_of_parquet_are_those_of_json_lines(tmp_path, row, words):
+    as_json = read(write(tmp_path / "a.jsonl", lines(row)), "chat", **words)
+    got = read(write(tmp_path / "a.parquet", table(row)), "chat", **words)
+    assert got[0] == as_json[0] and '"S"' in got[0][0]["messages"]
+    assert got[1].unread == as_json[1].unread == {"id": 1}
+
+
+def test_a_column_whose_name_is_a_path_is_no_part_of_another(tmp_path):
+    row = {"a.b": "x", "a": "y"}
+    for column, want, other in [("a.b", "x", "a"), ("a", "y", "a.b")]:
+        path = write(tmp_path / "a.parquet", table(row))
+        records, tally = read(path, columns={"text": column})
+        assert records == [{"text": want}]
+        assert tally.unread == {other: 1}
