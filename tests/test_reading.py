@@ -9,7 +9,6 @@ import pyarrow
 from pyarrow import parquet
 import pytest
 
-from lrl_jax import text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import tally as tallies
 from lrl_jax.recipe import data as recipe_data
@@ -58,7 +57,8 @@ def table(*rows: dict) -> bytes:
 def test_conversations_of_parquet_are_those_of_json_lines(tmp_path, row, words):
     as_json = read(write(tmp_path / "a.jsonl", lines(row)), "chat", **words)
     got = read(write(tmp_path / "a.parquet", table(row)), "chat", **words)
-    assert got[0] == as_json[0] and '"S"' in got[0][0]["messages"]
+    assert got[0] == as_json[0]
+    assert '"S"' in got[0][0]["messages"]
     assert got[1].unread == as_json[1].unread == {"id": 1}
 
 
@@ -69,3 +69,65 @@ def test_a_column_whose_name_is_a_path_is_no_part_of_another(tmp_path):
         records, tally = read(path, columns={"text": column})
         assert records == [{"text": want}]
         assert tally.unread == {other: 1}
+
+
+# ---------------------------------------------------------------------------- fields not read
+SEED = {"instruction": "i", "instances": [{"input": "", "output": "o"}, {"output": "p"}]}
+TREE = {"prompt": {"text": "i", "lang": "", "replies": [{"text": "r"}]}}
+ARTICLE = {
+    "paragraphs": [
+        {
+            "context": "c",
+            "qas": [
+                {"question": "q", "answers": [{"text": "one"}, {"text": "two"}]},
+                {"question": "r", "answers": [{"text": "one"}, {"text": "one"}]},
+            ],
+        }
+    ]
+}
+NESTED: dict[str, tuple[str, dict, dict, dict]] = {
+    "later instances": (
+        "instructions", SEED,
+        {"columns": {"input": "instances[0].input", "output": "instances[0].output"}},
+        {"instances[1:]": 1},
+    ),
+    "half of an instance": (
+        "text", SEED, {"columns": {"text": "instances.1.output"}},
+        {"instruction": 1, "instances[0]": 1},
+    ),
+    "beside a translation": (
+        "text", {"translation": {"en": "a", "ko": "b", "score": 0}},
+        {"columns": {"text": "translation.en"}}, {"translation.ko": 1, "translation.score": 1},
+    ),
+    "beside turns": (
+        "chat", {"data": {"messages": TURNS, "system": "S"}},
+        {"columns": {"messages": "data.messages"}}, {"data.system": 1},
+    ),
+    "replies": ("text", TREE, {"columns": {"text": "prompt.text"}}, {"prompt.replies": 1}),
+    "later answers": (
+        "text", {"answers": {"text": ["a", "b"], "answer_start": [0, 5]}},
+        {"columns": {"text": "answers.text[0]"}},
+        {"answers.text[1:]": 1, "answers.answer_start": 1},
+    ),
+    "all of it": ("text", {"a": {"b": "x", "c": None}}, {"columns": {"text": "a.b"}}, {}),
+    "a name that is a path": ("text", {"a.b": "x", "a": {"c": 1}}, {"columns": {"text": "a.b"}},
+                              {"a": 1}),
+    "answers of SQuAD": ("instructions", {"data": [ARTICLE]}, {"format": "squad"},
+                         {"answers.text[1:]": 1}),
+    "a context of SQuAD": (
+        "text", {"data": [ARTICLE]}, {"format": "squad", "columns": {"text": "context"}},
+        {"question": 2, "answer": 2},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_what_lies_beside_a_path_is_named_if_nothing_reads_it(tmp_path, name):
+    kind, row, words, want = NESTED[name]
+    _, tally = read(write(tmp_path / "a.jsonl", lines(row)), kind, **words)
+    assert dict(tally.unread) == want
+
+
+def test_a_name_with_white_space_is_shown_in_quotes(tmp_path):
+    [bad, _], _ = read(write(tmp_path / "a.csv", "id, text\n1, hello\n2, foo\n"))
+    assert bad.why == "has no field 'text'; it has id, ' text'"

@@ -17,7 +17,7 @@ from lrl_jax import text
 from lrl_jax.data.read import catalogues, files, formats, kinds, makers, plain, tables
 from lrl_jax.data.read.files import Span
 from lrl_jax.data.read.makers import Record
-from lrl_jax.data.read.tally import Tally
+from lrl_jax.data.read.tally import Tally, Unread
 from lrl_jax.data.seqio import imports
 from lrl_jax.recipe import data as recipe_data
 
@@ -152,7 +152,7 @@ def _span(
 ) -> Iterator[Record | text.Bad]:
     kind = kinds.of(dataset)
     skipped: Sequence[str] = ()
-    counted = True
+    unread: Unread | None = None
     if place := dataset.catalogue():
         rows = catalogues.rows(place, span)
     else:
@@ -162,11 +162,10 @@ def _span(
             yield from _texts(span, dataset.written().documents)
             return
         rows, skipped = formats.rows(span, form), formats.skipped(span, form)
-        counted = form.format != "squad"  # everything in it is read, under other names
+        unread = kinds.unread_of_squad if form.format == "squad" else None
     if kind.make is None:
         raise text.DataError(f"{span.uri}: datasets of kind {dataset.kind} are not read from rows")
-    if counted:
-        rows = tally.counting(dataset, columns, rows, skipped)
+    rows = tally.counting(dataset, columns, rows, skipped, unread)
     for _, made in makers.made(rows, kind.make(dataset, columns), span):
         yield from made
 

@@ -4,8 +4,9 @@ get = field("instances[0].output")
 get({"instances": [{"output": "Yes."}]})        'Yes.'
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import decimal
+import functools
 import math
 import re
 from typing import Any
@@ -43,6 +44,60 @@ def lookup(row: Mapping[str, Any], column: str) -> Any:
     return value
 
 
+def shown(names: Iterable[str]) -> str:
+    """Returns names of columns for messages; in quotes where white space would not be seen.
+
+    >>> shown(["id", " text"])
+    "id, ' text'"
+    """
+    quoted = (name if name.strip() == name != "" else repr(name) for name in names)
+    return ", ".join(quoted) or "none"
+
+
+Read = Mapping[str, Any]  # steps of paths that are read, each with those inside of it
+
+
+@functools.lru_cache
+def steps_read(paths: tuple[str, ...]) -> Read:
+    """Returns the steps of several paths as a tree; what is read as a whole has nothing inside.
+
+    >>> steps_read(("a.b", "a[0].c", "d", "d.e"))
+    {'a': {'0': {'c': {}}, 'b': {}}, 'd': {}}
+    """
+    tree: dict[str, Any] = {}
+    for path in sorted(paths, key=lambda path: -len(STEP.findall(path))):
+        inner = tree
+        *outer, last = STEP.findall(path) or [path]
+        for step in outer:
+            inner = inner.setdefault(step, {})
+        inner[last] = {}
+    return tree
+
+
+def beside(value: Any, read: Read, name: str) -> Iterator[tuple[str, Any]]:
+    """Yields the path and the value of everything inside of `value` that no path of `read` meets.
+
+    >>> [*beside({"b": "x", "c": [1]}, {"b": {}}, "a")]
+    [('a.c', [1])]
+    >>> [*beside(["x", "y", "z"], {"1": {}}, "a")]
+    [('a[0]', 'x'), ('a[2:]', ['z'])]
+    """
+    if not read:
+        return
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            path = f"{name}.{key}"
+            yield from beside(item, read[key], path) if key in read else [(path, item)]
+    elif isinstance(value, list | tuple):
+        end = 1 + max((int(step) for step in read if step.isdecimal()), default=-1)
+        for i, item in enumerate(value[:end]):
+            path = f"{name}[{i}]"
+            yield from beside(item, read[str(i)], path) if str(i) in read else [(path, item)]
+        yield f"{name}[{end}:]", value[end:]
+    else:
+        yield name, value
+
+
 def field(
     column: str, optional: bool = False, empty: bool = False
 ) -> Callable[[Mapping[str, Any]], str]:
@@ -59,7 +114,7 @@ def field(
         if is_null(value):
             raise UnusableError(f"field {column!r} is null", "empty")
         if value is ABSENT:
-            raise UnusableError(f"has no field {column!r}; it has {', '.join(row) or 'none'}")
+            raise UnusableError(f"has no field {column!r}; it has {shown(row)}")
         text = string(value, column)
         if not empty and (not text or text.isspace()):
             raise UnusableError(f"field {column!r} is empty", "empty")

@@ -27,6 +27,9 @@ WHOLE = 1 << 30  # bytes of JSON that are read at once
 BATCH = 1024  # rows of Parquet in memory at once
 NATIVE = {"bpt", "ept", "ph", "it", "ut"}  # TMX elements that hold markup of the original, not text
 
+# Fields of a row of SQuAD that say what another says.
+SQUAD = {"instruction": "question", "input": "context", "output": "answer"}
+
 Rows = Iterator[tuple[int | str, dict[str, Any] | text.Bad]]
 Read = Iterator[tuple[int | str, dict[str, Any] | text.Bad | str]]  # a str is why there is no row
 
@@ -121,7 +124,7 @@ def _squad(span: Span, form: RowFormat) -> Read:
             }
             answer = next(iter(answers["text"]), "")
             given = {"context": context, "question": question["question"], "answer": answer}
-            alias = {"instruction": given["question"], "input": context, "output": answer}
+            alias = {name: given[field] for name, field in SQUAD.items()}
             asked_as = str(question.get("id", number))
             yield f"row {number}", {"id": asked_as, **given, **alias, "answers": answers}
     except (KeyError, TypeError, AttributeError) as e:

@@ -16,10 +16,9 @@ import functools
 import json
 from typing import Any
 
-from lrl_jax.data.read import makers
-from lrl_jax.data.read.columns import ABSENT, UnusableError, is_null, lookup
+from lrl_jax.data.read import formats, makers
+from lrl_jax.data.read.columns import ABSENT, UnusableError, beside, is_null, lookup, steps_read
 from lrl_jax.data.read.files import Span
-from lrl_jax.data.read.formats import top
 from lrl_jax.data.read.makers import ROW, Columns, Make, ReadRows, Record
 from lrl_jax.recipe import data as recipe_data
 from lrl_jax.recipe.languages import named
@@ -66,10 +65,19 @@ class Kind:
 
     def unread(self, columns: Columns, row: Mapping[str, Any]) -> Iterator[str]:
         """Yields the fields of a row that are not empty and that nothing reads."""
-        read = {column if column in row else top(column) for column in columns.values()}
+        nested = tuple(column for column in columns.values() if column not in row)
+        paths = steps_read(nested) if nested else {}
+        read = {*columns.values()}
         for name, value in row.items():
-            if name not in read and _says_something(value):
-                yield name
+            if name in read:
+                continue
+            if name not in paths:
+                if _says_something(value):
+                    yield name
+            else:
+                for path, item in beside(value, paths[name], name):
+                    if _says_something(item):
+                        yield path
 
     def text_learnt(self, dataset: Any, record: Record) -> str:
         """Returns the text of a record that the model learns to write."""
@@ -150,6 +158,19 @@ class Conversations(Kind):
     def specimens(self, dataset: recipe_data.Chat) -> list[Record]:
         messages = [{"role": role, "content": role} for role in ("user", "assistant") * 2]
         return [{"messages": json.dumps(messages)}]
+
+
+def unread_of_squad(columns: Columns, row: Mapping[str, Any]) -> Iterator[str]:
+    """Yields the fields of a row of SQuAD that these columns do not read under any name.
+
+    Its id is no text, and neither are the places of its answers. Answers equal to the first are
+    nothing more.
+    """
+    tops = {formats.top(column) for column in columns.values()}
+    read = {formats.SQUAD.get(name, "answer" if name == "answers" else name) for name in tops}
+    yield from (name for name in formats.SQUAD.values() if name not in read and row[name])
+    if "answer" in read and len({*row["answers"]["text"]}) > 1:
+        yield "answers.text[1:]"
 
 
 def _is_system(turn: Any) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 from lrl_jax import text
 from lrl_jax.data.read import files, formats
-from lrl_jax.data.read.columns import ABSENT, UnusableError, field, is_null, lookup, string
+from lrl_jax.data.read.columns import ABSENT, UnusableError, field, is_null, lookup, shown, string
 from lrl_jax.data.read.files import Span
 from lrl_jax.data.templates import taco
 from lrl_jax.recipe import data as recipe_data
@@ -130,7 +130,7 @@ def conversation(row: Mapping[str, Any], columns: Sequence[str]) -> Any:
     """Returns the value of the first column that a row has; UnusableError if it has none."""
     values = [v for column in columns if (v := lookup(row, column)) is not ABSENT]
     if not values:
-        raise UnusableError(f"has no field {' or '.join(columns)}; it has {', '.join(row)}")
+        raise UnusableError(f"has no field {' or '.join(columns)}; it has {shown(row)}")
     values = [value for value in values if not is_null(value)]
     if not values:
         raise UnusableError(f"field {' or '.join(map(repr, columns))} is null", "empty")

@@ -9,8 +9,9 @@ carry an id or a source, and what is lost should be seen.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
+from typing import Any
 
 from lrl_jax.data.read import columns, kinds
 from lrl_jax.data.read.formats import Rows
@@ -18,6 +19,8 @@ from lrl_jax.recipe import data as recipe_data
 from lrl_jax.text import Bad, DataError
 
 SHOWN = 12  # most fields named in a line
+
+Unread = Callable[[Mapping[str, str], Mapping[str, Any]], Iterator[str]]
 
 
 @dataclasses.dataclass
@@ -40,14 +43,16 @@ class Tally:
         read_from: Mapping[str, str],
         rows: Rows,
         skipped: Iterable[str] = (),
+        unread: Unread | None = None,
     ) -> Rows:
         """Yields the rows, counted.
 
         Args:
           read_from: field -> column.
           skipped: columns that the rows have in their file, but not here.
+          unread: yields the fields of a row that nothing reads; that of the dataset's kind if None.
         """
-        kind = kinds.of(dataset)
+        unread = unread or kinds.of(dataset).unread
         given = dataset.written().columns.values()
         asked = dict.fromkeys([*given, *(c for f, c in read_from.items() if f == "input")])
         before = self.rows
@@ -55,7 +60,7 @@ class Tally:
             for at, row in rows:
                 if not isinstance(row, Bad):
                     self.rows += 1
-                    self.unread.update({*kind.unread(read_from, row)})
+                    self.unread.update({*unread(read_from, row)})
                     for column in asked:
                         if column not in row and columns.lookup(row, column) is columns.ABSENT:
                             self.absent[column] += 1
@@ -68,7 +73,7 @@ def refuse_absent(dataset: recipe_data.Dataset, name: str, tally: Tally) -> None
     """Raises DataError if the recipe names a column that no row has."""
     for field, column in dataset.written().columns.items():
         if tally.rows and tally.absent[column] == tally.rows:
-            others = ", ".join(sorted(tally.unread)[:SHOWN]) or "none"
+            others = columns.shown(sorted(tally.unread)[:SHOWN])
             raise DataError(
                 f"dataset {name!r}: columns: {{{field}: {column}}}: no row of {tally.rows:,} has "
                 f"the column {column!r}; columns that nothing reads: {others}"
@@ -80,7 +85,7 @@ def remarks(tally: Tally) -> Iterator[str]:
     if not tally.rows:
         return
     most_first = tally.unread.most_common()
-    fields = [f"{field} in {n:,}" for field, n in most_first if n]
+    fields = [f"{columns.shown([field])} in {n:,}" for field, n in most_first if n]
     more = [f"{len(fields) - SHOWN} more"] if len(fields) > SHOWN else []
     missing = [column for column, n in tally.absent.items() if n == tally.rows]
     if fields and missing:
