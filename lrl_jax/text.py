@@ -202,17 +202,18 @@ def opened(path: epath.Path) -> Iterator[Any]:
         if not is_packed(path.name):
             yield stream
             return
+        suffix = epath.Path(unpack.without_query(path.name)).suffix
         try:
-            yield stack.enter_context(unpack.unpacked(stream, path.suffix.lower()))
+            yield stack.enter_context(unpack.unpacked(stream, suffix.lower()))
         except (EOFError, OSError, zlib.error, lzma.LZMAError) as e:
             if isinstance(e, EOFError) or "runcated" in str(e):  # how pyarrow says EOFError
                 raise DataError(f"{path}: is cut short; fetch it again") from None
-            raise DataError(f"{path}: is not a whole {path.suffix} file ({e})") from None
+            raise DataError(f"{path}: is not a whole {suffix} file ({e})") from None
 
 
 def is_packed(name: str) -> bool:
     """Tells by the name of a file whether its content is compressed."""
-    return name.lower().endswith(PACKED)
+    return unpack.without_query(name).lower().endswith(PACKED)
 
 
 def is_utf_16(file: str) -> bool:

@@ -1,5 +1,6 @@
 """A file is read as its writer meant, or refused with what to do; what is not read is named."""
 
+import gzip
 import io
 import json
 from pathlib import Path
@@ -9,6 +10,7 @@ import pyarrow
 from pyarrow import parquet
 import pytest
 
+from lrl_jax import text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import tally as tallies
 from lrl_jax.recipe import data as recipe_data
@@ -131,3 +133,64 @@ def test_what_lies_beside_a_path_is_named_if_nothing_reads_it(tmp_path, name):
 def test_a_name_with_white_space_is_shown_in_quotes(tmp_path):
     [bad, _], _ = read(write(tmp_path / "a.csv", "id, text\n1, hello\n2, foo\n"))
     assert bad.why == "has no field 'text'; it has id, ' text'"
+
+
+# ---------------------------------------------------------------------------- names and looks
+ROWS_OF_TABS = "id\ttext\n1\ta\n2\tb\n"
+
+
+def test_what_an_address_leaves_behind_a_name_says_nothing(tmp_path):
+    for name, content in [
+        ("a.csv?download=true", b'id,text\n1,"a, b"\n2,b\n'),
+        ("a.csv.gz?raw=1&x=a.b", gzip.compress(b'id,text\n1,"a, b"\n2,b\n')),
+        ("a.jsonl?download=true", b'{"text": "a, b"}\n{"text": "b"}\n'),
+    ]:
+        records, _ = read(write(tmp_path / name, content))
+        assert records == [{"text": "a, b"}, {"text": "b"}]
+    path = write(tmp_path / "b.tsv?download=true", ROWS_OF_TABS)
+    assert read(path)[0] == [{"text": "a"}, {"text": "b"}]
+    spec = {"kind": "text", "path": [str(path)], "language": "kor_Hang"}
+    dataset = recipe_data.Data(sequence_length=8, datasets={"d": spec}).datasets["d"]
+    assert "tsv_raw" in datasets.fingerprints(dataset)[0][0]  # older versions read lines
+
+
+LOOKS = {
+    "a.tab": (ROWS_OF_TABS[:12], "a table and .*`format: tsv`"),
+    "pairs.txt": (ROWS_OF_TABS, "a table of 2 columns between tabs .*`format: tsv`"),
+    "refset.en": ('<refset setid="t">\n<doc docid="1">\n<seg id="1">a</seg>\n', "SGML .*alone"),
+    "a.sgm": ('<doc docid="1">\n<seg id="1">a</seg>\n</doc>\n', "SGML"),
+    "mteval.sgm": ('<!DOCTYPE mteval SYSTEM "x.dtd">\n<mteval>\n', "SGML"),
+    "a.rtf": ("{\\rtf1\\ansi Hello\\par\n}\n", "RTF .*save it as plain text"),
+    "a.vtt": ("WEBVTT\n\n00:01.000 --> 00:04.000\na\n", "WebVTT"),
+    "a.srt": ("\ufeff1\r\n00:00:01,000 --> 00:00:02,000\r\na\r\n", "SRT"),
+    "a.po": ('# Korean.\n#\n\nmsgid ""\nmsgstr ""\n"Language: ko\\n"\n', "PO"),
+    "one.po": ('#: a.c:1\nmsgctxt "menu"\nmsgid "Open"\nmsgstr "o"\n', "PO"),
+    "a.conllu": ("# text = a\n" + "\t".join("1aaN__0r__") + "\n\n", "CoNLL-U"),
+}
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_what_is_no_text_is_refused_unless_the_recipe_says_text(tmp_path, name):
+    content, look = LOOKS[name]
+    path = write(tmp_path / name, content)
+    with pytest.raises(text.DataError, match=f"{name}:1: looks like .*{look}.* `format: text`"):
+        read(path)
+    records, _ = read(path, format="text")
+    assert records[-1]["text"] == [line for line in content.splitlines() if line][-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("indented.txt", "\ta\n" * 9),
+        ("some.txt", "a\tb\n" * 9 + "c\n"),
+        ("dev.tab", "a\nb\n"),  # Tabasaran
+        ("dev.srt", "1\na --> b\n"),  # Sauri
+        ("a.txt", '1 a --> b\nmsgid "x"\n'),
+        ("blank.txt", "\n" * 9999 + "a\n"),
+    ],
+)
+def test_text_that_only_begins_like_something_else_is_text(tmp_path, name, content):
+    records, _ = read(write(tmp_path / name, content))
+    want = [line for line in content.split("\n") if line]
+    assert [record["text"] for record in records] == want

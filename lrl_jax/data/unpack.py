@@ -10,9 +10,12 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 from typing import Any
 
 BLOCK = 1 << 16
+# What wget leaves of an address in the name of a file.
+QUERY = re.compile(r"(?<=\w)\?[\w.~%+-]+=[^/]*\Z")
 
 
 class Streams(io.RawIOBase):
@@ -49,6 +52,15 @@ class Streams(io.RawIOBase):
         while not rest and (more := self._packed.read(BLOCK)):
             rest = more.lstrip(b"\0")
         return rest
+
+
+def without_query(name: str) -> str:
+    """Returns the name of a file without what an address had after it.
+
+    >>> without_query("a/train.csv.gz?download=true"), without_query("a?.csv")
+    ('a/train.csv.gz', 'a?.csv')
+    """
+    return QUERY.sub("", name)
 
 
 def unpacked(packed: Any, suffix: str) -> Any:

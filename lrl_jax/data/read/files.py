@@ -17,6 +17,7 @@ from etils import epath
 import numpy as np
 
 from lrl_jax import text
+from lrl_jax.data import unpack
 
 SHARD_BYTES = 64 << 20
 SUFFIXES = {
@@ -60,7 +61,8 @@ def format_of(uri: str, given: str = "auto", other: str = "text") -> str:
 
 def renamed(uri: str, other: str = "text") -> bool:
     """Tells whether a file has a name by which only newer versions know its format."""
-    return suffix(uri) not in SUFFIXES and format_of(uri, other=other) != other
+    ending = epath.Path(uri).suffix if unpack.without_query(uri) != uri else suffix(uri)
+    return ending not in SUFFIXES and format_of(uri, other=other) != other
 
 
 def named(uri: str) -> bool:
@@ -69,8 +71,12 @@ def named(uri: str) -> bool:
 
 
 def suffix(uri: str) -> str:
-    """Returns the suffix of a file, of what is inside where it is compressed."""
-    path = epath.Path(uri)
+    """Returns the suffix of a file, of what is inside where it is compressed.
+
+    >>> suffix("a.csv.gz"), suffix("train.tsv?download=true")
+    ('.csv', '.tsv')
+    """
+    path = epath.Path(unpack.without_query(uri))
     return path.with_suffix("").suffix if text.is_packed(path.name) else path.suffix
 
 

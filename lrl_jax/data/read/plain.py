@@ -17,15 +17,18 @@ from typing import NamedTuple
 from etils import epath
 
 from lrl_jax import storage, text
+from lrl_jax.data import unpack
 from lrl_jax.data.read import files
 
 HEAD = 64 << 10  # bytes, unpacked, from which JSON over several lines and XML are known
 LOOK = 20  # lines from which JSON lines are known
 TABLE = 3  # lines whose cells are counted
+TABS = 3  # least lines from which a table is known by its tabs alone
 SLACK = 8  # characters; where JSON is cut, an error is found as far from the cut at most
 ALONE = "write its texts alone to a .txt file"
 # Roots of XML that is often without a declaration: dumps of Wikipedia, memories of translations.
 ROOTS = ("mediawiki", "tmx", "tei", "teicorpus", "xliff")
+SGML = ("refset", "srcset", "tstset", "mteval")  # roots of WMT's files of test sentences
 MARKUP = re.compile(
     r"\s*(?P<declared><\?xml\b.*?\?>)?\s*(?:(?:<!--.*?-->|<\?.*?\?>|(?P<type><!DOCTYPE[^>\[]*"
     r"(?:\[.*?\])?\s*>))\s*)*(?:<(?:[\w.-]+:)?(?P<root>[\w.-]+))?",
@@ -48,6 +51,15 @@ class Look(NamedTuple):
     mend: str = ALONE
 
 
+# What begins a file that programs read; and lines of it, where they begin it only as a rule.
+MARKED = {
+    r"\{\\rtf\d": Look("RTF", mend="save it as plain text, in UTF-8"),
+    r"WEBVTT\b": Look("subtitles (WebVTT)"),
+    r"\s*\d+\s*\n\d+:\d\d:\d\d[,.]\d+ --> ": Look("subtitles (SRT)"),
+    r"(?:[ \t]*(?:#.*)?\n)*(?:msgctxt .*\n)?msgid \".*\n(?:\".*\n)*(?:msgid_plural|msgstr)\b":
+        Look("translations of a program (PO)"),
+    r"(?:#.*\n)*\d+(?:-\d+)?(?:\t[^\t\n]+){9}\n": Look("annotated words (CoNLL-U)"),
+}  # fmt: skip
 PAGE = Look("a web page, such as a login form", mend="fetch the file while logged in")
 ARCHIVE = Look("a web archive (WARC)")
 
@@ -86,7 +98,8 @@ def mistaken(file: str) -> Look | None:
     """Returns what a file looks like that is no text as it stands; None if it is text.
 
     A table is known by one more suffix before the last and by cells that are as many in each of
-    its first lines (`a.csv.txt`), everything else by what it holds.
+    its first lines (`a.csv.txt`), or by as many tabs within each of more of them; everything else
+    by what it holds.
     """
     if file.startswith(text.SAMPLE):
         return None
@@ -97,6 +110,9 @@ def mistaken(file: str) -> Look | None:
     if re.match(rb"WARC/\d", head):
         return ARCHIVE
     begin = head.decode("utf-16" if head.startswith(text.UTF_16) else "utf-8-sig", "ignore")
+    for mark, look in MARKED.items():
+        if re.match(mark, begin.replace("\r\n", "\n")):
+            return look
     return _markup(file, begin) or _json(file, begin, whole) or _table(file)
 
 
@@ -113,8 +129,10 @@ def _markup(file: str, head: str) -> Look | None:
     is_page = root == "html" or "doctype html" in of_type
     if begin["declared"] and (is_page or root == "error"):
         return PAGE
-    named = files.suffix(file).lower() == ".xml" and root and not is_page
-    if begin["declared"] or root in ROOTS or named:
+    suffix = files.suffix(file).lower()
+    if root in SGML or (suffix in (".sgm", ".sgml") and root):
+        return Look("SGML")
+    if begin["declared"] or root in ROOTS or (suffix == ".xml" and root and not is_page):
         return Look("TMX", "tmx") if root == "tmx" else Look("XML")
     return PAGE if storage.is_web_page(head.encode()) else None
 
@@ -194,13 +212,19 @@ def _after_space(head: str, at: int) -> int:
 
 
 def _table(file: str) -> Look | None:
-    inner = epath.Path(epath.Path(file).stem).suffix.lower()
-    if delimiter := {".csv": ",", ".tsv": "\t"}.get(inner):
-        numbered = (line for _, line in text.numbered(file))
-        first = itertools.islice(
-            (str(line) for line in numbered if isinstance(line, text.Bad) or line.strip()), TABLE
-        )
-        cells = [len(row) for row in csv.reader(first, delimiter=delimiter)]
+    """Returns the look of a table: by its name and cells, or by tabs within all its first lines."""
+    numbered = (line for _, line in text.numbered(file))
+    lines = (line for line in numbered if isinstance(line, text.Bad) or line.strip())
+    first = [str(line) for line in itertools.islice(lines, LOOK)]
+    path = epath.Path(unpack.without_query(file))
+    inner = path.suffix.lower() if path.suffix.lower() == ".tab" else epath.Path(path.stem).suffix
+    form = {".csv": "csv", ".tsv": "tsv", ".tab": "tsv"}.get(inner.lower(), "")
+    if form:
+        delimiter = "," if form == "csv" else "\t"
+        cells = [len(row) for row in csv.reader(first[:TABLE], delimiter=delimiter)]
         if len(cells) > 1 and len({*cells}) == 1 and cells[0] != 1:
-            return Look("a table", inner[1:])
+            return Look("a table", form)
+    tabs = {line.strip().count("\t") for line in first}  # those before a line indent it
+    if len(first) >= TABS and len(tabs) == 1 and 0 not in tabs:
+        return Look(f"a table of {tabs.pop() + 1} columns between tabs", "tsv")
     return None

@@ -60,7 +60,7 @@ def _format(file: str) -> str:
     written = files.format_of(file)
     if written == "text" and not files.named(file):
         look = plain.mistaken(file)
-        return (look and look.form) or "text"
+        written = (look and look.form) or "text"
     # a quote mark is punctuation, which is not compared
     return "tsv_raw" if written == "tsv" else written
 
