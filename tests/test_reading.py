@@ -18,9 +18,9 @@ from lrl_jax.recipe import data as recipe_data
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 
 
-def read(path: Path, kind: str = "text", **fields: Any) -> tuple[list, tallies.Tally]:
+def read(file: Path, kind: str = "text", **fields: Any) -> tuple[list, tallies.Tally]:
     """Returns the records of a file, or of several by a glob, and the tally of its rows."""
-    spec = {"path": [str(path)], "kind": kind, "language": "kor_Hang", **fields}
+    spec = {"path": [str(file)], "kind": kind, "language": "kor_Hang", **fields}
     dataset = recipe_data.Data(sequence_length=8, datasets={"d": spec}).datasets["d"]
     tally = tallies.Tally()
     records = [
@@ -194,3 +194,57 @@ def test_text_that_only_begins_like_something_else_is_text(tmp_path, name, conte
     records, _ = read(write(tmp_path / name, content))
     want = [line for line in content.split("\n") if line]
     assert [record["text"] for record in records] == want
+
+
+# ---------------------------------------------------------------------------- separators of tables
+SEMICOLONS = 'id;text\n1;"a, b"\n2;c\n'
+
+
+def test_cells_may_be_separated_as_the_recipe_or_the_first_line_says(tmp_path):
+    want = [{"text": "a, b"}, {"text": "c"}]
+    marked = write(tmp_path / "a.csv", "sep=;\n" + SEMICOLONS)
+    assert read(marked)[0] == read(marked, delimiter=";")[0] == want
+    assert read(write(tmp_path / "a.csv", SEMICOLONS), delimiter=";")[0] == want
+    tabs = write(tmp_path / "a.csv", SEMICOLONS.replace(";", "\t"))
+    assert read(tabs, delimiter="\t")[0] == want
+    torn = write(tmp_path / "a.csv", "sep=;\n" + SEMICOLONS + "3\n")
+    assert read(torn)[0][2].where == f"{torn}:5"
+
+
+BARE = {"header": False, "columns": {"text": "0"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "what"),
+    [
+        (SEMICOLONS, {}, 'semicolons .* say `delimiter: ";"`, or'),
+        (SEMICOLONS.replace(";", "\t"), {}, r'tabs .* say `delimiter: "\\t"`'),
+        ("1;hello\n2;foo\n", BARE, "semicolons"),
+        ("1\thello\n2\tfoo\n", BARE, "tabs"),
+    ],
+)
+def test_a_csv_file_without_commas_is_refused(tmp_path, content, words, what):
+    path = write(tmp_path / "a.csv", content)
+    with pytest.raises(text.DataError, match=f"a.csv:1: looks separated by {what}"):
+        read(path, **words)
+
+
+def test_a_semicolon_is_text_where_the_recipe_or_the_lines_say_so(tmp_path):
+    bare = write(tmp_path / "a.csv", "a; b\nc; d\n")
+    want = [{"text": "a; b"}, {"text": "c; d"}]
+    assert read(bare, delimiter=",", **BARE)[0] == want
+    named = write(tmp_path / "a.csv", "a; b\nc; d\n")
+    assert read(named, columns={"text": "a; b"})[0] == want[1:]
+    some = write(tmp_path / "a.csv", "a; b\nc\n")
+    assert read(some, **BARE)[0] == [{"text": "a; b"}, {"text": "c"}]
+
+
+def test_a_delimiter_that_nothing_can_follow_is_refused(tmp_path):
+    path = write(tmp_path / "a.jsonl", lines({"text": "a"}))
+    with pytest.raises(text.DataError, match=r"a.jsonl: the recipe says a delimiter, .* as jsonl"):
+        read(path, delimiter=";")
+    for wrong in ("::", '"'):
+        with pytest.raises(ValueError, match="delimiter: want one character"):
+            read(path, delimiter=wrong)
+    with pytest.raises(ValueError, match=r"delimiter is of \.csv files of `path`"):
+        read(path, delimiter=";", **{"path": [], "hub": {"dataset": "a/b"}})

@@ -267,5 +267,12 @@ def _form(dataset: recipe_data.Dataset, uri: str) -> formats.RowFormat:
             f"{uri}: .tmx is read by language; say which with columns, such as "
             "{source: en, target: ko}"
         )
-    kind = kinds.of(dataset)
-    return formats.RowFormat(written, dataset.written().header, kind.wanted(columns), kind.beside)
+    kind, said = kinds.of(dataset), dataset.written()
+    if said.delimiter and written != "csv":
+        raise text.DataError(
+            f"{uri}: the recipe says a delimiter, which is of .csv files, and this file is read as "
+            f"{written}; say `format: csv`, or leave delimiter out"
+        )
+    return formats.RowFormat(
+        written, said.header, kind.wanted(columns), kind.beside, said.delimiter
+    )

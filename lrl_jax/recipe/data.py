@@ -55,6 +55,8 @@ class Rows(Dataset):
     files without a header are numbers from 0."""
     header: bool = True
     """Whether .csv and .tsv files begin with names of columns."""
+    delimiter: str = Field(default="", exclude_if=is_default)
+    """What stands between the cells of .csv files: one character, such as ";"; a comma if empty."""
 
     _places: ClassVar[tuple[str, ...]] = ("path", "tfds", "hub")  # fields of which one is given
 
@@ -62,6 +64,13 @@ class Rows(Dataset):
         given = [name for name in self._places if getattr(self, name)]
         if len(given) != 1:
             yield f"give exactly one of {', '.join(self._places)}; got {' and '.join(given) or 0}"
+        if self.delimiter and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            yield (
+                "delimiter: want one character, which is no quote mark or newline; got "
+                f"{self.delimiter!r}"
+            )
+        if self.delimiter and not self.path:
+            yield "delimiter is of .csv files of `path`, and there are none; leave it out"
         if self.hub and self.hub.corpus:
             yield from corpora.misfits(self.hub, self.kind, self._spoken())
 
@@ -78,7 +87,7 @@ class Rows(Dataset):
         columns = self.columns
         if self.hub and self.hub.corpus:
             columns = corpora.columns(self.hub.corpus, self._spoken()) | columns
-        return Written(self.format, columns, self.header)
+        return Written(self.format, columns, self.header, delimiter=self.delimiter)
 
 
 class Text(Rows):

@@ -113,6 +113,7 @@ class Written(NamedTuple):
     columns: Mapping[str, str] = types.MappingProxyType({})
     header: bool = True
     documents: str = "lines"
+    delimiter: str = ""
 
 
 class Dataset(Section):

@@ -387,7 +387,9 @@ def _text(segment: ElementTree.Element) -> str:
 READERS: dict[str, Callable[[Span, RowFormat], Read]] = {
     "jsonl": _json_lines,
     "json": _json,
-    "csv": lambda span, form: tables.quoted(span, form.header, form.delimiter or ","),
+    "csv": lambda span, form: tables.comma_separated(
+        span, form.header, form.delimiter, form.wanted
+    ),
     "tsv": _tsv,
     "tsv_quoted": lambda span, form: tables.quoted(span, form.header, "\t"),
     "tsv_raw": lambda span, form: tables.raw(span, form.header, form.delimiter or "\t"),

@@ -9,9 +9,11 @@ a cell tells of them, or each of a column with many rows is in quotes.
 """
 
 import collections
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 import csv
 import functools
+import itertools
+import json
 import re
 from typing import Any, NamedTuple
 
@@ -20,6 +22,9 @@ from lrl_jax.data.read.files import Span, where
 
 Cells = Iterator[tuple[int | str, dict[str, Any] | text.Bad | str]]  # a str: why there is no row
 
+OTHERS = {";": "semicolons", "\t": "tabs"}  # what spreadsheets write in place of commas
+SEPARATOR = re.compile(r"sep=(.)", re.IGNORECASE)
+LINES = 20  # from which a file is known that is not separated by commas
 TORN = 10  # lines; a record that is no CSV and takes in more of them is an error of the file
 SWALLOWED = 100  # lines of a cell; if so many are rows of the table, a quote was left open
 LOOK_BYTES = 64 << 20  # of a .tsv file, from which it is told whether its cells are quoted
@@ -34,9 +39,51 @@ UNFINISHED = re.compile(rf"(?:{_CELL}\t)*{_QUOTED}\Z")
 CELL = re.compile(rf"(?:\A|(?<=\t)){_CELL}(?=\t|\Z)")
 
 
+# ---------------------------------------------------------------------------- separators
+def comma_separated(
+    span: Span, header: bool, delimiter: str = "", wanted: Collection[str] = ()
+) -> Cells:
+    """Yields the rows of a .csv file; `delimiter` is what the recipe says, '' if it says nothing.
+
+    A first line such as `sep=;` says what stands between cells, as Excel reads and writes it.
+
+    Raises DataError for a file that looks separated by something else than commas.
+    """
+    first = [str(line) for _, line in itertools.islice(text.numbered(span.uri), LINES)]
+    said = SEPARATOR.fullmatch(first[0]) if first else None
+    if said and delimiter in ("", said[1]):
+        return quoted(span, header, said[1], before=1)
+    other = "" if delimiter or not wanted else _other_delimiter(first, header, wanted)
+    if other:
+        raise text.DataError(
+            f"{span.uri}:1: looks separated by {OTHERS[other]} and not by commas; say "
+            f'`delimiter: {json.dumps(other)}`, or `delimiter: ","` if commas are meant'
+        )
+    return quoted(span, header, delimiter or ",")
+
+
+def _other_delimiter(first: Sequence[str], header: bool, wanted: Collection[str]) -> str:
+    """Returns what seems to stand between the cells of these lines, of which commas make one each.
+
+    It is '' where a column that is wanted is called as the whole header.
+    """
+    filled = [line for line in first if line.strip()]
+    if len(filled) < 2 or (header and (filled[0].strip('"') in wanted or "," in filled[0])):
+        return ""
+    if not header and any("," in line for line in filled):
+        return ""
+    for delimiter in OTHERS:
+        counts = {line.count(delimiter) for line in (filled[:1] if header else filled)}
+        if len(counts) == 1 and 0 not in counts:
+            return delimiter
+    return ""
+
+
 # ---------------------------------------------------------------------------- quoted cells
-def quoted(span: Span, header: bool, delimiter: str) -> Cells:
+def quoted(span: Span, header: bool, delimiter: str, before: int = 0) -> Cells:
     """Yields the rows of a file whose cells are quoted where they have to be, as RFC 4180 says.
+
+    The first lines, as many as `before`, are left out.
 
     Raises DataError, whatever the recipe says of bad records, where a quote that was left open has
     taken in many rows: how many records are lost cannot be told.
@@ -44,13 +91,14 @@ def quoted(span: Span, header: bool, delimiter: str) -> Cells:
     csv.field_size_limit(text.LONGEST)
     flaws: list[tuple[int, str]] = []
     # strict: without it an open quote would take in the rest of the file
-    reader = csv.reader(_lines(span, flaws), strict=True, delimiter=delimiter)
+    lines = itertools.islice(_lines(span, flaws), before, None)
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
     names: list[str] = []
     while True:
         flaws.clear()
-        at = reader.line_num + 1
+        at = before + reader.line_num + 1
         cells, lost = _next(reader)
-        end = reader.line_num
+        end = before + reader.line_num
         if end < at:
             return
         if lost and end - at >= TORN:
