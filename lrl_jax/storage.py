@@ -43,15 +43,6 @@ JSON_BYTES, JSON_VALUES = 64 << 20, 1 << 22
 PAGE_BYTES = 1 << 10  # in which a web page begins, if only after empty lines
 PAGE_BEGINS = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|\?xml|head|!--)", re.IGNORECASE)
 WEB_PAGE = "is a web page, such as a login form (fetch the file while logged in)"
-# How files begin that are no text whatever their names say, and what to do with them.
-PACKINGS = {
-    rb"\x1f\x8b": "is compressed with gzip; let its name end in .gz",
-    rb"BZh[1-9]1AY&SY": "is compressed with bzip2; let its name end in .bz2",
-    rb"\xfd7zXZ\x00": "is compressed with xz; let its name end in .xz",
-    rb"\x28\xb5\x2f\xfd": "is compressed with zstd; let its name end in .zst",
-    rb"PK\x03\x04": "is a zip archive or an Office document; unpack it, or save the table as .csv",
-    rb"%PDF-\d": "is a PDF; give its text as a text file",
-}
 
 
 def refuse_odd(name: str, writes: bool = False) -> None:
@@ -174,15 +165,6 @@ def parse_json(data: bytes, where: str, values: int = JSON_VALUES) -> Any:
 def is_web_page(data: bytes) -> bool:
     """Tells whether a file that should be another looks like HTML, as a site's login form does."""
     return bool(PAGE_BEGINS.match(data[:PAGE_BYTES]))
-
-
-def packing(head: bytes) -> str:
-    """Describes a compressed file, an archive or a PDF by how it begins; '' for any other file.
-
-    >>> packing(b"BZh91AY&SY"), packing(b"BZh")
-    ('is compressed with bzip2; let its name end in .bz2', '')
-    """
-    return next((said for start, said in PACKINGS.items() if re.match(start, head)), "")
 
 
 def within(folder: epath.PathLike, name: str) -> epath.Path:

@@ -42,6 +42,7 @@ LOCAL = "file://"
 BLOCK = 1 << 20
 LONGEST = 64 << 20  # bytes of a line; a longer one is reported and never in memory as a whole
 PACKED = (".gz", ".bz2", ".xz", ".zst")
+ARCHIVES = (".tgz", ".tbz", ".tbz2", ".txz", ".tzst")  # of tar; no other name of .gz and the like
 # Nanoseconds. A digest is remembered only if the file was last changed longer ago than this: two
 # changes in quick succession can leave the same times.
 SETTLED = 2_000_000_000
@@ -119,7 +120,10 @@ def flaw(line: bytes | None) -> str:
     try:
         line.decode()
     except UnicodeDecodeError as e:
-        mend = "convert the file, such as `iconv -f cp949 -t utf-8`"
+        mend = (
+            "convert the file from its own encoding, such as `iconv -f WINDOWS-1252 -t UTF-8`, or "
+            "WINDOWS-1251 (Cyrillic), CP949 (Korean), GB18030 (Chinese)"
+        )
         return f"not UTF-8 at byte {e.start} of the line (0x{line[e.start]:02x}); {mend}"
     return "holds a NUL; this is not a text file" if b"\0" in line else ""
 
@@ -147,8 +151,9 @@ def files(uri: str, *, only_text: bool = True) -> list[str]:
         raise DataError(f"{uri}: no file matches")
     for path in paths:
         head = check_file(path)
-        if only_text and (packing := storage.packing(head)) and not is_packed(path.name):
-            raise DataError(f"{path}: {packing}")
+        if only_text and (packing := unpack.packing(head)) and not is_packed(path.name):
+            is_archive = path.name.lower().endswith(ARCHIVES)
+            raise DataError(f"{path}: {unpack.TAR if is_archive else packing}")
     return [str(path) for path in paths]
 
 
@@ -235,10 +240,10 @@ def check_file(path: epath.Path) -> bytes:
     if not (storage.is_remote(path) or os.path.isfile(path)):
         raise DataError(f"{path}: is a pipe or device; write what it gives to a file")
     with path.open("rb") as f:
-        head = f.read(len(LFS_POINTER))
+        head = f.read(unpack.HEAD)
     if not head:
         raise DataError(f"{path}: is empty")
-    if head == LFS_POINTER:
+    if head.startswith(LFS_POINTER):
         raise DataError(f"{path}: is a git-lfs pointer, not the file; run `git lfs pull`")
     return head
 
@@ -307,6 +312,8 @@ def _blocks(path: epath.Path, start: int, end: int) -> Iterator[bytes | None]:
         recoded: Callable[[bytes], bytes] | None = None
         while data := f.read(BLOCK if end < 0 else min(BLOCK, end - at)):
             if not at:
+                if unpack.packing(data) == unpack.TAR:
+                    raise DataError(f"{path}: {unpack.TAR}")
                 recoded = _recoder(data, path)
                 data, at = data.removeprefix(BOM), len(data)
             else:

@@ -3,7 +3,10 @@
 import gzip
 import io
 import json
+import lzma
 from pathlib import Path
+import pickle
+import tarfile
 from typing import Any
 
 import pyarrow
@@ -248,3 +251,54 @@ def test_a_delimiter_that_nothing_can_follow_is_refused(tmp_path):
             read(path, delimiter=wrong)
     with pytest.raises(ValueError, match=r"delimiter is of \.csv files of `path`"):
         read(path, delimiter=";", **{"path": [], "hub": {"dataset": "a/b"}})
+
+
+# ---------------------------------------------------------------------------- files of programs
+def archive(mode: str = "w") -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=mode) as tar:
+        member = tarfile.TarInfo("a.txt")
+        member.size = 2
+        tar.addfile(member, io.BytesIO(b"a\n"))
+    return out.getvalue()
+
+
+def arrow(new: Any) -> bytes:
+    out = io.BytesIO()
+    made = pyarrow.table({"text": ["a"]})
+    with new(out, made.schema) as writer:
+        writer.write_table(made)
+    return out.getvalue()
+
+
+PROGRAMS = {
+    "data-00000.arrow": (arrow(pyarrow.ipc.new_stream), "an Arrow file; save it as Parquet"),
+    "a.feather": (arrow(pyarrow.ipc.new_file), "an Arrow file"),
+    "a.txt.lz4": (pyarrow.compress(b"a\n", "lz4", asbytes=True), "compressed with lz4; unpack it"),
+    "a.lzma": (lzma.compress(b"a\n", format=lzma.FORMAT_ALONE), "compressed with lzma; unpack it"),
+    "a.7z": (b"7z\xbc\xaf\x27\x1c\0\4", r"an archive \(.7z, .rar\); unpack it"),
+    "a.rar": (b"Rar!\x1a\x07\1\0", "an archive"),
+    "a.zip": (b"PK\3\4\x14\0", "a zip archive or an Office document; unpack it"),
+    "a.docx": (b"PK\3\4\x14\0", "a zip archive or an Office .* the document as a text file"),
+    "a.doc": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Office document .*as a text file"),
+    "a.pkl": (pickle.dumps(["a"]), "a pickle, which is never read.*as Parquet or JSON lines"),
+    "a.tar": (archive(), r"an archive \(tar\); unpack it"),
+    "a.tgz": (archive("w:gz"), r"an archive \(tar\)"),
+    "a.tar.gz": (archive("w:gz"), r"an archive \(tar\)"),
+    "a.jsonl.xz": (archive("w:xz"), r"an archive \(tar\)"),
+    "a.csv.bz2": (archive("w:bz2"), r"an archive \(tar\)"),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("form", ["auto", "text"])
+def test_a_file_that_only_programs_read_is_named_with_what_to_do(tmp_path, name, form):
+    content, what = PROGRAMS[name]
+    with pytest.raises(text.DataError, match=f"{name}: is {what}"):
+        read(write(tmp_path / name, content), format=form)
+
+
+def test_the_encodings_that_are_likely_are_named(tmp_path):
+    [bad], _ = read(write(tmp_path / "a.txt", "café\n".encode("cp1252")))
+    assert "not UTF-8 at byte 3" in bad.why
+    assert "`iconv -f WINDOWS-1252 -t UTF-8`, or WINDOWS-1251 (Cyrillic), CP949" in bad.why

@@ -1,5 +1,7 @@
 """Unpacks files: .gz, .bz2, .xz and .zst, of one stream or of several that were joined.
 
+Names those that are packed in another way, and others that only programs read.
+
     stream = unpacked(path.open("rb"), ".bz2")     a binary file; a broken one raises as it is read
 
 pbzip2 and Wikipedia write many streams into a file. Python's bz2 and lzma end without a word at
@@ -16,6 +18,27 @@ from typing import Any
 BLOCK = 1 << 16
 # What wget leaves of an address in the name of a file.
 QUERY = re.compile(r"(?<=\w)\?[\w.~%+-]+=[^/]*\Z")
+TAR = "is an archive (tar); unpack it, and name the files that are in it"
+HEAD = 512  # bytes of a file from which these are known
+# How files begin that are no text whatever their names say, and what to do with them.
+PACKINGS = {
+    rb"\x1f\x8b": "is compressed with gzip; let its name end in .gz",
+    rb"BZh[1-9]1AY&SY": "is compressed with bzip2; let its name end in .bz2",
+    rb"\xfd7zXZ\x00": "is compressed with xz; let its name end in .xz",
+    rb"\x28\xb5\x2f\xfd": "is compressed with zstd; let its name end in .zst",
+    rb"\x04\x22\x4d\x18": "is compressed with lz4; unpack it, or pack it with gzip or zstd",
+    rb"\x5d\x00\x00": "is compressed with lzma; unpack it, or pack it with xz",
+    rb"PK\x03\x04": "is a zip archive or an Office document; unpack it, or save the table as .csv "
+    "and the document as a text file",
+    rb"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "is an Office document (.doc, .xls); save the table as "
+    ".csv and the document as a text file",
+    rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07": "is an archive (.7z, .rar); unpack it",
+    rb"[\s\S]{257}ustar": TAR,
+    rb"ARROW1|FEA1|\xff{4}[\s\S]{2}\x00\x00": "is an Arrow file; save it as Parquet",
+    rb"\x80[\x02-\x05]": "is a pickle, which is never read, for it may run anything; save its rows "
+    "as Parquet or JSON lines",
+    rb"%PDF-\d": "is a PDF; give its text as a text file",
+}
 
 
 class Streams(io.RawIOBase):
@@ -52,6 +75,15 @@ class Streams(io.RawIOBase):
         while not rest and (more := self._packed.read(BLOCK)):
             rest = more.lstrip(b"\0")
         return rest
+
+
+def packing(head: bytes) -> str:
+    """Describes a compressed file, an archive or a PDF by how it begins; '' for any other file.
+
+    >>> packing(b"BZh91AY&SY"), packing(b"BZh")
+    ('is compressed with bzip2; let its name end in .bz2', '')
+    """
+    return next((said for start, said in PACKINGS.items() if re.match(start, head)), "")
 
 
 def without_query(name: str) -> str:
