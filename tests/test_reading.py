@@ -16,6 +16,7 @@ import pytest
 from lrl_jax import text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.data.read import tally as tallies
+from lrl_jax.data.templates import table as table_of_templates
 from lrl_jax.recipe import data as recipe_data
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
@@ -302,3 +303,31 @@ def test_the_encodings_that_are_likely_are_named(tmp_path):
     [bad], _ = read(write(tmp_path / "a.txt", "café\n".encode("cp1252")))
     assert "not UTF-8 at byte 3" in bad.why
     assert "`iconv -f WINDOWS-1252 -t UTF-8`, or WINDOWS-1251 (Cyrillic), CP949" in bad.why
+
+
+# ---------------------------------------------------------------------------- what a row says
+def test_a_file_that_two_globs_name_is_read_once(tmp_path):
+    path = write(tmp_path / "a.txt", "a\n")
+    write(tmp_path / "b.txt", "b\n")
+    names = [f"{tmp_path}/*.txt", f"{tmp_path}/./a.txt"]
+    spec = {"kind": "text", "path": names, "language": "kor_Hang"}
+    dataset = recipe_data.Data(sequence_length=8, datasets={"d": spec}).datasets["d"]
+    [shard] = datasets.shards(dataset)
+    assert [*datasets.read(dataset, shard)] == [{"text": "a"}, {"text": "b"}]
+    assert datasets.repeated_files(dataset) == [str(path)]
+
+
+def test_a_loss_that_was_measured_is_no_weight(tmp_path):
+    said = ('"loss": 1.73', '"loss": 0.2, "weight": 0.5', '"loss": 1', '"loss": "x"')
+    whole = lines({"messages": [TURNS[0], {**TURNS[1], "loss": None}]})
+    rows = "".join(whole.replace('"loss": null', each) for each in said)
+    records, tally = read(write(tmp_path / "a.jsonl", rows), "chat")
+    weights = [json.loads(record["messages"])[1].get("weight", 1) for record in records[:3]]
+    assert weights == [1, 0.5, 1]
+    assert records[3].why == "turn 2: loss is 'x'; want true, false, or a number from 0"
+    assert tally.unread == {"loss of a turn": 2}
+
+
+def test_a_blank_input_of_alpaca_is_none():
+    row = {"instruction": "i", "input": "", "output": "o"}
+    assert table_of_templates.alpaca(row | {"input": " \n"}) == table_of_templates.alpaca(row)

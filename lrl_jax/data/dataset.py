@@ -96,8 +96,16 @@ def quoted_files(dataset: recipe_data.Dataset) -> list[str]:
     """Returns the .tsv files of a dataset that are read as quoted because they look so."""
     if dataset.written().format not in ("auto", "tsv") or dataset.aligned():
         return []
-    names = [name for uri in dataset.files() for name in text.files(uri)]
-    return [name for name in names if _format(dataset, name) == "tsv_quoted"]
+    return [name for name, *_ in _named(dataset) if _format(dataset, name) == "tsv_quoted"]
+
+
+def repeated_files(dataset: recipe_data.Dataset) -> list[str]:
+    """Returns the files that several entries of `path` name, which are read once."""
+    return [] if dataset.aligned() else [name for name, *more in _named(dataset) if more]
+
+
+def _named(dataset: recipe_data.Dataset) -> list[list[str]]:
+    return files.grouped(name for uri in dataset.files() for name in text.files(uri))
 
 
 # ---------------------------------------------------------------------------- reading

@@ -35,6 +35,8 @@ def run(run: Run, runner: workers.Runner | None = None) -> None:
     for name, dataset in recipe.data.datasets.items():
         if how := language.says(dataset):
             say(f"data: {name}: {how}")
+        for file in datasets.repeated_files(dataset):
+            say(f"data: {name}: {file}: several entries of `path` name it, and it is read once")
         for file in datasets.quoted_files(dataset):
             say(
                 f"data: {name}: {file}: its cells are quoted where they have to be, and are read "

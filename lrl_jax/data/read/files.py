@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import functools
 import itertools
+import os
 import re
 from typing import Any, NamedTuple
 
@@ -98,12 +99,24 @@ def shards(
 
     Text, JSON lines and .tsv are cut at lines, paragraphs at blank lines, Parquet at row groups.
     A file that is compressed or has to be read from its beginning is one span. `written` gives the
-    format of a file by its name.
+    format of a file by its name. A file that several uris name is read once.
 
     Raises DataError if a file is missing or empty, or a Parquet file is cut short.
     """
-    names = (file for uri in uris for file in text.files(uri))
+    names = [first for first, *_ in grouped(file for uri in uris for file in text.files(uri))]
     return _gather((_pieces(file, written(file), documents, size) for file in names), size)
+
+
+def grouped(names: Iterable[str]) -> list[list[str]]:
+    """Returns the names of each file, in the order of the first.
+
+    >>> grouped(["web/b.txt", "web/a.txt", "./web/b.txt"])
+    [['web/b.txt', './web/b.txt'], ['web/a.txt']]
+    """
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name if "://" in name else os.path.abspath(name), []).append(name)
+    return [*groups.values()]
 
 
 def aligned(source: str, target: str, size: int = SHARD_BYTES) -> list[tuple[Span, ...]]:

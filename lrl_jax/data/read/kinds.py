@@ -189,7 +189,7 @@ def _unread_of_turn(turn: Any) -> Iterator[str]:
     role, content = (turn[key] for key in keys)
     answer = makers.ROLES.get(str(role).lower()) == "assistant"
     for name, value in turn.items():
-        if name in makers.WEIGHTS:
+        if makers.is_weight(name, value):
             # of a turn that is no answer 0 is what it has; more cannot be had
             if not answer and value not in (None, False, 0) and str(value) not in ("0.0", "0"):
                 yield f"{name} of a turn that is no answer"

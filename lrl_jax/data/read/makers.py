@@ -212,13 +212,27 @@ def _weight(turn: Mapping[str, Any], number: int) -> float:
 
     A turn that says it twice may say whether it is learnt, by true, beside by how much.
     """
-    given = {key: turn[key] for key in WEIGHTS if not is_null(turn.get(key))}
+    given = {key: turn[key] for key in WEIGHTS if is_weight(key, turn.get(key))}
     weights = {key: _number(key, value, number) for key, value in given.items()}
     exact = {weight for key, weight in weights.items() if given[key] is not True}
     if len(exact) > 1 or (0 in exact and len({*weights.values()}) > 1):
         said = " and ".join(f"{key} is {value!r}" for key, value in given.items())
         raise UnusableError(f"turn {number + 1}: {said}, which contradict each other; keep one")
     return next(iter(exact), 1.0)
+
+
+def is_weight(key: str, value: Any) -> bool:
+    """Tells whether a field of a turn is a weight; a `loss` such as 1.73 is one that was measured.
+
+    >>> is_weight("loss", False), is_weight("loss", "1.73"), is_weight("weight", "1.73")
+    (True, False, True)
+    """
+    if key not in WEIGHTS or is_null(value):
+        return False
+    try:
+        return key != "loss" or float(value) in (0, 1)
+    except (TypeError, ValueError):
+        return True  # and is refused as such
 
 
 def _number(key: str, value: Any, number: int) -> float:

@@ -79,7 +79,7 @@ def alpaca(record: Record) -> list[TextPart]:
     (arXiv 2308.04948).
     """
     about, block = "", ""
-    if record["input"]:
+    if record["input"].strip():
         about = ", paired with an input that provides further context"
         block = f"### Input:\n{record['input']}\n\n"
     prompt = (
