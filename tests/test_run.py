@@ -8,6 +8,7 @@ import socket
 
 import jax.numpy as jnp
 import pytest
+from small_run import finish, small_run, writes
 
 from lrl_jax.devices.lease import InUseError
 from lrl_jax.pipeline import inputs, notes, run
@@ -16,33 +17,10 @@ from lrl_jax.pipeline.perform import Team, perform
 from lrl_jax.recipe import file as recipe_file
 from lrl_jax.train.checkpoint import CheckpointMismatchError, Checkpoints, VerificationError
 
-RECIPE = """
-name: small
-folder: {folder}
-base: {{shape: {{hidden_size: 8, num_hidden_layers: 1, intermediate_size: 8,
-        num_attention_heads: 1, num_key_value_heads: 1}}}}
-vocab: {{method: train, text: ["{text}"], size: 300}}
-data:
-  sequence_length: 8
-  datasets: {{t: {{kind: text, path: ["{text}"], language: eng_Latn}}}}
-train:
-  batch_size: 1
-  stages:
-    - {{name: a, steps: 1, mixture: {{t: 1}}, learn: [{{match: ".*", schedule: {{peak: 1}}}}]}}
-"""
-
 
 @pytest.fixture
 def small(tmp_path):
-    (tmp_path / "t.txt").write_text("one\n")
-    path = tmp_path / "small.yaml"
-    path.write_text(RECIPE.format(folder=tmp_path / "runs", text=tmp_path / "t.txt"))
-
-    def make(*overrides):
-        return run.Run(recipe_file.load(str(path), overrides))
-
-    make.text = tmp_path / "t.txt"
-    return make
+    return small_run(tmp_path)
 
 
 def work_counting(calls):
@@ -130,31 +108,6 @@ def test_data_follows_the_recipe_without_a_flag(small):
     for step in ("vocab", "data"):
         perform(small(), step, lambda this: None)
     assert perform(small("data.sequence_length=16"), "data", lambda this: None)
-
-
-def writes(files):
-    def work(this):
-        for name, text in files.items():
-            step, _, rest = name.partition("/")
-            path = this.at(step) / rest
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-
-    return work
-
-
-def finish(make, *overrides, init="1"):
-    made = {
-        "vocab": {"vocab/tokenizer.json": "t", "vocab/splice.json": "{}"},
-        "init": {"init/config.json": init},
-        "data": {
-            "data/datasets.json": "{}", "data/t/0/manifest.json": "{}", "data/t/0/order.npy": "o",
-        },
-        "train": {"train/checkpoints/3/meta/metadata": "m"},
-        "evaluate": {"evaluate/after.json": "{}", "evaluate/items/after/bits/k.jsonl": "{}"},
-    }  # fmt: skip
-    for step, files in made.items():
-        perform(make(*overrides), step, writes(files), redo=True)
 
 
 @pytest.mark.parametrize(
@@ -290,21 +243,79 @@ def test_training_done_again_keeps_what_is_trained_unless_it_is_to_be_discarded(
     assert (small().folder / "train.aside-1/checkpoints/3").exists()
 
 
-def test_training_that_refuses_a_recipe_is_as_finished_as_before(small):
+@pytest.mark.parametrize("refusal", [MismatchError("another scale"), ValueError("another mesh")])
+@pytest.mark.parametrize("step", ["data", "train", "evaluate"])
+def test_a_step_that_refuses_a_recipe_is_as_finished_as_before(small, step, refusal):
     finish(small)
+    other = {
+        "data": "data.sequence_length=16", "train": "train.ema=0.5",
+        "evaluate": f"evaluate.bits_per_byte={{t: '{small.text}'}}",
+    }[step]  # fmt: skip
 
     def refuses(this):
-        raise MismatchError("another scale of the adapters")
+        raise refusal
 
     def breaks(this):
         raise RuntimeError
 
-    with pytest.raises(MismatchError, match="another scale"):
-        perform(small("train.ema=0.5"), "train", refuses)
-    assert not perform(small(), "train", lambda this: None)
+    with pytest.raises(type(refusal), match="another"):
+        perform(small(other), step, refuses, redo=True)
+    assert not perform(small(), step, lambda this: None)
     with pytest.raises(RuntimeError):
-        perform(small("train.ema=0.5"), "train", breaks)
+        perform(small(other), step, breaks, redo=True)
+    assert perform(small(), step, lambda this: None)
+
+
+def test_training_that_saved_before_it_refused_is_not_what_was_finished(small):
+    finish(small)
+
+    def saves_and_refuses(this):
+        writes({"train/checkpoints/4/meta/metadata": "n"})(this)
+        raise ValueError("too late")
+
+    with pytest.raises(ValueError, match="too late"):
+        perform(small("train.ema=0.5"), "train", saves_and_refuses)
     assert perform(small(), "train", lambda this: None)
+
+
+@pytest.mark.parametrize("how", [{"force": True}, {"redo": True}])
+def test_results_of_an_evaluation_stand_until_there_are_new_ones(small, how):
+    finish(small)
+    other = f"evaluate.bits_per_byte={{t: '{small.text}'}}"
+    results, items = small().at("evaluate") / "after.json", "items/after/bits/k.jsonl"
+    earlier = results.parent.with_name("evaluate.earlier")
+
+    def refuses_late(this):
+        assert not results.exists()
+        writes({"evaluate/after.json": "half", "evaluate/x": "x"})(this)
+        raise ValueError("no such language")
+
+    with pytest.raises(ValueError, match="no such language"):
+        perform(small(other), "evaluate", refuses_late, **how)
+    assert results.read_text() == (results.parent / items).read_text() == "{}"
+    assert not earlier.exists()
+    assert not perform(small(), "evaluate", lambda this: None)
+    perform(small(other), "evaluate", writes({"evaluate/after.json": "new"}), **how)
+    assert results.read_text() == "new"
+    assert not earlier.exists()
+
+
+def test_results_of_an_evaluation_outlive_one_that_was_killed(small):
+    finish(small)
+    results = small().at("evaluate") / "after.json"
+
+    def killed(this):
+        writes({"evaluate/after.json": "half"})(this)
+        raise KeyboardInterrupt
+
+    def refuses(this):
+        raise ValueError("bad text")
+
+    with pytest.raises(KeyboardInterrupt):
+        perform(small(), "evaluate", killed, force=True)
+    with pytest.raises(ValueError, match="bad text"):
+        perform(small(), "evaluate", refuses)
+    assert results.read_text() == "{}"
 
 
 @pytest.mark.parametrize("how", [{"force": True}, {}])

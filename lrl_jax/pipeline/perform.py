@@ -14,6 +14,7 @@ from typing import Any
 
 from etils import epath
 
+from lrl_jax import storage
 from lrl_jax.devices import signals
 from lrl_jax.pipeline import notes
 from lrl_jax.pipeline.console import say
@@ -23,7 +24,7 @@ from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.train import WATCHING
 
 LEAD_ONLY = ("vocab", "data")  # steps without devices, which the lead runs while others wait
-CLEARED = ("vocab", "init", "evaluate")  # of what a later try cannot use
+CLEARED = ("vocab", "init")  # of what a later try cannot use
 KEPT = ("items",)  # what it can: items of tasks, which count for the weights they were scored with
 FOLLOWING = ("data", "train")  # these go on under a recipe that changed, as far as that can be
 
@@ -89,11 +90,12 @@ def perform(
         _make_room(step, out, have, aside=aside, force=force)
     team.meet(f"{step}: begins")
     if team.lead or step not in LEAD_ONLY:
-        kept = have if team.lead and step == "train" and not aside else None
-        with signals.naming(step), _kept_if_refused(path, kept):
+        kept = have if team.lead and not aside else None
+        with signals.naming(step), _kept_if_refused(run, step, kept):
             work(run)
     team.meet(f"{step}: done")
     if team.lead:
+        _earlier(out).rmtree(missing_ok=True)
         whole = dataclasses.replace(note, finished=True, outputs=notes.outputs(step, out))
         notes.write(path, whole, seconds=round(time.time() - started, 1))
     team.meet(f"{step}: noted")
@@ -101,13 +103,19 @@ def perform(
 
 
 @contextlib.contextmanager
-def _kept_if_refused(path: epath.Path, note: StepNote | None) -> Iterator[None]:
-    """Puts a note back when the work refuses what it finds, and so has changed nothing."""
+def _kept_if_refused(run: Run, step: str, note: StepNote | None) -> Iterator[None]:
+    """Puts results and note back when the work refuses what a user can cause.
+
+    The note counts again where every file that it lists is what it was.
+    """
+    out = run.at(step)
     try:
         yield
-    except Exception as e:
-        if note is not None and getattr(e, "exit_code", 0) == MismatchError.exit_code:
-            notes.write(path, note)
+    except ValueError:
+        if note is not None and step not in CLEARED:
+            _put_back(out)
+            if (note.outputs or {}).items() <= notes.outputs(step, out).items():
+                notes.write(run.note(step), note)
         raise
 
 
@@ -179,13 +187,45 @@ def _make_room(
     if aside:
         say(f"train: what was trained is set aside as {notes.set_aside(out)}")
     if step in CLEARED and out.exists():
-        _clear(out, () if force else KEPT)
+        _clear(out, ())
+    if step == "evaluate" and out.exists():
+        _lay_aside(out, () if force else KEPT)
     if step == "data" and have is not None:  # which uses again what is packed
         for path in notes.changed(out, have):
             say(f"data: {path} is not what `lrl data` wrote, and is made anew")
             path.unlink(missing_ok=True)
     if step != "export":  # whose folder gets its name when its gate has passed
         out.mkdir(parents=True, exist_ok=True)
+
+
+def _earlier(folder: epath.Path) -> epath.Path:
+    return folder.with_name(f"{folder.name}.earlier")
+
+
+def _lay_aside(folder: epath.Path, kept: Collection[str]) -> None:
+    """Moves everything in a folder but the names that are kept to where `_put_back` looks for it.
+
+    What lies there already is of before a try that was killed, which left nothing whole.
+    """
+    earlier = _earlier(folder)
+    if earlier.exists():
+        _clear(folder, kept)
+        return
+    earlier.mkdir()
+    for path in [*folder.iterdir()]:
+        if path.name not in kept:
+            storage.move(path, earlier / path.name)
+
+
+def _put_back(folder: epath.Path) -> None:
+    """Moves what was laid aside to its place again, and removes what a try has left in that."""
+    earlier = _earlier(folder)
+    if earlier.exists():
+        laid = {path.name for path in earlier.iterdir()}
+        _clear(folder, {*KEPT} - laid)
+        for name in laid:
+            storage.move(earlier / name, folder / name)
+        earlier.rmtree()
 
 
 def _clear(folder: epath.Path, kept: Collection[str]) -> None:
