@@ -14,7 +14,7 @@ from lrl_jax import text
 from lrl_jax.data import dataset as datasets
 from lrl_jax.pipeline import notes
 from lrl_jax.pipeline.notes import MismatchError, digest
-from lrl_jax.pipeline.run import Run, resolved
+from lrl_jax.pipeline.run import Run, refuse_other_length, resolved
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.evaluate import Evaluate
 from lrl_jax.recipe.schema import Pretrained, Recipe
@@ -44,7 +44,7 @@ def inputs(run: Run, step: str) -> dict[str, Input]:
         case "train":
             return {name: _made(run, name) for name in ("vocab", "init", "data")}
         case "evaluate":
-            return _trained(run) | _evaluate(run.recipe)
+            return _trained(run) | _computed(run) | _evaluate(run.recipe)
     assert step == "export", step
     shown = {"export": Input(_digest(run.recipe.export.model_dump(mode="json")))}
     datasets = run.recipe.data.datasets.items()
@@ -209,6 +209,7 @@ def _trained(run: Run) -> dict[str, Input]:
     folder = run.at("train") / "checkpoints"
     if meta := checkpoint.newest_meta(folder):
         adapt.check_same(meta["train"], run.recipe.train)  # before earlier results are removed
+        refuse_other_length(run)
     made = {name: _made(run, name) for name in ("vocab", "init")}
     if not run.step:
         steps = Input(str(resolved(run).train.steps))
@@ -217,6 +218,15 @@ def _trained(run: Run) -> dict[str, Input]:
     if not asked.exists():
         raise ValueError(f"--step {run.step}: there is no {asked}")
     return made | {"steps": Input(str(run.step))}
+
+
+def _computed(run: Run) -> dict[str, Input]:
+    """Returns the dtype that models are measured in, where it is not that of training."""
+    meta = checkpoint.newest_meta(run.at("train") / "checkpoints")
+    dtype = run.recipe.train.compute_dtype
+    if meta is None or meta["train"].get("compute_dtype", dtype) == dtype:
+        return {}
+    return {"train.compute_dtype": Input(dtype)}
 
 
 def refuse_bad(run: Run, step: str) -> None:

@@ -14,6 +14,7 @@ from etils import epath
 
 from lrl_jax import storage
 from lrl_jax.data.feed import mixture
+from lrl_jax.data.feed.plan import Plan
 from lrl_jax.data.pack import packing, rows
 from lrl_jax.devices import signals
 from lrl_jax.devices.lease import Lease
@@ -140,6 +141,32 @@ def counted(run: Run) -> Recipe:
         return run.recipe
     update = {"train": train.model_copy(update={"step_rows": rows})}
     return run.recipe.model_copy(update=update)
+
+
+def trained_length(run: Run) -> int:
+    """Returns how many tokens rows had in training; 0 where none was, or where nothing says it."""
+    meta = checkpoint.newest_meta(run.at("train") / "checkpoints")
+    data = meta.get("data", {}) if meta else {}
+    if not data or "sequence_length" in data:
+        return int(data.get("sequence_length", 0))
+    # An earlier version did not say it: the rows that it read do, where they still lie there.
+    read = Plan.from_json(data["plan"]).fingerprints
+    with contextlib.suppress(ValueError):  # they do not lie there, as with seqio
+        for name, folder in packing.folders(run.at("data")).items():
+            manifest = rows.read_manifest(folder)
+            if manifest.fingerprint == read.get(name):
+                return manifest.sequence_length
+    return 0
+
+
+def refuse_other_length(run: Run) -> None:
+    """Raises MismatchError if training had rows of another length than the recipe has."""
+    trained, asked = trained_length(run), run.recipe.data.sequence_length
+    if trained not in (0, asked):
+        raise MismatchError(
+            f"{run.at('train')} was trained on rows of {trained} tokens, and the recipe has "
+            f"{asked} (data.sequence_length): undo the change, or give the recipe another name"
+        )
 
 
 def resolved(run: Run) -> Recipe:

@@ -21,7 +21,7 @@ from lrl_jax.model import llama, lora
 from lrl_jax.pipeline import vocab
 from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.notes import MismatchError
-from lrl_jax.pipeline.run import Run, resolved
+from lrl_jax.pipeline.run import Run, resolved, trained_length
 from lrl_jax.recipe import train as recipe_train
 from lrl_jax.train import adapt, learn
 from lrl_jax.train.checkpoint import Checkpoints, VerificationError
@@ -74,9 +74,8 @@ def configured(run: Run, hf: Mapping[str, Any]) -> llama.LlamaConfig:
 
 def context(run: Run) -> int:
     """Returns how many tokens a prompt and its answer may have together; 0: not known."""
-    return families.positions(
-        families.lengthened(made_config(run), run.recipe.data.sequence_length)
-    )
+    length = trained_length(run) or run.recipe.data.sequence_length
+    return families.positions(families.lengthened(made_config(run), length))
 
 
 def initial(run: Run, cfg: llama.LlamaConfig, mesh: jax.sharding.Mesh) -> llama.Params:

@@ -351,7 +351,11 @@ class _Run:
             raise DivergedError(self._broken(broken))
         meta = {
             "step": self.done,
-            "data": {"next_row": self.row, "plan": self.stream.plan.to_json()},
+            "data": {
+                "next_row": self.row,
+                "plan": self.stream.plan.to_json(),
+                "sequence_length": self.stream.sequence_length,
+            },
             "train": _saved(self.settings),
         }
         self.checkpoints.save(self.done, self.state, meta)

@@ -1,0 +1,79 @@
+"""What a step depends on, by content; a difference from where weights were trained is refused."""
+
+from contextlib import nullcontext
+import json
+
+import jax.numpy as jnp
+import pytest
+from small_run import finish, small_run, writes
+
+from lrl_jax.data.feed.plan import Plan, PlanStage
+from lrl_jax.pipeline.notes import MismatchError
+from lrl_jax.pipeline.perform import perform
+from lrl_jax.train.checkpoint import Checkpoints
+
+MANIFEST = dict.fromkeys(
+    ("bos_id", "eos_id", "pad_id", "records", "docs", "distinct", "bytes", "tokens", "loss_tokens",
+     "cut", "rows"), 1,
+) | {"name": "t", "language": "eng_Latn", "template": "", "order": "shuffled", "tokenizer": "",
+     "left_out": {}, "scripts": {}, "shards": []}  # fmt: skip
+
+
+@pytest.fixture
+def small(tmp_path):
+    return small_run(tmp_path)
+
+
+def nothing(this):
+    pass
+
+
+def trained(this, train=None, **data):
+    """Saves a checkpoint with this section of the recipe and these facts of its data."""
+    plan = Plan({"t": 9}, (PlanStage("a", 9, {"t": 1}),), fingerprints={"t": "f1"})
+    about = {"next_row": 1, "plan": plan.to_json(), **data}
+    meta = {"train": {"batch_size": 1, **(train or {})}, "data": about}
+    with Checkpoints(this.at("train") / "checkpoints") as checkpoints:
+        checkpoints.save(5, {"w": jnp.zeros(1)}, meta)
+
+
+@pytest.mark.parametrize("step", ["evaluate", "export"])
+def test_rows_of_another_length_than_were_trained_are_refused(small, step):
+    finish(small)
+    perform(small(), "train", lambda this: trained(this, sequence_length=8), force=True)
+    other = small("data.sequence_length=4096")
+    with pytest.raises(MismatchError, match=r"rows of 8 tokens.*recipe has 4096"):
+        perform(other, step, nothing, force=True)
+    assert (small().at("evaluate") / "after.json").exists()
+    assert perform(small(), step, nothing, force=True)
+
+
+@pytest.mark.parametrize(("mark", "refused"), [("f1", True), ("f2", False)])
+def test_the_length_of_an_earlier_versions_training_is_that_of_the_rows_it_read(
+    small, mark, refused
+):
+    finish(small)
+    manifest = {**MANIFEST, "fingerprint": mark, "sequence_length": 8}
+    files = {
+        "data/datasets.json": '{"t": "t/0"}', "data/t/0/manifest.json": json.dumps(manifest),
+    }  # fmt: skip
+    perform(small(), "data", writes(files), force=True)
+    perform(small(), "train", lambda this: trained(this), force=True)
+    other = small("data.sequence_length=4096")
+    context = pytest.raises(MismatchError, match="rows of 8") if refused else nullcontext()
+    with context:
+        perform(other, "evaluate", nothing, force=True)
+
+
+@pytest.mark.parametrize(("dtype", "due"), [("float32", True), ("bfloat16", False)])
+def test_another_dtype_than_was_trained_is_an_input_of_evaluation(small, dtype, due):
+    finish(small)
+    train = {"compute_dtype": "bfloat16"}
+    perform(small(), "train", lambda this: trained(this, train), force=True)
+    perform(small(), "evaluate", nothing, redo=True)
+    other = small(f"train.compute_dtype={dtype}")
+    perform(other, "train", nothing)
+    if due:
+        with pytest.raises(MismatchError, match=r"changed: train.compute_dtype"):
+            perform(other, "evaluate", nothing)
+    assert perform(other, "evaluate", nothing, redo=True) == due
