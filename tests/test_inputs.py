@@ -1,11 +1,15 @@
 """What a step depends on, by content; a difference from where weights were trained is refused."""
 
 from contextlib import nullcontext
+import dataclasses
 import json
 
+import hand_tokenizer
 import jax.numpy as jnp
 import pytest
+import safetensors.numpy
 from small_run import finish, small_run, writes
+import tiny_llama
 
 from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.pipeline.notes import MismatchError
@@ -77,3 +81,32 @@ def test_another_dtype_than_was_trained_is_an_input_of_evaluation(small, dtype, 
         with pytest.raises(MismatchError, match=r"changed: train.compute_dtype"):
             perform(other, "evaluate", nothing)
     assert perform(other, "evaluate", nothing, redo=True) == due
+
+
+def adapting(folder, make, *overrides):
+    """The small run as one that adapts a base with the same tokenizer; returns run and base."""
+    base = folder / "base"
+    if not base.exists():
+        cfg = dataclasses.replace(tiny_llama.CFG, vocab_size=hand_tokenizer.make().size)
+        tiny_llama.write(base, cfg, hand_tokenizer.make())
+    return make(f"base={{model: {base}}}", "vocab={method: keep}", *overrides)
+
+
+def scaled(folder):
+    """Gives a model other weights, without the manifest that would tell."""
+    path = folder / "model.safetensors"
+    arrays = {name: 3 * array for name, array in safetensors.numpy.load_file(path).items()}
+    safetensors.numpy.save_file(arrays, path, {"format": "pt"})
+    (folder / "manifest.json").unlink(missing_ok=True)
+
+
+def test_a_base_whose_weights_changed_since_training_began_is_not_measured(small, tmp_path):
+    def make(*overrides):
+        return adapting(tmp_path, small, *overrides)
+
+    finish(make)
+    assert not perform(make(), "evaluate", nothing)
+    scaled(tmp_path / "base")
+    with pytest.raises(MismatchError, match=rf"{tmp_path}/base has other weights than .*/init"):
+        perform(make(), "evaluate", nothing, force=True)
+    assert (make().at("evaluate") / "after.json").exists()

@@ -124,8 +124,7 @@ def _vocab(run: Run) -> dict[str, Input]:
 def _init(run: Run) -> dict[str, Input]:
     base, settings = run.recipe.base, run.recipe.init
     if isinstance(base, Pretrained):
-        folders = filter(None, (run.base_folder(), run.base_adapter()))
-        weights = " ".join(map(_weights, folders))
+        weights = _base(run)
     else:
         weights = _digest(base.model_dump(mode="json"))
     words = settings.words.model_dump().values() if settings.words else ()
@@ -146,6 +145,11 @@ def _start(run: Run) -> Input:
     other = run.another()
     sha256 = checkpoint.fingerprint(other.at("train") / "checkpoints", other.step)
     return Input(sha256[:16], str(other.at("train").parent))
+
+
+def _base(run: Run) -> str:
+    """Returns the digests of the base's weights, and of its adapter's."""
+    return " ".join(map(_weights, filter(None, (run.base_folder(), run.base_adapter()))))
 
 
 def _weights(folder: epath.Path) -> str:
@@ -233,17 +237,32 @@ def refuse_bad(run: Run, step: str) -> None:
     """Raises what the work of a step would refuse at once, before earlier results are removed.
 
     DataError names files that cannot be evaluated on; ValueError a task that there is not;
-    VerificationError results for the card that are not what `lrl evaluate` wrote.
+    MismatchError a base that is not that of training; VerificationError results for the card that
+    are not what `lrl evaluate` wrote.
     """
     if step == "evaluate":
         from lrl_jax.evaluate import kinds, tasks
 
         kinds.validate(run.recipe.evaluate)
         tasks.validate(run.recipe.evaluate)
+        _refuse_another_base(run)
     elif step == "export":
         measured = notes.read(run.note("evaluate"))
         if measured is not None and measured.finished:
             notes.verify("evaluate", run.at("evaluate"), measured)
+
+
+def _refuse_another_base(run: Run) -> None:
+    """Refuses to measure a base whose weights are not those that training began with."""
+    base, init = run.recipe.base, notes.read(run.note("init"))
+    if not isinstance(base, Pretrained) or run.recipe.init.weights or init is None:
+        return
+    if init.outputs is not None and _base(run) != init.inputs["base"]:
+        raise MismatchError(
+            f"base.model: {base.model} has other weights than {run.at('init')} was made from, so "
+            "what is measured of it would be of another model: put its files back, or begin again "
+            "under another name"
+        )
 
 
 def refuse_unknown(run: Run, step: str) -> None:
