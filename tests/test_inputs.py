@@ -28,6 +28,9 @@ def small(tmp_path):
     return small_run(tmp_path)
 
 
+LICENSED = "f465e5a9245dd5c7"  # what 0.1.0 noted of the small base with `license: mit`
+
+
 def nothing(this):
     pass
 
@@ -110,3 +113,40 @@ def test_a_base_whose_weights_changed_since_training_began_is_not_measured(small
     with pytest.raises(MismatchError, match=rf"{tmp_path}/base has other weights than .*/init"):
         perform(make(), "evaluate", nothing, force=True)
     assert (make().at("evaluate") / "after.json").exists()
+
+
+def export(make, *overrides, **how):
+    """Does the step export, with a work that only writes a manifest; tells whether it ran."""
+    return perform(make(*overrides), "export", writes({"export/manifest.json": "{}"}), **how)
+
+
+def test_an_export_follows_what_its_card_says(small):
+    finish(small)
+    assert export(small)
+    assert not export(small)
+    perform(small(), "evaluate", writes({"evaluate/after.json": "[]"}), force=True)
+    assert export(small)
+    assert not export(small)
+    said = ["base.license=mit", "data.datasets.t.language=kor_Hang", "data.datasets.t.license=mit"]
+    for count in range(1, 4):
+        assert export(small, *said[:count])
+        assert not export(small, *said[:count])
+    with pytest.raises(MismatchError, match=r"changed: export, base.license, data: language"):
+        export(small, "export.dtype=float32")
+
+
+def test_a_licence_is_no_part_of_the_weights_of_a_base_from_scratch(small):
+    finish(small)
+    for step in ("init", "train"):
+        assert not perform(small("base.license=mit"), step, nothing)
+
+
+def test_a_base_from_scratch_that_an_earlier_version_noted_with_its_licence_is_the_same(small):
+    finish(small, "base.license=mit")
+    path = small().note("init")
+    noted = json.loads(path.read_text())
+    noted["inputs"]["base"] = LICENSED
+    path.write_text(json.dumps(noted))
+    assert not perform(small("base.license=mit"), "init", nothing)
+    with pytest.raises(MismatchError, match="changed: base"):
+        perform(small("base.license=mit", "base.shape.hidden_size=16"), "init", nothing)

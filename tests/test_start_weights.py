@@ -11,7 +11,7 @@ import worker_train
 
 from lrl_jax.cli import main
 from lrl_jax.model import llama
-from lrl_jax.pipeline import data, evaluate, init, train, vocab, weights
+from lrl_jax.pipeline import data, evaluate, init, notes, train, vocab, weights
 from lrl_jax.pipeline.notes import MismatchError
 from lrl_jax.pipeline.perform import perform
 from lrl_jax.pipeline.run import Run
@@ -70,6 +70,16 @@ def test_training_begins_with_the_weights_alone(folder, capsys):
     )
     assert before["bits_per_byte"] == pytest.approx(after["bits_per_byte"], rel=0.02)
     assert not perform(again("init.weights.step=11"), "init", init.run)  # the same said otherwise
+
+
+def test_weights_made_again_under_another_licence_are_the_same(folder):
+    made = []
+    for license in ("mit", "cc0-1.0"):
+        run = Run(recipe_file.load("korean.yaml", ["name=licensed", f"base.license={license}"]))
+        do(run, "vocab")
+        perform(run, "init", init.run, force=True)
+        made.append(notes.read(run.note("init")).made())
+    assert made[0] == made[1]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def run(run: Run) -> None:
                 "training mends that: fetch the base again, or take another one"
             )
     with Checkpoints(out / "checkpoint") as checkpoints:
-        checkpoints.save(0, params, {"base": recipe.base.model_dump(mode="json")})
+        checkpoints.save(0, params, {})  # the note of the step says what they were made from
     if meshes.lead():
         storage.write_json(out / "config.json", families.config_to_hf(config, cfg, dtype))
     count = sum(np.prod(a.shape) for a in jax.tree.leaves(params))

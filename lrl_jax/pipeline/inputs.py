@@ -17,11 +17,12 @@ from lrl_jax.pipeline.notes import MismatchError, digest
 from lrl_jax.pipeline.run import Run, refuse_other_length, resolved
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.evaluate import Evaluate
-from lrl_jax.recipe.schema import Pretrained, Recipe
+from lrl_jax.recipe.schema import Pretrained, Recipe, Scratch
 from lrl_jax.train import adapt, checkpoint
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import fingerprint
 
+IN_CARD = ("base.license", "data: language", "data: license, origin", "evaluate")
 EARLIER = {"init": ("vocab",), "data": ("vocab",), "train": ("vocab", "init")}
 
 
@@ -47,10 +48,20 @@ def inputs(run: Run, step: str) -> dict[str, Input]:
             return _trained(run) | _computed(run) | _evaluate(run.recipe)
     assert step == "export", step
     shown = {"export": Input(_digest(run.recipe.export.model_dump(mode="json")))}
+    return _trained(run) | shown | _in_card(run)
+
+
+def _in_card(run: Run) -> dict[str, Input]:
+    """Returns what an export only writes about in its card, which `perform` lets it follow."""
+    shown = {"base.license": Input(run.recipe.base.license)}
     datasets = run.recipe.data.datasets.items()
+    shown["data: language"] = Input(_digest({name: d.language for name, d in datasets}))
     if said := {name: [d.license, d.origin] for name, d in datasets if d.license or d.origin}:
         shown["data: license, origin"] = Input(_digest(said))
-    return _trained(run) | shown
+    measured = notes.read(run.note("evaluate"))
+    if measured is not None and measured.finished:
+        shown["evaluate"] = Input(measured.made())
+    return shown
 
 
 def _made(run: Run, step: str) -> Input:
@@ -123,10 +134,7 @@ def _vocab(run: Run) -> dict[str, Input]:
 
 def _init(run: Run) -> dict[str, Input]:
     base, settings = run.recipe.base, run.recipe.init
-    if isinstance(base, Pretrained):
-        weights = _base(run)
-    else:
-        weights = _digest(base.model_dump(mode="json"))
+    weights = _base(run) if isinstance(base, Pretrained) else _shape(run, base)
     words = settings.words.model_dump().values() if settings.words else ()
     files = _texts([*settings.text, *filter(None, words)])
     if settings.helper:
@@ -145,6 +153,14 @@ def _start(run: Run) -> Input:
     other = run.another()
     sha256 = checkpoint.fingerprint(other.at("train") / "checkpoints", other.step)
     return Input(sha256[:16], str(other.at("train").parent))
+
+
+def _shape(run: Run, base: Scratch) -> str:
+    """Returns the digest of the shape of a base from scratch; its licence is no part of that."""
+    noted, licensed = notes.read(run.note("init")), _digest(base.model_dump(mode="json"))
+    if noted is not None and noted.inputs.get("base") == licensed:
+        return licensed  # as an earlier version noted it
+    return _digest(base.model_copy(update={"license": "unknown"}).model_dump(mode="json"))
 
 
 def _base(run: Run) -> str:

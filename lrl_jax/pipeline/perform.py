@@ -2,8 +2,9 @@
 
 A step that has finished is skipped while its inputs stay. A step that has not may change freely,
 but for training, which goes on from its checkpoints: those begin with certain weights. What has
-been packed follows the recipe; training compares what it has read of it. Any other step that has
-finished is made anew only where that is asked for, and training is set aside, never removed.
+been packed follows the recipe; training compares what it has read of it; an export follows what
+only its card says, such as results and licences. Any other step that has finished is made anew only
+where that is asked for, and training is set aside, never removed.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -18,7 +19,7 @@ from lrl_jax import storage
 from lrl_jax.devices import signals
 from lrl_jax.pipeline import notes
 from lrl_jax.pipeline.console import say
-from lrl_jax.pipeline.inputs import EARLIER, Input, inputs, refuse_bad, refuse_unknown
+from lrl_jax.pipeline.inputs import EARLIER, IN_CARD, Input, inputs, refuse_bad, refuse_unknown
 from lrl_jax.pipeline.notes import MismatchError, StepNote, digest
 from lrl_jax.pipeline.run import Run
 from lrl_jax.recipe.train import WATCHING
@@ -71,7 +72,8 @@ def perform(
     changed = _changed(have, want)
     aside = step == "train" and _to_set_aside(out, changed, force=force, discard=discard)
     finished = _finished(have)
-    if finished and changed and step not in FOLLOWING and not (redo or force):
+    follows = step in FOLLOWING or (step == "export" and changed.keys() <= {*IN_CARD})
+    if finished and changed and not (follows or redo or force):
         refuse_unknown(run, step)
         raise MismatchError(
             f"{out} was made from other inputs; changed: {', '.join(changed.values())}. "
