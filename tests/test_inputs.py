@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 import dataclasses
 import json
+import shutil
 
 import hand_tokenizer
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import tiny_llama
 from lrl_jax.data.feed.plan import Plan, PlanStage
 from lrl_jax.pipeline.notes import MismatchError
 from lrl_jax.pipeline.perform import perform
-from lrl_jax.train.checkpoint import Checkpoints
+from lrl_jax.train.checkpoint import Checkpoints, VerificationError
 
 MANIFEST = dict.fromkeys(
     ("bos_id", "eos_id", "pad_id", "records", "docs", "distinct", "bytes", "tokens", "loss_tokens",
@@ -28,6 +29,7 @@ def small(tmp_path):
     return small_run(tmp_path)
 
 
+FERTILITY = "vocab/fertility.json"
 LICENSED = "f465e5a9245dd5c7"  # what 0.1.0 noted of the small base with `license: mit`
 
 
@@ -150,3 +152,29 @@ def test_a_base_from_scratch_that_an_earlier_version_noted_with_its_licence_is_t
     assert not perform(small("base.license=mit"), "init", nothing)
     with pytest.raises(MismatchError, match="changed: base"):
         perform(small("base.license=mit", "base.shape.hidden_size=16"), "init", nothing)
+
+
+def test_a_vector_counts_by_its_weights_and_not_by_where_they_lie(small, tmp_path):
+    def make(instruct):
+        vector = f"{{instruct: {tmp_path}/{instruct}, base: {tmp_path}/base}}"
+        return adapting(tmp_path, small, f"export.vector={vector}")
+
+    make("base")  # which writes it
+    shutil.copytree(tmp_path / "base", tmp_path / "instruct")
+    finish(lambda: make("instruct"))
+    assert export(lambda: make("instruct"))
+    shutil.copytree(tmp_path / "instruct", tmp_path / "moved")
+    assert not export(lambda: make("moved"))
+    scaled(tmp_path / "moved")
+    with pytest.raises(MismatchError, match=r"changed: export.vector.instruct \(.*/moved\)"):
+        export(lambda: make("moved"))
+
+
+def test_tokens_a_word_that_a_card_shows_are_those_that_were_measured(small):
+    finish(small)
+    measure = writes({"vocab/tokenizer.json": "t", "vocab/splice.json": "{}", FERTILITY: "[]"})
+    perform(small(), "vocab", measure, force=True)
+    assert not perform(small(), "init", nothing)  # which does not depend on it
+    (small().folder / FERTILITY).write_text("[1]")
+    with pytest.raises(VerificationError, match=r"fertility.json: has changed"):
+        export(small)

@@ -12,17 +12,18 @@ from etils import epath
 
 from lrl_jax import text
 from lrl_jax.data import dataset as datasets
+from lrl_jax.hf import load
 from lrl_jax.pipeline import notes
 from lrl_jax.pipeline.notes import MismatchError, digest
 from lrl_jax.pipeline.run import Run, refuse_other_length, resolved
 from lrl_jax.recipe import supply
 from lrl_jax.recipe.evaluate import Evaluate
-from lrl_jax.recipe.schema import Pretrained, Recipe, Scratch
+from lrl_jax.recipe.schema import Export, Pretrained, Recipe, Scratch
 from lrl_jax.train import adapt, checkpoint
 from lrl_jax.vocab.tokenizer import load as tokenizers
 from lrl_jax.vocab.tokenizer.types import fingerprint
 
-IN_CARD = ("base.license", "data: language", "data: license, origin", "evaluate")
+IN_CARD = ("base.license", "data: language", "data: license, origin", "evaluate", "fertility")
 EARLIER = {"init": ("vocab",), "data": ("vocab",), "train": ("vocab", "init")}
 
 
@@ -47,8 +48,15 @@ def inputs(run: Run, step: str) -> dict[str, Input]:
         case "evaluate":
             return _trained(run) | _computed(run) | _evaluate(run.recipe)
     assert step == "export", step
-    shown = {"export": Input(_digest(run.recipe.export.model_dump(mode="json")))}
-    return _trained(run) | shown | _in_card(run)
+    return _trained(run) | _export(run.recipe.export) | _in_card(run)
+
+
+def _export(settings: Export) -> dict[str, Input]:
+    vector = settings.vector
+    models = (vector.instruct, vector.base) if vector else ()
+    folders = {model: load.resolve(Pretrained(model=model)) for model in models}
+    files = {model: _weights(folder) for model, folder in folders.items()}
+    return _contents("export", settings, files)
 
 
 def _in_card(run: Run) -> dict[str, Input]:
@@ -58,7 +66,9 @@ def _in_card(run: Run) -> dict[str, Input]:
     shown["data: language"] = Input(_digest({name: d.language for name, d in datasets}))
     if said := {name: [d.license, d.origin] for name, d in datasets if d.license or d.origin}:
         shown["data: license, origin"] = Input(_digest(said))
-    measured = notes.read(run.note("evaluate"))
+    vocab, measured = notes.read(run.note("vocab")), notes.read(run.note("evaluate"))
+    if vocab is not None and notes.FERTILITY in (vocab.outputs or {}):
+        shown["fertility"] = Input((vocab.outputs or {})[notes.FERTILITY])
     if measured is not None and measured.finished:
         shown["evaluate"] = Input(measured.made())
     return shown

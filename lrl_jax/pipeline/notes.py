@@ -22,9 +22,9 @@ from lrl_jax.train.checkpoint import VerificationError
 
 # What is written for people, and read by no step.
 FOR_PEOPLE = (
-    "proof.json", "exposure.json", "plan.json",
-    "fertility.json", "fertility.csv", "fertility.svg", "fertility.html",
+    "proof.json", "exposure.json", "plan.json", "fertility.csv", "fertility.svg", "fertility.html",
 )  # fmt: skip
+FERTILITY = "fertility.json"  # of vocab: read for the card alone, so nothing else was made from it
 OUTPUTS = {
     "vocab": ("*",),
     "init": ("config.json", "checkpoint/*/meta/metadata"),
@@ -51,8 +51,9 @@ class StepNote:
     outputs: Mapping[str, str] | None = None
 
     def made(self) -> str:
-        """Returns one digest of everything the step made."""
-        return digest(json.dumps(dict(self.outputs or {}), sort_keys=True))
+        """Returns one digest of everything the step made that later steps are made from."""
+        made = {name: sha256 for name, sha256 in (self.outputs or {}).items() if name != FERTILITY}
+        return digest(json.dumps(made, sort_keys=True))
 
 
 def read(path: epath.Path) -> StepNote | None:

@@ -93,7 +93,7 @@ def source(dataset: Dataset) -> str:
 # ---------------------------------------------------------------------------- tokens
 def fertility(run: Run) -> list[card.CardFertility]:
     """Returns how many tokens each language takes before and after, as `lrl vocab` measured it."""
-    path = run.at("vocab") / "fertility.json"
+    path = run.at("vocab") / notes.FERTILITY
     measured = storage.read_json(path) if path.exists() else []
     return [
         card.CardFertility(
