@@ -1,5 +1,6 @@
 """Whole datasets: the same bytes every time, whole or not there, and nothing done twice."""
 
+from dataclasses import replace
 import hashlib
 import json
 import os
@@ -264,6 +265,28 @@ def test_every_input_moves_the_fingerprint(text, tmp_path):
         mark(data_of(text), make(ID_0)),
     ]
     assert len({base, *changed}) == 11
+
+
+def test_the_content_of_rows_does_not_depend_on_the_name_of_their_language(text, tmp_path):
+    def made(name, data):
+        return prepare(data, tmp_path / name)
+
+    def named(language):
+        return data_of(datasets={"d": dataset_of(text, language=language)})
+
+    base = made("base", named("eng_Latn"))
+    renamed = made("renamed", named("kor_Hang"))
+    assert renamed.content == base.content != ""
+    assert renamed.fingerprint != base.fingerprint
+    other = tmp_path / "other.txt"
+    other.write_text("b a\n")
+    changed = [
+        made("other", data_of(other)).content,
+        made("longer", data_of(text, sequence_length=9)).content,
+        made("ordered", data_of(datasets={"d": dataset_of(text, order="length")})).content,
+    ]
+    assert len({base.content, *changed}) == 4
+    assert replace(base, shards=()).content == ""
 
 
 def test_a_template_that_writes_otherwise_moves_the_fingerprint(text, monkeypatch):

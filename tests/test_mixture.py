@@ -307,6 +307,7 @@ def test_the_plan_knows_which_datasets_keep_their_order():
     got = mixture.plan(recipe([{"steps": 20, "mixture": {"a": 1, "b": 1}}], sizes), sizes)
     assert (got.ordered, got.seed, got.sizes) == (("b",), 5, {"a": 10, "b": 10})
     assert got.fingerprints == {"a": "f-a", "b": "f-b"}
+    assert got.contents == {name: manifest.content for name, manifest in sizes.items()}
     datasets, read = got(np.arange(20))
     assert read[datasets == 1].tolist() == [*range(10)]
     assert read[datasets == 0].tolist() != [*range(10)]

@@ -218,6 +218,19 @@ def test_the_future_may_change():
     assert compatible(TWO, new, 10) == (True, "")
 
 
+def test_rows_that_are_the_same_by_content_were_read_whatever_they_were_packed_from():
+    """As when only the language of a dataset was put right, which its fingerprint counts."""
+    old, new = {"ko": "c1", "en": "c2"}, {"ko": "f1", "en": "new"}
+    packed = edited(contents=old)
+    assert compatible(packed, edited(contents=old, fingerprints=new), 4) == (True, "")
+    assert changes(packed, edited(contents=old, fingerprints=new), 4) == []
+    for contents in ({"ko": "c1", "en": "other"}, {}):
+        ok, why = compatible(packed, edited(contents=contents, fingerprints=new), 4)
+        assert not ok
+        assert "'en' has other rows" in why
+    assert not compatible(TWO, edited(fingerprints=new), 4)[0]  # of a version that kept none
+
+
 def test_what_changed_in_the_future_is_said():
     new = edited(
         sizes={"ko": 8, "en": 3, "sw": 4},

@@ -45,6 +45,7 @@ def plan(recipe: Recipe, manifests: Manifests) -> Plan:
         stages=tuple(itertools.chain(*stages)),
         seed=recipe.seed,
         fingerprints={name: manifest.fingerprint for name, manifest in manifests.items()},
+        contents={name: manifest.content for name, manifest in manifests.items()},
         ordered=tuple(name for name, manifest in manifests.items() if manifest.order != "shuffled"),
     )
 

@@ -14,7 +14,9 @@ The bytes of a row, little endian:
 from collections import Counter
 from collections.abc import Sequence
 import dataclasses
+import hashlib
 import io
+import json
 import struct
 
 from etils import epath
@@ -213,6 +215,18 @@ class Manifest:
     def fill(self) -> float:
         """Returns the share of the rows that is tokens, not padding."""
         return self.tokens / (self.rows * self.sequence_length)
+
+    @property
+    def content(self) -> str:
+        """Returns a digest of the rows as they are read, whatever they were packed from.
+
+        It is "" where no rows are written, as with seqio.
+        """
+        if not self.shards:
+            return ""
+        read = [self.order, self.sequence_length, self.bos_id, self.eos_id, self.pad_id]
+        facts = [self.tokenizer, *read, *(shard.sha256 for shard in self.shards)]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 MAX_BYTES, MAX_VALUES = 1 << 28, 1 << 24  # of manifest.json; a shard is some 400 bytes, 12 values
