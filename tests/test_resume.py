@@ -157,6 +157,25 @@ def test_another_learn_table_under_way_is_refused(tmp_path):
         tiny.train(tmp_path, other, tiny.mesh(fsdp=2))
 
 
+@pytest.mark.parametrize(("before", "after"), [("all", "new"), ("new", "all")])
+def test_other_rows_may_not_learn_in_a_stage_under_way(tmp_path, before, after):
+    def recipe(rows):
+        rule = COSINE.model_copy(update={"match": "embed", "rows": rows})
+        return settings([tiny.stage("a", 4, (rule, COSINE)), TABLES[2]])
+
+    new_rows, on = np.arange(tiny.CFG.padded_vocab_size) < 5, tiny.mesh(fsdp=2)
+    first = recipe(before).model_copy(update={"sample_every": 1})
+    for step in (3, 5):  # steps 2 and 4 are saved, in the first stage and at its end
+        with pytest.raises(KeyboardInterrupt):
+            tiny.train(tmp_path, first, on, sample=tiny.stop_at(step), new_rows=new_rows)
+        if step == 3:
+            words = rf"train.stages: `rows: {before}` of embed_VD.*`rows: {after}`.*stage 'a'"
+            with pytest.raises(CheckpointMismatchError, match=words):
+                tiny.train(tmp_path, recipe(after), on, new_rows=new_rows)
+    _, metrics = tiny.train(tmp_path, recipe(after), on, new_rows=new_rows)
+    assert metrics[-1]["step"] == 8
+
+
 def test_a_new_learning_rate_is_allowed_and_said(tmp_path, caplog):
     interrupted(tmp_path, tiny.mesh(fsdp=2), 3)
     gentle = recipe_train.Rule(match=".*", schedule=recipe_train.Schedule(peak=0.005, warmup=2))

@@ -171,6 +171,7 @@ def _resume(checkpoints, table, steps, stream, settings) -> tuple[State | None, 
         _check_clocks(checkpoints.folder, meta)
         optimizer.check_same(meta["train"], settings)
         adapt.check_same(meta["train"], settings)
+        optimizer.check_rows(meta["train"], settings, row, [*steps[0].abstract["params"]])
         return steps[learn.phase_at(table, -(-row // unit))].abstract
 
     restored = checkpoints.restore(abstract)

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import itertools
+import math
 from typing import Any
 
 import jax
@@ -135,3 +137,42 @@ def check_same(saved: Mapping[str, Any], settings: recipe_train.Train) -> None:
             f"the run was begun with another optimizer: {'; '.join(changed)}. A run keeps the kind "
             "and the storage of its optimizer: undo the change, or give the recipe another name"
         )
+
+
+def check_rows(
+    saved: Mapping[str, Any], settings: recipe_train.Train, row: int, paths: Sequence[str]
+) -> None:
+    """Refuses to go on in a phase under way if other rows of a parameter learn than learnt in it.
+
+    Args:
+      saved: the `train` section of the recipe that trained so far, as plain data.
+      row: the next row that is read; at the end of a phase nothing of it is under way.
+      paths: the parameters.
+    """
+    table, done = learn.phases(settings.stages), row / settings.rows_per_step
+    phase = table[learn.phase_at(table, math.ceil(done))]
+    if done >= phase.end:
+        return
+    unit = recipe_train.saved_rows_per_step(saved)
+    ends = itertools.accumulate(stage["steps"] * unit for stage in saved["stages"])
+    stage = next(s for s, end in zip(saved["stages"], ends, strict=True) if row <= end)
+    rules = [recipe_train.Rule.model_validate(rule) for rule in stage["learn"]]
+    before, now = _new_rows_only(rules, paths), _new_rows_only(phase.learn, paths)
+    words = {True: "`rows: new`", False: "`rows: all`"}
+    changed = [
+        f"{words[before[path]]} of {path} has become {words[now[path]]}"
+        for path in paths
+        if path in before and path in now and before[path] != now[path]
+    ]
+    if changed:
+        raise CheckpointMismatchError(
+            f"train.stages: {'; '.join(changed)}, and stage {stage['name']!r} is under way. What "
+            "learns may change where a stage begins: undo the change, and end this stage to add "
+            "another one"
+        )
+
+
+def _new_rows_only(rules: Sequence[recipe_train.Rule], paths: Sequence[str]) -> dict[str, bool]:
+    """Returns whether only new rows learn, of each parameter that learns."""
+    groups = learn.groups(rules, paths)
+    return {path: group.new_rows_only for group in groups for path in group.paths}
