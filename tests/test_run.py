@@ -300,6 +300,20 @@ def test_results_of_an_evaluation_stand_until_there_are_new_ones(small, how):
     assert not earlier.exists()
 
 
+def test_results_of_an_evaluation_outlive_an_error_of_ours(small):
+    finish(small)
+    results = small().at("evaluate") / "after.json"
+
+    def breaks(this):
+        assert not results.exists()
+        raise KeyError("kor_Hangg")
+
+    with pytest.raises(KeyError):
+        perform(small(), "evaluate", breaks, force=True)
+    assert results.read_text() == "{}"
+    assert perform(small(), "evaluate", lambda this: None)
+
+
 def test_results_of_an_evaluation_outlive_one_that_was_killed(small):
     finish(small)
     results = small().at("evaluate") / "after.json"

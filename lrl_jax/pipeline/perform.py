@@ -106,17 +106,18 @@ def perform(
 
 @contextlib.contextmanager
 def _kept_if_refused(run: Run, step: str, note: StepNote | None) -> Iterator[None]:
-    """Puts results and note back when the work refuses what a user can cause.
+    """Puts results back when the work fails, and the note when it refuses what a user can cause.
 
     The note counts again where every file that it lists is what it was.
     """
     out = run.at(step)
     try:
         yield
-    except ValueError:
+    except Exception as e:
         if note is not None and step not in CLEARED:
             _put_back(out)
-            if (note.outputs or {}).items() <= notes.outputs(step, out).items():
+            same = (note.outputs or {}).items() <= notes.outputs(step, out).items()
+            if isinstance(e, ValueError) and same:
                 notes.write(run.note(step), note)
         raise
 
