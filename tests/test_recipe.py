@@ -124,6 +124,10 @@ def test_an_override_is_typed(path):
         ("base.tokenizer=b", "base.tokenizer: unknown key; there are adapter, "),
         ('data.datasets.ko.language="\\0"', r"unknown language '\x00'; "),
         ("train.batch_size=10000000000000000000000000", "should be less than or equal to 16777216"),
+        (
+            "evaluate={bits_per_byte: {kor: a}, baseline_text: {korr: [a]}}",
+            "evaluate: baseline_text.korr: is no name in bits_per_byte (kor); did you mean 'kor'?",
+        ),
         ("data.sequence_length=1000000000", "should be less than or equal to 16777216"),
         (f"name={'a' * 201}", "name: String should have at most 200 characters"),
         ("train.batch_size", "want key.path=value"),

@@ -11,7 +11,7 @@ which registers the class of its entries (`lrl_jax.evaluate.kinds.register`).
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 import functools
 import importlib
 import importlib.util
@@ -28,6 +28,7 @@ from lrl_jax.recipe.vocab import (
     NonNegativeInt,
     PositiveInt,
     Section,
+    did_you_mean,
     is_default,
 )
 
@@ -170,6 +171,15 @@ class Evaluate(Section):
     task_data: str = Field(default="", exclude_if=is_default)
     """The folder with local copies of the tasks' data, at any depth; else the hub is read."""
     alignment: dict[Name, Alignment] = Field(default_factory=dict, exclude_if=is_default)
+
+    def _misfits(self) -> Iterator[str]:
+        for name in self.baseline_text:
+            if name not in self.bits_per_byte:
+                yield (
+                    f"baseline_text.{name}: is no name in bits_per_byte "
+                    f"({', '.join(self.bits_per_byte) or 'which is empty'})"
+                    f"{did_you_mean(name, self.bits_per_byte)}; a baseline is scored on such a text"
+                )
 
     def kinds(self) -> dict[str, Mapping[str, Evaluation | str]]:
         """Returns the entries of every kind: kind -> name -> entry."""
