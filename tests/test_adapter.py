@@ -108,7 +108,7 @@ def test_the_config_says_what_peft_needs(tmp_path):
 
 def test_a_weight_that_was_adapted_and_trained_is_refused(tmp_path):
     params = tiny_llama.params(with_lora())
-    with pytest.raises(ValueError, match=r"q_proj has an adapter and was trained .*form: merged"):
+    with pytest.raises(ValueError, match=r"q_proj has an adapter and is trained .*form: merged"):
         peft_write.save(tmp_path, params, with_lora(), {"layers/q_DNH"}, "a/b", "float32")
 
 

@@ -452,7 +452,8 @@ def test_fertility_of_a_folder_of_languages_is_a_page_and_a_table(world, tmp_pat
 
 def test_an_export_is_proved_on_what_text_there_is_where_the_recipe_names_none_for_it(copy):
     path = str(copy / "korean.yaml")
-    none = ["export.gate_on=[]", "evaluate.bits_per_byte={}", "evaluate.translation={}"]
+    none = ["export.gate_on=[]", "evaluate.translation={}"]
+    none += ["evaluate.bits_per_byte={}", "evaluate.baseline_text={}"]
     assert "same tokens on 20 texts" in lrl("export", path, "--redo", *none).stderr
     keep = lrl_jax.load_recipe(path, *none, "vocab={method: keep}")
     assert supply.gate_texts(keep) == ()

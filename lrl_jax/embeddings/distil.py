@@ -55,6 +55,17 @@ class Distilled:
     after: float
 
 
+def layer_of(settings: Distillation, cfg: llama.LlamaConfig) -> int:
+    """Returns the layer after which states are compared; ValueError for one too many."""
+    layer = settings.layer or cfg.depth
+    if layer > cfg.depth:
+        raise ValueError(
+            f"init.distillation.layer: {layer}, but the base has {cfg.depth} layers; name one of "
+            "them, or leave it out for the last"
+        )
+    return layer
+
+
 def learn(
     cfg: llama.LlamaConfig,
     params: llama.Params,
@@ -73,12 +84,7 @@ def learn(
     Raises:
       ValueError: a layer that the model has not, or a rate with which the error is no number.
     """
-    layer = settings.layer or cfg.depth
-    if layer > cfg.depth:
-        raise ValueError(
-            f"init.distillation.layer: {layer}, but the base has {cfg.depth} layers; name one of "
-            "them, or leave it out for the last"
-        )
+    layer = layer_of(settings, cfg)
     spelled = sorted(i for i, old in splice.added.items() if len(old) > 1)
     ids = [i for i in spelled if snippets.counts.get(i, 0) >= settings.fewest]
     scarce, count = len(spelled) - len(ids), len(snippets.old_M)

@@ -33,15 +33,9 @@ def save(
       full: trained weights, or those the base has not: peft's `modules_to_save`.
       base: folder or hub id of the model the adapter is put on.
     """
+    refuse_unfit(cfg, full)
     tensors, modules = _adapters(cfg), _modules(cfg, full)
-    targets = sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in tensors})
-    whole = sorted({*modules.values()})
-    for module in whole:
-        if module.rpartition(".")[2] in targets:
-            raise ValueError(
-                f"export.form: adapter: {module} has an adapter and was trained itself too, which "
-                "PEFT's format cannot hold; use export.form: merged"
-            )
+    targets, whole = _targets(tensors), sorted({*modules.values()})
     tensors |= {PREFIX + name: layout.tensors(cfg)[name] for name in modules}
     if cfg.tie_embeddings and "embed_VD" in full:  # peft looks for both names of the one matrix
         tensors[PREFIX + "lm_head.weight"] = layout.tensors(cfg)["model.embed_tokens.weight"]
@@ -50,6 +44,22 @@ def save(
         folder.mkdir(parents=True, exist_ok=True)
         saving.write_json(folder / CONFIG, _config(cfg, targets, whole, base))
     saving.write_file(folder / WEIGHTS, tensors, params, cfg, dtype)
+
+
+def refuse_unfit(cfg: llama.LlamaConfig, full: Collection[str]) -> None:
+    """Raises ValueError for adapters and whole weights that PEFT's format cannot hold together."""
+    targets = _targets(_adapters(cfg))
+    for module in sorted({*_modules(cfg, full).values()}):
+        if module.rpartition(".")[2] in targets:
+            raise ValueError(
+                f"export.form: adapter: {module} has an adapter and is trained itself too, which "
+                "PEFT's format cannot hold; use export.form: merged, or train its adapter alone"
+            )
+
+
+def _targets(tensors: Collection[str]) -> list[str]:
+    """Returns the last names of the modules that have adapters."""
+    return sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in tensors})
 
 
 def _adapters(cfg: llama.LlamaConfig) -> dict[str, layout.Tensor]:

@@ -117,14 +117,29 @@ def _adapter(
     training = adapt.adapted(cfg, run.recipe.train)
     params = weights.unmerged(run, training, mesh)
     cfg = dataclasses.replace(training, frozen=None)
-    full = {*llama.abstract(cfg)} - {*adapt.frozen(cfg, run.recipe.train.stages)}
-    if vocab.new_pieces(run):
-        full |= {"embed_VD", "unembed_DV"} & {*params}
-    full = {name for name in full if "_lora_" not in name}
+    full = trained_whole(cfg, run.recipe, grown=vocab.new_pieces(run) > 0)
     base = run.recipe.base
     assert isinstance(base, Pretrained)
     peft_write.save(staged, params, cfg, full, base.model, run.recipe.export.dtype)
     return functools.partial(gate.check, staged, cfg, params, base=run.base_folder(), full=full)
+
+
+def trained_whole(cfg: llama.LlamaConfig, recipe: Recipe, grown: bool) -> set[str]:
+    """Returns the weights that an exported adapter holds whole.
+
+    ValueError for those of a recipe that PEFT's format cannot hold; it reads no weights.
+
+    Args:
+      cfg: of the model with its adapters.
+      grown: whether the vocabulary has new pieces, whose rows the base has not.
+    """
+    names = {*llama.abstract(cfg)}
+    full = names - {*adapt.frozen(cfg, recipe.train.stages)}
+    if grown:
+        full |= {"embed_VD", "unembed_DV"} & names
+    full = {name for name in full if "_lora_" not in name}
+    peft_write.refuse_unfit(cfg, full)
+    return full
 
 
 def _differences(result: gate.Gate) -> str:

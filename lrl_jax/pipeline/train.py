@@ -11,7 +11,7 @@ from lrl_jax.devices import mesh as meshes
 from lrl_jax.evaluate import samples
 from lrl_jax.fit import search
 from lrl_jax.fit.compile import CompileJob
-from lrl_jax.pipeline import data, weights
+from lrl_jax.pipeline import data, export, weights
 from lrl_jax.pipeline.console import say
 from lrl_jax.pipeline.run import Run, counted, manifests, resolved
 from lrl_jax.train import adapt, loop
@@ -27,6 +27,9 @@ def run(run: Run) -> None:
     recipe = resolved(run)
     plain, tokenizer = weights.config(run), tokenizers.load(run.at("vocab"))
     cfg = adapt.adapted(plain, recipe.train)
+    new = splice.read(run.at("vocab") / "splice.json").added
+    if recipe.export.form == "adapter":  # the export comes last, and would refuse it then
+        export.trained_whole(cfg, recipe, grown=bool(new))
     shape = weights.mesh_shape(run, plain)
     mesh = meshes.make(shape)
     settings = recipe.train.model_copy(update={"mesh": shape})
@@ -34,7 +37,6 @@ def run(run: Run) -> None:
     shown = run.at("data") / data.PLAN
     if "data" not in run.elsewhere and shown.read_text() != batches.plan.to_json():
         data.show_plan(run, batches.plan, batches.manifests)  # stages were edited
-    new = splice.read(run.at("vocab") / "splice.json").added
     if settings.remat == "auto":  # the most that fits, found by compiling the step
         length, dtype = recipe.data.sequence_length, recipe.init.param_dtype
         remat = search.remat(CompileJob(cfg, settings, length, dtype, len(new)), mesh)

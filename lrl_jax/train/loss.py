@@ -39,7 +39,7 @@ def token_loss(
     >>> jnp.exp(-nll), jnp.exp(log_z).round(3)
     (Array([[0.25, 0.25]], dtype=float32), Array([[4., 4.]], dtype=float32))
     """
-    _check_blocks(unembed_DV.shape[1], blocks)
+    refuse_uneven(unembed_DV.shape[1], blocks)
     log_z_BT, label_BT = _read(vocab_size, blocks, softcap, hidden_BTD, unembed_DV, targets_BT)
     return _loss(log_z_BT, label_BT, targets_BT, vocab_size), log_z_BT
 
@@ -61,7 +61,7 @@ def greedy_loss(
     >>> greedy_loss(hidden, head, jnp.array([[1, 2]]), vocab_size=4)[1]
     Array([[ True, False]], dtype=bool)
     """
-    _check_blocks(unembed_DV.shape[1], blocks)
+    refuse_uneven(unembed_DV.shape[1], blocks)
     logits_of = functools.partial(_logits, hidden_BTD, vocab_size, unembed_DV.shape[1], softcap)
 
     def step(carry, block):
@@ -78,7 +78,8 @@ def greedy_loss(
     return nll_BT, best_BT == targets_BT
 
 
-def _check_blocks(V: int, blocks: int) -> None:
+def refuse_uneven(V: int, blocks: int) -> None:
+    """Raises ValueError for blocks that do not divide a padded vocabulary of V pieces."""
     if V % blocks:
         raise ValueError(
             f"loss_blocks={blocks} must divide the padded vocabulary of {V} pieces; "

@@ -3,7 +3,7 @@
 Nothing is kept, downloaded or trained. All problems are reported, not only the first.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import math
@@ -16,7 +16,7 @@ import jax
 
 from lrl_jax import storage, terminal, text
 from lrl_jax.cli import fit as fit_verb
-from lrl_jax.cli.checks import overlaps, printed, runtimes, sizes, texts
+from lrl_jax.cli.checks import overlaps, printed, runtimes, settings, sizes, texts
 from lrl_jax.cli.checks.printed import Planned
 from lrl_jax.data.feed import mixture
 from lrl_jax.data.read import contamination, plain
@@ -68,6 +68,7 @@ def check(run: Run, command: Sequence[str] = ()) -> None:
         console.print(printed.to_supply(wanted))
     if not problems:
         notes += [*_of_base(run, wanted), *runtimes.remarks(run, wanted)]
+        notes += settings.of_devices(recipe)
     for note in dict.fromkeys(notes):
         console.print(terminal.styled(("note", "yellow"), f" {note}"), soft_wrap=True)
     if problems:
@@ -114,12 +115,12 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
     for where, uri in supply.texts(recipe):
         if uri not in wanted:
             read = plain.lines if uri in supply.plain_texts(recipe) else text.lines
-            yield from _trouble(where, next, read(uri), None)
+            yield from settings.trouble(where, next, read(uri), None)
     yield from kinds.problems(recipe.evaluate, wanted)
     yield from tasks.problems(recipe.evaluate, wanted)
     for uri in recipe.data.decontaminate:
         if uri not in wanted:
-            yield from _trouble("data.decontaminate", contamination.gather, [uri])
+            yield from settings.trouble("data.decontaminate", contamination.gather, [uri])
     try:
         storage.check_writable(run.folder)
     except OSError as e:
@@ -131,10 +132,10 @@ def _gather(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
     yield from _base(run, wanted)
     donor = recipe.vocab.donor if isinstance(recipe.vocab, Extend) else ""
     if donor and donor not in wanted:
-        yield from _trouble("vocab.donor", tokenizers.read, donor)
+        yield from settings.trouble("vocab.donor", tokenizers.read, donor)
     yield from _sources_of_rows(recipe)
     for stage in recipe.train.stages:
-        yield from _trouble(f"train.stages.{stage.name}", mixture.unsized, recipe, stage)
+        yield from settings.trouble(f"train.stages.{stage.name}", mixture.unsized, recipe, stage)
     mesh = recipe.train.mesh
     shards = 1 if mesh == "auto" else math.prod(n for n in (mesh.data, mesh.fsdp) if n > 0)
     rows, parts = recipe.train.batch_size, recipe.train.accumulate
@@ -150,17 +151,17 @@ def _base(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
     base = run.recipe.base
     if not isinstance(base, Pretrained):
         if base.tokenizer and base.tokenizer not in wanted:
-            yield from _trouble("base.tokenizer", tokenizers.load, base.tokenizer)
+            yield from settings.trouble("base.tokenizer", tokenizers.load, base.tokenizer)
         return
     away = [field for field in ("model", "adapter") if getattr(base, field) in wanted]
     if "model" not in away:
-        yield from _trouble("base.model", lambda: load.read_config(run.base_folder()))
-        yield from _trouble("base.model", lambda: tokenizers.load(run.base_folder()))
-        yield from _trouble("base.model", lambda: _weights(run.base_folder()))
+        yield from settings.trouble("base.model", lambda: load.read_config(run.base_folder()))
+        yield from settings.trouble("base.model", lambda: tokenizers.load(run.base_folder()))
+        yield from settings.trouble("base.model", lambda: _weights(run.base_folder()))
     if base.adapter and not away:
-        yield from _trouble("base.adapter", _goes_on, run)
+        yield from settings.trouble("base.adapter", _goes_on, run)
     if not away:
-        yield from _trouble("base.model", _fits, run, base)
+        yield from settings.trouble("base.model", _fits, run, base)
     elif base.expected is None:
         missing = " and ".join(f"base.{field}" for field in away)
         yield (
@@ -171,14 +172,14 @@ def _base(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
 
 def _sources_of_rows(recipe: Recipe) -> Iterator[Problem]:
     """Yields what the strategies for new rows need but the recipe does not name."""
-    settings = recipe.init
+    init = recipe.init
     of_text = ("contexts", "tokens", "snippets")
     named = {
-        "words": settings.words is not None,
-        "helper": bool(settings.helper),
-        **dict.fromkeys(of_text, bool(settings.text) or isinstance(recipe.vocab, Extend)),
+        "words": init.words is not None,
+        "helper": bool(init.helper),
+        **dict.fromkeys(of_text, bool(init.text) or isinstance(recipe.vocab, Extend)),
     }
-    for field, way in (("input_rows", settings.input_rows), ("output_rows", settings.output_rows)):
+    for field, way in (("input_rows", init.input_rows), ("output_rows", init.output_rows)):
         for need in starts.STRATEGIES[way].needs:
             if not named.get(need, True):
                 yield f"init.{field}", f"{way} needs more; set {starts.FIELDS[need]}"
@@ -237,14 +238,6 @@ def _tokenizer(run: Run, wanted: Collection[str]) -> tuple[Tokenizer | None, boo
         return None, True
 
 
-def _trouble(where: str, look: Callable[..., object], *args: object) -> Iterator[Problem]:
-    """Yields the problem with a key of the recipe, if looking raises one."""
-    try:
-        look(*args)
-    except (ValueError, OSError) as e:
-        yield where, str(e)
-
-
 def _goes_on(run: Run) -> None:
     """Checks that an adapter fits its base; reads only the headers of their files."""
     folder, adapter = run.base_folder(), run.base_adapter()
@@ -295,8 +288,10 @@ def _model(
     """Returns what training needs; appends what is wrong with the model to `problems`."""
     recipe = run.recipe
     problems += _learn_tables(recipe, cfg)
+    if not problems:
+        problems += settings.unfit(recipe, adapt.with_lora(cfg, recipe.train))
     if recipe.init.weights and recipe.init.weights.run not in wanted:
-        problems += _trouble("init", _another_model, run, cfg)
+        problems += settings.trouble("init", _another_model, run, cfg)
     if problems:
         return None
     try:
@@ -312,19 +307,23 @@ def _model(
 def _learn_tables(recipe: Recipe, cfg: llama.LlamaConfig) -> list[Problem]:
     """Returns the problems of adapters or, if they have none, those of learn tables."""
     train = recipe.train
-    problems = [*_trouble("train.lora", adapt.with_lora, cfg, train)]
+    problems = [*settings.trouble("train.lora", adapt.with_lora, cfg, train)]
     if not problems:
         with_lora = adapt.with_lora(cfg, train)
         names = [*llama.abstract(with_lora)]
         for stage in train.stages:
             where = f"train.stages.{stage.name}.learn"
-            problems += _trouble(where, learn.groups, stage.learn, names)
+            problems += settings.trouble(where, learn.groups, stage.learn, names)
         if not problems:
-            problems += _trouble("train", adapt.adapted, cfg, train)
+            problems += settings.trouble("train", adapt.adapted, cfg, train)
             if isinstance(recipe.vocab, Extend):
-                problems += _trouble("train.stages", adapt.refuse_idle_rows, with_lora, train)
+                problems += settings.trouble(
+                    "train.stages", adapt.refuse_idle_rows, with_lora, train
+                )
                 if not problems:
-                    problems += _trouble("train.stages", _refuse_frozen_rows, with_lora, train)
+                    problems += settings.trouble(
+                        "train.stages", _refuse_frozen_rows, with_lora, train
+                    )
     return problems
 
 

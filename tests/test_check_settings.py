@@ -1,0 +1,60 @@
+"""`lrl check` says which settings a later step would refuse, with the key of the recipe."""
+
+import pytest
+import small_world
+
+from lrl_jax.cli import main
+
+SHAPE = (
+    "base.expected={hidden_size: 32, num_hidden_layers: 2, intermediate_size: 64, "
+    "num_attention_heads: 4, num_key_value_heads: 2, vocab_size: 340}"
+)
+BOTH = "[{match: '.*', schedule: {peak: 1.0e-3}}]"
+
+
+@pytest.fixture
+def korean(tmp_path, monkeypatch):
+    """The words that check a recipe whose base is to be supplied, in a folder of its texts."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    _, path = small_world.write_recipes(tmp_path)
+    return [path, SHAPE, "supply={'*/export': make it}"]
+
+
+def check(capsys, words, *overrides):
+    """Exit code, what was printed, and what was wrong, without its first line."""
+    code = main.main(["check", *words, *overrides])
+    got = capsys.readouterr()
+    return code, got.out, got.err.splitlines()[1:]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            ["train.lora={rank: 4}", "export.form=adapter", f"train.stages.0.learn={BOTH}"],
+            "export.form: adapter: mlp.down_proj has an adapter and is trained itself too",
+        ),
+        (
+            ["init.input_rows=token_distillation", "init.distillation.layer=9"],
+            "init.distillation.layer: 9, but the base has 2 layers",
+        ),
+        (["train.loss_blocks=7"], "train.loss_blocks: loss_blocks=7 must divide the padded vocab"),
+    ],
+)
+def test_what_a_later_step_would_refuse_is_refused_before_training(korean, capsys, overrides, says):
+    code, _, problems = check(capsys, korean, *overrides)
+    assert code == 3
+    assert [line.strip()[: len(says)] for line in problems] == [says]
+
+
+def test_a_vocabulary_that_may_come_out_divisible_is_not_refused(korean, capsys):
+    code, _, problems = check(capsys, korean, "train.loss_blocks=3", "vocab.pieces=200")
+    assert (code, problems) == (0, [])  # 384 rows or 640, and 384 divides by 3
+
+
+def test_a_mesh_of_more_devices_than_are_here_is_noted(korean, tmp_path, capsys):
+    base, mesh = str(tmp_path / "base.yaml"), "train.mesh={data: 64, fsdp: 1}"
+    code, out, problems = check(capsys, [base], mesh, "train.batch_size=64")
+    assert (code, problems) == (0, [])
+    assert "note train.mesh: mesh data=64, fsdp=1, tensor=1 does not fit " in out
