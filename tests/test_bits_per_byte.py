@@ -87,6 +87,17 @@ def test_rows_are_no_text_to_measure(tmp_path):
         bits_per_byte.baselines(settings)
 
 
+def test_blank_lines_alone_are_named_before_anything_is_measured(tmp_path):
+    (tmp_path / "blank.txt").write_text("\n \n")
+    blank = str(tmp_path / "blank.txt")
+    settings = Evaluate(bits_per_byte={"kor": blank}, baseline_text={"kor": [blank]})
+    with pytest.raises(text.DataError) as error:
+        kinds.validate(settings)
+    says = f"{blank}: holds no text, blank lines alone; name another file"
+    keys = ("evaluate.bits_per_byte.kor", "evaluate.baseline_text.kor")
+    assert str(error.value).splitlines() == [f"{key}: {says}" for key in keys]
+
+
 def test_what_each_line_costs_is_kept_and_sums_to_the_score(cfg, params, tmp_path):
     (tmp_path / "ko.txt").write_text("나무 아래\n\nab\none two three four five six\n")
     settings = Evaluate(bits_per_byte={"kor": str(tmp_path / "ko.txt")})

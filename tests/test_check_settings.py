@@ -3,7 +3,10 @@
 import pytest
 import small_world
 
+from lrl_jax import text
 from lrl_jax.cli import main
+from lrl_jax.pipeline import export
+from lrl_jax.recipe import file as recipe_file
 
 SHAPE = (
     "base.expected={hidden_size: 32, num_hidden_layers: 2, intermediate_size: 64, "
@@ -58,3 +61,59 @@ def test_a_mesh_of_more_devices_than_are_here_is_noted(korean, tmp_path, capsys)
     code, out, problems = check(capsys, [base], mesh, "train.batch_size=64")
     assert (code, problems) == (0, [])
     assert "note train.mesh: mesh data=64, fsdp=1, tensor=1 does not fit " in out
+
+
+# ---------------------------------------------------------------------------- files
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (
+            ["evaluate.baseline_text={kor_Hang: [no.txt]}"],
+            "evaluate.baseline_text.kor_Hang: no.txt: no such file",
+        ),
+        (
+            ["evaluate.baseline_text={kor_Hang: [empty.txt]}"],
+            "evaluate.baseline_text.kor_Hang: empty.txt: is empty",
+        ),
+        (["init.input_rows=align", "init.text=[no.txt]"], "init.text: no.txt: no such file"),
+        (
+            ["init.input_rows=wechsel", "init.words={source: a.vec, target: a.vec}"],
+            "init.words.source, init.words.target: a.vec: no such file",
+        ),
+        (
+            ["init.output_rows=omp", "init.helper=no/model"],
+            "init.helper: no/model: no such file; want a SentencePiece .model",
+        ),
+        (
+            ["export.vector={instruct: /no/a, base: /no/b}"],
+            "export.vector.instruct: /no/a: no such folder; want a folder, gs:// or a hub id",
+        ),
+        (["export.gate_on=[blank.txt]"], "export.gate_on: blank.txt: holds no text, blank lines"),
+        (
+            ["evaluate.bits_per_byte.eng_Latn=blank.txt"],
+            "evaluate.bits_per_byte.eng_Latn: blank.txt: holds no text, blank lines alone; name",
+        ),
+        (
+            ["evaluate.baseline_text={kor_Hang: [blank.txt]}"],
+            "evaluate.baseline_text.kor_Hang: blank.txt: holds no text",
+        ),
+        (["vocab.prove_on=[blank.txt]"], "vocab.prove_on: blank.txt: holds no text"),
+        (["vocab.text=[blank.txt]"], "vocab.text: blank.txt: holds no text"),
+    ],
+)
+def test_a_file_that_no_step_could_read_is_named_with_its_key(
+    korean, tmp_path, capsys, overrides, says
+):
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "blank.txt").write_text("\n \n\n")
+    code, _, problems = check(capsys, korean, *overrides)
+    assert code == 3
+    assert problems[0].strip()[: len(says)] == says
+    assert len(problems) == 1 + ("vector" in says)
+
+
+def test_an_export_names_the_files_of_blank_lines_that_it_is_compared_on(korean, tmp_path):
+    (tmp_path / "blank.txt").write_text("\n\n")
+    recipe = recipe_file.load(korean[0], ["export.gate_on=[blank.txt]"])
+    with pytest.raises(text.DataError, match=r"blank\.txt: blank lines alone; the export is"):
+        export.texts(recipe)

@@ -236,4 +236,8 @@ def _row(
     )  # fmt: skip
 
 
-KIND = register(EvaluationKind("bits_per_byte", str, measure, rows, side="input", scores=scores))
+KIND = register(
+    EvaluationKind(
+        "bits_per_byte", str, measure, rows, check=plain.refuse_blank, side="input", scores=scores
+    )
+)

@@ -28,6 +28,7 @@ from typing import Any
 
 import jax
 
+from lrl_jax.data.read import plain
 from lrl_jax.evaluate.meter import Meter
 from lrl_jax.evaluate.rows import ComparableScore, Json, ReportRow, fixed
 from lrl_jax.model import llama
@@ -104,12 +105,20 @@ def problems(
     for name, entries in settings.kinds().items():
         for key, entry in entries.items():
             kind = find(name)
-            if kind is None or isinstance(entry, str) or not {*wanted}.isdisjoint(entry.files()):
-                continue
-            try:
-                kind.check(entry)
-            except (ValueError, OSError) as e:
-                yield f"evaluate.{name}.{key}", str(e)
+            files = (entry,) if isinstance(entry, str) else entry.files()
+            if kind is not None and {*wanted}.isdisjoint(files):
+                yield from _problem(f"evaluate.{name}.{key}", kind.check, entry)
+    for name, files in settings.baseline_text.items():
+        for uri in files:
+            if uri not in wanted:
+                yield from _problem(f"evaluate.baseline_text.{name}", plain.refuse_blank, uri)
+
+
+def _problem(key: str, check: Callable[[Any], None], entry: Any) -> Iterator[tuple[str, str]]:
+    try:
+        check(entry)
+    except (ValueError, OSError) as e:
+        yield key, str(e)
 
 
 def validate(settings: recipe_evaluate.Evaluate) -> None:

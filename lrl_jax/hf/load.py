@@ -61,13 +61,26 @@ def resolve_adapter(base: schema.Pretrained) -> epath.Path | None:
     return folder
 
 
-def _folder(name: str, revision: str) -> epath.Path:
+def refuse_absent(name: str) -> None:
+    """Raises ValueError for a name that is neither a model's folder nor an id; asks no hub."""
+    if (folder := _local(name)) is not None:
+        _check_files(folder)
+
+
+def _local(name: str) -> epath.Path | None:
+    """Returns the folder of this name, or None for a hub id."""
     storage.refuse_odd(name)
     folder = epath.Path(name)
     if folder.is_dir():
         return folder
     if not HUB_ID.fullmatch(name):
         raise ValueError(f"{name}: no such folder; want a folder, gs:// or a hub id")
+    return None
+
+
+def _folder(name: str, revision: str) -> epath.Path:
+    if (folder := _local(name)) is not None:
+        return folder
     from lrl_jax.hf.hub import client
 
     try:

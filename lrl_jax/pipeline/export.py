@@ -79,7 +79,13 @@ def texts(recipe: Recipe) -> list[str]:
     """Returns the lines on which an export is compared with the model."""
     uris = supply.gate_texts(recipe)
     lines = (line for line in plain.lines(*uris) if line.strip()) if uris else _learnt(recipe)
-    return [*itertools.islice(lines, recipe.export.gate_lines)]
+    texts = [*itertools.islice(lines, recipe.export.gate_lines)]
+    if uris and not texts:
+        raise text.DataError(
+            f"{', '.join(uris)}: blank lines alone; the export is compared with the model on "
+            "text: name some in export.gate_on"
+        )
+    return texts
 
 
 def _learnt(recipe: Recipe) -> Iterator[str]:

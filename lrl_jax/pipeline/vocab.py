@@ -110,6 +110,8 @@ def prove_lossless(
     vocab = run.recipe.vocab
     new_texts = getattr(vocab, "files", ())
     base_texts = getattr(vocab, "prove_on", new_texts)
+    for uri in (*base_texts, *new_texts):
+        plain.refuse_blank(uri)
     texts = plain.lines(*base_texts), build.lines(vocab, *new_texts)
     size = _size([*base_texts, *new_texts])
     with tempfile.TemporaryDirectory() as local, progress(step) as tell:

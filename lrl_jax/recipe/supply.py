@@ -7,6 +7,7 @@ else the recipe reads has to be here, or the recipe is wrong.
 from collections.abc import Iterator
 import fnmatch
 import glob
+import itertools
 import os
 
 from etils import epath
@@ -58,7 +59,7 @@ def named(recipe: Recipe) -> Iterator[str]:
     init = recipe.init
     words = (init.words.source, init.words.target, init.words.dictionary) if init.words else ()
     other = init.weights.run if init.weights else ""
-    yield from filter(None, (*init.text, init.helper, *words, other))
+    yield from filter(None, (init.helper, *words, other))
     for dataset in recipe.data.datasets.values():
         yield from dataset.places()
     yield from recipe.data.decontaminate
@@ -84,6 +85,9 @@ def texts(recipe: Recipe) -> Iterator[tuple[str, str]]:
     """Yields (field of the recipe, uri) for every file of lines: text, rows and task files."""
     yield from vocab_texts(recipe.vocab)
     yield from recipe.evaluate.files()
+    for name, uris in recipe.evaluate.baseline_text.items():
+        yield from ((f"evaluate.baseline_text.{name}", uri) for uri in uris)
+    yield from (("init.text", uri) for uri in recipe.init.text)
     yield from (("export.gate_on", uri) for uri in recipe.export.gate_on)
 
 
@@ -103,9 +107,11 @@ def gate_texts(recipe: Recipe) -> tuple[str, ...]:
 
 def plain_texts(recipe: Recipe) -> set[str]:
     """Returns those of `texts` that are lines of text, and no tables of rows or task files."""
-    measured = (*recipe.evaluate.bits_per_byte.values(), *_of_pairs(recipe))
+    evaluate = recipe.evaluate
+    baselines = itertools.chain.from_iterable(evaluate.baseline_text.values())
+    measured = (*evaluate.bits_per_byte.values(), *baselines, *_of_pairs(recipe))
     of_vocabulary = (uri for _, uri in vocab_texts(recipe.vocab))
-    return {*measured, *of_vocabulary, *recipe.export.gate_on}
+    return {*measured, *of_vocabulary, *recipe.init.text, *recipe.export.gate_on}
 
 
 def _of_pairs(recipe: Recipe) -> tuple[str, ...]:

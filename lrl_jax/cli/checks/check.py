@@ -14,12 +14,12 @@ from typing import Any
 from etils import epath
 import jax
 
-from lrl_jax import storage, terminal, text
+from lrl_jax import storage, terminal
 from lrl_jax.cli import fit as fit_verb
-from lrl_jax.cli.checks import overlaps, printed, runtimes, settings, sizes, texts
+from lrl_jax.cli.checks import files, overlaps, printed, runtimes, settings, sizes, texts
 from lrl_jax.cli.checks.printed import Planned
 from lrl_jax.data.feed import mixture
-from lrl_jax.data.read import contamination, plain
+from lrl_jax.data.read import contamination
 from lrl_jax.devices import mesh as meshes
 from lrl_jax.embeddings import strategies as starts
 from lrl_jax.evaluate import kinds, tasks
@@ -112,10 +112,7 @@ def together(problems: Sequence[Problem]) -> list[str]:
 def _gather(run: Run, wanted: Collection[str]) -> Iterator[Problem]:
     """Yields the problems of the recipe's files but those `wanted`, which are still to come."""
     recipe = run.recipe
-    for where, uri in supply.texts(recipe):
-        if uri not in wanted:
-            read = plain.lines if uri in supply.plain_texts(recipe) else text.lines
-            yield from settings.trouble(where, next, read(uri), None)
+    yield from files.unreadable(recipe, wanted)
     yield from kinds.problems(recipe.evaluate, wanted)
     yield from tasks.problems(recipe.evaluate, wanted)
     for uri in recipe.data.decontaminate:

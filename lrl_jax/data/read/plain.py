@@ -75,6 +75,12 @@ def lines(*uris: str) -> Iterator[str]:
         yield from text.lines(file)
 
 
+def refuse_blank(uri: str) -> None:
+    """Raises DataError for text that is blank lines alone, and for what `lines` refuses."""
+    if not any(map(str.strip, lines(uri))):
+        raise text.DataError(f"{uri}: holds no text, blank lines alone; name another file")
+
+
 def refuse(file: str, given: str = "auto", otherwise: str = "") -> None:
     """Raises DataError for a file that is read line by line and is no text as it stands.
 
