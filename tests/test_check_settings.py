@@ -5,6 +5,7 @@ import small_world
 
 from lrl_jax import text
 from lrl_jax.cli import main
+from lrl_jax.evaluate import kinds
 from lrl_jax.pipeline import export
 from lrl_jax.recipe import file as recipe_file
 
@@ -117,3 +118,31 @@ def test_an_export_names_the_files_of_blank_lines_that_it_is_compared_on(korean,
     recipe = recipe_file.load(korean[0], ["export.gate_on=[blank.txt]"])
     with pytest.raises(text.DataError, match=r"blank\.txt: blank lines alone; the export is"):
         export.texts(recipe)
+
+
+def test_a_test_set_whose_sides_differ_in_lines_is_refused(korean, tmp_path, capsys):
+    lines = (tmp_path / "en.txt").read_text()
+    (tmp_path / "more.txt").write_text(f"A title of the test set\n{lines}")
+    code, _, problems = check(
+        capsys, korean, "evaluate.translation.eng_kor.source=more.txt",
+    )  # fmt: skip
+    assert code == 3
+    assert problems[0].startswith("  evaluate.translation.eng_kor: more.txt has ")
+    assert "321" in problems[0]
+    assert "320" in problems[0]
+    settings = recipe_file.load(korean[0], ["evaluate.translation.eng_kor.source=more.txt"])
+    with pytest.raises(text.DataError, match=r"evaluate\.translation\.eng_kor: more\.txt"):
+        kinds.validate(settings.evaluate)
+    few = ["en.txt", "ko.txt"]
+    for name in few:
+        first = (tmp_path / name).read_text().splitlines()[:2]
+        (tmp_path / name).write_text("\n".join(first) + "\n")
+    kinds.validate(recipe_file.load(korean[0]).evaluate)  # fewer than `limit`, and as many
+
+
+def test_whole_epochs_of_shares_by_temperature_are_refused_before_packing(korean, capsys):
+    mixtures = "data.mixtures={all: {of: {korean: 1, pairs: 1}, by: size, temperature: 3}}"
+    stage = f"{{name: b, epochs: 1, mixture: {{all: 1}}, learn: {BOTH}}}"
+    code, _, problems = check(capsys, korean, mixtures, f"train.stages.1={stage}")
+    assert code == 3
+    assert problems[0].startswith("  train.stages.b: stage 'b': epochs read datasets whole, and")

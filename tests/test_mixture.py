@@ -164,9 +164,8 @@ def test_a_long_ramp_has_32_stages_of_whole_batches():
 
 
 def test_a_ramp_of_one_step_is_refused():
-    made = recipe([{"steps": 1, "mixture": {"a": 1}, "ramp_to": {"b": 1}}], FULL)
-    with pytest.raises(ValueError, match="a ramp takes at least 2 steps"):
-        stages_of(made, FULL)
+    with pytest.raises(ValueError, match="a ramp takes at least 2 steps, got 1"):
+        recipe([{"steps": 1, "mixture": {"a": 1}, "ramp_to": {"b": 1}}], FULL)
 
 
 # ---------------------------------------------------------------------------- whole epochs

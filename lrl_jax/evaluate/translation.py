@@ -5,7 +5,7 @@ import dataclasses
 import re
 from typing import Any
 
-from lrl_jax.data.read import plain
+from lrl_jax.data.read import files, plain
 from lrl_jax.evaluate import generate, metrics
 from lrl_jax.evaluate.benchmark import items
 from lrl_jax.evaluate.kinds import EvaluationKind, MeasuredModel, register
@@ -25,6 +25,18 @@ from lrl_jax.recipe.languages import named
 EXAMPLES = 20  # translations that are kept for the report
 
 
+def check(entry: Translation) -> None:
+    """Raises DataError for files that are not translations of each other line by line.
+
+    They have the same number of lines: one more in either shifts all pairs behind it.
+    """
+    sources, targets = (sum(1 for _ in plain.lines(uri)) for uri in entry.files())
+    if sources != targets:
+        raise files.unequal(entry.source, sources, entry.target, targets)
+    for uri in entry.files():
+        plain.refuse_blank(uri)
+
+
 def measure(entry: Translation, model: MeasuredModel, settings: Evaluate) -> dict[str, Any]:
     """Returns the scores (`metrics.translation`) of greedy translations, and some examples."""
     sources = list(plain.lines(entry.source))[: entry.limit]
@@ -37,10 +49,10 @@ def measure(entry: Translation, model: MeasuredModel, settings: Evaluate) -> dic
             model, entry.template, records, entry.max_new_tokens, settings.batch_size
         )
     model.meter.add(translations)
-    every = zip(sources, references, translations, strict=False)
+    every = zip(sources, references, translations, strict=True)
     kept = ({"source": s, "references": [r], "answer": a} for s, r, a in every)
     items.keep_lines(model, "translation", kept)
-    triples = zip(sources[:EXAMPLES], references, translations, strict=False)
+    triples = [*zip(sources, references, translations, strict=True)][:EXAMPLES]
     examples = [{"source": s, "reference": r, "hypothesis": h} for s, r, h in triples]
     scores = metrics.translation(translations, references, entry.target_language)
     written = {
@@ -78,5 +90,7 @@ def scores(results: Json) -> Iterator[ComparableScore]:
 
 
 KIND = register(
-    EvaluationKind("translation", Translation, measure, rows, "Translations", scores=scores)
+    EvaluationKind(
+        "translation", Translation, measure, rows, "Translations", check=check, scores=scores
+    )
 )

@@ -78,6 +78,8 @@ class Stage(Section):
     def _misfits(self) -> Iterator[str]:
         if bool(self.steps) == bool(self.epochs):
             yield f"stage {self.name!r}: give steps or epochs, one of them"
+        if self.ramp_to and self.steps == 1:
+            yield f"stage {self.name!r}: a ramp takes at least 2 steps, got 1"
         if self.epochs and (self.ramp_to or self.weights == "examples"):
             yield f"stage {self.name!r}: epochs leave no room for ramp_to or weights"
 

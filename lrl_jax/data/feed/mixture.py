@@ -106,6 +106,8 @@ def unsized(
     """
     for weights in (stage.mixture, stage.ramp_to, recipe.train.replay):
         members(recipe.data, weights)  # refuses a circle in any of them before sizes are asked for
+    if stage.epochs:
+        _times(recipe.data, stage.mixture, stage.name)  # refuses shares by temperature
     try:
         first = shares(recipe.data, stage.mixture, sizes)
         last = shares(recipe.data, stage.ramp_to or stage.mixture, sizes)
@@ -207,8 +209,6 @@ def _weighted(
     first = shares(recipe.data, stage.mixture, sizes)
     last = shares(recipe.data, stage.ramp_to, sizes) if stage.ramp_to else first
     count = min(RAMP, stage.steps) if stage.ramp_to else 1
-    if stage.ramp_to and count < 2:
-        raise ValueError(f"stage {stage.name!r}: a ramp takes at least 2 steps, got {stage.steps}")
     out = []
     for i in range(count):
         begin, end = stage.steps * i // count, stage.steps * (i + 1) // count
