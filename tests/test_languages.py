@@ -68,6 +68,8 @@ def records(dataset):
         ("taj", "taj_Deva"),  # not in FLORES
         ("Northern Sami", "sme_Latn"),
         ("uzs_Arab", "uzs_Arab"),
+        ("Ancient Greek", "grc_Grek"),  # and not in the Cypriot syllabary
+        ("Haitian", "hat_Latn"),
     ],
 )
 def test_codes_of_iso_639_and_names_mean_a_language(text, want):
@@ -83,6 +85,11 @@ def test_codes_of_iso_639_and_names_mean_a_language(text, want):
         ("ku", ["ckb_Arab (Central Kurdish)", "kmr_Latn (Northern Kurdish)"]),
         ("Tamang", ["taj_Deva (Eastern Tamang)", "tdg_Deva (Western Tamang)"]),
         ("uzs", ["Southern Uzbek", "uzs_Arab"]),  # of no script that is known
+        ("cmn", ["Mandarin Chinese", "cmn_Hans or cmn_Hant"]),
+        ("Creole", ["hat_Latn (Haitian Creole)", "antillean creole french"]),
+        ("Berber", ["shi_Tfng (Tachelhit)", "shawiya berber"]),
+        ("Slavic", ["chu_Cyrl (Church Slavic)", "old east slavic"]),
+        ("Songhay", ["khq_Latn (Koyra Chiini)", "humburi senni songhay"]),
     ],
 )
 def test_what_may_be_several_languages_lists_them(text, listed):
@@ -93,7 +100,13 @@ def test_what_may_be_several_languages_lists_them(text, listed):
 
 @pytest.mark.parametrize(
     ("text", "nearest"),
-    [("xxx_Latn", "xho_Latn"), ("Amharik", "amh_Ethi"), ("kor_Hnag", "kor_Hang"), ("", "want a")],
+    [
+        ("xxx_Latn", "xho_Latn"),
+        ("Amharik", "amh_Ethi"),
+        ("kor_Hnag", "kor_Hang"),
+        ("", "want a"),
+        ("tok", "languages: {xyz_Latn"),
+    ],
 )
 def test_an_unknown_language_is_refused_with_the_nearest(text, nearest):
     with pytest.raises(ValueError, match="unknown language") as error:

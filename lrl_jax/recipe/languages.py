@@ -8,7 +8,7 @@ The table has the languages of FLORES, with the names that prompts were trained 
 knows the others, and which ISO 639 codes and names mean the same language.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 import difflib
 import functools
 import re
@@ -23,6 +23,8 @@ from lrl_jax.recipe import scripts
 CODE = r"^[a-z]{3}_[A-Z][a-z]{3}$"
 # Codes of ISO 15924 that are no script.
 UNWRITTEN = ("Zinh", "Zmth", "Zsye", "Zsym", "Zxxx", "Zyyy", "Zzzz")
+# Scripts of what is left of a language, where CLDR's likely one is that of a few inscriptions.
+USUAL = {"grc": "Grek"}
 SHOWN = 8  # languages that an error lists at most
 ADVICE = (
     "want a FLORES code such as kor_Hang, an ISO 639 code or an English name; any other code can "
@@ -152,14 +154,18 @@ def _candidates(text: str) -> list[str]:
     meant = _named(text)
     if meant and text.casefold() in (meant.display_name().casefold(), meant.autonym().casefold()):
         return _of_code(str(meant.language))
-    if len(text) < 3:
+    if re.fullmatch("[A-Za-z]{0,3}", text):  # a code that is none is no word of a name
         return []
     word = re.compile(rf"\b{re.escape(text)}\b", re.IGNORECASE)
-    within = [code for code, name in NAMES.items() if word.search(name)]
-    if within:
-        return within
-    names = [name for name in _english_names() if word.search(name)][: SHOWN + 1]
-    return list(dict.fromkeys(code for name in names for code in _of_name(name)))
+    codes = [code for code, name in NAMES.items() if word.search(name)]
+    names = [name for name in _english_names() if word.search(name) and "language" not in name]
+    names = names[: SHOWN + 1]
+    codes = [*dict.fromkeys([*codes, *(code for name in names for code in _of_name(name))])]
+    scriptless = {_macrolanguage(tag) or tag: name for tag, name in _without_script(names)}
+    if scriptless and len({code[:3] for code in codes} | {*scriptless}) > 1:
+        spelled = ", ".join(filter(None, [_listed(codes), *scriptless.values()]))
+        raise ValueError(f"{text!r} may be {spelled}; name one of them by its code")
+    return codes
 
 
 def _of_code(code: str) -> list[str]:
@@ -178,11 +184,14 @@ def _of_code(code: str) -> list[str]:
     members = [flores for flores in NAMES if language.language == _macrolanguage(flores[:3])]
     if members:
         return [flores for flores in members if name in NAMES[flores]] or members
+    if own in USUAL:
+        return [f"{own}_{USUAL[own]}"]
     likely = data_dicts.LIKELY_SUBTAGS.get(language.language or "")
     if likely is None:
-        raise ValueError(
-            f"{code!r} is {name}; say its script too, such as {own}_Latn or {own}_Arab"
-        )
+        macro = langcodes.Language.get(_macrolanguage(own) or "und").to_alpha3()
+        usual = [flores[4:] for flores in NAMES if flores[:3] == macro] or ["Latn", "Arab"]
+        such = " or ".join(f"{own}_{script}" for script in usual)
+        raise ValueError(f"{code!r} is {name}; say its script too, such as {such}")
     return [f"{own}_{langcodes.Language.get(likely).script}"]
 
 
@@ -192,6 +201,13 @@ def _of_name(name: str) -> list[str]:
         return _of_code(str(meant.language)) if meant else []
     except ValueError:  # of no known script
         return []
+
+
+def _without_script(names: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yields (ISO 639 code, name) of those languages whose script is not known."""
+    for name in names:
+        if (language := _named(name)) and not _of_name(name):
+            yield str(language.language), name
 
 
 def _named(name: str) -> langcodes.Language | None:
