@@ -119,6 +119,18 @@ def test_text_of_two_scripts_and_text_of_few_letters_are_told_apart(recipe, tmp_
     assert (code, "letters" in out) == (0, False)
 
 
+def test_filters_that_leave_nothing_of_the_first_records_are_refused(recipe, tmp_path, capsys):
+    longer = "data.datasets.english.filters.min_chars=1000"
+    code, _, err = check(capsys, recipe, longer)
+    assert code == 3
+    assert "data.datasets.english: filters leave out all of the first 320 records (320 " in err
+    (tmp_path / "few.txt").write_text("It is a short text of a few words.\n" * 3)
+    few = f"data.datasets.english.path=[{tmp_path / 'few.txt'}]"
+    code, out, _ = check(capsys, recipe, longer, few)
+    assert code == 0
+    assert "filters leave out all of the first 3 records (3 " in out
+
+
 def test_answers_in_another_script_than_their_prompts_are_said(recipe, tmp_path, capsys):
     rows = [json.dumps({"prompt": THAI, "completion": "print(1 + 2)"}) for _ in range(20)]
     (tmp_path / "a.jsonl").write_text("\n".join(rows))

@@ -38,6 +38,7 @@ from lrl_jax.vocab.tokenizer.types import Tokenizer
 LOOK = 200_000  # records of each dataset that are read at most
 LOOK_FAR = 2_000  # the same of a dataset on the hub, which come over the network
 FEW = 500  # records of each dataset that are tokenised, and lines of each text that are read
+ENOUGH = 20  # records of which all are left out, so that a dataset is refused
 LETTERS = 100  # so many tell in which script a text is
 STRANGE = 0.05  # share of letters in the language's own script below which its code is refused
 MIXED = 0.5  # the same of text that is all in the language, below which it is said
@@ -74,6 +75,7 @@ def look(
     """
     records, size, share = _read(name, dataset, measured)
     notes = [*_provenance(dataset), *_language(dataset, records), *_scripts(dataset, records)]
+    notes += _left_out(dataset, records)
     written = _written(dataset, records, tokenizer)
     encoded = documents.encode(written, tokenizer) if tokenizer and written else []
     notes += _long(recipe.data, encoded, own)
@@ -130,6 +132,19 @@ def _language(dataset: Dataset, records: Sequence[datasets.Record]) -> Iterator[
         why = [f"{count:,} {reason}" for reason, count in sieve.counts.most_common()]
         count, reasons = sieve.counts.total(), f" ({', '.join(why)})" if why else ""
         yield f"{how}; leaves out {count:,} of the first {len(records):,} records{reasons}"
+
+
+def _left_out(dataset: Dataset, records: Sequence[datasets.Record]) -> Iterator[str]:
+    """Yields a line if the filters leave out all of the first records; of ENOUGH, a ValueError."""
+    others = dataset.filters.model_copy(update={"language": Filters().language})
+    sieve = Sieve(dataset.model_copy(update={"take": 0, "filters": others}))
+    if any(True for _ in sieve.sift(records)):
+        return
+    why = ", ".join(f"{count:,} {reason}" for reason, count in sieve.counts.most_common())
+    says = f"filters leave out all of the first {len(records):,} records ({why})"
+    if len(records) >= ENOUGH:
+        raise ValueError(f"{says}; ask for less, or read another text")
+    yield says
 
 
 def _usable(
