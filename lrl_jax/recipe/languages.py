@@ -163,7 +163,7 @@ def _candidates(text: str) -> list[str]:
     codes = [*dict.fromkeys([*codes, *(code for name in names for code in _of_name(name))])]
     scriptless = {_macrolanguage(tag) or tag: name for tag, name in _without_script(names)}
     if scriptless and len({code[:3] for code in codes} | {*scriptless}) > 1:
-        spelled = ", ".join(filter(None, [_listed(codes), *scriptless.values()]))
+        spelled = ", ".join([_listed(codes)] * bool(codes) + [*scriptless.values()])
         raise ValueError(f"{text!r} may be {spelled}; name one of them by its code")
     return codes
 

@@ -17,7 +17,7 @@ from lrl_jax.recipe.schema import Recipe
 from lrl_jax.vocab.tokenizer import load as tokenizers
 
 
-class Look(NamedTuple):
+class ReadPlace(NamedTuple):
     """Holds how a place of the recipe is looked at: what is called, and raises what is wrong."""
 
     key: str
@@ -36,27 +36,27 @@ def unreadable(recipe: Recipe, wanted: Collection[str]) -> Iterator[tuple[str, s
             yield from trouble(look.key, look.read, look.name, *look.rest)
 
 
-def _texts(recipe: Recipe) -> Iterator[Look]:
+def _texts(recipe: Recipe) -> Iterator[ReadPlace]:
     of_text = supply.plain_texts(recipe)
     for key, uri in supply.texts(recipe):
-        yield Look(key, uri, plain.refuse_blank if uri in of_text else _first_line)
+        yield ReadPlace(key, uri, plain.refuse_blank if uri in of_text else _first_line)
 
 
 def _first_line(uri: str) -> None:
     next(text.lines(uri), None)
 
 
-def _words(recipe: Recipe) -> Iterator[Look]:
+def _words(recipe: Recipe) -> Iterator[ReadPlace]:
     if words := recipe.init.words:
-        yield Look("init.words.source", words.source, vectors.read, (1,))
-        yield Look("init.words.target", words.target, vectors.read, (1,))
+        yield ReadPlace("init.words.source", words.source, vectors.read, (1,))
+        yield ReadPlace("init.words.target", words.target, vectors.read, (1,))
         if words.dictionary:
-            yield Look("init.words.dictionary", words.dictionary, vectors.read_pairs)
+            yield ReadPlace("init.words.dictionary", words.dictionary, vectors.read_pairs)
 
 
-def _models(recipe: Recipe) -> Iterator[Look]:
+def _models(recipe: Recipe) -> Iterator[ReadPlace]:
     if recipe.init.helper:
-        yield Look("init.helper", recipe.init.helper, tokenizers.load)
+        yield ReadPlace("init.helper", recipe.init.helper, tokenizers.load)
     if difference := recipe.export.vector:
-        yield Look("export.vector.instruct", difference.instruct, load.refuse_absent)
-        yield Look("export.vector.base", difference.base, load.refuse_absent)
+        yield ReadPlace("export.vector.instruct", difference.instruct, load.refuse_absent)
+        yield ReadPlace("export.vector.base", difference.base, load.refuse_absent)
