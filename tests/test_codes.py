@@ -48,6 +48,14 @@ def test_a_full_disk_has_its_own_code_whoever_meets_it():
         assert codes.code_of(error) == 9, error
     assert codes.code_of(SaveError("no such folder")) == 2
     assert "disk full while writing" in codes.message(full)
+    said = codes.message(OSError(errno.ENOSPC, "No space left on device"))
+    assert "or where the output of this command goes" in said
+
+
+def test_a_limit_on_the_size_of_files_is_said_in_words():
+    too_large = codes.message(OSError(errno.EFBIG, "File too large"))
+    assert too_large.startswith("a file of the run folder: larger than this process may write")
+    assert "ulimit -f" in too_large
 
 
 def test_too_little_memory_has_its_own_code_and_advice(capsys):

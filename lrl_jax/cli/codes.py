@@ -71,8 +71,11 @@ def message(error: BaseException) -> str:
     """Returns an error in a line for the user: what happened, and what to do."""
     text = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        where = error.filename or "the run folder's disk"
+        where = error.filename or "the run folder, or where the output of this command goes"
         return f"disk full while writing {where}; free some space and run the same command again"
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        where = error.filename or "a file of the run folder"
+        return f"{where}: larger than this process may write; raise the limit (`ulimit -f`)"
     if isinstance(error, FileExistsError | NotADirectoryError) and _is_file(error.filename):
         return f"{error.filename}: is a file, where a folder is wanted; name another place"
     if _is_out_of_memory(error):
