@@ -70,6 +70,7 @@ def records(dataset):
         ("uzs_Arab", "uzs_Arab"),
         ("Ancient Greek", "grc_Grek"),  # and not in the Cypriot syllabary
         ("Haitian", "hat_Latn"),
+        ("Panjabi", "pan_Guru"),  # Western Panjabi has the word in its name too
     ],
 )
 def test_codes_of_iso_639_and_names_mean_a_language(text, want):

@@ -158,6 +158,8 @@ def _candidates(text: str) -> list[str]:
         return []
     word = re.compile(rf"\b{re.escape(text)}\b", re.IGNORECASE)
     codes = [code for code, name in NAMES.items() if word.search(name)]
+    if len(codes) == 1 and codes == _of_name(text):  # another name of it, such as Panjabi
+        return codes
     names = [name for name in _english_names() if word.search(name) and "language" not in name]
     names = names[: SHOWN + 1]
     codes = [*dict.fromkeys([*codes, *(code for name in names for code in _of_name(name))])]
