@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import small_run
 
 from lrl_jax.cli.checks import check
 from lrl_jax.evaluate import kinds
@@ -46,22 +47,12 @@ def rows(before, after):
 
 KIND = register(EvaluationKind("newlines", Newlines, measure, rows))
 '''
-RECIPE = """
-name: small
-folder: {folder}
-base: {{shape: {{hidden_size: 8, num_hidden_layers: 1, intermediate_size: 8,
-        num_attention_heads: 1, num_key_value_heads: 1}}}}
-vocab: {{method: train, text: ["{text}"], size: 300}}
-data:
-  sequence_length: 8
-  datasets: {{t: {{kind: text, path: ["{text}"], language: eng_Latn}}}}
-train:
-  batch_size: 1
-  stages:
-    - {{name: a, steps: 1, mixture: {{t: 1}}, learn: [{{match: ".*", schedule: {{peak: 1}}}}]}}
-evaluate:
+RECIPE = (
+    small_run.RECIPE
+    + """evaluate:
   {evaluate}
 """
+)
 
 
 @pytest.fixture

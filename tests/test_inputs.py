@@ -22,15 +22,13 @@ MANIFEST = dict.fromkeys(
      "cut", "rows"), 1,
 ) | {"name": "t", "language": "eng_Latn", "template": "", "order": "shuffled", "tokenizer": "",
      "left_out": {}, "scripts": {}, "shards": []}  # fmt: skip
+FERTILITY = "vocab/fertility.json"
+LICENSED = "f465e5a9245dd5c7"  # what 0.1.0 noted of the small base with `license: mit`
 
 
 @pytest.fixture
 def small(tmp_path):
     return small_run(tmp_path)
-
-
-FERTILITY = "vocab/fertility.json"
-LICENSED = "f465e5a9245dd5c7"  # what 0.1.0 noted of the small base with `license: mit`
 
 
 def nothing(this):

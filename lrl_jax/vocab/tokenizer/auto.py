@@ -16,7 +16,6 @@ from lrl_jax import storage, terminal
 from lrl_jax.vocab.tokenizer.types import MAX_BYTES
 
 FORMS = (".json", ".model", ".jinja", ".txt")  # ends of names of what a tokenizer consists of
-
 SIDES = ("padding_side", "truncation_side")
 
 
